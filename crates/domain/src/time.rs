@@ -1,0 +1,106 @@
+//! Instants in UTC, and the door through which they come in.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An instant, in whole microseconds since the Unix epoch.
+///
+/// Ranges over the years −9999 to 9999. Written and read as RFC 3339; read with any offset, written in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// The text is no RFC 3339 instant, or it lies outside the supported years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be an RFC 3339 instant such as 2030-06-01T18:00:00Z")]
+pub struct TimestampError;
+
+impl Timestamp {
+    /// From microseconds since the Unix epoch; an error outside the years −9999 to 9999.
+    pub fn from_micros(micros: i64) -> Result<Self, TimestampError> {
+        jiff::Timestamp::from_microsecond(micros)
+            .map(|at| Self(at.as_microsecond()))
+            .map_err(|_| TimestampError)
+    }
+
+    /// Microseconds since the Unix epoch; negative before 1970.
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// This instant and `seconds` more; stays at the last instant of the range rather than leave it.
+    #[must_use]
+    pub fn plus_seconds(self, seconds: u32) -> Self {
+        let latest = jiff::Timestamp::MAX.as_microsecond();
+        Self(self.0.saturating_add(i64::from(seconds).saturating_mul(1_000_000)).min(latest))
+    }
+
+    /// This instant less `seconds`; stays at the first instant of the range rather than leave it.
+    #[must_use]
+    pub fn minus_seconds(self, seconds: u32) -> Self {
+        let earliest = jiff::Timestamp::MIN.as_microsecond();
+        Self(self.0.saturating_sub(i64::from(seconds).saturating_mul(1_000_000)).max(earliest))
+    }
+
+    /// Whole seconds from this instant until `later`, rounded up; 0 when `later` has passed.
+    pub fn seconds_until(self, later: Self) -> u64 {
+        u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0).div_ceil(1_000_000)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(at) => write!(f, "{at}"),
+            // Both constructors check the range, so this is never written.
+            Err(_) => write!(f, "{}µs", self.0),
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let at: jiff::Timestamp = text.parse().map_err(|_| TimestampError)?;
+        Self::from_micros(at.as_microsecond())
+    }
+}
+
+/// Where "now" comes from. The simulator owns one; so does every test that must not sleep.
+///
+/// The database's clock decides deadlines where there is one; the embedded store asks this port.
+pub trait Clock: Send + Sync {
+    /// The present instant. May step back; callers that need order keep their own last value.
+    fn now(&self) -> Timestamp;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_any_offset_and_writes_utc() {
+        let check = |text: &str, written: &str| {
+            let at: Timestamp = text.parse().unwrap();
+            assert_eq!(at.to_string(), written);
+        };
+        check("2030-06-01T20:00:00+02:00", "2030-06-01T18:00:00Z");
+        check("2030-06-01T18:00:00.5Z", "2030-06-01T18:00:00.5Z");
+        check("1969-12-31T23:59:59Z", "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn refuses_what_is_no_instant() {
+        for text in ["", "tomorrow", "2030-06-01", "2030-13-01T00:00:00Z", "2030-06-01T18:00:00"] {
+            assert_eq!(text.parse::<Timestamp>(), Err(TimestampError), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_hold_is_rounded_up_and_never_negative() {
+        let at = Timestamp::from_micros(1_000_000).unwrap();
+        assert_eq!(at.seconds_until(Timestamp::from_micros(1_000_001).unwrap()), 1);
+        assert_eq!(at.seconds_until(at.plus_seconds(60)), 60);
+        assert_eq!(at.plus_seconds(60).seconds_until(at), 0);
+    }
+}

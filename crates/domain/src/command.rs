@@ -217,6 +217,30 @@ impl Command {
         }
     }
 
+    /// The user who will own the booking that the command makes.
+    pub fn booked_user(&self) -> Option<&UserId> {
+        match &self.action {
+            Action::Book(order) => Some(&order.user),
+            Action::CreateEvent(_)
+            | Action::UpdateEvent { .. }
+            | Action::Confirm(_)
+            | Action::Cancel(_)
+            | Action::Expire { .. } => None,
+        }
+    }
+
+    /// The captured payment that the command reports: at most one refund is ever recorded for it.
+    pub fn captured(&self) -> Option<(BookingId, TransactionId)> {
+        match &self.action {
+            Action::Confirm(paid) => Some((paid.booking_id, paid.transaction.clone())),
+            Action::CreateEvent(_)
+            | Action::UpdateEvent { .. }
+            | Action::Book(_)
+            | Action::Cancel(_)
+            | Action::Expire { .. } => None,
+        }
+    }
+
     /// The booking that the command may change or make.
     pub fn booking_id(&self) -> Option<BookingId> {
         match &self.action {

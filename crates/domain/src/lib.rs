@@ -6,6 +6,7 @@
 //! This crate must not do I/O, read a clock or draw a random number: its manifest names no runtime,
 //! and [`Clock`] and [`Ids`] are doors that others open.
 
+mod audit;
 mod booking;
 mod command;
 mod decide;
@@ -21,6 +22,7 @@ pub mod sabotage;
 mod text;
 mod time;
 
+pub use audit::{Audit, AuditReport};
 pub use booking::{Booking, BookingStatus, Item, Items, Payment, PaymentStatus, State};
 pub use command::{
     Action, Actor, Ask, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,

@@ -1,1 +1,19 @@
-//! store
+//! Where bookings are kept: the [`Store`] trait, the databases behind it, and the one fold they share.
+//!
+//! A store takes a batch of commands, loads what they concern, asks [`domain::decide`] about each in
+//! turn and writes all that follows in one transaction. It decides nothing itself, so two databases can
+//! differ only in plumbing, and [`conformance`] holds every one of them to the same promises.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod execute;
+mod fault;
+mod fold;
+mod row;
+mod sqlite;
+mod store;
+
+pub use fault::{Cause, Fault};
+pub use fold::{BATCH_MAX, OVERDUE_PER_BATCH_MAX};
+pub use sqlite::{OpenError, SCHEMA_VERSION, Sqlite, SqliteOptions};
+pub use store::{BookingList, Page, Reply, Store};

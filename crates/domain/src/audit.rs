@@ -1,0 +1,334 @@
+//! The audit: derives every count again from the ledger and the bookings, and compares.
+//!
+//! It is fed rows in the ledger's own order and replays them in one pass, so it judges what the database
+//! holds, whoever wrote it. Used by the program, and by the tests at the end of everything they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Booking, BookingId, BookingStatus, Entry, EntryKind, Event, EventId, Label, Line, Refund, RefundId,
+    State, Tallies, TicketTypeId, Timestamp, TransactionId, UserId,
+};
+
+/// What the audit found, and how much it looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Events looked at.
+    pub events: u64,
+    /// Bookings looked at.
+    pub bookings: u64,
+    /// Ledger entries replayed.
+    pub entries: u64,
+    /// Refunds looked at.
+    pub refunds: u64,
+    /// Every contradiction, in words; empty when the books are clean.
+    pub violations: Vec<String>,
+}
+
+/// An audit under way. For each event: [`Audit::event`], then its entries in order, its refunds and its
+/// counted users in any order; at the end [`Audit::finish`].
+#[derive(Debug, Default)]
+pub struct Audit {
+    report: AuditReport,
+    replay: Option<Replay>,
+}
+
+/// One event's ledger, replayed as far as it was read.
+#[derive(Debug)]
+struct Replay {
+    event: Event,
+    seq: u64,
+    last_at: Option<Timestamp>,
+    available: u32,
+    types: BTreeMap<TicketTypeId, (i64, i64)>,
+    tallies: Tallies,
+    live_of_user: BTreeMap<UserId, u32>,
+    /// Bookings whose last entry has not been read yet.
+    open: BTreeMap<BookingId, Walk>,
+    /// Payments that must have a refund: cancelled after they were paid.
+    owed: BTreeSet<(BookingId, TransactionId)>,
+    /// Payments that must not: they pay for a confirmed booking.
+    paying: BTreeSet<(BookingId, TransactionId)>,
+    /// Refunds that the ledger speaks of.
+    noted: BTreeSet<RefundId>,
+    refunded: BTreeSet<(BookingId, TransactionId)>,
+}
+
+/// A booking's history so far.
+#[derive(Debug)]
+struct Walk {
+    status: Label,
+    seq: u64,
+    lines: Vec<Line>,
+}
+
+impl Audit {
+    /// Begins with an event, and closes the one before.
+    pub fn event(&mut self, event: Event) {
+        self.close();
+        self.report.events += 1;
+        let types = event.about.ticket_types.iter().map(|kind| (kind.id, (0, 0))).collect();
+        self.replay = Some(Replay {
+            event,
+            seq: 0,
+            last_at: None,
+            available: 0,
+            types,
+            tallies: Tallies::default(),
+            live_of_user: BTreeMap::new(),
+            open: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            paying: BTreeSet::new(),
+            noted: BTreeSet::new(),
+            refunded: BTreeSet::new(),
+        });
+    }
+
+    /// The next ledger entry of the event, and the booking's row where this is its last entry.
+    pub fn entry(&mut self, entry: &Entry, last_of: Option<&Booking>) {
+        self.report.entries += 1;
+        let Some(replay) = &mut self.replay else { return };
+        let place = |what: String| format!("{} entry {}: {what}", entry.event_id, entry.seq);
+        self.report.violations.extend(replay.step(entry).into_iter().map(place));
+        if let Some(booking) = last_of {
+            self.report.bookings += 1;
+            let place = |what: String| format!("{} of {}: {what}", booking.id, booking.event_id);
+            self.report.violations.extend(replay.settle(booking).into_iter().map(place));
+        }
+    }
+
+    /// A refund of the event.
+    pub fn refund(&mut self, refund: &Refund) {
+        self.report.refunds += 1;
+        let Some(replay) = &mut self.replay else { return };
+        let paid = (refund.booking_id, refund.transaction.clone());
+        let mut wrong = |what: &str| self.report.violations.push(format!("{}: {what}", refund.id));
+        if replay.paying.contains(&paid) {
+            wrong("gives back a payment that still pays for a confirmed booking");
+        }
+        if !replay.noted.remove(&refund.id) {
+            wrong("has no entry in the ledger");
+        }
+        if !replay.refunded.insert(paid) {
+            wrong("gives back a payment for the second time");
+        }
+    }
+
+    /// A user's stored count of live tickets of the event. Only for events with a limit per user.
+    pub fn user(&mut self, user: &UserId, tickets: u32) {
+        let Some(replay) = &mut self.replay else { return };
+        if replay.event.about.max_tickets_per_user.is_none() {
+            return;
+        }
+        let derived = replay.live_of_user.remove(user).unwrap_or(0);
+        if derived != tickets {
+            let event = replay.event.id;
+            let what = format!("{event}: user {user} is counted with {tickets} tickets and holds {derived}");
+            self.report.violations.push(what);
+        }
+    }
+
+    /// A row that cannot be read.
+    pub fn unreadable(&mut self, what: impl std::fmt::Display) {
+        self.report.violations.push(format!("unreadable: {what}"));
+    }
+
+    /// Closes the last event and compares with the number of rows that the database counts in all.
+    pub fn finish(mut self, bookings: u64, entries: u64, refunds: u64) -> AuditReport {
+        self.close();
+        let seen = [self.report.bookings, self.report.entries, self.report.refunds];
+        for (what, seen, stored) in [
+            ("bookings that their ledger leads to", seen[0], bookings),
+            ("ledger entries that an event leads to", seen[1], entries),
+            ("refunds that an event leads to", seen[2], refunds),
+        ] {
+            if seen != stored {
+                self.report.violations.push(format!("{stored} rows are stored, but only {seen} {what}"));
+            }
+        }
+        self.report
+    }
+
+    fn close(&mut self) {
+        if let Some(replay) = self.replay.take() {
+            let event: EventId = replay.event.id;
+            self.report.violations.extend(replay.close().into_iter().map(|what| format!("{event}: {what}")));
+        }
+    }
+}
+
+impl Replay {
+    /// One entry: numbering, time, the number of tickets left, and the booking's path.
+    fn step(&mut self, entry: &Entry) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let expected = self.seq.saturating_add(1);
+        if entry.seq != expected {
+            wrong.push(format!("the ledger should go on with {expected}"));
+        }
+        self.seq = entry.seq;
+        if self.last_at.is_some_and(|before| entry.at < before) {
+            wrong.push("is dated before the entry before it".to_owned());
+        }
+        self.last_at = Some(entry.at);
+        if let Some(what) = self.count(entry) {
+            wrong.push(what);
+        }
+        if let Some(id) = entry.booking_id {
+            wrong.extend(self.walk(id, entry));
+        }
+        if let (EntryKind::RefundRequested, Some(refund)) = (entry.kind, entry.refund_id)
+            && !self.noted.insert(refund)
+        {
+            wrong.push(format!("{refund} is requested again"));
+        }
+        wrong
+    }
+
+    /// What is left after an entry follows from what was left before it.
+    fn count(&mut self, entry: &Entry) -> Option<String> {
+        let before = self.available;
+        self.available = entry.available_after;
+        let possible = match entry.kind {
+            EntryKind::BookingCreated => vec![before.checked_sub(entry.quantity)],
+            // A late payment takes its tickets again; a timely one has them.
+            EntryKind::BookingConfirmed if entry.from == Some(Label::Expired) => {
+                vec![before.checked_sub(entry.quantity)]
+            }
+            EntryKind::BookingCancelled | EntryKind::BookingExpired | EntryKind::EventCreated => {
+                vec![before.checked_add(entry.quantity)]
+            }
+            EntryKind::EventUpdated | EntryKind::EventCancelled => {
+                vec![before.checked_add(entry.quantity), before.checked_sub(entry.quantity)]
+            }
+            EntryKind::BookingConfirmed | EntryKind::RefundRequested | EntryKind::RefundSettled => {
+                vec![Some(before)]
+            }
+        };
+        let tickets: u64 = entry.lines.iter().map(|line| u64::from(line.quantity)).sum();
+        if entry.booking_id.is_some() && tickets != u64::from(entry.quantity) {
+            return Some(format!("its lines move {tickets} tickets, not {}", entry.quantity));
+        }
+        let explained = possible.contains(&Some(entry.available_after));
+        (!explained).then(|| format!("leaves {} tickets after {before}", entry.available_after))
+    }
+
+    /// A booking's entries form a path of the state table, each naming the one before it.
+    fn walk(&mut self, id: BookingId, entry: &Entry) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let walk = self.open.get(&id);
+        let (status, seq) = (walk.map(|walk| walk.status), walk.map(|walk| walk.seq));
+        if entry.previous_seq != seq {
+            wrong.push(format!("{id}: names entry {:?} before it, not {seq:?}", entry.previous_seq));
+        }
+        let allowed = match entry.kind {
+            EntryKind::BookingCreated => status.is_none(),
+            EntryKind::BookingConfirmed => matches!(status, Some(Label::Pending | Label::Expired)),
+            EntryKind::BookingCancelled => matches!(status, Some(Label::Pending | Label::Confirmed)),
+            EntryKind::BookingExpired => status == Some(Label::Pending),
+            EntryKind::RefundRequested | EntryKind::RefundSettled => status.is_some(),
+            EntryKind::EventCreated | EntryKind::EventUpdated | EntryKind::EventCancelled => false,
+        };
+        let moves = entry.refund_id.is_none();
+        if !allowed || (moves && entry.from != status) {
+            wrong.push(format!("{id}: {} does not follow on {status:?}", entry.kind));
+        }
+        let status = entry.to.filter(|_| moves).or(status).unwrap_or(Label::Pending);
+        let known = walk.map(|walk| walk.lines.clone());
+        let lines = known.unwrap_or_else(|| entry.lines.clone());
+        if moves && lines != entry.lines {
+            wrong.push(format!("{id}: moves other tickets than it booked"));
+        }
+        self.open.insert(id, Walk { status, seq: entry.seq, lines });
+        wrong
+    }
+
+    /// A booking's row, at its last entry: it stands where its history ends, and counts.
+    fn settle(&mut self, booking: &Booking) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let walk = self.open.remove(&booking.id);
+        let lines = |walk: &Walk| {
+            let booked = booking.items.iter().map(|item| (item.ticket_type, item.quantity));
+            walk.lines.iter().map(|line| (line.ticket_type, line.quantity)).eq(booked)
+        };
+        match walk {
+            Some(walk) if walk.status == Label::from(booking.status()) && lines(&walk) => {}
+            Some(walk) => wrong.push(format!("is {}, but its ledger says {}", booking.status(), walk.status)),
+            None => wrong.push("has no ledger".to_owned()),
+        }
+        let held = booking.status() == BookingStatus::Pending;
+        let live = held || booking.status() == BookingStatus::Confirmed;
+        for item in booking.items.iter().filter(|_| live) {
+            match self.types.get_mut(&item.ticket_type) {
+                Some((sum, _)) if held => *sum = sum.saturating_add(item.quantity.into()),
+                Some((_, sum)) => *sum = sum.saturating_add(item.quantity.into()),
+                None => wrong.push(format!("{} is no ticket type of its event", item.ticket_type)),
+            }
+        }
+        if live {
+            let count = self.live_of_user.entry(booking.user.clone()).or_default();
+            *count = count.saturating_add(booking.items.quantity());
+        }
+        if self.tallies.count(None, booking.status(), booking.total.amount()).is_err() {
+            wrong.push("cannot be counted".to_owned());
+        }
+        match &booking.state {
+            State::Confirmed(payment) => {
+                self.paying.insert((booking.id, payment.transaction.clone()));
+            }
+            State::Cancelled { payment: Some(payment), .. } => {
+                self.owed.insert((booking.id, payment.transaction.clone()));
+            }
+            State::Cancelled { payment: None, .. } | State::Pending | State::Expired { .. } => {}
+        }
+        wrong
+    }
+
+    /// The counters of the event against all that was replayed.
+    fn close(mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let stock = &self.event.stock;
+        let mut same = |what: &str, stored: i64, derived: i64| {
+            if stored != derived {
+                wrong.push(format!("{what} is stored as {stored} and derived as {derived}"));
+            }
+        };
+        let (mut held, mut sold) = (0, 0);
+        for (kind, counters) in self.event.about.ticket_types.iter().zip(&stock.types) {
+            let (type_held, type_sold) = self.types.get(&kind.id).copied().unwrap_or_default();
+            same(&format!("held of {}", kind.id), counters.held.into(), type_held);
+            same(&format!("sold of {}", kind.id), counters.sold.into(), type_sold);
+            (held, sold) = (held + type_held, sold + type_sold);
+        }
+        same("held", stock.held.into(), held);
+        same("sold", stock.sold.into(), sold);
+        same("available", stock.available().into(), self.available.into());
+        same(
+            "the sum of held, sold and available",
+            stock.capacity.into(),
+            held + sold + i64::from(self.available),
+        );
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        same("seq", signed(stock.seq), signed(self.seq));
+        same("pending bookings", signed(stock.tallies.pending), signed(self.tallies.pending));
+        same("confirmed bookings", signed(stock.tallies.confirmed), signed(self.tallies.confirmed));
+        same("cancelled bookings", signed(stock.tallies.cancelled), signed(self.tallies.cancelled));
+        same("expired bookings", signed(stock.tallies.expired), signed(self.tallies.expired));
+        same("revenue", stock.tallies.revenue, self.tallies.revenue);
+        if self.event.about.max_tickets_per_user.is_some() {
+            self.live_of_user.retain(|_, tickets| *tickets > 0);
+            wrong.extend(
+                self.live_of_user.keys().map(|user| format!("user {user} holds tickets and is not counted")),
+            );
+        }
+        wrong.extend(
+            self.open.keys().map(|id| format!("{id} has a ledger but no row that stands where it ends")),
+        );
+        wrong.extend(
+            self.noted.iter().map(|id| format!("{id} is in the ledger, but there is no such refund")),
+        );
+        let missing = self.owed.difference(&self.refunded);
+        wrong
+            .extend(missing.map(|(id, _)| format!("{id} was cancelled after it was paid, without a refund")));
+        wrong
+    }
+}

@@ -1,0 +1,201 @@
+//! What must be true of a world whatever happened in it: I-1 to I-4 of the fault catalogue, by replaying
+//! the ledger alone and comparing the outcome with every count that the rules keep.
+
+use std::collections::BTreeMap;
+
+use domain::{
+    Booking, BookingId, BookingStatus, Entry, EntryKind, Label, RefundId, State, Tallies, TicketTypeId,
+    Timestamp,
+};
+
+use crate::world::World;
+
+/// What the ledger alone says of one booking.
+#[derive(Debug, Default)]
+struct Trail {
+    status: Option<Label>,
+    last: Option<u64>,
+    /// Changes so far; the refund that comes with a cancellation is part of the same change.
+    version: u32,
+    /// The number of a cancellation of a paid booking, whose refund must come next.
+    owes: Option<u64>,
+    refunds: Vec<RefundId>,
+}
+
+/// What the ledger alone says of an event.
+#[derive(Debug, Default)]
+struct Replay {
+    seq: u64,
+    at: Option<Timestamp>,
+    capacity: i64,
+    available: i64,
+    held: BTreeMap<TicketTypeId, i64>,
+    sold: BTreeMap<TicketTypeId, i64>,
+    trails: BTreeMap<BookingId, Trail>,
+}
+
+/// Panics, naming what is wrong, unless every invariant holds.
+pub(crate) fn check(world: &World) {
+    let mut replay = Replay::default();
+    for entry in &world.ledger {
+        replay.follow(entry);
+    }
+    let Some(event) = &world.event else {
+        assert!(world.ledger.is_empty() && world.bookings.is_empty());
+        return;
+    };
+    assert_eq!(replay.seq, event.stock.seq, "the event's last number");
+    assert_eq!(replay.at, Some(event.stock.last_at), "the event's last time");
+    assert_eq!(replay.capacity, i64::from(event.stock.capacity), "capacity by the ledger");
+    assert_eq!(replay.available, i64::from(event.available()), "available by the ledger");
+    counts(world, &replay);
+    for booking in world.bookings.values() {
+        let trail = &replay.trails[&booking.id];
+        assert_eq!(trail.status, Some(booking.status().into()), "status by the ledger");
+        assert_eq!(trail.version, booking.version, "version by the ledger");
+        assert_eq!(trail.last, Some(booking.last_seq), "the booking's last entry");
+        assert_eq!(trail.owes, None, "a paid booking was cancelled without a refund");
+        let total =
+            booking.items.iter().map(|item| item.unit_price.amount() * i64::from(item.quantity)).sum();
+        assert_eq!(booking.total.amount(), total, "total of {}", booking.id);
+    }
+    assert_eq!(replay.trails.len(), world.bookings.len(), "bookings by the ledger");
+    money(world, &replay);
+}
+
+/// Counters against bookings (per type and event), and both against the ledger.
+fn counts(world: &World, replay: &Replay) {
+    let event = world.event();
+    let live = |status: BookingStatus| world.bookings.values().filter(move |b| b.status() == status);
+    let of_type = |status, id| -> u32 {
+        live(status).flat_map(|b| b.items.iter()).filter(|i| i.ticket_type == id).map(|i| i.quantity).sum()
+    };
+    let (mut held, mut sold) = (0, 0);
+    for (kind, stock) in event.about.ticket_types.iter().zip(&event.stock.types) {
+        assert_eq!(stock.held, of_type(BookingStatus::Pending, kind.id), "held of {}", kind.id);
+        assert_eq!(stock.sold, of_type(BookingStatus::Confirmed, kind.id), "sold of {}", kind.id);
+        let told = |counts: &BTreeMap<_, _>| counts.get(&kind.id).copied().unwrap_or(0);
+        assert_eq!(i64::from(stock.held), told(&replay.held), "held by the ledger");
+        assert_eq!(i64::from(stock.sold), told(&replay.sold), "sold by the ledger");
+        assert!(stock.held + stock.sold <= stock.capacity.unwrap_or(event.stock.capacity), "type oversold");
+        held += stock.held;
+        sold += stock.sold;
+    }
+    assert_eq!((event.stock.held, event.stock.sold), (held, sold), "the event is the sum of its types");
+    assert!(held + sold <= event.stock.capacity, "oversold");
+    assert_eq!(event.available() + held + sold, event.stock.capacity, "no ticket is lost");
+
+    let number = |status| u64::try_from(live(status).count()).unwrap();
+    let tallies = Tallies {
+        pending: number(BookingStatus::Pending),
+        confirmed: number(BookingStatus::Confirmed),
+        cancelled: number(BookingStatus::Cancelled),
+        expired: number(BookingStatus::Expired),
+        revenue: live(BookingStatus::Confirmed).map(|booking| booking.total.amount()).sum(),
+    };
+    assert_eq!(event.stock.tallies, tallies, "tallies");
+    if let Some(limit) = event.about.max_tickets_per_user {
+        let mut users = BTreeMap::new();
+        for booking in world.bookings.values() {
+            let holds = matches!(booking.status(), BookingStatus::Pending | BookingStatus::Confirmed);
+            *users.entry(booking.user.clone()).or_insert(0) +=
+                if holds { booking.items.quantity() } else { 0 };
+        }
+        assert!(users.values().all(|count| *count <= limit), "a user holds more than {limit}: {users:?}");
+        assert_eq!(world.user_tickets, users, "tickets per user");
+    }
+}
+
+/// Every captured payment pays a confirmed booking or has one refund, never both; nothing else has any.
+fn money(world: &World, replay: &Replay) {
+    for (id, transaction) in &world.captured {
+        let pays = match &world.booking(*id).state {
+            State::Confirmed(payment) => payment.transaction == *transaction,
+            State::Pending | State::Cancelled { .. } | State::Expired { .. } => false,
+        };
+        let refunded = world.refunds.contains_key(&(*id, transaction.clone()));
+        assert!(pays != refunded, "{transaction} of {id}: pays {pays}, refunded {refunded}");
+    }
+    let pays = |booking: &&std::sync::Arc<Booking>| booking.status() == BookingStatus::Confirmed;
+    let paying = world.bookings.values().filter(pays).count();
+    assert_eq!(paying + world.refunds.len(), world.captured.len(), "money out of nowhere");
+    let mut told = BTreeMap::new();
+    for (id, trail) in &replay.trails {
+        told.extend(trail.refunds.iter().map(|refund| (*refund, *id)));
+    }
+    assert_eq!(told.len(), world.refunds.len(), "refunds by the ledger");
+    for ((id, transaction), refund) in &world.refunds {
+        assert_eq!(told.get(&refund.id), Some(id), "the refund's entry");
+        assert_eq!((refund.booking_id, &refund.transaction), (*id, transaction), "the refund's payment");
+        assert_eq!(refund.amount, world.booking(*id).total, "a refund gives back what was paid");
+    }
+}
+
+impl Replay {
+    fn follow(&mut self, entry: &Entry) {
+        assert_eq!(entry.seq, self.seq + 1, "numbers without a gap");
+        assert!(self.at.is_none_or(|before| before <= entry.at), "the ledger runs backwards");
+        assert_eq!(entry.kind == EntryKind::EventCreated, entry.seq == 1, "entry 1 creates the event");
+        (self.seq, self.at) = (entry.seq, Some(entry.at));
+        let after = i64::from(entry.available_after);
+        match entry.kind {
+            EntryKind::EventCreated | EntryKind::EventUpdated | EntryKind::EventCancelled => {
+                assert_eq!((entry.booking_id, entry.previous_seq, entry.lines.len()), (None, None, 0));
+                let resized = after - self.available;
+                assert_eq!(resized.abs(), i64::from(entry.quantity), "the change of capacity");
+                self.capacity += resized;
+                self.available = after;
+            }
+            EntryKind::BookingCreated
+            | EntryKind::BookingConfirmed
+            | EntryKind::BookingCancelled
+            | EntryKind::BookingExpired
+            | EntryKind::RefundRequested => self.follow_booking(entry),
+            EntryKind::RefundSettled => panic!("nothing here settles refunds"),
+        }
+        assert_eq!(after, self.available, "available after entry {}", entry.seq);
+        assert!((0..=self.capacity).contains(&after), "oversold at entry {}", entry.seq);
+    }
+
+    fn follow_booking(&mut self, entry: &Entry) {
+        let trail = self.trails.entry(entry.booking_id.unwrap()).or_default();
+        assert_eq!(entry.previous_seq, trail.last, "the chain of a booking");
+        let refund_of = trail.owes.take();
+        if entry.kind == EntryKind::RefundRequested {
+            assert!(trail.status.is_some(), "a refund before its booking");
+            assert_eq!((entry.quantity, entry.lines.len()), (0, 0), "a refund moves no ticket");
+            assert_eq!((entry.from, entry.to), (None, Some(Label::Requested)));
+            trail.refunds.push(entry.refund_id.unwrap());
+            trail.version += u32::from(refund_of.is_none());
+            trail.last = Some(entry.seq);
+            return;
+        }
+        assert_eq!(refund_of, None, "the refund comes right after its cancellation");
+        assert_eq!(entry.refund_id, None);
+        assert_eq!(entry.from, trail.status, "a booking is where its last entry left it");
+        let lines: u32 = entry.lines.iter().map(|line| line.quantity).sum();
+        assert_eq!(entry.quantity, lines, "the quantity is the sum of its lines");
+        assert!(lines > 0);
+        // The transition table. Nothing else may ever be written.
+        let (held, sold) = match (entry.kind, entry.from, entry.to) {
+            (EntryKind::BookingCreated, None, Some(Label::Pending)) => (1, 0),
+            (EntryKind::BookingConfirmed, Some(Label::Pending), Some(Label::Confirmed)) => (-1, 1),
+            (EntryKind::BookingConfirmed, Some(Label::Expired), Some(Label::Confirmed)) => (0, 1),
+            (EntryKind::BookingCancelled, Some(Label::Pending), Some(Label::Cancelled))
+            | (EntryKind::BookingExpired, Some(Label::Pending), Some(Label::Expired)) => (-1, 0),
+            (EntryKind::BookingCancelled, Some(Label::Confirmed), Some(Label::Cancelled)) => {
+                trail.owes = Some(entry.seq);
+                (0, -1)
+            }
+            other => panic!("no such transition: {other:?}"),
+        };
+        (trail.status, trail.last) = (entry.to, Some(entry.seq));
+        trail.version += 1;
+        for line in &entry.lines {
+            let quantity = i64::from(line.quantity);
+            *self.held.entry(line.ticket_type).or_default() += held * quantity;
+            *self.sold.entry(line.ticket_type).or_default() += sold * quantity;
+        }
+        self.available -= (held + sold) * i64::from(entry.quantity);
+    }
+}

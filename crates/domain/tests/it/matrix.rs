@@ -1,0 +1,475 @@
+//! Every command against every state, printed: the page `docs/booking-states.md` is this test's output.
+
+use std::collections::BTreeSet;
+
+use domain::{Actor, Answer, Ask, BookingId, BookingStatus, EntryKind, EventPatch, NewEvent, PaymentStatus};
+
+use crate::invariants;
+use crate::stage::{self, Condition, PAID, Stands};
+use crate::world::{World, admin, eur, named_refund, new_event, service, shifted, user, word};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/booking-states.md");
+
+/// A change that was seen: where the booking stood, and where it then stood.
+type Seen = BTreeSet<(Option<BookingStatus>, BookingStatus)>;
+
+#[test]
+fn the_page_says_what_the_rules_do() {
+    let page = page();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "not configuration: whether whoever runs the test wants the page rewritten"
+    )]
+    let update = std::env::var("UPDATE_DOCS").is_ok();
+    if update {
+        std::fs::write(FILE, &page).unwrap();
+    }
+    let stands = std::fs::read_to_string(FILE).unwrap_or_default();
+    assert!(stands == page, "docs/booking-states.md is out of date: run UPDATE_DOCS=1 cargo test -p domain");
+}
+
+#[test]
+fn a_wrong_amount_is_refused_in_every_state() {
+    for stands in Stands::ALL.into_iter().filter(|stands| *stands != Stands::Nowhere) {
+        for condition in Condition::ALL {
+            let mut stage = stage::set(stands, condition);
+            let before = stage.world.clone();
+            let answer = stage.world.confirm(stage.booking, "new", Some(eur(8999)));
+            assert_eq!(word(&answer), "amount_mismatch", "{stands:?} {condition:?}");
+            unchanged(&before, &stage.world);
+        }
+    }
+}
+
+#[test]
+fn earlier_bookings_of_the_buyer_make_no_difference() {
+    let within_limit = Stands::ALL.into_iter().filter(|stands| *stands != Stands::ExpiredOverLimit);
+    for stands in within_limit {
+        for condition in Condition::ALL {
+            let mut stage = stage::set(stands, condition);
+            let before = stage.world.bookings.get(&stage.booking).cloned();
+            let mut fresh = World::selling(new_event());
+            fresh.now = stage.world.now;
+            stage::set_condition(&mut fresh, condition);
+            let (answer, expected) = (stage.world.book("ann", 1), fresh.book("ann", 1));
+            assert_eq!(word(&answer), word(&expected), "{stands:?} {condition:?}");
+            let after = stage.world.bookings.get(&stage.booking);
+            assert!(stands == Stands::Nowhere || after == before.as_ref(), "{stands:?} {condition:?}");
+        }
+    }
+}
+
+fn page() -> String {
+    let mut seen = Seen::new();
+    let mut page = [
+        OPENING,
+        &states(),
+        COMMANDS,
+        &booking_table(&mut seen),
+        CONFIRM,
+        &command_table(&mut seen, Stands::ALL.as_slice(), |world, id| world.pay(id, "new")),
+        CONFIRM_SAME,
+        &command_table(&mut seen, PAID_ONCE, |world, id| world.pay(id, PAID)),
+        CONFIRM_REFUNDED,
+        &refunded_table(&mut seen),
+        CANCEL,
+        &command_table(&mut seen, CANCELLABLE, |world, id| world.cancel(Actor::User(user("ann")), id)),
+        CANCEL_SERVICE,
+        &service_table(&mut seen),
+        CANCEL_STRANGER,
+        &command_table(&mut seen, CANCELLABLE, |world, id| world.cancel(Actor::User(user("eve")), id)),
+        CLEAN_UP,
+        &command_table(&mut seen, CANCELLABLE, |world, id| world.expire(id)),
+        REFUNDS,
+        &refunds(),
+    ]
+    .concat();
+    page.truncate(page.trim_end().len());
+    page.push('\n');
+    let allowed = [
+        (None, BookingStatus::Pending),
+        (Some(BookingStatus::Pending), BookingStatus::Confirmed),
+        (Some(BookingStatus::Pending), BookingStatus::Cancelled),
+        (Some(BookingStatus::Pending), BookingStatus::Expired),
+        (Some(BookingStatus::Confirmed), BookingStatus::Cancelled),
+        (Some(BookingStatus::Expired), BookingStatus::Confirmed),
+    ];
+    assert_eq!(seen, BTreeSet::from(allowed), "the arrows of the picture");
+    page
+}
+
+const PAID_ONCE: &[Stands] = &[Stands::Confirmed, Stands::ConfirmedPastCutOff, Stands::CancelledPaid];
+
+/// What a cancellation or the clean-up can meet: whether tickets are left makes no difference to them.
+const CANCELLABLE: &[Stands] = &[
+    Stands::Nowhere,
+    Stands::PendingInTime,
+    Stands::PendingOverdue,
+    Stands::Confirmed,
+    Stands::ConfirmedPastCutOff,
+    Stands::CancelledUnpaid,
+    Stands::CancelledPaid,
+    Stands::Expired,
+];
+
+fn command_table(seen: &mut Seen, rows: &[Stands], act: impl Fn(&mut World, BookingId) -> Answer) -> String {
+    let row = |stands: &Stands| {
+        let cell = |condition| {
+            let mut stage = stage::set(*stands, condition);
+            cell(seen, &mut stage.world, stage.booking, &act)
+        };
+        std::iter::once(stands.title().to_owned()).chain(Condition::ALL.map(cell)).collect()
+    };
+    by_condition("the booking is", rows.iter().map(row).collect())
+}
+
+fn refunded_table(seen: &mut Seen) -> String {
+    let row = |stands: Stands| {
+        let cell = |condition| match stage::set_refunded(stands, condition) {
+            None => "–".to_owned(),
+            Some((mut stage, transaction)) => {
+                cell(seen, &mut stage.world, stage.booking, |world, id| world.pay(id, transaction))
+            }
+        };
+        std::iter::once(stands.title().to_owned()).chain(Condition::ALL.map(cell)).collect()
+    };
+    let rows = Stands::ALL.into_iter().filter(|stands| *stands != Stands::Nowhere).map(row).collect();
+    by_condition("the booking is", rows)
+}
+
+/// A service and an admin hear the same; the table is printed once.
+fn service_table(seen: &mut Seen) -> String {
+    let by = |seen: &mut Seen, actor: &Actor| {
+        command_table(seen, CANCELLABLE, |world, id| world.cancel(actor.clone(), id))
+    };
+    let table = by(seen, &service());
+    assert_eq!(table, by(seen, &admin()), "an admin may what a service may");
+    assert_eq!(table, by(seen, &Actor::System), "so may the organiser's cancellation of the event");
+    table
+}
+
+/// What one command does, in a few words; whatever it does must leave a sound world.
+fn cell(
+    seen: &mut Seen,
+    world: &mut World,
+    id: BookingId,
+    act: impl Fn(&mut World, BookingId) -> Answer,
+) -> String {
+    let before = world.clone();
+    let answer = act(world, id);
+    invariants::check(world);
+    let refunds = world.refunds.len() - before.refunds.len();
+    match &answer {
+        Answer::Event(_) => panic!("a command about a booking is answered with an event"),
+        Answer::Booking(booking) if before.bookings.get(&booking.id) == Some(booking) => {
+            unchanged(&before, world);
+            "no change".to_owned()
+        }
+        Answer::Booking(booking) => {
+            assert_eq!(world.booking(booking.id), &**booking, "the answer is the booking as it now is");
+            let from = before.bookings.get(&booking.id).map(|booking| booking.status());
+            seen.insert((from, booking.status()));
+            let again = if from == Some(BookingStatus::Expired) { ", tickets taken again" } else { "" };
+            let freed = if world.freed.is_empty() { "" } else { ", dead holds freed first" };
+            let refund = if refunds == 1 { ", **refund**" } else { "" };
+            format!("→ {}{again}{freed}{refund}", booking.status())
+        }
+        Answer::Refused(refusal) => {
+            let refund = match (named_refund(&answer), refunds) {
+                (Some(named), 1) => {
+                    assert_eq!(world.refunds[&(named.booking_id, named.transaction.clone())], *named);
+                    ", **refund**"
+                }
+                (Some(named), 0) => {
+                    assert_eq!(before.refunds[&(named.booking_id, named.transaction.clone())], *named);
+                    ", same refund"
+                }
+                (None, 0) => "",
+                (named, new) => panic!("{new} refunds recorded, named {named:?}"),
+            };
+            if refunds == 0 {
+                unchanged(&before, world);
+            }
+            format!("`{}`{refund}", refusal.code())
+        }
+    }
+}
+
+fn unchanged(before: &World, after: &World) {
+    assert_eq!(before.event, after.event);
+    assert_eq!(before.bookings, after.bookings);
+    assert_eq!(before.refunds, after.refunds);
+    assert_eq!(before.ledger, after.ledger);
+    assert_eq!(before.user_tickets, after.user_tickets);
+}
+
+/// What an order meets besides the event's condition.
+struct Offer {
+    title: &'static str,
+    new: NewEvent,
+    before: fn(&mut World),
+    order: fn(&mut World) -> Answer,
+}
+
+fn offers() -> Vec<Offer> {
+    let plain = |title, before: fn(&mut World), order: fn(&mut World) -> Answer| Offer {
+        title,
+        new: new_event(),
+        before,
+        order,
+    };
+    let two: fn(&mut World) -> Answer = |world| world.book("ann", 2);
+    let limited =
+        |offer: Offer| Offer { new: NewEvent { max_tickets_per_user: Some(3), ..new_event() }, ..offer };
+    vec![
+        plain("two tickets, enough left", |_| {}, two),
+        plain("two tickets, one left", |world| sell(world, "bob", 9), two),
+        plain("two tickets, none left", |world| sell(world, "bob", 10), two),
+        plain("two tickets, the rest held by overdue bookings", |world| hold(world, "bob", 10), two),
+        limited(plain("one more than the user's limit allows", |world| sell(world, "ann", 2), two)),
+        limited(plain("the same, but what counts is an overdue booking", |world| hold(world, "ann", 2), two)),
+        plain("more than one booking may have", |_| {}, |world| world.book("ann", 11)),
+        plain(
+            "another total than expected",
+            |_| {},
+            |world| world.order("ann", Ask::Quantity(2), Some(eur(8999))),
+        ),
+        plain("before `salesStartAt`", |world| set_window(world, Some(1), None), two),
+        plain("from `salesEndAt` on", |world| set_window(world, None, Some(0)), two),
+    ]
+}
+
+fn sell(world: &mut World, name: &str, quantity: u32) {
+    world.paid(name, quantity, "other");
+}
+
+/// Sales begin or end so many microseconds from now.
+fn set_window(world: &mut World, start: Option<i64>, end: Option<i64>) {
+    let instant = |micros: Option<i64>| Some(micros.map(|micros| shifted(world.now, micros)));
+    let (sales_start_at, sales_end_at) = (instant(start), instant(end));
+    assert_eq!(word(&world.edit(EventPatch { sales_start_at, sales_end_at, ..EventPatch::default() })), "ok");
+}
+
+/// A booking that is overdue when the command comes.
+fn hold(world: &mut World, name: &str, quantity: u32) {
+    let now = world.now;
+    world.wait(-3600);
+    world.booked(name, quantity);
+    world.now = now;
+}
+
+fn booking_table(seen: &mut Seen) -> String {
+    let row = |offer: Offer| {
+        let cell = |condition| {
+            let mut world = World::selling(offer.new.clone());
+            // Just before the start, so that whatever has to happen before can still happen.
+            world.now = shifted(stage::start(), -1_000_000);
+            (offer.before)(&mut world);
+            stage::set_condition(&mut world, condition);
+            if condition == Condition::Started {
+                world.now = stage::start();
+            }
+            let id = world.next_booking();
+            cell(seen, &mut world, id, |world, _| (offer.order)(world))
+        };
+        std::iter::once(offer.title.to_owned()).chain(Condition::ALL.map(cell)).collect()
+    };
+    by_condition("the order is for", offers().into_iter().map(row).collect())
+}
+
+fn states() -> String {
+    let row = |(stands, meaning): (Stands, &str)| {
+        let stage = stage::set(stands, Condition::OnSale);
+        let booking = stage.world.booking(stage.booking);
+        let holds = match booking.status() {
+            BookingStatus::Pending => "yes, held",
+            BookingStatus::Confirmed => "yes, sold",
+            BookingStatus::Cancelled | BookingStatus::Expired => "no",
+        };
+        let payment = booking.payment_status().as_str();
+        vec![format!("`{}`", booking.status()), meaning.into(), holds.into(), format!("`{payment}`")]
+    };
+    let meanings = [
+        (Stands::PendingInTime, "booked, not paid yet, until `holdExpiresAt`"),
+        (Stands::Confirmed, "paid"),
+        (Stands::CancelledUnpaid, "given up before it was paid"),
+        (Stands::CancelledPaid, "given up after it was paid; `refunded` once the refund is settled"),
+        (Stands::Expired, "never paid in time, and cleaned up"),
+    ];
+    assert_eq!(PaymentStatus::Refunded.as_str(), "refunded");
+    table(&["status", "meaning", "keeps tickets", "paymentStatus"], meanings.into_iter().map(row).collect())
+}
+
+/// Where refunds come from: what the payer hears, and what is written down.
+fn refunds() -> String {
+    let row = |(what, stands, condition, act): (&str, Stands, Condition, Act)| {
+        let mut stage = stage::set(stands, condition);
+        let answer = act(&mut stage.world, stage.booking);
+        let entry = stage.world.ledger.last().unwrap();
+        assert_eq!(entry.kind, EntryKind::RefundRequested, "{what}");
+        let refund = stage.world.refunds.values().find(|refund| Some(refund.id) == entry.refund_id).unwrap();
+        assert_eq!(refund.amount, stage.world.booking(stage.booking).total);
+        let heard = match &answer {
+            Answer::Refused(refusal) => format!("`{}`", refusal.code()),
+            Answer::Booking(_) | Answer::Event(_) => "the cancelled booking".to_owned(),
+        };
+        vec![what.to_owned(), heard, format!("`{}`", refund.reason)]
+    };
+    let rows: [(&str, Stands, Condition, Act); 7] = [
+        ("a paid booking is cancelled", Stands::Confirmed, Condition::OnSale, |w, id| {
+            w.cancel(service(), id)
+        }),
+        ("a paid booking is cancelled with its event", Stands::Confirmed, Condition::Cancelled, |w, id| {
+            w.cancel(Actor::System, id)
+        }),
+        ("a payment comes after the event was cancelled", Stands::PendingInTime, Condition::Cancelled, late),
+        ("a payment comes for a cancelled booking", Stands::CancelledUnpaid, Condition::OnSale, late),
+        ("a second transaction pays for the same booking", Stands::Confirmed, Condition::OnSale, late),
+        ("a payment comes after expiry, tickets gone", Stands::ExpiredTicketsGone, Condition::OnSale, late),
+        ("a payment comes after expiry, limit used up", Stands::ExpiredOverLimit, Condition::OnSale, late),
+    ];
+    table(&["what happens", "answer", "the refund's reason"], rows.into_iter().map(row).collect())
+}
+
+type Act = fn(&mut World, BookingId) -> Answer;
+
+fn late(world: &mut World, id: BookingId) -> Answer {
+    world.pay(id, "new")
+}
+
+fn by_condition(corner: &str, rows: Vec<Vec<String>>) -> String {
+    let titles = Condition::ALL.map(|condition| format!("event {}", condition.title()));
+    let head: Vec<&str> = std::iter::once(corner).chain(titles.iter().map(String::as_str)).collect();
+    table(&head, rows)
+}
+
+fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let head: Vec<String> = head.iter().map(|&title| title.to_owned()).collect();
+    let columns = 0..head.len();
+    let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = columns.map(width).collect();
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        let padded = line.iter().zip(&widths).map(|(cell, width)| format!(" {cell:width$} "));
+        text += &format!("|{}|\n", padded.collect::<Vec<_>>().join("|"));
+        if number == 0 {
+            let dashes = widths.iter().map(|width| "-".repeat(width + 2));
+            text += &format!("|{}|\n", dashes.collect::<Vec<_>>().join("|"));
+        }
+    }
+    text + "\n"
+}
+
+const OPENING: &str = "\
+# The states of a booking
+
+What happens to a booking, and what you hear, for every command in every state. A test runs each cell
+of these tables and compares this page with the outcome, so the page cannot be out of date. To change it,
+change the rules and run `UPDATE_DOCS=1 cargo test -p domain`.
+
+```text
+                        confirm
+  book ───▶ pending ───────────────▶ confirmed
+             │   │                    ▲     │
+    clean-up │   │ cancel             │     │ cancel,
+             │   │       late confirm,│     │ with a refund
+             ▼   │     tickets there  │     │
+          expired ────────────────────┘     │
+                 │                          │
+                 ▼                          ▼
+                cancelled, and never anything else
+```
+
+";
+
+const COMMANDS: &str = "\
+How to read the tables:
+
+- **→ status**: the command succeeds and the booking now has that status.
+- **no change**: the command succeeds again, and the answer is the booking as it already was.
+- `code`: refused with that problem code; nothing changed.
+- **refund**: one refund is recorded in the same transaction. A refusal names it in its `refund` member.
+- **same refund**: the refusal names the refund that was recorded earlier; no second one is made.
+- **–**: cannot come about.
+
+*Overdue* is a pending booking from `holdExpiresAt` on, as long as nobody has freed it. A booking on a
+cancelled event may still be pending or confirmed for a moment: the organiser's cancellation reaches every
+booking in turn.
+
+## Book
+
+A booking takes all its tickets or none. Overdue bookings that stand in the way are freed first, so none of
+the refusals about numbers is ever caused by one. Earlier bookings of the same buyer make no difference,
+except to the limit per user.
+
+";
+
+const CONFIRM: &str = "\
+## Confirm, with a new transaction
+
+A captured payment either buys the tickets or is given back; it is never just refused. A hold that is still
+pending can be paid even if it is overdue, sales are paused or the event has begun. If it has expired, its
+tickets are taken again if they are still there and the user's limit allows.
+
+If the request carries an `amount` that is not the booking's total, the answer is `amount_mismatch`
+in every state, and nothing is recorded: the caller decides what becomes of the payment.
+
+";
+
+const CONFIRM_SAME: &str = "\
+## Confirm, with the transaction that paid the booking
+
+Payment webhooks repeat. While the booking is confirmed, a repetition is answered as the first one was.
+Once the booking is cancelled, the transaction is refunded and stays so.
+
+";
+
+const CONFIRM_REFUNDED: &str = "\
+## Confirm, with a transaction that is already refunded
+
+A refunded transaction is never accepted again, even if tickets have come back since. A payment that was
+refused hears the refusal it heard the first time, with the same refund, whatever became of the booking and
+the event. A payment that was accepted first and refunded by a cancellation hears `invalid_state`, or
+`event_cancelled` if the event is cancelled by now. A pending booking has such a transaction only if the
+payment came between the cancellation of the event and that of the booking.
+
+";
+
+const CANCEL: &str = "\
+## Cancel, by the user who booked
+
+Unpaid bookings can always be given up. Paid ones only until `cancelCutoffSeconds` before the start
+(that moment included).
+
+";
+
+const CANCEL_SERVICE: &str = "\
+## Cancel, by a service or an admin
+
+The same without a cut-off. The organiser's cancellation of an event does this to each of its bookings.
+
+";
+
+const CANCEL_STRANGER: &str = "\
+## Cancel, by another user
+
+Whether the booking exists is not theirs to know.
+
+";
+
+const CLEAN_UP: &str = "\
+## Clean-up
+
+Frees what is overdue, and only that. No cut-off, pause or limit stops it.
+
+";
+
+const REFUNDS: &str = "\
+## Where refunds come from
+
+A refund belongs to one captured payment, that is to one booking and one transaction, and there is at most
+one for each. A transaction may pay several bookings; each then has its own refund. What is given back is
+the booking's total. The booking does not change its status because a late payment is refunded.
+
+";

@@ -1,0 +1,366 @@
+//! A store in miniature: it loads a [`Scene`], asks [`decide`], frees overdue holds when told to, and
+//! writes what follows. It keeps everything that ever happened, so that a test can replay it.
+//!
+//! It must hold no rule of booking: what it asserts is what a database's constraints would refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use domain::{
+    Action, Actor, Answer, Ask, Booking, BookingId, Cancellation, Change, Command, Confirmation, Entry,
+    Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, Refusal, Scene,
+    Scope, TicketTypeId, Timestamp, TransactionId, UserId, Verdict, decide,
+};
+
+/// One event and all that hangs on it.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    /// What the clock says; a test moves it, also backwards.
+    pub(crate) now: Timestamp,
+    pub(crate) event: Option<Event>,
+    pub(crate) bookings: BTreeMap<BookingId, Arc<Booking>>,
+    pub(crate) refunds: BTreeMap<(BookingId, TransactionId), Refund>,
+    /// The counts that the rules asked to be kept.
+    pub(crate) user_tickets: BTreeMap<UserId, u32>,
+    pub(crate) ledger: Vec<Entry>,
+    /// Payments that somebody really made: confirmations that were not waved away unrecorded.
+    pub(crate) captured: BTreeSet<(BookingId, TransactionId)>,
+    /// The holds that the last command freed on its way.
+    pub(crate) freed: Vec<BookingId>,
+    ids: u8,
+}
+
+pub(crate) const EVENT: u8 = 1;
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// An instant so many microseconds after another, or before it.
+pub(crate) fn shifted(from: Timestamp, micros: i64) -> Timestamp {
+    Timestamp::from_micros(from.micros() + micros).unwrap()
+}
+
+pub(crate) fn eur(amount: i64) -> Money {
+    Money::new(amount, "EUR".parse().unwrap()).unwrap()
+}
+
+pub(crate) fn user(name: &str) -> UserId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn tx(name: &str) -> TransactionId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn service() -> Actor {
+    Actor::Service(user("gateway"))
+}
+
+pub(crate) fn admin() -> Actor {
+    Actor::Admin(user("organiser"))
+}
+
+/// The ticket type made in the given place of an event.
+pub(crate) fn kind(place: u8) -> TicketTypeId {
+    TicketTypeId::from_bytes([place; 16])
+}
+
+/// A ticket type to be sold, with a capacity of its own or without.
+pub(crate) fn new_kind(place: u8, price: i64, capacity: Option<u32>) -> NewTicketType {
+    let name = format!("type {place}").parse().unwrap();
+    NewTicketType { id: kind(place), name, price: eur(price), capacity }
+}
+
+/// An event of ten tickets at 45.00 EUR, unlimited per user, on sale from the first instant on.
+pub(crate) fn new_event() -> NewEvent {
+    NewEvent {
+        id: EventId::from_bytes([EVENT; 16]),
+        name: "Concert".parse().unwrap(),
+        venue: "Hall".parse().unwrap(),
+        starts_at: at("2030-06-01T18:00:00Z"),
+        time_zone: None,
+        capacity: 10,
+        ticket_types: vec![new_kind(0, 4500, None)],
+        sales_start_at: None,
+        sales_end_at: None,
+        hold_seconds: 3600,
+        cancel_cutoff_seconds: 86_400,
+        max_tickets_per_booking: 10,
+        max_tickets_per_user: None,
+    }
+}
+
+/// What was said, in a word: `ok`, or the code of the refusal.
+pub(crate) fn word(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Booking(_) | Answer::Event(_) => "ok",
+        Answer::Refused(refusal) => refusal.code(),
+    }
+}
+
+/// The refund that a refusal names.
+pub(crate) fn named_refund(answer: &Answer) -> Option<&Refund> {
+    match answer {
+        Answer::Booking(_) | Answer::Event(_) => None,
+        Answer::Refused(refusal) => match refusal {
+            Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. } => {
+                refund.as_deref()
+            }
+            Refusal::HoldExpired { refund, .. } => Some(refund),
+            Refusal::NotFound(_)
+            | Refusal::Invalid(_)
+            | Refusal::SoldOut { .. }
+            | Refusal::InsufficientAvailability { .. }
+            | Refusal::SalesNotOpen(_)
+            | Refusal::SalesClosed
+            | Refusal::EventStarted
+            | Refusal::EventPaused
+            | Refusal::CancelCutoffPassed { .. }
+            | Refusal::CapacityInUse { .. }
+            | Refusal::VersionMismatch { .. }
+            | Refusal::AmountMismatch { .. }
+            | Refusal::BookingLimitExceeded { .. } => None,
+        },
+    }
+}
+
+impl World {
+    /// A world without an event, on New Year's Day of 2030.
+    pub(crate) fn empty() -> Self {
+        Self {
+            now: at("2030-01-01T00:00:00Z"),
+            event: None,
+            bookings: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            user_tickets: BTreeMap::new(),
+            ledger: Vec::new(),
+            captured: BTreeSet::new(),
+            freed: Vec::new(),
+            ids: 0,
+        }
+    }
+
+    /// A world in which the event has just been put on sale.
+    pub(crate) fn selling(new: NewEvent) -> Self {
+        let mut world = Self::empty();
+        assert_eq!(word(&world.create(new)), "ok");
+        world
+    }
+
+    pub(crate) fn event(&self) -> &Event {
+        self.event.as_ref().unwrap()
+    }
+
+    pub(crate) fn booking(&self, id: BookingId) -> &Booking {
+        &self.bookings[&id]
+    }
+
+    /// The clock as the rules see it: never behind the ledger.
+    pub(crate) fn ledger_now(&self) -> Timestamp {
+        self.event.as_ref().map_or(self.now, |event| self.now.max(event.stock.last_at))
+    }
+
+    pub(crate) fn wait(&mut self, seconds: i64) {
+        self.now = shifted(self.now, seconds * 1_000_000);
+    }
+
+    pub(crate) fn create(&mut self, new: NewEvent) -> Answer {
+        self.run(admin(), Action::CreateEvent(Box::new(new)))
+    }
+
+    pub(crate) fn edit(&mut self, patch: EventPatch) -> Answer {
+        let event_id = EventId::from_bytes([EVENT; 16]);
+        self.run(admin(), Action::UpdateEvent { event_id, patch: Box::new(patch) })
+    }
+
+    pub(crate) fn order(&mut self, name: &str, ask: Ask, expected_total: Option<Money>) -> Answer {
+        let order = Order {
+            event_id: EventId::from_bytes([EVENT; 16]),
+            booking_id: self.next_booking(),
+            user: user(name),
+            ask,
+            expected_total,
+            payment_method: None,
+        };
+        self.ids += 1;
+        self.run(Actor::User(user(name)), Action::Book(Box::new(order)))
+    }
+
+    pub(crate) fn book(&mut self, name: &str, quantity: u32) -> Answer {
+        self.order(name, Ask::Quantity(quantity), None)
+    }
+
+    /// The id that the next order will use. Ids sort by their making, as real ones do.
+    pub(crate) fn next_booking(&self) -> BookingId {
+        BookingId::from_bytes([self.ids + 1; 16])
+    }
+
+    /// Books, and it must work.
+    pub(crate) fn booked(&mut self, name: &str, quantity: u32) -> BookingId {
+        match self.book(name, quantity) {
+            Answer::Booking(booking) => booking.id,
+            other => panic!("{name} could not book {quantity}: {other:?}"),
+        }
+    }
+
+    pub(crate) fn confirm(&mut self, id: BookingId, transaction: &str, amount: Option<Money>) -> Answer {
+        let confirmation = Confirmation {
+            event_id: EventId::from_bytes([EVENT; 16]),
+            booking_id: id,
+            transaction: tx(transaction),
+            amount,
+            refund_id: self.next_refund(),
+        };
+        self.run(service(), Action::Confirm(Box::new(confirmation)))
+    }
+
+    pub(crate) fn pay(&mut self, id: BookingId, transaction: &str) -> Answer {
+        self.confirm(id, transaction, None)
+    }
+
+    /// Books and pays, and both must work.
+    pub(crate) fn paid(&mut self, name: &str, quantity: u32, transaction: &str) -> BookingId {
+        let id = self.booked(name, quantity);
+        assert_eq!(word(&self.pay(id, transaction)), "ok");
+        id
+    }
+
+    pub(crate) fn cancel(&mut self, actor: Actor, id: BookingId) -> Answer {
+        let wish = Cancellation {
+            event_id: EventId::from_bytes([EVENT; 16]),
+            booking_id: id,
+            reason: Some("changed plans".parse().unwrap()),
+            refund_id: self.next_refund(),
+        };
+        self.run(actor, Action::Cancel(Box::new(wish)))
+    }
+
+    pub(crate) fn expire(&mut self, id: BookingId) -> Answer {
+        self.run(Actor::System, Action::Expire { event_id: EventId::from_bytes([EVENT; 16]), booking_id: id })
+    }
+
+    /// Runs one command to its end, as one transaction would.
+    pub(crate) fn run(&mut self, actor: Actor, action: Action) -> Answer {
+        self.freed.clear();
+        let command = Command { actor, request: "req-1".parse().unwrap(), action };
+        let answer = self.carry_out(&command);
+        if let Action::Confirm(paid) = &command.action
+            && !matches!(word(&answer), "not_found" | "amount_mismatch")
+        {
+            self.captured.insert((paid.booking_id, paid.transaction.clone()));
+        }
+        answer
+    }
+
+    fn next_refund(&self) -> RefundId {
+        RefundId::from_bytes(u128::try_from(self.refunds.len() + 1).unwrap().to_be_bytes())
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Answer {
+        let mut swept = Vec::new();
+        loop {
+            match self.ask(command, &swept) {
+                Verdict::Change(change) => return self.apply(*change),
+                Verdict::Answer(answer) => return answer,
+                Verdict::Overdue(shortage) => {
+                    assert!(shortage.tickets > 0, "asked for holds although no ticket is missing");
+                    assert!(!swept.contains(&shortage.scope), "asked again for holds that are not there");
+                    if !self.free(&shortage.scope, shortage.tickets) {
+                        swept.push(shortage.scope);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(&self, command: &Command, swept: &[Scope]) -> Verdict {
+        let event = self.event.as_ref().filter(|event| event.id == command.event_id());
+        let booking = command.booking_id().and_then(|id| self.bookings.get(&id));
+        let refund = match &command.action {
+            Action::Confirm(paid) => self.refunds.get(&(paid.booking_id, paid.transaction.clone())),
+            Action::CreateEvent(_)
+            | Action::UpdateEvent { .. }
+            | Action::Book(_)
+            | Action::Cancel(_)
+            | Action::Expire { .. } => None,
+        };
+        let owner = match (&command.action, booking) {
+            (Action::Book(order), _) => Some(&order.user),
+            (_, booking) => booking.map(|booking| &booking.user),
+        };
+        let limited = event.is_some_and(|event| event.about.max_tickets_per_user.is_some());
+        let user_tickets = owner.filter(|_| limited).and_then(|owner| self.user_tickets.get(owner)).copied();
+        let scene = Scene { event, booking, refund, user_tickets: user_tickets.unwrap_or(0), swept };
+        decide(&scene, command, self.now).unwrap()
+    }
+
+    /// Frees overdue holds of a scope, oldest first, until enough tickets came back. Says whether there
+    /// were any.
+    fn free(&mut self, scope: &Scope, tickets: u32) -> bool {
+        let now = self.ledger_now();
+        let helps = |booking: &Booking| match scope {
+            Scope::Event => booking.items.quantity(),
+            Scope::User(user) if booking.user == *user => booking.items.quantity(),
+            Scope::User(_) => 0,
+            Scope::TicketType(id) => {
+                booking.items.iter().filter(|item| item.ticket_type == *id).map(|item| item.quantity).sum()
+            }
+        };
+        let overdue = self.bookings.values().filter(|booking| booking.overdue(now));
+        let mut due: Vec<_> =
+            overdue.map(|booking| (booking.hold_expires_at, booking.id, helps(booking))).collect();
+        due.retain(|(_, _, help)| *help > 0);
+        due.sort_unstable();
+        let mut missing = tickets;
+        for (_, booking_id, help) in &due {
+            if missing == 0 {
+                break;
+            }
+            let event_id = self.event().id;
+            let action = Action::Expire { event_id, booking_id: *booking_id };
+            let command = Command { actor: Actor::System, request: "sweep".parse().unwrap(), action };
+            assert_eq!(word(&self.carry_out(&command)), "ok", "an overdue hold can always be freed");
+            self.freed.push(*booking_id);
+            missing = missing.saturating_sub(*help);
+        }
+        !due.is_empty()
+    }
+
+    /// Writes a change, and refuses what the constraints of a database would refuse.
+    fn apply(&mut self, change: Change) -> Answer {
+        assert!(!change.entries.is_empty(), "a change that nobody wrote down");
+        if let Some(booking) = change.booking {
+            let before = self.bookings.insert(booking.id, booking.clone());
+            let version = before.as_ref().map_or(0, |before| before.version);
+            assert_eq!(booking.version, version + 1, "a version was skipped");
+            if let Some(before) = before {
+                let fixed = Booking {
+                    state: booking.state.clone(),
+                    version: booking.version,
+                    last_seq: booking.last_seq,
+                    updated_at: booking.updated_at,
+                    ..Booking::clone(&before)
+                };
+                assert_eq!(*booking, fixed, "the fixed part of a booking changed");
+            }
+        }
+        if let Some(refund) = change.refund {
+            let again = self.refunds.insert((refund.booking_id, refund.transaction.clone()), refund);
+            assert_eq!(again, None, "a captured payment was refunded twice");
+        }
+        self.user_tickets.extend(change.user_tickets);
+        match (&mut self.event, change.about) {
+            (Some(event), about) => {
+                event.stock = change.stock;
+                event.about = about.unwrap_or_else(|| event.about.clone());
+            }
+            (slot @ None, about) => {
+                let id = change.entries[0].event_id;
+                *slot = Some(Event { id, about: about.unwrap(), stock: change.stock });
+            }
+        }
+        self.ledger.extend(change.entries);
+        change.answer
+    }
+}

@@ -1,0 +1,2 @@
+-- A page of events, newest first. Served by the primary key.
+SELECT id FROM events WHERE id < ?1 ORDER BY id DESC LIMIT ?2

@@ -1,0 +1,48 @@
+//! One batch, from the commands to their replies, whatever happens on the way.
+
+use std::future::Future;
+
+use domain::Command;
+
+use crate::fold::{Tx, fold};
+use crate::{Fault, Reply};
+
+/// A connection that writes: begins one transaction at a time.
+pub(crate) trait Writer: Send {
+    /// A transaction of this connection.
+    type Tx<'w>: Tx
+    where
+        Self: 'w;
+
+    /// Begins a transaction.
+    fn begin(&mut self) -> impl Future<Output = Result<Self::Tx<'_>, Fault>> + Send;
+}
+
+/// Carries out a batch. One that fails for a reason of its own is halved and tried again, so that only
+/// the command at fault hears of it.
+pub(crate) async fn execute<W: Writer>(writer: &mut W, commands: &[Command]) -> Vec<Reply> {
+    let mut replies = Vec::with_capacity(commands.len());
+    // Parts still to be carried out, the next one on top; so commands keep their order.
+    let mut parts = vec![commands];
+    while let Some(part) = parts.pop() {
+        match attempt(writer, part).await {
+            Ok(answers) => replies.extend(answers),
+            Err(fault) if part.len() > 1 && fault.concerns_one() => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+            Err(fault) => replies.extend(part.iter().map(|_| Reply::Failed(fault.clone()))),
+        }
+    }
+    replies
+}
+
+/// One transaction. A batch of refusals is a read: nothing is committed.
+async fn attempt<W: Writer>(writer: &mut W, commands: &[Command]) -> Result<Vec<Reply>, Fault> {
+    let mut tx = writer.begin().await?;
+    let (replies, changes) = fold(&mut tx, commands).await?;
+    if !changes.is_empty() {
+        tx.commit(changes).await?;
+    }
+    Ok(replies)
+}

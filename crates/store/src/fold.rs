@@ -1,0 +1,270 @@
+//! The fold: commands in, one after the other, changes out. The same for every database.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::Arc;
+
+use domain::{
+    Action, Actor, Answer, Booking, BookingId, Change, Command, Entry, Event, EventId, Refund, Scene, Scope,
+    Shortage, Timestamp, TransactionId, UserId, Verdict, decide,
+};
+
+use crate::{Cause, Fault, Reply};
+
+/// Most commands of one batch: bounds how long a transaction holds its rows (some milliseconds).
+pub const BATCH_MAX: usize = 1_024;
+/// Most overdue holds that one batch frees for the sake of its orders; the rest is carried over.
+pub const OVERDUE_PER_BATCH_MAX: usize = 1_024;
+/// Overdue holds fetched at a time.
+const OVERDUE_PAGE: u32 = 64;
+
+/// A row, or why it cannot be read. Only the commands that need it fail.
+pub(crate) type Loadable<T> = Result<T, Cause>;
+
+/// What a transaction offers the fold. Everything it shows is locked until the transaction ends.
+pub(crate) trait Tx: Send {
+    /// Locks and loads what the commands concern, set by set.
+    fn load(&mut self, commands: &[Command]) -> impl Future<Output = Result<Loaded, Fault>> + Send;
+
+    /// The database's clock, read after the locking load.
+    fn now(&mut self) -> impl Future<Output = Result<Timestamp, Fault>> + Send;
+
+    /// A page of the overdue holds of an event within a scope, oldest first.
+    fn overdue(&mut self, wanted: &Overdue<'_>) -> impl Future<Output = Result<HoldPage, Fault>> + Send;
+
+    /// Writes everything under its guards and commits. A guard that misses fails the transaction.
+    fn commit(self, changes: Changes) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+/// Which overdue holds are wanted.
+pub(crate) struct Overdue<'a> {
+    pub(crate) event: EventId,
+    pub(crate) scope: &'a Scope,
+    pub(crate) now: Timestamp,
+    pub(crate) after: Option<(Timestamp, BookingId)>,
+    pub(crate) limit: u32,
+}
+
+/// Overdue holds in the order of their deadline and id. Those that cannot be read are left out: a bad row
+/// must not stop the rest.
+pub(crate) struct HoldPage {
+    pub(crate) holds: Vec<Hold>,
+    /// Where the next page begins; unset on the last one.
+    pub(crate) next: Option<(Timestamp, BookingId)>,
+}
+
+/// An overdue hold, and how many tickets its user holds in all (0 where that is not counted).
+pub(crate) struct Hold {
+    pub(crate) booking: Booking,
+    pub(crate) user_tickets: u32,
+}
+
+/// What is stored, as far as a batch concerns it; brought up to date as the fold goes on.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    pub(crate) events: BTreeMap<EventId, Loadable<Event>>,
+    pub(crate) bookings: BTreeMap<BookingId, Loadable<Arc<Booking>>>,
+    pub(crate) refunds: BTreeMap<(BookingId, TransactionId), Loadable<Refund>>,
+    pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
+}
+
+/// What a batch changes, each row once, in the order in which rows are locked.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) events: BTreeMap<EventId, EventChange>,
+    pub(crate) bookings: BTreeMap<BookingId, BookingChange>,
+    pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
+    pub(crate) refunds: Vec<Refund>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// An event as it will be.
+pub(crate) struct EventChange {
+    pub(crate) event: Event,
+    /// The ledger number that was loaded, which must still stand; `None` for a new event.
+    pub(crate) loaded_seq: Option<u64>,
+    pub(crate) described: bool,
+}
+
+/// A booking as it will be.
+pub(crate) struct BookingChange {
+    pub(crate) booking: Arc<Booking>,
+    /// The version that was loaded, which must still stand; `None` for a new booking.
+    pub(crate) loaded_version: Option<u32>,
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Decides every command in turn. Returns one reply each, to be given once the changes are durable.
+pub(crate) async fn fold<T: Tx>(tx: &mut T, commands: &[Command]) -> Result<(Vec<Reply>, Changes), Fault> {
+    let loaded = tx.load(commands).await?;
+    let now = tx.now().await?;
+    let mut fold = Fold { tx, loaded, now, changes: Changes::default(), pools: Vec::new(), freed: 0 };
+    let mut replies = Vec::with_capacity(commands.len());
+    for command in commands {
+        replies.push(fold.command(command).await?);
+    }
+    Ok((replies, fold.changes))
+}
+
+struct Fold<'t, T> {
+    tx: &'t mut T,
+    loaded: Loaded,
+    now: Timestamp,
+    changes: Changes,
+    pools: Vec<Pool>,
+    freed: usize,
+}
+
+/// The overdue holds of one event and scope, fetched page by page, each once.
+struct Pool {
+    event: EventId,
+    scope: Scope,
+    queue: VecDeque<BookingId>,
+    after: Option<(Timestamp, BookingId)>,
+    exhausted: bool,
+}
+
+impl<T: Tx> Fold<'_, T> {
+    async fn command(&mut self, command: &Command) -> Result<Reply, Fault> {
+        let mut swept = Vec::new();
+        loop {
+            let verdict = match self.decide(command, &swept) {
+                Ok(verdict) => verdict,
+                Err(cause) => return Ok(Reply::Failed(Fault::Broken(cause))),
+            };
+            match verdict {
+                Verdict::Answer(answer) => return Ok(Reply::Answered(answer)),
+                Verdict::Change(change) => {
+                    return Ok(Reply::Answered(self.apply(command.event_id(), *change)));
+                }
+                Verdict::Overdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Carried),
+                Verdict::Overdue(shortage) => {
+                    if !self.free_overdue(command, &shortage).await? {
+                        swept.push(shortage.scope);
+                    }
+                }
+            }
+        }
+    }
+
+    fn decide(&self, command: &Command, swept: &[Scope]) -> Result<Verdict, Cause> {
+        let event = command.event_id();
+        let booking = command.booking_id().and_then(|id| self.loaded.bookings.get(&id));
+        let booking = booking.map(Result::as_ref).transpose().map_err(Clone::clone)?;
+        let refund = match command.captured() {
+            Some(payment) => self.loaded.refunds.get(&payment).map(Result::as_ref).transpose(),
+            None => Ok(None),
+        };
+        let refund = refund.map_err(Clone::clone)?;
+        let user = command.booked_user().or_else(|| booking.map(|booking| &booking.user));
+        let counted = |user: &UserId| self.loaded.user_tickets.get(&(event, user.clone())).copied();
+        let event = self.loaded.events.get(&event).map(Result::as_ref).transpose().map_err(Clone::clone)?;
+        let limited = event.is_some_and(|event| event.about.max_tickets_per_user.is_some());
+        let user_tickets = user.filter(|_| limited).and_then(counted).unwrap_or(0);
+        let scene = Scene { event, booking, refund, user_tickets, swept };
+        decide(&scene, command, self.now).map_err(Cause::new)
+    }
+
+    /// Takes a change over: into what later commands see, and into what will be written.
+    fn apply(&mut self, event_id: EventId, change: Change) -> Answer {
+        let Change { about, stock, booking, refund, user_tickets, entries, answer } = change;
+        let known = self.loaded.events.get(&event_id).and_then(|event| event.as_ref().ok());
+        let loaded_seq = known.map(|event| event.stock.seq);
+        let described = about.is_some();
+        let about = about.or_else(|| known.map(|event| event.about.clone()));
+        if let Some(about) = about {
+            let event = Event { id: event_id, about, stock };
+            let change = self.changes.events.entry(event_id).or_insert_with(|| EventChange {
+                event: event.clone(),
+                loaded_seq,
+                described: false,
+            });
+            change.event = event.clone();
+            change.described |= described;
+            self.loaded.events.insert(event_id, Ok(event));
+        }
+        if let Some(booking) = booking {
+            let known = self.loaded.bookings.insert(booking.id, Ok(booking.clone()));
+            let loaded_version = known.and_then(Result::ok).map(|before| before.version);
+            self.changes
+                .bookings
+                .entry(booking.id)
+                .and_modify(|change| change.booking = booking.clone())
+                .or_insert(BookingChange { booking, loaded_version });
+        }
+        if let Some(refund) = refund {
+            let key = (refund.booking_id, refund.transaction.clone());
+            self.loaded.refunds.insert(key, Ok(refund.clone()));
+            self.changes.refunds.push(refund);
+        }
+        if let Some((user, tickets)) = user_tickets {
+            self.loaded.user_tickets.insert((event_id, user.clone()), tickets);
+            self.changes.user_tickets.insert((event_id, user), tickets);
+        }
+        self.changes.entries.extend(entries);
+        answer
+    }
+
+    /// Frees overdue holds until the shortage is made up, the batch has freed its share, or none is left;
+    /// says whether any was freed.
+    async fn free_overdue(&mut self, command: &Command, shortage: &Shortage) -> Result<bool, Fault> {
+        let event_id = command.event_id();
+        let mut missing = shortage.tickets;
+        let mut any = false;
+        while missing > 0 && self.freed < OVERDUE_PER_BATCH_MAX {
+            let Some(booking) = self.next_overdue(event_id, &shortage.scope).await? else { break };
+            let expire = Command {
+                actor: Actor::System,
+                request: command.request.clone(),
+                action: Action::Expire { event_id, booking_id: booking.id },
+            };
+            // A hold that cannot be freed stands in nobody's way but its own: the next one is tried.
+            if let Ok(Verdict::Change(change)) = self.decide(&expire, &[]) {
+                self.apply(event_id, *change);
+                self.freed += 1;
+                any = true;
+                missing = missing.saturating_sub(booking.items.quantity());
+            }
+        }
+        Ok(any)
+    }
+
+    /// The next hold of a scope that is overdue and has not been touched by this batch.
+    async fn next_overdue(&mut self, event: EventId, scope: &Scope) -> Result<Option<Arc<Booking>>, Fault> {
+        let known = self.pools.iter().position(|pool| pool.event == event && pool.scope == *scope);
+        let index = known.unwrap_or_else(|| {
+            let (queue, scope) = (VecDeque::new(), scope.clone());
+            self.pools.push(Pool { event, scope, queue, after: None, exhausted: false });
+            self.pools.len() - 1
+        });
+        loop {
+            let pool = &mut self.pools[index];
+            while let Some(id) = pool.queue.pop_front() {
+                if let Some(Ok(booking)) = self.loaded.bookings.get(&id)
+                    && booking.overdue(self.now)
+                {
+                    return Ok(Some(booking.clone()));
+                }
+            }
+            if pool.exhausted {
+                return Ok(None);
+            }
+            let wanted =
+                Overdue { event, scope: &pool.scope, now: self.now, after: pool.after, limit: OVERDUE_PAGE };
+            let page = self.tx.overdue(&wanted).await?;
+            pool.exhausted = page.next.is_none();
+            pool.after = page.next;
+            for hold in page.holds {
+                pool.queue.push_back(hold.booking.id);
+                let key = (event, hold.booking.user.clone());
+                self.loaded.user_tickets.entry(key).or_insert(hold.user_tickets);
+                self.loaded.bookings.entry(hold.booking.id).or_insert_with(|| Ok(Arc::new(hold.booking)));
+            }
+        }
+    }
+}

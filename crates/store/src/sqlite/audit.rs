@@ -1,0 +1,71 @@
+//! Feeding the audit from one read transaction, which sees one moment of the database.
+
+use domain::{Audit, AuditReport, Booking, EventId, UserId};
+use rusqlite::Connection;
+
+use super::{read, sql};
+use crate::Cause;
+
+pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
+    let tx = connection.transaction()?;
+    let mut audit = Audit::default();
+    let ids = tx
+        .prepare_cached(sql::EVENT_LIST_ALL)?
+        .query_map([], |row| row.get::<_, [u8; 16]>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for id in ids {
+        let id = EventId::from_bytes(id);
+        match read::event(&tx, id)? {
+            Some(Ok(event)) => audit.event(event),
+            Some(Err(cause)) => {
+                audit.unreadable(cause);
+                continue;
+            }
+            None => {
+                audit.unreadable(format!("{id}: has counters but no description"));
+                continue;
+            }
+        }
+        walk_ledger(&tx, id, &mut audit)?;
+        let mut statement = tx.prepare_cached(sql::REFUND_LIST_OF_EVENT)?;
+        for refund in statement.query_map([id.bytes()], |row| Ok(read::refund_row(row)))? {
+            match refund? {
+                Ok(refund) => audit.refund(&refund),
+                Err(cause) => audit.unreadable(format!("a refund of {id}: {cause}")),
+            }
+        }
+        let mut statement = tx.prepare_cached(sql::USER_LIST)?;
+        let users =
+            statement.query_map([id.bytes()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?)))?;
+        for user in users {
+            let (user, tickets) = user?;
+            match user.parse::<UserId>() {
+                Ok(user) => audit.user(&user, tickets),
+                Err(cause) => audit.unreadable(format!("a counted user of {id}: {cause}")),
+            }
+        }
+    }
+    let totals = tx.query_row(sql::AUDIT_TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let (bookings, entries, refunds): (u64, u64, u64) = totals?;
+    Ok(audit.finish(bookings, entries, refunds))
+}
+
+fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
+    /// Where the booking's columns begin in the joined row.
+    const BOOKING: usize = 14;
+    let mut statement = connection.prepare_cached(sql::AUDIT_LEDGER)?;
+    let mut rows = statement.query([id.bytes()])?;
+    while let Some(row) = rows.next()? {
+        let booking = if row.get_ref(BOOKING)? == rusqlite::types::ValueRef::Null {
+            None
+        } else {
+            let booking = read::booking_row_at(row, BOOKING).map_err(Cause::new).and_then(Booking::try_from);
+            booking.map_err(|cause| audit.unreadable(format!("a booking of {id}: {cause}"))).ok()
+        };
+        match read::entry_row(row) {
+            Ok(entry) => audit.entry(&entry, booking.as_ref()),
+            Err(cause) => audit.unreadable(format!("a ledger entry of {id}: {cause}")),
+        }
+    }
+    Ok(())
+}

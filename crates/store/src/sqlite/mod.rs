@@ -1,0 +1,343 @@
+//! The embedded store: one SQLite file, one writer, readers apart.
+//!
+//! SQLite lets one connection write at a time, so the writer's transaction is the lock on every row.
+//! Readers see the last commit (WAL) and never wait for the writer. One process owns the file, by a lock
+//! on `FILE.lock` that ends with the process; others may read beside it.
+
+mod audit;
+mod read;
+mod schema;
+mod sql;
+mod tx;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use domain::{
+    AuditReport, Booking, BookingId, BookingStatus, Clock, Command, Entry, Event, EventId, Refund, RefundId,
+    RefundStatus,
+};
+use futures_util::FutureExt as _;
+use rusqlite::{Connection, OpenFlags, params};
+
+use self::read::opt_id;
+use self::tx::{SqliteWriter, fault};
+use crate::{BookingList, Cause, Fault, Page, Reply, Store};
+
+pub use self::schema::SCHEMA_VERSION;
+
+/// Connections that read. Two cores are kept busy by two; the rest cover a long list or an audit.
+const READERS: usize = 4;
+/// Above every id: where a list of the newest begins.
+const LAST_ID: [u8; 16] = [0xff; 16];
+
+/// How a SQLite store is opened.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    /// Tells the time that decides deadlines.
+    pub clock: Arc<dyn Clock>,
+    /// Work on the calling thread instead of one of its own. For simulations, which own every thread.
+    pub inline: bool,
+}
+
+/// Why a database file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such file.
+    #[error("there is no database at {0}")]
+    Missing(PathBuf),
+    /// Another process owns the file.
+    #[error("{0} is owned by another running boxoffice; stop it first, or use another file")]
+    Owned(PathBuf),
+    /// The file is a database of another program.
+    #[error("{0} is a SQLite database, but not one of boxoffice")]
+    Foreign(PathBuf),
+    /// The schema is older than this program.
+    #[error(
+        "the schema is at version {found} and this program needs {SCHEMA_VERSION}; run `boxoffice migrate`"
+    )]
+    Outdated {
+        /// The version of the file.
+        found: u32,
+    },
+    /// The schema is newer than this program.
+    #[error(
+        "the schema is at version {found} and this program knows only {SCHEMA_VERSION}; use a newer boxoffice"
+    )]
+    TooNew {
+        /// The version of the file.
+        found: u32,
+    },
+    /// The file system refused.
+    #[error("cannot use {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite refused.
+    #[error("cannot open the database")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Bookings in a SQLite file, or in memory. Cheap to share behind an `Arc`.
+pub struct Sqlite {
+    writer: Option<Arc<Mutex<SqliteWriter>>>,
+    readers: Arc<Readers>,
+    inline: bool,
+    /// Held as long as the store lives; the operating system lets go of it when the process dies.
+    _owner: Option<File>,
+}
+
+/// Connections that read; in memory there is none but the writer's.
+struct Readers {
+    connections: Vec<Mutex<Connection>>,
+}
+
+impl Sqlite {
+    /// Opens a file as its owner, making it if there is none, and brings its schema up to date where
+    /// `migrate` says so; otherwise an older schema is an error.
+    pub fn open(path: &Path, migrate: bool, options: &SqliteOptions) -> Result<Self, OpenError> {
+        let owner = own(path)?;
+        let mut connection = Connection::open(path)?;
+        let found = schema::version(&connection)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
+        if found > SCHEMA_VERSION {
+            return Err(OpenError::TooNew { found });
+        }
+        if !migrate && found < SCHEMA_VERSION {
+            return Err(OpenError::Outdated { found });
+        }
+        schema::configure(&connection)?;
+        if migrate {
+            schema::migrate(&mut connection)?;
+        }
+        let readers = Readers::open(path)?;
+        let writer = SqliteWriter::new(connection, options.clock.clone());
+        Ok(Self::from_parts(Some(writer), readers, options.inline, Some(owner)))
+    }
+
+    /// Opens a file to read beside its owner, also right after one was killed.
+    pub fn open_reader(path: &Path) -> Result<Self, OpenError> {
+        if !path.exists() {
+            return Err(OpenError::Missing(path.to_owned()));
+        }
+        let readers = Readers::open(path)?;
+        let connection = readers.take();
+        let found = schema::version(&connection)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
+        drop(connection);
+        match found {
+            SCHEMA_VERSION => Ok(Self::from_parts(None, readers, false, None)),
+            found if found < SCHEMA_VERSION => Err(OpenError::Outdated { found }),
+            found => Err(OpenError::TooNew { found }),
+        }
+    }
+
+    /// A fresh store in memory, gone with the value.
+    pub fn in_memory(options: &SqliteOptions) -> Result<Self, OpenError> {
+        let mut connection = Connection::open_in_memory()?;
+        schema::configure(&connection)?;
+        schema::migrate(&mut connection)?;
+        let writer = SqliteWriter::new(connection, options.clock.clone());
+        Ok(Self::from_parts(Some(writer), Readers { connections: Vec::new() }, options.inline, None))
+    }
+
+    fn from_parts(writer: Option<SqliteWriter>, readers: Readers, inline: bool, owner: Option<File>) -> Self {
+        let writer = writer.map(|writer| Arc::new(Mutex::new(writer)));
+        Self { writer, readers: Arc::new(readers), inline, _owner: owner }
+    }
+
+    /// Reads on a connection apart from the writer's, off the threads that serve requests.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (readers, writer) = (self.readers.clone(), self.writer.clone());
+        let read = move || match (readers.connections.is_empty(), writer) {
+            (true, Some(writer)) => work(lock(&writer).connection_mut()),
+            _ => work(&mut readers.take()),
+        };
+        if self.inline { read() } else { on_a_thread(read).await? }
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn execute(&self, batch: Vec<Command>) -> Vec<Reply> {
+        let count = batch.len();
+        let all = |fault: Fault| std::iter::repeat_n(Reply::Failed(fault), count).collect();
+        let Some(writer) = self.writer.clone() else {
+            return all(Fault::Unavailable(Cause::new("the database is open for reading only")));
+        };
+        // SQLite answers at once, so the shared fold never waits here.
+        let work =
+            move || crate::execute::execute(&mut *lock(&writer), &batch).now_or_never().unwrap_or_default();
+        if self.inline { work() } else { on_a_thread(work).await.unwrap_or_else(all) }
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, Fault> {
+        self.read(move |connection| {
+            read::event(connection, id).map_err(fault)?.transpose().map_err(Fault::Broken)
+        })
+        .await
+    }
+
+    async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
+        self.read(move |connection| {
+            // One read transaction: the page and its events are of one moment.
+            let tx = connection.transaction().map_err(fault)?;
+            let after = after.map_or(LAST_ID, |id| *id.bytes());
+            let mut statement = tx.prepare_cached(sql::EVENT_LIST).map_err(fault)?;
+            let ids = statement.query_map(params![after, limit + 1], |row| row.get::<_, [u8; 16]>(0));
+            let ids = ids.map_err(fault)?.collect::<rusqlite::Result<Vec<_>>>().map_err(fault)?;
+            let event = |id| read::event(&tx, EventId::from_bytes(id)).map_err(fault).transpose();
+            let events = ids.into_iter().filter_map(event);
+            let events = events.map(|event| event?.map_err(Fault::Broken)).collect::<Result<_, _>>()?;
+            Ok(Page::from_surplus(events, limit, |event: &Event| event.id.to_string()))
+        })
+        .await
+    }
+
+    async fn booking(&self, id: BookingId) -> Result<Option<Booking>, Fault> {
+        self.read(move |connection| {
+            read::booking(connection, id).map_err(fault)?.transpose().map_err(Fault::Broken)
+        })
+        .await
+    }
+
+    async fn bookings(
+        &self,
+        list: BookingList,
+        status: Option<BookingStatus>,
+        limit: u32,
+    ) -> Result<Page<Booking>, Fault> {
+        self.read(move |connection| bookings(connection, &list, status, limit)).await
+    }
+
+    async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault> {
+        self.read(move |connection| {
+            let after = i64::try_from(after).unwrap_or(i64::MAX);
+            let mut statement = connection.prepare_cached(sql::LEDGER_LIST).map_err(fault)?;
+            let values = params![event.bytes(), after, limit + 1];
+            let rows = statement.query_map(values, |row| Ok(read::entry_row(row))).map_err(fault)?;
+            let rows =
+                rows.map(|row| row.map_err(fault)?.map_err(Fault::Broken)).collect::<Result<_, _>>()?;
+            Ok(Page::from_surplus(rows, limit, |entry: &Entry| entry.seq.to_string()))
+        })
+        .await
+    }
+
+    async fn refunds(
+        &self,
+        status: Option<RefundStatus>,
+        after: Option<RefundId>,
+        limit: u32,
+    ) -> Result<Page<Refund>, Fault> {
+        self.read(move |connection| {
+            let after = after.map_or(LAST_ID, |id| *id.bytes());
+            let mut statement = connection.prepare_cached(sql::REFUND_LIST).map_err(fault)?;
+            let values = params![after, status.map(RefundStatus::as_str), limit + 1];
+            let rows = statement.query_map(values, |row| Ok(read::refund_row(row))).map_err(fault)?;
+            let rows =
+                rows.map(|row| row.map_err(fault)?.map_err(Fault::Broken)).collect::<Result<_, _>>()?;
+            Ok(Page::from_surplus(rows, limit, |refund: &Refund| refund.id.to_string()))
+        })
+        .await
+    }
+
+    async fn audit(&self) -> Result<AuditReport, Fault> {
+        self.read(|connection| audit::audit(connection).map_err(fault)).await
+    }
+}
+
+fn bookings(
+    connection: &Connection,
+    list: &BookingList,
+    status: Option<BookingStatus>,
+    limit: u32,
+) -> Result<Page<Booking>, Fault> {
+    let status = status.map(BookingStatus::as_str);
+    let before = |after: &Option<BookingId>| after.map_or(LAST_ID, |id| *id.bytes());
+    let collect = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<Vec<Listed>, Fault> {
+        let mut statement = connection.prepare_cached(sql).map_err(fault)?;
+        let rows =
+            statement.query_map(values, |row| Ok((read::booking_row(row)?, row.get(CREATED_SEQ).ok())));
+        let rows = rows.map_err(fault)?.collect::<rusqlite::Result<Vec<_>>>().map_err(fault)?;
+        let decoded =
+            |(row, seq)| Ok(Listed { booking: Booking::try_from(row).map_err(Fault::Broken)?, seq });
+        rows.into_iter().map(decoded).collect()
+    };
+    let rows = match list {
+        BookingList::OfUser { user, event, after } => {
+            let event = opt_id(event.as_ref().map(EventId::bytes));
+            collect(
+                sql::BOOKING_LIST_OF_USER,
+                params![user.as_str(), before(after), event, status, limit + 1],
+            )
+        }
+        BookingList::OfEvent { event, after } => {
+            let after = after.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
+            collect(sql::BOOKING_LIST_OF_EVENT, params![event.bytes(), after, status, limit + 1])
+        }
+        BookingList::All { after } => {
+            collect(sql::BOOKING_LIST_ALL, params![before(after), status, limit + 1])
+        }
+    };
+    let page = Page::from_surplus(rows?, limit, |listed: &Listed| match listed.seq {
+        Some(seq) => seq.to_string(),
+        None => listed.booking.id.to_string(),
+    });
+    Ok(Page { rows: page.rows.into_iter().map(|listed| listed.booking).collect(), next: page.next })
+}
+
+/// A booking in a list, with the ledger number of its creation where the ledger led to it.
+struct Listed {
+    booking: Booking,
+    seq: Option<i64>,
+}
+
+/// The column after a booking's own.
+const CREATED_SEQ: usize = 19;
+
+impl Readers {
+    fn open(path: &Path) -> Result<Self, OpenError> {
+        let open = || {
+            // Not read-only: after a kill -9 the first to come replays the log into shared memory.
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            schema::configure_reader(&connection)?;
+            Ok(Mutex::new(connection))
+        };
+        Ok(Self { connections: (0..READERS).map(|_| open()).collect::<rusqlite::Result<_>>()? })
+    }
+
+    /// A free connection, or the first when all are busy.
+    fn take(&self) -> MutexGuard<'_, Connection> {
+        let free = self.connections.iter().find_map(|connection| connection.try_lock().ok());
+        free.unwrap_or_else(|| lock(&self.connections[0]))
+    }
+}
+
+/// A panic while the lock was held has rolled its transaction back; the connection is as good as before.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs blocking work apart from the threads that serve requests. It is finished even if the caller goes.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Fault::Broken(Cause::new(error)))
+}
+
+/// Takes the lock that says which process owns the file.
+fn own(path: &Path) -> Result<File, OpenError> {
+    let lock_path = path.with_added_extension("lock");
+    let io = |source| OpenError::Io { path: lock_path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Owned(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}

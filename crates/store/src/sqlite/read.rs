@@ -1,0 +1,200 @@
+//! Reading rows of SQLite. The outer error is the database's, the inner one the row's.
+
+use std::sync::Arc;
+
+use domain::{
+    About, Booking, BookingId, Currency, Entry, Event, EventId, Money, Refund, RefundId, Stock, Tallies,
+    TicketType, TicketTypeId, TransactionId, TypeStock, UserId,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::sql;
+use crate::Cause;
+use crate::fold::Loadable;
+use crate::row::{self, BookingRow, time};
+
+type Read<T> = rusqlite::Result<T>;
+
+pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<Loadable<Event>>> {
+    let mut statement = connection.prepare_cached(sql::EVENT_LOAD)?;
+    let event = statement.query_row([id.bytes()], |row| Ok(event_row(id, row))).optional()?;
+    let Some(event) = event else { return Ok(None) };
+    let mut statement = connection.prepare_cached(sql::TICKET_TYPES_LOAD)?;
+    let types = statement.query_map([id.bytes()], |row| Ok(type_row(row)))?.collect::<Read<Vec<_>>>()?;
+    Ok(Some(event.and_then(|event| with_types(event, types)).map_err(|cause| about(id, &cause))))
+}
+
+pub(super) fn booking(connection: &Connection, id: BookingId) -> Read<Option<Loadable<Booking>>> {
+    let mut statement = connection.prepare_cached(sql::BOOKING_LOAD)?;
+    let row = statement.query_row([id.bytes()], |row| Ok(booking_row(row))).optional()?;
+    Ok(row.map(|row| row.map_err(|error| about(id, &error)).and_then(Booking::try_from)))
+}
+
+pub(super) fn refund(
+    connection: &Connection,
+    booking: BookingId,
+    transaction: &TransactionId,
+) -> Read<Option<Loadable<Refund>>> {
+    let mut statement = connection.prepare_cached(sql::REFUND_LOAD)?;
+    statement.query_row(params![booking.bytes(), transaction.as_str()], |row| Ok(refund_row(row))).optional()
+}
+
+pub(super) fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Read<u32> {
+    let mut statement = connection.prepare_cached(sql::USER_LOAD)?;
+    let tickets = statement.query_row(params![event.bytes(), user.as_str()], |row| row.get(0)).optional()?;
+    Ok(tickets.unwrap_or(0))
+}
+
+/// An id for a nullable column.
+pub(super) fn opt_id(bytes: Option<&[u8; 16]>) -> Option<&[u8]> {
+    bytes.map(<[u8; 16]>::as_slice)
+}
+
+pub(super) fn booking_row(row: &Row<'_>) -> Read<BookingRow> {
+    booking_row_at(row, 0)
+}
+
+/// A booking's columns, from column `first` on.
+pub(super) fn booking_row_at(row: &Row<'_>, first: usize) -> Read<BookingRow> {
+    Ok(BookingRow {
+        id: row.get(first)?,
+        event_id: row.get(first + 1)?,
+        user_id: row.get(first + 2)?,
+        status: row.get(first + 3)?,
+        version: row.get(first + 4)?,
+        last_seq: row.get(first + 5)?,
+        items: row.get(first + 6)?,
+        currency: row.get(first + 7)?,
+        total: row.get(first + 8)?,
+        hold_expires_at: row.get(first + 9)?,
+        payment_method: row.get(first + 10)?,
+        transaction_id: row.get(first + 11)?,
+        confirmed_at: row.get(first + 12)?,
+        cancelled_at: row.get(first + 13)?,
+        cancellation_reason: row.get(first + 14)?,
+        refunded: row.get(first + 15)?,
+        expired_at: row.get(first + 16)?,
+        created_at: row.get(first + 17)?,
+        updated_at: row.get(first + 18)?,
+    })
+}
+
+fn event_row(id: EventId, row: &Row<'_>) -> Loadable<Event> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(Cause::new);
+    let number = |column: usize| row.get::<_, u32>(column).map_err(Cause::new);
+    let count = |column: usize| row.get::<_, u64>(column).map_err(Cause::new);
+    let at = |column: usize| row.get::<_, i64>(column).map_err(Cause::new).and_then(time);
+    let at_if_set =
+        |column: usize| row.get::<_, Option<i64>>(column).map_err(Cause::new)?.map(time).transpose();
+    let zone = row.get::<_, Option<String>>(14).map_err(Cause::new)?;
+    let about = About {
+        name: text(11)?.parse().map_err(Cause::new)?,
+        venue: text(12)?.parse().map_err(Cause::new)?,
+        starts_at: at(13)?,
+        time_zone: zone.map(|zone| zone.parse()).transpose().map_err(Cause::new)?,
+        currency: text(15)?.parse().map_err(Cause::new)?,
+        sales_start_at: at_if_set(16)?,
+        sales_end_at: at_if_set(17)?,
+        hold_seconds: number(18)?,
+        cancel_cutoff_seconds: number(19)?,
+        max_tickets_per_booking: number(20)?,
+        max_tickets_per_user: row.get(21).map_err(Cause::new)?,
+        status: text(22)?.parse().map_err(Cause::new)?,
+        ticket_types: Vec::new(),
+        version: number(23)?,
+        created_at: at(24)?,
+        updated_at: at(25)?,
+    };
+    let tallies = Tallies {
+        pending: count(6)?,
+        confirmed: count(7)?,
+        cancelled: count(8)?,
+        expired: count(9)?,
+        revenue: row.get(10).map_err(Cause::new)?,
+    };
+    let (capacity, held, sold) = (number(1)?, number(2)?, number(3)?);
+    let stock = Stock { capacity, held, sold, types: Vec::new(), seq: count(4)?, last_at: at(5)?, tallies };
+    Ok(Event { id, about: Arc::new(about), stock })
+}
+
+/// A ticket type whose price still lacks the currency of its event.
+struct TypeRow {
+    id: TicketTypeId,
+    name: domain::Name,
+    price: i64,
+    stock: TypeStock,
+}
+
+fn type_row(row: &Row<'_>) -> Loadable<TypeRow> {
+    let stock = TypeStock {
+        capacity: row.get(3).map_err(Cause::new)?,
+        held: row.get(4).map_err(Cause::new)?,
+        sold: row.get(5).map_err(Cause::new)?,
+    };
+    Ok(TypeRow {
+        id: TicketTypeId::from_bytes(row.get(0).map_err(Cause::new)?),
+        name: row.get::<_, String>(1).map_err(Cause::new)?.parse().map_err(Cause::new)?,
+        price: row.get(2).map_err(Cause::new)?,
+        stock,
+    })
+}
+
+fn with_types(mut event: Event, rows: Vec<Loadable<TypeRow>>) -> Loadable<Event> {
+    let about = Arc::make_mut(&mut event.about);
+    let currency: Currency = about.currency;
+    for row in rows {
+        let row = row?;
+        let price = Money::new(row.price, currency).map_err(Cause::new)?;
+        about.ticket_types.push(TicketType { id: row.id, name: row.name, price });
+        event.stock.types.push(row.stock);
+    }
+    if event.stock.types.is_empty() {
+        return Err(Cause::new("has no ticket type"));
+    }
+    Ok(event)
+}
+
+pub(super) fn entry_row(row: &Row<'_>) -> Loadable<Entry> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(Cause::new);
+    let word = |column: usize| row.get::<_, Option<String>>(column).map_err(Cause::new);
+    let id = |column: usize| row.get::<_, Option<[u8; 16]>>(column).map_err(Cause::new);
+    Ok(Entry {
+        event_id: EventId::from_bytes(row.get(0).map_err(Cause::new)?),
+        seq: row.get(1).map_err(Cause::new)?,
+        kind: text(2)?.parse().map_err(Cause::new)?,
+        booking_id: id(3)?.map(BookingId::from_bytes),
+        refund_id: id(4)?.map(RefundId::from_bytes),
+        lines: row::lines_from(&text(5)?)?,
+        quantity: row.get(6).map_err(Cause::new)?,
+        from: word(7)?.map(|word| word.parse()).transpose().map_err(Cause::new)?,
+        to: word(8)?.map(|word| word.parse()).transpose().map_err(Cause::new)?,
+        available_after: row.get(9).map_err(Cause::new)?,
+        previous_seq: row.get(10).map_err(Cause::new)?,
+        actor: text(11)?.parse().map_err(Cause::new)?,
+        request: text(12)?.parse().map_err(Cause::new)?,
+        at: time(row.get(13).map_err(Cause::new)?)?,
+    })
+}
+
+pub(super) fn refund_row(row: &Row<'_>) -> Loadable<Refund> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(Cause::new);
+    let currency: Currency = text(5)?.parse().map_err(Cause::new)?;
+    let reference: Option<String> = row.get(8).map_err(Cause::new)?;
+    let settled: Option<i64> = row.get(10).map_err(Cause::new)?;
+    Ok(Refund {
+        id: RefundId::from_bytes(row.get(0).map_err(Cause::new)?),
+        booking_id: BookingId::from_bytes(row.get(1).map_err(Cause::new)?),
+        event_id: EventId::from_bytes(row.get(2).map_err(Cause::new)?),
+        transaction: text(3)?.parse().map_err(Cause::new)?,
+        amount: Money::new(row.get(4).map_err(Cause::new)?, currency).map_err(Cause::new)?,
+        status: text(6)?.parse().map_err(Cause::new)?,
+        reason: text(7)?.parse().map_err(Cause::new)?,
+        provider_reference: reference.map(|text| text.parse()).transpose().map_err(Cause::new)?,
+        created_at: time(row.get(9).map_err(Cause::new)?)?,
+        settled_at: settled.map(time).transpose()?,
+    })
+}
+
+fn about(id: impl std::fmt::Display, cause: &impl std::fmt::Display) -> Cause {
+    Cause::new(format!("{id}: {cause}"))
+}

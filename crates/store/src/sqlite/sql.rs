@@ -1,0 +1,85 @@
+//! Every statement of the SQLite store, one file each under `sql/sqlite/`.
+
+macro_rules! statements {
+    ($($name:ident = $file:literal;)*) => {
+        $(pub(super) const $name: &str = include_str!(concat!("../../sql/sqlite/", $file, ".sql"));)*
+
+        /// All of them by file name, for the test that prepares each.
+        #[cfg(test)]
+        pub(super) const ALL: &[(&str, &str)] = &[$(($file, $name),)*];
+    };
+}
+
+statements! {
+    AUDIT_LEDGER = "audit_ledger";
+    AUDIT_TOTALS = "audit_totals";
+    BOOKING_INSERT = "booking_insert";
+    BOOKING_LIST_ALL = "booking_list_all";
+    BOOKING_LIST_OF_EVENT = "booking_list_of_event";
+    BOOKING_LIST_OF_USER = "booking_list_of_user";
+    BOOKING_LOAD = "booking_load";
+    BOOKING_OVERDUE = "booking_overdue";
+    BOOKING_UPDATE = "booking_update";
+    DETAILS_WRITE = "details_write";
+    EVENT_INSERT = "event_insert";
+    EVENT_LIST = "event_list";
+    EVENT_LIST_ALL = "event_list_all";
+    EVENT_LOAD = "event_load";
+    EVENT_UPDATE = "event_update";
+    LEDGER_INSERT = "ledger_insert";
+    LEDGER_LIST = "ledger_list";
+    REFUND_INSERT = "refund_insert";
+    REFUND_LIST = "refund_list";
+    REFUND_LIST_OF_EVENT = "refund_list_of_event";
+    REFUND_LOAD = "refund_load";
+    TICKET_TYPES_LOAD = "ticket_types_load";
+    TICKET_TYPE_UPDATE = "ticket_type_update";
+    TICKET_TYPE_WRITE = "ticket_type_write";
+    USER_LIST = "user_list";
+    USER_LOAD = "user_load";
+    USER_WRITE = "user_write";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_registered_and_every_statement_prepares() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/sqlite");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let names: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+        assert_eq!(files, names);
+
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        super::super::schema::migrate(&mut connection).unwrap();
+        for (name, sql) in ALL {
+            assert!(sql.starts_with("-- "), "{name}: the first line says what it is for");
+            connection.prepare(sql).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+
+    /// A list or a load that walks a whole table would grow with the sale.
+    #[test]
+    fn no_statement_but_those_of_the_audit_scans_a_table() {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        super::super::schema::migrate(&mut connection).unwrap();
+        let lists_all = ["audit_totals", "event_list_all"];
+        for (name, sql) in ALL.iter().filter(|(name, _)| !lists_all.contains(name)) {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nulls = vec![rusqlite::types::Null; plan.parameter_count()];
+            let steps =
+                plan.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3)).unwrap();
+            for step in steps {
+                let step = step.unwrap();
+                let scan = step.starts_with("SCAN") && !step.contains("json_each") && !step.contains("item");
+                assert!(!scan, "{name}: {step}");
+                assert!(!step.contains("TEMP B-TREE"), "{name}: {step}");
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One write transaction on SQLite.
+
+use std::sync::Arc;
+
+use domain::{Booking, Clock, Command, Event, EventId, Refund, Scope, Timestamp, UserId};
+use rusqlite::{Connection, ErrorCode, params};
+
+use super::read::{self, opt_id};
+use super::sql;
+use crate::execute::Writer;
+use crate::fold::{Changes, EventChange, Hold, HoldPage, Loaded, Overdue, Tx};
+use crate::row::{self, StateColumns, hex};
+use crate::{Cause, Fault};
+
+/// The one connection that writes. SQLite has one writer at a time, so this is the row lock, too.
+pub(super) struct SqliteWriter {
+    connection: Connection,
+    clock: Arc<dyn Clock>,
+    /// Set once a commit failed in a way that leaves its outcome open: what the file holds is then known
+    /// only after it is opened anew, so nothing more is written on top of it.
+    failed: bool,
+}
+
+pub(super) struct SqliteTx<'w> {
+    writer: &'w mut SqliteWriter,
+}
+
+impl SqliteWriter {
+    pub(super) fn new(connection: Connection, clock: Arc<dyn Clock>) -> Self {
+        Self { connection, clock, failed: false }
+    }
+
+    /// The connection itself, for reads of a store in memory, which has no other.
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Writer for SqliteWriter {
+    type Tx<'w> = SqliteTx<'w>;
+
+    async fn begin(&mut self) -> Result<SqliteTx<'_>, Fault> {
+        if self.failed {
+            let why = "an earlier commit failed with an I/O error; restart to recover the file";
+            return Err(Fault::Unavailable(Cause::new(why)));
+        }
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
+        Ok(SqliteTx { writer: self })
+    }
+}
+
+/// What is not committed is undone, also on the way out of an error or a panic.
+impl Drop for SqliteTx<'_> {
+    fn drop(&mut self) {
+        if !self.writer.connection.is_autocommit()
+            && let Err(error) = self.writer.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+            self.writer.failed = true;
+        }
+    }
+}
+
+impl Tx for SqliteTx<'_> {
+    async fn load(&mut self, commands: &[Command]) -> Result<Loaded, Fault> {
+        let connection = &self.writer.connection;
+        let mut loaded = Loaded::default();
+        for command in commands {
+            let event_id = command.event_id();
+            if !loaded.events.contains_key(&event_id)
+                && let Some(event) = read::event(connection, event_id).map_err(fault)?
+            {
+                loaded.events.insert(event_id, event);
+            }
+            if let Some(id) = command.booking_id()
+                && command.booked_user().is_none()
+                && !loaded.bookings.contains_key(&id)
+                && let Some(booking) = read::booking(connection, id).map_err(fault)?
+            {
+                loaded.bookings.insert(id, booking.map(Arc::new));
+            }
+            if let Some((booking, transaction)) = command.captured()
+                && let Some(refund) = read::refund(connection, booking, &transaction).map_err(fault)?
+            {
+                loaded.refunds.insert((booking, transaction), refund);
+            }
+            let known = command.booking_id().and_then(|id| loaded.bookings.get(&id)?.as_ref().ok().cloned());
+            let user = command.booked_user().or_else(|| known.as_ref().map(|booking| &booking.user)).cloned();
+            if let (Some(user), Some(Ok(event))) = (user, loaded.events.get(&event_id)) {
+                let key = (event_id, user);
+                if event.about.max_tickets_per_user.is_some() && !loaded.user_tickets.contains_key(&key) {
+                    let tickets = user_tickets(connection, event_id, &key.1)?;
+                    loaded.user_tickets.insert(key, tickets);
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    async fn now(&mut self) -> Result<Timestamp, Fault> {
+        Ok(self.writer.clock.now())
+    }
+
+    async fn overdue(&mut self, wanted: &Overdue<'_>) -> Result<HoldPage, Fault> {
+        let connection = &self.writer.connection;
+        let (ticket_type, user) = match wanted.scope {
+            Scope::Event => (None, None),
+            Scope::TicketType(id) => (Some(hex(*id)), None),
+            Scope::User(user) => (None, Some(user.as_str())),
+        };
+        let (after_time, after_id) = match &wanted.after {
+            Some((at, id)) => (at.micros(), id.bytes().as_slice()),
+            None => (i64::MIN, [].as_slice()),
+        };
+        let event = wanted.event.bytes();
+        let until = wanted.now.micros();
+        let values = params![event, until, after_time, after_id, ticket_type, user, wanted.limit];
+        let mut statement = connection.prepare_cached(sql::BOOKING_OVERDUE).map_err(fault)?;
+        let rows = statement.query_map(values, read::booking_row).map_err(fault)?;
+        let rows = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(fault)?;
+        let full = rows.len() >= wanted.limit as usize;
+        let last = rows.last().filter(|_| full);
+        let next =
+            last.map(|row| Ok((row::time(row.hold_expires_at)?, domain::BookingId::from_bytes(row.id))));
+        let next = next.transpose().map_err(Fault::Broken)?;
+        let mut holds = Vec::with_capacity(rows.len());
+        for row in rows {
+            match Booking::try_from(row) {
+                Ok(booking) => {
+                    let user_tickets = user_tickets(connection, wanted.event, &booking.user)?;
+                    holds.push(Hold { booking, user_tickets });
+                }
+                Err(cause) => tracing::error!(%cause, "an overdue hold cannot be read and is left alone"),
+            }
+        }
+        Ok(HoldPage { holds, next })
+    }
+
+    async fn commit(self, changes: Changes) -> Result<(), Fault> {
+        self.write(&changes)?;
+        let Err(error) = self.writer.connection.execute_batch("COMMIT") else { return Ok(()) };
+        match fault(error) {
+            // The log may hold the whole commit although its flush failed: a restart could find it.
+            Fault::OutcomeUnknown(cause) => {
+                self.writer.failed = true;
+                Err(Fault::OutcomeUnknown(cause))
+            }
+            refused => Err(refused),
+        }
+    }
+}
+
+impl SqliteTx<'_> {
+    fn write(&self, changes: &Changes) -> Result<(), Fault> {
+        for change in changes.events.values() {
+            self.write_event(change)?;
+        }
+        for ((event, user), tickets) in &changes.user_tickets {
+            let limit = changes.events.get(event).and_then(|change| change.event.about.max_tickets_per_user);
+            self.run(sql::USER_WRITE, params![event.bytes(), user.as_str(), tickets, limit])?;
+        }
+        for change in changes.bookings.values() {
+            self.write_booking(&change.booking, change.loaded_version)?;
+        }
+        for refund in &changes.refunds {
+            self.insert_refund(refund)?;
+        }
+        for entry in &changes.entries {
+            let values = params![
+                entry.event_id.bytes(),
+                entry.seq,
+                entry.kind.as_str(),
+                opt_id(entry.booking_id.as_ref().map(domain::BookingId::bytes)),
+                opt_id(entry.refund_id.as_ref().map(domain::RefundId::bytes)),
+                row::lines_to(&entry.lines),
+                entry.quantity,
+                entry.from.map(domain::Label::as_str),
+                entry.to.map(domain::Label::as_str),
+                entry.available_after,
+                entry.previous_seq,
+                entry.actor.to_string(),
+                entry.request.as_str(),
+                entry.at.micros(),
+            ];
+            self.run(sql::LEDGER_INSERT, values)?;
+        }
+        Ok(())
+    }
+
+    fn write_event(&self, change: &EventChange) -> Result<(), Fault> {
+        let Event { id, stock, .. } = &change.event;
+        let tallies = &stock.tallies;
+        let counters = params![
+            id.bytes(),
+            stock.capacity,
+            stock.held,
+            stock.sold,
+            stock.seq,
+            stock.last_at.micros(),
+            tallies.pending,
+            tallies.confirmed,
+            tallies.cancelled,
+            tallies.expired,
+            tallies.revenue,
+        ];
+        match change.loaded_seq {
+            None => self.run(sql::EVENT_INSERT, counters)?,
+            Some(seq) => {
+                let guarded: Vec<&dyn rusqlite::ToSql> =
+                    counters.iter().copied().chain([&seq as &dyn rusqlite::ToSql]).collect();
+                self.run(sql::EVENT_UPDATE, guarded.as_slice())?;
+            }
+        }
+        if change.described {
+            self.write_description(&change.event)?;
+        }
+        for (place, (kind, counts)) in (0u32..).zip(change.event.about.ticket_types.iter().zip(&stock.types))
+        {
+            if change.described {
+                let (id, name, price) = (id.bytes(), kind.name.as_str(), kind.price.amount());
+                let row = params![
+                    id,
+                    place,
+                    kind.id.bytes(),
+                    name,
+                    price,
+                    counts.capacity,
+                    counts.held,
+                    counts.sold
+                ];
+                self.run(sql::TICKET_TYPE_WRITE, row)?;
+            } else {
+                self.run(sql::TICKET_TYPE_UPDATE, params![id.bytes(), place, counts.held, counts.sold])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_description(&self, event: &Event) -> Result<(), Fault> {
+        let about = &event.about;
+        let row = params![
+            event.id.bytes(),
+            about.name.as_str(),
+            about.venue.as_str(),
+            about.starts_at.micros(),
+            about.time_zone.map(|zone| zone.as_str()),
+            about.currency.code(),
+            about.sales_start_at.map(Timestamp::micros),
+            about.sales_end_at.map(Timestamp::micros),
+            about.hold_seconds,
+            about.cancel_cutoff_seconds,
+            about.max_tickets_per_booking,
+            about.max_tickets_per_user,
+            about.status.as_str(),
+            about.version,
+            about.created_at.micros(),
+            about.updated_at.micros(),
+        ];
+        self.run(sql::DETAILS_WRITE, row)
+    }
+
+    fn write_booking(&self, booking: &Booking, loaded_version: Option<u32>) -> Result<(), Fault> {
+        let state = StateColumns::from(booking);
+        let (id, status, version) = (booking.id.bytes(), booking.status().as_str(), booking.version);
+        let updated_at = booking.updated_at.micros();
+        let StateColumns {
+            transaction_id,
+            confirmed_at,
+            cancelled_at,
+            cancellation_reason,
+            refunded,
+            expired_at,
+        } = state;
+        if let Some(loaded) = loaded_version {
+            let row = params![
+                id,
+                status,
+                version,
+                booking.last_seq,
+                transaction_id,
+                confirmed_at,
+                cancelled_at,
+                cancellation_reason,
+                refunded,
+                expired_at,
+                updated_at,
+                loaded,
+            ];
+            return self.run(sql::BOOKING_UPDATE, row);
+        }
+        let row = params![
+            id,
+            booking.event_id.bytes(),
+            booking.user.as_str(),
+            status,
+            version,
+            booking.last_seq,
+            row::items_to(&booking.items),
+            booking.total.currency().code(),
+            booking.total.amount(),
+            booking.hold_expires_at.micros(),
+            booking.payment_method.as_ref().map(|text| text.as_str()),
+            transaction_id,
+            confirmed_at,
+            cancelled_at,
+            cancellation_reason,
+            refunded,
+            expired_at,
+            booking.created_at.micros(),
+            updated_at,
+        ];
+        self.run(sql::BOOKING_INSERT, row)
+    }
+
+    fn insert_refund(&self, refund: &Refund) -> Result<(), Fault> {
+        let row = params![
+            refund.id.bytes(),
+            refund.booking_id.bytes(),
+            refund.event_id.bytes(),
+            refund.transaction.as_str(),
+            refund.amount.amount(),
+            refund.amount.currency().code(),
+            refund.status.as_str(),
+            refund.reason.as_str(),
+            refund.provider_reference.as_ref().map(|text| text.as_str()),
+            refund.created_at.micros(),
+            refund.settled_at.map(Timestamp::micros),
+        ];
+        self.run(sql::REFUND_INSERT, row)
+    }
+
+    /// Runs a statement that must change exactly one row: a guard that misses fails the transaction.
+    fn run(&self, sql: &str, row: impl rusqlite::Params) -> Result<(), Fault> {
+        let mut statement = self.writer.connection.prepare_cached(sql).map_err(fault)?;
+        match statement.execute(row).map_err(fault)? {
+            1 => Ok(()),
+            rows => {
+                let first = sql.lines().next().unwrap_or_default();
+                Err(Fault::Broken(Cause::new(format!("a guard missed ({rows} rows): {first}"))))
+            }
+        }
+    }
+}
+
+fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Result<u32, Fault> {
+    read::user_tickets(connection, event, user).map_err(fault)
+}
+
+/// What an error of SQLite means for the asker. Before COMMIT everything but a broken row or guard means
+/// that nothing was done; an I/O error while committing leaves the outcome open.
+pub(super) fn fault(error: rusqlite::Error) -> Fault {
+    let cause = Cause::new(&error);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => Fault::OutcomeUnknown(cause),
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::OutOfMemory
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase,
+        ) => Fault::Unavailable(cause),
+        Some(_) | None => Fault::Broken(cause),
+    }
+}

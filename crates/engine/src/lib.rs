@@ -1,1 +1,21 @@
-//! engine
+//! What the service does: use cases, the desk that gathers waiting commands into one commit, and the audit.
+//!
+//! This is the crate a program embeds. It sees ports only ([`Ports`]): which database, lock or bus stands
+//! behind them is decided where the program is put together. It decides no rule of booking; those are in
+//! `domain`.
+
+mod bookings;
+mod desk;
+mod engine;
+mod error;
+mod events;
+mod limit;
+mod ports;
+mod system;
+
+pub use bookings::OrderRequest;
+pub use engine::{Caller, Engine};
+pub use error::Error;
+pub use limit::{BOOKING_LOCK_WAIT_MAX, QUEUE_MAX, TURN_WAIT_MAX};
+pub use ports::{Policy, Ports, Publish, Silent};
+pub use system::{SystemClock, SystemIds};

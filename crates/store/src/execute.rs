@@ -1,6 +1,7 @@
 //! One batch, from the commands to their replies, whatever happens on the way.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use domain::Command;
 
@@ -20,7 +21,7 @@ pub(crate) trait Writer: Send {
 
 /// Carries out a batch. One that fails for a reason of its own is halved and tried again, so that only
 /// the command at fault hears of it.
-pub(crate) async fn execute<W: Writer>(writer: &mut W, commands: &[Command]) -> Vec<Reply> {
+pub(crate) async fn execute<W: Writer>(writer: &mut W, commands: &[Arc<Command>]) -> Vec<Reply> {
     let mut replies = Vec::with_capacity(commands.len());
     // Parts still to be carried out, the next one on top; so commands keep their order.
     let mut parts = vec![commands];
@@ -38,7 +39,7 @@ pub(crate) async fn execute<W: Writer>(writer: &mut W, commands: &[Command]) -> 
 }
 
 /// One transaction. A batch of refusals is a read: nothing is committed.
-async fn attempt<W: Writer>(writer: &mut W, commands: &[Command]) -> Result<Vec<Reply>, Fault> {
+async fn attempt<W: Writer>(writer: &mut W, commands: &[Arc<Command>]) -> Result<Vec<Reply>, Fault> {
     let mut tx = writer.begin().await?;
     let (replies, changes) = fold(&mut tx, commands).await?;
     if !changes.is_empty() {

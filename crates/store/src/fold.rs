@@ -24,7 +24,7 @@ pub(crate) type Loadable<T> = Result<T, Cause>;
 /// What a transaction offers the fold. Everything it shows is locked until the transaction ends.
 pub(crate) trait Tx: Send {
     /// Locks and loads what the commands concern, set by set.
-    fn load(&mut self, commands: &[Command]) -> impl Future<Output = Result<Loaded, Fault>> + Send;
+    fn load(&mut self, commands: &[Arc<Command>]) -> impl Future<Output = Result<Loaded, Fault>> + Send;
 
     /// The database's clock, read after the locking load.
     fn now(&mut self) -> impl Future<Output = Result<Timestamp, Fault>> + Send;
@@ -100,7 +100,10 @@ impl Changes {
 }
 
 /// Decides every command in turn. Returns one reply each, to be given once the changes are durable.
-pub(crate) async fn fold<T: Tx>(tx: &mut T, commands: &[Command]) -> Result<(Vec<Reply>, Changes), Fault> {
+pub(crate) async fn fold<T: Tx>(
+    tx: &mut T,
+    commands: &[Arc<Command>],
+) -> Result<(Vec<Reply>, Changes), Fault> {
     let loaded = tx.load(commands).await?;
     let now = tx.now().await?;
     let mut fold = Fold { tx, loaded, now, changes: Changes::default(), pools: Vec::new(), freed: 0 };

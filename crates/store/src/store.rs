@@ -1,5 +1,7 @@
 //! The seam between the engine and a database.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use domain::{
     Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Entry, Event, EventId, Refund, RefundId,
@@ -22,7 +24,7 @@ pub trait Store: Send + Sync {
     /// Carries out a batch of at most [`crate::BATCH_MAX`] commands and answers each, in their order.
     ///
     /// Once begun, a batch is finished even if the caller goes away.
-    async fn execute(&self, batch: Vec<Command>) -> Vec<Reply>;
+    async fn execute(&self, batch: Vec<Arc<Command>>) -> Vec<Reply>;
 
     /// One event.
     async fn event(&self, id: EventId) -> Result<Option<Event>, Fault>;

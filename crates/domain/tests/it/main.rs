@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod edits;
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod invariants;
 #[cfg(test)]
 mod matrix;

@@ -79,7 +79,7 @@ fn page() -> String {
         CANCEL_STRANGER,
         &command_table(&mut seen, CANCELLABLE, |world, id| world.cancel(Actor::User(user("eve")), id)),
         CLEAN_UP,
-        &command_table(&mut seen, CANCELLABLE, |world, id| world.expire(id)),
+        &command_table(&mut seen, CANCELLABLE, World::expire),
         REFUNDS,
         &refunds(),
     ]
@@ -304,7 +304,11 @@ fn states() -> String {
 fn refunds() -> String {
     let row = |(what, stands, condition, act): (&str, Stands, Condition, Act)| {
         let mut stage = stage::set(stands, condition);
+        let before = stage.world.booking(stage.booking).clone();
         let answer = act(&mut stage.world, stage.booking);
+        if named_refund(&answer).is_some() {
+            assert_eq!(stage.world.booking(stage.booking).state, before.state, "{what}");
+        }
         let entry = stage.world.ledger.last().unwrap();
         assert_eq!(entry.kind, EntryKind::RefundRequested, "{what}");
         let refund = stage.world.refunds.values().find(|refund| Some(refund.id) == entry.refund_id).unwrap();
@@ -352,10 +356,10 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut text = String::new();
     for (number, line) in lines.iter().enumerate() {
         let padded = line.iter().zip(&widths).map(|(cell, width)| format!(" {cell:width$} "));
-        text += &format!("|{}|\n", padded.collect::<Vec<_>>().join("|"));
+        text += &["|", &padded.collect::<Vec<_>>().join("|"), "|\n"].concat();
         if number == 0 {
             let dashes = widths.iter().map(|width| "-".repeat(width + 2));
-            text += &format!("|{}|\n", dashes.collect::<Vec<_>>().join("|"));
+            text += &["|", &dashes.collect::<Vec<_>>().join("|"), "|\n"].concat();
         }
     }
     text + "\n"

@@ -1,1 +1,362 @@
-//! x
+//! Random histories of one event, each step foreseen by [`Model`] and followed by every invariant.
+//! Few users, few transactions, few tickets and a short event, so that everything collides.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use domain::{
+    Actor, Answer, Ask, BookingId, BookingStatus, EventPatch, EventStatus, NewEvent, Refusal, State,
+    TicketTypePatch,
+};
+use proptest::collection::vec;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::histories::{Edit, Step, WANTED, about, step};
+use crate::invariants;
+use crate::model::{About, Amount, By, EventIs, Expect, Is, Kind, Known, Model};
+use crate::world::{
+    World, admin, eur, kind, named_refund, new_event, new_kind, service, shifted, tx, user, word,
+};
+
+/// Histories by default; `PROPTEST_CASES` asks for more.
+const CASES: u32 = 512;
+#[test]
+fn any_history_is_as_the_contract_says() {
+    let config = Config::default();
+    // A failure prints its shrunk history, which is the regression test to write; nothing is kept on disk.
+    let config = Config { cases: config.cases.max(CASES), failure_persistence: None, ..config };
+    let reached = RefCell::new(BTreeMap::new());
+    let history = (about(), vec(step(), 1..80));
+    let result = TestRunner::new(config).run(&history, |(about, steps)| {
+        let mut run = Run::new(about);
+        for step in steps {
+            let outcome = run.step(&step);
+            invariants::check(&run.world);
+            run.compare();
+            *reached.borrow_mut().entry(outcome).or_insert(0) += 1;
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    // A green run proves nothing about what it never saw.
+    let reached = reached.into_inner();
+    for outcome in WANTED {
+        assert!(reached.contains_key(*outcome), "never seen: {outcome}; seen: {reached:#?}");
+    }
+}
+
+/// A world and the model of it, side by side.
+struct Run {
+    world: World,
+    model: Model,
+    ids: Vec<BookingId>,
+}
+
+fn name(user: u8) -> String {
+    format!("user-{user}")
+}
+
+fn transaction(number: u8) -> String {
+    format!("t{number}")
+}
+
+fn status(is: EventIs) -> EventStatus {
+    match is {
+        EventIs::OnSale => EventStatus::OnSale,
+        EventIs::Paused => EventStatus::Paused,
+        EventIs::Cancelled => EventStatus::Cancelled,
+    }
+}
+
+impl Run {
+    fn new(about: About) -> Self {
+        let made = |(place, known): (u8, &Kind)| new_kind(place, known.price, known.capacity);
+        let new = NewEvent {
+            capacity: about.capacity,
+            ticket_types: (0u8..).zip(&about.kinds).map(made).collect(),
+            max_tickets_per_booking: about.per_booking,
+            max_tickets_per_user: about.per_user,
+            hold_seconds: about.hold,
+            cancel_cutoff_seconds: about.cutoff,
+            starts_at: shifted(World::empty().now, about.starts - World::empty().now.micros()),
+            ..new_event()
+        };
+        let world = World::selling(new);
+        let clock = world.now.micros();
+        Self { world, model: Model { about, version: 1, clock, bookings: Vec::new() }, ids: Vec::new() }
+    }
+
+    /// The model's clock, which like the ledger never runs backwards.
+    fn now(&self) -> i64 {
+        self.world.now.micros().max(self.model.clock)
+    }
+
+    /// The booking that a random number means: one of the last six, or now and then none.
+    fn which(&self, number: u8) -> usize {
+        let back = usize::from(number % 6) + 1;
+        if number > 250 { usize::MAX } else { self.ids.len().saturating_sub(back) }
+    }
+
+    fn id(&self, index: usize) -> BookingId {
+        self.ids.get(index).copied().unwrap_or_else(|| self.world.next_booking())
+    }
+
+    /// Does one step in both, and says in words what came of it.
+    fn step(&mut self, step: &Step) -> String {
+        match step {
+            Step::Wait { seconds } => {
+                self.world.wait(*seconds);
+                "waited".to_owned()
+            }
+            Step::WaitFor { edge, micros } => {
+                self.wait_for(*edge, *micros);
+                "waited".to_owned()
+            }
+            Step::Book { user, tickets, expected } => self.book(*user, tickets, *expected),
+            Step::Confirm { booking, transaction, amount } => {
+                self.confirm(self.which(*booking), *transaction, *amount)
+            }
+            Step::Cancel { booking, by } => self.cancel(self.which(*booking), *by),
+            Step::Expire { booking } => {
+                let index = self.which(*booking);
+                let expected = self.model.expire(index, self.now());
+                let answer = self.world.expire(self.id(index));
+                self.heard(index, &answer, &expected)
+            }
+            Step::Edit { edits, if_match } => self.edit(edits, *if_match),
+        }
+    }
+
+    fn wait_for(&mut self, edge: usize, micros: i64) {
+        let about = &self.model.about;
+        let at = match (edge, self.model.bookings.iter().rev().nth(edge % 6)) {
+            (0, _) => about.starts,
+            (1, _) => about.starts - i64::from(about.cutoff) * 1_000_000,
+            (_, Some(known)) => known.until,
+            (_, None) => return,
+        };
+        self.world.now = shifted(self.world.now, at + micros - self.world.now.micros());
+    }
+
+    fn book(&mut self, owner: u8, tickets: &[u32], expected: Amount) -> String {
+        let tickets = &tickets[..self.model.about.kinds.len()];
+        let now = self.now();
+        let foreseen = self.model.book(owner, tickets, expected, now);
+        let at_once = self.model.lack(owner, tickets, None).is_none();
+        let total = self.model.cost(tickets);
+        let id = self.world.next_booking();
+        let asked: Vec<_> =
+            (0u8..).map(kind).zip(tickets.iter().copied()).filter(|(_, quantity)| *quantity > 0).collect();
+        let ask = match tickets {
+            [quantity] => Ask::Quantity(*quantity),
+            _ => Ask::Items(asked),
+        };
+        let answer = self.world.order(&name(owner), ask, said(total, expected));
+        self.learn_freed(at_once, now);
+        if foreseen == Expect::Booking(Is::Pending) {
+            let until = now + i64::from(self.model.about.hold) * 1_000_000;
+            let known = Known {
+                user: owner,
+                tickets: tickets.to_vec(),
+                total,
+                until,
+                is: Is::Pending,
+                version: 0,
+                refunds: BTreeMap::new(),
+            };
+            self.model.bookings.push(known);
+            self.ids.push(id);
+        }
+        self.heard(self.ids.len().saturating_sub(1), &answer, &foreseen)
+    }
+
+    fn confirm(&mut self, index: usize, number: u8, amount: Amount) -> String {
+        let now = self.now();
+        let expected = self.model.confirm(index, number, amount, now);
+        let known = self.model.bookings.get(index).cloned();
+        let at_once = known.as_ref().is_none_or(|known| {
+            known.is != Is::Expired || self.model.lack(known.user, &known.tickets, None).is_none()
+        });
+        let total = known.as_ref().map_or(0, |known| known.total);
+        let answer = self.world.confirm(self.id(index), &transaction(number), said(total, amount));
+        self.learn_freed(at_once, now);
+        let outcome = self.heard(index, &answer, &expected);
+        if known.is_some_and(|known| known.is == Is::Expired) && matches!(answer, Answer::Booking(_)) {
+            return if at_once { "taken again".to_owned() } else { "taken again after freeing".to_owned() };
+        }
+        outcome
+    }
+
+    fn cancel(&mut self, index: usize, by: By) -> String {
+        let expected = self.model.cancel(index, by, self.now());
+        let actor = match by {
+            By::User(number) => Actor::User(user(&name(number))),
+            By::Service => service(),
+            By::Admin => admin(),
+            By::System => Actor::System,
+        };
+        let refunds = self.world.refunds.len();
+        let paid = self.model.bookings.get(index).is_some_and(|known| matches!(known.is, Is::Paid(_)));
+        let answer = self.world.cancel(actor, self.id(index));
+        let owed = usize::from(paid && word(&answer) == "ok");
+        assert_eq!(self.world.refunds.len(), refunds + owed, "a paid booking's cancellation owes one refund");
+        self.heard(index, &answer, &expected)
+    }
+
+    fn edit(&mut self, edits: &[Edit], if_match: Option<bool>) -> String {
+        let (now, mut after, mut patch) = (self.now(), self.model.about.clone(), EventPatch::default());
+        for edit in edits {
+            self.lay(edit, &mut after, &mut patch);
+        }
+        patch.if_match = if_match.map(|right| self.model.version + u32::from(!right));
+        let expected = self.model.edit(&after, if_match, patch.starts_at.is_some(), now);
+        let answer = self.world.edit(patch);
+        if let Expect::Event(version) = expected
+            && version != self.model.version
+        {
+            (self.model.about, self.model.version, self.model.clock) = (after, version, now);
+        }
+        self.heard(usize::MAX, &answer, &expected)
+    }
+
+    /// Writes one edit into the model's view of the event and into the patch.
+    fn lay(&self, edit: &Edit, after: &mut About, patch: &mut EventPatch) {
+        let instant = |seconds: i64| shifted(self.world.now, seconds * 1_000_000);
+        let places = after.kinds.len();
+        let mut of_type = |place: usize, price: Option<i64>, capacity: Option<Option<u32>>| {
+            let place = place % places;
+            let known = &mut after.kinds[place];
+            known.price = price.unwrap_or(known.price);
+            known.capacity = capacity.unwrap_or(known.capacity);
+            let id = kind(u8::try_from(place).unwrap());
+            patch.ticket_types.push(TicketTypePatch { id, name: None, price: price.map(eur), capacity });
+        };
+        match *edit {
+            Edit::KindCapacity(place, capacity) => of_type(place, None, Some(capacity)),
+            Edit::Price(place, price) => of_type(place, Some(price), None),
+            Edit::Capacity(capacity) => {
+                after.capacity = capacity;
+                patch.capacity = Some(capacity);
+            }
+            Edit::PerBooking(limit) => {
+                after.per_booking = limit;
+                patch.max_tickets_per_booking = Some(limit);
+            }
+            Edit::PerUser(limit) => {
+                after.per_user = limit;
+                patch.max_tickets_per_user = Some(limit);
+            }
+            Edit::Hold(seconds) => {
+                after.hold = seconds;
+                patch.hold_seconds = Some(seconds);
+            }
+            Edit::CutOff(seconds) => {
+                after.cutoff = seconds;
+                patch.cancel_cutoff_seconds = Some(seconds);
+            }
+            Edit::Start(seconds) => {
+                after.starts = instant(seconds).micros();
+                patch.starts_at = Some(instant(seconds));
+            }
+            Edit::SalesStart(seconds) => {
+                after.sales_start = seconds.map(|seconds| instant(seconds).micros());
+                patch.sales_start_at = Some(seconds.map(instant));
+            }
+            Edit::SalesEnd(seconds) => {
+                after.sales_end = seconds.map(|seconds| instant(seconds).micros());
+                patch.sales_end_at = Some(seconds.map(instant));
+            }
+            Edit::Status(is) => {
+                after.status = is;
+                patch.status = Some(status(is));
+            }
+        }
+    }
+
+    /// Holds may be freed on the way to an answer, but only where something was missing at first.
+    fn learn_freed(&mut self, at_once: bool, now: i64) {
+        assert!(self.world.freed.is_empty() || !at_once, "freed holds although nothing was missing");
+        for id in &self.world.freed {
+            let index = self.ids.iter().position(|known| known == id).unwrap();
+            self.model.freed(index, now);
+        }
+    }
+
+    /// Compares an answer with what was foreseen, lets the model learn, and names the outcome.
+    fn heard(&mut self, index: usize, answer: &Answer, expected: &Expect) -> String {
+        let now = self.now();
+        let after = if self.world.freed.is_empty() { "" } else { " after freeing" };
+        match (expected, answer) {
+            (Expect::Booking(is), Answer::Booking(booking)) => {
+                assert_eq!(**booking, *self.world.booking(self.ids[index]));
+                self.model.moved(index, *is, now);
+                format!("{}{after}", booking.status())
+            }
+            (Expect::Same, Answer::Booking(booking)) => {
+                assert_eq!(**booking, *self.world.booking(self.ids[index]));
+                "unchanged".to_owned()
+            }
+            (Expect::Event(version), Answer::Event(event)) => {
+                assert_eq!(event.about.version, *version);
+                "event".to_owned()
+            }
+            (Expect::Refused(code), Answer::Refused(refusal)) => {
+                assert_eq!((refusal.code(), named_refund(answer)), (*code, None));
+                (*code).to_owned()
+            }
+            (Expect::Short(code, left), Answer::Refused(refusal)) => {
+                assert_eq!(refusal.code(), *code);
+                if let Refusal::InsufficientAvailability { available, .. } = refusal {
+                    assert_eq!(available, left, "what is left");
+                }
+                (*code).to_owned()
+            }
+            (Expect::RefundedWith(code, number), Answer::Refused(refusal)) => {
+                assert_eq!(refusal.code(), *code);
+                let key = (self.ids[index], tx(&transaction(*number)));
+                assert_eq!(named_refund(answer), self.world.refunds.get(&key), "names the recorded refund");
+                let news = self.model.refunded(index, *number, code, now);
+                format!("{code} with {}refund", if news { "" } else { "the same " })
+            }
+            (expected, answer) => panic!("expected {expected:?}, heard {answer:?}"),
+        }
+    }
+
+    /// The bookings and the event are where the model thinks they are.
+    fn compare(&self) {
+        assert_eq!(self.world.ledger_now().micros(), self.now(), "the time of the last entry");
+        assert_eq!(self.world.bookings.len(), self.ids.len());
+        for (known, id) in self.model.bookings.iter().zip(&self.ids) {
+            let booking = self.world.booking(*id);
+            let status = match (known.is, &booking.state) {
+                (Is::Paid(number), State::Confirmed(payment)) => {
+                    assert_eq!(payment.transaction.as_str(), transaction(number));
+                    BookingStatus::Confirmed
+                }
+                (Is::Paid(_), _) => BookingStatus::Confirmed,
+                (Is::Pending, _) => BookingStatus::Pending,
+                (Is::Cancelled, _) => BookingStatus::Cancelled,
+                (Is::Expired, _) => BookingStatus::Expired,
+            };
+            assert_eq!(booking.status(), status, "{id}");
+            assert_eq!(booking.version, known.version, "version of {id}");
+            assert_eq!(booking.total, eur(known.total), "the price is frozen");
+            assert_eq!(booking.hold_expires_at.micros(), known.until, "a hold is never extended");
+            let refunds = self.world.refunds.keys().filter(|(refunded, _)| refunded == id).count();
+            assert_eq!(refunds, known.refunds.len(), "refunds of {id}");
+        }
+        let (about, event) = (&self.model.about, self.world.event());
+        assert_eq!(event.about.version, self.model.version);
+        assert_eq!((event.about.status, event.stock.capacity), (status(about.status), about.capacity));
+    }
+}
+
+fn said(total: i64, amount: Amount) -> Option<domain::Money> {
+    match amount {
+        Amount::Unsaid => None,
+        Amount::Right => Some(eur(total)),
+        Amount::Wrong => Some(eur(total + 1)),
+    }
+}

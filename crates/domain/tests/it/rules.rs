@@ -1,1 +1,437 @@
-//! x
+//! The rules of bookings at their edges: which refusal comes first, and where exactly a bound lies.
+
+use std::collections::BTreeMap;
+
+use domain::{
+    Actor, Answer, Ask, Booking, BookingId, EventPatch, EventStatus, NewEvent, PaymentStatus, Refusal, State,
+};
+
+use crate::invariants;
+use crate::stage::start;
+use crate::world::{
+    World, admin, at, eur, kind, named_refund, new_event, new_kind, service, shifted, user, word,
+};
+
+/// Two ticket types of which either alone could fill most of the event: 6 + 6 in an event of 8.
+fn two_kinds() -> NewEvent {
+    let ticket_types = vec![new_kind(0, 4500, Some(6)), new_kind(1, 9000, Some(6))];
+    NewEvent { capacity: 8, ticket_types, ..new_event() }
+}
+
+fn items(first: u32, second: u32) -> Ask {
+    let asked = [(kind(0), first), (kind(1), second)];
+    Ask::Items(asked.into_iter().filter(|(_, quantity)| *quantity > 0).collect())
+}
+
+fn refusal(answer: Answer) -> Refusal {
+    match answer {
+        Answer::Refused(refusal) => refusal,
+        Answer::Booking(_) | Answer::Event(_) => panic!("not refused: {answer:?}"),
+    }
+}
+
+fn booked(answer: &Answer) -> &Booking {
+    match answer {
+        Answer::Booking(booking) => booking,
+        Answer::Event(_) | Answer::Refused(_) => panic!("no booking: {answer:?}"),
+    }
+}
+
+#[test]
+fn sales_open_and_close_to_the_microsecond() {
+    let (open, close) = (at("2030-02-01T10:00:00Z"), at("2030-03-01T10:00:00Z"));
+    let check = |now, expected: &str| {
+        let new = NewEvent { sales_start_at: Some(open), sales_end_at: Some(close), ..new_event() };
+        let mut world = World::selling(new);
+        world.now = now;
+        assert_eq!(word(&world.book("ann", 1)), expected, "{now}");
+    };
+    check(shifted(open, -1), "sales_not_open");
+    check(open, "ok");
+    check(shifted(close, -1), "ok");
+    check(close, "sales_closed");
+    check(shifted(start(), -1), "sales_closed");
+    check(start(), "event_started");
+
+    let mut world = World::selling(new_event());
+    world.now = shifted(start(), -1);
+    assert_eq!(word(&world.book("ann", 1)), "ok", "without a window, sales last until the start");
+    world.now = start();
+    assert_eq!(word(&world.book("ann", 1)), "event_started");
+
+    let mut world = World::selling(NewEvent { sales_start_at: Some(open), ..new_event() });
+    assert_eq!(refusal(world.book("ann", 1)), Refusal::SalesNotOpen(open), "says when to come back");
+}
+
+#[test]
+fn the_cut_off_is_the_last_moment_that_still_counts() {
+    let until = shifted(start(), -86_400_000_000);
+    let check = |actor: Actor, now, expected: &str| {
+        let mut world = World::selling(new_event());
+        let id = world.paid("ann", 1, "t1");
+        world.now = now;
+        let answer = world.cancel(actor, id);
+        assert_eq!(word(&answer), expected, "{now}");
+        if let Answer::Refused(Refusal::CancelCutoffPassed { until: said, .. }) = answer {
+            assert_eq!(said, until);
+        }
+        invariants::check(&world);
+    };
+    let ann = || Actor::User(user("ann"));
+    check(ann(), shifted(until, -1), "ok");
+    check(ann(), until, "ok");
+    check(ann(), shifted(until, 1), "cancel_cutoff_passed");
+    check(ann(), shifted(start(), 1), "cancel_cutoff_passed");
+    // A service or an organiser may at any time, whatever their id happens to be.
+    check(service(), shifted(start(), 1), "ok");
+    check(Actor::Service(user("ann")), shifted(until, 1), "ok");
+    check(admin(), shifted(start(), 1), "ok");
+    check(Actor::System, shifted(start(), 1), "ok");
+    // The owner counts, not the name alone: another user is told nothing, before and after.
+    check(Actor::User(user("Ann")), until, "not_found");
+    check(Actor::User(user("bob")), shifted(start(), 1), "not_found");
+}
+
+#[test]
+fn a_hold_is_overdue_from_its_last_moment_on() {
+    let check = |micros: i64, expected: &str| {
+        let mut world = World::selling(new_event());
+        let id = world.booked("ann", 1);
+        let until = world.booking(id).hold_expires_at;
+        assert_eq!(until, shifted(world.now, 3_600_000_000));
+        world.now = shifted(until, micros);
+        assert_eq!(word(&world.expire(id)), expected, "{micros}");
+    };
+    check(-1, "invalid_state");
+    check(0, "ok");
+    check(1, "ok");
+}
+
+#[test]
+fn an_order_must_name_tickets_that_can_be_sold() {
+    let check = |new: NewEvent, ask: Ask, expected: &str| {
+        let mut world = World::selling(new);
+        assert_eq!(word(&world.order("ann", ask.clone(), None)), expected, "{ask:?}");
+        invariants::check(&world);
+    };
+    check(new_event(), Ask::Quantity(0), "validation_failed");
+    check(new_event(), Ask::Quantity(1), "ok");
+    check(new_event(), Ask::Quantity(10), "ok");
+    check(new_event(), Ask::Quantity(11), "booking_limit_exceeded");
+    check(new_event(), Ask::Quantity(u32::MAX), "booking_limit_exceeded");
+    check(new_event(), Ask::Items(vec![(kind(0), 1)]), "ok");
+    check(new_event(), Ask::Items(vec![]), "validation_failed");
+    check(new_event(), Ask::Items(vec![(kind(7), 1)]), "validation_failed");
+    check(two_kinds(), Ask::Quantity(1), "validation_failed");
+    check(two_kinds(), Ask::Items(vec![(kind(0), 0)]), "validation_failed");
+    check(two_kinds(), Ask::Items(vec![(kind(0), 1), (kind(1), 0)]), "validation_failed");
+    check(two_kinds(), Ask::Items(vec![(kind(0), 1), (kind(0), 1)]), "validation_failed");
+    check(two_kinds(), Ask::Items(vec![(kind(1), 1), (kind(0), 1)]), "ok");
+    check(two_kinds(), Ask::Items(vec![(kind(0), u32::MAX), (kind(1), u32::MAX)]), "booking_limit_exceeded");
+    // The limit counts the tickets of all types together.
+    let five = NewEvent { max_tickets_per_booking: 5, ..two_kinds() };
+    check(five.clone(), items(3, 2), "ok");
+    check(five, items(3, 3), "booking_limit_exceeded");
+    // A total that no JSON reader could hold is refused, not wrapped.
+    let dear = NewEvent {
+        capacity: 1_000_000,
+        max_tickets_per_booking: 1_000_000,
+        ticket_types: vec![new_kind(0, 1_000_000_000_000, None)],
+        ..new_event()
+    };
+    check(dear.clone(), Ask::Quantity(9_007), "ok");
+    check(dear, Ask::Quantity(9_008), "validation_failed");
+}
+
+#[test]
+fn the_total_is_the_servers() {
+    let check = |ask: Ask, expected_total: Option<i64>, total: Option<i64>| {
+        let mut world = World::selling(two_kinds());
+        let answer = world.order("ann", ask.clone(), expected_total.map(eur));
+        match total {
+            Some(total) => assert_eq!(booked(&answer).total, eur(total), "{ask:?}"),
+            None => assert_eq!(word(&answer), "amount_mismatch", "{ask:?}"),
+        }
+    };
+    check(items(2, 1), None, Some(18_000));
+    check(items(2, 1), Some(18_000), Some(18_000));
+    check(items(2, 1), Some(17_999), None);
+    check(items(2, 1), Some(18_001), None);
+
+    let mut world = World::selling(new_event());
+    let dollars = domain::Money::new(4500, "USD".parse().unwrap()).unwrap();
+    let answer = world.order("ann", Ask::Quantity(1), Some(dollars));
+    assert_eq!(refusal(answer), Refusal::AmountMismatch { expected: eur(4500) }, "4500 of something else");
+
+    let id = world.booked("ann", 2);
+    for wrong in [Some(eur(8999)), Some(eur(9001)), Some(dollars)] {
+        let answer = world.confirm(id, "t1", wrong);
+        assert_eq!(refusal(answer), Refusal::AmountMismatch { expected: eur(9000) });
+    }
+    assert_eq!(word(&world.confirm(id, "t1", Some(eur(9000)))), "ok", "nothing was recorded against t1");
+    assert_eq!(word(&world.confirm(id, "t1", Some(eur(1)))), "amount_mismatch", "also in a repetition");
+    invariants::check(&world);
+}
+
+#[test]
+fn a_free_booking_is_still_confirmed() {
+    let mut world = World::selling(NewEvent { ticket_types: vec![new_kind(0, 0, None)], ..new_event() });
+    let id = world.booked("ann", 2);
+    assert_eq!(world.booking(id).payment_status(), PaymentStatus::Pending);
+    assert_eq!(word(&world.confirm(id, "t1", Some(eur(0)))), "ok");
+    assert_eq!(world.booking(id).payment_status(), PaymentStatus::Paid);
+    invariants::check(&world);
+}
+
+#[test]
+fn all_tickets_or_none_of_every_type_and_of_the_event() {
+    let check = |taken: (u32, u32), asked: (u32, u32), expected: Option<Refusal>| {
+        let mut world = World::selling(two_kinds());
+        if taken != (0, 0) {
+            let answer = world.order("bob", items(taken.0, taken.1), None);
+            let id = booked(&answer).id;
+            assert_eq!(word(&world.pay(id, "t")), "ok");
+        }
+        let before = world.event().stock.clone();
+        let answer = world.order("ann", items(asked.0, asked.1), None);
+        match expected {
+            None => assert_eq!(word(&answer), "ok", "{taken:?} {asked:?}"),
+            Some(expected) => {
+                assert_eq!(refusal(answer), expected, "{taken:?} {asked:?}");
+                assert_eq!(world.event().stock, before, "nothing was taken");
+            }
+        }
+        invariants::check(&world);
+    };
+    let gone = |requested, ticket_type| Some(Refusal::SoldOut { requested, ticket_type });
+    let short = |requested, available, ticket_type| {
+        Some(Refusal::InsufficientAvailability { requested, available, ticket_type })
+    };
+    check((0, 0), (6, 2), None);
+    check((0, 0), (7, 0), short(7, 6, Some(kind(0))));
+    check((0, 0), (6, 4), short(10, 8, None));
+    check((6, 0), (0, 2), None);
+    check((6, 0), (1, 0), gone(1, Some(kind(0))));
+    check((6, 0), (0, 3), short(3, 2, Some(kind(1))));
+    check((6, 0), (1, 1), gone(1, Some(kind(0))));
+    check((5, 2), (1, 0), None);
+    check((5, 2), (1, 1), short(2, 1, None));
+    check((5, 3), (1, 0), gone(1, Some(kind(0))));
+    check((5, 3), (0, 1), gone(1, Some(kind(1))));
+}
+
+#[test]
+fn a_user_may_hold_so_many_pending_and_confirmed() {
+    let limited = || NewEvent { max_tickets_per_user: Some(4), ..new_event() };
+    let check = |prepare: fn(&mut World), quantity: u32, expected: &str| {
+        let mut world = World::selling(limited());
+        prepare(&mut world);
+        assert_eq!(word(&world.book("ann", quantity)), expected);
+        invariants::check(&world);
+    };
+    check(|_| {}, 4, "ok");
+    check(|_| {}, 5, "booking_limit_exceeded");
+    let both: fn(&mut World) = |world| {
+        world.booked("ann", 1);
+        world.paid("ann", 2, "t1");
+        world.paid("bob", 4, "t1");
+    };
+    check(both, 1, "ok");
+    check(both, 2, "booking_limit_exceeded");
+    let given_up: fn(&mut World) = |world| {
+        let (first, second) = (world.paid("ann", 2, "t1"), world.booked("ann", 2));
+        for id in [first, second] {
+            assert_eq!(word(&world.cancel(Actor::User(user("ann")), id)), "ok");
+        }
+    };
+    check(given_up, 4, "ok");
+    // Whoever calls, the limit is the booked user's.
+    let mut world = World::selling(limited());
+    world.paid("ann", 4, "t1");
+    assert_eq!(word(&world.book("bob", 4)), "ok");
+}
+
+#[test]
+fn overdue_holds_are_freed_before_anything_is_refused() {
+    let world = |new: NewEvent, holds: &[(&str, u32, u32)]| {
+        let mut world = World::selling(new);
+        let made: Vec<BookingId> = holds
+            .iter()
+            .map(|(name, first, second)| {
+                world.wait(1);
+                booked(&world.order(name, items(*first, *second), None)).id
+            })
+            .collect();
+        world.wait(3600);
+        (world, made)
+    };
+    let check = |(mut world, made): (World, Vec<BookingId>), asked: (u32, u32), freed: &[usize]| {
+        assert_eq!(word(&world.order("ann", items(asked.0, asked.1), None)), "ok");
+        let expected: Vec<BookingId> = freed.iter().map(|index| made[*index]).collect();
+        assert_eq!(world.freed, expected, "which holds, oldest first, and no more than needed");
+        invariants::check(&world);
+    };
+    // Nothing is missing, so nothing is freed.
+    check(world(two_kinds(), &[("bob", 2, 0)]), (2, 0), &[]);
+    // The event is full: any hold helps, the oldest first.
+    check(world(two_kinds(), &[("bob", 0, 3), ("cyd", 3, 0), ("dan", 2, 0)]), (1, 0), &[0]);
+    check(world(two_kinds(), &[("bob", 0, 3), ("cyd", 3, 0), ("dan", 2, 0)]), (1, 3), &[0, 1]);
+    // Only the type is full: a hold of the other type would not help.
+    check(world(two_kinds(), &[("bob", 0, 1), ("cyd", 6, 0)]), (1, 0), &[1]);
+    // First the event is full, then the type still is.
+    check(world(two_kinds(), &[("bob", 0, 2), ("cyd", 6, 0)]), (2, 0), &[0, 1]);
+    // The user's own overdue holds count as long as they stand.
+    let limited = || NewEvent { max_tickets_per_user: Some(4), ..two_kinds() };
+    check(world(limited(), &[("bob", 1, 0), ("ann", 0, 2), ("ann", 1, 0)]), (2, 1), &[1]);
+    check(world(limited(), &[("bob", 1, 0), ("ann", 0, 2), ("ann", 1, 0)]), (2, 2), &[1, 2]);
+
+    // Freed for nothing, where even so it is not enough; the refusal counts what is then left.
+    let (mut world, made) = world(two_kinds(), &[("bob", 3, 0), ("cyd", 0, 2)]);
+    world.paid_items("dan", items(3, 0));
+    let answer = world.order("ann", items(4, 0), None);
+    let expected =
+        Refusal::InsufficientAvailability { requested: 4, available: 3, ticket_type: Some(kind(0)) };
+    assert_eq!(refusal(answer), expected);
+    assert_eq!(world.freed.first(), Some(&made[0]));
+    invariants::check(&world);
+}
+
+#[test]
+fn a_late_payment_frees_overdue_holds_before_it_is_refused() {
+    let check = |limit: Option<u32>, in_the_way: (&str, u32)| {
+        let mut world = World::selling(NewEvent { max_tickets_per_user: limit, ..new_event() });
+        let late = world.booked("ann", 2);
+        world.wait(3600);
+        assert_eq!(word(&world.expire(late)), "ok");
+        let hold = world.booked(in_the_way.0, in_the_way.1);
+        let mut early = world.clone();
+        assert_eq!(word(&early.pay(late, "t1")), "hold_expired", "the hold still stands");
+        assert_eq!(early.freed, []);
+        world.wait(3600);
+        assert_eq!(word(&world.pay(late, "t1")), "ok");
+        assert_eq!(world.freed, [hold]);
+        invariants::check(&world);
+        invariants::check(&early);
+    };
+    check(None, ("bob", 10));
+    check(Some(2), ("ann", 2));
+}
+
+#[test]
+fn one_place_two_late_payments_one_buys_it() {
+    let mut world = World::selling(NewEvent { capacity: 1, ..new_event() });
+    let first = world.booked("ann", 1);
+    world.wait(3600);
+    let second = world.booked("bob", 1);
+    world.wait(3600);
+    assert_eq!(word(&world.expire(second)), "ok");
+    assert_eq!(word(&world.pay(first, "t1")), "ok");
+    let answer = world.pay(second, "t1");
+    assert_eq!(word(&answer), "hold_expired");
+    let refund = named_refund(&answer).unwrap().clone();
+    // The place comes back, but a refunded payment stays refunded; a new one may still buy it.
+    assert_eq!(word(&world.cancel(service(), first)), "ok");
+    let again = world.pay(second, "t1");
+    assert_eq!((word(&again), named_refund(&again)), ("hold_expired", Some(&refund)));
+    assert_eq!(word(&world.pay(second, "t2")), "ok");
+    let again = world.pay(second, "t1");
+    assert_eq!((word(&again), named_refund(&again)), ("hold_expired", Some(&refund)));
+    invariants::check(&world);
+}
+
+#[test]
+fn one_transaction_may_pay_several_bookings() {
+    let mut world = World::selling(new_event());
+    let (first, second) = (world.paid("ann", 1, "t1"), world.paid("ann", 2, "t1"));
+    assert_eq!(word(&world.cancel(service(), first)), "ok");
+    assert_eq!(word(&world.pay(first, "t1")), "invalid_state");
+    assert_eq!(word(&world.pay(second, "t1")), "ok", "the other booking stays paid");
+    assert_eq!(word(&world.cancel(service(), second)), "ok");
+    assert_eq!(world.refunds.len(), 2);
+    invariants::check(&world);
+}
+
+#[test]
+fn the_clock_may_step_back_but_no_ledger_does() {
+    let mut world = World::selling(new_event());
+    let made = world.now;
+    world.wait(-86_400);
+    let id = world.booked("ann", 1);
+    assert_eq!(world.booking(id).created_at, made, "dated as the entry before it");
+    assert_eq!(world.booking(id).hold_expires_at, shifted(made, 3_600_000_000));
+    assert_eq!(word(&world.pay(id, "t1")), "ok");
+    assert_eq!(word(&world.cancel(service(), id)), "ok");
+    assert!(world.ledger.iter().all(|entry| entry.at == made));
+    // What the ledger has seen to be over is over, whatever the clock says now.
+    let hold = world.booked("ann", 1);
+    world.now = shifted(made, 3_600_000_000);
+    assert_eq!(word(&world.edit(EventPatch { capacity: Some(11), ..EventPatch::default() })), "ok");
+    world.now = made;
+    assert_eq!(word(&world.expire(hold)), "ok");
+    invariants::check(&world);
+}
+
+/// An exhaustive match, so that a new refusal cannot be forgotten here.
+fn number(refusal: &Refusal) -> u8 {
+    match refusal {
+        Refusal::NotFound(_) => 0,
+        Refusal::Invalid(_) => 1,
+        Refusal::SoldOut { .. } => 2,
+        Refusal::InsufficientAvailability { .. } => 3,
+        Refusal::SalesNotOpen(_) => 4,
+        Refusal::SalesClosed => 5,
+        Refusal::EventStarted => 6,
+        Refusal::EventPaused => 7,
+        Refusal::EventCancelled { .. } => 8,
+        Refusal::HoldExpired { .. } => 9,
+        Refusal::InvalidState { .. } => 10,
+        Refusal::CancelCutoffPassed { .. } => 11,
+        Refusal::CapacityInUse { .. } => 12,
+        Refusal::VersionMismatch { .. } => 13,
+        Refusal::AmountMismatch { .. } => 14,
+        Refusal::BookingLimitExceeded { .. } => 15,
+    }
+}
+
+#[test]
+fn every_refusal_is_reached() {
+    let mut reached = BTreeMap::new();
+    let mut note = |answer| {
+        let refusal = refusal(answer);
+        reached.insert(number(&refusal), refusal);
+    };
+    let patch = EventPatch::default;
+    note(World::empty().book("ann", 1));
+    let new = NewEvent { sales_start_at: Some(at("2030-01-02T00:00:00Z")), ..new_event() };
+    note(World::selling(new).book("ann", 1));
+    let mut world = World::selling(new_event());
+    note(world.book("ann", 0));
+    note(world.book("ann", 11));
+    note(world.order("ann", Ask::Quantity(1), Some(eur(1))));
+    note(world.edit(EventPatch { if_match: Some(2), ..patch() }));
+    let late = world.booked("ann", 4);
+    world.wait(3600);
+    assert_eq!(word(&world.expire(late)), "ok");
+    let id = world.paid("ann", 7, "t1");
+    note(world.book("ann", 4));
+    note(world.edit(EventPatch { capacity: Some(6), ..patch() }));
+    note(world.pay(id, "t2"));
+    note(world.pay(late, "t2"));
+    world.paid("ann", 3, "t1");
+    note(world.book("ann", 1));
+    assert_eq!(word(&world.edit(EventPatch { status: Some(EventStatus::Paused), ..patch() })), "ok");
+    note(world.book("ann", 1));
+    let ends = EventPatch { sales_end_at: Some(Some(world.now)), ..patch() };
+    assert_eq!(word(&world.edit(ends)), "ok");
+    note(world.book("ann", 1));
+    world.now = start();
+    note(world.book("ann", 1));
+    note(world.cancel(Actor::User(user("ann")), id));
+    assert_eq!(word(&world.edit(EventPatch { status: Some(EventStatus::Cancelled), ..patch() })), "ok");
+    note(world.book("ann", 1));
+    assert_eq!(reached.keys().copied().collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());
+    let codes: std::collections::BTreeSet<_> = reached.values().map(Refusal::code).collect();
+    assert_eq!(codes.len(), reached.len(), "every refusal has a code of its own");
+    assert!(matches!(world.booking(id).state, State::Confirmed(_)));
+    invariants::check(&world);
+}

@@ -226,6 +226,14 @@ impl World {
         id
     }
 
+    /// The same with several ticket types.
+    pub(crate) fn paid_items(&mut self, name: &str, ask: Ask) -> BookingId {
+        let id = self.next_booking();
+        assert_eq!(word(&self.order(name, ask, None)), "ok");
+        assert_eq!(word(&self.pay(id, "other")), "ok");
+        id
+    }
+
     pub(crate) fn cancel(&mut self, actor: Actor, id: BookingId) -> Answer {
         let wish = Cancellation {
             event_id: EventId::from_bytes([EVENT; 16]),

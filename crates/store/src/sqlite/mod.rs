@@ -165,7 +165,7 @@ impl Sqlite {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn execute(&self, batch: Vec<Command>) -> Vec<Reply> {
+    async fn execute(&self, batch: Vec<Arc<Command>>) -> Vec<Reply> {
         let count = batch.len();
         let all = |fault: Fault| std::iter::repeat_n(Reply::Failed(fault), count).collect();
         let Some(writer) = self.writer.clone() else {

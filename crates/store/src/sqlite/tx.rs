@@ -62,7 +62,7 @@ impl Drop for SqliteTx<'_> {
 }
 
 impl Tx for SqliteTx<'_> {
-    async fn load(&mut self, commands: &[Command]) -> Result<Loaded, Fault> {
+    async fn load(&mut self, commands: &[Arc<Command>]) -> Result<Loaded, Fault> {
         let connection = &self.writer.connection;
         let mut loaded = Loaded::default();
         for command in commands {

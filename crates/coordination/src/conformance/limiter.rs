@@ -1,0 +1,339 @@
+//! The promises of a [`Limiter`].
+//!
+//! Random walks are judged from their own history, by counting; nothing of an implementation is reused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+
+use super::{Luck, SetClock, cases, key};
+use crate::{Key, Limiter, Rule, Verdict};
+
+/// A limiter under test and the clock it reads.
+#[async_trait]
+pub trait Rig: Send + Sync {
+    /// The limiter; every call answers the same one. Nobody has used it when a case begins.
+    fn limiter(&self) -> Arc<dyn Limiter>;
+
+    /// Sets the wall clock the limiter reads, in microseconds since the Unix epoch. It starts at
+    /// [`SetClock::START`] and stands still between calls.
+    async fn set_clock(&self, unix_micros: u64);
+
+    /// Lets all state expire that is due at the present clock, and says how many keys are left.
+    async fn residue(&self) -> usize;
+}
+
+cases![
+    dyn Rig:
+    the_limit_is_let_through_and_no_more,
+    a_permit_comes_back_to_the_microsecond,
+    refused_attempts_do_not_prolong_the_ban,
+    keys_and_rules_are_counted_apart,
+    attempts_at_one_instant_share_the_limit,
+    no_window_holds_more_than_the_limit,
+    refusals_only_when_the_window_is_full,
+    a_refusal_names_the_exact_retry,
+    verdicts_count_down,
+    the_smallest_and_the_largest_rule_are_exact,
+    a_small_step_back_frees_nothing,
+    a_small_step_back_keeps_retries_exact,
+    a_great_step_back_forgets_once,
+    steps_back_follow_the_newest_admission,
+    idle_keys_leave_nothing,
+];
+
+const START: u64 = SetClock::START;
+
+fn rule(text: &str) -> Rule {
+    Rule::parse("suite", text).expect("the suite uses valid rules")
+}
+
+/// Sets the clock and makes one attempt.
+async fn attempt(rig: &dyn Rig, rule: Rule, key: &Key, at: u64) -> Verdict {
+    rig.set_clock(at).await;
+    rig.limiter().attempt(rule, key).await.expect("the limiter is available")
+}
+
+async fn the_limit_is_let_through_and_no_more(rig: &dyn Rig) {
+    let (rule, user) = (rule("5/10s"), key("user", 1));
+    for used in 1..=5 {
+        let verdict = attempt(rig, rule, &user, START).await;
+        let expected = Verdict { rule, allowed: true, remaining: 5 - used, reset_after: rule.window() };
+        assert_eq!(verdict, expected);
+        assert_eq!(verdict.retry_after(), None);
+    }
+    let verdict = attempt(rig, rule, &user, START + 1).await;
+    let reset_after = Duration::from_micros(9_999_999);
+    assert_eq!(verdict, Verdict { rule, allowed: false, remaining: 0, reset_after });
+    assert_eq!(verdict.retry_after(), Some(reset_after));
+}
+
+async fn a_permit_comes_back_to_the_microsecond(rig: &dyn Rig) {
+    let (rule, user) = (rule("3/1s"), key("user", 1));
+    // Times that no window laid on the clock or begun at the first attempt has its edge at.
+    let times = [START + 999_999, START + 1_000_000, START + 1_700_001];
+    for at in times {
+        assert!(attempt(rig, rule, &user, at).await.allowed);
+    }
+    for back_at in times.map(|at| at + 1_000_000) {
+        assert!(!attempt(rig, rule, &user, back_at - 1).await.allowed, "1 µs early");
+        assert!(attempt(rig, rule, &user, back_at).await.allowed, "on time");
+        assert!(!attempt(rig, rule, &user, back_at).await.allowed, "the permit is used up");
+    }
+}
+
+async fn refused_attempts_do_not_prolong_the_ban(rig: &dyn Rig) {
+    let (rule, user) = (rule("2/10ms"), key("user", 1));
+    for _ in 0..2 {
+        assert!(attempt(rig, rule, &user, START).await.allowed);
+    }
+    for at in (1..10_000).step_by(37).chain([9_998, 9_999]) {
+        let verdict = attempt(rig, rule, &user, START + at).await;
+        assert_eq!(verdict.retry_after(), Some(Duration::from_micros(10_000 - at)));
+    }
+    assert!(attempt(rig, rule, &user, START + 10_000).await.allowed);
+}
+
+async fn keys_and_rules_are_counted_apart(rig: &dyn Rig) {
+    let other = Rule::parse("suite_other", "1/10s").expect("a valid rule");
+    let users = [key("user", "a"), key("user", "b"), key("user", "a:b"), key("users", "a")];
+    for user in &users {
+        assert!(attempt(rig, rule("1/10s"), user, START).await.allowed, "{user}");
+        assert!(attempt(rig, other, user, START).await.allowed, "{user}");
+    }
+    for user in &users {
+        assert!(!attempt(rig, rule("1/10s"), user, START).await.allowed, "{user}");
+        assert!(!attempt(rig, other, user, START).await.allowed, "{user}");
+    }
+}
+
+async fn attempts_at_one_instant_share_the_limit(rig: &dyn Rig) {
+    let rule = rule("7/1s");
+    let mut attempts = JoinSet::new();
+    for _ in 0..100 {
+        let limiter = rig.limiter();
+        attempts
+            .spawn(async move { limiter.attempt(rule, &key("user", 1)).await.expect("available").allowed });
+    }
+    let allowed = attempts.join_all().await.into_iter().filter(|allowed| *allowed).count();
+    assert_eq!(allowed, 7);
+}
+
+/// One attempt of a walk and what came of it.
+struct Step {
+    at: u64,
+    verdict: Verdict,
+}
+
+/// Steps that keep to the places where limiters go wrong: the same instant, a microsecond, the mean gap, the
+/// window.
+fn gap(luck: &mut Luck, rule: Rule) -> u64 {
+    let window = rule.window_micros();
+    let mean = window / u64::from(rule.limit());
+    let gaps = [0, 0, 1, mean.saturating_sub(1), mean, mean + 1, window - 1, window, window + 1];
+    match luck.below(3) {
+        0 => luck.below(2 * mean + 2),
+        1 => luck.below(mean / 4 + 1),
+        _ => luck.pick(&gaps),
+    }
+}
+
+/// Walks three keys through a clock that only goes forward, and answers each key's history.
+async fn walk(rig: &dyn Rig, rule: Rule, seed: u64) -> Vec<Vec<Step>> {
+    let mut luck = Luck(seed);
+    let mut histories: Vec<Vec<Step>> = (0..3).map(|_| Vec::new()).collect();
+    let mut at = START;
+    for _ in 0..400 {
+        at += gap(&mut luck, rule) / 2;
+        let number = usize::try_from(luck.below(3)).unwrap_or(0);
+        let verdict = attempt(rig, rule, &key("walk", format!("{seed}.{number}")), at).await;
+        histories[number].push(Step { at, verdict });
+    }
+    histories
+}
+
+const WALK_RULES: [&str; 5] = ["5/10s", "1/1s", "3/7us", "64/1ms", "2/24h"];
+
+/// The histories of every rule and a few seeds, one after the other in time on one limiter.
+async fn walks(rig: &dyn Rig) -> Vec<(Rule, Vec<Step>)> {
+    let mut all = Vec::new();
+    for (number, text) in WALK_RULES.into_iter().enumerate() {
+        let names = ["walk_0", "walk_1", "walk_2", "walk_3", "walk_4"];
+        let rule = Rule::parse(names[number], text).expect("a valid rule");
+        for seed in 0..6 {
+            rig.set_clock(START).await;
+            all.extend(walk(rig, rule, seed).await.into_iter().map(|history| (rule, history)));
+        }
+    }
+    all
+}
+
+/// The times of admissions before step `end`.
+fn admissions(history: &[Step], end: usize) -> impl DoubleEndedIterator<Item = u64> {
+    history[..end].iter().filter(|step| step.verdict.allowed).map(|step| step.at)
+}
+
+/// The admissions before step `end` that are in the window which closes there.
+fn in_window(rule: Rule, history: &[Step], end: usize) -> Vec<u64> {
+    let after = history[end].at - rule.window_micros();
+    admissions(history, end).filter(|at| *at > after).collect()
+}
+
+async fn no_window_holds_more_than_the_limit(rig: &dyn Rig) {
+    for (rule, history) in walks(rig).await {
+        let times: Vec<u64> = admissions(&history, history.len()).collect();
+        for pair in times.windows(usize::from(rule.limit()) + 1) {
+            let span = pair[pair.len() - 1] - pair[0];
+            assert!(span >= rule.window_micros(), "{rule}: one more than the limit within {span} µs");
+        }
+    }
+}
+
+async fn refusals_only_when_the_window_is_full(rig: &dyn Rig) {
+    for (rule, history) in walks(rig).await {
+        for (index, step) in history.iter().enumerate().filter(|(_, step)| !step.verdict.allowed) {
+            let counted = in_window(rule, &history, index).len();
+            assert_eq!(counted, usize::from(rule.limit()), "{rule}: refused at {}", step.at);
+        }
+    }
+}
+
+async fn a_refusal_names_the_exact_retry(rig: &dyn Rig) {
+    for seed in 0..20 {
+        let (mut luck, user) = (Luck(seed), key("retry", seed));
+        let rule = rule(luck.pick(&["5/10s", "1/3us", "17/1ms"]));
+        let mut at = START;
+        for _ in 0..150 {
+            at += gap(&mut luck, rule) / 3;
+            let Some(retry_after) = attempt(rig, rule, &user, at).await.retry_after() else { continue };
+            let retry_at = at + u64::try_from(retry_after.as_micros()).expect("a window fits");
+            assert!(retry_at > at, "{rule}: a retry lies ahead");
+            assert!(!attempt(rig, rule, &user, retry_at - 1).await.allowed, "{rule}: 1 µs before the retry");
+            assert!(attempt(rig, rule, &user, retry_at).await.allowed, "{rule}: at the retry");
+            at = retry_at;
+        }
+    }
+}
+
+async fn verdicts_count_down(rig: &dyn Rig) {
+    for (rule, history) in walks(rig).await {
+        for (index, Step { at, verdict }) in history.iter().enumerate() {
+            let mut counted = in_window(rule, &history, index);
+            if verdict.allowed {
+                counted.push(*at);
+            }
+            assert_eq!(usize::from(verdict.remaining), usize::from(rule.limit()) - counted.len(), "{rule}");
+            assert_eq!(verdict.reset_after, Duration::from_micros(counted[0] + rule.window_micros() - at));
+            assert_eq!(verdict.rule, rule);
+        }
+    }
+}
+
+async fn the_smallest_and_the_largest_rule_are_exact(rig: &dyn Rig) {
+    let (smallest, largest) = (rule("1/1us"), rule("512/24h"));
+    let (one, other) = (key("user", 1), key("user", 2));
+    for at in START..START + 10 {
+        assert!(attempt(rig, smallest, &one, at).await.allowed);
+        assert!(!attempt(rig, smallest, &one, at).await.allowed);
+    }
+    for at in START..START + 512 {
+        assert!(attempt(rig, largest, &other, at).await.allowed);
+    }
+    let day = largest.window_micros();
+    assert!(!attempt(rig, largest, &other, START + day - 1).await.allowed);
+    for at in START..START + 512 {
+        assert!(attempt(rig, largest, &other, at + day).await.allowed);
+    }
+    assert!(!attempt(rig, largest, &other, START + day + 511).await.allowed);
+}
+
+async fn a_small_step_back_frees_nothing(rig: &dyn Rig) {
+    let (rule, user) = (rule("3/1s"), key("user", 1));
+    for at in [0, 400_000, 800_000] {
+        assert!(attempt(rig, rule, &user, START + at).await.allowed);
+    }
+    // Back by a window behind the newest, then forward again.
+    for at in [799_999, 400_000, 0] {
+        assert!(!attempt(rig, rule, &user, START + at).await.allowed);
+    }
+    assert!(!attempt(rig, rule, &user, START - 200_000).await.allowed);
+    assert!(!attempt(rig, rule, &user, START + 999_999).await.allowed);
+    assert!(attempt(rig, rule, &user, START + 1_000_000).await.allowed);
+}
+
+async fn a_small_step_back_keeps_retries_exact(rig: &dyn Rig) {
+    let (rule, user) = (rule("1/1s"), key("user", 1));
+    assert!(attempt(rig, rule, &user, START).await.allowed);
+    let verdict = attempt(rig, rule, &user, START - 600_000).await;
+    assert_eq!(verdict.retry_after(), Some(Duration::from_millis(1_600)));
+    assert!(!attempt(rig, rule, &user, START + 999_999).await.allowed);
+    assert!(attempt(rig, rule, &user, START + 1_000_000).await.allowed);
+}
+
+async fn a_great_step_back_forgets_once(rig: &dyn Rig) {
+    let (rule, user) = (rule("3/1s"), key("user", 1));
+    for _ in 0..3 {
+        assert!(attempt(rig, rule, &user, START).await.allowed);
+    }
+    let back = START - 1_000_001;
+    for _ in 0..3 {
+        assert!(attempt(rig, rule, &user, back).await.allowed, "a wrong clock is no reason for a long ban");
+    }
+    let verdict = attempt(rig, rule, &user, back).await;
+    assert_eq!(verdict.retry_after(), Some(rule.window()), "and the limit holds again");
+    assert!(!attempt(rig, rule, &user, back + 999_999).await.allowed);
+    assert!(attempt(rig, rule, &user, back + 1_000_000).await.allowed);
+}
+
+/// Walks one key through a clock that steps back at times, and judges each verdict by the full history of
+/// admissions, stored at the clock or at the newest before, whichever is later.
+async fn steps_back_follow_the_newest_admission(rig: &dyn Rig) {
+    for seed in 0..30 {
+        let (mut luck, user) = (Luck(seed), key("back", seed));
+        let rule = rule(luck.pick(&["5/10s", "1/1ms", "3/50us"]));
+        let window = rule.window_micros();
+        let (mut at, mut stored) = (START, Vec::new());
+        for _ in 0..300 {
+            at = match luck.below(12) {
+                0 => at - luck.below(window),
+                1 => at - luck.below(3 * window),
+                _ => at + gap(&mut luck, rule) / 3,
+            };
+            if stored.last().is_some_and(|newest| *newest > at + window) {
+                stored.clear();
+            }
+            let now = stored.last().map_or(at, |newest| at.max(*newest));
+            stored.retain(|admission| *admission > now - window);
+            let free = usize::from(rule.limit()) - stored.len();
+            let verdict = attempt(rig, rule, &user, at).await;
+            assert_eq!(verdict.allowed, free > 0, "{rule}, seed {seed}");
+            if free > 0 {
+                stored.push(now);
+            }
+            assert_eq!(usize::from(verdict.remaining), free.saturating_sub(1), "{rule}, seed {seed}");
+            assert_eq!(
+                verdict.reset_after,
+                Duration::from_micros(stored[0] + window - at),
+                "{rule}, seed {seed}"
+            );
+        }
+    }
+}
+
+async fn idle_keys_leave_nothing(rig: &dyn Rig) {
+    let (short, long) = (rule("5/10s"), Rule::parse("suite_long", "3/30s").expect("a valid rule"));
+    for number in 0..200 {
+        let user = key("user", number);
+        for at in [0, 1, 5_000_000] {
+            attempt(rig, short, &user, START + at).await;
+            attempt(rig, long, &user, START + at).await;
+        }
+    }
+    assert_eq!(rig.residue().await, 400);
+    rig.set_clock(START + 15_000_000).await;
+    assert_eq!(rig.residue().await, 200, "the short rule's window has passed");
+    rig.set_clock(START + 35_000_000).await;
+    assert_eq!(rig.residue().await, 0);
+}

@@ -1,0 +1,136 @@
+//! The promises of a [`Lock`]: in what order and for how long, what a dropped caller leaves, what a section
+//! may ask.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::cases;
+use crate::{Key, Lock, LockError, LockOptions, Tenure};
+
+mod drops;
+mod queue;
+mod section;
+mod tenure;
+
+use drops::{
+    a_call_dropped_while_queued_leaves_the_queue, a_dropped_call_for_a_free_key_leaves_it_free,
+    a_dropped_section_is_gone_before_the_key_is_released, a_grant_that_nobody_took_goes_to_the_next,
+    a_section_dropped_anywhere_frees_the_key, dropping_all_waiters_leaves_nothing,
+};
+use queue::{
+    a_crowd_at_random_is_never_two, a_full_queue_refuses_at_once, a_wait_ends_on_time,
+    a_waiter_that_left_frees_its_place, many_keys_leave_nothing, nobody_overtakes_at_a_release,
+    nobody_overtakes_when_an_owner_is_overdue, try_acquire_never_waits, waiters_come_in_order,
+};
+use section::{
+    a_key_is_not_taken_twice, a_section_that_hangs_loses_the_key, a_tenure_over_before_it_began_runs_nothing,
+    sections_answer_and_release, sections_side_by_side_are_not_nested,
+};
+use tenure::{
+    an_overdue_owner_does_not_stop_the_queue, an_overdue_release_takes_nothing_away,
+    an_owner_sees_whether_others_wait, max_hold_ends_a_tenure, tokens_only_grow,
+};
+
+/// A lock under test.
+#[async_trait]
+pub trait Rig: Send + Sync {
+    /// The lock; every call answers the same one. Nothing is owned when a case begins.
+    fn lock(&self) -> Arc<dyn Lock>;
+
+    /// Lets all state expire that only time can clear, and says how many keys and queue entries are left.
+    async fn residue(&self) -> usize;
+}
+
+cases![
+    dyn Rig:
+    waiters_come_in_order,
+    nobody_overtakes_at_a_release,
+    nobody_overtakes_when_an_owner_is_overdue,
+    a_wait_ends_on_time,
+    a_full_queue_refuses_at_once,
+    a_waiter_that_left_frees_its_place,
+    try_acquire_never_waits,
+    many_keys_leave_nothing,
+    a_crowd_at_random_is_never_two,
+    tokens_only_grow,
+    an_owner_sees_whether_others_wait,
+    max_hold_ends_a_tenure,
+    an_overdue_owner_does_not_stop_the_queue,
+    an_overdue_release_takes_nothing_away,
+    sections_answer_and_release,
+    a_key_is_not_taken_twice,
+    sections_side_by_side_are_not_nested,
+    a_section_that_hangs_loses_the_key,
+    a_tenure_over_before_it_began_runs_nothing,
+    a_dropped_call_for_a_free_key_leaves_it_free,
+    a_call_dropped_while_queued_leaves_the_queue,
+    a_grant_that_nobody_took_goes_to_the_next,
+    dropping_all_waiters_leaves_nothing,
+    a_section_dropped_anywhere_frees_the_key,
+    a_dropped_section_is_gone_before_the_key_is_released,
+];
+
+/// Time enough for a call to reach the lock and stand in its queue.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A wait that only a broken lock lets run out.
+const PATIENT: LockOptions =
+    LockOptions { wait: Duration::from_secs(20), max_hold: Duration::from_mins(1), queue_max: 1_000 };
+
+fn waiting(wait: Duration) -> LockOptions {
+    LockOptions { wait, ..PATIENT }
+}
+
+fn holding(max_hold: Duration) -> LockOptions {
+    LockOptions { max_hold, ..PATIENT }
+}
+
+fn key(id: &str) -> Key {
+    super::key("suite", id)
+}
+
+async fn owned(lock: &dyn Lock, key: &Key) -> Tenure {
+    lock.acquire(key, PATIENT).await.expect("the key comes free")
+}
+
+async fn is_free(lock: &dyn Lock, key: &Key) -> bool {
+    lock.try_acquire(key, PATIENT).await.expect("the lock is available").is_some()
+}
+
+/// Callers in tasks of their own.
+type Calls = JoinSet<Result<Tenure, LockError>>;
+
+/// Starts a call and waits until it stands in the queue.
+async fn queue_up(calls: &mut Calls, lock: &Arc<dyn Lock>, key: &Key, options: LockOptions) {
+    let (lock, key) = (Arc::clone(lock), key.clone());
+    calls.spawn(async move { lock.acquire(&key, options).await });
+    sleep(TICK).await;
+}
+
+/// The next call to be answered.
+async fn answer(calls: &mut Calls) -> Result<Tenure, LockError> {
+    calls.join_next().await.expect("a call is under way").expect("a call does not panic")
+}
+
+/// Polls a future so many times, with time for others after each, and drops it where it then stands. Answers
+/// what it finished with, if it did.
+async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+            return Some(output);
+        }
+        sleep(TICK).await;
+    }
+    None
+}
+
+/// Polls that let any of the futures under test finish.
+const POLLS_MAX: usize = 12;

@@ -1,0 +1,96 @@
+//! What an owner may rely on, and how its time ends.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Calls, PATIENT, Rig, TICK, answer, holding, is_free, key, owned, queue_up};
+
+pub(super) async fn tokens_only_grow(rig: &dyn Rig) {
+    let (lock, key) = (rig.lock(), key("a"));
+    let mut last = 0;
+    for round in 0..100 {
+        let tenure = owned(&*lock, &key).await;
+        assert!(tenure.token() > last, "round {round}");
+        assert_eq!(tenure.key(), &key);
+        last = tenure.token();
+        drop(tenure);
+        // In between the lock remembers nothing.
+        if round % 10 == 0 {
+            assert_eq!(rig.residue().await, 0);
+        }
+    }
+}
+
+pub(super) async fn an_owner_sees_whether_others_wait(rig: &dyn Rig) {
+    let (lock, key) = (rig.lock(), key("a"));
+    let owner = owned(&*lock, &key).await;
+    assert!(!owner.contended());
+    let mut calls = Calls::new();
+    queue_up(&mut calls, &lock, &key, PATIENT).await;
+    assert!(owner.contended());
+    calls.abort_all();
+    while calls.join_next().await.is_some() {}
+    sleep(TICK).await;
+    assert!(!owner.contended(), "the waiter is gone");
+    queue_up(&mut calls, &lock, &key, PATIENT).await;
+    queue_up(&mut calls, &lock, &key, PATIENT).await;
+    drop(owner);
+    let second = answer(&mut calls).await.expect("its turn");
+    assert!(second.contended());
+    drop(second);
+    let third = answer(&mut calls).await.expect("its turn");
+    assert!(!third.contended());
+}
+
+pub(super) async fn max_hold_ends_a_tenure(rig: &dyn Rig) {
+    let (lock, key, max_hold) = (rig.lock(), key("a"), TICK * 10);
+    let began = Instant::now();
+    let tenure = lock.acquire(&key, holding(max_hold)).await.expect("a free key");
+    assert!(!tenure.is_lost());
+    assert!(timeout(max_hold / 2, tenure.lost()).await.is_err(), "not before its time");
+    tenure.lost().await;
+    assert!((max_hold / 2..max_hold * 2).contains(&began.elapsed()), "after {:?}", began.elapsed());
+    assert!(tenure.is_lost());
+    tenure.lost().await;
+    assert!(lock.try_acquire(&key, PATIENT).await.is_ok_and(|next| next.is_some()), "the key is free again");
+    drop(tenure);
+    assert_eq!(rig.residue().await, 0);
+}
+
+pub(super) async fn an_overdue_owner_does_not_stop_the_queue(rig: &dyn Rig) {
+    let (lock, key, max_hold) = (rig.lock(), key("a"), TICK * 10);
+    let began = Instant::now();
+    let overdue = lock.acquire(&key, holding(max_hold)).await.expect("a free key");
+    let mut calls = Calls::new();
+    for _ in 0..3 {
+        queue_up(&mut calls, &lock, &key, holding(max_hold)).await;
+    }
+    // Each keeps its tenure beyond its time, and the next is served all the same.
+    let mut tenures = vec![overdue];
+    for place in 1..=3 {
+        tenures.push(answer(&mut calls).await.expect("its turn"));
+        assert!(tenures[usize::from(place) - 1].is_lost(), "whoever comes in finds the one before lost");
+        assert!(began.elapsed() < max_hold * u32::from(place + 1u16), "after {:?}", began.elapsed());
+    }
+    assert!(tenures.is_sorted_by(|one, next| one.token() < next.token()));
+    assert!(tenures[0].contended(), "another owns it by now");
+    drop(tenures);
+    assert_eq!(rig.residue().await, 0);
+}
+
+pub(super) async fn an_overdue_release_takes_nothing_away(rig: &dyn Rig) {
+    let (lock, key) = (rig.lock(), key("a"));
+    let overdue = lock.acquire(&key, holding(TICK)).await.expect("a free key");
+    overdue.lost().await;
+    let second = owned(&*lock, &key).await;
+    let mut calls = Calls::new();
+    queue_up(&mut calls, &lock, &key, PATIENT).await;
+    drop(overdue);
+    assert!(timeout(TICK * 2, calls.join_next()).await.is_err(), "the second still owns the key");
+    assert!(!is_free(&*lock, &key).await && !second.is_lost());
+    drop(second);
+    drop(answer(&mut calls).await.expect("its turn"));
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(rig.residue().await, 0);
+}

@@ -1,0 +1,100 @@
+//! What every [`Lock`](crate::Lock) and every [`Limiter`](crate::Limiter) must do, as tests over the traits.
+//!
+//! An implementation provides a rig, which is a way to make one and to look behind it, and runs every case on
+//! a fresh one. A case panics where the implementation breaks its promise. Cases wait by `tokio::time` only,
+//! so they run in no time under a paused clock and work, more slowly, in real time as well.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{Clock, Key};
+
+pub mod limiter;
+pub mod lock;
+
+/// One promise, as a test.
+pub struct Case<R: ?Sized> {
+    /// The promise, as an identifier.
+    pub name: &'static str,
+    run: for<'a> fn(&'a R) -> Pin<Box<dyn Future<Output = ()> + 'a>>,
+}
+
+impl<R: ?Sized> Case<R> {
+    /// Tests the implementation behind `rig`, which no other case has used; panics if the promise is broken.
+    pub async fn run(&self, rig: &R) {
+        (self.run)(rig).await;
+    }
+}
+
+impl<R: ?Sized> fmt::Debug for Case<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Case").field(&self.name).finish()
+    }
+}
+
+/// The table of a suite. A case left out of it is dead code, which the compiler reports.
+macro_rules! cases {
+    ($rig:ty: $($name:ident),+ $(,)?) => {
+        /// All cases of the suite.
+        pub const CASES: &[$crate::conformance::Case<$rig>] =
+            &[$($crate::conformance::Case { name: stringify!($name), run: |rig| Box::pin($name(rig)) }),+];
+    };
+}
+use cases;
+
+/// A [`Clock`] that stands still until it is set.
+#[derive(Debug)]
+pub struct SetClock(AtomicU64);
+
+impl SetClock {
+    /// Where every such clock starts: an instant in January 2027, in microseconds since the Unix epoch.
+    pub const START: u64 = 1_800_000_000_000_000;
+
+    /// A clock that stands at [`SetClock::START`].
+    pub fn new() -> Self {
+        Self(AtomicU64::new(Self::START))
+    }
+
+    /// Sets the time, in microseconds since the Unix epoch; backwards too.
+    pub fn set(&self, unix_micros: u64) {
+        self.0.store(unix_micros, Ordering::SeqCst);
+    }
+}
+
+impl Default for SetClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SetClock {
+    fn unix_micros(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A seeded source of luck (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
+/// the same seed, the same walk.
+struct Luck(u64);
+
+impl Luck {
+    /// A number in `0..bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        let at = usize::try_from(self.below(from.len() as u64)).unwrap_or(0);
+        from[at]
+    }
+}
+
+fn key(scope: &str, number: impl fmt::Display) -> Key {
+    Key::new(scope, &number.to_string()).expect("the suites use valid keys")
+}

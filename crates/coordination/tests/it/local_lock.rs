@@ -1,0 +1,115 @@
+//! The lock in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coordination::conformance::SetClock;
+use coordination::conformance::lock::{CASES, Rig};
+use coordination::local::{Footprint, LocalLock};
+use coordination::{Lock, LockOptions};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::{failures, key};
+
+struct LocalRig(Arc<LocalLock>);
+
+impl LocalRig {
+    fn new() -> Self {
+        Self(Arc::new(LocalLock::new(Arc::new(SetClock::new()))))
+    }
+}
+
+#[async_trait]
+impl Rig for LocalRig {
+    fn lock(&self) -> Arc<dyn Lock> {
+        self.0.clone()
+    }
+
+    async fn residue(&self) -> usize {
+        let Footprint { keys, waiters } = self.0.footprint();
+        keys + waiters
+    }
+}
+
+#[test]
+fn the_local_lock_conforms() {
+    assert_eq!(failures(CASES, || Box::new(LocalRig::new())), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn tokens_follow_the_clock_and_never_go_back() {
+    let clock = Arc::new(SetClock::new());
+    let lock = LocalLock::new(clock.clone());
+    let mut tokens = Vec::new();
+    for offset in [0, 0, 5, 1_000, 10, 0, 1_001] {
+        clock.set(SetClock::START + offset);
+        tokens.push(lock.acquire(&key(0), LockOptions::default()).await.unwrap().token() - SetClock::START);
+    }
+    assert_eq!(tokens, [0, 1, 5, 1_000, 1_001, 1_002, 1_003]);
+    clock.set(SetClock::START + 1_000_000);
+    let token = lock.acquire(&key(0), LockOptions::default()).await.unwrap().token();
+    assert_eq!(token, SetClock::START + 1_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_held_for_long_does_not_collect_those_who_left() {
+    let rig = LocalRig::new();
+    let owner = rig.0.acquire(&key(0), LockOptions::default()).await.unwrap();
+    let mut most = 0;
+    for _ in 0..1_000 {
+        let left = timeout(Duration::from_millis(1), rig.0.acquire(&key(0), LockOptions::default())).await;
+        assert!(left.is_err());
+        most = most.max(rig.0.footprint().waiters);
+    }
+    assert!(most < 16, "{most} entries");
+    drop(owner);
+    assert_eq!(rig.0.footprint(), Footprint::default());
+}
+
+#[tokio::test]
+async fn the_longest_options_are_no_special_case() {
+    let rig = LocalRig::new();
+    let longest = LockOptions { wait: Duration::MAX, max_hold: Duration::MAX, queue_max: usize::MAX };
+    let owner = rig.0.acquire(&key(0), longest).await.unwrap();
+    assert!(!owner.is_lost());
+    let (own_key, mut waiter) = (key(0), JoinSet::new());
+    let lock = rig.0.clone();
+    waiter.spawn(async move { lock.acquire(&own_key, longest).await.is_ok() });
+    tokio::task::yield_now().await;
+    drop(owner);
+    assert_eq!(waiter.join_all().await, [true]);
+}
+
+/// Real threads and real races: grants meet time-outs and drops at the same moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_that_race_are_never_two_and_leave_nothing() {
+    let rig = LocalRig::new();
+    let (inside, last_token) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut threads = JoinSet::new();
+    for number in 0..8u64 {
+        let (lock, inside, last_token) = (rig.0.clone(), inside.clone(), last_token.clone());
+        threads.spawn(async move {
+            let (key, mut served) = (key(0), 0);
+            for round in 0..2_000u64 {
+                let wait = Duration::from_millis((number + round) % 3);
+                let options = LockOptions { wait, ..LockOptions::default() };
+                let call = timeout(Duration::from_millis(round % 2), lock.acquire(&key, options));
+                let Ok(Ok(tenure)) = call.await else { continue };
+                assert!(!inside.swap(true, Ordering::SeqCst), "two own one key");
+                assert!(last_token.swap(tenure.token(), Ordering::SeqCst) < tenure.token());
+                if round % 7 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                inside.store(false, Ordering::SeqCst);
+                drop(tenure);
+                served += 1;
+            }
+            served
+        });
+    }
+    assert!(threads.join_all().await.into_iter().all(|served: u64| served > 0));
+    assert_eq!(rig.0.footprint(), Footprint::default());
+}

@@ -1,0 +1,124 @@
+//! The desk: where waiting commands are gathered into one commit.
+//!
+//! One task takes everything that is queued, up to a bound, and has the store carry it out in one
+//! transaction. While one batch commits the next gathers, so batches find their own size: one command when
+//! it is quiet, hundreds in a sale, and no timer in between. The queue is first come, first served.
+//!
+//! The desk decides nothing and waits for nothing while a batch runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use domain::{Answer, Command, EventId};
+use store::{BATCH_MAX, Cause, Fault, Reply, Store};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::limit::{QUEUE_MAX, TURN_WAIT_MAX};
+use crate::{Error, Publish};
+
+/// The way to the desk. Cheap to clone; the desk ends when the last one is gone and the queue is empty.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    queue: mpsc::Sender<Queued>,
+}
+
+struct Queued {
+    command: Arc<Command>,
+    deadline: Instant,
+    turn: Arc<Turn>,
+    reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// Settles whether a command is carried out or given up: whoever comes first, the desk that takes it or
+/// the sender whose patience ends, has decided for both.
+#[derive(Default)]
+struct Turn(AtomicBool);
+
+impl Turn {
+    fn claim(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Desk {
+    /// A desk, and the work it does, to be run as a task.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        publish: Arc<dyn Publish>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        (Self { queue: sender }, serve(receiver, store, publish))
+    }
+
+    /// Queues a command and waits for its answer: at most [`TURN_WAIT_MAX`] for its turn, and then as long
+    /// as its batch takes.
+    pub(crate) async fn submit(&self, command: Command) -> Result<Answer, Error> {
+        let (reply, mut answer) = oneshot::channel();
+        let deadline = Instant::now() + TURN_WAIT_MAX;
+        let turn = Arc::new(Turn::default());
+        let queued = Queued { command: Arc::new(command), deadline, turn: turn.clone(), reply };
+        self.queue.try_send(queued).map_err(|_| Error::Overloaded)?;
+        let answer = match tokio::time::timeout_at(deadline, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) if turn.claim() => return Err(Error::Overloaded),
+            Err(_) => answer.await,
+        };
+        answer.unwrap_or_else(|_| Err(Fault::OutcomeUnknown(Cause::new("the desk closed")).into()))
+    }
+}
+
+async fn serve(mut queue: mpsc::Receiver<Queued>, store: Arc<dyn Store>, publish: Arc<dyn Publish>) {
+    let mut batch: Vec<Queued> = Vec::new();
+    loop {
+        // What was carried over stands first; the rest of the room goes to those who queued meanwhile.
+        let carried = batch.len();
+        if carried == 0 {
+            if queue.recv_many(&mut batch, BATCH_MAX).await == 0 {
+                return;
+            }
+        } else {
+            while batch.len() < BATCH_MAX
+                && let Ok(queued) = queue.try_recv()
+            {
+                batch.push(queued);
+            }
+        }
+        let newcomers = batch.split_off(carried);
+        batch.extend(newcomers.into_iter().filter(|queued| queued.turn.claim()));
+        batch = run(batch, &*store, &*publish).await;
+    }
+}
+
+/// Carries out one batch and answers it; returns what has to be carried over.
+async fn run(batch: Vec<Queued>, store: &dyn Store, publish: &dyn Publish) -> Vec<Queued> {
+    if batch.is_empty() {
+        return batch;
+    }
+    let commands = batch.iter().map(|queued| queued.command.clone()).collect();
+    let mut replies = store.execute(commands).await.into_iter();
+    let now = Instant::now();
+    let mut carried = Vec::new();
+    let mut grown = BTreeSet::new();
+    for queued in batch {
+        let reply =
+            replies.next().unwrap_or_else(|| Reply::Failed(Fault::OutcomeUnknown(Cause::new("no answer"))));
+        let answer = match reply {
+            Reply::Carried if now < queued.deadline => {
+                carried.push(queued);
+                continue;
+            }
+            Reply::Carried => Err(Error::Overloaded),
+            Reply::Failed(fault) => Err(fault.into()),
+            Reply::Answered(answer) => Ok(answer),
+        };
+        if answer.is_ok() {
+            grown.insert(queued.command.event_id());
+        }
+        // A sender that has gone away does not hear the answer; what was done stands.
+        let _ = queued.reply.send(answer);
+    }
+    publish.grown(&grown.into_iter().collect::<Vec<EventId>>());
+    carried
+}

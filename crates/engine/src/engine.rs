@@ -1,0 +1,110 @@
+//! The engine as a whole: its ports, its desk, and the tasks in which commands run.
+
+use std::sync::Arc;
+
+use coordination::{Key, Rule};
+use domain::{
+    Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
+    Timestamp,
+};
+use store::{Cause, Fault};
+use tokio_util::task::TaskTracker;
+
+use crate::desk::Desk;
+use crate::{Error, Policy, Ports};
+
+/// A running booking service. Several may live in one process.
+pub struct Engine {
+    pub(crate) ports: Ports,
+    pub(crate) policy: Policy,
+    pub(crate) desk: Desk,
+    tasks: TaskTracker,
+}
+
+/// Who asks, and under which name the answer is known.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// On whose behalf.
+    pub actor: Actor,
+    /// Ties the answer, the log and the ledger together.
+    pub request: RequestId,
+}
+
+impl Engine {
+    /// Starts the desk. Must be called within a tokio runtime.
+    pub fn start(ports: Ports, policy: Policy) -> Arc<Self> {
+        let (desk, work) = Desk::new(ports.store.clone(), ports.publish.clone());
+        spawn_desk(work);
+        Arc::new(Self { ports, policy, desk, tasks: TaskTracker::new() })
+    }
+
+    /// Waits until every command that was begun is finished. New ones are the caller's to stop first.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// What the operator decided.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The present instant, by the engine's clock.
+    pub fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    /// A fresh id for an event.
+    pub fn event_id(&self) -> EventId {
+        EventId::new(self.now(), self.ports.ids.random())
+    }
+
+    /// A fresh id for a ticket type.
+    pub fn ticket_type_id(&self) -> TicketTypeId {
+        TicketTypeId::new(self.now(), self.ports.ids.random())
+    }
+
+    pub(crate) fn booking_id(&self) -> BookingId {
+        BookingId::new(self.now(), self.ports.ids.random())
+    }
+
+    pub(crate) fn refund_id(&self) -> RefundId {
+        RefundId::new(self.now(), self.ports.ids.random())
+    }
+
+    /// Derives every count again from bookings and ledger and compares, in one consistent snapshot.
+    pub async fn audit(&self) -> Result<AuditReport, Error> {
+        Ok(self.ports.store.audit().await?)
+    }
+
+    /// Runs a command in a task of its own: a client that hangs up changes nothing.
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let finished = self.tasks.spawn(work).await;
+        finished.unwrap_or_else(|error| Err(Fault::OutcomeUnknown(Cause::new(error)).into()))
+    }
+
+    pub(crate) async fn submit(&self, caller: Caller, action: Action) -> Result<Answer, Error> {
+        self.desk.submit(Command { actor: caller.actor, request: caller.request, action }).await
+    }
+
+    /// Asks the limiter. One that cannot be asked lets through: it keeps crowds out, it guards no ticket.
+    pub(crate) async fn admit(&self, rule: Rule, user: &domain::UserId) -> Result<(), Error> {
+        let key = Key::new("user", user.as_str()).map_err(|error| Fault::Broken(Cause::new(error)))?;
+        match self.ports.limiter.attempt(rule, &key).await {
+            Ok(verdict) if verdict.allowed => Ok(()),
+            Ok(verdict) => Err(Error::Limited(verdict)),
+            Err(unavailable) => {
+                tracing::warn!(error = %unavailable, "the limiter cannot be asked");
+                Ok(())
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "not tracked: the desk ends with its last sender, the engine")]
+fn spawn_desk(work: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(work));
+}

@@ -1,0 +1,62 @@
+//! The use cases of an event.
+
+use std::sync::Arc;
+
+use domain::{Action, Answer, Entry, Event, EventId, EventPatch, NewEvent, Refusal};
+use store::{Cause, Fault, Page};
+
+use crate::{Caller, Engine, Error};
+
+impl Engine {
+    /// Puts an event on sale.
+    pub async fn create_event(self: &Arc<Self>, caller: Caller, new: NewEvent) -> Result<Event, Error> {
+        let engine = self.clone();
+        self.detached(
+            async move { described(engine.submit(caller, Action::CreateEvent(Box::new(new))).await?) },
+        )
+        .await
+    }
+
+    /// Edits, pauses, resumes or cancels an event.
+    pub async fn update_event(
+        self: &Arc<Self>,
+        caller: Caller,
+        event_id: EventId,
+        patch: EventPatch,
+    ) -> Result<Event, Error> {
+        let engine = self.clone();
+        self.detached(async move {
+            let patch = Box::new(patch);
+            described(engine.submit(caller, Action::UpdateEvent { event_id, patch }).await?)
+        })
+        .await
+    }
+
+    /// One event, with every change that was acknowledged before.
+    pub async fn event(&self, id: EventId) -> Result<Event, Error> {
+        self.ports.store.event(id).await?.ok_or_else(|| Refusal::NotFound("event").into())
+    }
+
+    /// Up to `limit` events made before `after`, newest first.
+    pub async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Error> {
+        Ok(self.ports.store.events(after, limit).await?)
+    }
+
+    /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first.
+    pub async fn ledger(&self, id: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Error> {
+        let page = self.ports.store.ledger(id, after, limit).await?;
+        if page.rows.is_empty() {
+            // An empty page is the end of a ledger, or no event at all.
+            self.event(id).await?;
+        }
+        Ok(page)
+    }
+}
+
+fn described(answer: Answer) -> Result<Event, Error> {
+    match answer {
+        Answer::Event(event) => Ok(*event),
+        Answer::Refused(refusal) => Err(refusal.into()),
+        Answer::Booking(_) => Err(Fault::Broken(Cause::new("an event was answered with a booking")).into()),
+    }
+}

@@ -26,7 +26,7 @@ fn any_history_is_as_the_contract_says() {
     // A failure prints its shrunk history, which is the regression test to write; nothing is kept on disk.
     let config = Config { cases: config.cases.max(CASES), failure_persistence: None, ..config };
     let reached = RefCell::new(BTreeMap::new());
-    let history = (about(), vec(step(), 1..80));
+    let history = (about(), vec(step(), 1..120));
     let result = TestRunner::new(config).run(&history, |(about, steps)| {
         let mut run = Run::new(about);
         for step in steps {

@@ -1,0 +1,99 @@
+//! `boxoffice dev`: a first booking within a minute.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{
+    Actor, Event, EventStatus, Ids, Money, NewEvent, NewTicketType, TICKETS_PER_BOOKING_DEFAULT, UserId,
+};
+use engine::{Caller, Engine, SystemIds};
+use store::Sqlite;
+
+use super::serve::{assemble, listen, serve, sqlite_options};
+use super::{Failure, say};
+use crate::auth::{Identity, Role};
+use crate::config::{self, Dev};
+use crate::http::App;
+
+/// How long the printed tokens are valid.
+const TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// How long requests under way may take to finish at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
+    let temporary = if args.data.is_some() { None } else { Some(tempfile::tempdir()?) };
+    let directory = args.data.as_deref().or(temporary.as_ref().map(|folder| folder.path()));
+    let directory = directory.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    let store = Sqlite::open(&directory.join("boxoffice.db"), true, &sqlite_options())?;
+    // Fresh luck each time: a secret that everybody knows would outlive its purpose.
+    let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();
+    let policy = config::policy(Duration::from_hours(1), Duration::from_hours(24));
+    let app = assemble(Arc::new(store), &secret, policy);
+    let event = sample_event(&app.engine).await?;
+    let listener = listen(args.listen).await?;
+    greet(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
+    serve(listener, app, PATIENCE).await
+}
+
+/// The newest event on sale; a new one where there is none.
+async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
+    let failed = |error: engine::Error| Failure::Failed(error.to_string());
+    let known = engine.events(None, 1).await.map_err(failed)?.rows.into_iter().next();
+    if let Some(event) = known.filter(|event| event.about.status == EventStatus::OnSale) {
+        return Ok(event);
+    }
+    let text = "the sample event is valid";
+    let price = Money::new(4_500, "EUR".parse().map_err(|_| Failure::Failed(text.into()))?);
+    let parse = |name: &str| name.parse().map_err(|_| Failure::Failed(text.into()));
+    let policy = engine.policy();
+    let new = NewEvent {
+        id: engine.event_id(),
+        name: parse("Night of the Open Doors")?,
+        venue: parse("Old Power Station")?,
+        starts_at: engine.now().plus_seconds(90 * 24 * 60 * 60),
+        time_zone: "Europe/Berlin".parse().ok(),
+        capacity: 1_000,
+        ticket_types: vec![NewTicketType {
+            id: engine.ticket_type_id(),
+            name: parse("Standing")?,
+            price: price.map_err(|_| Failure::Failed(text.into()))?,
+            capacity: None,
+        }],
+        sales_start_at: None,
+        sales_end_at: None,
+        hold_seconds: policy.hold_seconds,
+        cancel_cutoff_seconds: policy.cancel_cutoff_seconds,
+        max_tickets_per_booking: TICKETS_PER_BOOKING_DEFAULT,
+        max_tickets_per_user: None,
+    };
+    let request = "req_sample".parse().map_err(|_| Failure::Failed(text.into()))?;
+    engine.create_event(Caller { actor: Actor::System, request }, new).await.map_err(failed)
+}
+
+/// Twelve lines at most: where it is, who one may be, and two commands to paste.
+fn greet(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result<(), Failure> {
+    let token = |user: &str, role| {
+        let user: UserId = user.parse().map_err(|_| Failure::Failed("the sample users are valid".into()))?;
+        app.tokens.sign(&Identity { user, role }, &*app.clock, TOKEN_SECONDS).map_err(Failure::Failed)
+    };
+    let (user, admin) = (token("buyer-1", Role::User)?, token("admin", Role::Admin)?);
+    let kept = data.map_or("gone when this ends".to_owned(), |data| format!("kept in {}", data.display()));
+    let post = "-H 'Content-Type: application/json' -d";
+    say(format_args!("boxoffice is ready at {address}/v1/events (data: {kept}). Ctrl-C ends it."));
+    say(format_args!("User token:  {user}"));
+    say(format_args!("Admin token: {admin}"));
+    say("Book two tickets:");
+    say(format_args!(
+        "curl -s {address}/v1/bookings -H 'Authorization: Bearer {user}' {post} '{{\"eventId\":\"{}\",\"ticketQuantity\":2}}'; echo",
+        event.id
+    ));
+    say("Pay for the newest booking:");
+    say(format_args!(
+        "curl -s {address}/v1/bookings/$(curl -s '{address}/v1/bookings?limit=1' -H 'Authorization: Bearer {admin}' | grep -o 'bkg_[0-9a-z]*' | head -n 1)/confirm -H 'Authorization: Bearer {admin}' {post} '{{\"paymentTransactionId\":\"pay-1\"}}'; echo"
+    ));
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! `boxoffice serve`: where the parts are put together.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordination::AllowAll;
+use coordination::local::LocalLock;
+use engine::{Engine, Policy, Ports, Silent, SystemClock, SystemIds};
+use store::{Sqlite, SqliteOptions, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::auth::Tokens;
+use crate::config::{self, Serve};
+use crate::http::{self, App};
+
+pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
+    tracing_subscriber::fmt().with_max_level(args.log).with_writer(std::io::stderr).init();
+    let store = Sqlite::open(&args.database.file.0, !args.no_migrate, &sqlite_options())?;
+    let app = assemble(Arc::new(store), args.secret.bytes(), config::policy(args.hold, args.cancel_cutoff));
+    let listener = listen(args.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, database = %args.database.file.0.display(), "ready");
+    serve(listener, app, args.shutdown_timeout).await
+}
+
+/// The real time on a thread of its own.
+pub(super) fn sqlite_options() -> SqliteOptions {
+    SqliteOptions { clock: Arc::new(SystemClock), inline: false }
+}
+
+/// An engine on a store, and the front door to it.
+pub(super) fn assemble(store: Arc<dyn Store>, secret: &[u8], policy: Policy) -> App {
+    let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+    let ports = Ports {
+        store,
+        lock: Arc::new(LocalLock::new(clock.clone())),
+        limiter: Arc::new(AllowAll),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        publish: Arc::new(Silent),
+    };
+    App { engine: Engine::start(ports, policy), tokens: Arc::new(Tokens::new(secret)), clock, ids }
+}
+
+pub(super) async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::Failed(format!("cannot listen on {address}: {error}")))
+}
+
+/// Serves until a signal to stop, lets what is under way finish, and ends. A second signal ends at once.
+pub(super) async fn serve(listener: TcpListener, app: App, patience: Duration) -> Result<ExitCode, Failure> {
+    let stop = CancellationToken::new();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let engine = app.engine.clone();
+    let serving = async {
+        http::listener::serve(listener, http::router(app), stop.clone(), patience).await;
+        engine.drain().await;
+    };
+    let signals = async {
+        tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+        tracing::info!("stopping");
+        stop.cancel();
+        tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+    };
+    tokio::select! {
+        () = serving => Ok(ExitCode::SUCCESS),
+        () = signals => Err(Failure::Failed("stopped by a second signal".to_owned())),
+    }
+}

@@ -1,0 +1,16 @@
+//! `boxoffice token`.
+
+use std::process::ExitCode;
+
+use engine::SystemClock;
+
+use super::{Failure, say};
+use crate::auth::{Identity, Tokens};
+use crate::config::Token;
+
+pub(super) fn run(args: &Token) -> Result<ExitCode, Failure> {
+    let identity = Identity { user: args.sub.clone(), role: args.role };
+    let tokens = Tokens::new(args.secret.bytes());
+    say(tokens.sign(&identity, &SystemClock, args.ttl.as_secs()).map_err(Failure::Failed)?);
+    Ok(ExitCode::SUCCESS)
+}

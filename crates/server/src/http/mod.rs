@@ -1,0 +1,97 @@
+//! The API over HTTP: routes, and what happens to every request on its way in and out.
+//!
+//! Nothing below this folder knows HTTP. A handler parses, asks the engine and shows the answer; it holds
+//! an [`App`] and decides nothing.
+
+mod bookings;
+mod caller;
+mod events;
+pub(crate) mod listener;
+mod params;
+mod payload;
+mod refunds;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use domain::{Clock, Ids, RequestId};
+use engine::Engine;
+
+use crate::auth::Tokens;
+use crate::problem::Problem;
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+}
+
+/// Names the request in the answer; a caller may bring a name of its own.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Every route of the API.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/events", get(events::list).post(events::create))
+        .route("/v1/events/{id}", get(events::show).patch(events::update))
+        .route("/v1/events/{id}/availability", get(events::availability))
+        .route("/v1/events/{id}/ledger", get(events::ledger))
+        .route("/v1/bookings", get(bookings::list).post(bookings::create))
+        .route("/v1/bookings/{id}", get(bookings::show))
+        .route("/v1/bookings/{id}/confirm", post(bookings::confirm))
+        .route("/v1/bookings/{id}/cancel", post(bookings::cancel))
+        .route("/v1/refunds", get(refunds::list))
+        .fallback(async || Problem::not_found("resource"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn_with_state(app.clone(), finish))
+        .with_state(app)
+}
+
+/// Around every request: names it, checks a token that is given (so that a wrong one is the first thing a
+/// caller hears), and turns a [`Problem`] into its body.
+async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
+    let id = given.unwrap_or_else(|| fresh_request_id(&app));
+    request.extensions_mut().insert(id.clone());
+    let token = request.headers().get(header::AUTHORIZATION).map(|value| caller::identify(&app, value));
+    let response = match token.transpose() {
+        Ok(identity) => {
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Err(problem) => axum::response::IntoResponse::into_response(problem),
+    };
+    named(response, id.as_str())
+}
+
+fn named(mut response: Response, id: &str) -> Response {
+    let headers = response.headers().clone();
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if let Some(cause) = &problem.cause {
+            tracing::error!(request = id, cause, "a request failed");
+        }
+        response = problem.render(id);
+        // What the router had to say, such as which methods are allowed.
+        if let Some(allow) = headers.get(header::ALLOW) {
+            response.headers_mut().insert(header::ALLOW, allow.clone());
+        }
+    }
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+fn fresh_request_id(app: &App) -> RequestId {
+    let bytes = app.ids.random();
+    let id = bytes.iter().fold(String::from("req_"), |id, byte| format!("{id}{byte:02x}"));
+    id.parse().unwrap_or_else(|_| unreachable!("hexadecimal digits are visible ASCII"))
+}

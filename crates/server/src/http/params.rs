@@ -1,0 +1,61 @@
+//! What stands in the address of a request: ids and the parameters of a list.
+
+use std::fmt;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use domain::Invalid;
+
+use super::App;
+use crate::limit::{LIST_ROWS_DEFAULT, LIST_ROWS_MAX};
+use crate::problem::Problem;
+
+/// The parameters of a list, each at most once.
+pub(super) struct Params(Vec<(String, String)>);
+
+impl FromRequestParts<App> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        pairs.map(|Query(pairs)| Self(pairs)).map_err(|_| Problem::malformed("The query cannot be read."))
+    }
+}
+
+impl Params {
+    /// Refuses parameters that are not among `known`, and those that stand twice.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        for (place, (name, _)) in self.0.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                return Err(wrong(name, "is no parameter of this list"));
+            }
+            if self.0[..place].iter().any(|(before, _)| before == name) {
+                return Err(wrong(name, "stands twice"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a parameter, parsed.
+    pub(super) fn get<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
+        let value = self.0.iter().find(|(each, _)| each == name).map(|(_, value)| value.parse());
+        value.transpose().map_err(|error: T::Err| wrong(name, &error.to_string()))
+    }
+
+    /// How many rows are wanted.
+    pub(super) fn limit(&self) -> Result<u32, Problem> {
+        let bounds = || wrong("limit", &format!("must be a number from 1 to {LIST_ROWS_MAX}"));
+        let limit = self.get::<u32>("limit").map_err(|_| bounds())?.unwrap_or(LIST_ROWS_DEFAULT);
+        if (1..=LIST_ROWS_MAX).contains(&limit) { Ok(limit) } else { Err(bounds()) }
+    }
+}
+
+fn wrong(name: &str, detail: &str) -> Problem {
+    Problem::invalid(&[Invalid::new(format!("?{name}"), detail)])
+}
+
+/// An id in a path. One that cannot be read names nothing.
+pub(super) fn id<T: FromStr>(text: &str, what: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::not_found(what))
+}

@@ -1,0 +1,82 @@
+//! Request bodies: read within bounds first, parsed once the caller may do what it asks.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::App;
+use crate::limit::{BODY_BYTES_MAX, BODY_WAIT_MAX};
+use crate::problem::Problem;
+use crate::wire::{self, ParseError};
+
+/// A whole body that claims to be JSON, or none at all.
+pub(super) struct Payload(axum::body::Bytes);
+
+impl FromRequest<App> for Payload {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _app: &App) -> Result<Self, Problem> {
+        let json = is_json(request.headers());
+        let announced = request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+            return Err(Problem::payload_too_large());
+        }
+        let body = read(request.into_body()).await?;
+        if !json && !body.is_empty() {
+            return Err(Problem::unsupported_media_type());
+        }
+        Ok(Self(body))
+    }
+}
+
+async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
+    let whole = tokio::time::timeout(BODY_WAIT_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    match whole {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::payload_too_large()),
+        Ok(Err(_)) => Err(Problem::malformed("The body could not be read.")),
+        Err(_) => Err(Problem::malformed("The body did not arrive in time.")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
+}
+
+impl Payload {
+    /// The body as a request.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let body = self.0.trim_ascii_start();
+        // serde would read an array into a struct, field by field.
+        if body.starts_with(b"[") && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
+            return Err(Problem::invalid(&[domain::Invalid::new("", "must be a JSON object")]));
+        }
+        wire::parse(body).map_err(|error| match error {
+            ParseError::Syntax(detail) => Problem::malformed(format!("The body is not JSON: {detail}.")),
+            ParseError::Data(wrong) => Problem::invalid(&[wrong]),
+        })
+    }
+
+    /// The body as a request, or the request's default where there is no body.
+    pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+        if self.0.is_empty() { Ok(T::default()) } else { self.parse() }
+    }
+}
+
+/// An answer in JSON.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: serde::Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => Problem::from(store::Fault::Broken(store::Cause::new(error))).into_response(),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Every bound of the front door, with its reason.
+
+use std::time::Duration;
+
+/// Largest request body, in bytes: ten times the largest sensible one (an event with 50 ticket types).
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Largest request head, in bytes: a token, a cookie or two, and room.
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Largest bearer token, in bytes: what fits a cookie.
+pub(crate) const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Longest wait for a request head, also between two requests of a connection: a slow or idle sender must
+/// not keep its place.
+pub(crate) const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a request body.
+pub(crate) const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a reader to take some of an answer.
+pub(crate) const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Most connections at once: some 30 kB each. More wait in the listener's backlog.
+pub(crate) const CONNECTIONS_MAX: usize = 16_384;
+/// Most connections of one address; not of this machine's own, where a proxy speaks for everybody.
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 512;
+/// Rows of a list where the caller does not say.
+pub(crate) const LIST_ROWS_DEFAULT: u32 = 20;
+/// Most rows of a list.
+pub(crate) const LIST_ROWS_MAX: u32 = 100;
+/// Fewest bytes of a secret that signs tokens: as many as the digest has (RFC 7518 §3.2).
+pub(crate) const SECRET_BYTES_MIN: usize = 32;
+/// Seconds after which a refused caller may come again when the service cannot say better.
+pub(crate) const RETRY_SECONDS: u64 = 1;

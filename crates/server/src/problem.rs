@@ -1,0 +1,248 @@
+//! The one place that knows status codes: every way to say no, as a problem of RFC 9457.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::{Invalid, Refund, Refusal};
+use engine::Error;
+use serde_json::{Map, Value, json};
+use store::Fault;
+
+use crate::limit::RETRY_SECONDS;
+use crate::wire::{MoneyView, RefundView};
+
+/// A refusal or a fault on its way to the caller. It becomes a body in [`crate::http::finish`], which
+/// knows the request's id.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    members: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// What lies behind it, for the log only.
+    pub(crate) cause: Option<String>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        let (detail, members) = (detail.into(), Map::new());
+        Self { status, code, title, detail, members, headers: Vec::new(), cause: None }
+    }
+
+    fn with(mut self, name: &str, value: impl serde::Serialize) -> Self {
+        self.members.insert(name.to_owned(), json!(value));
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn retry_after(self, seconds: u64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_request", "Malformed request", detail)
+    }
+
+    pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Not signed in", detail)
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", format!("There is no such {what}."))
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "This resource does not answer to this method.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
+    }
+
+    pub(crate) fn payload_too_large() -> Self {
+        let detail = format!("A body may have {} bytes.", crate::limit::BODY_BYTES_MAX);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Body too large", detail)
+    }
+
+    pub(crate) fn unsupported_media_type() -> Self {
+        let detail = "Send the body as application/json.";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Not JSON", detail)
+    }
+
+    pub(crate) fn invalid(errors: &[Invalid]) -> Self {
+        let detail = match errors {
+            [only] if only.pointer.is_empty() => format!("The request {}.", only.detail),
+            [only] => format!("{} {}.", only.pointer, only.detail),
+            several => format!("{} things are wrong with the request.", several.len()),
+        };
+        let list: Vec<Value> =
+            errors.iter().map(|error| json!({"pointer": error.pointer, "detail": error.detail})).collect();
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Invalid request", detail)
+            .with("errors", list)
+    }
+
+    fn conflict(refusal: &Refusal, title: &'static str) -> Self {
+        Self::new(StatusCode::CONFLICT, refusal.code(), title, sentence(refusal))
+    }
+
+    fn naming_booking(self, booking: Option<domain::BookingStatus>, refund: Option<&Refund>) -> Self {
+        let problem = match booking {
+            Some(status) => self.with("bookingStatus", status.as_str()),
+            None => self,
+        };
+        match refund {
+            Some(refund) => problem.with("refund", RefundView::from(refund)),
+            None => problem,
+        }
+    }
+
+    fn naming_tickets(
+        self,
+        requested: u32,
+        available: u32,
+        ticket_type: Option<domain::TicketTypeId>,
+    ) -> Self {
+        self.with("requested", requested).with("available", available).with("ticketTypeId", ticket_type)
+    }
+
+    /// The body and headers, for the request of this id.
+    pub(crate) fn render(mut self, request: &str) -> Response {
+        let Self { status, code, title, detail, .. } = &self;
+        let mut body = json!({
+            "type": format!("/problems/{code}"), "title": title, "status": status.as_u16(),
+            "detail": detail, "code": code, "requestId": request,
+        });
+        if let Some(object) = body.as_object_mut() {
+            object.append(&mut self.members);
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.headers);
+        response
+    }
+}
+
+/// Carries the problem to [`crate::http::finish`], which renders it.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let unprocessable =
+            |title| Self::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code(), title, sentence(&refusal));
+        match &refusal {
+            Refusal::NotFound(what) => Self::not_found(what),
+            Refusal::Invalid(errors) => Self::invalid(errors),
+            Refusal::SoldOut { requested, ticket_type } => {
+                Self::conflict(&refusal, "Sold out").naming_tickets(*requested, 0, *ticket_type)
+            }
+            Refusal::InsufficientAvailability { requested, available, ticket_type } => {
+                let problem = Self::conflict(&refusal, "Not enough tickets");
+                problem.naming_tickets(*requested, *available, *ticket_type)
+            }
+            Refusal::SalesNotOpen(start) => {
+                Self::conflict(&refusal, "Sales not open").with("salesStartAt", start)
+            }
+            Refusal::SalesClosed => Self::conflict(&refusal, "Sales closed"),
+            Refusal::EventStarted => Self::conflict(&refusal, "Event started"),
+            Refusal::EventPaused => Self::conflict(&refusal, "Sales paused"),
+            Refusal::EventCancelled { booking, refund } => {
+                Self::conflict(&refusal, "Event cancelled").naming_booking(*booking, refund.as_deref())
+            }
+            Refusal::HoldExpired { booking, refund } => {
+                Self::conflict(&refusal, "Hold expired").naming_booking(Some(*booking), Some(refund))
+            }
+            Refusal::InvalidState { booking, refund } => {
+                Self::conflict(&refusal, "Not possible in this state")
+                    .naming_booking(Some(*booking), refund.as_deref())
+            }
+            Refusal::CancelCutoffPassed { booking, .. } => {
+                Self::conflict(&refusal, "Too late to cancel").naming_booking(Some(*booking), None)
+            }
+            Refusal::CapacityInUse { .. } => Self::conflict(&refusal, "Capacity in use"),
+            Refusal::VersionMismatch { .. } => {
+                let title = "Edited meanwhile";
+                Self::new(StatusCode::PRECONDITION_FAILED, refusal.code(), title, sentence(&refusal))
+            }
+            Refusal::AmountMismatch { expected } => {
+                unprocessable("Amount differs").with("expected", MoneyView::from(*expected))
+            }
+            Refusal::BookingLimitExceeded { .. } => unprocessable("Too many tickets"),
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(refusal) => (*refusal).into(),
+            Error::Limited(verdict) => {
+                let wait = verdict.reset_after;
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                let detail = format!("Too many attempts. Try again in {seconds} s.");
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many attempts", detail)
+                    .with("rule", verdict.rule.name())
+                    .with("limit", verdict.rule.limit())
+                    .with("windowMs", verdict.rule.window_micros() / 1_000)
+                    .with("retryAfterMs", u64::try_from(wait.as_micros()).unwrap_or(u64::MAX).div_ceil(1_000))
+                    .retry_after(seconds)
+            }
+            Error::Overloaded => {
+                let detail = "Too many requests are waiting. Nothing was done; try again.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail)
+                    .retry_after(RETRY_SECONDS)
+            }
+            Error::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let (problem, cause) = match fault {
+            Fault::Unavailable(cause) => {
+                let detail = "The service cannot answer now. Nothing was done; try again.";
+                (Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail), cause)
+            }
+            Fault::OutcomeUnknown(cause) => {
+                let detail = "Whether the change stands is unknown. Read before you try again.";
+                (
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", "Outcome unknown", detail),
+                    cause,
+                )
+            }
+            Fault::Broken(cause) => {
+                let detail = "Something is wrong on our side. Nothing was done.";
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                (Self::new(status, "internal_error", "Internal error", detail), cause)
+            }
+        };
+        let problem = Self { cause: Some(cause.to_string()), ..problem };
+        if problem.status == StatusCode::SERVICE_UNAVAILABLE {
+            problem.retry_after(RETRY_SECONDS)
+        } else {
+            problem
+        }
+    }
+}
+
+/// A refusal as a sentence.
+fn sentence(refusal: &Refusal) -> String {
+    let text = refusal.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}

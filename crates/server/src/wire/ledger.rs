@@ -1,0 +1,94 @@
+//! Ledger entries and refunds on the wire.
+
+use domain::{BookingId, Entry, EventId, Line, Refund, RefundId, TicketTypeId, Timestamp};
+use serde::Serialize;
+
+use super::MoneyView;
+
+/// A ledger entry as it is shown.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EntryView<'a> {
+    event_seq: u64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking_id: Option<BookingId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_id: Option<RefundId>,
+    items: Vec<LineView>,
+    quantity: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'static str>,
+    available_after: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_seq: Option<u64>,
+    actor: String,
+    request_id: &'a str,
+    at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LineView {
+    ticket_type_id: TicketTypeId,
+    quantity: u32,
+}
+
+impl<'a> From<&'a Entry> for EntryView<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        let line = |line: &Line| LineView { ticket_type_id: line.ticket_type, quantity: line.quantity };
+        Self {
+            event_seq: entry.seq,
+            kind: entry.kind.as_str(),
+            booking_id: entry.booking_id,
+            refund_id: entry.refund_id,
+            items: entry.lines.iter().map(line).collect(),
+            quantity: entry.quantity,
+            from: entry.from.map(domain::Label::as_str),
+            to: entry.to.map(domain::Label::as_str),
+            available_after: entry.available_after,
+            previous_seq: entry.previous_seq,
+            actor: entry.actor.to_string(),
+            request_id: entry.request.as_str(),
+            at: entry.at,
+        }
+    }
+}
+
+/// A refund as it is shown.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RefundView<'a> {
+    id: RefundId,
+    booking_id: BookingId,
+    event_id: EventId,
+    payment_transaction_id: &'a str,
+    amount: MoneyView,
+    status: &'static str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_reference: Option<&'a str>,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settled_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a Refund> for RefundView<'a> {
+    fn from(refund: &'a Refund) -> Self {
+        Self {
+            id: refund.id,
+            booking_id: refund.booking_id,
+            event_id: refund.event_id,
+            payment_transaction_id: refund.transaction.as_str(),
+            amount: refund.amount.into(),
+            status: refund.status.as_str(),
+            reason: refund.reason.as_str(),
+            provider_reference: refund.provider_reference.as_ref().map(|text| text.as_str()),
+            created_at: refund.created_at,
+            settled_at: refund.settled_at,
+        }
+    }
+}

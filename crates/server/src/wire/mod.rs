@@ -1,0 +1,151 @@
+//! What goes over the wire: requests that parse into commands, and views of what is stored. JSON in
+//! camelCase; parsing is validating.
+
+mod booking;
+mod event;
+mod ledger;
+
+use std::fmt;
+use std::str::FromStr;
+
+use domain::{Invalid, Money};
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub(crate) use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking};
+pub(crate) use event::{AvailabilityView, CreateEvent, EventView, UpdateEvent};
+pub(crate) use ledger::{EntryView, RefundView};
+
+/// A page of a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PageView<T> {
+    pub(crate) data: Vec<T>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// Money as it is written.
+#[derive(Serialize)]
+pub(crate) struct MoneyView {
+    amount: i64,
+    currency: &'static str,
+}
+
+impl From<Money> for MoneyView {
+    fn from(money: Money) -> Self {
+        Self { amount: money.amount(), currency: money.currency().code() }
+    }
+}
+
+/// Money as it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MoneyField(pub(crate) Money);
+
+impl<'de> Deserialize<'de> for MoneyField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            amount: i64,
+            currency: Parsed<domain::Currency>,
+        }
+        let Fields { amount, currency } = Fields::deserialize(deserializer)?;
+        Money::new(amount, currency.0).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A text that parses into a value of the domain.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed<T>(pub(crate) T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// For a field where `null` means something: absent is `None`, `null` is `Some(None)`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Reads a JSON body. Malformed JSON is [`ParseError::Syntax`]; JSON that does not fit, with an unknown
+/// or repeated field for one, is [`ParseError::Data`].
+pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ParseError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer(error.path());
+        let inner = error.into_inner();
+        if inner.is_data() {
+            ParseError::Data(Invalid::new(pointer, without_position(&inner.to_string())))
+        } else {
+            ParseError::Syntax(inner.to_string())
+        }
+    })?;
+    json.end().map_err(|error| ParseError::Syntax(error.to_string()))?;
+    Ok(value)
+}
+
+/// Why a body cannot be read.
+#[derive(Debug)]
+pub(crate) enum ParseError {
+    Syntax(String),
+    Data(Invalid),
+}
+
+/// RFC 6901.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let segment = |segment: &Segment| match segment {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+        Segment::Enum { .. } | Segment::Unknown => String::new(),
+    };
+    path.iter().map(segment).collect()
+}
+
+/// The position in the text says nothing that the pointer does not say better.
+fn without_position(message: &str) -> &str {
+    message.rsplit_once(" at line ").map_or(message, |(message, _)| message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_where_a_body_is_wrong() {
+        let check = |body: &str, pointer: &str, detail: &str| match parse::<CreateBooking>(body.as_bytes()) {
+            Err(ParseError::Data(wrong)) => {
+                assert_eq!(wrong.pointer, pointer, "{body}");
+                assert!(wrong.detail.contains(detail), "{body}: {}", wrong.detail);
+            }
+            other => panic!("{body}: {other:?}"),
+        };
+        let id = "evt_01h455vb4pex5vsknk084sn02q";
+        check(r#"{"ticketQuantity":1}"#, "", "missing field `eventId`");
+        check(&format!(r#"{{"eventId":"{id}","seats":1}}"#), "/seats", "unknown field");
+        check(&format!(r#"{{"eventId":"{id}","ticketQuantity":"1"}}"#), "/ticketQuantity", "invalid type");
+        check(
+            &format!(r#"{{"eventId":"{id}","ticketQuantity":1,"ticketQuantity":2}}"#),
+            "",
+            "duplicate field",
+        );
+        check(
+            &format!(r#"{{"eventId":"{id}","expectedTotal":{{"amount":1,"currency":"XYZ"}}}}"#),
+            "/expectedTotal/currency",
+            "ISO 4217",
+        );
+        check(r#"{"eventId":"bkg_01h455vb4pex5vsknk084sn02q"}"#, "/eventId", "evt_");
+        check("[]", "", "invalid length");
+    }
+
+    #[test]
+    fn tells_malformed_json_from_json_that_does_not_fit() {
+        for body in ["", "{", "{}}", "nul", "{\"a\":}", "\u{feff}{}"] {
+            assert!(matches!(parse::<CancelRequest>(body.as_bytes()), Err(ParseError::Syntax(_))), "{body}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(parse::<serde_json::Value>(deep.as_bytes()).is_err());
+    }
+}

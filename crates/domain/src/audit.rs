@@ -287,17 +287,17 @@ impl Replay {
     fn close(mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         let stock = &self.event.stock;
-        let mut same = |what: &str, stored: i64, derived: i64| {
+        let mut same = |what: &str, stored: i128, derived: i128| {
             if stored != derived {
                 wrong.push(format!("{what} is stored as {stored} and derived as {derived}"));
             }
         };
-        let (mut held, mut sold) = (0, 0);
+        let (mut held, mut sold) = (0_i128, 0_i128);
         for (kind, counters) in self.event.about.ticket_types.iter().zip(&stock.types) {
             let (type_held, type_sold) = self.types.get(&kind.id).copied().unwrap_or_default();
-            same(&format!("held of {}", kind.id), counters.held.into(), type_held);
-            same(&format!("sold of {}", kind.id), counters.sold.into(), type_sold);
-            (held, sold) = (held + type_held, sold + type_sold);
+            same(&format!("held of {}", kind.id), counters.held.into(), type_held.into());
+            same(&format!("sold of {}", kind.id), counters.sold.into(), type_sold.into());
+            (held, sold) = (held + i128::from(type_held), sold + i128::from(type_sold));
         }
         same("held", stock.held.into(), held);
         same("sold", stock.sold.into(), sold);
@@ -305,14 +305,13 @@ impl Replay {
         same(
             "the sum of held, sold and available",
             stock.capacity.into(),
-            held + sold + i64::from(self.available),
+            held + sold + i128::from(self.available),
         );
-        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        same("seq", signed(stock.seq), signed(self.seq));
-        same("pending bookings", signed(stock.tallies.pending), signed(self.tallies.pending));
-        same("confirmed bookings", signed(stock.tallies.confirmed), signed(self.tallies.confirmed));
-        same("cancelled bookings", signed(stock.tallies.cancelled), signed(self.tallies.cancelled));
-        same("expired bookings", signed(stock.tallies.expired), signed(self.tallies.expired));
+        same("seq", stock.seq.into(), self.seq.into());
+        same("pending bookings", stock.tallies.pending.into(), self.tallies.pending.into());
+        same("confirmed bookings", stock.tallies.confirmed.into(), self.tallies.confirmed.into());
+        same("cancelled bookings", stock.tallies.cancelled.into(), self.tallies.cancelled.into());
+        same("expired bookings", stock.tallies.expired.into(), self.tallies.expired.into());
         same("revenue", stock.tallies.revenue, self.tallies.revenue);
         if self.event.about.max_tickets_per_user.is_some() {
             self.live_of_user.retain(|_, tickets| *tickets > 0);

@@ -130,6 +130,8 @@ pub struct NewEvent {
     pub capacity: u32,
     /// What can be bought.
     pub ticket_types: Vec<NewTicketType>,
+    /// Whether the asker gave one price instead of a list; complaints about it point there.
+    pub single_price: bool,
     /// When bookings begin.
     pub sales_start_at: Option<Timestamp>,
     /// When bookings end.

@@ -150,8 +150,9 @@ pub struct Tallies {
     pub cancelled: u64,
     /// Expired bookings.
     pub expired: u64,
-    /// The sum of the totals of the confirmed bookings, in minor units.
-    pub revenue: i64,
+    /// The sum of the totals of the confirmed bookings, in minor units. Wide enough for any event within
+    /// its bounds, so that no payment is ever turned away because of a statistic.
+    pub revenue: i128,
 }
 
 /// Where a ticket is.
@@ -236,6 +237,7 @@ impl Tallies {
         to: BookingStatus,
         total: i64,
     ) -> Result<(), Inconsistent> {
+        let total = i128::from(total);
         if let Some(from) = from {
             let before = self.of(from);
             *before = before.checked_sub(1).ok_or(Inconsistent("a tally would fall below 0"))?;

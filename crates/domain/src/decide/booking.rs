@@ -157,7 +157,11 @@ fn price(event: &Event, order: &Order) -> Result<(Items, Money), Refusal> {
         items.push(Item { ticket_type: kind.id, name, quantity: *wanted, unit_price });
     }
     let once = "must name at least one ticket type, each once, with a quantity of at least 1";
-    let (items, total) = Items::new(items).zip(total).ok_or_else(|| wrong("/items", once))?;
+    let pointer = match &order.ask {
+        Ask::Quantity(_) => "/ticketQuantity",
+        Ask::Items(_) => "/items",
+    };
+    let (items, total) = Items::new(items).zip(total).ok_or_else(|| wrong(pointer, once))?;
     let limit = event.about.max_tickets_per_booking;
     if quantity > limit {
         let detail = format!("at most {limit} tickets may be booked at once");
@@ -305,10 +309,13 @@ fn give_up(
     move_on(case, status, state, (place, Place::Free), refund)
 }
 
-/// What a transaction with a recorded refund hears: what it heard the first time.
+/// What a transaction with a recorded refund hears: what it heard the first time, except that a cancelled
+/// event outranks the state of a booking.
 fn refused_before(case: &Case<'_>, status: BookingStatus, refund: &Refund) -> Refusal {
     let reason = match (refund.reason, case.event.about.status) {
-        (RefundReason::BookingCancelled, EventStatus::Cancelled) => RefundReason::EventCancelled,
+        (RefundReason::BookingCancelled | RefundReason::InvalidState, EventStatus::Cancelled) => {
+            RefundReason::EventCancelled
+        }
         (reason, EventStatus::OnSale | EventStatus::Paused | EventStatus::Cancelled) => reason,
     };
     late(status, reason, refund)

@@ -13,11 +13,13 @@ use crate::{
 
 /// Puts an event on sale.
 pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Result<Verdict, Inconsistent> {
+    let complaints = check_new(new, now);
+    if !complaints.is_empty() {
+        return refuse(Refusal::Invalid(complaints));
+    }
+    let first = new.ticket_types.first().ok_or(Inconsistent("an event without ticket types was accepted"))?;
     let kind =
         |kind: &crate::NewTicketType| TicketType { id: kind.id, name: kind.name.clone(), price: kind.price };
-    let Some(first) = new.ticket_types.first() else {
-        return refuse(Refusal::Invalid(vec![Invalid::new("/ticketTypes", "must name at least one")]));
-    };
     let about = About {
         name: new.name.clone(),
         venue: new.venue.clone(),
@@ -47,11 +49,6 @@ pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Resul
         tallies: Tallies::default(),
     };
     let event = Event { id: new.id, about: Arc::new(about), stock };
-    let mut complaints = check(&event);
-    complaints.extend(check_start(new.starts_at, now));
-    if !complaints.is_empty() {
-        return refuse(Refusal::Invalid(complaints));
-    }
     let mut draft = Draft::new(&event, None, command, now);
     let note = Note {
         kind: EntryKind::EventCreated,
@@ -72,6 +69,10 @@ pub(super) fn update(
     command: &Command,
     now: Timestamp,
 ) -> Result<Verdict, Inconsistent> {
+    let complaints = check_patch(patch, now);
+    if !complaints.is_empty() {
+        return refuse(Refusal::Invalid(complaints));
+    }
     let Some(event) = event else { return no_such("event") };
     if patch.if_match.is_some_and(|seen| seen != event.about.version) {
         return refuse(Refusal::VersionMismatch { current: event.about.version });
@@ -81,8 +82,6 @@ pub(super) fn update(
     }
     let mut after = event.clone();
     let mut complaints = apply(&mut after, patch);
-    complaints.extend(check(&after));
-    complaints.extend(patch.starts_at.and_then(|start| check_start(start, now)));
     complaints.extend(check_user_limit(event, patch));
     if !complaints.is_empty() {
         return refuse(Refusal::Invalid(complaints));
@@ -144,6 +143,16 @@ fn apply(event: &mut Event, patch: &EventPatch) -> Vec<Invalid> {
     set(&mut about.max_tickets_per_booking, patch.max_tickets_per_booking.as_ref());
     set(&mut about.max_tickets_per_user, patch.max_tickets_per_user.as_ref());
     set(&mut about.status, patch.status.as_ref());
+    let other_currency = |price: &Money| price.currency() != about.currency;
+    let foreign = format!("the event sells in {}", about.currency.code());
+    if patch.price.as_ref().is_some_and(other_currency) {
+        complaints.push(Invalid::new("/price/currency", foreign.as_str()));
+    }
+    for (place, edit) in patch.ticket_types.iter().enumerate() {
+        if edit.price.as_ref().is_some_and(other_currency) {
+            complaints.push(Invalid::new(format!("/ticketTypes/{place}/price/currency"), foreign.as_str()));
+        }
+    }
     if let Some(price) = patch.price {
         match about.ticket_types.as_mut_slice() {
             [only] => only.price = price,
@@ -151,14 +160,15 @@ fn apply(event: &mut Event, patch: &EventPatch) -> Vec<Invalid> {
         }
     }
     for (place, edit) in patch.ticket_types.iter().enumerate() {
-        let found =
-            about.ticket_types.iter_mut().zip(&mut event.stock.types).find(|(kind, _)| kind.id == edit.id);
-        match found {
+        let mut pairs = about.ticket_types.iter_mut().zip(&mut event.stock.types);
+        match pairs.find(|(kind, _)| kind.id == edit.id) {
             Some((kind, stock)) => apply_to_type(kind, stock, edit),
             None => complaints
                 .push(Invalid::new(format!("/ticketTypes/{place}/id"), "the event has no such ticket type")),
         }
     }
+    let pointer = if patch.sales_end_at.is_some() { "/salesEndAt" } else { "/salesStartAt" };
+    complaints.extend(check_window(pointer, about.sales_start_at, about.sales_end_at));
     complaints
 }
 
@@ -174,55 +184,94 @@ fn set<T: Clone>(field: &mut T, value: Option<&T>) {
     }
 }
 
-/// Every bound of an event that can be seen without knowing the time or what it was before.
-fn check(event: &Event) -> Vec<Invalid> {
-    let about = &event.about;
+/// What is wrong with a new event, as far as the asker can know.
+fn check_new(new: &NewEvent, now: Timestamp) -> Vec<Invalid> {
     let mut complaints = Vec::new();
-    let mut within = |pointer: &str, value: u32, min: u32, max: u32| {
-        if !(min..=max).contains(&value) {
-            complaints.push(Invalid::new(pointer, format!("must be between {min} and {max}")));
+    complaints.extend(within("/capacity", new.capacity, 1, CAPACITY_MAX));
+    complaints.extend(check_numbers(&Numbers {
+        hold_seconds: Some(new.hold_seconds),
+        cancel_cutoff_seconds: Some(new.cancel_cutoff_seconds),
+        max_tickets_per_booking: Some(new.max_tickets_per_booking),
+        max_tickets_per_user: new.max_tickets_per_user,
+    }));
+    complaints.extend(check_start(new.starts_at, now));
+    complaints.extend(check_window("/salesEndAt", new.sales_start_at, new.sales_end_at));
+    if new.ticket_types.is_empty() || new.ticket_types.len() > TICKET_TYPES_MAX {
+        complaints.push(Invalid::new("/ticketTypes", format!("must name 1 to {TICKET_TYPES_MAX}")));
+    }
+    let currency = new.ticket_types.first().map(|kind| kind.price.currency());
+    for (place, kind) in new.ticket_types.iter().enumerate() {
+        let base = if new.single_price { String::new() } else { format!("/ticketTypes/{place}") };
+        complaints
+            .extend(kind.capacity.and_then(|own| within(&format!("{base}/capacity"), own, 1, CAPACITY_MAX)));
+        complaints.extend(check_price(&base, kind.price));
+        if Some(kind.price.currency()) != currency {
+            let detail = "an event sells in one currency only";
+            complaints.push(Invalid::new(format!("{base}/price/currency"), detail));
         }
-    };
-    within("/capacity", event.stock.capacity, 1, CAPACITY_MAX);
-    within("/holdSeconds", about.hold_seconds, HOLD_SECONDS_MIN, HOLD_SECONDS_MAX);
-    within("/cancelCutoffSeconds", about.cancel_cutoff_seconds, 0, CANCEL_CUTOFF_SECONDS_MAX);
-    within("/maxTicketsPerBooking", about.max_tickets_per_booking, 1, CAPACITY_MAX);
-    if let Some(limit) = about.max_tickets_per_user {
-        within("/maxTicketsPerUser", limit, 1, CAPACITY_MAX);
-    }
-    for (place, kind) in event.stock.types.iter().enumerate() {
-        if let Some(capacity) = kind.capacity {
-            within(&format!("/ticketTypes/{place}/capacity"), capacity, 1, CAPACITY_MAX);
-        }
-    }
-    if about.ticket_types.len() > TICKET_TYPES_MAX {
-        complaints.push(Invalid::new("/ticketTypes", format!("at most {TICKET_TYPES_MAX} ticket types")));
-    }
-    for (place, kind) in about.ticket_types.iter().enumerate() {
-        complaints.extend(check_price(place, kind.price, about));
-    }
-    if let (Some(start), Some(end)) = (about.sales_start_at, about.sales_end_at)
-        && end <= start
-    {
-        complaints.push(Invalid::new("/salesEndAt", "must be later than salesStartAt"));
     }
     complaints
 }
 
-fn check_price(place: usize, price: Money, about: &About) -> Option<Invalid> {
-    let pointer = |field: &str| format!("/ticketTypes/{place}/price/{field}");
-    if price.amount() > PRICE_MAX {
-        return Some(Invalid::new(
-            pointer("amount"),
-            format!("must be between 0 and {PRICE_MAX} minor units"),
-        ));
+/// What is wrong with an edit, as far as the asker can know without looking at the event.
+fn check_patch(patch: &EventPatch, now: Timestamp) -> Vec<Invalid> {
+    let mut complaints = Vec::new();
+    complaints.extend(patch.capacity.and_then(|capacity| within("/capacity", capacity, 1, CAPACITY_MAX)));
+    complaints.extend(check_numbers(&Numbers {
+        hold_seconds: patch.hold_seconds,
+        cancel_cutoff_seconds: patch.cancel_cutoff_seconds,
+        max_tickets_per_booking: patch.max_tickets_per_booking,
+        max_tickets_per_user: patch.max_tickets_per_user.flatten(),
+    }));
+    complaints.extend(patch.starts_at.and_then(|start| check_start(start, now)));
+    complaints.extend(patch.price.and_then(|price| check_price("", price)));
+    for (place, kind) in patch.ticket_types.iter().enumerate() {
+        let base = format!("/ticketTypes/{place}");
+        if patch.ticket_types.iter().take(place).any(|before| before.id == kind.id) {
+            complaints.push(Invalid::new(format!("{base}/id"), "stands twice"));
+        }
+        let own = kind.capacity.flatten();
+        complaints.extend(own.and_then(|own| within(&format!("{base}/capacity"), own, 1, CAPACITY_MAX)));
+        complaints.extend(kind.price.and_then(|price| check_price(&base, price)));
     }
-    let other = price.currency() != about.currency;
-    other.then(|| Invalid::new(pointer("currency"), format!("the event sells in {}", about.currency.code())))
+    complaints
+}
+
+/// Numbers of an event's description, as far as they are given.
+struct Numbers {
+    hold_seconds: Option<u32>,
+    cancel_cutoff_seconds: Option<u32>,
+    max_tickets_per_booking: Option<u32>,
+    max_tickets_per_user: Option<u32>,
+}
+
+fn check_numbers(numbers: &Numbers) -> impl Iterator<Item = Invalid> {
+    let bounds = [
+        ("/holdSeconds", numbers.hold_seconds, HOLD_SECONDS_MIN, HOLD_SECONDS_MAX),
+        ("/cancelCutoffSeconds", numbers.cancel_cutoff_seconds, 0, CANCEL_CUTOFF_SECONDS_MAX),
+        ("/maxTicketsPerBooking", numbers.max_tickets_per_booking, 1, CAPACITY_MAX),
+        ("/maxTicketsPerUser", numbers.max_tickets_per_user, 1, CAPACITY_MAX),
+    ];
+    bounds.into_iter().filter_map(|(pointer, value, min, max)| within(pointer, value?, min, max))
+}
+
+fn within(pointer: &str, value: u32, min: u32, max: u32) -> Option<Invalid> {
+    let inside = (min..=max).contains(&value);
+    (!inside).then(|| Invalid::new(pointer, format!("must be between {min} and {max}")))
+}
+
+fn check_price(base: &str, price: Money) -> Option<Invalid> {
+    let detail = || format!("must be between 0 and {PRICE_MAX} minor units");
+    (price.amount() > PRICE_MAX).then(|| Invalid::new(format!("{base}/price/amount"), detail()))
 }
 
 fn check_start(starts_at: Timestamp, now: Timestamp) -> Option<Invalid> {
     (starts_at <= now).then(|| Invalid::new("/startsAt", "must be in the future"))
+}
+
+fn check_window(pointer: &str, start: Option<Timestamp>, end: Option<Timestamp>) -> Option<Invalid> {
+    let empty = start.zip(end).is_some_and(|(start, end)| end <= start);
+    empty.then(|| Invalid::new(pointer, "must leave time between salesStartAt and salesEndAt"))
 }
 
 /// A limit per user counts from the first booking on, so it can be raised or lifted, not brought in.

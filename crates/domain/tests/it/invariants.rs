@@ -91,7 +91,7 @@ fn counts(world: &World, replay: &Replay) {
         confirmed: number(BookingStatus::Confirmed),
         cancelled: number(BookingStatus::Cancelled),
         expired: number(BookingStatus::Expired),
-        revenue: live(BookingStatus::Confirmed).map(|booking| booking.total.amount()).sum(),
+        revenue: live(BookingStatus::Confirmed).map(|booking| i128::from(booking.total.amount())).sum(),
     };
     assert_eq!(event.stock.tallies, tallies, "tallies");
     if let Some(limit) = event.about.max_tickets_per_user {

@@ -432,11 +432,11 @@ Once the booking is cancelled, the transaction is refunded and stays so.
 const CONFIRM_REFUNDED: &str = "\
 ## Confirm, with a transaction that is already refunded
 
-A refunded transaction is never accepted again, even if tickets have come back since. A payment that was
-refused hears the refusal it heard the first time, with the same refund, whatever became of the booking and
-the event. A payment that was accepted first and refunded by a cancellation hears `invalid_state`, or
-`event_cancelled` if the event is cancelled by now. A pending booking has such a transaction only if the
-payment came between the cancellation of the event and that of the booking.
+A refunded transaction is never accepted again, even if tickets have come back since. It hears the refusal it
+heard the first time (`invalid_state` if it was accepted first and refunded by a cancellation), with the same
+refund, whatever became of the booking; only `invalid_state` gives way to `event_cancelled` once the event is
+cancelled. A pending booking has such a transaction only if the payment came between the cancellation of the
+event and that of the booking.
 
 ";
 

@@ -166,12 +166,8 @@ impl Model {
         let Some(known) = self.bookings.get(index) else { return Expect::Refused("not_found") };
         let cancelled = self.about.status == EventIs::Cancelled;
         if let Some(heard) = known.refunds.get(&transaction) {
-            // Accepted first and given back by a cancellation: it has never heard a refusal.
-            let heard = match (*heard, cancelled) {
-                ("", true) => "event_cancelled",
-                ("", false) => "invalid_state",
-                (heard, _) => heard,
-            };
+            // The end of the event outranks the state of the booking.
+            let heard = if cancelled && *heard == "invalid_state" { "event_cancelled" } else { heard };
             return Expect::RefundedWith(heard, transaction);
         }
         if amount == Amount::Wrong {
@@ -226,19 +222,22 @@ impl Model {
             (_, None) => false,
         };
         let too_small = |capacity: Option<u32>| capacity == Some(0);
-        let invalid = after.capacity == 0
+        // What the edit alone shows to be wrong comes before everything that is known of the event.
+        let invalid_alone = after.capacity == 0
             || after.per_booking == 0
             || after.hold == 0
-            || lowered
+            || too_small(after.per_user)
             || (start_edited && after.starts <= now)
-            || after.kinds.iter().any(|kind| too_small(kind.capacity))
-            || after.sales_start.zip(after.sales_end).is_some_and(|(start, end)| end <= start);
+            || after.kinds.iter().any(|kind| too_small(kind.capacity));
+        let invalid_here =
+            lowered || after.sales_start.zip(after.sales_end).is_some_and(|(start, end)| end <= start);
         let part_in_use = |(place, kind): (usize, &Kind)| kind.capacity.is_some_and(|own| own < taken(place));
         let in_use = all > after.capacity || after.kinds.iter().enumerate().any(part_in_use);
         let refusals = [
+            (invalid_alone, "validation_failed"),
             (if_match == Some(false), "version_mismatch"),
             (self.about.status == EventIs::Cancelled, "event_cancelled"),
-            (invalid, "validation_failed"),
+            (invalid_here, "validation_failed"),
             (in_use, "capacity_in_use"),
         ];
         match refusals.into_iter().find(|(wrong, _)| *wrong) {
@@ -260,7 +259,8 @@ impl Model {
     pub(crate) fn moved(&mut self, index: usize, to: Is, now: i64) {
         let known = &mut self.bookings[index];
         if let (Is::Paid(transaction), Is::Cancelled) = (known.is, to) {
-            let heard = if self.about.status == EventIs::Cancelled { "event_cancelled" } else { "" };
+            let heard =
+                if self.about.status == EventIs::Cancelled { "event_cancelled" } else { "invalid_state" };
             assert_eq!(known.refunds.insert(transaction, heard), None);
         }
         known.is = to;

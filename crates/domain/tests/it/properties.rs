@@ -231,7 +231,16 @@ impl Run {
             known.price = price.unwrap_or(known.price);
             known.capacity = capacity.unwrap_or(known.capacity);
             let id = kind(u8::try_from(place).unwrap());
-            patch.ticket_types.push(TicketTypePatch { id, name: None, price: price.map(eur), capacity });
+            // A ticket type stands once in an edit, with all that changes about it.
+            let fresh = TicketTypePatch { id, name: None, price: None, capacity: None };
+            let known = patch.ticket_types.iter().position(|edit| edit.id == id);
+            let place = known.unwrap_or_else(|| {
+                patch.ticket_types.push(fresh);
+                patch.ticket_types.len() - 1
+            });
+            let edit = &mut patch.ticket_types[place];
+            edit.price = price.map(eur).or(edit.price);
+            edit.capacity = capacity.or(edit.capacity);
         };
         match *edit {
             Edit::KindCapacity(place, capacity) => of_type(place, None, Some(capacity)),

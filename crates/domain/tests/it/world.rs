@@ -75,6 +75,7 @@ pub(crate) fn new_kind(place: u8, price: i64, capacity: Option<u32>) -> NewTicke
 /// An event of ten tickets at 45.00 EUR, unlimited per user, on sale from the first instant on.
 pub(crate) fn new_event() -> NewEvent {
     NewEvent {
+        single_price: false,
         id: EventId::from_bytes([EVENT; 16]),
         name: "Concert".parse().unwrap(),
         venue: "Hall".parse().unwrap(),

@@ -63,6 +63,7 @@ async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
             price: price.map_err(|_| Failure::Failed(text.into()))?,
             capacity: None,
         }],
+        single_price: true,
         sales_start_at: None,
         sales_end_at: None,
         hold_seconds: policy.hold_seconds,

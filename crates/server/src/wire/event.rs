@@ -58,6 +58,7 @@ impl CreateEvent {
             price: price.0,
             capacity,
         };
+        let single_price = self.price.is_some();
         let ticket_types = match (self.price, self.ticket_types) {
             (Some(_), Some(_)) => {
                 return Err(Invalid::new("", "must have either price or ticketTypes, not both"));
@@ -73,6 +74,7 @@ impl CreateEvent {
         };
         let policy = engine.policy();
         Ok(NewEvent {
+            single_price,
             id: engine.event_id(),
             name: self.name.0,
             venue: self.venue.0,

@@ -15,7 +15,7 @@ CREATE TABLE events (
     confirmed INTEGER NOT NULL CHECK (confirmed >= 0),
     cancelled INTEGER NOT NULL CHECK (cancelled >= 0),
     expired   INTEGER NOT NULL CHECK (expired >= 0),
-    revenue   INTEGER NOT NULL,
+    revenue   TEXT    NOT NULL, -- a decimal integer that may need more than 64 bits
     CONSTRAINT event_capacity CHECK (held + sold <= capacity)
 ) STRICT, WITHOUT ROWID;
 

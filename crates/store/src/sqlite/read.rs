@@ -110,7 +110,7 @@ fn event_row(id: EventId, row: &Row<'_>) -> Loadable<Event> {
         confirmed: count(7)?,
         cancelled: count(8)?,
         expired: count(9)?,
-        revenue: row.get(10).map_err(Cause::new)?,
+        revenue: text(10)?.parse().map_err(Cause::new)?,
     };
     let (capacity, held, sold) = (number(1)?, number(2)?, number(3)?);
     let stock = Stock { capacity, held, sold, types: Vec::new(), seq: count(4)?, last_at: at(5)?, tallies };

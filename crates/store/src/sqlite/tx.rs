@@ -201,7 +201,7 @@ impl SqliteTx<'_> {
             tallies.confirmed,
             tallies.cancelled,
             tallies.expired,
-            tallies.revenue,
+            tallies.revenue.to_string(),
         ];
         match change.loaded_seq {
             None => self.run(sql::EVENT_INSERT, counters)?,

@@ -103,7 +103,7 @@ pub(crate) struct Token {
 
 #[derive(Args)]
 pub(crate) struct Database {
-    /// Where bookings are kept: sqlite://FILE
+    /// Where bookings are kept: `sqlite://FILE`
     #[arg(
         long = "database",
         env = "BOXOFFICE_DATABASE",

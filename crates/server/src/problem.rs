@@ -13,30 +13,32 @@ use crate::wire::{MoneyView, RefundView};
 /// A refusal or a fault on its way to the caller. It becomes a body in [`crate::http::finish`], which
 /// knows the request's id.
 #[derive(Clone, Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
     detail: String,
     members: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// What lies behind it, for the log only.
-    pub(crate) cause: Option<String>,
+    cause: Option<String>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         let (detail, members) = (detail.into(), Map::new());
-        Self { status, code, title, detail, members, headers: Vec::new(), cause: None }
+        Self(Box::new(Parts { status, code, title, detail, members, headers: Vec::new(), cause: None }))
     }
 
     fn with(mut self, name: &str, value: impl serde::Serialize) -> Self {
-        self.members.insert(name.to_owned(), json!(value));
+        self.0.members.insert(name.to_owned(), json!(value));
         self
     }
 
     fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
@@ -112,20 +114,25 @@ impl Problem {
         self.with("requested", requested).with("available", available).with("ticketTypeId", ticket_type)
     }
 
+    /// What lies behind it: for the log, never for an answer.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
     /// The body and headers, for the request of this id.
-    pub(crate) fn render(mut self, request: &str) -> Response {
-        let Self { status, code, title, detail, .. } = &self;
+    pub(crate) fn render(self, request: &str) -> Response {
+        let Parts { status, code, title, detail, mut members, headers: extra, .. } = *self.0;
         let mut body = json!({
             "type": format!("/problems/{code}"), "title": title, "status": status.as_u16(),
             "detail": detail, "code": code, "requestId": request,
         });
         if let Some(object) = body.as_object_mut() {
-            object.append(&mut self.members);
+            object.append(&mut members);
         }
-        let mut response = (self.status, body.to_string()).into_response();
+        let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.extend(self.headers);
+        headers.extend(extra);
         response
     }
 }
@@ -133,7 +140,7 @@ impl Problem {
 /// Carries the problem to [`crate::http::finish`], which renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -212,7 +219,7 @@ impl From<Error> for Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        let (problem, cause) = match fault {
+        let (mut problem, cause) = match fault {
             Fault::Unavailable(cause) => {
                 let detail = "The service cannot answer now. Nothing was done; try again.";
                 (Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail), cause)
@@ -230,8 +237,8 @@ impl From<Fault> for Problem {
                 (Self::new(status, "internal_error", "Internal error", detail), cause)
             }
         };
-        let problem = Self { cause: Some(cause.to_string()), ..problem };
-        if problem.status == StatusCode::SERVICE_UNAVAILABLE {
+        problem.0.cause = Some(cause.to_string());
+        if problem.0.status == StatusCode::SERVICE_UNAVAILABLE {
             problem.retry_after(RETRY_SECONDS)
         } else {
             problem

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     let temporary = if args.data.is_some() { None } else { Some(tempfile::tempdir()?) };
-    let directory = args.data.as_deref().or(temporary.as_ref().map(|folder| folder.path()));
+    let directory = args.data.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
     let directory = directory.unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory)?;
     let store = Sqlite::open(&directory.join("boxoffice.db"), true, &sqlite_options())?;

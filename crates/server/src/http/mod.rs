@@ -75,7 +75,7 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
 fn named(mut response: Response, id: &str) -> Response {
     let headers = response.headers().clone();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        if let Some(cause) = &problem.cause {
+        if let Some(cause) = problem.cause() {
             tracing::error!(request = id, cause, "a request failed");
         }
         response = problem.render(id);

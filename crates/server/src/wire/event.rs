@@ -1,5 +1,7 @@
 //! Events on the wire.
 
+#![expect(clippy::option_option, reason = "in an edit, absent, null and a value are three things")]
+
 use domain::{
     Event, EventId, EventPatch, EventStatus, Invalid, Name, NewEvent, NewTicketType,
     TICKETS_PER_BOOKING_DEFAULT, TicketTypeId, TicketTypePatch, TimeZone, Timestamp,

@@ -86,7 +86,7 @@ impl<'a> From<&'a Refund> for RefundView<'a> {
             amount: refund.amount.into(),
             status: refund.status.as_str(),
             reason: refund.reason.as_str(),
-            provider_reference: refund.provider_reference.as_ref().map(|text| text.as_str()),
+            provider_reference: refund.provider_reference.as_ref().map(domain::Text::as_str),
             created_at: refund.created_at,
             settled_at: refund.settled_at,
         }

@@ -50,6 +50,8 @@ pub enum Action {
     Confirm(Box<Confirmation>),
     /// Give a booking up.
     Cancel(Box<Cancellation>),
+    /// The outcome of a refund became known.
+    Settle(Box<Settlement>),
     /// Free an unpaid booking whose time has passed.
     Expire {
         /// The booking's event.
@@ -111,6 +113,21 @@ pub struct Cancellation {
     pub reason: Option<Note>,
     /// The id that a refund will have if one becomes due.
     pub refund_id: RefundId,
+}
+
+/// The outcome of a refund, as a trusted service reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The booking's event.
+    pub event_id: EventId,
+    /// The booking that was paid for.
+    pub booking_id: BookingId,
+    /// The captured payment that is given back; together with the booking it names the refund.
+    pub transaction: TransactionId,
+    /// Whether the money was paid out.
+    pub succeeded: bool,
+    /// The payment provider's name for the pay-out.
+    pub provider_reference: Name,
 }
 
 /// An event to be put on sale. Numbers are checked by [`crate::decide`].
@@ -216,6 +233,7 @@ impl Command {
             Action::Book(order) => order.event_id,
             Action::Confirm(payment) => payment.event_id,
             Action::Cancel(wish) => wish.event_id,
+            Action::Settle(settlement) => settlement.event_id,
         }
     }
 
@@ -227,14 +245,16 @@ impl Command {
             | Action::UpdateEvent { .. }
             | Action::Confirm(_)
             | Action::Cancel(_)
+            | Action::Settle(_)
             | Action::Expire { .. } => None,
         }
     }
 
-    /// The captured payment that the command reports: at most one refund is ever recorded for it.
+    /// The captured payment that the command is about: at most one refund is ever recorded for it.
     pub fn captured(&self) -> Option<(BookingId, TransactionId)> {
         match &self.action {
             Action::Confirm(paid) => Some((paid.booking_id, paid.transaction.clone())),
+            Action::Settle(settlement) => Some((settlement.booking_id, settlement.transaction.clone())),
             Action::CreateEvent(_)
             | Action::UpdateEvent { .. }
             | Action::Book(_)
@@ -250,6 +270,7 @@ impl Command {
             Action::Book(order) => Some(order.booking_id),
             Action::Confirm(payment) => Some(payment.booking_id),
             Action::Cancel(wish) => Some(wish.booking_id),
+            Action::Settle(settlement) => Some(settlement.booking_id),
             Action::Expire { booking_id, .. } => Some(*booking_id),
         }
     }

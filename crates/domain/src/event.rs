@@ -229,6 +229,18 @@ impl TypeStock {
 }
 
 impl Tallies {
+    /// The tallies of two events together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            pending: self.pending.saturating_add(other.pending),
+            confirmed: self.confirmed.saturating_add(other.confirmed),
+            cancelled: self.cancelled.saturating_add(other.cancelled),
+            expired: self.expired.saturating_add(other.expired),
+            revenue: self.revenue.saturating_add(other.revenue),
+        }
+    }
+
     /// Counts a booking that is new (`from` unset) or has changed its status; `total` is its price in
     /// minor units, which is revenue exactly while it is confirmed.
     pub(crate) fn count(

@@ -116,3 +116,13 @@ impl From<crate::EventStatus> for Label {
         }
     }
 }
+
+impl From<crate::RefundStatus> for Label {
+    fn from(status: crate::RefundStatus) -> Self {
+        match status {
+            crate::RefundStatus::Requested => Self::Requested,
+            crate::RefundStatus::Succeeded => Self::Succeeded,
+            crate::RefundStatus::Failed => Self::Failed,
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub use audit::{Audit, AuditReport};
 pub use booking::{Booking, BookingStatus, Item, Items, Payment, PaymentStatus, State};
 pub use command::{
     Action, Actor, Ask, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,
-    TicketTypePatch,
+    Settlement, TicketTypePatch,
 };
 pub use decide::{Answer, Change, Inconsistent, Scene, Scope, Shortage, Verdict, decide};
 pub use event::{About, Event, EventStatus, Place, Stock, Tallies, TicketType, TypeStock};

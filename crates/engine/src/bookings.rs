@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coordination::{Key, LockOptions, Tenure};
 use domain::{
     Action, Actor, Answer, Ask, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId,
-    Money, Note, Order, Refund, RefundId, RefundStatus, Refusal, TransactionId, UserId,
+    Money, Note, Order, Refusal, TransactionId, UserId,
 };
 use store::{BookingList, Cause, Fault, Page};
 
@@ -121,16 +121,6 @@ impl Engine {
         Ok(self.ports.store.bookings(list, status, limit).await?)
     }
 
-    /// Up to `limit` refunds made before `after`, newest first.
-    pub async fn refunds(
-        &self,
-        status: Option<RefundStatus>,
-        after: Option<RefundId>,
-        limit: u32,
-    ) -> Result<Page<Refund>, Error> {
-        Ok(self.ports.store.refunds(status, after, limit).await?)
-    }
-
     /// Waits a little for `booking:{id}`, then goes on without it: the database decides who wins, the lock
     /// only keeps those who want the same booking from asking all at once.
     async fn booking_turn(&self, id: BookingId) -> Option<Tenure> {
@@ -144,6 +134,8 @@ fn booked(answer: Answer) -> Result<Arc<Booking>, Error> {
     match answer {
         Answer::Booking(booking) => Ok(booking),
         Answer::Refused(refusal) => Err(refusal.into()),
-        Answer::Event(_) => Err(Fault::Broken(Cause::new("a booking was answered with an event")).into()),
+        Answer::Event(_) | Answer::Refund(_) => {
+            Err(Fault::Broken(Cause::new("a booking was answered with something else")).into())
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine as a whole: its ports, its desk, and the tasks in which commands run.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use coordination::{Key, Rule};
 use domain::{
@@ -8,9 +9,14 @@ use domain::{
     Timestamp,
 };
 use store::{Cause, Fault};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::chore::{self, Canceller, Chore, Health, Janitor, Sweeper};
 use crate::desk::Desk;
+use crate::limit::JANITOR_EVERY;
+use crate::watch::Watched;
 use crate::{Error, Policy, Ports};
 
 /// A running booking service. Several may live in one process.
@@ -19,6 +25,17 @@ pub struct Engine {
     pub(crate) policy: Policy,
     pub(crate) desk: Desk,
     tasks: TaskTracker,
+    chores: Chores,
+    pub(crate) watched: Arc<Watched>,
+}
+
+/// What runs in the background.
+struct Chores {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Woken when an event is cancelled.
+    cancelled: Arc<Notify>,
+    health: Mutex<Vec<Arc<Health>>>,
 }
 
 /// Who asks, and under which name the answer is known.
@@ -35,11 +52,48 @@ impl Engine {
     pub fn start(ports: Ports, policy: Policy) -> Arc<Self> {
         let (desk, work) = Desk::new(ports.store.clone(), ports.publish.clone());
         spawn_desk(work);
-        Arc::new(Self { ports, policy, desk, tasks: TaskTracker::new() })
+        let chores = Chores {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cancelled: Arc::new(Notify::new()),
+            health: Mutex::default(),
+        };
+        Arc::new(Self { ports, policy, desk, tasks: TaskTracker::new(), chores, watched: Arc::default() })
     }
 
-    /// Waits until every command that was begun is finished. New ones are the caller's to stop first.
+    /// Starts the background chores: the clean-up of overdue bookings every `sweep_every`, and the others.
+    /// They end with [`Engine::drain`].
+    pub fn start_chores(self: &Arc<Self>, sweep_every: Duration) {
+        self.start_chore(Box::<Sweeper>::default(), sweep_every, Arc::new(Notify::new()));
+        self.start_chore(Box::new(Canceller), sweep_every, self.chores.cancelled.clone());
+        self.start_chore(Box::new(Janitor), JANITOR_EVERY, Arc::new(Notify::new()));
+        let (watched, store) = (self.watched.clone(), self.ports.store.clone());
+        drop(self.chores.tasks.spawn(watched.follow(store, self.chores.stop.clone())));
+    }
+
+    fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, nudge: Arc<Notify>) {
+        let health = Arc::new(Health::new(chore.name(), self.now()));
+        self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).push(health.clone());
+        let wake = (every, nudge, self.chores.stop.clone());
+        drop(self.chores.tasks.spawn(chore::run(chore, self.clone(), health, wake)));
+    }
+
+    /// How each background chore is getting on.
+    pub fn chores(&self) -> Vec<Arc<Health>> {
+        self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Wakes the chore that cancels the bookings of cancelled events.
+    pub(crate) fn nudge_canceller(&self) {
+        self.chores.cancelled.notify_one();
+    }
+
+    /// Stops the chores and waits until every command that was begun is finished. New ones are the caller's
+    /// to stop first.
     pub async fn drain(&self) {
+        self.chores.stop.cancel();
+        self.chores.tasks.close();
+        self.chores.tasks.wait().await;
         self.tasks.close();
         self.tasks.wait().await;
     }

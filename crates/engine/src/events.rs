@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use domain::{Action, Answer, Entry, Event, EventId, EventPatch, NewEvent, Refusal};
-use store::{Cause, Fault, Page};
+use domain::{Action, Answer, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
+use store::{Cause, Fault, Page, Stats};
 
 use crate::{Caller, Engine, Error};
 
@@ -27,7 +27,11 @@ impl Engine {
         let engine = self.clone();
         self.detached(async move {
             let patch = Box::new(patch);
-            described(engine.submit(caller, Action::UpdateEvent { event_id, patch }).await?)
+            let event = described(engine.submit(caller, Action::UpdateEvent { event_id, patch }).await?)?;
+            if event.about.status == EventStatus::Cancelled {
+                engine.nudge_canceller();
+            }
+            Ok(event)
         })
         .await
     }
@@ -40,6 +44,11 @@ impl Engine {
     /// Up to `limit` events made before `after`, newest first.
     pub async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Error> {
         Ok(self.ports.store.events(after, limit).await?)
+    }
+
+    /// How many bookings stand where, in all events together, and what the confirmed ones cost.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        Ok(self.ports.store.stats().await?)
     }
 
     /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first.
@@ -57,6 +66,8 @@ fn described(answer: Answer) -> Result<Event, Error> {
     match answer {
         Answer::Event(event) => Ok(*event),
         Answer::Refused(refusal) => Err(refusal.into()),
-        Answer::Booking(_) => Err(Fault::Broken(Cause::new("an event was answered with a booking")).into()),
+        Answer::Booking(_) | Answer::Refund(_) => {
+            Err(Fault::Broken(Cause::new("an event was answered with something else")).into())
+        }
     }
 }

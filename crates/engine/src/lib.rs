@@ -5,15 +5,19 @@
 //! `domain`.
 
 mod bookings;
+mod chore;
 mod desk;
 mod engine;
 mod error;
 mod events;
 mod limit;
 mod ports;
+mod refunds;
 mod system;
+mod watch;
 
 pub use bookings::OrderRequest;
+pub use chore::{Health, Sweeper, Swept};
 pub use engine::{Caller, Engine};
 pub use error::Error;
 pub use limit::{BOOKING_LOCK_WAIT_MAX, QUEUE_MAX, TURN_WAIT_MAX};

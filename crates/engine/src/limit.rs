@@ -16,3 +16,24 @@ pub const BOOKING_LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
 
 const _: () =
     assert!(BOOKING_LOCK_WAIT_MAX.as_millis() < TURN_WAIT_MAX.as_millis(), "a lock is only a part of a turn");
+
+/// Bookings that a chore takes up at a time: half a batch, so that sales have the other half.
+pub(crate) const CHORE_PAGE: u32 = 512;
+
+/// How often the clean-up leaves a booking alone because somebody is working on it.
+pub(crate) const POSTPONED_MAX: u8 = 2;
+
+/// Bookings that the clean-up remembers as impossible to expire; more are tried every round.
+pub(crate) const PARKED_MAX: usize = 10_000;
+
+/// Most rounds of the clean-up that skip a booking which could not be expired.
+pub(crate) const PARKED_ROUNDS_MAX: u32 = 64;
+
+/// How long an answer is kept under its idempotency key, in seconds: a day.
+pub(crate) const KEY_KEPT_SECONDS: u32 = 24 * 60 * 60;
+
+/// How often the janitor tidies up: often enough that a day's answers are not two days'.
+pub(crate) const JANITOR_EVERY: Duration = Duration::from_mins(10);
+
+/// How often watched events are looked at: twice within the half second that watchers are promised.
+pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(250);

@@ -1,12 +1,9 @@
 //! One batch, from the commands to their replies, whatever happens on the way.
 
 use std::future::Future;
-use std::sync::Arc;
-
-use domain::Command;
 
 use crate::fold::{Tx, fold};
-use crate::{Fault, Reply};
+use crate::{Fault, Reply, Submission};
 
 /// A connection that writes: begins one transaction at a time.
 pub(crate) trait Writer: Send {
@@ -21,10 +18,10 @@ pub(crate) trait Writer: Send {
 
 /// Carries out a batch. One that fails for a reason of its own is halved and tried again, so that only
 /// the command at fault hears of it.
-pub(crate) async fn execute<W: Writer>(writer: &mut W, commands: &[Arc<Command>]) -> Vec<Reply> {
-    let mut replies = Vec::with_capacity(commands.len());
+pub(crate) async fn execute<W: Writer>(writer: &mut W, batch: &[Submission]) -> Vec<Reply> {
+    let mut replies = Vec::with_capacity(batch.len());
     // Parts still to be carried out, the next one on top; so commands keep their order.
-    let mut parts = vec![commands];
+    let mut parts = vec![batch];
     while let Some(part) = parts.pop() {
         match attempt(writer, part).await {
             Ok(answers) => replies.extend(answers),
@@ -39,9 +36,9 @@ pub(crate) async fn execute<W: Writer>(writer: &mut W, commands: &[Arc<Command>]
 }
 
 /// One transaction. A batch of refusals is a read: nothing is committed.
-async fn attempt<W: Writer>(writer: &mut W, commands: &[Arc<Command>]) -> Result<Vec<Reply>, Fault> {
+async fn attempt<W: Writer>(writer: &mut W, batch: &[Submission]) -> Result<Vec<Reply>, Fault> {
     let mut tx = writer.begin().await?;
-    let (replies, changes) = fold(&mut tx, commands).await?;
+    let (replies, changes) = fold(&mut tx, batch).await?;
     if !changes.is_empty() {
         tx.commit(changes).await?;
     }

@@ -5,16 +5,18 @@ use std::future::Future;
 use std::sync::Arc;
 
 use domain::{
-    Action, Actor, Answer, Booking, BookingId, Change, Command, Entry, Event, EventId, Refund, Scene, Scope,
-    Shortage, Timestamp, TransactionId, UserId, Verdict, decide,
+    Action, Actor, Answer, Booking, BookingId, Change, Command, Entry, Event, EventId, Refund, RefundId,
+    RefundStatus, Scene, Scope, Shortage, Timestamp, TransactionId, UserId, Verdict, decide,
 };
 
-use crate::{Cause, Fault, Reply};
+use crate::{Cause, Fault, Reply, Submission};
 
 /// Most commands of one batch: bounds how long a transaction holds its rows (some milliseconds).
 pub const BATCH_MAX: usize = 1_024;
 /// Most overdue holds that one batch frees for the sake of its orders; the rest is carried over.
 pub const OVERDUE_PER_BATCH_MAX: usize = 1_024;
+/// How long an answer is kept under its key, in seconds: a day.
+pub const KEY_KEPT_SECONDS: u32 = 24 * 60 * 60;
 /// Overdue holds fetched at a time.
 const OVERDUE_PAGE: u32 = 64;
 
@@ -24,7 +26,7 @@ pub(crate) type Loadable<T> = Result<T, Cause>;
 /// What a transaction offers the fold. Everything it shows is locked until the transaction ends.
 pub(crate) trait Tx: Send {
     /// Locks and loads what the commands concern, set by set.
-    fn load(&mut self, commands: &[Arc<Command>]) -> impl Future<Output = Result<Loaded, Fault>> + Send;
+    fn load(&mut self, batch: &[Submission]) -> impl Future<Output = Result<Loaded, Fault>> + Send;
 
     /// The database's clock, read after the locking load.
     fn now(&mut self) -> impl Future<Output = Result<Timestamp, Fault>> + Send;
@@ -66,6 +68,21 @@ pub(crate) struct Loaded {
     pub(crate) bookings: BTreeMap<BookingId, Loadable<Arc<Booking>>>,
     pub(crate) refunds: BTreeMap<(BookingId, TransactionId), Loadable<Refund>>,
     pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
+    /// Answers kept under the batch's keys, by scope and key; none that is older than a day.
+    pub(crate) keys: BTreeMap<(String, String), Kept>,
+}
+
+/// An answer kept under a key.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) answer: Arc<[u8]>,
+}
+
+/// An answer to be kept, and since when.
+pub(crate) struct KeptChange {
+    pub(crate) kept: Kept,
+    pub(crate) at: Timestamp,
 }
 
 /// What a batch changes, each row once, in the order in which rows are locked.
@@ -74,8 +91,9 @@ pub(crate) struct Changes {
     pub(crate) events: BTreeMap<EventId, EventChange>,
     pub(crate) bookings: BTreeMap<BookingId, BookingChange>,
     pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
-    pub(crate) refunds: Vec<Refund>,
+    pub(crate) refunds: BTreeMap<RefundId, RefundChange>,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) keys: BTreeMap<(String, String), KeptChange>,
 }
 
 /// An event as it will be.
@@ -93,24 +111,35 @@ pub(crate) struct BookingChange {
     pub(crate) loaded_version: Option<u32>,
 }
 
+/// A refund as it will be.
+pub(crate) struct RefundChange {
+    pub(crate) refund: Refund,
+    /// The status that was loaded, which must still stand; `None` for a new refund.
+    pub(crate) loaded_status: Option<RefundStatus>,
+}
+
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.keys.is_empty()
     }
 }
 
 /// Decides every command in turn. Returns one reply each, to be given once the changes are durable.
 pub(crate) async fn fold<T: Tx>(
     tx: &mut T,
-    commands: &[Arc<Command>],
-) -> Result<(Vec<Reply>, Changes), Fault> {
-    let loaded = tx.load(commands).await?;
+    batch: &[Submission]) -> Result<(Vec<Reply>, Changes), Fault> {
+    let loaded = tx.load(batch).await?;
     let now = tx.now().await?;
     let mut fold = Fold { tx, loaded, now, changes: Changes::default(), pools: Vec::new(), freed: 0 };
-    let mut replies = Vec::with_capacity(commands.len());
-    for command in commands {
-        replies.push(fold.command(command).await?);
+    let mut replies = Vec::with_capacity(batch.len());
+    for submission in batch {
+        replies.push(fold.submission(submission).await?);
     }
+    let Changes { events, user_tickets, .. } = &mut fold.changes;
+    // Where the limit was lifted by the batch that still counted, nobody is counted any more.
+    user_tickets.retain(|(event, _), _| {
+        events.get(event).is_some_and(|change| change.event.about.max_tickets_per_user.is_some())
+    });
     Ok((replies, fold.changes))
 }
 
@@ -133,6 +162,26 @@ struct Pool {
 }
 
 impl<T: Tx> Fold<'_, T> {
+    /// One submission: what is kept under its key, or else a decision, which is then kept.
+    async fn submission(&mut self, submission: &Submission) -> Result<Reply, Fault> {
+        let Some(keep) = &submission.keep else { return self.command(&submission.command).await };
+        let key = (keep.scope.clone(), keep.key.clone());
+        match self.loaded.keys.get(&key) {
+            Some(kept) if kept.fingerprint == keep.fingerprint => {
+                return Ok(Reply::Kept { answer: kept.answer.clone(), replayed: true });
+            }
+            Some(_) => return Ok(Reply::KeyReused),
+            None => {}
+        }
+        let reply = self.command(&submission.command).await?;
+        let Reply::Answered(answer) = &reply else { return Ok(reply) };
+        let Some(rendered) = (keep.render)(answer, self.now) else { return Ok(reply) };
+        let kept = Kept { fingerprint: keep.fingerprint, answer: rendered.into() };
+        self.loaded.keys.insert(key.clone(), kept.clone());
+        self.changes.keys.insert(key, KeptChange { kept: kept.clone(), at: self.now });
+        Ok(Reply::Kept { answer: kept.answer, replayed: false })
+    }
+
     async fn command(&mut self, command: &Command) -> Result<Reply, Fault> {
         let mut swept = Vec::new();
         loop {
@@ -159,6 +208,8 @@ impl<T: Tx> Fold<'_, T> {
         let event = command.event_id();
         let booking = command.booking_id().and_then(|id| self.loaded.bookings.get(&id));
         let booking = booking.map(Result::as_ref).transpose().map_err(Clone::clone)?;
+        // A booking of another event is none of this one's. To an order its id is taken all the same.
+        let booking = booking.filter(|booking| booking.event_id == event || command.booked_user().is_some());
         let refund = match command.captured() {
             Some(payment) => self.loaded.refunds.get(&payment).map(Result::as_ref).transpose(),
             None => Ok(None),
@@ -202,8 +253,13 @@ impl<T: Tx> Fold<'_, T> {
         }
         if let Some(refund) = refund {
             let key = (refund.booking_id, refund.transaction.clone());
-            self.loaded.refunds.insert(key, Ok(refund.clone()));
-            self.changes.refunds.push(refund);
+            let known = self.loaded.refunds.insert(key, Ok(refund.clone()));
+            let loaded_status = known.and_then(Result::ok).map(|before| before.status);
+            self.changes
+                .refunds
+                .entry(refund.id)
+                .and_modify(|change| change.refund = refund.clone())
+                .or_insert(RefundChange { refund, loaded_status });
         }
         if let Some((user, tickets)) = user_tickets {
             self.loaded.user_tickets.insert((event_id, user.clone()), tickets);
@@ -245,11 +301,15 @@ impl<T: Tx> Fold<'_, T> {
             self.pools.push(Pool { event, scope, queue, after: None, exhausted: false });
             self.pools.len() - 1
         });
+        // The event's own time, as the rules see it: also when the clock has stepped back.
+        let last_at =
+            self.loaded.events.get(&event).and_then(|event| Some(event.as_ref().ok()?.stock.last_at));
+        let now = last_at.map_or(self.now, |last_at| last_at.max(self.now));
         loop {
             let pool = &mut self.pools[index];
             while let Some(id) = pool.queue.pop_front() {
                 if let Some(Ok(booking)) = self.loaded.bookings.get(&id)
-                    && booking.overdue(self.now)
+                    && booking.overdue(now)
                 {
                     return Ok(Some(booking.clone()));
                 }
@@ -257,8 +317,7 @@ impl<T: Tx> Fold<'_, T> {
             if pool.exhausted {
                 return Ok(None);
             }
-            let wanted =
-                Overdue { event, scope: &pool.scope, now: self.now, after: pool.after, limit: OVERDUE_PAGE };
+            let wanted = Overdue { event, scope: &pool.scope, now, after: pool.after, limit: OVERDUE_PAGE };
             let page = self.tx.overdue(&wanted).await?;
             pool.exhausted = page.next.is_none();
             pool.after = page.next;

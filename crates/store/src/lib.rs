@@ -14,6 +14,6 @@ mod sqlite;
 mod store;
 
 pub use fault::{Cause, Fault};
-pub use fold::{BATCH_MAX, OVERDUE_PER_BATCH_MAX};
+pub use fold::{BATCH_MAX, KEY_KEPT_SECONDS, OVERDUE_PER_BATCH_MAX};
 pub use sqlite::{OpenError, SCHEMA_VERSION, Sqlite, SqliteOptions};
-pub use store::{BookingList, Page, Reply, Store};
+pub use store::{BookingList, DoomedBooking, DueHold, Keep, Page, Render, Reply, Stats, Store, Submission};

@@ -98,7 +98,7 @@ impl<'a> From<&'a Booking> for StateColumns<'a> {
         let (cancelled_at, cancellation_reason, refunded, expired_at) = match &booking.state {
             State::Pending | State::Confirmed(_) => (None, None, false, None),
             State::Cancelled { at, reason, refunded, .. } => {
-                (Some(at.micros()), reason.as_ref().map(|reason| reason.as_str()), *refunded, None)
+                (Some(at.micros()), reason.as_ref().map(domain::Note::as_str), *refunded, None)
             }
             State::Expired { at } => (None, None, false, Some(at.micros())),
         };
@@ -123,7 +123,7 @@ pub(crate) fn items_to(items: &Items) -> String {
     let item = |item: &Item| {
         json!([hex(item.ticket_type), item.quantity, item.unit_price.amount(), item.name.as_str()])
     };
-    Value::from_iter(items.iter().map(item)).to_string()
+    items.iter().map(item).collect::<Value>().to_string()
 }
 
 fn items_from(text: &str, currency: Currency) -> Result<Items, Cause> {
@@ -139,7 +139,8 @@ fn items_from(text: &str, currency: Currency) -> Result<Items, Cause> {
 
 /// The lines of a ledger entry as they are stored.
 pub(crate) fn lines_to(lines: &[Line]) -> String {
-    Value::from_iter(lines.iter().map(|line| json!([hex(line.ticket_type), line.quantity]))).to_string()
+    let line = |line: &Line| json!([hex(line.ticket_type), line.quantity]);
+    lines.iter().map(line).collect::<Value>().to_string()
 }
 
 /// The lines of a ledger entry.

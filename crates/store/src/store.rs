@@ -1,11 +1,12 @@
 //! The seam between the engine and a database.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::{
-    Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Entry, Event, EventId, Refund, RefundId,
-    RefundStatus, UserId,
+    Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Currency, Entry, Event, EventId, Refund,
+    RefundId, RefundStatus, Tallies, Timestamp, UserId,
 };
 
 use crate::Fault;
@@ -24,10 +25,13 @@ pub trait Store: Send + Sync {
     /// Carries out a batch of at most [`crate::BATCH_MAX`] commands and answers each, in their order.
     ///
     /// Once begun, a batch is finished even if the caller goes away.
-    async fn execute(&self, batch: Vec<Arc<Command>>) -> Vec<Reply>;
+    async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply>;
 
     /// One event.
     async fn event(&self, id: EventId) -> Result<Option<Event>, Fault>;
+
+    /// Those of the named events that exist, as of one moment. The caller bounds the list.
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault>;
 
     /// Up to `limit` events made before `after`, newest first.
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault>;
@@ -54,8 +58,103 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Page<Refund>, Fault>;
 
+    /// One refund.
+    async fn refund(&self, id: RefundId) -> Result<Option<Refund>, Fault>;
+
+    /// The tallies of all events together, per currency.
+    async fn stats(&self) -> Result<Stats, Fault>;
+
+    /// Up to `limit` unpaid holds whose time had passed at `now`, event by event, oldest first, after a
+    /// given one. Nothing is locked: by the time one is expired, somebody else may have been faster.
+    async fn due_holds(
+        &self,
+        now: Timestamp,
+        after: Option<DueHold>,
+        limit: u32,
+    ) -> Result<Vec<DueHold>, Fault>;
+
+    /// Up to `limit` live bookings of cancelled events, event by event in the order of their creation,
+    /// after a given one. Nothing is locked.
+    async fn doomed_bookings(
+        &self,
+        after: Option<DoomedBooking>,
+        limit: u32,
+    ) -> Result<Vec<DoomedBooking>, Fault>;
+
+    /// Forgets up to `limit` answers that were kept before `before`; says how many.
+    async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault>;
+
+    /// Whether commands can be carried out now. Changes nothing.
+    async fn health(&self) -> Result<(), Fault>;
+
     /// Derives every count again and compares, in one consistent snapshot beside running sales.
     async fn audit(&self) -> Result<AuditReport, Fault>;
+}
+
+/// An unpaid hold whose time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueHold {
+    /// Its event.
+    pub event: EventId,
+    /// When its time passed.
+    pub at: Timestamp,
+    /// The booking.
+    pub booking: BookingId,
+}
+
+/// A live booking of a cancelled event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoomedBooking {
+    /// Its event.
+    pub event: EventId,
+    /// The ledger number of its creation.
+    pub seq: u64,
+    /// The booking.
+    pub booking: BookingId,
+}
+
+/// The tallies of all events, per currency and in the order of the currencies' codes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Each currency that an event sells in, and the tallies of its events.
+    pub per_currency: Vec<(Currency, Tallies)>,
+}
+
+/// A command on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// What is asked.
+    pub command: Arc<Command>,
+    /// Under which key the answer is kept, where the asker gave one.
+    pub keep: Option<Arc<Keep>>,
+}
+
+/// Keeps an answer, so that the same request, repeated, is answered and not carried out again.
+pub struct Keep {
+    /// Who asks for what: the same key in another scope is another key.
+    pub scope: String,
+    /// The asker's key, 1 to 255 characters.
+    pub key: String,
+    /// A digest of what is asked. The same key with another digest is refused.
+    pub fingerprint: [u8; 32],
+    /// The answer as it will be given, now and later, byte for byte; `None` where it is not kept, because
+    /// asking again may help.
+    pub render: Render,
+}
+
+/// Turns an answer, given at an instant, into what is kept of it.
+pub type Render = Box<dyn Fn(&Answer, Timestamp) -> Option<Vec<u8>> + Send + Sync>;
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keep").field("scope", &self.scope).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl From<Command> for Submission {
+    fn from(command: Command) -> Self {
+        Self { command: Arc::new(command), keep: None }
+    }
 }
 
 /// What became of one command.
@@ -63,6 +162,15 @@ pub trait Store: Send + Sync {
 pub enum Reply {
     /// It was decided; what it changed is durable.
     Answered(Answer),
+    /// It was decided, now or (`replayed`) earlier under the same key, and this is what is kept of the answer.
+    Kept {
+        /// What [`Keep::render`] made of the answer.
+        answer: Arc<[u8]>,
+        /// Whether the command was carried out earlier, and not now.
+        replayed: bool,
+    },
+    /// Its key was given before, for something else. Nothing was done.
+    KeyReused,
     /// Undecided, and nothing changed for it: it lacks tickets while more overdue holds remain than one
     /// batch frees. Submit it again in the next batch.
     Carried,

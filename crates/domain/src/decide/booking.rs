@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Answer, Change, Draft, Inconsistent, Scene, Scope, Verdict, lacking, refuse};
 use crate::{
     Actor, Ask, Booking, BookingStatus, Cancellation, Command, Confirmation, EntryKind, Event, EventStatus,
-    Invalid, Item, Items, Money, Order, Payment, Place, Refund, RefundReason, RefundStatus, Refusal, State,
-    TicketTypeId, Timestamp,
+    Invalid, Item, Items, Money, Order, Payment, Place, Refund, RefundReason, RefundStatus, Refusal,
+    Settlement, State, TicketTypeId, Timestamp,
 };
 
 /// A command about a booking that exists, with all that is known of it.
@@ -130,6 +130,50 @@ pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Verdict, 
             refuse(Refusal::InvalidState { booking: status, refund: None })
         }
     }
+}
+
+/// Records the outcome of a refund. The same outcome again is one settlement; what was paid out stays so.
+pub(super) fn settle(
+    case: &Case<'_>,
+    status: BookingStatus,
+    settlement: &Settlement,
+) -> Result<Verdict, Inconsistent> {
+    let Some(refund) = case.scene.refund else { return super::no_such("refund") };
+    let outcome = if settlement.succeeded { RefundStatus::Succeeded } else { RefundStatus::Failed };
+    match (refund.status, settlement.succeeded) {
+        (RefundStatus::Succeeded, true) | (RefundStatus::Failed, false) => {
+            Ok(Verdict::Answer(Answer::Refund(Box::new(refund.clone()))))
+        }
+        (RefundStatus::Succeeded, false) => {
+            refuse(Refusal::InvalidState { booking: status, refund: Some(Box::new(refund.clone())) })
+        }
+        (RefundStatus::Requested, _) | (RefundStatus::Failed, true) => {
+            let settled = Refund {
+                status: outcome,
+                provider_reference: Some(settlement.provider_reference.clone()),
+                settled_at: Some(case.now),
+                ..refund.clone()
+            };
+            let mut draft = Draft::new(case.event, Some(case.booking), case.command, case.now);
+            let seq = draft.note_refund(case.booking, &settled, Some(refund.status))?;
+            let booking = changed(case, paid_back(&case.booking.state, &settled), seq)?;
+            let mut change = into_change(draft, booking);
+            change.answer = Answer::Refund(Box::new(settled.clone()));
+            change.refund = Some(settled);
+            Ok(Verdict::Change(Box::new(change)))
+        }
+    }
+}
+
+/// The state of a booking after a refund was settled: only that of its own payment shows in it.
+fn paid_back(state: &State, refund: &Refund) -> State {
+    let mut state = state.clone();
+    if let State::Cancelled { payment: Some(payment), refunded, .. } = &mut state
+        && payment.transaction == refund.transaction
+    {
+        *refunded = refund.status == RefundStatus::Succeeded;
+    }
+    state
 }
 
 /// The items of an order at today's prices, or what is wrong with the order in itself.
@@ -271,7 +315,7 @@ fn give_back(case: &Case<'_>, paid: &Confirmation, reason: RefundReason) -> Resu
     };
     let status = case.booking.status();
     let mut draft = Draft::new(case.event, Some(case.booking), case.command, case.now);
-    let seq = draft.note_refund(case.booking, &refund)?;
+    let seq = draft.note_refund(case.booking, &refund, None)?;
     let booking = changed(case, case.booking.state.clone(), seq)?;
     let refusal = late(status, reason, &refund);
     let mut change = into_change(draft, booking);
@@ -354,7 +398,7 @@ fn move_on(
     draft.event.stock.tallies.count(Some(from), booking.status(), booking.total.amount())?;
     booking.last_seq = draft.note_booking(kind, &booking, Some(from))?;
     if let Some(refund) = &refund {
-        booking.last_seq = draft.note_refund(&booking, refund)?;
+        booking.last_seq = draft.note_refund(&booking, refund, None)?;
     }
     let tickets = i64::from(booking.items.quantity());
     let claimed = match way {

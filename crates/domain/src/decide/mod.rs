@@ -9,8 +9,8 @@ mod event;
 use std::sync::Arc;
 
 use crate::{
-    About, Action, Booking, BookingStatus, Command, Entry, EntryKind, Event, Label, Line, Refund, Refusal,
-    Stock, TicketTypeId, Timestamp, UserId,
+    About, Action, Booking, BookingStatus, Command, Entry, EntryKind, Event, Label, Line, Refund,
+    RefundStatus, Refusal, Stock, TicketTypeId, Timestamp, UserId,
 };
 
 /// What is stored about a command's event and booking, as it stands inside the transaction.
@@ -20,7 +20,7 @@ pub struct Scene<'a> {
     pub event: Option<&'a Event>,
     /// The command's booking.
     pub booking: Option<&'a Arc<Booking>>,
-    /// The refund recorded for the transaction that a confirmation names, on that booking.
+    /// The refund recorded for the captured payment that the command is about ([`Command::captured`]).
     pub refund: Option<&'a Refund>,
     /// Tickets of this event that the booking's user holds, pending and confirmed. Counted only where
     /// the event has a limit per user; otherwise 0.
@@ -71,7 +71,7 @@ pub struct Change {
     pub stock: Stock,
     /// The booking as it now is.
     pub booking: Option<Arc<Booking>>,
-    /// The refund that is now due.
+    /// The refund that is now due, or settled.
     pub refund: Option<Refund>,
     /// The user whose count changed and the new count; only where the event has a limit per user.
     pub user_tickets: Option<(UserId, u32)>,
@@ -88,6 +88,8 @@ pub enum Answer {
     Booking(Arc<Booking>),
     /// The event as it now is.
     Event(Box<Event>),
+    /// The refund as it now is.
+    Refund(Box<Refund>),
     /// No, and why.
     Refused(Refusal),
 }
@@ -110,15 +112,21 @@ pub fn decide(scene: &Scene<'_>, command: &Command, now: Timestamp) -> Result<Ve
         (Action::Book(order), Some(event), None) => booking::book(scene, event, order, command, now),
 
         (Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. }, _, None) => no_such("booking"),
-        (Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. }, None, Some(_)) => {
-            Err(Inconsistent("the event of a booking is gone"))
-        }
+        (Action::Settle(_), _, None) => no_such("refund"),
+        (
+            Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. } | Action::Settle(_),
+            None,
+            Some(_),
+        ) => Err(Inconsistent("the event of a booking is gone")),
 
         (Action::Confirm(paid), Some(event), Some((booking, status))) => {
             booking::confirm(&booking::Case { scene, event, booking, command, now }, status, paid)
         }
         (Action::Cancel(wish), Some(event), Some((booking, status))) => {
             booking::cancel(&booking::Case { scene, event, booking, command, now }, status, wish)
+        }
+        (Action::Settle(settlement), Some(event), Some((booking, status))) => {
+            booking::settle(&booking::Case { scene, event, booking, command, now }, status, settlement)
         }
         (Action::Expire { .. }, Some(event), Some((booking, status))) => {
             booking::expire(&booking::Case { scene, event, booking, command, now }, status)
@@ -217,15 +225,21 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// An entry about a refund that is now due.
-    fn note_refund(&mut self, booking: &Booking, refund: &Refund) -> Result<u64, Inconsistent> {
+    /// An entry about a refund that is now due (`from` unset) or settled.
+    fn note_refund(
+        &mut self,
+        booking: &Booking,
+        refund: &Refund,
+        from: Option<RefundStatus>,
+    ) -> Result<u64, Inconsistent> {
+        let kind = if from.is_some() { EntryKind::RefundSettled } else { EntryKind::RefundRequested };
         self.note(&Note {
-            kind: EntryKind::RefundRequested,
+            kind,
             booking: Some(booking),
             refund: Some(refund),
             quantity: 0,
-            from: None,
-            to: Some(Label::Requested),
+            from: from.map(Label::from),
+            to: Some(refund.status.into()),
         })
     }
 }

@@ -26,7 +26,7 @@ fn pointers(answer: &Answer) -> Vec<String> {
         Answer::Refused(Refusal::Invalid(complaints)) => {
             complaints.iter().map(|complaint| complaint.pointer.clone()).collect()
         }
-        Answer::Booking(_) | Answer::Event(_) => Vec::new(),
+        Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => Vec::new(),
         Answer::Refused(other) => panic!("refused otherwise: {other:?}"),
     }
 }

@@ -27,6 +27,12 @@ pub(crate) enum Step {
     Expire {
         booking: u8,
     },
+    Settle {
+        booking: u8,
+        transaction: u8,
+        succeeded: bool,
+        reference: u8,
+    },
     Edit {
         edits: Vec<Edit>,
         if_match: Option<bool>,
@@ -101,6 +107,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         }),
         6 => (any::<u8>(), by).prop_map(|(booking, by)| Step::Cancel { booking, by }),
         7 => any::<u8>().prop_map(|booking| Step::Expire { booking }),
+        8 => (any::<u8>(), 0u8..3, any::<bool>(), 0u8..3).prop_map(
+            |(booking, transaction, succeeded, reference)| Step::Settle { booking, transaction, succeeded, reference }
+        ),
         4 => (proptest::collection::vec(edit(), 0..3), if_match)
             .prop_map(|(edits, if_match)| Step::Edit { edits, if_match }),
         6 => (-HOUR..2 * HOUR).prop_map(|seconds| Step::Wait { seconds }),
@@ -150,11 +159,23 @@ pub(crate) const WANTED: &[&str] = &[
     "event_cancelled",
     "event_cancelled with refund",
     "event_cancelled with the same refund",
+    "event_cancelled with the same settled refund",
     "hold_expired with refund",
     "hold_expired with the same refund",
+    "hold_expired with the same settled refund",
     "invalid_state",
     "invalid_state with refund",
     "invalid_state with the same refund",
+    "invalid_state with the same settled refund",
+    "refund settled as succeeded",
+    "refund settled as failed",
+    "refund settled as succeeded after it failed",
+    "late refund settled as succeeded",
+    "late refund settled as failed",
+    "late refund settled as succeeded after it failed",
+    "refund settled as before",
+    "refund paid out already",
+    "no such refund",
     "cancel_cutoff_passed",
     "capacity_in_use",
     "version_mismatch",

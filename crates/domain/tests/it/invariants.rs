@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    Booking, BookingId, BookingStatus, Entry, EntryKind, Label, RefundId, State, Tallies, TicketTypeId,
-    Timestamp,
+    Booking, BookingId, BookingStatus, Entry, EntryKind, Label, PaymentStatus, RefundId, State, Tallies,
+    TicketTypeId, Timestamp,
 };
 
+use crate::audit;
 use crate::world::World;
 
 /// What the ledger alone says of one booking.
@@ -19,7 +20,31 @@ struct Trail {
     version: u32,
     /// The number of a cancellation of a paid booking, whose refund must come next.
     owes: Option<u64>,
-    refunds: Vec<RefundId>,
+    /// The refund that came with the cancellation: that of the payment which had bought the booking.
+    own: Option<RefundId>,
+    refunds: BTreeMap<RefundId, Owed>,
+}
+
+/// What the ledger alone says of one refund.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    status: Label,
+    requested: Timestamp,
+    settled: Option<Timestamp>,
+}
+
+impl Trail {
+    /// Where the booking's money stands: only the refund of its own payment shows in it.
+    fn payment_status(&self) -> PaymentStatus {
+        match (self.status.unwrap(), self.own.map(|own| self.refunds[&own].status)) {
+            (Label::Pending, None) => PaymentStatus::Pending,
+            (Label::Confirmed, None) => PaymentStatus::Paid,
+            (Label::Cancelled | Label::Expired, None) => PaymentStatus::Failed,
+            (Label::Cancelled, Some(Label::Requested | Label::Failed)) => PaymentStatus::RefundRequested,
+            (Label::Cancelled, Some(Label::Succeeded)) => PaymentStatus::Refunded,
+            other => panic!("no such booking: {other:?}"),
+        }
+    }
 }
 
 /// What the ledger alone says of an event.
@@ -55,12 +80,14 @@ pub(crate) fn check(world: &World) {
         assert_eq!(trail.version, booking.version, "version by the ledger");
         assert_eq!(trail.last, Some(booking.last_seq), "the booking's last entry");
         assert_eq!(trail.owes, None, "a paid booking was cancelled without a refund");
+        assert_eq!(trail.payment_status(), booking.payment_status(), "the money by the ledger");
         let total =
             booking.items.iter().map(|item| item.unit_price.amount() * i64::from(item.quantity)).sum();
         assert_eq!(booking.total.amount(), total, "total of {}", booking.id);
     }
     assert_eq!(replay.trails.len(), world.bookings.len(), "bookings by the ledger");
     money(world, &replay);
+    audit::clean(world);
 }
 
 /// Counters against bookings (per type and event), and both against the ledger.
@@ -121,13 +148,54 @@ fn money(world: &World, replay: &Replay) {
     assert_eq!(paying + world.refunds.len(), world.captured.len(), "money out of nowhere");
     let mut told = BTreeMap::new();
     for (id, trail) in &replay.trails {
-        told.extend(trail.refunds.iter().map(|refund| (*refund, *id)));
+        told.extend(trail.refunds.iter().map(|(refund, owed)| (*refund, (*id, trail, *owed))));
     }
     assert_eq!(told.len(), world.refunds.len(), "refunds by the ledger");
     for ((id, transaction), refund) in &world.refunds {
-        assert_eq!(told.get(&refund.id), Some(id), "the refund's entry");
+        let (of, trail, owed) = told[&refund.id];
+        assert_eq!(of, *id, "the refund's entry");
+        assert_eq!(owed.status, refund.status.into(), "the refund's status by the ledger");
+        assert_eq!((owed.requested, owed.settled), (refund.created_at, refund.settled_at), "its times");
+        assert_eq!(refund.provider_reference.is_some(), refund.settled_at.is_some(), "who paid it out");
+        let own = world.booking(*id).payment().is_some_and(|payment| payment.transaction == *transaction);
+        assert_eq!(trail.own == Some(refund.id), own, "the refund of the booking's own payment");
         assert_eq!((refund.booking_id, &refund.transaction), (*id, transaction), "the refund's payment");
         assert_eq!(refund.amount, world.booking(*id).total, "a refund gives back what was paid");
+    }
+}
+
+impl Trail {
+    /// An entry about a refund; `owed` where the one before it cancelled a paid booking.
+    fn follow_refund(&mut self, entry: &Entry, owed: bool) {
+        assert!(self.status.is_some(), "a refund before its booking");
+        assert_eq!((entry.quantity, entry.lines.len()), (0, 0), "a refund moves no ticket");
+        let id = entry.refund_id.unwrap();
+        let known = self.refunds.get(&id).copied();
+        assert_eq!(entry.from, known.map(|known| known.status), "a refund is where its last entry left it");
+        // A refund's table. Nothing else may ever be written.
+        let now = match (entry.kind, entry.from, entry.to, known) {
+            (EntryKind::RefundRequested, None, Some(status @ Label::Requested), None) => {
+                Owed { status, requested: entry.at, settled: None }
+            }
+            (
+                EntryKind::RefundSettled,
+                Some(Label::Requested),
+                Some(status @ (Label::Succeeded | Label::Failed)),
+                Some(known),
+            )
+            | (EntryKind::RefundSettled, Some(Label::Failed), Some(status @ Label::Succeeded), Some(known)) =>
+            {
+                assert!(!owed, "the refund comes right after its cancellation");
+                Owed { status, settled: Some(entry.at), ..known }
+            }
+            other => panic!("no such step of a refund: {other:?}"),
+        };
+        self.refunds.insert(id, now);
+        if owed {
+            assert_eq!(self.own.replace(id), None, "a second refund of one payment");
+        }
+        self.version += u32::from(!owed);
+        self.last = Some(entry.seq);
     }
 }
 
@@ -150,8 +218,8 @@ impl Replay {
             | EntryKind::BookingConfirmed
             | EntryKind::BookingCancelled
             | EntryKind::BookingExpired
-            | EntryKind::RefundRequested => self.follow_booking(entry),
-            EntryKind::RefundSettled => panic!("nothing here settles refunds"),
+            | EntryKind::RefundRequested
+            | EntryKind::RefundSettled => self.follow_booking(entry),
         }
         assert_eq!(after, self.available, "available after entry {}", entry.seq);
         assert!((0..=self.capacity).contains(&after), "oversold at entry {}", entry.seq);
@@ -161,13 +229,8 @@ impl Replay {
         let trail = self.trails.entry(entry.booking_id.unwrap()).or_default();
         assert_eq!(entry.previous_seq, trail.last, "the chain of a booking");
         let refund_of = trail.owes.take();
-        if entry.kind == EntryKind::RefundRequested {
-            assert!(trail.status.is_some(), "a refund before its booking");
-            assert_eq!((entry.quantity, entry.lines.len()), (0, 0), "a refund moves no ticket");
-            assert_eq!((entry.from, entry.to), (None, Some(Label::Requested)));
-            trail.refunds.push(entry.refund_id.unwrap());
-            trail.version += u32::from(refund_of.is_none());
-            trail.last = Some(entry.seq);
+        if matches!(entry.kind, EntryKind::RefundRequested | EntryKind::RefundSettled) {
+            trail.follow_refund(entry, refund_of.is_some());
             return;
         }
         assert_eq!(refund_of, None, "the refund comes right after its cancellation");

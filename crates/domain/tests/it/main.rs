@@ -2,6 +2,8 @@
 //! compares `docs/booking-states.md` with what the rules do; time, ids and luck are all made up.
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod edits;
 #[cfg(test)]
 mod histories;
@@ -12,7 +14,11 @@ mod matrix;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod refunds;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use domain::{Actor, Answer, Ask, BookingId, BookingStatus, EntryKind, EventPatch, NewEvent, PaymentStatus};
+use domain::{Actor, Answer, Ask, BookingId, BookingStatus, EntryKind, EventPatch, NewEvent};
 
 use crate::invariants;
-use crate::stage::{self, Condition, PAID, Stands};
-use crate::world::{World, admin, eur, named_refund, new_event, service, shifted, user, word};
+use crate::page::{
+    CANCEL, CANCEL_SERVICE, CANCEL_STRANGER, CLEAN_UP, COMMANDS, CONFIRM, CONFIRM_REFUNDED, CONFIRM_SAME,
+    OPENING, REFUNDS, SETTLE, SETTLE_BOOKING,
+};
+use crate::stage::{self, Condition, PAID, RefundIs, Stage, Stands};
+use crate::world::{World, admin, eur, named_refund, new_event, service, shifted, tx, user, word};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/booking-states.md");
 
@@ -82,6 +86,10 @@ fn page() -> String {
         &command_table(&mut seen, CANCELLABLE, World::expire),
         REFUNDS,
         &refunds(),
+        SETTLE,
+        &settle_table(&mut seen),
+        SETTLE_BOOKING,
+        &money_table(),
     ]
     .concat();
     page.truncate(page.trim_end().len());
@@ -161,6 +169,17 @@ fn cell(
     let refunds = world.refunds.len() - before.refunds.len();
     match &answer {
         Answer::Event(_) => panic!("a command about a booking is answered with an event"),
+        Answer::Refund(refund) => {
+            let known = (id, refund.transaction.clone());
+            assert_eq!(world.refunds[&known], **refund, "the answer is the refund as it now is");
+            assert_eq!((refunds, world.booking(id).status()), (0, before.booking(id).status()));
+            if before.refunds[&known] == **refund {
+                unchanged(&before, world);
+                "no change".to_owned()
+            } else {
+                format!("→ {}", refund.status)
+            }
+        }
         Answer::Booking(booking) if before.bookings.get(&booking.id) == Some(booking) => {
             unchanged(&before, world);
             "no change".to_owned()
@@ -278,8 +297,9 @@ fn booking_table(seen: &mut Seen) -> String {
 }
 
 fn states() -> String {
-    let row = |(stands, meaning): (Stands, &str)| {
-        let stage = stage::set(stands, Condition::OnSale);
+    let row = |(stands, refund, meaning): (Stands, RefundIs, &str)| {
+        let mut stage = stage::set(stands, Condition::OnSale);
+        refund.bring(&mut stage.world, stage.booking, PAID);
         let booking = stage.world.booking(stage.booking);
         let holds = match booking.status() {
             BookingStatus::Pending => "yes, held",
@@ -290,13 +310,13 @@ fn states() -> String {
         vec![format!("`{}`", booking.status()), meaning.into(), holds.into(), format!("`{payment}`")]
     };
     let meanings = [
-        (Stands::PendingInTime, "booked, not paid yet, until `holdExpiresAt`"),
-        (Stands::Confirmed, "paid"),
-        (Stands::CancelledUnpaid, "given up before it was paid"),
-        (Stands::CancelledPaid, "given up after it was paid; `refunded` once the refund is settled"),
-        (Stands::Expired, "never paid in time, and cleaned up"),
+        (Stands::PendingInTime, RefundIs::Missing, "booked, not paid yet, until `holdExpiresAt`"),
+        (Stands::Confirmed, RefundIs::Missing, "paid"),
+        (Stands::CancelledUnpaid, RefundIs::Missing, "given up before it was paid"),
+        (Stands::CancelledPaid, RefundIs::Requested, "given up after it was paid"),
+        (Stands::CancelledPaid, RefundIs::Succeeded, "the same, and the money was paid out"),
+        (Stands::Expired, RefundIs::Missing, "never paid in time, and cleaned up"),
     ];
-    assert_eq!(PaymentStatus::Refunded.as_str(), "refunded");
     table(&["status", "meaning", "keeps tickets", "paymentStatus"], meanings.into_iter().map(row).collect())
 }
 
@@ -315,7 +335,8 @@ fn refunds() -> String {
         assert_eq!(refund.amount, stage.world.booking(stage.booking).total);
         let heard = match &answer {
             Answer::Refused(refusal) => format!("`{}`", refusal.code()),
-            Answer::Booking(_) | Answer::Event(_) => "the cancelled booking".to_owned(),
+            Answer::Booking(_) => "the cancelled booking".to_owned(),
+            Answer::Event(_) | Answer::Refund(_) => panic!("{what}: {answer:?}"),
         };
         vec![what.to_owned(), heard, format!("`{}`", refund.reason)]
     };
@@ -341,6 +362,59 @@ fn late(world: &mut World, id: BookingId) -> Answer {
     world.pay(id, "new")
 }
 
+/// Settling in both ways, whatever the refund's booking and event have come to: it makes no difference.
+fn settle_table(seen: &mut Seen) -> String {
+    let mut cell = |before: RefundIs, succeeded: bool| {
+        let mut heard = BTreeSet::new();
+        for (stands, condition) in everywhere() {
+            let Some((mut stage, transaction)) = stage::set_refunded(stands, condition) else { continue };
+            let transaction = if before == RefundIs::Missing { "never seen" } else { transaction };
+            before.bring(&mut stage.world, stage.booking, transaction);
+            stage.world.wait(1);
+            heard.insert(cell(seen, &mut stage.world, stage.booking, |world, id| {
+                world.settle(id, transaction, succeeded, "payout 2")
+            }));
+        }
+        assert_eq!(heard.len(), 1, "{before:?} depends on the booking: {heard:?}");
+        heard.pop_first().unwrap()
+    };
+    let row = |before: RefundIs| vec![before.title().to_owned(), cell(before, true), cell(before, false)];
+    table(
+        &["the refund is", "settled as `succeeded`", "settled as `failed`"],
+        RefundIs::ALL.into_iter().map(row).collect(),
+    )
+}
+
+/// What a refund lets be seen of itself in its booking, for the booking's own payment and for others.
+fn money_table() -> String {
+    let row = |title: String, (stage, transaction): (Stage, &str)| {
+        let recorded = [RefundIs::Requested, RefundIs::Failed, RefundIs::Succeeded];
+        let cell = |refund: RefundIs| {
+            let mut world = stage.world.clone();
+            refund.bring(&mut world, stage.booking, transaction);
+            invariants::check(&world);
+            format!("`{}`", world.booking(stage.booking).payment_status().as_str())
+        };
+        std::iter::once(title).chain(recorded.map(cell)).collect()
+    };
+    let own = stage::set_refunded(Stands::CancelledPaid, Condition::OnSale).unwrap();
+    let mut rows = vec![row("cancelled; the payment that had bought it".to_owned(), own)];
+    for stands in Stands::ALL.into_iter().filter(|stands| *stands != Stands::Nowhere) {
+        let late = |condition| {
+            let mut stage = stage::set(stands, condition);
+            late(&mut stage.world, stage.booking);
+            stage.world.refunds.contains_key(&(stage.booking, tx("new"))).then_some((stage, "new"))
+        };
+        let late = late(Condition::OnSale).or_else(|| late(Condition::Cancelled)).unwrap();
+        rows.push(row(format!("{}; another payment", stands.title()), late));
+    }
+    table(&["the booking is; the refund gives back", "requested", "failed", "succeeded"], rows)
+}
+
+fn everywhere() -> impl Iterator<Item = (Stands, Condition)> {
+    Stands::ALL.into_iter().flat_map(|stands| Condition::ALL.map(|condition| (stands, condition)))
+}
+
 fn by_condition(corner: &str, rows: Vec<Vec<String>>) -> String {
     let titles = Condition::ALL.map(|condition| format!("event {}", condition.title()));
     let head: Vec<&str> = std::iter::once(corner).chain(titles.iter().map(String::as_str)).collect();
@@ -364,116 +438,3 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     }
     text + "\n"
 }
-
-const OPENING: &str = "\
-# The states of a booking
-
-What happens to a booking, and what you hear, for every command in every state. A test runs each cell
-of these tables and compares this page with the outcome, so the page cannot be out of date. To change it,
-change the rules and run `UPDATE_DOCS=1 cargo test -p domain`.
-
-```text
-                        confirm
-  book ───▶ pending ───────────────▶ confirmed
-             │   │                    ▲     │
-    clean-up │   │ cancel             │     │ cancel,
-             │   │       late confirm,│     │ with a refund
-             ▼   │     tickets there  │     │
-          expired ────────────────────┘     │
-                 │                          │
-                 ▼                          ▼
-                cancelled, and never anything else
-```
-
-";
-
-const COMMANDS: &str = "\
-How to read the tables:
-
-- **→ status**: the command succeeds and the booking now has that status.
-- **no change**: the command succeeds again, and the answer is the booking as it already was.
-- `code`: refused with that problem code; nothing changed.
-- **refund**: one refund is recorded in the same transaction. A refusal names it in its `refund` member.
-- **same refund**: the refusal names the refund that was recorded earlier; no second one is made.
-- **–**: cannot come about.
-
-*Overdue* is a pending booking from `holdExpiresAt` on, as long as nobody has freed it. A booking on a
-cancelled event may still be pending or confirmed for a moment: the organiser's cancellation reaches every
-booking in turn.
-
-## Book
-
-A booking takes all its tickets or none. Overdue bookings that stand in the way are freed first, so none of
-the refusals about numbers is ever caused by one. Earlier bookings of the same buyer make no difference,
-except to the limit per user.
-
-";
-
-const CONFIRM: &str = "\
-## Confirm, with a new transaction
-
-A captured payment either buys the tickets or is given back; it is never just refused. A hold that is still
-pending can be paid even if it is overdue, sales are paused or the event has begun. If it has expired, its
-tickets are taken again if they are still there and the user's limit allows.
-
-If the request carries an `amount` that is not the booking's total, the answer is `amount_mismatch`
-in every state, and nothing is recorded: the caller decides what becomes of the payment.
-
-";
-
-const CONFIRM_SAME: &str = "\
-## Confirm, with the transaction that paid the booking
-
-Payment webhooks repeat. While the booking is confirmed, a repetition is answered as the first one was.
-Once the booking is cancelled, the transaction is refunded and stays so.
-
-";
-
-const CONFIRM_REFUNDED: &str = "\
-## Confirm, with a transaction that is already refunded
-
-A refunded transaction is never accepted again, even if tickets have come back since. It hears the refusal it
-heard the first time (`invalid_state` if it was accepted first and refunded by a cancellation), with the same
-refund, whatever became of the booking; only `invalid_state` gives way to `event_cancelled` once the event is
-cancelled. A pending booking has such a transaction only if the payment came between the cancellation of the
-event and that of the booking.
-
-";
-
-const CANCEL: &str = "\
-## Cancel, by the user who booked
-
-Unpaid bookings can always be given up. Paid ones only until `cancelCutoffSeconds` before the start
-(that moment included).
-
-";
-
-const CANCEL_SERVICE: &str = "\
-## Cancel, by a service or an admin
-
-The same without a cut-off. The organiser's cancellation of an event does this to each of its bookings.
-
-";
-
-const CANCEL_STRANGER: &str = "\
-## Cancel, by another user
-
-Whether the booking exists is not theirs to know.
-
-";
-
-const CLEAN_UP: &str = "\
-## Clean-up
-
-Frees what is overdue, and only that. No cut-off, pause or limit stops it.
-
-";
-
-const REFUNDS: &str = "\
-## Where refunds come from
-
-A refund belongs to one captured payment, that is to one booking and one transaction, and there is at most
-one for each. A transaction may pay several bookings; each then has its own refund. What is given back is
-the booking's total. The booking does not change its status because a late payment is refunded.
-
-";

@@ -53,8 +53,19 @@ pub(crate) struct Known {
     pub(crate) until: i64,
     pub(crate) is: Is,
     pub(crate) version: u32,
-    /// Refunded transactions, with what they hear when they come again.
-    pub(crate) refunds: BTreeMap<u8, &'static str>,
+    /// Refunded transactions.
+    pub(crate) refunds: BTreeMap<u8, Owed>,
+}
+
+/// A refund as the model knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owed {
+    /// What its transaction hears when it comes again.
+    pub(crate) heard: &'static str,
+    /// Whether it gives back what had bought the booking.
+    pub(crate) own: bool,
+    /// Whether it was paid out, and under which reference; `None` until somebody said so.
+    pub(crate) settled: Option<(bool, u8)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +85,10 @@ pub(crate) enum Expect {
     Same,
     /// The event, at this version.
     Event(u32),
+    /// The refund of this transaction, now settled.
+    Settled(u8),
+    /// The refund of this transaction, settled like that before.
+    SameRefund(u8),
     /// No; nothing is written.
     Refused(&'static str),
     /// No, naming the refund of this transaction; recorded now unless it was before.
@@ -106,6 +121,18 @@ impl Known {
 
     fn quantity(&self) -> u32 {
         self.tickets.iter().sum()
+    }
+
+    /// The word for where the booking's money stands.
+    pub(crate) fn money(&self) -> &'static str {
+        let own = self.refunds.values().find(|owed| owed.own).map(|owed| owed.settled);
+        match (self.is, own) {
+            (Is::Pending, _) => "pending",
+            (Is::Paid(_), _) => "paid",
+            (Is::Cancelled, Some(Some((true, _)))) => "refunded",
+            (Is::Cancelled, Some(None | Some((false, _)))) => "refundRequested",
+            (Is::Cancelled, None) | (Is::Expired, _) => "failed",
+        }
     }
 }
 
@@ -165,7 +192,7 @@ impl Model {
     pub(crate) fn confirm(&self, index: usize, transaction: u8, amount: Amount, now: i64) -> Expect {
         let Some(known) = self.bookings.get(index) else { return Expect::Refused("not_found") };
         let cancelled = self.about.status == EventIs::Cancelled;
-        if let Some(heard) = known.refunds.get(&transaction) {
+        if let Some(Owed { heard, .. }) = known.refunds.get(&transaction) {
             // The end of the event outranks the state of the booking.
             let heard = if cancelled && *heard == "invalid_state" { "event_cancelled" } else { heard };
             return Expect::RefundedWith(heard, transaction);
@@ -209,6 +236,16 @@ impl Model {
             None => Expect::Refused("not_found"),
             Some(known) if known.is == Is::Pending && known.until <= now => Expect::Booking(Is::Expired),
             Some(_) => Expect::Refused("invalid_state"),
+        }
+    }
+
+    pub(crate) fn settle(&self, index: usize, transaction: u8, succeeded: bool) -> Expect {
+        let owed = self.bookings.get(index).and_then(|known| known.refunds.get(&transaction));
+        match owed.map(|owed| owed.settled) {
+            None => Expect::Refused("not_found"),
+            Some(Some((before, _))) if before == succeeded => Expect::SameRefund(transaction),
+            Some(Some((true, _))) => Expect::RefundedWith("invalid_state", transaction),
+            Some(None | Some((false, _))) => Expect::Settled(transaction),
         }
     }
 
@@ -261,7 +298,7 @@ impl Model {
         if let (Is::Paid(transaction), Is::Cancelled) = (known.is, to) {
             let heard =
                 if self.about.status == EventIs::Cancelled { "event_cancelled" } else { "invalid_state" };
-            assert_eq!(known.refunds.insert(transaction, heard), None);
+            assert_eq!(known.refunds.insert(transaction, Owed { heard, own: true, settled: None }), None);
         }
         known.is = to;
         known.version += 1;
@@ -274,9 +311,17 @@ impl Model {
         if known.refunds.contains_key(&transaction) {
             return false;
         }
-        known.refunds.insert(transaction, heard);
+        known.refunds.insert(transaction, Owed { heard, own: false, settled: None });
         known.version += 1;
         self.clock = now;
         true
+    }
+
+    /// The outcome of a refund is news.
+    pub(crate) fn settled(&mut self, index: usize, transaction: u8, outcome: (bool, u8), now: i64) {
+        let known = &mut self.bookings[index];
+        known.refunds.get_mut(&transaction).unwrap().settled = Some(outcome);
+        known.version += 1;
+        self.clock = now;
     }
 }

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use domain::{
-    Actor, Answer, Ask, BookingId, BookingStatus, EventPatch, EventStatus, NewEvent, Refusal, State,
-    TicketTypePatch,
+    Actor, Answer, Ask, BookingId, BookingStatus, EventPatch, EventStatus, NewEvent, RefundStatus, Refusal,
+    State, TicketTypePatch,
 };
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
@@ -60,6 +60,10 @@ fn name(user: u8) -> String {
 
 fn transaction(number: u8) -> String {
     format!("t{number}")
+}
+
+fn payout(number: u8) -> String {
+    format!("payout-{number}")
 }
 
 fn status(is: EventIs) -> EventStatus {
@@ -124,6 +128,9 @@ impl Run {
                 let expected = self.model.expire(index, self.now());
                 let answer = self.world.expire(self.id(index));
                 self.heard(index, &answer, &expected)
+            }
+            Step::Settle { booking, transaction, succeeded, reference } => {
+                self.settle(self.which(*booking), *transaction, (*succeeded, *reference))
             }
             Step::Edit { edits, if_match } => self.edit(edits, *if_match),
         }
@@ -203,6 +210,29 @@ impl Run {
         let owed = usize::from(paid && word(&answer) == "ok");
         assert_eq!(self.world.refunds.len(), refunds + owed, "a paid booking's cancellation owes one refund");
         self.heard(index, &answer, &expected)
+    }
+
+    fn settle(&mut self, index: usize, number: u8, (succeeded, reference): (bool, u8)) -> String {
+        let expected = self.model.settle(index, number, succeeded);
+        let paid = transaction(number);
+        let answer = self.world.settle(self.id(index), &paid, succeeded, &payout(reference));
+        if expected != Expect::Settled(number) {
+            self.heard(index, &answer, &expected);
+            return match expected {
+                Expect::SameRefund(_) => "refund settled as before",
+                Expect::RefundedWith(..) => "refund paid out already",
+                _ => "no such refund",
+            }
+            .to_owned();
+        }
+        let now = self.now();
+        let before = self.model.bookings[index].refunds[&number];
+        self.model.settled(index, number, (succeeded, reference), now);
+        assert_eq!(answer, Answer::Refund(Box::new(self.world.refund(self.ids[index], &paid).clone())));
+        let late = if before.own { "" } else { "late " };
+        let outcome = if succeeded { "succeeded" } else { "failed" };
+        let again = if before.settled.is_some() { " after it failed" } else { "" };
+        format!("{late}refund settled as {outcome}{again}")
     }
 
     fn edit(&mut self, edits: &[Edit], if_match: Option<bool>) -> String {
@@ -327,7 +357,17 @@ impl Run {
                 let key = (self.ids[index], tx(&transaction(*number)));
                 assert_eq!(named_refund(answer), self.world.refunds.get(&key), "names the recorded refund");
                 let news = self.model.refunded(index, *number, code, now);
-                format!("{code} with {}refund", if news { "" } else { "the same " })
+                let settled = self.model.bookings[index].refunds[number].settled.is_some();
+                let which = match (news, settled) {
+                    (true, _) => "",
+                    (false, false) => "the same ",
+                    (false, true) => "the same settled ",
+                };
+                format!("{code} with {which}refund")
+            }
+            (Expect::SameRefund(number), Answer::Refund(refund)) => {
+                assert_eq!(**refund, *self.world.refund(self.ids[index], &transaction(*number)));
+                String::new()
             }
             (expected, answer) => panic!("expected {expected:?}, heard {answer:?}"),
         }
@@ -353,8 +393,19 @@ impl Run {
             assert_eq!(booking.version, known.version, "version of {id}");
             assert_eq!(booking.total, eur(known.total), "the price is frozen");
             assert_eq!(booking.hold_expires_at.micros(), known.until, "a hold is never extended");
+            assert_eq!(booking.payment_status().as_str(), known.money(), "the money of {id}");
             let refunds = self.world.refunds.keys().filter(|(refunded, _)| refunded == id).count();
             assert_eq!(refunds, known.refunds.len(), "refunds of {id}");
+            for (number, owed) in &known.refunds {
+                let refund = self.world.refund(*id, &transaction(*number));
+                let (status, reference) = match owed.settled {
+                    None => (RefundStatus::Requested, None),
+                    Some((true, reference)) => (RefundStatus::Succeeded, Some(payout(reference))),
+                    Some((false, reference)) => (RefundStatus::Failed, Some(payout(reference))),
+                };
+                let said = refund.provider_reference.as_ref().map(|name| name.as_str().to_owned());
+                assert_eq!((refund.status, said), (status, reference), "refund {number} of {id}");
+            }
         }
         let (about, event) = (&self.model.about, self.world.event());
         assert_eq!(event.about.version, self.model.version);

@@ -26,14 +26,14 @@ fn items(first: u32, second: u32) -> Ask {
 fn refusal(answer: Answer) -> Refusal {
     match answer {
         Answer::Refused(refusal) => refusal,
-        Answer::Booking(_) | Answer::Event(_) => panic!("not refused: {answer:?}"),
+        Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => panic!("not refused: {answer:?}"),
     }
 }
 
 fn booked(answer: &Answer) -> &Booking {
     match answer {
         Answer::Booking(booking) => booking,
-        Answer::Event(_) | Answer::Refused(_) => panic!("no booking: {answer:?}"),
+        Answer::Event(_) | Answer::Refund(_) | Answer::Refused(_) => panic!("no booking: {answer:?}"),
     }
 }
 

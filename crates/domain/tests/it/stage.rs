@@ -30,6 +30,37 @@ pub(crate) enum Condition {
     Cancelled,
 }
 
+/// How far a refund has come when the command comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefundIs {
+    Missing,
+    Requested,
+    Failed,
+    Succeeded,
+}
+
+impl RefundIs {
+    pub(crate) const ALL: [Self; 4] = [Self::Missing, Self::Requested, Self::Failed, Self::Succeeded];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Missing => "not recorded",
+            Self::Requested => "requested",
+            Self::Failed => "failed",
+            Self::Succeeded => "succeeded",
+        }
+    }
+
+    /// Brings a refund that is requested as far as this.
+    pub(crate) fn bring(self, world: &mut World, id: BookingId, transaction: &str) {
+        match self {
+            Self::Missing | Self::Requested => {}
+            Self::Failed => ok(&world.settle(id, transaction, false, "payout 1")),
+            Self::Succeeded => ok(&world.settle(id, transaction, true, "payout 1")),
+        }
+    }
+}
+
 impl Stands {
     pub(crate) const ALL: [Self; 10] = [
         Self::Nowhere,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use domain::{
     Action, Actor, Answer, Ask, Booking, BookingId, Cancellation, Change, Command, Confirmation, Entry,
-    Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, Refusal, Scene,
-    Scope, TicketTypeId, Timestamp, TransactionId, UserId, Verdict, decide,
+    Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, RefundStatus,
+    Refusal, Scene, Scope, Settlement, TicketTypeId, Timestamp, TransactionId, UserId, Verdict, decide,
 };
 
 /// One event and all that hangs on it.
@@ -95,7 +95,7 @@ pub(crate) fn new_event() -> NewEvent {
 /// What was said, in a word: `ok`, or the code of the refusal.
 pub(crate) fn word(answer: &Answer) -> &'static str {
     match answer {
-        Answer::Booking(_) | Answer::Event(_) => "ok",
+        Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => "ok",
         Answer::Refused(refusal) => refusal.code(),
     }
 }
@@ -103,7 +103,7 @@ pub(crate) fn word(answer: &Answer) -> &'static str {
 /// The refund that a refusal names.
 pub(crate) fn named_refund(answer: &Answer) -> Option<&Refund> {
     match answer {
-        Answer::Booking(_) | Answer::Event(_) => None,
+        Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => None,
         Answer::Refused(refusal) => match refusal {
             Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. } => {
                 refund.as_deref()
@@ -249,6 +249,29 @@ impl World {
         self.run(Actor::System, Action::Expire { event_id: EventId::from_bytes([EVENT; 16]), booking_id: id })
     }
 
+    /// Reports the outcome of the refund of one captured payment.
+    pub(crate) fn settle(
+        &mut self,
+        id: BookingId,
+        transaction: &str,
+        succeeded: bool,
+        reference: &str,
+    ) -> Answer {
+        let settlement = Settlement {
+            event_id: EventId::from_bytes([EVENT; 16]),
+            booking_id: id,
+            transaction: tx(transaction),
+            succeeded,
+            provider_reference: reference.parse().unwrap(),
+        };
+        self.run(service(), Action::Settle(Box::new(settlement)))
+    }
+
+    /// The refund of a captured payment, which there must be.
+    pub(crate) fn refund(&self, id: BookingId, transaction: &str) -> &Refund {
+        &self.refunds[&(id, tx(transaction))]
+    }
+
     /// Runs one command to its end, as one transaction would.
     pub(crate) fn run(&mut self, actor: Actor, action: Action) -> Answer {
         self.freed.clear();
@@ -286,14 +309,7 @@ impl World {
     fn ask(&self, command: &Command, swept: &[Scope]) -> Verdict {
         let event = self.event.as_ref().filter(|event| event.id == command.event_id());
         let booking = command.booking_id().and_then(|id| self.bookings.get(&id));
-        let refund = match &command.action {
-            Action::Confirm(paid) => self.refunds.get(&(paid.booking_id, paid.transaction.clone())),
-            Action::CreateEvent(_)
-            | Action::UpdateEvent { .. }
-            | Action::Book(_)
-            | Action::Cancel(_)
-            | Action::Expire { .. } => None,
-        };
+        let refund = command.captured().and_then(|payment| self.refunds.get(&payment));
         let owner = match (&command.action, booking) {
             (Action::Book(order), _) => Some(&order.user),
             (_, booking) => booking.map(|booking| &booking.user),
@@ -355,8 +371,18 @@ impl World {
             }
         }
         if let Some(refund) = change.refund {
-            let again = self.refunds.insert((refund.booking_id, refund.transaction.clone()), refund);
-            assert_eq!(again, None, "a captured payment was refunded twice");
+            let open = refund.status == RefundStatus::Requested;
+            assert_eq!(open, refund.settled_at.is_none(), "settled is what has a time of settlement");
+            let payment = (refund.booking_id, refund.transaction.clone());
+            if let Some(before) = self.refunds.insert(payment, refund.clone()) {
+                let fixed = Refund {
+                    status: refund.status,
+                    provider_reference: refund.provider_reference.clone(),
+                    settled_at: refund.settled_at,
+                    ..before
+                };
+                assert_eq!(refund, fixed, "the fixed part of a refund changed, or it is a second one");
+            }
         }
         self.user_tickets.extend(change.user_tickets);
         match (&mut self.event, change.about) {

@@ -139,3 +139,16 @@ CREATE TABLE refunds (
 
 CREATE INDEX refunds_by_status ON refunds (status, id);
 CREATE INDEX refunds_by_event ON refunds (event_id);
+
+-- Answers kept for a day, so that a request that is repeated under its Idempotency-Key is answered and not
+-- carried out again. Written in the transaction of the change itself.
+CREATE TABLE idempotency (
+    scope       TEXT    NOT NULL,
+    key         TEXT    NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    fingerprint BLOB    NOT NULL CHECK (length(fingerprint) = 32),
+    answer      BLOB    NOT NULL,
+    created_at  INTEGER NOT NULL,
+    PRIMARY KEY (scope, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idempotency_by_age ON idempotency (created_at);

@@ -1,10 +1,11 @@
 //! Feeding the audit from one read transaction, which sees one moment of the database.
 
 use domain::{Audit, AuditReport, Booking, EventId, UserId};
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::{read, sql};
 use crate::Cause;
+use crate::fold::Loadable;
 
 pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
     let tx = connection.transaction()?;
@@ -35,12 +36,9 @@ pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport
             }
         }
         let mut statement = tx.prepare_cached(sql::USER_LIST)?;
-        let users =
-            statement.query_map([id.bytes()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?)))?;
-        for user in users {
-            let (user, tickets) = user?;
-            match user.parse::<UserId>() {
-                Ok(user) => audit.user(&user, tickets),
+        for user in statement.query_map([id.bytes()], |row| Ok(counted_user(row)))? {
+            match user? {
+                Ok((user, tickets)) => audit.user(&user, tickets),
                 Err(cause) => audit.unreadable(format!("a counted user of {id}: {cause}")),
             }
         }
@@ -48,6 +46,11 @@ pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport
     let totals = tx.query_row(sql::AUDIT_TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let (bookings, entries, refunds): (u64, u64, u64) = totals?;
     Ok(audit.finish(bookings, entries, refunds))
+}
+
+fn counted_user(row: &Row<'_>) -> Loadable<(UserId, u32)> {
+    let user = row.get::<_, String>(0).map_err(Cause::new)?.parse().map_err(Cause::new)?;
+    Ok((user, row.get(1).map_err(Cause::new)?))
 }
 
 fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {

@@ -5,6 +5,9 @@
 //! on `FILE.lock` that ends with the process; others may read beside it.
 
 mod audit;
+mod chores;
+#[cfg(test)]
+mod guards;
 mod read;
 mod schema;
 mod sql;
@@ -16,20 +19,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use domain::{
-    AuditReport, Booking, BookingId, BookingStatus, Clock, Command, Entry, Event, EventId, Refund, RefundId,
-    RefundStatus,
+    AuditReport, Booking, BookingId, BookingStatus, Clock, Entry, Event, EventId, Refund, RefundId,
+    RefundStatus, Timestamp,
 };
 use futures_util::FutureExt as _;
 use rusqlite::{Connection, OpenFlags, params};
 
 use self::read::opt_id;
 use self::tx::{SqliteWriter, fault};
-use crate::{BookingList, Cause, Fault, Page, Reply, Store};
+use crate::execute::Writer as _;
+use crate::{BookingList, Cause, DoomedBooking, DueHold, Fault, Page, Reply, Stats, Store, Submission};
 
 pub use self::schema::SCHEMA_VERSION;
 
 /// Connections that read. Two cores are kept busy by two; the rest cover a long list or an audit.
 const READERS: usize = 4;
+/// A schema serves the program that brought it and the one before, so that instances can be replaced one
+/// by one: this program works on a schema one newer than its own.
+const NEWEST_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
 /// Above every id: where a list of the newest begins.
 const LAST_ID: [u8; 16] = [0xff; 16];
 
@@ -101,10 +108,13 @@ impl Sqlite {
     /// Opens a file as its owner, making it if there is none, and brings its schema up to date where
     /// `migrate` says so; otherwise an older schema is an error.
     pub fn open(path: &Path, migrate: bool, options: &SqliteOptions) -> Result<Self, OpenError> {
+        if !migrate && !path.exists() {
+            return Err(OpenError::Missing(path.to_owned()));
+        }
         let owner = own(path)?;
         let mut connection = Connection::open(path)?;
         let found = schema::version(&connection)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
-        if found > SCHEMA_VERSION {
+        if found > NEWEST_SCHEMA_VERSION {
             return Err(OpenError::TooNew { found });
         }
         if !migrate && found < SCHEMA_VERSION {
@@ -129,7 +139,7 @@ impl Sqlite {
         let found = schema::version(&connection)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
         drop(connection);
         match found {
-            SCHEMA_VERSION => Ok(Self::from_parts(None, readers, false, None)),
+            SCHEMA_VERSION..=NEWEST_SCHEMA_VERSION => Ok(Self::from_parts(None, readers, false, None)),
             found if found < SCHEMA_VERSION => Err(OpenError::Outdated { found }),
             found => Err(OpenError::TooNew { found }),
         }
@@ -161,25 +171,45 @@ impl Sqlite {
         };
         if self.inline { read() } else { on_a_thread(read).await? }
     }
+
+    /// Works on the writer's connection, off the threads that serve requests.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SqliteWriter) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let Some(writer) = self.writer.clone() else {
+            return Err(Fault::Unavailable(Cause::new("the database is open for reading only")));
+        };
+        let write = move || work(&mut lock(&writer));
+        if self.inline { write() } else { on_a_thread(write).await? }
+    }
 }
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn execute(&self, batch: Vec<Arc<Command>>) -> Vec<Reply> {
+    async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
         let count = batch.len();
         let all = |fault: Fault| std::iter::repeat_n(Reply::Failed(fault), count).collect();
-        let Some(writer) = self.writer.clone() else {
-            return all(Fault::Unavailable(Cause::new("the database is open for reading only")));
-        };
         // SQLite answers at once, so the shared fold never waits here.
-        let work =
-            move || crate::execute::execute(&mut *lock(&writer), &batch).now_or_never().unwrap_or_default();
-        if self.inline { work() } else { on_a_thread(work).await.unwrap_or_else(all) }
+        let work = move |writer: &mut SqliteWriter| {
+            Ok(crate::execute::execute(writer, &batch).now_or_never().unwrap_or_default())
+        };
+        self.write(work).await.unwrap_or_else(all)
     }
 
     async fn event(&self, id: EventId) -> Result<Option<Event>, Fault> {
         self.read(move |connection| {
             read::event(connection, id).map_err(fault)?.transpose().map_err(Fault::Broken)
+        })
+        .await
+    }
+
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault> {
+        self.read(move |connection| {
+            let tx = connection.transaction().map_err(fault)?;
+            let event = |id| read::event(&tx, id).map_err(fault).transpose();
+            let events = ids.into_iter().filter_map(event);
+            events.map(|event| event?.map_err(Fault::Broken)).collect()
         })
         .await
     }
@@ -245,6 +275,42 @@ impl Store for Sqlite {
             Ok(Page::from_surplus(rows, limit, |refund: &Refund| refund.id.to_string()))
         })
         .await
+    }
+
+    async fn refund(&self, id: RefundId) -> Result<Option<Refund>, Fault> {
+        self.read(move |connection| {
+            read::refund_by_id(connection, id).map_err(fault)?.transpose().map_err(Fault::Broken)
+        })
+        .await
+    }
+
+    async fn stats(&self) -> Result<Stats, Fault> {
+        self.read(|connection| chores::stats(connection)).await
+    }
+
+    async fn due_holds(
+        &self,
+        now: Timestamp,
+        after: Option<DueHold>,
+        limit: u32,
+    ) -> Result<Vec<DueHold>, Fault> {
+        self.read(move |connection| chores::due_holds(connection, now, after, limit)).await
+    }
+
+    async fn doomed_bookings(
+        &self,
+        after: Option<DoomedBooking>,
+        limit: u32,
+    ) -> Result<Vec<DoomedBooking>, Fault> {
+        self.read(move |connection| chores::doomed_bookings(connection, after, limit)).await
+    }
+
+    async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
+        self.write(move |writer| chores::prune_keys(writer.connection_mut(), before, limit)).await
+    }
+
+    async fn health(&self) -> Result<(), Fault> {
+        self.write(|writer| writer.begin().now_or_never().map_or(Ok(()), |begun| begun.map(drop))).await
     }
 
     async fn audit(&self) -> Result<AuditReport, Fault> {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use domain::{
     About, Booking, BookingId, Currency, Entry, Event, EventId, Money, Refund, RefundId, Stock, Tallies,
-    TicketType, TicketTypeId, TransactionId, TypeStock, UserId,
+    TicketType, TicketTypeId, Timestamp, TransactionId, TypeStock, UserId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sql;
-use crate::Cause;
-use crate::fold::Loadable;
+use crate::fold::{Kept, Loadable};
 use crate::row::{self, BookingRow, time};
+use crate::{Cause, Keep};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -37,6 +37,19 @@ pub(super) fn refund(
 ) -> Read<Option<Loadable<Refund>>> {
     let mut statement = connection.prepare_cached(sql::REFUND_LOAD)?;
     statement.query_row(params![booking.bytes(), transaction.as_str()], |row| Ok(refund_row(row))).optional()
+}
+
+pub(super) fn refund_by_id(connection: &Connection, id: RefundId) -> Read<Option<Loadable<Refund>>> {
+    let mut statement = connection.prepare_cached(sql::REFUND_FIND)?;
+    statement.query_row([id.bytes()], |row| Ok(refund_row(row))).optional()
+}
+
+/// What is kept under a key since an instant.
+pub(super) fn key(connection: &Connection, keep: &Keep, since: Timestamp) -> Read<Option<Kept>> {
+    let mut statement = connection.prepare_cached(sql::KEY_LOAD)?;
+    let values = params![keep.scope, keep.key, since.micros()];
+    let kept = |row: &Row<'_>| Ok(Kept { fingerprint: row.get(0)?, answer: row.get::<_, Vec<u8>>(1)?.into() });
+    statement.query_row(values, kept).optional()
 }
 
 pub(super) fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Read<u32> {

@@ -1,11 +1,14 @@
 //! Opening a database file, and bringing its schema up to date.
 
+use std::borrow::Cow;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_tickets.sql")];
 
 /// The schema that this program reads and writes.
+#[expect(clippy::cast_possible_truncation, reason = "there will be some dozens of scripts")]
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Marks a file as ours (`PRAGMA application_id`): "boxo".
@@ -58,17 +61,17 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
 }
 
 #[cfg(not(feature = "sabotage"))]
-fn guarded(script: &str) -> &str {
-    script
+fn guarded(script: &str) -> Cow<'_, str> {
+    Cow::Borrowed(script)
 }
 
 /// Tests take the capacity constraints away to show that they notice.
 #[cfg(feature = "sabotage")]
-fn guarded(script: &str) -> String {
+fn guarded(script: &str) -> Cow<'_, str> {
     use domain::sabotage::{Guard, removed};
     if removed(Guard::CapacityCheck) {
-        script.replace("held + sold <= capacity", "1")
+        Cow::Owned(script.replace("held + sold <= capacity", "1"))
     } else {
-        script.to_owned()
+        Cow::Borrowed(script)
     }
 }

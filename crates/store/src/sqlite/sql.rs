@@ -20,21 +20,29 @@ statements! {
     BOOKING_LOAD = "booking_load";
     BOOKING_OVERDUE = "booking_overdue";
     BOOKING_UPDATE = "booking_update";
+    CHORE_DOOMED_BOOKINGS = "chore_doomed_bookings";
+    CHORE_DUE_HOLDS = "chore_due_holds";
+    CHORE_PRUNE_KEYS = "chore_prune_keys";
     DETAILS_WRITE = "details_write";
     EVENT_INSERT = "event_insert";
     EVENT_LIST = "event_list";
     EVENT_LIST_ALL = "event_list_all";
     EVENT_LOAD = "event_load";
+    EVENT_STATS = "event_stats";
     EVENT_UPDATE = "event_update";
+    KEY_LOAD = "key_load";
+    KEY_WRITE = "key_write";
     LEDGER_INSERT = "ledger_insert";
     LEDGER_LIST = "ledger_list";
+    REFUND_FIND = "refund_find";
     REFUND_INSERT = "refund_insert";
     REFUND_LIST = "refund_list";
     REFUND_LIST_OF_EVENT = "refund_list_of_event";
     REFUND_LOAD = "refund_load";
-    TICKET_TYPES_LOAD = "ticket_types_load";
+    REFUND_UPDATE = "refund_update";
     TICKET_TYPE_UPDATE = "ticket_type_update";
     TICKET_TYPE_WRITE = "ticket_type_write";
+    TICKET_TYPES_LOAD = "ticket_types_load";
     USER_LIST = "user_list";
     USER_LOAD = "user_load";
     USER_WRITE = "user_write";
@@ -68,7 +76,8 @@ mod tests {
     fn no_statement_but_those_of_the_audit_scans_a_table() {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         super::super::schema::migrate(&mut connection).unwrap();
-        let lists_all = ["audit_totals", "event_list_all"];
+        let lists_all =
+            ["audit_totals", "chore_doomed_bookings", "chore_due_holds", "event_list_all", "event_stats"];
         for (name, sql) in ALL.iter().filter(|(name, _)| !lists_all.contains(name)) {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let nulls = vec![rusqlite::types::Null; plan.parameter_count()];
@@ -76,8 +85,7 @@ mod tests {
                 plan.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3)).unwrap();
             for step in steps {
                 let step = step.unwrap();
-                let scan = step.starts_with("SCAN") && !step.contains("json_each") && !step.contains("item");
-                assert!(!scan, "{name}: {step}");
+                assert!(!step.starts_with("SCAN"), "{name}: {step}");
                 assert!(!step.contains("TEMP B-TREE"), "{name}: {step}");
             }
         }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use domain::{Booking, Clock, Command, Event, EventId, Refund, Scope, Timestamp, UserId};
+use domain::{Booking, Clock, Event, EventId, Refund, RefundStatus, Scope, Timestamp, UserId};
 use rusqlite::{Connection, ErrorCode, params};
 
 use super::read::{self, opt_id};
 use super::sql;
 use crate::execute::Writer;
-use crate::fold::{Changes, EventChange, Hold, HoldPage, Loaded, Overdue, Tx};
+use crate::fold::{Changes, EventChange, Hold, HoldPage, KeptChange, Loaded, Overdue, Tx};
 use crate::row::{self, StateColumns, hex};
-use crate::{Cause, Fault};
+use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
 
 /// The one connection that writes. SQLite has one writer at a time, so this is the row lock, too.
 pub(super) struct SqliteWriter {
@@ -62,10 +62,16 @@ impl Drop for SqliteTx<'_> {
 }
 
 impl Tx for SqliteTx<'_> {
-    async fn load(&mut self, commands: &[Arc<Command>]) -> Result<Loaded, Fault> {
+    async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
         let connection = &self.writer.connection;
         let mut loaded = Loaded::default();
-        for command in commands {
+        let kept_since = self.writer.clock.now().minus_seconds(KEY_KEPT_SECONDS);
+        for Submission { command, keep } in batch {
+            if let Some(keep) = keep
+                && let Some(kept) = read::key(connection, keep, kept_since).map_err(fault)?
+            {
+                loaded.keys.insert((keep.scope.clone(), keep.key.clone()), kept);
+            }
             let event_id = command.event_id();
             if !loaded.events.contains_key(&event_id)
                 && let Some(event) = read::event(connection, event_id).map_err(fault)?
@@ -116,21 +122,22 @@ impl Tx for SqliteTx<'_> {
         let until = wanted.now.micros();
         let values = params![event, until, after_time, after_id, ticket_type, user, wanted.limit];
         let mut statement = connection.prepare_cached(sql::BOOKING_OVERDUE).map_err(fault)?;
-        let rows = statement.query_map(values, read::booking_row).map_err(fault)?;
-        let rows = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(fault)?;
-        let full = rows.len() >= wanted.limit as usize;
-        let last = rows.last().filter(|_| full);
-        let next =
-            last.map(|row| Ok((row::time(row.hold_expires_at)?, domain::BookingId::from_bytes(row.id))));
-        let next = next.transpose().map_err(Fault::Broken)?;
-        let mut holds = Vec::with_capacity(rows.len());
-        for row in rows {
-            match Booking::try_from(row) {
-                Ok(booking) => {
-                    let user_tickets = user_tickets(connection, wanted.event, &booking.user)?;
-                    holds.push(Hold { booking, user_tickets });
-                }
+        let mut rows = statement.query(values).map_err(fault)?;
+        let (mut holds, mut count, mut next) = (Vec::new(), 0, None);
+        while let Some(row) = rows.next().map_err(fault)? {
+            count += 1;
+            let hold = read::booking_row(row).map_err(Cause::new).and_then(Booking::try_from);
+            let hold = hold.and_then(|booking| {
+                let counted = read::user_tickets(connection, wanted.event, &booking.user);
+                Ok(Hold { user_tickets: counted.map_err(Cause::new)?, booking })
+            });
+            match hold {
+                Ok(hold) => holds.push(hold),
                 Err(cause) => tracing::error!(%cause, "an overdue hold cannot be read and is left alone"),
+            }
+            if count == wanted.limit {
+                let until = row::time(row.get(HOLD_EXPIRES_AT).map_err(fault)?).map_err(Fault::Broken)?;
+                next = Some((until, domain::BookingId::from_bytes(row.get(0).map_err(fault)?)));
             }
         }
         Ok(HoldPage { holds, next })
@@ -139,18 +146,22 @@ impl Tx for SqliteTx<'_> {
     async fn commit(self, changes: Changes) -> Result<(), Fault> {
         self.write(&changes)?;
         let Err(error) = self.writer.connection.execute_batch("COMMIT") else { return Ok(()) };
-        match fault(error) {
+        if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
             // The log may hold the whole commit although its flush failed: a restart could find it.
-            Fault::OutcomeUnknown(cause) => {
-                self.writer.failed = true;
-                Err(Fault::OutcomeUnknown(cause))
-            }
-            refused => Err(refused),
+            self.writer.failed = true;
+            return Err(Fault::OutcomeUnknown(Cause::new(error)));
         }
+        Err(fault(error))
     }
 }
 
 impl SqliteTx<'_> {
+    /// The connection, for tests that come between the load and the write.
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.writer.connection
+    }
+
     fn write(&self, changes: &Changes) -> Result<(), Fault> {
         for change in changes.events.values() {
             self.write_event(change)?;
@@ -162,8 +173,12 @@ impl SqliteTx<'_> {
         for change in changes.bookings.values() {
             self.write_booking(&change.booking, change.loaded_version)?;
         }
-        for refund in &changes.refunds {
-            self.insert_refund(refund)?;
+        for change in changes.refunds.values() {
+            self.write_refund(&change.refund, change.loaded_status)?;
+        }
+        for ((scope, key), KeptChange { kept, at }) in &changes.keys {
+            let row = params![scope, key, kept.fingerprint, &*kept.answer, at.micros()];
+            self.run(sql::KEY_WRITE, row)?;
         }
         for entry in &changes.entries {
             let values = params![
@@ -299,7 +314,7 @@ impl SqliteTx<'_> {
             booking.total.currency().code(),
             booking.total.amount(),
             booking.hold_expires_at.micros(),
-            booking.payment_method.as_ref().map(|text| text.as_str()),
+            booking.payment_method.as_ref().map(domain::Note::as_str),
             transaction_id,
             confirmed_at,
             cancelled_at,
@@ -312,7 +327,14 @@ impl SqliteTx<'_> {
         self.run(sql::BOOKING_INSERT, row)
     }
 
-    fn insert_refund(&self, refund: &Refund) -> Result<(), Fault> {
+    fn write_refund(&self, refund: &Refund, loaded_status: Option<RefundStatus>) -> Result<(), Fault> {
+        if let Some(loaded) = loaded_status {
+            let reference = refund.provider_reference.as_ref().map(domain::Text::as_str);
+            let settled_at = refund.settled_at.map(Timestamp::micros);
+            let row =
+                params![refund.id.bytes(), refund.status.as_str(), reference, settled_at, loaded.as_str()];
+            return self.run(sql::REFUND_UPDATE, row);
+        }
         let row = params![
             refund.id.bytes(),
             refund.booking_id.bytes(),
@@ -322,7 +344,7 @@ impl SqliteTx<'_> {
             refund.amount.currency().code(),
             refund.status.as_str(),
             refund.reason.as_str(),
-            refund.provider_reference.as_ref().map(|text| text.as_str()),
+            refund.provider_reference.as_ref().map(domain::Name::as_str),
             refund.created_at.micros(),
             refund.settled_at.map(Timestamp::micros),
         ];
@@ -342,18 +364,21 @@ impl SqliteTx<'_> {
     }
 }
 
+/// The column of a booking's deadline.
+const HOLD_EXPIRES_AT: usize = 9;
+
 fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Result<u32, Fault> {
     read::user_tickets(connection, event, user).map_err(fault)
 }
 
-/// What an error of SQLite means for the asker. Before COMMIT everything but a broken row or guard means
-/// that nothing was done; an I/O error while committing leaves the outcome open.
+/// What an error of SQLite means for the asker, anywhere but at COMMIT: nothing was done.
+#[expect(clippy::needless_pass_by_value, reason = "made to be handed to map_err")]
 pub(super) fn fault(error: rusqlite::Error) -> Fault {
     let cause = Cause::new(&error);
     match error.sqlite_error_code() {
-        Some(ErrorCode::SystemIoFailure) => Fault::OutcomeUnknown(cause),
         Some(
             ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::CannotOpen

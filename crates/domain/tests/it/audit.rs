@@ -1,0 +1,353 @@
+//! The audit of the program, held against worlds that are sound and against worlds with one thing broken.
+
+use domain::{
+    Ask, Audit, AuditReport, Booking, BookingId, Entry, EntryKind, Event, EventId, EventPatch, Items, Label,
+    NewEvent, Refund, RefundId, State, Stock, Timestamp, UserId,
+};
+
+use crate::invariants;
+use crate::world::{World, admin, kind, new_event, new_kind, service, tx, user, word};
+
+/// What a database holds of one event.
+#[derive(Clone, Debug)]
+struct Rows {
+    event: Event,
+    entries: Vec<Entry>,
+    bookings: Vec<Booking>,
+    refunds: Vec<Refund>,
+    users: Vec<(UserId, u32)>,
+}
+
+impl Rows {
+    fn of(world: &World) -> Self {
+        Self {
+            event: world.event().clone(),
+            entries: world.ledger.clone(),
+            bookings: world.bookings.values().map(|booking| Booking::clone(booking)).collect(),
+            refunds: world.refunds.values().cloned().collect(),
+            users: world.user_tickets.iter().map(|(user, tickets)| (user.clone(), *tickets)).collect(),
+        }
+    }
+
+    /// As a store does it: each booking comes with the entry that it names as its last.
+    fn feed(&self, audit: &mut Audit) {
+        audit.event(self.event.clone());
+        for entry in &self.entries {
+            let last =
+                |booking: &&Booking| entry.booking_id == Some(booking.id) && entry.seq == booking.last_seq;
+            audit.entry(entry, self.bookings.iter().find(last));
+        }
+        for refund in &self.refunds {
+            audit.refund(refund);
+        }
+        for (user, tickets) in &self.users {
+            audit.user(user, *tickets);
+        }
+    }
+
+    fn counts(&self) -> [u64; 3] {
+        [self.bookings.len(), self.entries.len(), self.refunds.len()].map(|n| u64::try_from(n).unwrap())
+    }
+
+    fn report(&self) -> AuditReport {
+        let mut audit = Audit::default();
+        self.feed(&mut audit);
+        let [bookings, entries, refunds] = self.counts();
+        audit.finish(bookings, entries, refunds)
+    }
+
+    fn entry(&mut self, kind: EntryKind) -> &mut Entry {
+        self.entries.iter_mut().find(|entry| entry.kind == kind).unwrap()
+    }
+
+    fn booking(&mut self, id: BookingId) -> &mut Booking {
+        self.bookings.iter_mut().find(|booking| booking.id == id).unwrap()
+    }
+
+    fn refund(&mut self, transaction: &str) -> &mut Refund {
+        self.refunds.iter_mut().find(|refund| refund.transaction == tx(transaction)).unwrap()
+    }
+}
+
+/// Panics, with what the audit says, unless it finds nothing.
+pub(crate) fn clean(world: &World) {
+    let rows = Rows::of(world);
+    let [bookings, entries, refunds] = rows.counts();
+    let expected = AuditReport { events: 1, bookings, entries, refunds, violations: vec![] };
+    assert_eq!(rows.report(), expected);
+}
+
+/// The bookings of [`eventful`], by what became of them.
+struct Cast {
+    held: BookingId,
+    paid: BookingId,
+    unpaid: BookingId,
+    refunded: BookingId,
+    expired: BookingId,
+}
+
+/// A world in which everything has happened once.
+fn eventful() -> (Rows, Cast) {
+    let ticket_types = vec![new_kind(0, 4500, Some(9)), new_kind(1, 9000, None)];
+    let new = NewEvent { capacity: 20, ticket_types, max_tickets_per_user: Some(8), ..new_event() };
+    let mut world = World::selling(new);
+    let ok = |answer| assert_eq!(word(&answer), "ok");
+    let items = |first, second| Ask::Items(vec![(kind(0), first), (kind(1), second)]);
+    let order = |world: &mut World, name: &str| {
+        let id = world.next_booking();
+        world.wait(1);
+        assert_eq!(word(&world.order(name, items(1, 2), None)), "ok");
+        id
+    };
+    let expired = order(&mut world, "eve");
+    let paid = order(&mut world, "ann");
+    world.wait(3600);
+    ok(world.expire(expired));
+    ok(world.expire(paid));
+    ok(world.pay(paid, "own"));
+    assert_eq!(word(&world.pay(paid, "late")), "invalid_state");
+    let (held, unpaid, refunded) =
+        (order(&mut world, "bob"), order(&mut world, "ann"), order(&mut world, "cyd"));
+    ok(world.edit(EventPatch { capacity: Some(25), ..EventPatch::default() }));
+    ok(world.edit(EventPatch { capacity: Some(12), ..EventPatch::default() }));
+    ok(world.cancel(service(), unpaid));
+    ok(world.pay(refunded, "back"));
+    ok(world.cancel(admin(), refunded));
+    world.wait(1);
+    ok(world.settle(refunded, "back", false, "payout 1"));
+    ok(world.settle(refunded, "back", true, "payout 2"));
+    ok(world.settle(paid, "late", true, "payout 3"));
+    invariants::check(&world);
+    (Rows::of(&world), Cast { held, paid, unpaid, refunded, expired })
+}
+
+/// Breaks one thing, and the audit must say so.
+fn broken(says: &str, edit: impl Fn(&mut Rows, &Cast)) {
+    let (mut rows, cast) = eventful();
+    edit(&mut rows, &cast);
+    let violations = rows.report().violations;
+    assert!(violations.iter().any(|line| line.contains(says)), "should say “{says}”: {violations:#?}");
+}
+
+#[test]
+fn the_ledger_is_numbered_and_dated() {
+    broken("the ledger should go on with 6", |rows, _| drop(rows.entries.remove(5)));
+    broken("the ledger should go on with 1", |rows, _| drop(rows.entries.remove(0)));
+    broken("the ledger should go on with 7", |rows, _| rows.entries.insert(5, rows.entries[5].clone()));
+    broken("the ledger should go on with 5", |rows, _| rows.entries.swap(4, 5));
+    broken("seq is stored as", |rows, _| drop(rows.entries.pop()));
+    broken("is dated before the entry before it", |rows, _| {
+        rows.entries[4].at = Timestamp::from_micros(0).unwrap();
+    });
+}
+
+#[test]
+fn every_entry_explains_what_is_left() {
+    let kinds = [
+        EntryKind::EventCreated,
+        EntryKind::EventUpdated,
+        EntryKind::BookingCreated,
+        EntryKind::BookingConfirmed,
+        EntryKind::BookingCancelled,
+        EntryKind::BookingExpired,
+        EntryKind::RefundRequested,
+        EntryKind::RefundSettled,
+    ];
+    for kind in kinds {
+        broken("tickets after", |rows, _| rows.entry(kind).available_after += 1);
+        broken("tickets after", |rows, _| rows.entry(kind).available_after = 0);
+    }
+    broken("tickets after", |rows, _| rows.entry(EntryKind::EventUpdated).quantity += 1);
+    broken("its lines move 3 tickets, not 4", |rows, _| rows.entry(EntryKind::BookingCreated).quantity += 1);
+    broken("its lines move 0 tickets, not 1", |rows, _| rows.entry(EntryKind::RefundSettled).quantity += 1);
+    broken("its lines move 1 tickets, not 3", |rows, _| {
+        rows.entry(EntryKind::BookingExpired).lines.truncate(1);
+    });
+    broken("moves other tickets than it booked", |rows, _| {
+        rows.entry(EntryKind::BookingConfirmed).lines.swap(0, 1);
+    });
+}
+
+#[test]
+fn the_entries_of_a_booking_are_a_path() {
+    for kind in [EntryKind::BookingConfirmed, EntryKind::RefundRequested, EntryKind::RefundSettled] {
+        broken("before it, not", |rows, _| rows.entry(kind).previous_seq = None);
+        broken("before it, not", |rows, _| rows.entry(kind).previous_seq = Some(1));
+    }
+    broken("before it, not None", |rows, _| rows.entry(EntryKind::BookingCreated).previous_seq = Some(1));
+    let kinds = [EntryKind::BookingConfirmed, EntryKind::BookingCancelled, EntryKind::BookingExpired];
+    for kind in kinds {
+        broken("does not follow on", |rows, _| rows.entry(kind).from = Some(Label::Confirmed));
+        broken("does not follow on", |rows, _| rows.entry(kind).kind = EntryKind::BookingCreated);
+        broken("does not follow on", |rows, _| rows.entry(kind).kind = EntryKind::EventUpdated);
+    }
+    broken("booking.created does not follow on", |rows, _| {
+        rows.entry(EntryKind::BookingCreated).from = Some(Label::Pending);
+    });
+    broken("refund.requested does not follow on None", |rows, _| {
+        rows.entry(EntryKind::RefundRequested).booking_id = Some(BookingId::from_bytes([99; 16]));
+    });
+    broken("is requested again", |rows, _| {
+        let refund = rows.refund("late").id;
+        let last = rows.entries.iter_mut().rfind(|entry| entry.kind == EntryKind::RefundRequested);
+        last.unwrap().refund_id = Some(refund);
+    });
+}
+
+#[test]
+fn a_booking_stands_where_its_ledger_ends() {
+    broken("is confirmed, but its ledger says pending", |rows, cast| {
+        rows.booking(cast.held).state = rows.booking(cast.paid).state.clone();
+    });
+    broken("is pending, but its ledger says confirmed", |rows, cast| {
+        rows.booking(cast.paid).state = State::Pending;
+    });
+    broken("is pending, but its ledger says expired", |rows, cast| {
+        rows.booking(cast.expired).state = State::Pending;
+    });
+    broken("is expired, but its ledger says cancelled", |rows, cast| {
+        rows.booking(cast.unpaid).state = rows.booking(cast.expired).state.clone();
+    });
+    let other_items = |items: &Items, edit: fn(&mut Vec<domain::Item>)| {
+        let mut items = items.to_vec();
+        edit(&mut items);
+        Items::new(items).unwrap()
+    };
+    broken("is pending, but its ledger says pending", |rows, cast| {
+        let booking = rows.booking(cast.held);
+        booking.items = other_items(&booking.items, |items| items[0].quantity += 1);
+    });
+    broken("is no ticket type of its event", |rows, cast| {
+        let booking = rows.booking(cast.held);
+        booking.items = other_items(&booking.items, |items| items[0].ticket_type = kind(7));
+    });
+    broken("has a ledger but no row", |rows, cast| rows.bookings.retain(|booking| booking.id != cast.held));
+    broken("has a ledger but no row", |rows, cast| rows.booking(cast.held).last_seq = 0);
+    broken("before it, not None", |rows, cast| {
+        let of_it = |entry: &&Entry| entry.booking_id == Some(cast.paid);
+        let last_but_one = rows.entries.iter().rfind(of_it).and_then(|entry| entry.previous_seq);
+        rows.booking(cast.paid).last_seq = last_but_one.unwrap();
+    });
+    broken("9 rows are stored, but only 5 bookings", |rows, cast| {
+        for id in 90..94 {
+            let id = BookingId::from_bytes([id; 16]);
+            let stray = Booking { id, ..rows.booking(cast.held).clone() };
+            rows.bookings.push(stray);
+        }
+    });
+}
+
+#[test]
+fn every_payment_pays_or_is_given_back_once() {
+    broken("still pays for a confirmed booking", |rows, cast| {
+        let State::Confirmed(payment) = &mut rows.booking(cast.paid).state else { panic!() };
+        payment.transaction = tx("late");
+    });
+    broken("gives back a payment for the second time", |rows, cast| {
+        let stray = Refund { id: RefundId::from_bytes([9; 16]), ..rows.refund("back").clone() };
+        assert_eq!(stray.booking_id, cast.refunded);
+        rows.refunds.push(stray);
+    });
+    broken("has no entry in the ledger", |rows, _| rows.refund("late").id = RefundId::from_bytes([9; 16]));
+    broken("there is no such refund", |rows, _| rows.refund("late").id = RefundId::from_bytes([9; 16]));
+    broken("there is no such refund", |rows, _| {
+        rows.refunds.retain(|refund| refund.transaction == tx("back"));
+    });
+    broken("was cancelled after it was paid, without a refund", |rows, _| {
+        rows.refunds.retain(|refund| refund.transaction == tx("late"));
+    });
+    broken("was cancelled after it was paid, without a refund", |rows, _| {
+        rows.refund("back").transaction = tx("another");
+    });
+}
+
+#[test]
+fn the_counters_of_the_event_are_derived() {
+    let stock = |says: &str, edit: fn(&mut Stock)| broken(says, |rows, _| edit(&mut rows.event.stock));
+    stock("held is stored as 4 and derived as 3", |stock| stock.held += 1);
+    stock("sold is stored as 2 and derived as 3", |stock| stock.sold -= 1);
+    stock("available is stored as", |stock| stock.capacity += 1);
+    stock("the sum of held, sold and available is stored as 13", |stock| stock.capacity += 1);
+    stock("held of", |stock| stock.types[0].held += 1);
+    stock("sold of", |stock| stock.types[1].sold -= 1);
+    stock("seq is stored as", |stock| stock.seq += 1);
+    stock("pending bookings is stored as 2", |stock| stock.tallies.pending += 1);
+    stock("confirmed bookings is stored as 2", |stock| stock.tallies.confirmed += 1);
+    stock("cancelled bookings is stored as 1", |stock| stock.tallies.cancelled -= 1);
+    stock("expired bookings is stored as 0", |stock| stock.tallies.expired -= 1);
+    stock("revenue is stored as 22501 and derived as 22500", |stock| stock.tallies.revenue += 1);
+}
+
+#[test]
+fn the_counts_of_users_are_derived_where_there_is_a_limit() {
+    let count =
+        |rows: &mut Rows, name: &str| rows.users.iter().position(|(known, _)| *known == user(name)).unwrap();
+    broken("user bob is counted with 4 tickets and holds 3", |rows, _| {
+        let bob = count(rows, "bob");
+        rows.users[bob].1 += 1;
+    });
+    broken("user bob holds tickets and is not counted", |rows, _| {
+        let bob = count(rows, "bob");
+        rows.users.remove(bob);
+    });
+    broken("user dan is counted with 1 tickets and holds 0", |rows, _| rows.users.push((user("dan"), 1)));
+    // Who holds nothing need not be counted, and without a limit nobody is.
+    let (mut rows, _) = eventful();
+    let cyd = count(&mut rows, "cyd");
+    assert_eq!(rows.users.remove(cyd).1, 0);
+    assert_eq!(rows.report().violations, Vec::<String>::new());
+    std::sync::Arc::make_mut(&mut rows.event.about).max_tickets_per_user = None;
+    rows.users = vec![(user("bob"), 99)];
+    assert_eq!(rows.report().violations, Vec::<String>::new());
+}
+
+#[test]
+fn nothing_in_the_database_is_passed_over() {
+    let (rows, _) = eventful();
+    let [bookings, entries, refunds] = rows.counts();
+    let totals = |bookings, entries, refunds| {
+        let mut audit = Audit::default();
+        rows.feed(&mut audit);
+        audit.finish(bookings, entries, refunds).violations.join("; ")
+    };
+    assert_eq!(totals(bookings, entries, refunds), "");
+    assert_eq!(
+        totals(6, entries, refunds),
+        "6 rows are stored, but only 5 bookings that their ledger leads to"
+    );
+    assert!(totals(bookings, entries + 1, refunds).contains("ledger entries that an event leads to"));
+    assert!(totals(bookings, entries, refunds + 1).contains("refunds that an event leads to"));
+    // A row that comes with an entry of another booking has no ledger of its own.
+    let mut audit = Audit::default();
+    audit.event(rows.event.clone());
+    audit.entry(&rows.entries[0], Some(&rows.bookings[0]));
+    let violations = audit.finish(1, 1, 0).violations;
+    assert!(violations.iter().any(|line| line.contains("has no ledger")), "{violations:#?}");
+    let mut audit = Audit::default();
+    audit.unreadable("a booking");
+    assert_eq!(audit.finish(0, 0, 0).violations, ["unreadable: a booking"]);
+}
+
+#[test]
+fn each_event_has_books_of_its_own() {
+    let (rows, _) = eventful();
+    let mut wrong = rows.clone();
+    wrong.event.id = EventId::from_bytes([2; 16]);
+    wrong.event.stock.held += 1;
+    let mut audit = Audit::default();
+    for rows in [&rows, &wrong, &rows] {
+        rows.feed(&mut audit);
+    }
+    let report = audit.finish(15, rows.counts()[1] * 3, 6);
+    assert_eq!((report.events, report.bookings, report.refunds), (3, 15, 6));
+    let id = wrong.event.id;
+    assert!(report.violations.iter().all(|line| line.starts_with(&format!("{id}: "))), "{report:#?}");
+    assert!(!report.violations.is_empty());
+    // What belongs to no event is counted, so that the totals betray it.
+    let mut stray = Audit::default();
+    stray.entry(&rows.entries[0], None);
+    stray.refund(&rows.refunds[0]);
+    stray.user(&rows.bookings[0].user, 1);
+    let report = stray.finish(0, 1, 1);
+    assert_eq!((report.entries, report.refunds, report.violations.len()), (1, 1, 0));
+}

@@ -1,0 +1,24 @@
+//! Forgets what nobody may ask for any more: answers kept under idempotency keys.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Chore;
+use crate::limit::{CHORE_PAGE, KEY_KEPT_SECONDS};
+use crate::{Engine, Error};
+
+pub(crate) struct Janitor;
+
+#[async_trait]
+impl Chore for Janitor {
+    fn name(&self) -> &'static str {
+        "janitor"
+    }
+
+    async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {
+        let before = engine.now().minus_seconds(KEY_KEPT_SECONDS);
+        while engine.ports.store.prune_keys(before, CHORE_PAGE).await? == u64::from(CHORE_PAGE) {}
+        Ok(())
+    }
+}

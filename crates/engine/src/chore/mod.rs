@@ -1,0 +1,93 @@
+//! Background chores: each reconciles one thing that time or a crash has left undone.
+//!
+//! A chore is woken by a timer *and* by a nudge, takes no input, is idempotent, does its work in bounded
+//! steps through the same desk as everybody else, and has one path for good days and for the day after a
+//! crash. Any number of instances may run it at once: whoever comes second finds nothing left to do.
+
+mod canceller;
+mod janitor;
+mod sweeper;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{RequestId, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Engine, Error};
+
+pub use sweeper::{Sweeper, Swept};
+
+pub(crate) use canceller::Canceller;
+pub(crate) use janitor::Janitor;
+
+/// Something to be done again and again.
+#[async_trait]
+pub(crate) trait Chore: Send {
+    /// What it is called, in logs and in readiness.
+    fn name(&self) -> &'static str;
+
+    /// Does all there is to do now, in bounded steps. What fails is left for the next time.
+    async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error>;
+}
+
+/// How a chore is getting on.
+#[derive(Debug)]
+pub struct Health {
+    name: &'static str,
+    last_success_micros: AtomicI64,
+}
+
+impl Health {
+    pub(crate) fn new(name: &'static str, now: Timestamp) -> Self {
+        Self { name, last_success_micros: AtomicI64::new(now.micros()) }
+    }
+
+    /// What the chore is called.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// When it last finished without a fault; when it was started, if it never has.
+    pub fn last_success(&self) -> Timestamp {
+        let micros = self.last_success_micros.load(Ordering::Relaxed);
+        Timestamp::from_micros(micros)
+            .unwrap_or_else(|_| unreachable!("it was a timestamp when it was stored"))
+    }
+}
+
+/// Runs a chore until `stop`: every `every`, and when nudged. The first time comes after a random part of
+/// the interval, so that instances started together do not all sweep at once.
+pub(crate) async fn run(
+    mut chore: Box<dyn Chore>,
+    engine: Arc<Engine>,
+    health: Arc<Health>,
+    (every, nudge, stop): (Duration, Arc<Notify>, CancellationToken),
+) {
+    let phase = f64::from(engine.ports.ids.random()[0]) / 256.0;
+    let mut pause = every.mul_f64(phase);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = nudge.notified() => (),
+            () = tokio::time::sleep(pause) => (),
+        }
+        pause = every;
+        match chore.run_once(&engine).await {
+            Ok(()) => health.last_success_micros.store(engine.now().micros(), Ordering::Relaxed),
+            Err(error) => {
+                tracing::error!(chore = chore.name(), %error, "a chore failed; it will be tried again")
+            }
+        }
+    }
+}
+
+/// The name under which a chore's changes stand in the ledger: one for each run.
+pub(crate) fn request(engine: &Engine, name: &str) -> RequestId {
+    let run = engine.ports.ids.random().iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
+    format!("{name}_{run}").parse().unwrap_or_else(|_| unreachable!("a word and hexadecimal digits"))
+}

@@ -1,0 +1,155 @@
+//! The clean-up: frees unpaid bookings whose time has passed.
+//!
+//! It submits expire commands and never cancels, so no user's limit, ownership or cut-off can stand in its
+//! way, and no lock is taken twice. It does not wait for a booking that somebody is confirming or cancelling
+//! right now: that one is left for the next round, at most twice, and then the database decides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coordination::{Key, LockOptions};
+use domain::{Action, Actor, Answer, BookingId, RequestId};
+use futures_util::future::join_all;
+use store::{DueHold, Fault};
+
+use super::Chore;
+use crate::limit::{CHORE_PAGE, PARKED_MAX, PARKED_ROUNDS_MAX, POSTPONED_MAX};
+use crate::{Caller, Engine, Error};
+
+/// What a round has freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Bookings that expired.
+    pub bookings: u64,
+    /// Tickets they held.
+    pub tickets: u64,
+    /// Overdue bookings that could not be expired; they are tried again, ever more rarely.
+    pub failed: u64,
+}
+
+/// The clean-up, and what it remembers from round to round.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    /// How often a booking was left alone because somebody held its lock.
+    postponed: HashMap<BookingId, u8>,
+    /// Bookings that could not be expired, so that a bad row does not cost a failed batch every round.
+    parked: HashMap<BookingId, Parked>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    failures: u32,
+    rounds_left: u32,
+}
+
+impl Sweeper {
+    /// One round: every hold that is overdue now, page by page.
+    pub async fn sweep(&mut self, engine: &Arc<Engine>) -> Result<Swept, Error> {
+        let (now, request) = (engine.now(), super::request(engine, "sweep"));
+        for parked in self.parked.values_mut() {
+            parked.rounds_left = parked.rounds_left.saturating_sub(1);
+        }
+        let mut swept = Swept::default();
+        let mut after = None;
+        loop {
+            let page = engine.ports.store.due_holds(now, after, CHORE_PAGE).await?;
+            after = page.last().copied();
+            self.expire(engine, &request, &page, &mut swept).await;
+            if page.len() < CHORE_PAGE as usize {
+                return Ok(swept);
+            }
+        }
+    }
+
+    async fn expire(
+        &mut self,
+        engine: &Arc<Engine>,
+        request: &RequestId,
+        page: &[DueHold],
+        swept: &mut Swept,
+    ) {
+        let parked =
+            |hold: &&DueHold| self.parked.get(&hold.booking).is_none_or(|parked| parked.rounds_left == 0);
+        let due: Vec<DueHold> = page.iter().filter(parked).copied().collect();
+        // Held until the page is done, so that nobody begins to work on what is being expired.
+        let (free, _turns) = self.without_busy(engine, due).await;
+        let expiries = free.iter().map(|hold| {
+            let caller = Caller { actor: Actor::System, request: request.clone() };
+            let action = Action::Expire { event_id: hold.event, booking_id: hold.booking };
+            engine.submit(caller, action)
+        });
+        for (hold, answer) in free.iter().zip(join_all(expiries).await) {
+            match answer {
+                Ok(Answer::Booking(booking)) => {
+                    swept.bookings += 1;
+                    swept.tickets += u64::from(booking.items.quantity());
+                    self.parked.remove(&hold.booking);
+                }
+                // Somebody was faster, or the turn did not come: nothing to do, or next round.
+                Ok(Answer::Refused(_) | Answer::Event(_) | Answer::Refund(_)) => {
+                    self.parked.remove(&hold.booking);
+                }
+                Err(Error::Fault(Fault::Broken(cause))) => {
+                    swept.failed += 1;
+                    tracing::error!(booking = %hold.booking, %cause, "an overdue booking cannot be expired");
+                    self.park(hold.booking);
+                }
+                Err(error) => {
+                    swept.failed += 1;
+                    tracing::warn!(booking = %hold.booking, %error, "an overdue booking was not expired yet");
+                }
+            }
+        }
+    }
+
+    fn park(&mut self, booking: BookingId) {
+        if self.parked.len() >= PARKED_MAX && !self.parked.contains_key(&booking) {
+            return;
+        }
+        let parked = self.parked.entry(booking).or_insert(Parked { failures: 0, rounds_left: 0 });
+        parked.failures = parked.failures.saturating_add(1);
+        parked.rounds_left = 1_u32.checked_shl(parked.failures).unwrap_or(u32::MAX).min(PARKED_ROUNDS_MAX);
+    }
+
+    /// The holds that nobody is working on, and the locks that keep it so. Without a lock service all are
+    /// free: the database decides in any case.
+    async fn without_busy(
+        &mut self,
+        engine: &Engine,
+        due: Vec<DueHold>,
+    ) -> (Vec<DueHold>, Vec<coordination::Tenure>) {
+        let keys = due.iter().map(|hold| Key::new("booking", &hold.booking.to_string()));
+        let Ok(keys) = keys.collect::<Result<Vec<_>, _>>() else { return (due, Vec::new()) };
+        let tenures = engine.ports.lock.try_acquire_each(&keys, LockOptions::default()).await;
+        let Ok(tenures) = tenures else { return (due, Vec::new()) };
+        let mut free = Vec::with_capacity(due.len());
+        let mut turns = Vec::with_capacity(due.len());
+        for (hold, tenure) in due.into_iter().zip(tenures) {
+            let postponed = self.postponed.get(&hold.booking).copied().unwrap_or(0);
+            if tenure.is_none() && postponed < POSTPONED_MAX {
+                self.postponed.insert(hold.booking, postponed + 1);
+                continue;
+            }
+            self.postponed.remove(&hold.booking);
+            free.push(hold);
+            turns.extend(tenure);
+        }
+        (free, turns)
+    }
+}
+
+#[async_trait]
+impl Chore for Sweeper {
+    fn name(&self) -> &'static str {
+        "sweeper"
+    }
+
+    async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {
+        let swept = self.sweep(engine).await?;
+        if swept.bookings > 0 {
+            tracing::info!(bookings = swept.bookings, tickets = swept.tickets, "freed overdue bookings");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! Live availability: who watches an event hears of every change, soon.
+//!
+//! Only events that somebody watches are looked at, all of them in one query, whoever changed them and on
+//! whatever instance. A watcher that is slow sees the latest state and skips what was in between, so
+//! nothing queues up behind it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::{Event, EventId};
+use store::Store;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::limit::WATCH_EVERY;
+use crate::{Engine, Error};
+
+/// The events that somebody watches.
+#[derive(Default)]
+pub(crate) struct Watched {
+    events: Mutex<HashMap<EventId, watch::Sender<Arc<Event>>>>,
+    /// Somebody watches where nobody did before.
+    begun: Notify,
+}
+
+impl Engine {
+    /// An event as it is, and as it will be: the receiver changes within half a second of every commit.
+    pub async fn watch(&self, id: EventId) -> Result<watch::Receiver<Arc<Event>>, Error> {
+        if let Some(watching) = self.watched.join(id) {
+            return Ok(watching);
+        }
+        let event = Arc::new(self.event(id).await?);
+        Ok(self.watched.begin(event))
+    }
+}
+
+impl Watched {
+    fn join(&self, id: EventId) -> Option<watch::Receiver<Arc<Event>>> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.get(&id).map(watch::Sender::subscribe)
+    }
+
+    fn begin(&self, event: Arc<Event>) -> watch::Receiver<Arc<Event>> {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let watching = events.entry(event.id).or_insert_with(|| watch::Sender::new(event)).subscribe();
+        self.begun.notify_one();
+        watching
+    }
+
+    /// Looks at the watched events until `stop`; at nothing while nobody watches.
+    pub(crate) async fn follow(self: Arc<Self>, store: Arc<dyn Store>, stop: CancellationToken) {
+        loop {
+            let watched = self.still_watched();
+            let wake = async {
+                if watched.is_empty() {
+                    self.begun.notified().await
+                } else {
+                    tokio::time::sleep(WATCH_EVERY).await
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = wake => (),
+            }
+            if watched.is_empty() {
+                continue;
+            }
+            match store.events_named(watched).await {
+                Ok(events) => self.tell(events),
+                // Watchers keep what they know; it says as of when it is.
+                Err(error) => tracing::warn!(%error, "watched events cannot be read"),
+            }
+        }
+    }
+
+    /// The events that somebody watches; the others are forgotten.
+    fn still_watched(&self) -> Vec<EventId> {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.retain(|_, watchers| watchers.receiver_count() > 0);
+        events.keys().copied().collect()
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        let watched = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            if let Some(watchers) = watched.get(&event.id) {
+                watchers.send_if_modified(|known| {
+                    let news = known.stock.seq != event.stock.seq;
+                    if news {
+                        *known = Arc::new(event);
+                    }
+                    news
+                });
+            }
+        }
+    }
+}

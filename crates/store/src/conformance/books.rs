@@ -1,0 +1,153 @@
+//! The audit, which judges what the store holds, whoever wrote it.
+
+use domain::{AuditReport, Event, EventPatch, NewEvent};
+
+use super::Rig;
+use super::stage::{HOLD, Stage, edit, expire};
+
+/// An event with a booking in every state, a refund, and a limit per user.
+async fn busy(stage: &Stage<'_>) -> Event {
+    let mut new = NewEvent { max_tickets_per_user: Some(9), ..stage.concert(50) };
+    new.ticket_types.push(stage.ticket_type(Some(40)));
+    let both: Vec<_> = new.ticket_types.iter().map(|kind| (kind.id, 1)).collect();
+    let event = stage.create(new).await.id;
+    let book = |name: &str| stage.order(event, name, domain::Ask::Items(both.clone()));
+    let late = stage.done(book("late")).await;
+    stage.rig.advance(HOLD).await;
+    stage.done(expire(&late)).await;
+    for name in ["gone", "paid", "held", "given-up"] {
+        let booking = stage.done(book(name)).await;
+        if name == "gone" || name == "paid" {
+            stage.done(stage.confirm(&booking, "t")).await;
+        }
+        if name == "gone" || name == "given-up" {
+            stage.done(stage.cancel(&booking)).await;
+        }
+    }
+    stage.run(edit(event, EventPatch { capacity: Some(60), ..EventPatch::default() })).await;
+    stage.event(event).await
+}
+
+pub(super) async fn the_audit_counts_what_it_saw(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let report = stage.store.audit().await.expect("an audit");
+    assert_eq!(report, AuditReport::default());
+    for _ in 0..3 {
+        let event = busy(&stage).await;
+        assert_eq!((event.stock.held, event.stock.sold, event.stock.seq), (2, 2, 13));
+    }
+    let report = stage.store.audit().await.expect("an audit");
+    let expected = AuditReport { events: 3, bookings: 15, entries: 39, refunds: 3, violations: Vec::new() };
+    assert_eq!(report, expected);
+}
+
+/// What is done to one event's rows, and what the audit then says beside the event's or the row's name.
+const TAMPERINGS: &[(&str, &str)] = &[
+    ("UPDATE events SET held = held + 1 WHERE id = :event", "held is stored as 3 and derived as 2"),
+    ("UPDATE events SET sold = sold - 1 WHERE id = :event", "sold is stored as 1 and derived as 2"),
+    ("UPDATE events SET held = held + 1, sold = sold - 1 WHERE id = :event", "held is stored as 3"),
+    (
+        "UPDATE events SET capacity = capacity + 1 WHERE id = :event",
+        "available is stored as 57 and derived as 56",
+    ),
+    ("UPDATE events SET seq = seq + 1 WHERE id = :event", "seq is stored as 14 and derived as 13"),
+    ("UPDATE events SET pending = pending + 1 WHERE id = :event", "pending bookings is stored as 2"),
+    ("UPDATE events SET confirmed = confirmed - 1 WHERE id = :event", "confirmed bookings is stored as 0"),
+    ("UPDATE events SET cancelled = cancelled + 1 WHERE id = :event", "cancelled bookings is stored as 3"),
+    ("UPDATE events SET expired = expired - 1 WHERE id = :event", "expired bookings is stored as 0"),
+    (
+        "UPDATE events SET revenue = revenue - 1 WHERE id = :event",
+        "revenue is stored as 8999 and derived as 9000",
+    ),
+    (
+        "UPDATE ticket_types SET held = held + 1 WHERE event_id = :event AND place = 1",
+        "is stored as 2 and derived as 1",
+    ),
+    (
+        "UPDATE ticket_types SET sold = sold - 1 WHERE event_id = :event AND place = 0",
+        "is stored as 0 and derived as 1",
+    ),
+    ("DELETE FROM bookings WHERE event_id = :event AND user_id = 'held'", "has a ledger but no row"),
+    (
+        "UPDATE bookings SET last_seq = last_seq - 1 WHERE event_id = :event AND user_id = 'paid'",
+        "is confirmed, but its ledger says pending",
+    ),
+    (
+        "UPDATE bookings SET last_seq = 500 WHERE event_id = :event AND user_id = 'paid'",
+        "no row that stands where it ends",
+    ),
+    (
+        "UPDATE bookings SET status = 'expired', expired_at = created_at WHERE event_id = :event AND user_id = 'held'",
+        "is expired, but its ledger says pending",
+    ),
+    (
+        "UPDATE bookings SET status = 'cancelled', cancelled_at = created_at \
+         WHERE event_id = :event AND user_id = 'paid'",
+        "is cancelled, but its ledger says confirmed",
+    ),
+    ("UPDATE bookings SET user_id = 'thief' WHERE event_id = :event AND user_id = 'paid'", "user thief"),
+    (
+        "UPDATE bookings SET total = total + 1 WHERE event_id = :event AND user_id = 'paid'",
+        "revenue is stored as 9000",
+    ),
+    ("DELETE FROM ledger WHERE event_id = :event AND seq = 5", "the ledger should go on with 5"),
+    ("DELETE FROM ledger WHERE event_id = :event AND seq = 13", "seq is stored as 13 and derived as 12"),
+    (
+        "UPDATE ledger SET quantity = quantity + 1 WHERE event_id = :event AND seq = 2",
+        "its lines move 2 tickets, not 3",
+    ),
+    (
+        "UPDATE ledger SET quantity = quantity + 1 WHERE event_id = :event AND seq = 13",
+        "leaves 56 tickets after 46",
+    ),
+    (
+        "UPDATE ledger SET available_after = available_after + 1 WHERE event_id = :event AND seq = 4",
+        "leaves 49 tickets after 50",
+    ),
+    (
+        "UPDATE ledger SET previous_seq = NULL WHERE event_id = :event AND seq = 3",
+        "names entry None before it",
+    ),
+    ("UPDATE ledger SET from_status = 'expired' WHERE event_id = :event AND seq = 3", "does not follow on"),
+    (
+        "UPDATE ledger SET to_status = 'cancelled' WHERE event_id = :event AND seq = 3",
+        "but its ledger says cancelled",
+    ),
+    (
+        "UPDATE ledger SET at = (SELECT max(at) + 1 FROM ledger) WHERE event_id = :event AND seq = 3",
+        "is dated before",
+    ),
+    (
+        "UPDATE ledger SET type = 'booking.confirmed' WHERE event_id = :event AND seq = 3",
+        "leaves 50 tickets after 48",
+    ),
+    ("DELETE FROM refunds WHERE event_id = :event", "there is no such refund"),
+    (
+        "UPDATE refunds SET transaction_id = 'x' WHERE event_id = :event",
+        "cancelled after it was paid, without a refund",
+    ),
+    (
+        "UPDATE user_limits SET tickets = tickets + 1 WHERE event_id = :event AND user_id = 'paid'",
+        "is counted with 3",
+    ),
+    (
+        "DELETE FROM user_limits WHERE event_id = :event AND user_id = 'held'",
+        "holds tickets and is not counted",
+    ),
+];
+
+/// Each on an event of its own, one after the other, with a look in between.
+pub(super) async fn the_audit_finds_what_was_tampered_with(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let mut known = Vec::new();
+    for (sql, expected) in TAMPERINGS {
+        let event = busy(&stage).await.id;
+        if !rig.tamper(sql, event).await {
+            return;
+        }
+        let report = stage.store.audit().await.expect("an audit");
+        let new: Vec<_> = report.violations.iter().filter(|what| !known.contains(*what)).collect();
+        assert!(new.iter().any(|what| what.contains(expected)), "{sql}: {new:#?}");
+        known = report.violations;
+    }
+}

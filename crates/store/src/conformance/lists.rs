@@ -1,0 +1,222 @@
+//! Lists: their order, their filters, and the cursors that lead from page to page.
+
+use std::future::Future;
+
+use domain::{
+    BookingId, BookingStatus, EntryKind, Event, EventPatch, EventStatus, NewEvent, RefundStatus, UserId,
+};
+
+use super::Rig;
+use super::stage::{HOLD, Stage, edit, expire, user};
+use crate::{BookingList, Fault, Page};
+
+/// Walks a list from its beginning, page by page of so many rows, and names what it saw. Only the last page
+/// may be short, and only it names no next one.
+pub(super) async fn walk<T, F>(limit: u32, mut page: impl FnMut(Option<String>) -> F) -> Vec<T>
+where
+    F: Future<Output = Result<Page<T>, Fault>>,
+{
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let Page { rows, next } = page(cursor).await.expect("a page");
+        let full = rows.len() == limit as usize;
+        assert!(
+            full || (next.is_none() && rows.len() < limit as usize),
+            "{} rows, then {next:?}",
+            rows.len()
+        );
+        all.extend(rows);
+        cursor = next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
+}
+
+fn parsed<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
+    cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is no cursor of this list")))
+}
+
+/// Page sizes: one by one, odd, a divisor of most lists here, and all at once.
+const LIMITS: [u32; 4] = [1, 7, 10, 1_000];
+
+const ALL_STATUSES: [Option<BookingStatus>; 5] = [
+    None,
+    Some(BookingStatus::Pending),
+    Some(BookingStatus::Confirmed),
+    Some(BookingStatus::Cancelled),
+    Some(BookingStatus::Expired),
+];
+
+/// A booking as the cases expect it in a list.
+#[derive(Clone, Copy)]
+struct Made {
+    id: BookingId,
+    event: usize,
+    user: usize,
+    status: BookingStatus,
+}
+
+const USERS: [&str; 3] = ["a", "A", "b"];
+
+/// 60 bookings of three users at two events, 15 in each status, oldest first.
+async fn sixty(stage: &Stage<'_>) -> (Vec<Event>, Vec<Made>) {
+    let mut events = Vec::new();
+    for _ in 0..2 {
+        events.push(stage.create(stage.concert(100)).await);
+    }
+    let mut made = Vec::new();
+    for number in 0..60 {
+        let (event, user, status) = (number % 2, number % 3, BookingStatus::ALL[number / 5 % 4]);
+        // What shall not fall due is made when what shall has expired.
+        if status == BookingStatus::Expired {
+            made.push((
+                event,
+                user,
+                status,
+                Some(stage.done(stage.book(events[event].id, USERS[user], 1)).await),
+            ));
+        } else {
+            made.push((event, user, status, None));
+        }
+    }
+    stage.rig.advance(HOLD).await;
+    let mut all = Vec::new();
+    for (event, user, status, early) in made {
+        let booking = match early {
+            Some(booking) => stage.done(expire(&booking)).await,
+            None => stage.done(stage.book(events[event].id, USERS[user], 1)).await,
+        };
+        match status {
+            BookingStatus::Confirmed => stage.done(stage.confirm(&booking, "t")).await,
+            BookingStatus::Cancelled => stage.done(stage.cancel(&booking)).await,
+            BookingStatus::Pending | BookingStatus::Expired => booking.clone(),
+        };
+        all.push(Made { id: booking.id, event, user, status });
+    }
+    all.sort_unstable_by_key(|made| made.id);
+    (events, all)
+}
+
+/// Every page size and status: the list shows exactly those that belong, newest first, each as it stands.
+async fn check_bookings(
+    stage: &Stage<'_>,
+    made: &[Made],
+    belongs: impl Fn(&Made) -> bool,
+    list: impl Fn(Option<String>) -> BookingList,
+) {
+    for status in ALL_STATUSES {
+        let wanted = made.iter().rev().filter(|made| status.is_none_or(|status| status == made.status));
+        let wanted: Vec<_> = wanted.filter(|made| belongs(made)).map(|made| (made.id, made.status)).collect();
+        assert!(!wanted.is_empty(), "the case shows nothing for {status:?}");
+        for limit in LIMITS {
+            let rows = walk(limit, |cursor| stage.store.bookings(list(cursor), status, limit)).await;
+            let seen: Vec<_> = rows.iter().map(|booking| (booking.id, booking.status())).collect();
+            assert_eq!(seen, wanted, "{status:?} by {limit}");
+        }
+        let rows = stage.store.bookings(list(None), status, 1_000).await.expect("a page").rows;
+        for booking in &rows {
+            assert_eq!(stage.booking(booking.id).await, *booking);
+        }
+    }
+}
+
+pub(super) async fn bookings_are_listed_by_user(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let (events, made) = sixty(&stage).await;
+    for (index, name) in USERS.into_iter().enumerate() {
+        let user: UserId = user(name);
+        let list = |event, cursor| BookingList::OfUser { user: user.clone(), event, after: parsed(cursor) };
+        check_bookings(&stage, &made, |made| made.user == index, |cursor| list(None, cursor)).await;
+        for (place, event) in events.iter().enumerate() {
+            let belongs = |made: &Made| made.user == index && made.event == place;
+            check_bookings(&stage, &made, belongs, |cursor| list(Some(event.id), cursor)).await;
+        }
+    }
+}
+
+pub(super) async fn bookings_are_listed_by_event(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let (events, mut made) = sixty(&stage).await;
+    for (place, event) in events.iter().enumerate() {
+        // Newest by the ledger, whatever the ids say.
+        let ledger = stage.ledger(event.id).await;
+        let created: Vec<_> = ledger
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::BookingCreated)
+            .map(|entry| entry.booking_id.expect("a booking"))
+            .collect();
+        made.sort_by_key(|made| created.iter().position(|id| *id == made.id));
+        let list = |cursor| BookingList::OfEvent { event: event.id, after: parsed(cursor) };
+        check_bookings(&stage, &made, |made| made.event == place, list).await;
+    }
+}
+
+pub(super) async fn bookings_are_listed_in_all(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let (_, made) = sixty(&stage).await;
+    let list = |cursor| BookingList::All { after: parsed(cursor) };
+    check_bookings(&stage, &made, |_| true, list).await;
+}
+
+pub(super) async fn events_are_listed_newest_first(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let mut wanted = Vec::new();
+    for number in 0..20 {
+        let mut new = NewEvent { max_tickets_per_user: Some(3), ..stage.concert(10) };
+        new.ticket_types.push(stage.ticket_type(Some(4)));
+        let event = stage.create(new).await;
+        if number % 4 == 0 {
+            let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
+            stage.run(edit(event.id, off)).await;
+        }
+        wanted.insert(0, stage.event(event.id).await);
+    }
+    for limit in [1, 7, 10, 20, 1_000] {
+        let seen = walk(limit, |cursor| stage.store.events(parsed(cursor), limit)).await;
+        assert_eq!(seen, wanted, "by {limit}");
+    }
+}
+
+pub(super) async fn refunds_are_listed_by_status(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let event = stage.create(stage.concert(100)).await.id;
+    let mut wanted = Vec::new();
+    for _ in 0..20 {
+        let paid = stage.paid(event, "a", 1, "t").await;
+        stage.done(stage.cancel(&paid)).await;
+        wanted.insert(0, paid.id);
+    }
+    for status in [None, Some(RefundStatus::Requested)] {
+        for limit in [1, 7, 10, 20, 1_000] {
+            let seen = walk(limit, |cursor| stage.store.refunds(status, parsed(cursor), limit)).await;
+            let of: Vec<_> = seen.iter().map(|refund| refund.booking_id).collect();
+            assert_eq!(of, wanted, "{status:?} by {limit}");
+        }
+    }
+    for status in [RefundStatus::Succeeded, RefundStatus::Failed] {
+        let page = stage.store.refunds(Some(status), None, 10).await.expect("a page");
+        assert_eq!((page.rows.len(), page.next), (0, None));
+    }
+}
+
+pub(super) async fn the_ledger_is_listed_oldest_first(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let (event, other) =
+        (stage.create(stage.concert(100)).await.id, stage.create(stage.concert(100)).await.id);
+    for _ in 0..3 {
+        stage.hold(event, &[("a", 1); 13]).await;
+        stage.hold(other, &[("a", 1)]).await;
+    }
+    for limit in LIMITS {
+        let next = |cursor| stage.store.ledger(event, parsed(cursor).unwrap_or(0), limit);
+        let seen: Vec<_> = walk(limit, next).await.iter().map(|entry| (entry.event_id, entry.seq)).collect();
+        assert_eq!(seen, (1..=40).map(|seq| (event, seq)).collect::<Vec<_>>(), "by {limit}");
+    }
+    let after = async |seq| stage.store.ledger(event, seq, 100).await.expect("a page");
+    for (seq, left) in [(0, 40), (1, 39), (39, 1), (40, 0), (u64::MAX, 0)] {
+        let page = after(seq).await;
+        assert_eq!((page.rows.len(), page.next), (left, None), "after {seq}");
+        assert!(page.rows.first().is_none_or(|entry| entry.seq == seq + 1));
+    }
+}

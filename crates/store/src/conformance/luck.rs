@@ -1,0 +1,29 @@
+//! Luck that repeats.
+
+/// A seeded source of luck (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
+/// the same seed, the same walk.
+pub(super) struct Luck(pub(super) u64);
+
+impl Luck {
+    /// A number in `0..bound`.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let number = (z ^ (z >> 31)) % u64::try_from(bound.max(1)).unwrap_or(1);
+        usize::try_from(number).unwrap_or(0)
+    }
+
+    /// One of these, each as likely.
+    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    /// The same values in another order.
+    pub(super) fn shuffle<T>(&mut self, values: &mut [T]) {
+        for last in (1..values.len()).rev() {
+            values.swap(last, self.below(last + 1));
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Whatever is written is read back as it was, in every field and at the ends of every range.
+
+use std::sync::Arc;
+
+use domain::{
+    Action, Actor, Ask, Booking, BookingId, BookingStatus, CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX,
+    Cancellation, Confirmation, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
+    Label, Line, Money, Name, NewEvent, NewTicketType, Order, PRICE_MAX, Payment, Refund, RefundReason,
+    RefundStatus, State, TICKET_TYPES_MAX, TicketTypeId, TicketTypePatch,
+};
+
+use super::Rig;
+use super::stage::{HOLD, Stage, at, booked, by, command, edit, eur, expire, named_refund, payment, user};
+
+/// Texts that a careless store trims, folds, cuts or mistakes for syntax.
+const TEXTS: [&str; 6] =
+    ["x", " 'quoted' \"twice\" \\ ; -- $1 ", "İstanbul ﬁ e\u{301} é", "עברית عربى", "[[\"", "NULL"];
+
+fn text(number: usize) -> Name {
+    TEXTS[number % TEXTS.len()].parse().expect("a text")
+}
+
+/// The longest text, in the widest characters.
+fn longest() -> Name {
+    "\u{1f3ab}".repeat(200).parse().expect("a text")
+}
+
+fn price(amount: i64, currency: &str) -> Money {
+    Money::new(amount, currency.parse().expect("a currency")).expect("an amount")
+}
+
+/// Every field at the upper end of its range, or set.
+fn largest(stage: &Stage<'_>) -> NewEvent {
+    let kind = |number: usize| NewTicketType {
+        id: TicketTypeId::from_bytes(stage.id()),
+        name: text(number),
+        price: price(if number.is_multiple_of(2) { PRICE_MAX } else { 0 }, "BHD"),
+        capacity: (!number.is_multiple_of(3)).then_some(CAPACITY_MAX),
+    };
+    let mut ticket_types: Vec<_> = (0..TICKET_TYPES_MAX).map(kind).collect();
+    // The organiser's order is not the order of the ids.
+    ticket_types.reverse();
+    NewEvent {
+        id: EventId::from_bytes(stage.id()),
+        name: longest(),
+        venue: text(1),
+        starts_at: at("9999-12-30T21:59:59.999999Z"),
+        time_zone: Some("Europe/Berlin".parse().expect("a zone")),
+        capacity: CAPACITY_MAX,
+        ticket_types,
+        single_price: false,
+        sales_start_at: Some(at("0001-01-01T00:00:00.000001Z")),
+        sales_end_at: Some(at("9999-12-30T21:59:59Z")),
+        hold_seconds: HOLD_SECONDS_MAX,
+        cancel_cutoff_seconds: CANCEL_CUTOFF_SECONDS_MAX,
+        max_tickets_per_booking: CAPACITY_MAX,
+        max_tickets_per_user: Some(CAPACITY_MAX),
+    }
+}
+
+/// Every field at the lower end of its range, or unset.
+fn smallest(stage: &Stage<'_>) -> NewEvent {
+    let (id, name) = (TicketTypeId::from_bytes(stage.id()), text(0));
+    NewEvent {
+        name: text(0),
+        hold_seconds: HOLD_SECONDS_MIN,
+        cancel_cutoff_seconds: 0,
+        max_tickets_per_booking: 1,
+        ticket_types: vec![NewTicketType { id, name, price: price(0, "JPY"), capacity: None }],
+        ..stage.concert(1)
+    }
+}
+
+/// An event reads back as it was answered, and what was answered is what was asked for.
+async fn check_event(stage: &Stage<'_>, new: &NewEvent, answered: &Event) {
+    assert_eq!(stage.event(answered.id).await, *answered);
+    let about = &answered.about;
+    let kinds = about.ticket_types.iter().zip(&answered.stock.types);
+    let asked = NewEvent {
+        id: answered.id,
+        name: about.name.clone(),
+        venue: about.venue.clone(),
+        starts_at: about.starts_at,
+        time_zone: about.time_zone,
+        capacity: answered.stock.capacity,
+        ticket_types: kinds
+            .map(|(kind, stock)| NewTicketType {
+                id: kind.id,
+                name: kind.name.clone(),
+                price: kind.price,
+                capacity: stock.capacity,
+            })
+            .collect(),
+        single_price: new.single_price,
+        sales_start_at: about.sales_start_at,
+        sales_end_at: about.sales_end_at,
+        hold_seconds: about.hold_seconds,
+        cancel_cutoff_seconds: about.cancel_cutoff_seconds,
+        max_tickets_per_booking: about.max_tickets_per_booking,
+        max_tickets_per_user: about.max_tickets_per_user,
+    };
+    assert_eq!(asked, *new);
+    assert_eq!((about.created_at, answered.stock.last_at), (about.updated_at, about.created_at));
+}
+
+pub(super) async fn events_read_back(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    for new in [largest(&stage), smallest(&stage)] {
+        let created = stage.create(new.clone()).await;
+        check_event(&stage, &new, &created).await;
+        let kinds = |(place, kind): (usize, &NewTicketType)| TicketTypePatch {
+            id: kind.id,
+            name: Some(text(place + 2)),
+            price: Some(Money::new(7, kind.price.currency()).expect("an amount")),
+            capacity: Some(if place % 2 == 0 { Some(3) } else { None }),
+        };
+        let patch = EventPatch {
+            if_match: Some(1),
+            name: Some(text(3)),
+            venue: Some(longest()),
+            starts_at: Some(at("2198-01-01T00:00:00.5Z")),
+            time_zone: Some(new.time_zone.is_none().then(|| "Asia/Kathmandu".parse().expect("a zone"))),
+            capacity: Some(new.capacity / 2 + 1),
+            price: None,
+            ticket_types: new.ticket_types.iter().enumerate().map(kinds).collect(),
+            sales_start_at: Some(new.sales_start_at.is_none().then(|| at("2100-01-01T00:00:00Z"))),
+            sales_end_at: Some(new.sales_end_at.is_none().then(|| at("2101-01-01T00:00:00Z"))),
+            hold_seconds: Some(77),
+            cancel_cutoff_seconds: Some(78),
+            max_tickets_per_booking: Some(79),
+            max_tickets_per_user: Some(None),
+            status: Some(EventStatus::Paused),
+        };
+        let before = created.about.clone();
+        let reply = stage.run(edit(created.id, patch)).await;
+        let edited = stage.event(created.id).await;
+        assert_eq!(super::stage::word(&reply), "ok", "{reply:?}");
+        let about = &edited.about;
+        assert_eq!((about.version, about.status), (2, EventStatus::Paused));
+        assert_eq!((&about.name, &about.venue), (&text(3), &longest()));
+        assert_ne!(about.time_zone, before.time_zone);
+        assert_ne!(about.sales_start_at, before.sales_start_at);
+        assert_ne!(about.sales_end_at, before.sales_end_at);
+        assert_eq!((about.hold_seconds, about.cancel_cutoff_seconds), (77, 78));
+        assert_eq!((about.max_tickets_per_booking, about.max_tickets_per_user), (79, None));
+        for (place, kind) in about.ticket_types.iter().enumerate() {
+            assert_eq!((&kind.name, kind.price.amount()), (&text(place + 2), 7));
+            assert_eq!(edited.stock.types[place].capacity, if place % 2 == 0 { Some(3) } else { None });
+        }
+        assert_eq!(reply_event(&reply), edited);
+    }
+    stage.clean().await;
+}
+
+fn reply_event(reply: &crate::Reply) -> Event {
+    match reply {
+        crate::Reply::Answered(domain::Answer::Event(event)) => (**event).clone(),
+        other => panic!("an event was expected: {other:?}"),
+    }
+}
+
+/// A booking reads back as it was answered.
+async fn same(stage: &Stage<'_>, answered: &Arc<Booking>, status: BookingStatus) {
+    assert_eq!(answered.status(), status);
+    assert_eq!(stage.booking(answered.id).await, **answered);
+}
+
+pub(super) async fn bookings_read_back_in_every_state(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let new = NewEvent { max_tickets_per_user: None, ..largest(&stage) };
+    let event = stage.create(new.clone()).await;
+    // All types at once; the most expensive booking that there can be; one with nothing to pay.
+    let every = new.ticket_types.iter().map(|kind| (kind.id, 1)).collect();
+    let dearest = new.ticket_types.iter().find(|kind| kind.price.amount() == PRICE_MAX).expect("a price").id;
+    let free = new.ticket_types.iter().find(|kind| kind.price.amount() == 0).expect("a price").id;
+    let longest_user = "A.b_c:d@e-".repeat(13)[..128].to_owned();
+    let asks = [every, vec![(dearest, 9_007)], vec![(free, 1_000)]].map(Ask::Items);
+    for (ask, method) in asks.into_iter().zip([None, Some(""), Some("İ ' \\ \u{1f4b3}")]) {
+        let payment_method = method.map(|method| method.parse().expect("a note"));
+        let order = |ask: &Ask| Order {
+            event_id: event.id,
+            booking_id: BookingId::from_bytes(stage.id()),
+            user: user(&longest_user),
+            ask: ask.clone(),
+            expected_total: None,
+            payment_method: payment_method.clone(),
+        };
+        let [first, second, third] =
+            [0; 3].map(|_| by(Actor::User(user(&longest_user)), Action::Book(Box::new(order(&ask)))));
+        let held = [first, second, third];
+        let held: Vec<_> = stage.execute(held.to_vec()).await.iter().map(booked).collect();
+        for booking in &held {
+            assert_eq!((&booking.payment_method, booking.version), (&payment_method, 1));
+            assert_eq!(booking.hold_expires_at, booking.created_at.plus_seconds(HOLD_SECONDS_MAX));
+            same(&stage, booking, BookingStatus::Pending).await;
+        }
+        let confirmed = stage.done(stage.confirm(&held[0], longest().as_str())).await;
+        let payment = Payment { transaction: longest(), at: confirmed.updated_at };
+        assert_eq!(confirmed.state, State::Confirmed(payment.clone()));
+        same(&stage, &confirmed, BookingStatus::Confirmed).await;
+        for (booking, reason, payment) in [
+            (&confirmed, Some(""), Some(payment)),
+            (&held[1], Some(" ' \u{1f44b}"), None),
+            (&held[2], None, None),
+        ] {
+            let reason = reason.map(|reason| reason.parse().expect("a note"));
+            let (booking_id, refund_id) = (booking.id, stage.refund_id());
+            let wish = Cancellation { event_id: event.id, booking_id, reason: reason.clone(), refund_id };
+            let cancelled = stage.done(command(Action::Cancel(Box::new(wish)))).await;
+            let at = cancelled.updated_at;
+            assert_eq!(cancelled.state, State::Cancelled { at, reason, payment, refunded: false });
+            same(&stage, &cancelled, BookingStatus::Cancelled).await;
+        }
+    }
+    let concert = stage.create(stage.concert(5)).await;
+    let late = stage.hold(concert.id, &[("a", 1), ("b", 2)]).await;
+    rig.advance(HOLD).await;
+    for booking in late {
+        let expired = stage.done(expire(&booking)).await;
+        assert_eq!(expired.state, State::Expired { at: expired.updated_at });
+        let (read, before) = (stage.booking(booking.id).await, expired.hold_expires_at);
+        // A rig may have moved the deadline; everything else is as it was answered.
+        assert_eq!(Booking { hold_expires_at: before, ..read }, *expired);
+        let taken_again = stage.done(stage.confirm(&booking, "late")).await;
+        assert_eq!((taken_again.version, taken_again.status()), (3, BookingStatus::Confirmed));
+        assert_eq!(stage.booking(booking.id).await.state, taken_again.state);
+    }
+    stage.clean().await;
+}
+
+pub(super) async fn refunds_read_back(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let event = stage.create(stage.concert(10)).await;
+    let paid = stage.paid(event.id, "a", 2, longest().as_str()).await;
+    let held = stage.hold(event.id, &[("b", 1), ("c", 1)]).await;
+    // A second payment for a paid booking, of another amount in another currency than can be expected.
+    let reply = stage.run(stage.confirm(&paid, " \u{1f4b8} ")).await;
+    let twice = named_refund(&reply);
+    let wish = |booking: &Booking, refund_id| Cancellation {
+        event_id: event.id,
+        booking_id: booking.id,
+        reason: None,
+        refund_id,
+    };
+    let first_id = stage.refund_id();
+    let given_up = stage.done(command(Action::Cancel(Box::new(wish(&paid, first_id))))).await;
+    let first = Refund {
+        id: first_id,
+        booking_id: paid.id,
+        event_id: event.id,
+        transaction: longest(),
+        amount: eur(9_000),
+        status: RefundStatus::Requested,
+        reason: RefundReason::BookingCancelled,
+        provider_reference: None,
+        created_at: given_up.updated_at,
+        settled_at: None,
+    };
+    stage.done(stage.cancel(&held[0])).await;
+    let after_cancel = Confirmation {
+        event_id: event.id,
+        booking_id: held[0].id,
+        transaction: payment("t"),
+        amount: Some(eur(4_500)),
+        refund_id: stage.refund_id(),
+    };
+    let too_late = named_refund(&stage.run(command(Action::Confirm(Box::new(after_cancel)))).await);
+    let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
+    stage.run(edit(event.id, off)).await;
+    let called_off = named_refund(&stage.run(stage.confirm(&held[1], "t")).await);
+    let reasons = [&twice, &too_late, &called_off].map(|refund| refund.reason);
+    assert_eq!(
+        reasons,
+        [RefundReason::InvalidState, RefundReason::InvalidState, RefundReason::EventCancelled]
+    );
+    assert_eq!(stage.refunds().await, [called_off, too_late, first, twice]);
+    stage.clean().await;
+}
+
+pub(super) async fn ledger_entries_read_back(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let mut new = stage.concert(10);
+    new.ticket_types.push(stage.ticket_type(Some(5)));
+    let [first, second] = [new.ticket_types[0].id, new.ticket_types[1].id];
+    let event = stage.create(new).await;
+    let actors =
+        [Actor::User(user("u@x")), Actor::Service(user("gate")), Actor::Admin(user("org")), Actor::System];
+    let request: String = ('!'..='~').chain('!'..='~').take(128).collect();
+    let mut order = stage.order(event.id, "u@x", Ask::Items(vec![(second, 3), (first, 1)]));
+    order.actor = actors[0].clone();
+    order.request = request.parse().expect("a request");
+    let held = stage.done(order).await;
+    let mut paying = stage.confirm(&held, "t");
+    paying.actor = actors[1].clone();
+    stage.done(paying).await;
+    let mut giving_up = stage.cancel(&held);
+    giving_up.actor = actors[2].clone();
+    let given_up = stage.done(giving_up).await;
+    let more = EventPatch { capacity: Some(12), status: Some(EventStatus::Paused), ..EventPatch::default() };
+    let mut growing = edit(event.id, more);
+    growing.actor = actors[3].clone();
+    stage.run(growing).await;
+
+    let entries = stage.ledger(event.id).await;
+    let refund = stage.refunds().await[0].id;
+    let lines = vec![Line { ticket_type: first, quantity: 1 }, Line { ticket_type: second, quantity: 3 }];
+    let kinds: Vec<_> = entries.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "event.created",
+            "booking.created",
+            "booking.confirmed",
+            "booking.cancelled",
+            "refund.requested",
+            "event.updated"
+        ]
+    );
+    let about: Vec<_> = entries.iter().map(|entry| (entry.booking_id, entry.refund_id)).collect();
+    let of = Some(held.id);
+    assert_eq!(about, [(None, None), (of, None), (of, None), (of, None), (of, Some(refund)), (None, None)]);
+    let moved: Vec<_> = entries.iter().map(|entry| (entry.lines.clone(), entry.quantity)).collect();
+    let all = (lines, 4);
+    assert_eq!(moved, [(vec![], 10), all.clone(), all.clone(), all, (vec![], 0), (vec![], 2)]);
+    let steps: Vec<_> = entries.iter().map(|entry| (entry.from, entry.to)).collect();
+    let (pending, confirmed, cancelled) =
+        (Some(Label::Pending), Some(Label::Confirmed), Some(Label::Cancelled));
+    assert_eq!(
+        steps,
+        [
+            (None, Some(Label::OnSale)),
+            (None, pending),
+            (pending, confirmed),
+            (confirmed, cancelled),
+            (None, Some(Label::Requested)),
+            (Some(Label::OnSale), Some(Label::Paused)),
+        ]
+    );
+    let numbers: Vec<_> = entries.iter().map(|e| (e.seq, e.previous_seq, e.available_after)).collect();
+    let chain =
+        [(1, None, 10), (2, None, 6), (3, Some(2), 6), (4, Some(3), 10), (5, Some(4), 10), (6, None, 12)];
+    assert_eq!(numbers, chain);
+    let by: Vec<_> = entries.iter().skip(1).map(|entry| entry.actor.clone()).collect();
+    assert_eq!(by, [&actors[0], &actors[1], &actors[2], &actors[2], &actors[3]].map(Clone::clone));
+    assert_eq!(entries[1].request.as_str(), request);
+    assert!(entries.iter().all(|entry| entry.event_id == event.id));
+    assert_eq!((entries[1].at, entries[3].at), (held.created_at, given_up.updated_at));
+    assert!(entries.windows(2).all(|pair| pair[0].at <= pair[1].at));
+    stage.clean().await;
+}
+
+/// The most expensive bookings of one event come to more than 64 bits hold.
+pub(super) async fn revenue_beyond_64_bits_reads_back(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let mut new = stage.concert(CAPACITY_MAX);
+    new.ticket_types[0].price = eur(PRICE_MAX);
+    let event = stage.create(new).await.id;
+    let mut bookings = Vec::new();
+    for _ in 0..2 {
+        let held = stage.hold(event, &vec![("a", 9_007); 515]).await;
+        let payments = held.iter().map(|booking| stage.confirm(booking, "t")).collect();
+        assert!(stage.words(payments).await.iter().all(|word| *word == "ok"));
+        bookings.extend(held);
+    }
+    let revenue = 1_030 * 9_007 * i128::from(PRICE_MAX);
+    assert!(revenue > i128::from(i64::MAX));
+    assert_eq!(stage.event(event).await.stock.tallies.revenue, revenue);
+    stage.clean().await;
+    stage.done(stage.cancel(&bookings[0])).await;
+    assert_eq!(
+        stage.event(event).await.stock.tallies.revenue,
+        revenue - i128::from(bookings[0].total.amount())
+    );
+    stage.clean().await;
+}

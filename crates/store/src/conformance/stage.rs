@@ -1,0 +1,272 @@
+//! What the cases play on: a store, fresh ids, the usual commands, and a look at what became of them. Also
+//! for the tests of one store alone.
+
+#![expect(clippy::missing_panics_doc, reason = "all of this panics where a test fails: that is its purpose")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use domain::{
+    Action, Actor, Answer, Ask, Booking, BookingId, BookingStatus, Cancellation, Command, Confirmation,
+    Entry, Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, Refusal,
+    TicketTypeId, Timestamp, TransactionId, UserId,
+};
+
+use super::Rig;
+use crate::{Reply, Store};
+
+/// How long a booking of [`Stage::concert`] may stay unpaid.
+pub const HOLD: Duration = Duration::from_mins(10);
+
+/// A rig in use by one case.
+pub struct Stage<'r> {
+    /// Where the store came from.
+    pub rig: &'r dyn Rig,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    ids: AtomicU64,
+}
+
+/// An instant in RFC 3339.
+pub fn at(text: &str) -> Timestamp {
+    text.parse().expect("an instant")
+}
+
+/// An amount of euro-cents.
+pub fn eur(amount: i64) -> Money {
+    Money::new(amount, "EUR".parse().expect("a currency")).expect("an amount")
+}
+
+/// The user of that name.
+pub fn user(name: &str) -> UserId {
+    name.parse().expect("a user")
+}
+
+/// The captured payment of that name.
+pub fn payment(name: &str) -> TransactionId {
+    name.parse().expect("a transaction")
+}
+
+/// A command of a service, which may do anything to any booking.
+pub fn command(action: Action) -> Command {
+    let request = "req-suite".parse().expect("a request");
+    Command { actor: Actor::Service(user("suite")), request, action }
+}
+
+/// A command of somebody else.
+pub fn by(actor: Actor, action: Action) -> Command {
+    Command { actor, ..command(action) }
+}
+
+/// A captured payment of unstated amount, and the id that its refund would have.
+pub fn confirm_with(booking: &Booking, transaction: &str, refund_id: RefundId) -> Command {
+    let (event_id, booking_id) = (booking.event_id, booking.id);
+    let transaction = payment(transaction);
+    let paid = Confirmation { event_id, booking_id, transaction, amount: None, refund_id };
+    command(Action::Confirm(Box::new(paid)))
+}
+
+/// What the sweeper asks for.
+pub fn expire(booking: &Booking) -> Command {
+    let action = Action::Expire { event_id: booking.event_id, booking_id: booking.id };
+    by(Actor::System, action)
+}
+
+/// An edit of an event.
+pub fn edit(event_id: EventId, patch: EventPatch) -> Command {
+    command(Action::UpdateEvent { event_id, patch: Box::new(patch) })
+}
+
+/// What was said, in a word: `ok`, the code of the refusal, `carried` or `failed`.
+pub fn word(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
+        Reply::Answered(_) => "ok",
+        Reply::Kept { replayed: false, .. } => "kept",
+        Reply::Kept { replayed: true, .. } => "replayed",
+        Reply::KeyReused => "key reused",
+        Reply::Carried => "carried",
+        Reply::Failed(_) => "failed",
+    }
+}
+
+/// See [`word`].
+pub fn words(replies: &[Reply]) -> Vec<&'static str> {
+    replies.iter().map(word).collect()
+}
+
+/// The booking that was answered.
+pub fn booked(reply: &Reply) -> Arc<Booking> {
+    match reply {
+        Reply::Answered(Answer::Booking(booking)) => booking.clone(),
+        other => panic!("a booking was expected: {other:?}"),
+    }
+}
+
+/// The refund that a refusal names.
+pub fn named_refund(reply: &Reply) -> Refund {
+    let refund = match reply {
+        Reply::Answered(Answer::Refused(
+            Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. },
+        )) => refund.clone(),
+        Reply::Answered(Answer::Refused(Refusal::HoldExpired { refund, .. })) => Some(refund.clone()),
+        _ => None,
+    };
+    *refund.unwrap_or_else(|| panic!("a refusal with a refund was expected: {reply:?}"))
+}
+
+impl<'r> Stage<'r> {
+    /// A case that begins.
+    pub fn new(rig: &'r dyn Rig) -> Self {
+        Self { rig, store: rig.store(), ids: AtomicU64::new(0) }
+    }
+
+    /// An id above all before it, as ids made later are.
+    pub fn id(&self) -> [u8; 16] {
+        let number = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        u128::from(number).to_be_bytes()
+    }
+
+    /// A fresh id.
+    pub fn refund_id(&self) -> RefundId {
+        RefundId::from_bytes(self.id())
+    }
+
+    /// A ticket type at 45.00 EUR.
+    pub fn ticket_type(&self, capacity: Option<u32>) -> NewTicketType {
+        let (id, name) = (TicketTypeId::from_bytes(self.id()), "Seat".parse().expect("a name"));
+        NewTicketType { id, name, price: eur(4_500), capacity }
+    }
+
+    /// An event far ahead with one ticket type, on sale, without a limit per user.
+    pub fn concert(&self, capacity: u32) -> NewEvent {
+        NewEvent {
+            id: EventId::from_bytes(self.id()),
+            name: "Concert".parse().expect("a name"),
+            venue: "Hall".parse().expect("a venue"),
+            starts_at: at("2199-06-01T18:00:00Z"),
+            time_zone: None,
+            capacity,
+            ticket_types: vec![self.ticket_type(None)],
+            single_price: false,
+            sales_start_at: None,
+            sales_end_at: None,
+            hold_seconds: u32::try_from(HOLD.as_secs()).expect("a short hold"),
+            cancel_cutoff_seconds: 86_400,
+            max_tickets_per_booking: 10_000,
+            max_tickets_per_user: None,
+        }
+    }
+
+    /// An order of these tickets.
+    pub fn order(&self, event_id: EventId, name: &str, ask: Ask) -> Command {
+        let booking_id = BookingId::from_bytes(self.id());
+        let order =
+            Order { event_id, booking_id, user: user(name), ask, expected_total: None, payment_method: None };
+        command(Action::Book(Box::new(order)))
+    }
+
+    /// An order of so many of the only ticket type.
+    pub fn book(&self, event_id: EventId, name: &str, quantity: u32) -> Command {
+        self.order(event_id, name, Ask::Quantity(quantity))
+    }
+
+    /// A captured payment of unstated amount.
+    pub fn confirm(&self, booking: &Booking, transaction: &str) -> Command {
+        confirm_with(booking, transaction, self.refund_id())
+    }
+
+    /// A booking given up, without a reason.
+    pub fn cancel(&self, booking: &Booking) -> Command {
+        let (event_id, booking_id, refund_id) = (booking.event_id, booking.id, self.refund_id());
+        let wish = Cancellation { event_id, booking_id, reason: None, refund_id };
+        command(Action::Cancel(Box::new(wish)))
+    }
+
+    /// A batch.
+    pub async fn execute(&self, commands: Vec<Command>) -> Vec<Reply> {
+        let count = commands.len();
+        let replies = self.store.execute(commands.into_iter().map(Into::into).collect()).await;
+        assert_eq!(replies.len(), count, "one reply for each command");
+        replies
+    }
+
+    /// A batch of one.
+    pub async fn run(&self, command: Command) -> Reply {
+        let mut replies = self.execute(vec![command]).await;
+        replies.pop().expect("a reply")
+    }
+
+    /// A batch, and what was said in words.
+    pub async fn words(&self, commands: Vec<Command>) -> Vec<&'static str> {
+        words(&self.execute(commands).await)
+    }
+
+    /// An event on sale.
+    pub async fn create(&self, new: NewEvent) -> Event {
+        match self.run(command(Action::CreateEvent(Box::new(new)))).await {
+            Reply::Answered(Answer::Event(event)) => *event,
+            other => panic!("an event was expected: {other:?}"),
+        }
+    }
+
+    /// A booking by one of these commands that must succeed.
+    pub async fn done(&self, command: Command) -> Arc<Booking> {
+        booked(&self.run(command).await)
+    }
+
+    /// One pending booking each, in their order, made in one batch.
+    pub async fn hold(&self, event: EventId, wishes: &[(&str, u32)]) -> Vec<Arc<Booking>> {
+        let commands = wishes.iter().map(|(name, quantity)| self.book(event, name, *quantity)).collect();
+        self.execute(commands).await.iter().map(booked).collect()
+    }
+
+    /// A booking that is paid by the transaction of that name.
+    pub async fn paid(&self, event: EventId, name: &str, quantity: u32, by: &str) -> Arc<Booking> {
+        let held = self.done(self.book(event, name, quantity)).await;
+        self.done(self.confirm(&held, by)).await
+    }
+
+    /// An event as it is read.
+    pub async fn event(&self, id: EventId) -> Event {
+        self.store.event(id).await.expect("a read").expect("an event")
+    }
+
+    /// A booking as it is read.
+    pub async fn booking(&self, id: BookingId) -> Booking {
+        self.store.booking(id).await.expect("a read").expect("a booking")
+    }
+
+    /// Where a booking stands.
+    pub async fn status(&self, booking: &Booking) -> BookingStatus {
+        self.booking(booking.id).await.status()
+    }
+
+    /// Where bookings stand.
+    pub async fn statuses(&self, bookings: &[Arc<Booking>]) -> Vec<BookingStatus> {
+        let mut statuses = Vec::with_capacity(bookings.len());
+        for booking in bookings {
+            statuses.push(self.status(booking).await);
+        }
+        statuses
+    }
+
+    /// An event's whole ledger.
+    pub async fn ledger(&self, event: EventId) -> Vec<Entry> {
+        let page = self.store.ledger(event, 0, 100_000).await.expect("a read");
+        assert_eq!(page.next, None);
+        page.rows
+    }
+
+    /// All refunds, newest first.
+    pub async fn refunds(&self) -> Vec<Refund> {
+        self.store.refunds(None, None, 100_000).await.expect("a read").rows
+    }
+
+    /// The audit finds nothing.
+    pub async fn clean(&self) {
+        let report = self.store.audit().await.expect("an audit");
+        assert_eq!(report.violations, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,168 @@
+//! Readers beside the writer, and after one that was killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use domain::BookingId;
+use store::conformance::Rig;
+use store::conformance::stage::{HOLD, Stage};
+use store::{BookingList, Sqlite, Store};
+
+use crate::conforms::{FileRig, SetClock, options};
+
+/// Sells, pays, gives back and lets holds fall due, until told to stop; answers how many batches it ran.
+async fn keep_writing(rig: &FileRig, stop: &AtomicBool) -> usize {
+    let stage = Stage::new(rig);
+    let mut events = Vec::new();
+    for limit in [None, Some(1_000), Some(3)] {
+        events.push(
+            stage.create(domain::NewEvent { max_tickets_per_user: limit, ..stage.concert(12) }).await.id,
+        );
+    }
+    let mut batches = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let event = events[batches % 3];
+        let replies = stage.execute(["a", "b", "c"].map(|name| stage.book(event, name, 1)).to_vec()).await;
+        let held: Vec<_> = replies
+            .iter()
+            .filter_map(|reply| match reply {
+                store::Reply::Answered(domain::Answer::Booking(booking)) => Some(booking.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut next: Vec<_> = held.first().map(|booking| stage.confirm(booking, "t")).into_iter().collect();
+        next.extend(held.iter().take(2).map(|booking| stage.cancel(booking)));
+        stage.execute(next).await;
+        rig.advance(HOLD / 4).await;
+        batches += 1;
+    }
+    batches
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_beside_a_writer_is_clean() {
+    let rig = Arc::new(FileRig::new());
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (rig, stop) = (rig.clone(), stop.clone());
+        tokio::task::JoinSet::from_iter([async move { keep_writing(&rig, &stop).await }])
+    };
+    let reader = Sqlite::open_reader(&rig.path).unwrap();
+    let (mut seen, mut looks) = (0, 0);
+    // Goes on until the books have grown under its eyes many times.
+    while looks < 20 {
+        for store in [&reader, &*rig.store] {
+            let report = store.audit().await.unwrap();
+            assert_eq!(report.violations, Vec::<String>::new());
+            assert!(report.entries >= seen, "a read went back in time");
+            looks += usize::from(report.entries > seen);
+            seen = report.entries;
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    assert!(writer.join_all().await[0] > 5);
+}
+
+/// Copies the file and its log, as they lie on the disk when a process is killed.
+fn as_left_by_a_kill(rig: &FileRig, name: &str) -> PathBuf {
+    let path = rig.path.with_file_name(name);
+    fs::copy(&rig.path, &path).unwrap();
+    fs::copy(log_of(&rig.path), log_of(&path)).unwrap();
+    path
+}
+
+/// Where the commits are that have not reached the file itself.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// A killed process leaves its last commits in the log only; whoever comes first finds them there.
+#[tokio::test]
+async fn a_reader_sees_all_right_after_a_kill() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let event = stage.create(stage.concert(100)).await.id;
+    let last = stage.hold(event, &[("a", 1); 50]).await.pop().unwrap();
+    let alone = as_left_by_a_kill(&rig, "alone.db");
+    assert!(fs::metadata(log_of(&alone)).unwrap().len() > 0, "nothing is left to recover");
+
+    let reader = Sqlite::open_reader(&alone).unwrap();
+    assert_eq!(reader.booking(last.id).await.unwrap(), Some((*last).clone()));
+    let report = reader.audit().await.unwrap();
+    assert_eq!((report.bookings, report.violations), (50, Vec::new()));
+    // And an owner goes on beside it.
+    let owner = Sqlite::open(&alone, true, &options(&SetClock::new())).unwrap();
+    let order = stage.book(event, "b", 1);
+    let id = order.booking_id().unwrap();
+    owner.execute(vec![order.into()]).await;
+    assert!(reader.booking(id).await.unwrap().is_some());
+}
+
+/// A log that was cut anywhere, as a kill may cut it, holds a prefix of the commits: each whole or not at all.
+#[tokio::test]
+async fn a_log_cut_anywhere_leaves_clean_books() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let event = stage.create(stage.concert(1_000)).await.id;
+    for _ in 0..20 {
+        let held = stage.hold(event, &[("a", 1), ("b", 2)]).await;
+        stage.execute(vec![stage.confirm(&held[0], "t"), stage.cancel(&held[0])]).await;
+    }
+    let whole = fs::metadata(log_of(&rig.path)).unwrap().len();
+    let mut counts = Vec::new();
+    for part in 1..=24 {
+        let path = as_left_by_a_kill(&rig, &format!("cut-{part}.db"));
+        let log = fs::File::options().write(true).open(log_of(&path)).unwrap();
+        log.set_len(whole * part / 24).unwrap();
+        let Ok(reader) = Sqlite::open_reader(&path) else {
+            // Cut before the schema was complete.
+            assert!(counts.is_empty());
+            continue;
+        };
+        let report = reader.audit().await.unwrap();
+        assert_eq!(report.violations, Vec::<String>::new());
+        // A batch of two makes two entries, or three with its refund: never one.
+        let page = reader.ledger(event, 0, 1_000).await.unwrap();
+        let whole_batches = (0..=20).any(|n| [1 + n * 5, 3 + n * 5].contains(&page.rows.len()));
+        assert!(whole_batches || page.rows.is_empty(), "{} entries", page.rows.len());
+        counts.push(report.entries);
+    }
+    assert!(counts.is_sorted() && counts.last() == Some(&101), "{counts:?}");
+    assert!(counts.first() < counts.last());
+}
+
+/// Once begun, a batch is finished, whatever becomes of its caller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_outlives_its_caller() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let event = stage.create(stage.concert(100)).await.id;
+    for _ in 0..10 {
+        let commands: Vec<_> = (0..5).map(|_| store::Submission::from(stage.book(event, "a", 1))).collect();
+        let ids: Vec<BookingId> = commands.iter().filter_map(|each| each.command.booking_id()).collect();
+        {
+            let mut call = std::pin::pin!(stage.store.execute(commands));
+            let once = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
+            });
+            once.await;
+        }
+        // It runs by itself: looking is all that is left to do.
+        loop {
+            let all = BookingList::All { after: None };
+            let rows = stage.store.bookings(all, None, 100).await.unwrap().rows;
+            match rows.iter().filter(|booking| ids.contains(&booking.id)).count() {
+                0 => tokio::task::yield_now().await,
+                count => {
+                    assert_eq!(count, 5);
+                    break;
+                }
+            }
+        }
+    }
+    stage.clean().await;
+}

@@ -1,0 +1,133 @@
+//! The suite on a file with threads, and in memory on the caller's thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{Clock, EventId, Timestamp};
+use store::conformance::Rig;
+use store::{Sqlite, SqliteOptions, Store};
+use tempfile::TempDir;
+
+use crate::failures;
+
+/// A clock that stands still until it is moved.
+pub(crate) struct SetClock(AtomicI64);
+
+impl SetClock {
+    /// A clock that stands at an instant of January 2027.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_800_000_000_000_000)))
+    }
+
+    /// Moves it, also back.
+    pub(crate) fn shift(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+/// A store on a file of its own, which is gone with the rig.
+pub(crate) struct FileRig {
+    pub(crate) clock: Arc<SetClock>,
+    pub(crate) store: Arc<Sqlite>,
+    pub(crate) path: PathBuf,
+    /// Goes with the rig, and the file with it.
+    folder: TempDir,
+}
+
+impl FileRig {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("box.db");
+        let clock = SetClock::new();
+        let store = Sqlite::open(&path, true, &options(&clock)).unwrap();
+        Self { clock, store: Arc::new(store), path, folder }
+    }
+
+    /// The same file, opened anew.
+    pub(crate) fn reopened(self) -> Self {
+        let Self { clock, store, path, folder } = self;
+        drop(store);
+        let store = Arc::new(Sqlite::open(&path, false, &options(&clock)).unwrap());
+        Self { clock, store, path, folder }
+    }
+}
+
+/// An id in SQL.
+pub(crate) fn literal(id: &[u8; 16]) -> String {
+    format!("X'{:032x}'", u128::from_be_bytes(*id))
+}
+
+pub(crate) fn options(clock: &Arc<SetClock>) -> SqliteOptions {
+    SqliteOptions { clock: clock.clone(), inline: false }
+}
+
+#[async_trait]
+impl Rig for FileRig {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.shift(i64::try_from(by.as_secs()).unwrap());
+    }
+
+    async fn tamper(&self, sql: &str, event: EventId) -> bool {
+        let sql = sql.replace(":event", &literal(event.bytes()));
+        let changed = rusqlite::Connection::open(&self.path).unwrap().execute(&sql, []).unwrap();
+        assert_eq!(changed, 1, "{sql}");
+        true
+    }
+}
+
+/// A store in memory, inline. Nothing can reach behind it.
+struct MemoryRig {
+    clock: Arc<SetClock>,
+    store: Arc<Sqlite>,
+}
+
+impl MemoryRig {
+    fn new(inline: bool) -> Self {
+        let clock = SetClock::new();
+        let options = SqliteOptions { clock: clock.clone(), inline };
+        Self { clock, store: Arc::new(Sqlite::in_memory(&options).unwrap()) }
+    }
+}
+
+#[async_trait]
+impl Rig for MemoryRig {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.shift(i64::try_from(by.as_secs()).unwrap());
+    }
+
+    async fn tamper(&self, _sql: &str, _event: EventId) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_file_conforms() {
+    assert_eq!(failures(FileRig::new), Vec::<&str>::new());
+}
+
+#[test]
+fn memory_conforms_inline() {
+    assert_eq!(failures(|| MemoryRig::new(true)), Vec::<&str>::new());
+}
+
+#[test]
+fn memory_conforms_with_threads() {
+    assert_eq!(failures(|| MemoryRig::new(false)), Vec::<&str>::new());
+}

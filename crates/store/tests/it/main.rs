@@ -1,0 +1,34 @@
+//! The conformance suite on SQLite, and what only SQLite promises.
+
+#[cfg(test)]
+mod beside;
+#[cfg(test)]
+mod clock;
+#[cfg(test)]
+mod conforms;
+#[cfg(test)]
+mod constraints;
+#[cfg(test)]
+mod opening;
+#[cfg(test)]
+mod poison;
+#[cfg(test)]
+mod tampering;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use store::conformance::{CASES, Rig};
+use tokio::runtime::Builder;
+
+/// The names of the cases that fail, each run on a rig of its own.
+fn failures<R: Rig>(rig: impl Fn() -> R) -> Vec<&'static str> {
+    let fails = |case: &&store::conformance::Case| {
+        let run = AssertUnwindSafe(|| {
+            let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build();
+            let rig = rig();
+            runtime.expect("a runtime").block_on(case.run(&rig));
+        });
+        catch_unwind(run).is_err()
+    };
+    CASES.iter().filter(fails).map(|case| case.name).collect()
+}

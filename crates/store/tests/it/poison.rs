@@ -1,0 +1,233 @@
+//! Rows that somebody else has spoilt: each fails its own commands, and nobody else's.
+
+use domain::{Ask, BookingStatus, EventId, NewEvent};
+use rusqlite::Connection;
+use store::Fault;
+use store::conformance::Rig;
+use store::conformance::stage::{HOLD, Stage, edit, expire};
+
+use crate::conforms::{FileRig, literal};
+
+/// What makes a booking unreadable.
+const UNREADABLE: [&str; 11] = [
+    "items = 'no JSON'",
+    "items = '[\"x\"]'",
+    "items = '[]'",
+    "items = '7'",
+    "items = CAST(X'5B5BFF' AS TEXT)",
+    "items = replace(items, 'Seat', ' ')",
+    "version = 1099511627776",
+    "user_id = 'slow slow'",
+    "currency = 'ZZZ'",
+    "total = -1",
+    "hold_expires_at = -9000000000000000000",
+];
+
+impl FileRig {
+    /// Writes past every check of the database.
+    pub(crate) fn spoil(&self, sql: &str, rows: usize) {
+        let connection = Connection::open(&self.path).unwrap();
+        connection.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+        assert_eq!(connection.execute(sql, []).unwrap(), rows, "{sql}");
+    }
+
+    /// Everything in the database, row by row.
+    pub(crate) fn dump(&self) -> Vec<String> {
+        dump(&Connection::open(&self.path).unwrap())
+    }
+}
+
+pub(crate) fn dump(connection: &Connection) -> Vec<String> {
+    let tables = ["events", "event_details", "ticket_types", "bookings", "user_limits", "ledger", "refunds"];
+    let mut all = Vec::new();
+    for table in tables {
+        let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values: Vec<_> = (0..columns).map(|column| row.get_ref(column).unwrap()).collect();
+            all.push(format!("{table} {values:?}"));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn an_unreadable_booking_fails_only_its_own_commands() {
+    for spoilt in UNREADABLE {
+        let rig = FileRig::new();
+        let stage = Stage::new(&rig);
+        let (event, other) =
+            (stage.create(stage.concert(9)).await.id, stage.create(stage.concert(9)).await.id);
+        let held = stage.hold(event, &[("a", 1), ("b", 1), ("c", 1), ("d", 1)]).await;
+        let [before, bad, after, last] = [0, 1, 2, 3].map(|place: usize| held[place].clone());
+        rig.spoil(&format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(bad.id.bytes())), 1);
+        let commands = vec![
+            stage.cancel(&before),
+            stage.confirm(&bad, "t"),
+            stage.book(other, "a", 1),
+            stage.cancel(&bad),
+            stage.confirm(&after, "t"),
+            expire(&bad),
+            stage.book(event, "e", 2),
+            stage.cancel(&last),
+        ];
+        let expected = ["ok", "failed", "ok", "failed", "ok", "failed", "ok", "ok"];
+        assert_eq!(stage.words(commands).await, expected, "{spoilt}");
+        assert!(matches!(stage.store.booking(bad.id).await, Err(Fault::Broken(_))), "{spoilt}");
+        assert_eq!(stage.status(&after).await, BookingStatus::Confirmed);
+        let report = stage.store.audit().await.unwrap();
+        assert!(report.violations.iter().any(|what| what.contains("unreadable")), "{spoilt}: {report:?}");
+    }
+}
+
+/// The oldest hold cannot be read; those behind it are freed as if it were not there.
+#[tokio::test]
+async fn an_unreadable_overdue_hold_stops_no_order() {
+    for spoilt in UNREADABLE {
+        // By event, by ticket type, by user.
+        for (capacity, of_type, per_user, buyer) in
+            [(3, None, None, "a"), (9, Some(3), None, "a"), (9, None, Some(3), "slow")]
+        {
+            let rig = FileRig::new();
+            let stage = Stage::new(&rig);
+            let mut new = NewEvent { max_tickets_per_user: per_user, ..stage.concert(capacity) };
+            new.ticket_types = vec![stage.ticket_type(of_type), stage.ticket_type(None)];
+            let kind = new.ticket_types[0].id;
+            let event = stage.create(new).await.id;
+            let order = |name, quantity| stage.order(event, name, Ask::Items(vec![(kind, quantity)]));
+            let mut held = Vec::new();
+            for _ in 0..3 {
+                held.push(stage.done(order("slow", 1)).await);
+            }
+            rig.advance(HOLD).await;
+            rig.spoil(&format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(held[0].id.bytes())), 1);
+            let heard = stage.words(vec![order(buyer, 1), order(buyer, 1), order(buyer, 1)]).await;
+            assert_eq!(heard[..2], ["ok"; 2], "{spoilt}");
+            assert!(["sold_out", "booking_limit_exceeded"].contains(&heard[2]), "{spoilt}: {}", heard[2]);
+            assert_eq!(stage.statuses(&held[1..]).await, [BookingStatus::Expired; 2]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_unreadable_holds_are_passed_over() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let event = stage.create(stage.concert(170)).await.id;
+    let held = stage.hold(event, &vec![("slow", 1); 170]).await;
+    rig.advance(HOLD).await;
+    let last_bad = literal(held[139].id.bytes());
+    rig.spoil(&format!("UPDATE bookings SET items = 'no JSON' WHERE id <= {last_bad}"), 140);
+    assert_eq!(
+        stage.words(vec![stage.book(event, "a", 30), stage.book(event, "a", 1)]).await,
+        ["ok", "sold_out"]
+    );
+}
+
+/// A count that cannot be read is nobody's but its user's.
+#[tokio::test]
+async fn an_unreadable_count_fails_only_its_user() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let event = stage.create(NewEvent { max_tickets_per_user: Some(2), ..stage.concert(2) }).await.id;
+    let held = stage.hold(event, &[("bad", 1), ("good", 1)]).await;
+    rig.advance(HOLD).await;
+    rig.spoil("UPDATE user_limits SET tickets = 1099511627776 WHERE user_id = 'bad'", 1);
+    let commands = vec![stage.book(event, "a", 1), stage.cancel(&held[0]), stage.book(event, "b", 1)];
+    assert_eq!(stage.words(commands).await, ["ok", "failed", "sold_out"]);
+    let report = stage.store.audit().await.unwrap();
+    assert!(report.violations.iter().any(|what| what.contains("bad")), "{report:?}");
+}
+
+/// What makes every write of one event fail, or its row unreadable. `:event` stands for its id.
+const BAD_EVENTS: [&str; 6] = [
+    // The row is read, the rules agree, and the database refuses what follows.
+    "UPDATE events SET capacity = 0 WHERE id = :event",
+    "INSERT INTO ledger SELECT event_id, 3, type, booking_id, refund_id, lines, quantity, from_status, to_status,
+            available_after, 2, actor, request_id, at FROM ledger WHERE event_id = :event AND seq = 2",
+    "CREATE TRIGGER refuse BEFORE UPDATE ON bookings WHEN OLD.event_id = :event
+     BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    "CREATE TRIGGER vanish BEFORE UPDATE ON bookings WHEN OLD.event_id = :event
+     BEGIN SELECT RAISE(IGNORE); END",
+    "UPDATE event_details SET currency = 'ZZZ' WHERE event_id = :event",
+    "UPDATE events SET revenue = 'much' WHERE id = :event",
+];
+
+fn spoil_event(rig: &FileRig, sql: &str, event: EventId) {
+    let connection = Connection::open(&rig.path).unwrap();
+    connection.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+    connection.execute_batch(&sql.replace(":event", &literal(event.bytes()))).unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
+    for sql in BAD_EVENTS {
+        let rig = FileRig::new();
+        let stage = Stage::new(&rig);
+        let (mut events, mut held) = (Vec::new(), Vec::new());
+        for _ in 0..7 {
+            let event = stage.create(stage.concert(9)).await.id;
+            held.extend(stage.hold(event, &[("a", 1)]).await);
+            events.push(event);
+        }
+        spoil_event(&rig, sql, events[3]);
+        let bad_rows = |rows: Vec<String>| -> Vec<String> {
+            let id = format!("{:?}", rusqlite::types::ValueRef::Blob(events[3].bytes()));
+            rows.into_iter().filter(|row| row.contains(&id)).collect()
+        };
+        let before = bad_rows(rig.dump());
+        assert!(before.len() >= 5, "{before:?}");
+        let mut commands = Vec::new();
+        for round in 0..3 {
+            commands.extend(held.iter().map(|booking| match round {
+                1 => stage.cancel(booking),
+                _ => stage.confirm(booking, "t"),
+            }));
+        }
+        let heard = stage.words(commands).await;
+        for (place, word) in heard.iter().enumerate() {
+            let (bad, again) = (place % 7 == 3, place >= 14);
+            let expected = if bad {
+                "failed"
+            } else if again {
+                "invalid_state"
+            } else {
+                "ok"
+            };
+            assert_eq!(*word, expected, "{sql}: {place}");
+        }
+        assert_eq!(bad_rows(rig.dump()), before, "{sql}");
+        for event in events.into_iter().filter(|event| *event != held[3].event_id) {
+            let seqs: Vec<_> = stage.ledger(event).await.iter().map(|entry| entry.seq).collect();
+            assert_eq!(seqs, [1, 2, 3, 4, 5], "{sql}");
+        }
+    }
+}
+
+/// Commands keep their order through all halvings, also around several that fail.
+#[tokio::test]
+async fn order_survives_halving() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let event = stage.create(stage.concert(100)).await.id;
+    let taken = stage.done(stage.book(event, "a", 1)).await.id;
+    let mut commands: Vec<_> = (0..64).map(|_| stage.book(event, "a", 1)).collect();
+    let mut expected = vec!["ok"; 64];
+    for place in [0, 13, 14, 40, 63] {
+        if let domain::Action::Book(order) = &mut commands[place].action {
+            order.booking_id = taken;
+        }
+        expected[place] = "failed";
+    }
+    let capacity = Some(60);
+    commands.push(edit(event, domain::EventPatch { capacity, ..domain::EventPatch::default() }));
+    commands.push(stage.book(event, "a", 1));
+    expected.extend(["ok", "sold_out"]);
+    let ids = commands.iter().zip(&expected).filter(|(_, word)| **word == "ok");
+    let ids: Vec<_> = ids.map(|(command, _)| command.booking_id()).collect();
+    assert_eq!(stage.words(commands).await, expected);
+    let written: Vec<_> = stage.ledger(event).await.iter().skip(2).map(|entry| entry.booking_id).collect();
+    assert_eq!(written, ids);
+    stage.clean().await;
+}

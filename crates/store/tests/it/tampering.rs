@@ -1,0 +1,87 @@
+//! Tampering that only SQLite can be made to suffer; the suite knows the rest.
+
+use rusqlite::Connection;
+use store::conformance::Rig;
+use store::conformance::stage::HOLD;
+use store::conformance::stage::{Stage, expire};
+
+use crate::conforms::FileRig;
+
+/// What is done to one event's rows past all checks, and what the audit then says.
+const TAMPERINGS: &[(&str, &str)] = &[
+    // Every constraint is gone: more sold than there is, and two refunds of one payment.
+    ("UPDATE events SET capacity = 3", "the sum of held, sold and available"),
+    ("UPDATE ticket_types SET held = held + 900", "held of tt_"),
+    (
+        "CREATE TABLE loose AS SELECT * FROM refunds;
+         INSERT INTO loose SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency, status,
+                reason, provider_reference, created_at, settled_at FROM refunds;
+         DROP TABLE refunds; ALTER TABLE loose RENAME TO refunds",
+        "for the second time",
+    ),
+    (
+        "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, 'other', amount, currency, status,
+                reason, provider_reference, created_at, settled_at FROM refunds",
+        "has no entry in the ledger",
+    ),
+    (
+        "UPDATE refunds SET (booking_id, transaction_id) =
+                (SELECT id, transaction_id FROM bookings WHERE status = 'confirmed')",
+        "gives back a payment that still pays for a confirmed booking",
+    ),
+    // Rows that no event leads to.
+    (
+        "INSERT INTO bookings SELECT randomblob(16), event_id, user_id, status, version, last_seq, items, currency,
+                total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
+                cancellation_reason, refunded, expired_at, created_at, updated_at
+         FROM bookings WHERE status = 'cancelled'",
+        "5 rows are stored, but only 4 bookings that their ledger leads to",
+    ),
+    ("UPDATE bookings SET event_id = X'00' WHERE status = 'pending'", "has a ledger but no row"),
+    ("UPDATE ledger SET event_id = randomblob(16) WHERE seq = 10", "but only 9 ledger entries that an event leads to"),
+    ("UPDATE refunds SET event_id = randomblob(16)", "but only 0 refunds that an event leads to"),
+    ("DELETE FROM event_details", "has counters but no description"),
+    ("DELETE FROM event_details; DELETE FROM ticket_types; DELETE FROM events", "4 rows are stored, but only 0 bookings"),
+    // Rows that cannot be read.
+    ("UPDATE events SET revenue = 'much'", "unreadable: evt_"),
+    ("UPDATE events SET sold = -1", "unreadable: evt_"),
+    ("UPDATE event_details SET currency = 'ZZZ'", "unreadable: evt_"),
+    ("UPDATE event_details SET status = 'soon'", "unreadable: evt_"),
+    ("DELETE FROM ticket_types", "has no ticket type"),
+    ("UPDATE ticket_types SET price = -1", "unreadable: evt_"),
+    ("UPDATE bookings SET items = '{}' WHERE status = 'pending'", "unreadable: a booking of evt_"),
+    ("UPDATE bookings SET status = 'paid' WHERE status = 'pending'", "status paid contradicts its dates"),
+    ("UPDATE bookings SET version = 1 << 40 WHERE status = 'pending'", "unreadable: a booking of evt_"),
+    ("UPDATE ledger SET type = 'booking.sold' WHERE seq = 3", "unreadable: a ledger entry of evt_"),
+    ("UPDATE ledger SET lines = '[[1,2]]' WHERE seq = 3", "unreadable: a ledger entry of evt_"),
+    ("UPDATE ledger SET actor = 'nobody' WHERE seq = 3", "unreadable: a ledger entry of evt_"),
+    ("UPDATE refunds SET reason = 'mood'", "unreadable: a refund of evt_"),
+    ("UPDATE user_limits SET user_id = 'a b' WHERE user_id = 'b'", "unreadable: a counted user of evt_"),
+    ("UPDATE user_limits SET tickets = 1 << 40 WHERE user_id = 'b'", "unreadable: a counted user of evt_"),
+];
+
+#[tokio::test]
+async fn the_audit_finds_what_no_constraint_stopped() {
+    for (sql, expected) in TAMPERINGS {
+        let rig = FileRig::new();
+        let stage = Stage::new(&rig);
+        let event = domain::NewEvent { max_tickets_per_user: Some(9), ..stage.concert(9) };
+        let event = stage.create(event).await.id;
+        let late = stage.done(stage.book(event, "late", 1)).await;
+        rig.advance(HOLD).await;
+        stage.done(expire(&late)).await;
+        let paid = stage.paid(event, "a", 2, "t").await;
+        stage.done(stage.cancel(&paid)).await;
+        stage.paid(event, "b", 2, "t").await;
+        stage.hold(event, &[("c", 2)]).await;
+        stage.clean().await;
+        let entries = stage.ledger(event).await.len();
+        assert_eq!(entries, 10);
+
+        let connection = Connection::open(&rig.path).unwrap();
+        connection.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
+        connection.execute_batch(sql).unwrap();
+        let report = stage.store.audit().await.unwrap();
+        assert!(report.violations.iter().any(|what| what.contains(expected)), "{sql}: {report:#?}");
+    }
+}

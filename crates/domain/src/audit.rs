@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Booking, BookingId, BookingStatus, Entry, EntryKind, Event, EventId, Label, Line, Refund, RefundId,
-    State, Tallies, TicketTypeId, Timestamp, TransactionId, UserId,
+    RefundStatus, State, Tallies, TicketTypeId, Timestamp, TransactionId, UserId,
 };
 
 /// What the audit found, and how much it looked at.
@@ -45,13 +45,14 @@ struct Replay {
     live_of_user: BTreeMap<UserId, u32>,
     /// Bookings whose last entry has not been read yet.
     open: BTreeMap<BookingId, Walk>,
-    /// Payments that must have a refund: cancelled after they were paid.
-    owed: BTreeSet<(BookingId, TransactionId)>,
+    /// Payments that must have a refund: cancelled after they were paid. And whether it was paid out.
+    owed: BTreeMap<(BookingId, TransactionId), bool>,
     /// Payments that must not: they pay for a confirmed booking.
     paying: BTreeSet<(BookingId, TransactionId)>,
-    /// Refunds that the ledger speaks of.
-    noted: BTreeSet<RefundId>,
-    refunded: BTreeSet<(BookingId, TransactionId)>,
+    /// Refunds that the ledger speaks of: whose, and where it leaves them.
+    noted: BTreeMap<RefundId, (BookingId, Label)>,
+    /// Refunds read so far, and whether each was paid out.
+    refunded: BTreeMap<(BookingId, TransactionId), bool>,
 }
 
 /// A booking's history so far.
@@ -77,10 +78,10 @@ impl Audit {
             tallies: Tallies::default(),
             live_of_user: BTreeMap::new(),
             open: BTreeMap::new(),
-            owed: BTreeSet::new(),
+            owed: BTreeMap::new(),
             paying: BTreeSet::new(),
-            noted: BTreeSet::new(),
-            refunded: BTreeSet::new(),
+            noted: BTreeMap::new(),
+            refunded: BTreeMap::new(),
         });
     }
 
@@ -106,10 +107,15 @@ impl Audit {
         if replay.paying.contains(&paid) {
             wrong("gives back a payment that still pays for a confirmed booking");
         }
-        if !replay.noted.remove(&refund.id) {
-            wrong("has no entry in the ledger");
+        match replay.noted.remove(&refund.id) {
+            None => wrong("has no entry in the ledger"),
+            Some((id, _)) if id != refund.booking_id => wrong("belongs to another booking in the ledger"),
+            Some((_, status)) if status != refund.status.into() => {
+                wrong(&format!("is {}, but the ledger says {status}", refund.status));
+            }
+            Some(_) => {}
         }
-        if !replay.refunded.insert(paid) {
+        if replay.refunded.insert(paid, refund.status == RefundStatus::Succeeded).is_some() {
             wrong("gives back a payment for the second time");
         }
     }
@@ -117,12 +123,14 @@ impl Audit {
     /// A user's stored count of live tickets of the event. Only for events with a limit per user.
     pub fn user(&mut self, user: &UserId, tickets: u32) {
         let Some(replay) = &mut self.replay else { return };
-        if replay.event.about.max_tickets_per_user.is_none() {
-            return;
-        }
+        let Some(limit) = replay.event.about.max_tickets_per_user else { return };
+        let event = replay.event.id;
         let derived = replay.live_of_user.remove(user).unwrap_or(0);
+        if derived > limit {
+            let what = format!("{event}: user {user} holds {derived} tickets, more than the {limit} allowed");
+            self.report.violations.push(what);
+        }
         if derived != tickets {
-            let event = replay.event.id;
             let what = format!("{event}: user {user} is counted with {tickets} tickets and holds {derived}");
             self.report.violations.push(what);
         }
@@ -176,12 +184,31 @@ impl Replay {
         if let Some(id) = entry.booking_id {
             wrong.extend(self.walk(id, entry));
         }
-        if let (EntryKind::RefundRequested, Some(refund)) = (entry.kind, entry.refund_id)
-            && !self.noted.insert(refund)
-        {
-            wrong.push(format!("{refund} is requested again"));
+        if let Some((booking, refund)) = entry.booking_id.zip(entry.refund_id) {
+            wrong.extend(self.note(booking, refund, entry));
         }
         wrong
+    }
+
+    /// A refund's entries: requested once, then settled as failed at most once and as succeeded at most once.
+    fn note(&mut self, booking: BookingId, refund: RefundId, entry: &Entry) -> Option<String> {
+        let before = self.noted.get(&refund).copied();
+        let follows = match (entry.kind, entry.from, entry.to) {
+            (EntryKind::RefundRequested, None, Some(Label::Requested)) => before.is_none(),
+            (
+                EntryKind::RefundSettled,
+                Some(from @ Label::Requested),
+                Some(Label::Failed | Label::Succeeded),
+            )
+            | (EntryKind::RefundSettled, Some(from @ Label::Failed), Some(Label::Succeeded)) => {
+                before == Some((booking, from))
+            }
+            _ => false,
+        };
+        self.noted.insert(refund, (booking, entry.to.unwrap_or(Label::Requested)));
+        let before = before.map(|(_, status)| status);
+        (!follows)
+            .then(|| format!("{refund}: {} to {:?} does not follow on {before:?}", entry.kind, entry.to))
     }
 
     /// What is left after an entry follows from what was left before it.
@@ -275,8 +302,11 @@ impl Replay {
             State::Confirmed(payment) => {
                 self.paying.insert((booking.id, payment.transaction.clone()));
             }
-            State::Cancelled { payment: Some(payment), .. } => {
-                self.owed.insert((booking.id, payment.transaction.clone()));
+            State::Cancelled { payment: Some(payment), refunded, .. } => {
+                self.owed.insert((booking.id, payment.transaction.clone()), *refunded);
+            }
+            State::Cancelled { payment: None, refunded: true, .. } => {
+                wrong.push("is refunded, but was never paid".to_owned());
             }
             State::Cancelled { payment: None, .. } | State::Pending | State::Expired { .. } => {}
         }
@@ -286,6 +316,7 @@ impl Replay {
     /// The counters of the event against all that was replayed.
     fn close(mut self) -> Vec<String> {
         let mut wrong = Vec::new();
+        let mut over = Vec::new();
         let stock = &self.event.stock;
         let mut same = |what: &str, stored: i128, derived: i128| {
             if stored != derived {
@@ -295,6 +326,11 @@ impl Replay {
         let (mut held, mut sold) = (0_i128, 0_i128);
         for (kind, counters) in self.event.about.ticket_types.iter().zip(&stock.types) {
             let (type_held, type_sold) = self.types.get(&kind.id).copied().unwrap_or_default();
+            let (taken, room) =
+                (type_held.saturating_add(type_sold), i64::from(counters.capacity.unwrap_or(stock.capacity)));
+            if taken > room {
+                over.push(format!("{} takes {taken} tickets of its {room}", kind.id));
+            }
             same(&format!("held of {}", kind.id), counters.held.into(), type_held.into());
             same(&format!("sold of {}", kind.id), counters.sold.into(), type_sold.into());
             (held, sold) = (held + i128::from(type_held), sold + i128::from(type_sold));
@@ -313,6 +349,7 @@ impl Replay {
         same("cancelled bookings", stock.tallies.cancelled.into(), self.tallies.cancelled.into());
         same("expired bookings", stock.tallies.expired.into(), self.tallies.expired.into());
         same("revenue", stock.tallies.revenue, self.tallies.revenue);
+        wrong.extend(over);
         if self.event.about.max_tickets_per_user.is_some() {
             self.live_of_user.retain(|_, tickets| *tickets > 0);
             wrong.extend(
@@ -323,11 +360,17 @@ impl Replay {
             self.open.keys().map(|id| format!("{id} has a ledger but no row that stands where it ends")),
         );
         wrong.extend(
-            self.noted.iter().map(|id| format!("{id} is in the ledger, but there is no such refund")),
+            self.noted.keys().map(|id| format!("{id} is in the ledger, but there is no such refund")),
         );
-        let missing = self.owed.difference(&self.refunded);
-        wrong
-            .extend(missing.map(|(id, _)| format!("{id} was cancelled after it was paid, without a refund")));
+        for ((id, transaction), shown) in self.owed {
+            match self.refunded.get(&(id, transaction)) {
+                None => wrong.push(format!("{id} was cancelled after it was paid, without a refund")),
+                Some(paid_out) if *paid_out != shown => {
+                    wrong.push(format!("{id} does not show whether its refund was paid out"));
+                }
+                Some(_) => {}
+            }
+        }
         wrong
     }
 }

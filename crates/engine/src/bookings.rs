@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use coordination::{Key, LockOptions, Tenure};
 use domain::{
-    Action, Actor, Answer, Ask, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId,
-    Money, Note, Order, Refusal, TransactionId, UserId,
+    Action, Actor, Ask, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId, Money, Note,
+    Order, Refusal, TransactionId, UserId,
 };
-use store::{BookingList, Cause, Fault, Page};
+use store::{BookingList, Keep, Page};
 
 use crate::limit::BOOKING_LOCK_WAIT_MAX;
-use crate::{Caller, Engine, Error};
+use crate::{Attempt, Caller, Engine, Error, Given};
 
 /// Tickets asked for.
 #[derive(Clone, Debug)]
@@ -27,6 +27,15 @@ pub struct OrderRequest {
     pub payment_method: Option<Note>,
 }
 
+/// A captured payment, as a trusted service reports it.
+#[derive(Clone, Debug)]
+pub struct CapturedPayment {
+    /// The payment provider's name for it.
+    pub transaction: TransactionId,
+    /// How much was captured, where the service says.
+    pub amount: Option<Money>,
+}
+
 impl Engine {
     /// Takes tickets: all that are asked for, or none.
     ///
@@ -35,14 +44,15 @@ impl Engine {
         self: &Arc<Self>,
         caller: Caller,
         request: OrderRequest,
-    ) -> Result<Arc<Booking>, Error> {
+        keep: Option<Arc<Keep>>,
+    ) -> Attempt {
         let engine = self.clone();
         self.detached(async move {
-            engine.admit(engine.policy.book, &request.user).await?;
             let OrderRequest { event_id, user, ask, expected_total, payment_method } = request;
-            let booking_id = engine.booking_id();
+            let (rule, limited, booking_id) = (engine.policy.book, user.clone(), engine.booking_id());
             let order = Order { event_id, booking_id, user, ask, expected_total, payment_method };
-            booked(engine.submit(caller, Action::Book(Box::new(order))).await?)
+            let work = engine.submit(caller, Action::Book(Box::new(order)), keep);
+            engine.limited(rule, &limited, work).await
         })
         .await
     }
@@ -52,16 +62,16 @@ impl Engine {
         self: &Arc<Self>,
         caller: Caller,
         id: BookingId,
-        transaction: TransactionId,
-        amount: Option<Money>,
-    ) -> Result<Arc<Booking>, Error> {
+        payment: CapturedPayment,
+        keep: Option<Arc<Keep>>,
+    ) -> Result<Given, Error> {
         let engine = self.clone();
-        self.detached(async move {
+        self.detached_unlimited(async move {
             let event_id = engine.booking(&caller.actor, id).await?.event_id;
             let _turn = engine.booking_turn(id).await;
-            let refund_id = engine.refund_id();
+            let (refund_id, CapturedPayment { transaction, amount }) = (engine.refund_id(), payment);
             let paid = Confirmation { event_id, booking_id: id, transaction, amount, refund_id };
-            booked(engine.submit(caller, Action::Confirm(Box::new(paid))).await?)
+            engine.submit(caller, Action::Confirm(Box::new(paid)), keep).await
         })
         .await
     }
@@ -74,31 +84,34 @@ impl Engine {
         caller: Caller,
         id: BookingId,
         reason: Option<Note>,
-    ) -> Result<Arc<Booking>, Error> {
+        keep: Option<Arc<Keep>>,
+    ) -> Attempt {
         let engine = self.clone();
         self.detached(async move {
-            if let Actor::User(user) = &caller.actor {
-                engine.admit(engine.policy.cancel, user).await?;
+            let limited = match &caller.actor {
+                Actor::User(user) => Some(user.clone()),
+                Actor::Service(_) | Actor::Admin(_) | Actor::System => None,
+            };
+            let work = async {
+                let event_id = engine.booking(&caller.actor, id).await?.event_id;
+                let _turn = engine.booking_turn(id).await;
+                let refund_id = engine.refund_id();
+                let wish = Cancellation { event_id, booking_id: id, reason, refund_id };
+                engine.submit(caller, Action::Cancel(Box::new(wish)), keep).await
+            };
+            match limited {
+                Some(user) => engine.limited(engine.policy.cancel, &user, work).await,
+                None => Attempt { verdict: None, outcome: work.await },
             }
-            let event_id = engine.booking(&caller.actor, id).await?.event_id;
-            let _turn = engine.booking_turn(id).await;
-            let refund_id = engine.refund_id();
-            let wish = Cancellation { event_id, booking_id: id, reason, refund_id };
-            booked(engine.submit(caller, Action::Cancel(Box::new(wish))).await?)
         })
         .await
     }
 
-    /// Frees an unpaid booking whose time has passed. A system action; refused with `invalid_state` where
-    /// the booking is not an overdue hold.
-    pub async fn expire(self: &Arc<Self>, caller: Caller, id: BookingId) -> Result<Arc<Booking>, Error> {
-        let engine = self.clone();
-        self.detached(async move {
-            let event_id = engine.booking(&Actor::System, id).await?.event_id;
-            let caller = Caller { actor: Actor::System, ..caller };
-            booked(engine.submit(caller, Action::Expire { event_id, booking_id: id }).await?)
-        })
-        .await
+    /// The booking, if it admits its bearer to an event: confirmed, and for that event.
+    pub async fn admits(&self, id: BookingId, event: EventId) -> Result<Option<Booking>, Error> {
+        let booking = self.ports.store.booking(id).await?;
+        Ok(booking
+            .filter(|booking| booking.event_id == event && booking.status() == BookingStatus::Confirmed))
     }
 
     /// One booking. For a user, one of somebody else is as good as none.
@@ -127,15 +140,5 @@ impl Engine {
         let key = Key::new("booking", &id.to_string()).ok()?;
         let options = LockOptions { wait: BOOKING_LOCK_WAIT_MAX, ..LockOptions::default() };
         self.ports.lock.acquire(&key, options).await.ok()
-    }
-}
-
-fn booked(answer: Answer) -> Result<Arc<Booking>, Error> {
-    match answer {
-        Answer::Booking(booking) => Ok(booking),
-        Answer::Refused(refusal) => Err(refusal.into()),
-        Answer::Event(_) | Answer::Refund(_) => {
-            Err(Fault::Broken(Cause::new("a booking was answered with something else")).into())
-        }
     }
 }

@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::{Answer, Command, EventId};
-use store::{BATCH_MAX, Cause, Fault, Reply, Store};
+use domain::{Answer, EventId};
+use store::{BATCH_MAX, Cause, Fault, Reply, Store, Submission};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::limit::{QUEUE_MAX, TURN_WAIT_MAX};
-use crate::{Error, Publish};
+use crate::{Error, Given, Publish};
 
 /// The way to the desk. Cheap to clone; the desk ends when the last one is gone and the queue is empty.
 #[derive(Clone)]
@@ -25,10 +25,10 @@ pub(crate) struct Desk {
 }
 
 struct Queued {
-    command: Arc<Command>,
+    submission: Submission,
     deadline: Instant,
     turn: Arc<Turn>,
-    reply: oneshot::Sender<Result<Answer, Error>>,
+    reply: oneshot::Sender<Result<Given, Error>>,
 }
 
 /// Settles whether a command is carried out or given up: whoever comes first, the desk that takes it or
@@ -54,11 +54,11 @@ impl Desk {
 
     /// Queues a command and waits for its answer: at most [`TURN_WAIT_MAX`] for its turn, and then as long
     /// as its batch takes.
-    pub(crate) async fn submit(&self, command: Command) -> Result<Answer, Error> {
+    pub(crate) async fn submit(&self, submission: Submission) -> Result<Given, Error> {
         let (reply, mut answer) = oneshot::channel();
         let deadline = Instant::now() + TURN_WAIT_MAX;
         let turn = Arc::new(Turn::default());
-        let queued = Queued { command: Arc::new(command), deadline, turn: turn.clone(), reply };
+        let queued = Queued { submission, deadline, turn: turn.clone(), reply };
         self.queue.try_send(queued).map_err(|_| Error::Overloaded)?;
         let answer = match tokio::time::timeout_at(deadline, &mut answer).await {
             Ok(answer) => answer,
@@ -96,8 +96,8 @@ async fn run(batch: Vec<Queued>, store: &dyn Store, publish: &dyn Publish) -> Ve
     if batch.is_empty() {
         return batch;
     }
-    let commands = batch.iter().map(|queued| queued.command.clone()).collect();
-    let mut replies = store.execute(commands).await.into_iter();
+    let submissions = batch.iter().map(|queued| queued.submission.clone()).collect();
+    let mut replies = store.execute(submissions).await.into_iter();
     let now = Instant::now();
     let mut carried = Vec::new();
     let mut grown = BTreeSet::new();
@@ -111,14 +111,19 @@ async fn run(batch: Vec<Queued>, store: &dyn Store, publish: &dyn Publish) -> Ve
             }
             Reply::Carried => Err(Error::Overloaded),
             Reply::Failed(fault) => Err(fault.into()),
-            Reply::Answered(answer) => Ok(answer),
+            Reply::KeyReused => Err(Error::KeyReused),
+            Reply::Answered(Answer::Refused(refusal)) => Err(refusal.into()),
+            Reply::Answered(answer) => Ok(Given::Fresh(answer)),
+            Reply::Kept { answer, replayed } => Ok(Given::Kept { answer, replayed }),
         };
-        if answer.is_ok() {
-            grown.insert(queued.command.event_id());
+        if !matches!(answer, Err(Error::Refused(_))) {
+            grown.insert(queued.submission.command.event_id());
         }
         // A sender that has gone away does not hear the answer; what was done stands.
         let _ = queued.reply.send(answer);
     }
-    publish.grown(&grown.into_iter().collect::<Vec<EventId>>());
+    if !grown.is_empty() {
+        publish.grown(&grown.into_iter().collect::<Vec<EventId>>());
+    }
     carried
 }

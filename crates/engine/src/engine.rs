@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coordination::{Key, Rule};
+use coordination::{Key, Rule, Verdict};
 use domain::{
     Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
-    Timestamp,
+    Timestamp, UserId,
 };
-use store::{Cause, Fault};
+use store::{Cause, Fault, Keep, Submission};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +45,30 @@ pub struct Caller {
     pub actor: Actor,
     /// Ties the answer, the log and the ledger together.
     pub request: RequestId,
+}
+
+/// What became of a command that was not refused.
+#[derive(Clone, Debug)]
+pub enum Given {
+    /// The answer; never a refusal.
+    Fresh(Answer),
+    /// What is kept of the answer, given now or (`replayed`) earlier under the same idempotency key. May be
+    /// a refusal.
+    Kept {
+        /// What [`Keep::render`] made of the answer.
+        answer: Arc<[u8]>,
+        /// Whether the command was carried out earlier, and not now.
+        replayed: bool,
+    },
+}
+
+/// What became of a command that a limiter stands before.
+#[derive(Debug)]
+pub struct Attempt {
+    /// What the limiter said; unset where the caller is not limited, or it could not be asked.
+    pub verdict: Option<Verdict>,
+    /// What became of the command.
+    pub outcome: Result<Given, Error>,
 }
 
 impl Engine {
@@ -132,27 +156,50 @@ impl Engine {
     }
 
     /// Runs a command in a task of its own: a client that hangs up changes nothing.
-    pub(crate) async fn detached<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
+    pub(crate) async fn detached(&self, work: impl Future<Output = Attempt> + Send + 'static) -> Attempt {
+        let unknown = |error| Err(Fault::OutcomeUnknown(Cause::new(error)).into());
         let finished = self.tasks.spawn(work).await;
-        finished.unwrap_or_else(|error| Err(Fault::OutcomeUnknown(Cause::new(error)).into()))
+        finished.unwrap_or_else(|error| Attempt { verdict: None, outcome: unknown(error) })
     }
 
-    pub(crate) async fn submit(&self, caller: Caller, action: Action) -> Result<Answer, Error> {
-        self.desk.submit(Command { actor: caller.actor, request: caller.request, action }).await
+    /// As [`Engine::detached`], for a command that no limiter stands before.
+    pub(crate) async fn detached_unlimited(
+        &self,
+        work: impl Future<Output = Result<Given, Error>> + Send + 'static,
+    ) -> Result<Given, Error> {
+        self.detached(async { Attempt { verdict: None, outcome: work.await } }).await.outcome
     }
 
-    /// Asks the limiter. One that cannot be asked lets through: it keeps crowds out, it guards no ticket.
-    pub(crate) async fn admit(&self, rule: Rule, user: &domain::UserId) -> Result<(), Error> {
-        let key = Key::new("user", user.as_str()).map_err(|error| Fault::Broken(Cause::new(error)))?;
+    pub(crate) async fn submit(
+        &self,
+        caller: Caller,
+        action: Action,
+        keep: Option<Arc<Keep>>,
+    ) -> Result<Given, Error> {
+        let command = Command { actor: caller.actor, request: caller.request, action };
+        self.desk.submit(Submission { command: Arc::new(command), keep }).await
+    }
+
+    /// Asks the limiter, and goes on if it lets through. One that cannot be asked lets through: it keeps
+    /// crowds out, it guards no ticket.
+    pub(crate) async fn limited(
+        &self,
+        rule: Rule,
+        user: &UserId,
+        work: impl Future<Output = Result<Given, Error>>,
+    ) -> Attempt {
+        let key = match Key::new("user", user.as_str()) {
+            Ok(key) => key,
+            Err(error) => {
+                return Attempt { verdict: None, outcome: Err(Fault::Broken(Cause::new(error)).into()) };
+            }
+        };
         match self.ports.limiter.attempt(rule, &key).await {
-            Ok(verdict) if verdict.allowed => Ok(()),
-            Ok(verdict) => Err(Error::Limited(verdict)),
+            Ok(verdict) if verdict.allowed => Attempt { verdict: Some(verdict), outcome: work.await },
+            Ok(verdict) => Attempt { verdict: Some(verdict), outcome: Err(Error::Limited(verdict)) },
             Err(unavailable) => {
                 tracing::warn!(error = %unavailable, "the limiter cannot be asked");
-                Ok(())
+                Attempt { verdict: None, outcome: work.await }
             }
         }
     }

@@ -10,6 +10,9 @@ pub enum Error {
     /// The rules say no. Expected, and no fault.
     #[error(transparent)]
     Refused(Box<Refusal>),
+    /// The idempotency key was given before, for something else. Nothing was done.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     /// The user asks too often; nothing was looked at.
     #[error("too many attempts")]
     Limited(Verdict),

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
-use domain::{Action, Answer, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
-use store::{Cause, Fault, Page, Stats};
+use domain::{Action, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
+use store::{Keep, Page, Stats};
 
-use crate::{Caller, Engine, Error};
+use crate::{Caller, Engine, Error, Given};
 
 impl Engine {
     /// Puts an event on sale.
-    pub async fn create_event(self: &Arc<Self>, caller: Caller, new: NewEvent) -> Result<Event, Error> {
+    pub async fn create_event(
+        self: &Arc<Self>,
+        caller: Caller,
+        new: NewEvent,
+        keep: Option<Arc<Keep>>,
+    ) -> Result<Given, Error> {
         let engine = self.clone();
-        self.detached(
-            async move { described(engine.submit(caller, Action::CreateEvent(Box::new(new))).await?) },
-        )
+        self.detached_unlimited(async move {
+            engine.submit(caller, Action::CreateEvent(Box::new(new)), keep).await
+        })
         .await
     }
 
@@ -23,15 +28,16 @@ impl Engine {
         caller: Caller,
         event_id: EventId,
         patch: EventPatch,
-    ) -> Result<Event, Error> {
+    ) -> Result<Given, Error> {
         let engine = self.clone();
-        self.detached(async move {
-            let patch = Box::new(patch);
-            let event = described(engine.submit(caller, Action::UpdateEvent { event_id, patch }).await?)?;
-            if event.about.status == EventStatus::Cancelled {
+        self.detached_unlimited(async move {
+            let cancels = patch.status == Some(EventStatus::Cancelled);
+            let action = Action::UpdateEvent { event_id, patch: Box::new(patch) };
+            let given = engine.submit(caller, action, None).await?;
+            if cancels {
                 engine.nudge_canceller();
             }
-            Ok(event)
+            Ok(given)
         })
         .await
     }
@@ -59,15 +65,5 @@ impl Engine {
             self.event(id).await?;
         }
         Ok(page)
-    }
-}
-
-fn described(answer: Answer) -> Result<Event, Error> {
-    match answer {
-        Answer::Event(event) => Ok(*event),
-        Answer::Refused(refusal) => Err(refusal.into()),
-        Answer::Booking(_) | Answer::Refund(_) => {
-            Err(Fault::Broken(Cause::new("an event was answered with something else")).into())
-        }
     }
 }

@@ -16,10 +16,11 @@ mod refunds;
 mod system;
 mod watch;
 
-pub use bookings::OrderRequest;
+pub use bookings::{CapturedPayment, OrderRequest};
 pub use chore::{Health, Sweeper, Swept};
-pub use engine::{Caller, Engine};
+pub use engine::{Attempt, Caller, Engine, Given};
 pub use error::Error;
 pub use limit::{BOOKING_LOCK_WAIT_MAX, QUEUE_MAX, TURN_WAIT_MAX};
 pub use ports::{Policy, Ports, Publish, Silent};
+pub use refunds::RefundOutcome;
 pub use system::{SystemClock, SystemIds};

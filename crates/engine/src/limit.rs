@@ -29,9 +29,6 @@ pub(crate) const PARKED_MAX: usize = 10_000;
 /// Most rounds of the clean-up that skip a booking which could not be expired.
 pub(crate) const PARKED_ROUNDS_MAX: u32 = 64;
 
-/// How long an answer is kept under its idempotency key, in seconds: a day.
-pub(crate) const KEY_KEPT_SECONDS: u32 = 24 * 60 * 60;
-
 /// How often the janitor tidies up: often enough that a day's answers are not two days'.
 pub(crate) const JANITOR_EVERY: Duration = Duration::from_mins(10);
 

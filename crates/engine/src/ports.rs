@@ -26,7 +26,7 @@ pub struct Ports {
 /// Hears which ledgers have grown, after the commit. A hint, never the news itself: whoever tells others
 /// reads the ledger, so a lost hint makes news late and loses nothing.
 pub trait Publish: Send + Sync {
-    /// The ledgers of these events have grown. Called once per batch; must not block.
+    /// The ledgers of these events have grown, or may have. Called once per batch; must not block.
     fn grown(&self, events: &[EventId]);
 }
 

@@ -2,10 +2,19 @@
 
 use std::sync::Arc;
 
-use domain::{Action, Answer, Name, Refund, RefundId, RefundStatus, Refusal, Settlement};
-use store::{Cause, Fault, Page};
+use domain::{Action, Name, Refund, RefundId, RefundStatus, Refusal, Settlement};
+use store::{Keep, Page};
 
-use crate::{Caller, Engine, Error};
+use crate::{Caller, Engine, Error, Given};
+
+/// What became of a pay-out, as a trusted service reports it.
+#[derive(Clone, Debug)]
+pub struct RefundOutcome {
+    /// Whether the money was paid out.
+    pub succeeded: bool,
+    /// The payment provider's name for the pay-out.
+    pub provider_reference: Name,
+}
 
 impl Engine {
     /// Records the outcome of a refund. The same outcome again is one settlement; one that failed may later
@@ -14,21 +23,16 @@ impl Engine {
         self: &Arc<Self>,
         caller: Caller,
         id: RefundId,
-        succeeded: bool,
-        provider_reference: Name,
-    ) -> Result<Refund, Error> {
+        outcome: RefundOutcome,
+        keep: Option<Arc<Keep>>,
+    ) -> Result<Given, Error> {
         let engine = self.clone();
-        self.detached(async move {
+        self.detached_unlimited(async move {
             let refund = engine.ports.store.refund(id).await?.ok_or(Refusal::NotFound("refund"))?;
             let Refund { event_id, booking_id, transaction, .. } = refund;
+            let RefundOutcome { succeeded, provider_reference } = outcome;
             let settlement = Settlement { event_id, booking_id, transaction, succeeded, provider_reference };
-            match engine.submit(caller, Action::Settle(Box::new(settlement))).await? {
-                Answer::Refund(refund) => Ok(*refund),
-                Answer::Refused(refusal) => Err(refusal.into()),
-                Answer::Booking(_) | Answer::Event(_) => {
-                    Err(Fault::Broken(Cause::new("a settlement was answered with something else")).into())
-                }
-            }
+            engine.submit(caller, Action::Settle(Box::new(settlement)), keep).await
         })
         .await
     }

@@ -1,4 +1,5 @@
-//! Who somebody is: JSON Web Tokens (RFC 7519), signed with HMAC SHA-256.
+//! Who somebody is: JSON Web Tokens (RFC 7519), signed by a shared secret (HS256) or checked against a
+//! public key (RS256, ES256, EdDSA).
 
 use domain::{Actor, Clock, UserId};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
@@ -36,11 +37,53 @@ impl Identity {
     }
 }
 
-/// Signs and checks tokens with one secret.
+/// Checks tokens, and signs them where there is a secret.
+///
+/// The algorithm follows from the key, never from the token: a token of another algorithm, or of none, is
+/// not accepted. Several keys are all accepted, so that keys can be rotated.
 pub(crate) struct Tokens {
+    keys: Vec<Key>,
+    signing: Option<EncodingKey>,
+}
+
+struct Key {
     decoding: DecodingKey,
-    encoding: EncodingKey,
     validation: Validation,
+}
+
+/// What a token must name besides its bearer; unchecked where unset.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expected {
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+}
+
+/// A public key that checks tokens.
+#[derive(Clone)]
+pub(crate) struct PublicKey {
+    decoding: DecodingKey,
+    algorithm: Algorithm,
+}
+
+/// Bytes of an uncompressed point on P-256, the curve of ES256 (RFC 7518 §3.4).
+const P256_POINT_BYTES: usize = 65;
+
+impl PublicKey {
+    /// Reads a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
+    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, &'static str> {
+        if let Ok(decoding) = DecodingKey::from_rsa_pem(pem) {
+            return Ok(Self { decoding, algorithm: Algorithm::RS256 });
+        }
+        if let Ok(decoding) = DecodingKey::from_ec_pem(pem) {
+            let point = decoding.try_get_as_bytes().map(<[u8]>::len);
+            let p256 = point.is_ok_and(|bytes| bytes == P256_POINT_BYTES);
+            let key = Self { decoding, algorithm: Algorithm::ES256 };
+            return p256.then_some(key).ok_or("holds an elliptic curve key, but not one on P-256");
+        }
+        let decoding = DecodingKey::from_ed_pem(pem);
+        let decoding = decoding.map_err(|_| "holds no RSA, P-256 or Ed25519 public key in PEM")?;
+        Ok(Self { decoding, algorithm: Algorithm::EdDSA })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,13 +101,18 @@ struct Claims {
 const NOT_BEFORE_LEEWAY_SECONDS: f64 = 60.0;
 
 impl Tokens {
-    pub(crate) fn new(secret: &[u8]) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        // The times are compared below, by the injected clock.
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        let (decoding, encoding) = (DecodingKey::from_secret(secret), EncodingKey::from_secret(secret));
-        Self { decoding, encoding, validation }
+    /// Accepts tokens of every one of these secrets and keys; signs with the first secret.
+    pub(crate) fn new(secrets: &[Vec<u8>], keys: &[PublicKey], expected: &Expected) -> Self {
+        let of_secret = |secret: &Vec<u8>| PublicKey {
+            decoding: DecodingKey::from_secret(secret),
+            algorithm: Algorithm::HS256,
+        };
+        let key =
+            |PublicKey { decoding, algorithm }| Key { decoding, validation: validation(algorithm, expected) };
+        Self {
+            keys: secrets.iter().map(of_secret).chain(keys.iter().cloned()).map(key).collect(),
+            signing: secrets.first().map(|secret| EncodingKey::from_secret(secret)),
+        }
     }
 
     /// A token for a user, valid for `seconds` from now.
@@ -77,7 +125,8 @@ impl Tokens {
         let now = u64::try_from(clock.now().micros() / 1_000_000).unwrap_or(0);
         let exp = now.saturating_add(seconds).into();
         let claims = Claims { sub: identity.user.to_string(), exp, nbf: None, role: identity.role };
-        encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).map_err(|error| error.to_string())
+        let key = self.signing.as_ref().ok_or("there is no secret to sign with")?;
+        encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|error| error.to_string())
     }
 
     /// Who a token speaks for, or why it is not accepted.
@@ -85,9 +134,8 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return Err("The token is too long.");
         }
-        let claims = decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|_| "The token is not valid: it must be a JWT signed with HS256, with sub and exp.")?
-            .claims;
+        let claims = self.keys.iter().find_map(|key| decode(token, &key.decoding, &key.validation).ok());
+        let claims: Claims = claims.ok_or("The token is not valid.")?.claims;
         let seconds = |number: &serde_json::Number| number.as_f64().filter(|seconds| *seconds >= 0.0);
         // Exact to some microseconds, which is finer than any token says.
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 need 31 of the 53 bits")]
@@ -102,4 +150,22 @@ impl Tokens {
         let user = claims.sub.parse().map_err(|_| "The token's sub is no user id.")?;
         Ok(Identity { user, role: claims.role })
     }
+}
+
+fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    // The times are compared by the injected clock.
+    validation.validate_exp = false;
+    validation.validate_aud = expected.audience.is_some();
+    let mut required = vec!["exp", "sub"];
+    if let Some(issuer) = &expected.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    if let Some(audience) = &expected.audience {
+        validation.set_audience(&[audience]);
+        required.push("aud");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
 }

@@ -27,3 +27,5 @@ pub(crate) const LIST_ROWS_MAX: u32 = 100;
 pub(crate) const SECRET_BYTES_MIN: usize = 32;
 /// Seconds after which a refused caller may come again when the service cannot say better.
 pub(crate) const RETRY_SECONDS: u64 = 1;
+/// Longest idempotency key, in characters.
+pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;

@@ -13,12 +13,10 @@ mod wire;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     #[cfg(feature = "sabotage")]
     sabotage();
-    cli::run(config::Cli::parse().command)
+    cli::run(config::Cli::read().command)
 }
 
 /// Takes the guards away that a test names. Compiled only for tests.

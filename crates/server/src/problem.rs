@@ -119,9 +119,9 @@ impl Problem {
         self.0.cause.as_deref()
     }
 
-    /// The body and headers, for the request of this id.
-    pub(crate) fn render(self, request: &str) -> Response {
-        let Parts { status, code, title, detail, mut members, headers: extra, .. } = *self.0;
+    /// Status, headers and body, for the request of this id.
+    pub(crate) fn written(self, request: &str) -> (StatusCode, Vec<(HeaderName, HeaderValue)>, String) {
+        let Parts { status, code, title, detail, mut members, mut headers, .. } = *self.0;
         let mut body = json!({
             "type": format!("/problems/{code}"), "title": title, "status": status.as_u16(),
             "detail": detail, "code": code, "requestId": request,
@@ -129,10 +129,16 @@ impl Problem {
         if let Some(object) = body.as_object_mut() {
             object.append(&mut members);
         }
-        let mut response = (status, body.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.extend(extra);
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        (status, headers, body.to_string())
+    }
+
+    /// The problem as an answer to the request of this id.
+    pub(crate) fn render(self, request: &str) -> Response {
+        let (status, headers, body) = self.written(request);
+        let mut response = (status, body).into_response();
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        response.headers_mut().extend(headers);
         response
     }
 }
@@ -196,6 +202,11 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Refused(refusal) => (*refusal).into(),
+            Error::KeyReused => {
+                let detail = "The idempotency key was used for another request.";
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, "idempotency_key_reused", "Key used before", detail)
+            }
             Error::Limited(verdict) => {
                 let wait = verdict.reset_after;
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

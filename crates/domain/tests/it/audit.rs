@@ -2,7 +2,7 @@
 
 use domain::{
     Ask, Audit, AuditReport, Booking, BookingId, Entry, EntryKind, Event, EventId, EventPatch, Items, Label,
-    NewEvent, Refund, RefundId, State, Stock, Timestamp, UserId,
+    NewEvent, Refund, RefundId, RefundStatus, State, Stock, Timestamp, UserId,
 };
 
 use crate::invariants;
@@ -187,7 +187,7 @@ fn the_entries_of_a_booking_are_a_path() {
     broken("refund.requested does not follow on None", |rows, _| {
         rows.entry(EntryKind::RefundRequested).booking_id = Some(BookingId::from_bytes([99; 16]));
     });
-    broken("is requested again", |rows, _| {
+    broken("refund.requested to Some(Requested) does not follow on Some(Requested)", |rows, _| {
         let refund = rows.refund("late").id;
         let last = rows.entries.iter_mut().rfind(|entry| entry.kind == EntryKind::RefundRequested);
         last.unwrap().refund_id = Some(refund);
@@ -262,6 +262,47 @@ fn every_payment_pays_or_is_given_back_once() {
 }
 
 #[test]
+fn a_refund_stands_where_its_ledger_ends() {
+    broken("is requested, but the ledger says succeeded", |rows, _| {
+        rows.refund("back").status = RefundStatus::Requested;
+    });
+    broken("is failed, but the ledger says succeeded", |rows, _| {
+        rows.refund("late").status = RefundStatus::Failed;
+    });
+    broken("belongs to another booking in the ledger", |rows, cast| {
+        rows.refund("late").booking_id = cast.held;
+    });
+    for label in [Label::Failed, Label::Succeeded, Label::Confirmed] {
+        broken("refund.settled to Some(Failed) does not follow on Some(Requested)", |rows, _| {
+            rows.entry(EntryKind::RefundSettled).from = Some(label);
+        });
+        broken("does not follow on None", |rows, _| {
+            rows.entry(EntryKind::RefundRequested).from = Some(label);
+        });
+    }
+    for label in [Label::Requested, Label::Confirmed] {
+        broken("does not follow on Some(Requested)", |rows, _| {
+            rows.entry(EntryKind::RefundSettled).to = Some(label);
+        });
+    }
+    // Paid out first, failed after that; and the other way round twice.
+    broken("refund.settled to Some(Succeeded) does not follow on Some(Succeeded)", |rows, _| {
+        rows.entry(EntryKind::RefundSettled).to = Some(Label::Succeeded);
+    });
+    broken("refund.settled to Some(Failed) does not follow on None", |rows, _| {
+        rows.entry(EntryKind::RefundSettled).refund_id = Some(RefundId::from_bytes([9; 16]));
+    });
+    for says in ["does not show whether its refund was paid out", "is refunded, but was never paid"] {
+        broken(says, |rows, cast| {
+            for id in [cast.unpaid, cast.refunded] {
+                let State::Cancelled { refunded, .. } = &mut rows.booking(id).state else { panic!() };
+                *refunded = !*refunded;
+            }
+        });
+    }
+}
+
+#[test]
 fn the_counters_of_the_event_are_derived() {
     let stock = |says: &str, edit: fn(&mut Stock)| broken(says, |rows, _| edit(&mut rows.event.stock));
     stock("held is stored as 4 and derived as 3", |stock| stock.held += 1);
@@ -270,6 +311,7 @@ fn the_counters_of_the_event_are_derived() {
     stock("the sum of held, sold and available is stored as 13", |stock| stock.capacity += 1);
     stock("held of", |stock| stock.types[0].held += 1);
     stock("sold of", |stock| stock.types[1].sold -= 1);
+    stock("takes 4 tickets of its 3", |stock| stock.types[1].capacity = Some(3));
     stock("seq is stored as", |stock| stock.seq += 1);
     stock("pending bookings is stored as 2", |stock| stock.tallies.pending += 1);
     stock("confirmed bookings is stored as 2", |stock| stock.tallies.confirmed += 1);
@@ -291,6 +333,9 @@ fn the_counts_of_users_are_derived_where_there_is_a_limit() {
         rows.users.remove(bob);
     });
     broken("user dan is counted with 1 tickets and holds 0", |rows, _| rows.users.push((user("dan"), 1)));
+    broken("user bob holds 3 tickets, more than the 2 allowed", |rows, _| {
+        std::sync::Arc::make_mut(&mut rows.event.about).max_tickets_per_user = Some(2);
+    });
     // Who holds nothing need not be counted, and without a limit nobody is.
     let (mut rows, _) = eventful();
     let cyd = count(&mut rows, "cyd");

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::{Action, Actor, Answer, Cancellation, RequestId};
+use domain::{Action, Actor, Cancellation, RequestId};
 use futures_util::future::join_all;
 use store::DoomedBooking;
 
@@ -41,8 +41,7 @@ impl Chore for Canceller {
     }
 }
 
-/// A refusal means that somebody was faster, and is as good.
-async fn cancel(engine: &Engine, doomed: &DoomedBooking, request: &RequestId) -> Result<Answer, Error> {
+async fn cancel(engine: &Engine, doomed: &DoomedBooking, request: &RequestId) -> Result<(), Error> {
     let caller = Caller { actor: Actor::System, request: request.clone() };
     let wish = Cancellation {
         event_id: doomed.event,
@@ -50,5 +49,9 @@ async fn cancel(engine: &Engine, doomed: &DoomedBooking, request: &RequestId) ->
         reason: REASON.parse().ok(),
         refund_id: engine.refund_id(),
     };
-    engine.submit(caller, Action::Cancel(Box::new(wish))).await
+    match engine.submit(caller, Action::Cancel(Box::new(wish)), None).await {
+        // A refusal means that somebody was faster, which is as good.
+        Ok(_) | Err(Error::Refused(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }

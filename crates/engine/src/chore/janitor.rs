@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use store::KEY_KEPT_SECONDS;
 
 use super::Chore;
-use crate::limit::{CHORE_PAGE, KEY_KEPT_SECONDS};
+use crate::limit::CHORE_PAGE;
 use crate::{Engine, Error};
 
 pub(crate) struct Janitor;

@@ -15,7 +15,7 @@ use store::{DueHold, Fault};
 
 use super::Chore;
 use crate::limit::{CHORE_PAGE, PARKED_MAX, PARKED_ROUNDS_MAX, POSTPONED_MAX};
-use crate::{Caller, Engine, Error};
+use crate::{Caller, Engine, Error, Given};
 
 /// What a round has freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,17 +77,17 @@ impl Sweeper {
         let expiries = free.iter().map(|hold| {
             let caller = Caller { actor: Actor::System, request: request.clone() };
             let action = Action::Expire { event_id: hold.event, booking_id: hold.booking };
-            engine.submit(caller, action)
+            engine.submit(caller, action, None)
         });
         for (hold, answer) in free.iter().zip(join_all(expiries).await) {
             match answer {
-                Ok(Answer::Booking(booking)) => {
+                Ok(Given::Fresh(Answer::Booking(booking))) => {
                     swept.bookings += 1;
                     swept.tickets += u64::from(booking.items.quantity());
                     self.parked.remove(&hold.booking);
                 }
                 // Somebody was faster, or the turn did not come: nothing to do, or next round.
-                Ok(Answer::Refused(_) | Answer::Event(_) | Answer::Refund(_)) => {
+                Ok(Given::Fresh(_) | Given::Kept { .. }) | Err(Error::Refused(_)) => {
                     self.parked.remove(&hold.booking);
                 }
                 Err(Error::Fault(Fault::Broken(cause))) => {

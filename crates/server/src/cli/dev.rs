@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{
-    Actor, Event, EventStatus, Ids, Money, NewEvent, NewTicketType, TICKETS_PER_BOOKING_DEFAULT, UserId,
+    Actor, Answer, Event, EventStatus, Ids, Money, NewEvent, NewTicketType, TICKETS_PER_BOOKING_DEFAULT,
+    UserId,
 };
-use engine::{Caller, Engine, SystemIds};
+use engine::{Caller, Engine, Given, SystemIds};
 use store::Sqlite;
 
-use super::serve::{assemble, listen, serve, sqlite_options};
+use super::serve::{assemble, listen, log, serve, sqlite_options};
 use super::{Failure, say};
-use crate::auth::{Identity, Role};
+use crate::auth::{Expected, Identity, Role, Tokens};
 use crate::config::{self, Dev};
 use crate::http::App;
 
@@ -23,7 +24,7 @@ const TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
+    log(tracing::Level::WARN);
     let temporary = if args.data.is_some() { None } else { Some(tempfile::tempdir()?) };
     let directory = args.data.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
     let directory = directory.unwrap_or(Path::new("."));
@@ -32,18 +33,20 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     // Fresh luck each time: a secret that everybody knows would outlive its purpose.
     let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();
     let policy = config::policy(Duration::from_hours(1), Duration::from_hours(24));
-    let app = assemble(Arc::new(store), &secret, policy);
+    let app = assemble(Arc::new(store), Tokens::new(&[secret], &[], &Expected::default()), policy);
     let event = sample_event(&app.engine).await?;
     let listener = listen(args.listen).await?;
     greet(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
     serve(listener, app, PATIENCE).await
 }
 
-/// The newest event on sale; a new one where there is none.
+/// The newest event, if it can be booked; a new one otherwise.
 async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
     let failed = |error: engine::Error| Failure::Failed(error.to_string());
     let known = engine.events(None, 1).await.map_err(failed)?.rows.into_iter().next();
-    if let Some(event) = known.filter(|event| event.about.status == EventStatus::OnSale) {
+    let open =
+        |event: &Event| event.about.status == EventStatus::OnSale && event.about.starts_at > engine.now();
+    if let Some(event) = known.filter(open) {
         return Ok(event);
     }
     let text = "the sample event is valid";
@@ -72,7 +75,12 @@ async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
         max_tickets_per_user: None,
     };
     let request = "req_sample".parse().map_err(|_| Failure::Failed(text.into()))?;
-    engine.create_event(Caller { actor: Actor::System, request }, new).await.map_err(failed)
+    match engine.create_event(Caller { actor: Actor::System, request }, new, None).await.map_err(failed)? {
+        Given::Fresh(Answer::Event(event)) => Ok(*event),
+        Given::Fresh(_) | Given::Kept { .. } => {
+            Err(Failure::Failed("the sample event was not created".into()))
+        }
+    }
 }
 
 /// Twelve lines at most: where it is, who one may be, and two commands to paste.

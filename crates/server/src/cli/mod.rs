@@ -1,6 +1,7 @@
 //! The commands. Standard output is data, standard error everything else.
 
 mod audit;
+mod config;
 mod dev;
 mod migrate;
 mod serve;
@@ -51,6 +52,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Audit(args) => runtime().and_then(|runtime| runtime.block_on(audit::run(&args))),
         Command::Migrate(args) => migrate::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Config(args) => config::run(&args),
     };
     match outcome {
         Ok(code) => code,

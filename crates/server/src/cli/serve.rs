@@ -1,5 +1,6 @@
 //! `boxoffice serve`: where the parts are put together.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +19,28 @@ use crate::config::{self, Serve};
 use crate::http::{self, App};
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
-    tracing_subscriber::fmt().with_max_level(args.log).with_writer(std::io::stderr).init();
+    log(args.log);
     let store = Sqlite::open(&args.database.file.0, !args.no_migrate, &sqlite_options())?;
-    let app = assemble(Arc::new(store), args.secret.bytes(), config::policy(args.hold, args.cancel_cutoff));
+    let app =
+        assemble(Arc::new(store), args.identity.tokens(), config::policy(args.hold, args.cancel_cutoff));
     let listener = listen(args.listen).await?;
     tracing::info!(address = %listener.local_addr()?, database = %args.database.file.0.display(), "ready");
     serve(listener, app, args.shutdown_timeout).await
 }
 
-/// The real time on a thread of its own.
+/// Logs to standard error, in colours where a person reads it.
+pub(super) fn log(level: tracing::Level) {
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr).init();
+}
+
+/// The real time, and a thread for every blocking call.
 pub(super) fn sqlite_options() -> SqliteOptions {
     SqliteOptions { clock: Arc::new(SystemClock), inline: false }
 }
 
 /// An engine on a store, and the front door to it.
-pub(super) fn assemble(store: Arc<dyn Store>, secret: &[u8], policy: Policy) -> App {
+pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
     let ports = Ports {
         store,
@@ -42,7 +50,7 @@ pub(super) fn assemble(store: Arc<dyn Store>, secret: &[u8], policy: Policy) -> 
         ids: ids.clone(),
         publish: Arc::new(Silent),
     };
-    App { engine: Engine::start(ports, policy), tokens: Arc::new(Tokens::new(secret)), clock, ids }
+    App { engine: Engine::start(ports, policy), tokens: Arc::new(tokens), clock, ids }
 }
 
 pub(super) async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {

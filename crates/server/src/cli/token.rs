@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use engine::SystemClock;
 
 use super::{Failure, say};
-use crate::auth::{Identity, Tokens};
+use crate::auth::Identity;
 use crate::config::Token;
 
 pub(super) fn run(args: &Token) -> Result<ExitCode, Failure> {
     let identity = Identity { user: args.sub.clone(), role: args.role };
-    let tokens = Tokens::new(args.secret.bytes());
+    let tokens = args.secret.tokens();
     say(tokens.sign(&identity, &SystemClock, args.ttl.as_secs()).map_err(Failure::Failed)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,68 +1,73 @@
 //! `/v1/bookings`.
 
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use domain::{BookingId, EventId, Invalid, UserId};
-use engine::OrderRequest;
+use domain::{EventId, Invalid, UserId};
+use engine::{CapturedPayment, OrderRequest};
 use store::BookingList;
 
 use super::App;
 use super::caller::Caller;
-use super::params::{Params, id};
-use super::payload::{Json, Payload};
+use super::params::{Named, Params};
+use super::payload::Json;
+use super::post::Post;
+use super::reply::{show as show_answer, show_limited};
 use crate::auth::{Identity, Role};
 use crate::problem::Problem;
-use crate::wire::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, PageView};
+use crate::wire::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, PageView, ValidationView};
 
-pub(super) async fn create(
-    State(app): State<App>,
-    caller: Caller,
-    payload: Payload,
-) -> Result<Response, Problem> {
-    let body = payload.parse::<CreateBooking>()?;
+pub(super) async fn create(State(app): State<App>, post: Post) -> Result<Response, Problem> {
+    let body = post.parse::<CreateBooking>()?;
     let ask = body.ask().map_err(|wrong| Problem::invalid(&[wrong]))?;
-    let user = booked_user(caller.identity(), body.user_id.map(|user| user.0))?;
+    let user = booked_user(post.caller.identity(), body.user_id.map(|user| user.0))?;
     let expected_total = body.expected_total.map(|money| money.0);
     let payment_method = body.payment_method.map(|text| text.0);
     let order = OrderRequest { event_id: body.event_id, user, ask, expected_total, payment_method };
-    let booking = app.engine.book(caller.engine(), order).await?;
-    let location = [(header::LOCATION, format!("/v1/bookings/{}", booking.id))];
-    Ok((StatusCode::CREATED, location, Json(BookingView::new(&booking, app.engine.now()))).into_response())
+    let keep = post.keep(StatusCode::CREATED)?;
+    let attempt = app.engine.book(post.caller.engine(), order, keep).await;
+    Ok(show_limited(&app, attempt, StatusCode::CREATED))
 }
 
-pub(super) async fn confirm(
+pub(super) async fn confirm(State(app): State<App>, booking: Named, post: Post) -> Result<Response, Problem> {
+    post.caller.require_service()?;
+    let body = post.parse::<ConfirmRequest>()?;
+    let (transaction, amount) = (body.payment_transaction_id.0, body.amount.map(|money| money.0));
+    let payment = CapturedPayment { transaction, amount };
+    let keep = post.keep(StatusCode::OK)?;
+    let given = app.engine.confirm(post.caller.engine(), booking.id("booking")?, payment, keep).await?;
+    show_answer(&app, given, StatusCode::OK)
+}
+
+pub(super) async fn cancel(State(app): State<App>, booking: Named, post: Post) -> Result<Response, Problem> {
+    let body = post.parse_or_default::<CancelRequest>()?;
+    let keep = post.keep(StatusCode::OK)?;
+    let reason = body.reason.map(|text| text.0);
+    let attempt = app.engine.cancel(post.caller.engine(), booking.id("booking")?, reason, keep).await;
+    Ok(show_limited(&app, attempt, StatusCode::OK))
+}
+
+pub(super) async fn validate(
     State(app): State<App>,
     caller: Caller,
-    Path(booking): Path<String>,
-    payload: Payload,
+    booking: Named,
+    params: Params,
 ) -> Result<Response, Problem> {
     caller.require_service()?;
-    let body = payload.parse::<ConfirmRequest>()?;
-    let (transaction, amount) = (body.payment_transaction_id.0, body.amount.map(|money| money.0));
-    let booking = id::<BookingId>(&booking, "booking")?;
-    let booking = app.engine.confirm(caller.engine(), booking, transaction, amount).await?;
-    Ok(Json(BookingView::new(&booking, app.engine.now())).into_response())
-}
-
-pub(super) async fn cancel(
-    State(app): State<App>,
-    caller: Caller,
-    Path(booking): Path<String>,
-    payload: Payload,
-) -> Result<Response, Problem> {
-    let body = payload.parse_or_default::<CancelRequest>()?;
-    let booking = id::<BookingId>(&booking, "booking")?;
-    let booking = app.engine.cancel(caller.engine(), booking, body.reason.map(|text| text.0)).await?;
-    Ok(Json(BookingView::new(&booking, app.engine.now())).into_response())
+    params.only(&["eventId"])?;
+    let event = params.required("eventId")?;
+    let booking = app.engine.admits(booking.id("booking")?, event).await?;
+    let now = app.engine.now();
+    let booking = booking.as_ref().map(|booking| BookingView::new(booking, now));
+    Ok(Json(ValidationView { valid: booking.is_some(), booking }).into_response())
 }
 
 pub(super) async fn show(
     State(app): State<App>,
     caller: Caller,
-    Path(booking): Path<String>,
+    booking: Named,
 ) -> Result<Response, Problem> {
-    let booking = app.engine.booking(&caller.actor(), id(&booking, "booking")?).await?;
+    let booking = app.engine.booking(&caller.actor(), booking.id("booking")?).await?;
     Ok(Json(BookingView::new(&booking, app.engine.now())).into_response())
 }
 

@@ -41,6 +41,10 @@ impl Caller {
         &self.identity
     }
 
+    pub(super) fn request(&self) -> &RequestId {
+        &self.request
+    }
+
     pub(super) fn actor(&self) -> Actor {
         self.identity.actor()
     }

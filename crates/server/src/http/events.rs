@@ -1,43 +1,34 @@
 //! `/v1/events`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use domain::{Event, EventId};
+use domain::{Answer, EventId};
+use engine::Given;
 
 use super::App;
 use super::caller::Caller;
-use super::params::{Params, id};
-use super::payload::{Json, Payload};
+use super::params::{Named, Params};
+use super::payload::Json;
+use super::post::Post;
+use super::reply::show as show_answer;
 use crate::problem::Problem;
 use crate::wire::{AvailabilityView, CreateEvent, EntryView, EventView, PageView, UpdateEvent};
 
-pub(super) async fn create(
-    State(app): State<App>,
-    caller: Caller,
-    payload: Payload,
-) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let new = payload
-        .parse::<CreateEvent>()?
-        .into_event(&app.engine)
-        .map_err(|wrong| Problem::invalid(&[wrong]))?;
-    let event = app.engine.create_event(caller.engine(), new).await?;
-    let location = [(header::LOCATION, format!("/v1/events/{}", event.id))];
-    Ok((StatusCode::CREATED, location, described(&event)).into_response())
+pub(super) async fn create(State(app): State<App>, post: Post) -> Result<Response, Problem> {
+    post.caller.require_admin()?;
+    let new =
+        post.parse::<CreateEvent>()?.into_event(&app.engine).map_err(|wrong| Problem::invalid(&[wrong]))?;
+    let keep = post.keep(StatusCode::CREATED)?;
+    let given = app.engine.create_event(post.caller.engine(), new, keep).await?;
+    show_answer(&app, given, StatusCode::CREATED)
 }
 
-pub(super) async fn update(
-    State(app): State<App>,
-    caller: Caller,
-    Path(event): Path<String>,
-    headers: HeaderMap,
-    payload: Payload,
-) -> Result<Response, Problem> {
-    caller.require_admin()?;
-    let patch = payload.parse::<UpdateEvent>()?.into_patch(if_match(&headers)?);
-    let event = app.engine.update_event(caller.engine(), id(&event, "event")?, patch).await?;
-    Ok(described(&event))
+pub(super) async fn update(State(app): State<App>, event: Named, post: Post) -> Result<Response, Problem> {
+    post.caller.require_admin()?;
+    let patch = post.parse::<UpdateEvent>()?.into_patch(if_match(post.headers())?);
+    let given = app.engine.update_event(post.caller.engine(), event.id("event")?, patch).await?;
+    show_answer(&app, given, StatusCode::OK)
 }
 
 pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Response, Problem> {
@@ -47,38 +38,29 @@ pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Respo
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
 }
 
-pub(super) async fn show(State(app): State<App>, Path(event): Path<String>) -> Result<Response, Problem> {
-    let event = app.engine.event(id(&event, "event")?).await?;
-    Ok(described(&event))
+pub(super) async fn show(State(app): State<App>, event: Named) -> Result<Response, Problem> {
+    let event = app.engine.event(event.id("event")?).await?;
+    show_answer(&app, Given::Fresh(Answer::Event(Box::new(event))), StatusCode::OK)
 }
 
-pub(super) async fn availability(
-    State(app): State<App>,
-    Path(event): Path<String>,
-) -> Result<Response, Problem> {
+pub(super) async fn availability(State(app): State<App>, event: Named) -> Result<Response, Problem> {
     let as_of = app.engine.now();
-    let event = app.engine.event(id(&event, "event")?).await?;
+    let event = app.engine.event(event.id("event")?).await?;
     Ok(Json(AvailabilityView::new(&event, as_of)).into_response())
 }
 
 pub(super) async fn ledger(
     State(app): State<App>,
     caller: Caller,
-    Path(event): Path<String>,
+    event: Named,
     params: Params,
 ) -> Result<Response, Problem> {
     caller.require_admin()?;
     params.only(&["limit", "after"])?;
     let (after, limit) = (params.get("after")?.unwrap_or(0), params.limit()?);
-    let page = app.engine.ledger(id::<EventId>(&event, "event")?, after, limit).await?;
+    let page = app.engine.ledger(event.id::<EventId>("event")?, after, limit).await?;
     let data = page.rows.iter().map(EntryView::from).collect();
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
-}
-
-/// An event and, as its entity tag, the version of its description.
-fn described(event: &Event) -> Response {
-    let tag = [(header::ETAG, format!("\"{}\"", event.about.version))];
-    (tag, Json(EventView::from(event))).into_response()
 }
 
 /// The version that an edit demands (RFC 9110 §13.1.1): none where any will do, 0 (which no event ever

@@ -46,7 +46,7 @@ pub(crate) async fn serve(
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         // Dropped at once: one address must not keep the others out.
-        let Some(place) = addresses.enter(peer.ip()) else { continue };
+        let Some(place) = addresses.enter(peer.ip().to_canonical()) else { continue };
         let connection = graceful.watch(connection(stream, router.clone()));
         tasks.spawn(async move {
             // An error here is a client that broke off or was too slow; it has nobody to be told.

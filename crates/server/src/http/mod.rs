@@ -9,7 +9,10 @@ mod events;
 pub(crate) mod listener;
 mod params;
 mod payload;
+mod post;
 mod refunds;
+mod reply;
+mod stats;
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use domain::{Clock, Ids, RequestId};
 use engine::Engine;
@@ -48,7 +51,10 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/bookings/{id}", get(bookings::show))
         .route("/v1/bookings/{id}/confirm", post(bookings::confirm))
         .route("/v1/bookings/{id}/cancel", post(bookings::cancel))
+        .route("/v1/bookings/{id}/validate", get(bookings::validate))
         .route("/v1/refunds", get(refunds::list))
+        .route("/v1/refunds/{id}/settle", post(refunds::settle))
+        .route("/v1/stats", get(stats::show))
         .fallback(async || Problem::not_found("resource"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(app.clone(), finish))
@@ -67,22 +73,23 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
             request.extensions_mut().insert(identity);
             next.run(request).await
         }
-        Err(problem) => axum::response::IntoResponse::into_response(problem),
+        Err(problem) => problem.into_response(),
     };
     named(response, id.as_str())
 }
 
 fn named(mut response: Response, id: &str) -> Response {
-    let headers = response.headers().clone();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if let Some(cause) = problem.cause() {
             tracing::error!(request = id, cause, "a request failed");
         }
-        response = problem.render(id);
-        // What the router had to say, such as which methods are allowed.
-        if let Some(allow) = headers.get(header::ALLOW) {
-            response.headers_mut().insert(header::ALLOW, allow.clone());
-        }
+        // With what others had to say: which methods are allowed, how much of a limit is left.
+        let rendered = problem.render(id);
+        let (parts, body) = rendered.into_parts();
+        let mut headers = std::mem::take(response.headers_mut());
+        headers.remove(header::CONTENT_LENGTH);
+        headers.extend(parts.headers);
+        response = (parts.status, headers, body).into_response();
     }
     if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, id);

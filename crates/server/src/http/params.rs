@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use domain::Invalid;
 
@@ -43,6 +43,11 @@ impl Params {
         value.transpose().map_err(|error: T::Err| wrong(name, &error.to_string()))
     }
 
+    /// The value of a parameter that must be there, parsed.
+    pub(super) fn required<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<T, Problem> {
+        self.get(name)?.ok_or_else(|| wrong(name, "is required"))
+    }
+
     /// How many rows are wanted.
     pub(super) fn limit(&self) -> Result<u32, Problem> {
         let bounds = || wrong("limit", &format!("must be a number from 1 to {LIST_ROWS_MAX}"));
@@ -55,7 +60,21 @@ fn wrong(name: &str, detail: &str) -> Problem {
     Problem::invalid(&[Invalid::new(format!("?{name}"), detail)])
 }
 
-/// An id in a path. One that cannot be read names nothing.
-pub(super) fn id<T: FromStr>(text: &str, what: &str) -> Result<T, Problem> {
-    text.parse().map_err(|_| Problem::not_found(what))
+/// What a path names. One that cannot be read names nothing.
+pub(super) struct Named(String);
+
+impl FromRequestParts<App> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let name = Path::<String>::from_request_parts(parts, app).await;
+        name.map(|Path(name)| Self(name)).map_err(|_| Problem::not_found("resource"))
+    }
+}
+
+impl Named {
+    /// The id that the path names, of such a thing.
+    pub(super) fn id<T: FromStr>(&self, what: &str) -> Result<T, Problem> {
+        self.0.parse().map_err(|_| Problem::not_found(what))
+    }
 }

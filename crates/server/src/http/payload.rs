@@ -63,6 +63,13 @@ impl Payload {
         })
     }
 
+    /// The body in one spelling: what is the same JSON is the same here. An absent body is an empty object.
+    pub(super) fn canonical(&self) -> String {
+        // Objects of serde_json are sorted by their keys.
+        let value = serde_json::from_slice(&self.0).unwrap_or_else(|_| serde_json::json!({}));
+        serde_json::Value::to_string(&value)
+    }
+
     /// The body as a request, or the request's default where there is no body.
     pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         if self.0.is_empty() { Ok(T::default()) } else { self.parse() }

@@ -1,14 +1,27 @@
 //! `/v1/refunds`.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use engine::RefundOutcome;
 
 use super::App;
 use super::caller::Caller;
-use super::params::Params;
+use super::params::{Named, Params};
 use super::payload::Json;
+use super::post::Post;
+use super::reply::show;
 use crate::problem::Problem;
-use crate::wire::{PageView, RefundView};
+use crate::wire::{PageView, RefundView, SettleRequest};
+
+pub(super) async fn settle(State(app): State<App>, refund: Named, post: Post) -> Result<Response, Problem> {
+    post.caller.require_service()?;
+    let SettleRequest { outcome, provider_reference } = post.parse()?;
+    let outcome = RefundOutcome { succeeded: outcome.succeeded(), provider_reference: provider_reference.0 };
+    let keep = post.keep(StatusCode::OK)?;
+    let given = app.engine.settle(post.caller.engine(), refund.id("refund")?, outcome, keep).await?;
+    show(&app, given, StatusCode::OK)
+}
 
 pub(super) async fn list(
     State(app): State<App>,

@@ -68,6 +68,14 @@ pub(crate) struct CancelRequest {
     pub(crate) reason: Option<Parsed<Note>>,
 }
 
+/// The body of `GET /v1/bookings/{id}/validate`.
+#[derive(Serialize)]
+pub(crate) struct ValidationView<'a> {
+    pub(crate) valid: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) booking: Option<BookingView<'a>>,
+}
+
 /// A booking as it is shown.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,9 +1,12 @@
-//! Ledger entries and refunds on the wire.
+//! Ledger entries, refunds and statistics on the wire.
 
-use domain::{BookingId, Entry, EventId, Line, Refund, RefundId, TicketTypeId, Timestamp};
-use serde::Serialize;
+use domain::{
+    BookingId, Currency, Entry, EventId, Line, Name, Refund, RefundId, Tallies, TicketTypeId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use store::Stats;
 
-use super::MoneyView;
+use super::{MoneyView, Parsed};
 
 /// A ledger entry as it is shown.
 #[derive(Serialize)]
@@ -54,6 +57,64 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
             actor: entry.actor.to_string(),
             request_id: entry.request.as_str(),
             at: entry.at,
+        }
+    }
+}
+
+/// The body of `POST /v1/refunds/{id}/settle`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SettleRequest {
+    pub(crate) outcome: Outcome,
+    pub(crate) provider_reference: Parsed<Name>,
+}
+
+/// What became of a pay-out.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Outcome {
+    Succeeded,
+    Failed,
+}
+
+impl Outcome {
+    pub(crate) fn succeeded(self) -> bool {
+        matches!(self, Self::Succeeded)
+    }
+}
+
+/// The body of `GET /v1/stats`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StatsView {
+    total_bookings: u64,
+    pending_bookings: u64,
+    confirmed_bookings: u64,
+    cancelled_bookings: u64,
+    expired_bookings: u64,
+    revenue: Vec<RevenueView>,
+}
+
+#[derive(Serialize)]
+struct RevenueView {
+    amount: i128,
+    currency: &'static str,
+}
+
+impl From<&Stats> for StatsView {
+    fn from(stats: &Stats) -> Self {
+        let all = stats.per_currency.iter().fold(Tallies::default(), |sum, (_, tallies)| sum.plus(*tallies));
+        let revenue = |(currency, tallies): &(Currency, Tallies)| RevenueView {
+            amount: tallies.revenue,
+            currency: currency.code(),
+        };
+        Self {
+            total_bookings: all.pending + all.confirmed + all.cancelled + all.expired,
+            pending_bookings: all.pending,
+            confirmed_bookings: all.confirmed,
+            cancelled_bookings: all.cancelled,
+            expired_bookings: all.expired,
+            revenue: stats.per_currency.iter().map(revenue).collect(),
         }
     }
 }

@@ -11,9 +11,9 @@ use std::str::FromStr;
 use domain::{Invalid, Money};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub(crate) use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking};
+pub(crate) use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, ValidationView};
 pub(crate) use event::{AvailabilityView, CreateEvent, EventView, UpdateEvent};
-pub(crate) use ledger::{EntryView, RefundView};
+pub(crate) use ledger::{EntryView, RefundView, SettleRequest, StatsView};
 
 /// A page of a list.
 #[derive(Serialize)]

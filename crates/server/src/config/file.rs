@@ -1,0 +1,102 @@
+//! The configuration file, and where each value came from.
+//!
+//! A key of the file is the name of a flag without its dashes, and its value becomes that flag's default:
+//! so flags and environment variables go before it, and a value is checked by the same parser wherever it
+//! comes from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::builder::OsStr;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+
+/// What a file says: for each flag, one value or several.
+pub(super) type Values = BTreeMap<String, Vec<String>>;
+
+/// Reads a file; an error names the key that no flag has, or that has no value a flag could have.
+pub(super) fn read(path: &Path, command: &Command) -> Result<Values, String> {
+    let wrong = |what: String| format!("{}: {what}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    let known = |key: &str| flags(command).any(|(_, name)| name == key);
+    let mut values = Values::new();
+    for (key, value) in table {
+        if !known(&key) {
+            return Err(wrong(format!("there is no setting \"{key}\"")));
+        }
+        let list = match value {
+            toml::Value::Array(list) => list,
+            single => vec![single],
+        };
+        let texts = list.iter().map(scalar).collect::<Option<Vec<String>>>();
+        values.insert(
+            key.clone(),
+            texts.ok_or_else(|| wrong(format!("\"{key}\" must be a text, number or boolean")))?,
+        );
+    }
+    Ok(values)
+}
+
+fn scalar(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+            None
+        }
+    }
+}
+
+/// Every flag of every command that has an environment variable: those are settings.
+fn flags(command: &Command) -> impl Iterator<Item = (&str, &str)> {
+    let arguments = command.get_subcommands().flat_map(Command::get_arguments);
+    arguments
+        .filter(|argument| argument.get_env().is_some())
+        .filter_map(|argument| Some((argument.get_id().as_str(), argument.get_long()?)))
+}
+
+/// Makes the file's values the defaults of the flags.
+pub(super) fn apply(command: Command, values: &Values) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|each| each.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| {
+            let known: Vec<(String, Vec<String>)> = subcommand
+                .get_arguments()
+                .filter_map(|argument| {
+                    let values = values.get(argument.get_long()?)?;
+                    Some((argument.get_id().to_string(), values.clone()))
+                })
+                .collect();
+            known.into_iter().fold(subcommand, |subcommand, (id, values)| {
+                subcommand
+                    .mut_arg(id, |argument| argument.default_values(values.into_iter().map(OsStr::from)))
+            })
+        })
+    })
+}
+
+/// Every setting of a command as `name, value, where it came from`; secrets are masked.
+pub(super) fn effective(command: &Command, matches: &ArgMatches, values: &Values) -> Vec<[String; 3]> {
+    let settings = command.get_arguments().filter(|argument| argument.get_env().is_some());
+    settings
+        .filter_map(|argument| {
+            let (id, name) = (argument.get_id().as_str(), argument.get_long()?);
+            let raw = matches.get_raw(id).map(|values| {
+                let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
+                values.map(text).collect::<Vec<_>>().join(", ")
+            });
+            let origin = match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => "flag",
+                Some(ValueSource::EnvVariable) => "environment",
+                Some(_) if values.contains_key(name) => "file",
+                Some(_) => "default",
+                None => "unset",
+            };
+            let masked = argument.is_hide_env_values_set() && raw.is_some();
+            let value = if masked { "********".to_owned() } else { raw.unwrap_or_default() };
+            Some([name.to_owned(), value, origin.to_owned()])
+        })
+        .collect()
+}

@@ -1,0 +1,289 @@
+//! What the operator says: a flag, else its environment variable, else the configuration file, else the
+//! default. The only place that reads any of them.
+
+mod file;
+mod parse;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use coordination::Rule;
+use domain::UserId;
+use engine::Policy;
+
+use self::parse::{cutoff, duration, hold, loopback, public_key_file, secret_file};
+use crate::auth::{Expected, PublicKey, Role, Tokens};
+use crate::limit::SECRET_BYTES_MIN;
+
+/// A self-hosted ticket-booking engine.
+#[derive(Parser)]
+#[command(name = "boxoffice", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Read settings from this TOML file: the names of flags, without dashes, as keys
+    #[arg(long, global = true, env = "BOXOFFICE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line, the environment and the configuration file. Ends the process with exit code
+    /// 2, and a message that says what to do, when one of them is wrong.
+    pub(crate) fn read() -> Self {
+        let (cli, _, _) = Self::read_with_sources();
+        cli
+    }
+
+    fn read_with_sources() -> (Self, ArgMatches, file::Values) {
+        let first = Self::command().ignore_errors(true).get_matches();
+        let path = first.get_one::<PathBuf>("config");
+        let values = path.map_or(Ok(file::Values::new()), |path| file::read(path, &Self::command()));
+        let usage = |message: String| Self::command().error(ErrorKind::ValueValidation, message).exit();
+        let values = values.unwrap_or_else(usage);
+        let matches = file::apply(Self::command(), &values).get_matches();
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let Err(message) = cli.command.check() {
+            usage(message);
+        }
+        (cli, matches, values)
+    }
+
+    /// Every setting of `serve` as it stands: name, value (secrets masked) and where it came from.
+    pub(crate) fn settings() -> Vec<[String; 3]> {
+        let (_, matches, values) = Self::read_with_sources();
+        let command = Self::command();
+        let (name, matches) = matches.subcommand().unwrap_or_else(|| unreachable!("a command is required"));
+        command
+            .find_subcommand(name)
+            .map_or_else(Vec::new, |command| file::effective(command, matches, &values))
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Try it out: everything in one process on this machine, with a sample event and tokens
+    Dev(Dev),
+    /// Sell tickets
+    Serve(Serve),
+    /// Derive every count again from bookings and ledger, and compare
+    Audit(Audit),
+    /// Bring the database up to date
+    Migrate(Migrate),
+    /// Sign a token
+    Token(Token),
+    /// Print every setting of `serve` as it stands, and where it came from
+    Config(Config),
+}
+
+impl Command {
+    /// What clap cannot see: values that need each other.
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Serve(Serve { identity: Identity { secret, .. }, .. })
+            | Self::Token(Token { secret, .. })
+                if secret.all().iter().any(|secret| secret.len() < SECRET_BYTES_MIN) =>
+            {
+                // Said here and not by the parser, which would repeat the secret.
+                Err(format!(
+                    "--jwt-secret must have at least {SECRET_BYTES_MIN} bytes; try `openssl rand -base64 32`"
+                ))
+            }
+            Self::Serve(Serve { identity, .. }) if identity.is_empty() => Err(
+                "nothing to check tokens with: give --jwt-secret, --jwt-secret-file or --jwt-public-key-file"
+                    .into(),
+            ),
+            Self::Token(Token { secret, .. }) if secret.all().is_empty() => {
+                Err("nothing to sign with: give --jwt-secret or --jwt-secret-file".into())
+            }
+            Self::Serve(_)
+            | Self::Token(_)
+            | Self::Dev(_)
+            | Self::Audit(_)
+            | Self::Migrate(_)
+            | Self::Config(_) => Ok(()),
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Dev {
+    /// Address to listen on; only this machine's own
+    #[arg(long, env = "BOXOFFICE_LISTEN", default_value = "127.0.0.1:8080", value_parser = loopback)]
+    pub(crate) listen: SocketAddr,
+    /// Keep the data in this directory; a temporary one, removed at the end, without it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Address to listen on
+    #[arg(long, env = "BOXOFFICE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) database: Database,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    /// How long a booking of a new event may stay unpaid, where the event does not say
+    #[arg(long, env = "BOXOFFICE_HOLD", default_value = "1h", value_parser = hold)]
+    pub(crate) hold: Duration,
+    /// How long before the start a user may last give back a paid booking of a new event, where it does not say
+    #[arg(long, env = "BOXOFFICE_CANCEL_CUTOFF", default_value = "24h", value_parser = cutoff)]
+    pub(crate) cancel_cutoff: Duration,
+    /// How long requests under way may take to finish when the program is told to stop
+    #[arg(long, env = "BOXOFFICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration)]
+    pub(crate) shutdown_timeout: Duration,
+    /// Refuse to start on a database that is not up to date, instead of bringing it up to date
+    #[arg(long)]
+    pub(crate) no_migrate: bool,
+    /// Least severe messages to log: error, warn, info, debug or trace
+    #[arg(long, env = "BOXOFFICE_LOG", default_value = "info")]
+    pub(crate) log: tracing::Level,
+}
+
+#[derive(Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    pub(crate) database: Database,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    pub(crate) database: Database,
+}
+
+#[derive(Args)]
+pub(crate) struct Token {
+    /// Whom the token speaks for: 1 to 128 characters of A-Z a-z 0-9 . _ : @ -
+    #[arg(long, value_name = "USER")]
+    pub(crate) sub: UserId,
+    /// What its bearer may do
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) role: Role,
+    /// How long it is valid
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub(crate) ttl: Duration,
+    #[command(flatten)]
+    pub(crate) secret: Secret,
+}
+
+#[derive(Args)]
+pub(crate) struct Database {
+    /// Where bookings are kept: `sqlite://FILE`
+    #[arg(
+        long = "database",
+        env = "BOXOFFICE_DATABASE",
+        default_value = "sqlite://boxoffice.db",
+        value_name = "URL"
+    )]
+    pub(crate) file: SqliteFile,
+}
+
+#[derive(Args)]
+pub(crate) struct Config {
+    /// Print the settings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    _serve: Serve,
+}
+
+#[derive(Args)]
+pub(crate) struct Secret {
+    /// The secret that signs tokens (HS256), at least 32 bytes; give two to rotate, the first signs
+    #[arg(long, env = "BOXOFFICE_JWT_SECRET", hide_env_values = true)]
+    jwt_secret: Vec<String>,
+    /// A file that holds the secret; line ends around it do not count
+    #[arg(long, env = "BOXOFFICE_JWT_SECRET_FILE", value_name = "FILE", value_parser = secret_file)]
+    jwt_secret_file: Vec<String>,
+}
+
+impl Secret {
+    fn all(&self) -> Vec<Vec<u8>> {
+        self.jwt_secret
+            .iter()
+            .chain(&self.jwt_secret_file)
+            .map(|secret| secret.clone().into_bytes())
+            .collect()
+    }
+
+    /// Signs, and checks, with these secrets alone.
+    pub(crate) fn tokens(&self) -> Tokens {
+        Tokens::new(&self.all(), &[], &Expected::default())
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Identity {
+    #[command(flatten)]
+    secret: Secret,
+    /// A public key in PEM that checks tokens: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA); give two to rotate
+    #[arg(long, env = "BOXOFFICE_JWT_PUBLIC_KEY_FILE", value_name = "FILE", value_parser = public_key_file)]
+    jwt_public_key_file: Vec<PublicKey>,
+    /// The issuer that tokens must name; unchecked when unset
+    #[arg(long, env = "BOXOFFICE_JWT_ISSUER")]
+    jwt_issuer: Option<String>,
+    /// The audience that tokens must name; unchecked when unset
+    #[arg(long, env = "BOXOFFICE_JWT_AUDIENCE")]
+    jwt_audience: Option<String>,
+}
+
+impl Identity {
+    fn is_empty(&self) -> bool {
+        self.secret.all().is_empty() && self.jwt_public_key_file.is_empty()
+    }
+
+    /// Checks tokens with every secret and key that was given.
+    pub(crate) fn tokens(&self) -> Tokens {
+        let expected = Expected { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() };
+        Tokens::new(&self.secret.all(), &self.jwt_public_key_file, &expected)
+    }
+}
+
+/// The path in `sqlite://FILE`.
+#[derive(Clone, Debug)]
+pub(crate) struct SqliteFile(pub(crate) PathBuf);
+
+impl FromStr for SqliteFile {
+    type Err = &'static str;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        match url.strip_prefix("sqlite://") {
+            Some("") | None => Err("must be sqlite://FILE"),
+            Some(path) => Ok(Self(path.into())),
+        }
+    }
+}
+
+/// What the operator decides about bookings.
+pub(crate) fn policy(hold: Duration, cancel_cutoff: Duration) -> Policy {
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let rule = |name, limit, seconds| {
+        let rule = Rule::new(name, limit, Duration::from_secs(seconds));
+        rule.unwrap_or_else(|error| unreachable!("the default limits are valid: {error}"))
+    };
+    Policy {
+        hold_seconds: seconds(hold),
+        cancel_cutoff_seconds: seconds(cancel_cutoff),
+        book: rule("book", 5, 10),
+        cancel: rule("cancel", 3, 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,65 @@
+//! Reading values as people write them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use domain::{CANCEL_CUTOFF_SECONDS_MAX, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN};
+
+use crate::auth::PublicKey;
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = |_| "must be a length of time such as 90s, 15m or 1h30m".to_owned();
+    let span: jiff::SignedDuration = text.parse().map_err(wrong)?;
+    span.try_into().map_err(|_| "must not be negative".to_owned())
+}
+
+pub(super) fn whole_seconds(text: &str, min: u32, max: u32) -> Result<Duration, String> {
+    let span = duration(text)?;
+    let bounds = Duration::from_secs(min.into())..=Duration::from_secs(max.into());
+    if span.subsec_nanos() == 0 && bounds.contains(&span) {
+        Ok(span)
+    } else {
+        Err(format!("must be whole seconds, from {min} to {max}"))
+    }
+}
+
+pub(super) fn hold(text: &str) -> Result<Duration, String> {
+    whole_seconds(text, HOLD_SECONDS_MIN, HOLD_SECONDS_MAX)
+}
+
+pub(super) fn cutoff(text: &str) -> Result<Duration, String> {
+    whole_seconds(text, 0, CANCEL_CUTOFF_SECONDS_MAX)
+}
+
+pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "must be an address such as 127.0.0.1:8080".to_owned())?;
+    let reachable =
+        "must be an address of this machine only, such as 127.0.0.1:8080; `serve` may listen elsewhere";
+    if address.ip().is_loopback() { Ok(address) } else { Err(reachable.to_owned()) }
+}
+
+pub(super) fn secret_file(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    Ok(text.trim_matches(['\r', '\n']).to_owned())
+}
+
+pub(super) fn public_key_file(path: &str) -> Result<PublicKey, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    Ok(PublicKey::from_pem(&pem)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_read_as_people_write_them() {
+        for (text, seconds) in [("1h", 3_600), ("90s", 90), ("15m", 900), ("1h30m", 5_400)] {
+            assert_eq!(hold(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "soon", "-1h", "0s", "31days", "1500ms"] {
+            assert!(hold(text).is_err(), "{text}");
+        }
+    }
+}

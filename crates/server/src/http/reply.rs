@@ -1,0 +1,123 @@
+//! What a caller is shown: an answer of the engine as status, headers and body. The same whether it is
+//! given now or was kept under an idempotency key.
+
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use coordination::Verdict;
+use domain::{Answer, Timestamp};
+use engine::{Attempt, Given};
+use serde::{Deserialize, Serialize};
+use store::{Cause, Fault};
+
+use super::App;
+use crate::problem::Problem;
+use crate::wire::{BookingView, EventView, RefundView};
+
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// An answer, ready to be given or kept.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Shown {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Shown {
+    /// An answer given at `now` to the request of that id; `success` is the status of a success. `None` if
+    /// it cannot be written, which is a fault of the program.
+    pub(super) fn new(answer: &Answer, success: StatusCode, now: Timestamp, request: &str) -> Option<Self> {
+        let header = |name: HeaderName, value: String| (name.to_string(), value);
+        let created = |path: String| (success == StatusCode::CREATED).then(|| header(LOCATION, path));
+        let json = header(CONTENT_TYPE, "application/json".to_owned());
+        let (body, extra) = match answer {
+            Answer::Booking(booking) => {
+                let body = serde_json::to_string(&BookingView::new(booking, now)).ok()?;
+                (body, vec![created(format!("/v1/bookings/{}", booking.id))])
+            }
+            Answer::Event(event) => {
+                let tag = header(ETAG, format!("\"{}\"", event.about.version));
+                let body = serde_json::to_string(&EventView::from(&**event)).ok()?;
+                (body, vec![created(format!("/v1/events/{}", event.id)), Some(tag)])
+            }
+            Answer::Refund(refund) => (serde_json::to_string(&RefundView::from(&**refund)).ok()?, Vec::new()),
+            Answer::Refused(refusal) => {
+                let (status, headers, body) = Problem::from(refusal.clone()).written(request);
+                let text = |value: &HeaderValue| value.to_str().map(str::to_owned).ok();
+                let header =
+                    |(name, value): (HeaderName, HeaderValue)| Some((name.to_string(), text(&value)?));
+                let headers = headers.into_iter().filter_map(header).collect();
+                return Some(Self { status: status.as_u16(), headers, body });
+            }
+        };
+        let headers = std::iter::once(json).chain(extra.into_iter().flatten()).collect();
+        Some(Self { status: success.as_u16(), headers, body })
+    }
+
+    /// Whether it answers a repetition, too. Not kept is what may be otherwise when it is asked again.
+    pub(super) fn is_kept(&self) -> bool {
+        (200..300).contains(&self.status)
+            || ((400..500).contains(&self.status) && ![409, 429].contains(&self.status))
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    fn into_response(self) -> Result<Response, Problem> {
+        let broken = |error: &dyn std::fmt::Display| Problem::from(Fault::Broken(Cause::new(error)));
+        let status = StatusCode::from_u16(self.status).map_err(|error| broken(&error))?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in self.headers {
+            let name: HeaderName = name.parse().map_err(|error| broken(&error))?;
+            headers.insert(name, value.parse().map_err(|error| broken(&error))?);
+        }
+        Ok((status, headers, self.body).into_response())
+    }
+}
+
+/// Shows what became of a command; `success` is the status of a success.
+pub(super) fn show(app: &App, given: Given, success: StatusCode) -> Result<Response, Problem> {
+    match given {
+        Given::Fresh(answer) => {
+            let shown = Shown::new(&answer, success, app.engine.now(), "");
+            shown.ok_or_else(|| Problem::from(Fault::Broken(Cause::new("unwritable"))))?.into_response()
+        }
+        Given::Kept { answer, replayed } => {
+            let shown: Result<Shown, _> = serde_json::from_slice(&answer);
+            let mut response =
+                shown.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?.into_response()?;
+            if replayed {
+                response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+            }
+            Ok(response)
+        }
+    }
+}
+
+/// Shows what became of a command that a limiter stands before, and how much of the limit is left.
+pub(super) fn show_limited(app: &App, attempt: Attempt, success: StatusCode) -> Response {
+    let shown = attempt.outcome.map_err(Problem::from).and_then(|given| show(app, given, success));
+    let mut response = shown.unwrap_or_else(IntoResponse::into_response);
+    if let Some(verdict) = attempt.verdict {
+        response.headers_mut().extend(rate_limit(&verdict));
+    }
+    response
+}
+
+/// The rate limit headers (draft-ietf-httpapi-ratelimit-headers-11).
+fn rate_limit(verdict: &Verdict) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let (name, window) = (verdict.rule.name(), whole_seconds(verdict.rule.window()));
+    let policy = format!("\"{name}\";q={};w={window}", verdict.rule.limit());
+    let left = format!("\"{name}\";r={};t={}", verdict.remaining, whole_seconds(verdict.reset_after));
+    [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)]
+        .into_iter()
+        .filter_map(|(header, value)| Some((header, value.parse().ok()?)))
+}
+
+fn whole_seconds(duration: std::time::Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

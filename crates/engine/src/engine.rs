@@ -150,6 +150,11 @@ impl Engine {
         RefundId::new(self.now(), self.ports.ids.random())
     }
 
+    /// Whether commands can be carried out now.
+    pub async fn health(&self) -> Result<(), Error> {
+        Ok(self.ports.store.health().await?)
+    }
+
     /// Derives every count again from bookings and ledger and compares, in one consistent snapshot.
     pub async fn audit(&self) -> Result<AuditReport, Error> {
         Ok(self.ports.store.audit().await?)

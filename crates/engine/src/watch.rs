@@ -53,9 +53,9 @@ impl Watched {
             let watched = self.still_watched();
             let wake = async {
                 if watched.is_empty() {
-                    self.begun.notified().await
+                    self.begun.notified().await;
                 } else {
-                    tokio::time::sleep(WATCH_EVERY).await
+                    tokio::time::sleep(WATCH_EVERY).await;
                 }
             };
             tokio::select! {

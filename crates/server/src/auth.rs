@@ -1,5 +1,5 @@
 //! Who somebody is: JSON Web Tokens (RFC 7519), signed by a shared secret (HS256) or checked against a
-//! public key (RS256, ES256, EdDSA).
+//! public key (RS256, ES256, `EdDSA`).
 
 use domain::{Actor, Clock, UserId};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
@@ -9,7 +9,7 @@ use crate::limit::TOKEN_BYTES_MAX;
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "String")]
 pub(crate) enum Role {
     /// Books, and sees what is theirs.
     #[default]
@@ -18,6 +18,15 @@ pub(crate) enum Role {
     Service,
     /// An organiser or operator: everything.
     Admin,
+}
+
+/// From the word alone; serde would also take an object for a variant.
+impl TryFrom<String> for Role {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        clap::ValueEnum::from_str(&word, false)
+    }
 }
 
 /// A caller whose token was checked.
@@ -69,7 +78,7 @@ pub(crate) struct PublicKey {
 const P256_POINT_BYTES: usize = 65;
 
 impl PublicKey {
-    /// Reads a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
+    /// Reads a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for `EdDSA`.
     pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, &'static str> {
         if let Ok(decoding) = DecodingKey::from_rsa_pem(pem) {
             return Ok(Self { decoding, algorithm: Algorithm::RS256 });

@@ -15,6 +15,10 @@ pub(crate) const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 pub(crate) const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for a reader to take some of an answer.
 pub(crate) const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest wait, when a connection is closed, for the peer to close it, too.
+pub(crate) const LINGER_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Most bytes, when a connection is closed, that are still read of a request that was refused early.
+pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Most connections at once: some 30 kB each. More wait in the listener's backlog.
 pub(crate) const CONNECTIONS_MAX: usize = 16_384;
 /// Most connections of one address; not of this machine's own, where a proxy speaks for everybody.
@@ -29,3 +33,9 @@ pub(crate) const SECRET_BYTES_MIN: usize = 32;
 pub(crate) const RETRY_SECONDS: u64 = 1;
 /// Longest idempotency key, in characters.
 pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Most live streams at once: some 20 kB each.
+pub(crate) const STREAMS_MAX: usize = 10_000;
+/// Most live streams of one address; not of this machine's own, where a proxy speaks for everybody.
+pub(crate) const STREAMS_PER_ADDRESS_MAX: usize = 200;
+/// How often a quiet stream says that it is alive; proxies give up after a minute or less.
+pub(crate) const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);

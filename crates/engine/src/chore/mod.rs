@@ -80,7 +80,7 @@ pub(crate) async fn run(
         match chore.run_once(&engine).await {
             Ok(()) => health.last_success_micros.store(engine.now().micros(), Ordering::Relaxed),
             Err(error) => {
-                tracing::error!(chore = chore.name(), %error, "a chore failed; it will be tried again")
+                tracing::error!(chore = chore.name(), %error, "a chore failed; it will be tried again");
             }
         }
     }

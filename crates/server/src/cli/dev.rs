@@ -15,16 +15,18 @@ use store::Sqlite;
 use super::serve::{assemble, listen, log, serve, sqlite_options};
 use super::{Failure, say};
 use crate::auth::{Expected, Identity, Role, Tokens};
-use crate::config::{self, Dev};
+use crate::config::{self, Dev, LogFormat};
 use crate::http::App;
 
 /// How long the printed tokens are valid.
 const TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// How often bookings that were not paid in time are freed.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long requests under way may take to finish at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
-    log(tracing::Level::WARN);
+    log(tracing::Level::WARN, LogFormat::Text);
     let temporary = if args.data.is_some() { None } else { Some(tempfile::tempdir()?) };
     let directory = args.data.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
     let directory = directory.unwrap_or(Path::new("."));
@@ -32,10 +34,11 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     let store = Sqlite::open(&directory.join("boxoffice.db"), true, &sqlite_options())?;
     // Fresh luck each time: a secret that everybody knows would outlive its purpose.
     let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();
-    let policy = config::policy(Duration::from_hours(1), Duration::from_hours(24));
+    let policy = config::default_policy();
     let app = assemble(Arc::new(store), Tokens::new(&[secret], &[], &Expected::default()), policy);
     let event = sample_event(&app.engine).await?;
     let listener = listen(args.listen).await?;
+    app.engine.start_chores(SWEEP_EVERY);
     greet(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
     serve(listener, app, PATIENCE).await
 }

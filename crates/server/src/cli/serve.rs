@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordination::AllowAll;
-use coordination::local::LocalLock;
+use coordination::local::{LocalLimiter, LocalLock};
 use engine::{Engine, Policy, Ports, Silent, SystemClock, SystemIds};
 use store::{Sqlite, SqliteOptions, Store};
 use tokio::net::TcpListener;
@@ -15,23 +14,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::auth::Tokens;
-use crate::config::{self, Serve};
+use crate::config::{LogFormat, Serve};
 use crate::http::{self, App};
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
-    log(args.log);
+    log(args.log, args.log_format);
     let store = Sqlite::open(&args.database.file.0, !args.no_migrate, &sqlite_options())?;
-    let app =
-        assemble(Arc::new(store), args.identity.tokens(), config::policy(args.hold, args.cancel_cutoff));
+    let app = assemble(Arc::new(store), args.identity.tokens(), args.policy());
     let listener = listen(args.listen).await?;
+    app.engine.start_chores(args.sweep_every);
     tracing::info!(address = %listener.local_addr()?, database = %args.database.file.0.display(), "ready");
     serve(listener, app, args.shutdown_timeout).await
 }
 
 /// Logs to standard error, in colours where a person reads it.
-pub(super) fn log(level: tracing::Level) {
+pub(super) fn log(level: tracing::Level, format: LogFormat) {
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
 }
 
 /// The real time, and a thread for every blocking call.
@@ -45,12 +48,20 @@ pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy) ->
     let ports = Ports {
         store,
         lock: Arc::new(LocalLock::new(clock.clone())),
-        limiter: Arc::new(AllowAll),
+        limiter: Arc::new(LocalLimiter::new(clock.clone())),
         clock: clock.clone(),
         ids: ids.clone(),
         publish: Arc::new(Silent),
     };
-    App { engine: Engine::start(ports, policy), tokens: Arc::new(tokens), clock, ids }
+    let stop = CancellationToken::new();
+    App {
+        engine: Engine::start(ports, policy),
+        tokens: Arc::new(tokens),
+        clock,
+        ids,
+        stop,
+        streams: Arc::default(),
+    }
 }
 
 pub(super) async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
@@ -61,7 +72,7 @@ pub(super) async fn listen(address: std::net::SocketAddr) -> Result<TcpListener,
 
 /// Serves until a signal to stop, lets what is under way finish, and ends. A second signal ends at once.
 pub(super) async fn serve(listener: TcpListener, app: App, patience: Duration) -> Result<ExitCode, Failure> {
-    let stop = CancellationToken::new();
+    let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let engine = app.engine.clone();
     let serving = async {

@@ -15,7 +15,9 @@ use coordination::Rule;
 use domain::UserId;
 use engine::Policy;
 
-use self::parse::{cutoff, duration, hold, loopback, public_key_file, secret_file};
+use self::parse::{
+    book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, public_key_file, secret_file,
+};
 use crate::auth::{Expected, PublicKey, Role, Tokens};
 use crate::limit::SECRET_BYTES_MIN;
 
@@ -130,10 +132,19 @@ pub(crate) struct Serve {
     pub(crate) identity: Identity,
     /// How long a booking of a new event may stay unpaid, where the event does not say
     #[arg(long, env = "BOXOFFICE_HOLD", default_value = "1h", value_parser = hold)]
-    pub(crate) hold: Duration,
+    hold: Duration,
     /// How long before the start a user may last give back a paid booking of a new event, where it does not say
     #[arg(long, env = "BOXOFFICE_CANCEL_CUTOFF", default_value = "24h", value_parser = cutoff)]
-    pub(crate) cancel_cutoff: Duration,
+    cancel_cutoff: Duration,
+    /// How often one user may try to book
+    #[arg(long, env = "BOXOFFICE_BOOK_LIMIT", default_value = "5/10s", value_parser = book_limit)]
+    book_limit: Rule,
+    /// How often one user may try to cancel
+    #[arg(long, env = "BOXOFFICE_CANCEL_LIMIT", default_value = "3/30s", value_parser = cancel_limit)]
+    cancel_limit: Rule,
+    /// How often bookings that were not paid in time are freed
+    #[arg(long, env = "BOXOFFICE_SWEEP_EVERY", default_value = "30s", value_parser = interval)]
+    pub(crate) sweep_every: Duration,
     /// How long requests under way may take to finish when the program is told to stop
     #[arg(long, env = "BOXOFFICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration)]
     pub(crate) shutdown_timeout: Duration,
@@ -143,6 +154,32 @@ pub(crate) struct Serve {
     /// Least severe messages to log: error, warn, info, debug or trace
     #[arg(long, env = "BOXOFFICE_LOG", default_value = "info")]
     pub(crate) log: tracing::Level,
+    /// How messages are written
+    #[arg(long, env = "BOXOFFICE_LOG_FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Serve {
+    /// What the operator decides about bookings.
+    pub(crate) fn policy(&self) -> Policy {
+        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        Policy {
+            hold_seconds: seconds(self.hold),
+            cancel_cutoff_seconds: seconds(self.cancel_cutoff),
+            book: self.book_limit,
+            cancel: self.cancel_limit,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -225,7 +262,7 @@ impl Secret {
 pub(crate) struct Identity {
     #[command(flatten)]
     secret: Secret,
-    /// A public key in PEM that checks tokens: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA); give two to rotate
+    /// A public key in PEM that checks tokens: RSA (RS256), P-256 (ES256) or Ed25519 (`EdDSA`); give two to rotate
     #[arg(long, env = "BOXOFFICE_JWT_PUBLIC_KEY_FILE", value_name = "FILE", value_parser = public_key_file)]
     jwt_public_key_file: Vec<PublicKey>,
     /// The issuer that tokens must name; unchecked when unset
@@ -263,18 +300,12 @@ impl FromStr for SqliteFile {
     }
 }
 
-/// What the operator decides about bookings.
-pub(crate) fn policy(hold: Duration, cancel_cutoff: Duration) -> Policy {
-    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-    let rule = |name, limit, seconds| {
-        let rule = Rule::new(name, limit, Duration::from_secs(seconds));
-        rule.unwrap_or_else(|error| unreachable!("the default limits are valid: {error}"))
-    };
-    Policy {
-        hold_seconds: seconds(hold),
-        cancel_cutoff_seconds: seconds(cancel_cutoff),
-        book: rule("book", 5, 10),
-        cancel: rule("cancel", 3, 30),
+/// What `dev` and `demo` decide about bookings: the defaults of `serve`.
+pub(crate) fn default_policy() -> Policy {
+    let arguments = ["boxoffice", "serve", "--jwt-secret", "not used, but one must be given"];
+    match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+        Ok(Command::Serve(serve)) => serve.policy(),
+        Ok(_) | Err(_) => unreachable!("the defaults are valid"),
     }
 }
 
@@ -285,5 +316,12 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let Policy { hold_seconds, cancel_cutoff_seconds, book, cancel } = default_policy();
+        assert_eq!((hold_seconds, cancel_cutoff_seconds), (3_600, 86_400));
+        assert_eq!((book.to_string().as_str(), cancel.to_string().as_str()), ("5/10s", "3/30s"));
     }
 }

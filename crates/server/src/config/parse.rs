@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use coordination::Rule;
 use domain::{CANCEL_CUTOFF_SECONDS_MAX, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN};
 
 use crate::auth::PublicKey;
@@ -29,6 +30,19 @@ pub(super) fn hold(text: &str) -> Result<Duration, String> {
 
 pub(super) fn cutoff(text: &str) -> Result<Duration, String> {
     whole_seconds(text, 0, CANCEL_CUTOFF_SECONDS_MAX)
+}
+
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let every = duration(text)?;
+    if every.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(every) }
+}
+
+pub(super) fn book_limit(text: &str) -> Result<Rule, String> {
+    Rule::parse("book", text).map_err(|error| error.to_string())
+}
+
+pub(super) fn cancel_limit(text: &str) -> Result<Rule, String> {
+    Rule::parse("cancel", text).map_err(|error| error.to_string())
 }
 
 pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {

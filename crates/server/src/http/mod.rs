@@ -6,6 +6,8 @@
 mod bookings;
 mod caller;
 mod events;
+mod health;
+mod linger;
 pub(crate) mod listener;
 mod params;
 mod payload;
@@ -13,6 +15,7 @@ mod post;
 mod refunds;
 mod reply;
 mod stats;
+mod stream;
 
 use std::sync::Arc;
 
@@ -24,9 +27,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use domain::{Clock, Ids, RequestId};
 use engine::Engine;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::problem::Problem;
+
+pub(crate) use self::stream::Streams;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -35,6 +41,9 @@ pub(crate) struct App {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
+    /// Set when the program is told to stop.
+    pub(crate) stop: CancellationToken,
+    pub(crate) streams: Arc<Streams>,
 }
 
 /// Names the request in the answer; a caller may bring a name of its own.
@@ -46,6 +55,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/events", get(events::list).post(events::create))
         .route("/v1/events/{id}", get(events::show).patch(events::update))
         .route("/v1/events/{id}/availability", get(events::availability))
+        .route("/v1/events/{id}/availability/stream", get(stream::availability))
         .route("/v1/events/{id}/ledger", get(events::ledger))
         .route("/v1/bookings", get(bookings::list).post(bookings::create))
         .route("/v1/bookings/{id}", get(bookings::show))
@@ -55,6 +65,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/refunds", get(refunds::list))
         .route("/v1/refunds/{id}/settle", post(refunds::settle))
         .route("/v1/stats", get(stats::show))
+        .route("/livez", get(health::alive))
+        .route("/readyz", get(health::ready))
         .fallback(async || Problem::not_found("resource"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(app.clone(), finish))

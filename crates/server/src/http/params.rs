@@ -48,6 +48,11 @@ impl Params {
         self.get(name)?.ok_or_else(|| wrong(name, "is required"))
     }
 
+    /// Whether a parameter is there, with or without a value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(each, _)| each == name)
+    }
+
     /// How many rows are wanted.
     pub(super) fn limit(&self) -> Result<u32, Problem> {
         let bounds = || wrong("limit", &format!("must be a number from 1 to {LIST_ROWS_MAX}"));

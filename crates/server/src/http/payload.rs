@@ -52,12 +52,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 impl Payload {
     /// The body as a request.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let body = self.0.trim_ascii_start();
-        // serde would read an array into a struct, field by field.
-        if body.starts_with(b"[") && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
-            return Err(Problem::invalid(&[domain::Invalid::new("", "must be a JSON object")]));
-        }
-        wire::parse(body).map_err(|error| match error {
+        wire::parse(&self.0).map_err(|error| match error {
             ParseError::Syntax(detail) => Problem::malformed(format!("The body is not JSON: {detail}.")),
             ParseError::Data(wrong) => Problem::invalid(&[wrong]),
         })

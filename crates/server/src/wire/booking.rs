@@ -5,7 +5,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{MoneyField, MoneyView, Parsed};
+use super::{MoneyField, MoneyView, Object, Parsed};
 
 /// The body of `POST /v1/bookings`.
 #[derive(Debug, Deserialize)]
@@ -15,7 +15,7 @@ pub(crate) struct CreateBooking {
     #[serde(default)]
     ticket_quantity: Option<u32>,
     #[serde(default)]
-    items: Option<Vec<ItemRequest>>,
+    items: Option<Vec<Object<ItemRequest>>>,
     #[serde(default)]
     pub(crate) expected_total: Option<MoneyField>,
     #[serde(default)]
@@ -42,10 +42,10 @@ impl CreateBooking {
             (Some(quantity), None) => Ok(Ask::Quantity(quantity)),
             (None, Some(items)) if items.is_empty() => Err(Invalid::new("/items", "must not be empty")),
             (None, Some(items)) => {
-                if let Some(place) = items.iter().position(|item| item.quantity == 0) {
+                if let Some(place) = items.iter().position(|Object(item)| item.quantity == 0) {
                     return Err(Invalid::new(format!("/items/{place}/quantity"), at_least_one));
                 }
-                Ok(Ask::Items(items.iter().map(|item| (item.ticket_type_id, item.quantity)).collect()))
+                Ok(Ask::Items(items.iter().map(|Object(item)| (item.ticket_type_id, item.quantity)).collect()))
             }
         }
     }

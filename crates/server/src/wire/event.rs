@@ -9,7 +9,7 @@ use domain::{
 use engine::Engine;
 use serde::{Deserialize, Serialize};
 
-use super::{MoneyField, MoneyView, Parsed, present};
+use super::{MoneyField, MoneyView, Object, Parsed, present};
 
 /// What the one ticket type of an event with a single price is called.
 const SINGLE_TICKET_TYPE: &str = "General admission";
@@ -27,7 +27,7 @@ pub(crate) struct CreateEvent {
     #[serde(default)]
     price: Option<MoneyField>,
     #[serde(default)]
-    ticket_types: Option<Vec<TicketTypeRequest>>,
+    ticket_types: Option<Vec<Object<TicketTypeRequest>>>,
     #[serde(default)]
     sales_start_at: Option<Parsed<Timestamp>>,
     #[serde(default)]
@@ -71,7 +71,7 @@ impl CreateEvent {
                 vec![kind(name, price, None)]
             }
             (None, Some(types)) => {
-                types.into_iter().map(|each| kind(each.name.0, each.price, each.capacity)).collect()
+                types.into_iter().map(|Object(each)| kind(each.name.0, each.price, each.capacity)).collect()
             }
         };
         let policy = engine.policy();
@@ -111,7 +111,7 @@ pub(crate) struct UpdateEvent {
     #[serde(default)]
     price: Option<MoneyField>,
     #[serde(default)]
-    ticket_types: Vec<TicketTypeUpdate>,
+    ticket_types: Vec<Object<TicketTypeUpdate>>,
     #[serde(default, deserialize_with = "present")]
     sales_start_at: Option<Option<Parsed<Timestamp>>>,
     #[serde(default, deserialize_with = "present")]
@@ -143,7 +143,7 @@ struct TicketTypeUpdate {
 impl UpdateEvent {
     /// The edit, to be made only if the event is at version `if_match`, where one is given.
     pub(crate) fn into_patch(self, if_match: Option<u32>) -> EventPatch {
-        let kind = |edit: TicketTypeUpdate| TicketTypePatch {
+        let kind = |Object(edit): Object<TicketTypeUpdate>| TicketTypePatch {
             id: edit.id,
             name: edit.name.map(|name| name.0),
             price: edit.price.map(|price| price.0),

@@ -1,5 +1,7 @@
 //! Ledger entries, refunds and statistics on the wire.
 
+use std::str::FromStr;
+
 use domain::{
     BookingId, Currency, Entry, EventId, Line, Name, Refund, RefundId, Tallies, TicketTypeId, Timestamp,
 };
@@ -65,16 +67,27 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SettleRequest {
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: Parsed<Outcome>,
     pub(crate) provider_reference: Parsed<Name>,
 }
 
 /// What became of a pay-out.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome {
     Succeeded,
     Failed,
+}
+
+impl FromStr for Outcome {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "succeeded" => Ok(Self::Succeeded),
+            "failed" => Ok(Self::Failed),
+            _ => Err("must be succeeded or failed"),
+        }
+    }
 }
 
 impl Outcome {

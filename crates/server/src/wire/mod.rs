@@ -6,9 +6,12 @@ mod event;
 mod ledger;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use domain::{Invalid, Money};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, ValidationView};
@@ -48,7 +51,7 @@ impl<'de> Deserialize<'de> for MoneyField {
             amount: i64,
             currency: Parsed<domain::Currency>,
         }
-        let Fields { amount, currency } = Fields::deserialize(deserializer)?;
+        let Object(Fields { amount, currency }) = Object::deserialize(deserializer)?;
         Money::new(amount, currency.0).map(Self).map_err(serde::de::Error::custom)
     }
 }
@@ -64,22 +67,48 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
     }
 }
 
+/// A JSON object. Without this, serde would also read an array into a struct, field by field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
 /// For a field where `null` means something: absent is `None`, `null` is `Some(None)`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Reads a JSON body. Malformed JSON is [`ParseError::Syntax`]; JSON that does not fit, with an unknown
-/// or repeated field for one, is [`ParseError::Data`].
+/// Reads a JSON object. Malformed JSON is [`ParseError::Syntax`], wherever else it does not fit; JSON that
+/// does not fit, with an unknown or repeated field for one, is [`ParseError::Data`].
 pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ParseError> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
         let inner = error.into_inner();
-        if inner.is_data() {
-            ParseError::Data(Invalid::new(pointer, without_position(&inner.to_string())))
-        } else {
-            ParseError::Syntax(inner.to_string())
+        match serde_json::from_slice::<IgnoredAny>(body) {
+            Ok(_) if inner.is_data() => {
+                ParseError::Data(Invalid::new(pointer, without_position(&inner.to_string())))
+            }
+            Ok(_) => ParseError::Syntax(inner.to_string()),
+            Err(malformed) => ParseError::Syntax(malformed.to_string()),
         }
     })?;
     json.end().map_err(|error| ParseError::Syntax(error.to_string()))?;
@@ -137,12 +166,13 @@ mod tests {
             "ISO 4217",
         );
         check(r#"{"eventId":"bkg_01h455vb4pex5vsknk084sn02q"}"#, "/eventId", "evt_");
-        check("[]", "", "invalid length");
+        check("[]", "", "expected an object");
+        check(&format!(r#"{{"eventId":"{id}","expectedTotal":[1,"EUR"]}}"#), "/expectedTotal", "expected an object");
     }
 
     #[test]
     fn tells_malformed_json_from_json_that_does_not_fit() {
-        for body in ["", "{", "{}}", "nul", "{\"a\":}", "\u{feff}{}"] {
+        for body in ["", "{", "{}}", "{\"a\":1", "{\"a\":1}}", "nul", "{\"a\":}", "\u{feff}{}"] {
             assert!(matches!(parse::<CancelRequest>(body.as_bytes()), Err(ParseError::Syntax(_))), "{body}");
         }
         let deep = "[".repeat(100_000);

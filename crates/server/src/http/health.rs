@@ -1,0 +1,39 @@
+//! `/livez` and `/readyz`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::App;
+use super::params::Params;
+use super::payload::Json;
+use crate::problem::Problem;
+
+/// The process answers. Looks at nothing else: restarting it would not bring a database back.
+pub(super) async fn alive() -> Response {
+    Json(json!({"status": "alive"})).into_response()
+}
+
+/// Whether the service can sell now; with `?verbose`, what every part has to say.
+pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Response, Problem> {
+    params.only(&["verbose"])?;
+    let store = app.engine.health().await;
+    let stopping = app.stop.is_cancelled();
+    let ready = store.is_ok() && !stopping;
+    let (code, status) = match (ready, stopping) {
+        (true, _) => (StatusCode::OK, "ready"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    let mut body = json!({"status": status});
+    if params.has("verbose") {
+        let chore = |chore: &std::sync::Arc<engine::Health>| {
+            (chore.name().to_owned(), json!({"lastSuccess": chore.last_success()}))
+        };
+        let database = store.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
+        body["database"] = Value::from(database);
+        body["chores"] = app.engine.chores().iter().map(chore).collect::<serde_json::Map<_, _>>().into();
+    }
+    Ok((code, Json(body)).into_response())
+}

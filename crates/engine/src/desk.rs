@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use domain::{Answer, EventId};
 use store::{BATCH_MAX, Cause, Fault, Reply, Store, Submission};
@@ -22,6 +22,25 @@ use crate::{Error, Given, Publish};
 #[derive(Clone)]
 pub(crate) struct Desk {
     queue: mpsc::Sender<Queued>,
+    counts: Arc<Counts>,
+}
+
+/// What the desk has done so far.
+#[derive(Default)]
+struct Counts {
+    batches: AtomicU64,
+    commands: AtomicU64,
+}
+
+/// How the desk is getting on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Commands that wait for their turn.
+    pub waiting: usize,
+    /// Batches carried out since the start.
+    pub batches: u64,
+    /// Commands in those batches.
+    pub commands: u64,
 }
 
 struct Queued {
@@ -49,7 +68,17 @@ impl Desk {
         publish: Arc<dyn Publish>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        (Self { queue: sender }, serve(receiver, store, publish))
+        let counts = Arc::new(Counts::default());
+        (Self { queue: sender, counts: counts.clone() }, serve(receiver, store, publish, counts))
+    }
+
+    /// How the desk is getting on.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse {
+            waiting: self.queue.max_capacity().saturating_sub(self.queue.capacity()),
+            batches: self.counts.batches.load(Ordering::Relaxed),
+            commands: self.counts.commands.load(Ordering::Relaxed),
+        }
     }
 
     /// Queues a command and waits for its answer: at most [`TURN_WAIT_MAX`] for its turn, and then as long
@@ -69,7 +98,12 @@ impl Desk {
     }
 }
 
-async fn serve(mut queue: mpsc::Receiver<Queued>, store: Arc<dyn Store>, publish: Arc<dyn Publish>) {
+async fn serve(
+    mut queue: mpsc::Receiver<Queued>,
+    store: Arc<dyn Store>,
+    publish: Arc<dyn Publish>,
+    counts: Arc<Counts>,
+) {
     let mut batch: Vec<Queued> = Vec::new();
     loop {
         // What was carried over stands first; the rest of the room goes to those who queued meanwhile.
@@ -87,15 +121,16 @@ async fn serve(mut queue: mpsc::Receiver<Queued>, store: Arc<dyn Store>, publish
         }
         let newcomers = batch.split_off(carried);
         batch.extend(newcomers.into_iter().filter(|queued| queued.turn.claim()));
-        batch = run(batch, &*store, &*publish).await;
+        if !batch.is_empty() {
+            counts.batches.fetch_add(1, Ordering::Relaxed);
+            counts.commands.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            batch = run(batch, &*store, &*publish).await;
+        }
     }
 }
 
 /// Carries out one batch and answers it; returns what has to be carried over.
 async fn run(batch: Vec<Queued>, store: &dyn Store, publish: &dyn Publish) -> Vec<Queued> {
-    if batch.is_empty() {
-        return batch;
-    }
     let submissions = batch.iter().map(|queued| queued.submission.clone()).collect();
     let mut replies = store.execute(submissions).await.into_iter();
     let now = Instant::now();

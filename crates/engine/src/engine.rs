@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::chore::{self, Canceller, Chore, Health, Janitor, Sweeper};
-use crate::desk::Desk;
+use crate::desk::{Desk, Pulse};
 use crate::limit::JANITOR_EVERY;
 use crate::watch::Watched;
 use crate::{Error, Policy, Ports};
@@ -148,6 +148,11 @@ impl Engine {
 
     pub(crate) fn refund_id(&self) -> RefundId {
         RefundId::new(self.now(), self.ports.ids.random())
+    }
+
+    /// How the desk is getting on.
+    pub fn pulse(&self) -> Pulse {
+        self.desk.pulse()
     }
 
     /// Whether commands can be carried out now.

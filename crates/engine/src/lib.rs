@@ -18,6 +18,7 @@ mod watch;
 
 pub use bookings::{CapturedPayment, OrderRequest};
 pub use chore::{Health, Sweeper, Swept};
+pub use desk::Pulse;
 pub use engine::{Attempt, Caller, Engine, Given};
 pub use error::Error;
 pub use limit::{BOOKING_LOCK_WAIT_MAX, QUEUE_MAX, TURN_WAIT_MAX};

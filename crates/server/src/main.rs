@@ -9,6 +9,7 @@ mod config;
 mod http;
 mod limit;
 mod problem;
+mod telemetry;
 mod wire;
 
 use std::process::ExitCode;

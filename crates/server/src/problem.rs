@@ -114,6 +114,11 @@ impl Problem {
         self.with("requested", requested).with("available", available).with("ticketTypeId", ticket_type)
     }
 
+    /// The stable code that clients switch on.
+    pub(crate) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
     /// What lies behind it: for the log, never for an answer.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()

@@ -40,7 +40,7 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     let listener = listen(args.listen).await?;
     app.engine.start_chores(SWEEP_EVERY);
     greet(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
-    serve(listener, app, PATIENCE).await
+    serve(listener, None, app, PATIENCE).await
 }
 
 /// The newest event, if it can be booked; a new one otherwise.

@@ -16,6 +16,7 @@ use super::Failure;
 use crate::auth::Tokens;
 use crate::config::{LogFormat, Serve};
 use crate::http::{self, App};
+use crate::telemetry::Telemetry;
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log(args.log, args.log_format);
@@ -24,7 +25,12 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let listener = listen(args.listen).await?;
     app.engine.start_chores(args.sweep_every);
     tracing::info!(address = %listener.local_addr()?, database = %args.database.file.0.display(), "ready");
-    serve(listener, app, args.shutdown_timeout).await
+    let app = App { trusted_proxies: args.trusted_proxies.clone().into(), ..app };
+    let metrics = match args.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    serve(listener, metrics, app, args.shutdown_timeout).await
 }
 
 /// Logs to standard error, in colours where a person reads it.
@@ -61,6 +67,8 @@ pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy) ->
         ids,
         stop,
         streams: Arc::default(),
+        telemetry: Arc::new(Telemetry::new()),
+        trusted_proxies: Arc::default(),
     }
 }
 
@@ -71,12 +79,26 @@ pub(super) async fn listen(address: std::net::SocketAddr) -> Result<TcpListener,
 }
 
 /// Serves until a signal to stop, lets what is under way finish, and ends. A second signal ends at once.
-pub(super) async fn serve(listener: TcpListener, app: App, patience: Duration) -> Result<ExitCode, Failure> {
+pub(super) async fn serve(
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    app: App,
+    patience: Duration,
+) -> Result<ExitCode, Failure> {
     let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let engine = app.engine.clone();
+    let (spared, ending) = (app.trusted_proxies.clone(), (stop.clone(), patience));
+    let main = http::router(app.clone(), metrics.is_none());
     let serving = async {
-        http::listener::serve(listener, http::router(app), stop.clone(), patience).await;
+        let main = http::listener::serve(listener, main, spared.clone(), ending.clone());
+        match metrics {
+            Some(apart) => {
+                let apart = http::listener::serve(apart, http::metrics_router(app), spared, ending);
+                tokio::join!(main, apart);
+            }
+            None => main.await,
+        }
         engine.drain().await;
     };
     let signals = async {

@@ -14,9 +14,11 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use coordination::Rule;
 use domain::UserId;
 use engine::Policy;
+use ipnet::IpNet;
 
 use self::parse::{
-    book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, public_key_file, secret_file,
+    book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, network, public_key_file,
+    secret_file,
 };
 use crate::auth::{Expected, PublicKey, Role, Tokens};
 use crate::limit::SECRET_BYTES_MIN;
@@ -151,6 +153,12 @@ pub(crate) struct Serve {
     /// Refuse to start on a database that is not up to date, instead of bringing it up to date
     #[arg(long)]
     pub(crate) no_migrate: bool,
+    /// Address to serve /metrics on, and only there; on the main one when unset
+    #[arg(long, env = "BOXOFFICE_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas
+    #[arg(long, env = "BOXOFFICE_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Least severe messages to log: error, warn, info, debug or trace
     #[arg(long, env = "BOXOFFICE_LOG", default_value = "info")]
     pub(crate) log: tracing::Level,

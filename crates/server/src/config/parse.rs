@@ -1,10 +1,12 @@
 //! Reading values as people write them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use coordination::Rule;
 use domain::{CANCEL_CUTOFF_SECONDS_MAX, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN};
+
+use ipnet::IpNet;
 
 use crate::auth::PublicKey;
 
@@ -35,6 +37,14 @@ pub(super) fn cutoff(text: &str) -> Result<Duration, String> {
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let every = duration(text)?;
     if every.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(every) }
+}
+
+/// A network such as 10.0.0.0/8, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
 }
 
 pub(super) fn book_limit(text: &str) -> Result<Rule, String> {

@@ -1,13 +1,18 @@
 //! Who asks.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::extract::FromRequestParts;
-use axum::http::HeaderValue;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
 use domain::{Actor, RequestId};
 
 use super::App;
+use super::listener::Peer;
 use crate::auth::{Identity, Role};
 use crate::problem::Problem;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A caller with a valid token. As an argument of a handler it means that the route needs one.
 pub(super) struct Caller {
@@ -33,6 +38,28 @@ impl FromRequestParts<App> for Caller {
         let request = parts.extensions.get::<RequestId>().cloned();
         let request = request.ok_or_else(|| Problem::malformed("The request has no id."))?;
         Ok(Self { identity, request })
+    }
+}
+
+/// The address that a request comes from: the other end of the connection or, behind a trusted proxy, the
+/// last address in `X-Forwarded-For` that is not a trusted proxy itself.
+pub(super) struct Client(pub(super) IpAddr);
+
+impl FromRequestParts<App> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let trusted = |address: &IpAddr| app.trusted_proxies.iter().any(|net| net.contains(address));
+        if !trusted(&peer) {
+            return Ok(Self(peer));
+        }
+        let lines = parts.headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+        let named: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+        // From the last, which our own proxy has written, to the first, which anybody may have.
+        let known =
+            named.iter().rev().map_while(|text| text.parse::<IpAddr>().ok().map(|a| a.to_canonical()));
+        Ok(Self(known.into_iter().find(|address| !trusted(address)).unwrap_or(peer)))
     }
 }
 

@@ -1,9 +1,11 @@
-//! `/livez` and `/readyz`.
+//! `/livez`, `/readyz` and `/metrics`.
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use store::{Cause, Fault};
 
 use super::App;
 use super::params::Params;
@@ -36,4 +38,11 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
         body["chores"] = app.engine.chores().iter().map(chore).collect::<serde_json::Map<_, _>>().into();
     }
     Ok((code, Json(body)).into_response())
+}
+
+/// What Prometheus asks for.
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let text = app.telemetry.render(&app.engine, app.streams.count());
+    let text = text.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?;
+    Ok(([(CONTENT_TYPE, crate::telemetry::CONTENT_TYPE)], text).into_response())
 }

@@ -70,10 +70,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         if closing.is_none() {
             ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
         }
-        let closing = closing.get_or_insert_with(|| Closing {
-            deadline: Box::pin(sleep(LINGER_WAIT_MAX)),
-            thrown_away: 0,
-        });
+        let closing = closing
+            .get_or_insert_with(|| Closing { deadline: Box::pin(sleep(LINGER_WAIT_MAX)), thrown_away: 0 });
         while closing.thrown_away < LINGER_BYTES_MAX && closing.deadline.as_mut().poll(context).is_pending() {
             let mut bytes = [0; 4_096];
             let mut buffer = ReadBuf::new(&mut bytes);

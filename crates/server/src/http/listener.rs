@@ -14,6 +14,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
@@ -30,11 +31,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves connections until `stop`; then takes no more, lets requests under way finish for at most
 /// `patience`, and returns.
+///
+/// `spared` are addresses that speak for many, and that no bound on the connections of one address holds for.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    stop: CancellationToken,
-    patience: Duration,
+    spared: Arc<[IpNet]>,
+    (stop, patience): (CancellationToken, Duration),
 ) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let addresses = Arc::new(Addresses::default());
@@ -48,8 +51,10 @@ pub(crate) async fn serve(
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         // Dropped at once: one address must not keep the others out.
-        let Some(place) = addresses.enter(peer.ip().to_canonical()) else { continue };
-        let connection = graceful.watch(connection(stream, Peer(peer.ip().to_canonical()), router.clone()));
+        let address = peer.ip().to_canonical();
+        let many = address.is_loopback() || spared.iter().any(|net| net.contains(&address));
+        let Some(place) = addresses.enter(address, many) else { continue };
+        let connection = graceful.watch(connection(stream, Peer(address), router.clone()));
         tasks.spawn(async move {
             // An error here is a client that broke off or was too slow; it has nobody to be told.
             let _ = connection.await;
@@ -117,10 +122,10 @@ struct Place {
 
 impl Addresses {
     /// A place for a connection; none when the address has as many as it may.
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    fn enter(self: &Arc<Self>, address: IpAddr, many: bool) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        if *count >= CONNECTIONS_PER_ADDRESS_MAX && !address.is_loopback() {
+        if *count >= CONNECTIONS_PER_ADDRESS_MAX && !many {
             return None;
         }
         *count += 1;

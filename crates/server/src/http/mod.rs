@@ -20,17 +20,20 @@ mod stream;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use domain::{Clock, Ids, RequestId};
 use engine::Engine;
+use ipnet::IpNet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::problem::Problem;
+use crate::telemetry::Telemetry;
 
 pub(crate) use self::stream::Streams;
 
@@ -44,14 +47,24 @@ pub(crate) struct App {
     /// Set when the program is told to stop.
     pub(crate) stop: CancellationToken,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Who may say for whom it speaks, in `X-Forwarded-For`.
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
 /// Names the request in the answer; a caller may bring a name of its own.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Every route of the API.
-pub(crate) fn router(app: App) -> Router {
-    Router::new()
+/// The metrics alone, for a listener of their own.
+pub(crate) fn metrics_router(app: App) -> Router {
+    Router::new().route("/metrics", get(health::metrics)).with_state(app)
+}
+
+/// Every route of the API, with the metrics unless they have a listener of their own.
+pub(crate) fn router(app: App, with_metrics: bool) -> Router {
+    let metrics =
+        if with_metrics { Router::new().route("/metrics", get(health::metrics)) } else { Router::new() };
+    metrics
         .route("/v1/events", get(events::list).post(events::create))
         .route("/v1/events/{id}", get(events::show).patch(events::update))
         .route("/v1/events/{id}/availability", get(events::availability))
@@ -76,6 +89,10 @@ pub(crate) fn router(app: App) -> Router {
 /// Around every request: names it, checks a token that is given (so that a wrong one is the first thing a
 /// caller hears), and turns a [`Problem`] into its body.
 async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = known_method(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = request.uri().path().to_owned();
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
     let id = given.unwrap_or_else(|| fresh_request_id(&app));
     request.extensions_mut().insert(id.clone());
@@ -87,7 +104,28 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
         }
         Err(problem) => problem.into_response(),
     };
-    named(response, id.as_str())
+    if let Some(problem) = response.extensions().get::<Problem>() {
+        app.telemetry.refused(problem.code());
+    }
+    let response = named(response, id.as_str());
+    let (status, took) = (response.status().as_u16(), begun.elapsed());
+    app.telemetry.answered(method, route.as_ref().map(MatchedPath::as_str), status, took);
+    tracing::debug!(request = id.as_str(), method, path, status, ?took, "answered");
+    response
+}
+
+/// The method as a label: one of those that exist.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 fn named(mut response: Response, id: &str) -> Response {

@@ -17,7 +17,8 @@ use crate::wire::{PageView, RefundView, SettleRequest};
 pub(super) async fn settle(State(app): State<App>, refund: Named, post: Post) -> Result<Response, Problem> {
     post.caller.require_service()?;
     let SettleRequest { outcome, provider_reference } = post.parse()?;
-    let outcome = RefundOutcome { succeeded: outcome.0.succeeded(), provider_reference: provider_reference.0 };
+    let outcome =
+        RefundOutcome { succeeded: outcome.0.succeeded(), provider_reference: provider_reference.0 };
     let keep = post.keep(StatusCode::OK)?;
     let given = app.engine.settle(post.caller.engine(), refund.id("refund")?, outcome, keep).await?;
     show(&app, given, StatusCode::OK)

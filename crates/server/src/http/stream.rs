@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
@@ -19,7 +18,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
 use super::App;
-use super::listener::Peer;
+use super::caller::Client;
 use super::params::Named;
 use crate::limit::{STREAM_HEARTBEAT, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX};
 use crate::problem::Problem;
@@ -45,6 +44,11 @@ struct Seat {
 }
 
 impl Streams {
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+
     fn open(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = open.per_address.get(&address).copied().unwrap_or(0);
@@ -73,7 +77,7 @@ impl Drop for Seat {
 
 pub(super) async fn availability(
     State(app): State<App>,
-    Extension(Peer(address)): Extension<Peer>,
+    Client(address): Client,
     event: Named,
 ) -> Result<Response, Problem> {
     let watching = app.engine.watch(event.id("event")?).await?;

@@ -45,7 +45,9 @@ impl CreateBooking {
                 if let Some(place) = items.iter().position(|Object(item)| item.quantity == 0) {
                     return Err(Invalid::new(format!("/items/{place}/quantity"), at_least_one));
                 }
-                Ok(Ask::Items(items.iter().map(|Object(item)| (item.ticket_type_id, item.quantity)).collect()))
+                Ok(Ask::Items(
+                    items.iter().map(|Object(item)| (item.ticket_type_id, item.quantity)).collect(),
+                ))
             }
         }
     }

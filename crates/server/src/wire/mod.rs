@@ -167,7 +167,11 @@ mod tests {
         );
         check(r#"{"eventId":"bkg_01h455vb4pex5vsknk084sn02q"}"#, "/eventId", "evt_");
         check("[]", "", "expected an object");
-        check(&format!(r#"{{"eventId":"{id}","expectedTotal":[1,"EUR"]}}"#), "/expectedTotal", "expected an object");
+        check(
+            &format!(r#"{{"eventId":"{id}","expectedTotal":[1,"EUR"]}}"#),
+            "/expectedTotal",
+            "expected an object",
+        );
     }
 
     #[test]

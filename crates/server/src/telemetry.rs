@@ -1,0 +1,146 @@
+//! What the program tells its operators: metrics in the text format of Prometheus (OpenMetrics 1.0).
+//!
+//! Labels are words of the program, never ids: their number is bounded whatever users send.
+
+use std::fmt;
+use std::time::Duration;
+
+use engine::Engine;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The media type of what [`Telemetry::render`] writes.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Metrics of one running service.
+pub(crate) struct Telemetry {
+    registry: Registry,
+    requests: Family<Words<3>, Histogram, fn() -> Histogram>,
+    problems: Family<Words<1>, Counter>,
+    gauges: Gauges,
+}
+
+/// What is looked up when somebody asks.
+struct Gauges {
+    waiting: Gauge,
+    batches: Gauge,
+    commands: Gauge,
+    streams: Gauge,
+    chores: Family<Words<1>, Gauge>,
+}
+
+/// A label set: names and values of fixed number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Words<const N: usize>([(&'static str, Word); N]);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Word {
+    Fixed(&'static str),
+    Route(String),
+    Number(u16),
+}
+
+impl<const N: usize> EncodeLabelSet for Words<N> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(word) => word.encode(encoder),
+            Self::Route(route) => route.as_str().encode(encoder),
+            Self::Number(number) => u64::from(*number).encode(encoder),
+        }
+    }
+}
+
+/// From half a millisecond to eight seconds, doubling: the time that a request may wait for its turn and
+/// what lies around it.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_5, 2.0, 15))
+}
+
+impl Telemetry {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("boxoffice_build", "The program that runs", build);
+        let requests: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(durations as fn() -> Histogram);
+        let help = "Time to answer a request";
+        registry.register_with_unit("http_server_request_duration", help, Unit::Seconds, requests.clone());
+        let problems = Family::default();
+        registry.register(
+            "boxoffice_problems",
+            "Requests that were refused or failed, by code",
+            problems.clone(),
+        );
+        let gauges = Gauges {
+            waiting: Gauge::default(),
+            batches: Gauge::default(),
+            commands: Gauge::default(),
+            streams: Gauge::default(),
+            chores: Family::default(),
+        };
+        for (name, help, gauge) in [
+            ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
+            ("boxoffice_batches", "Batches carried out since the start", &gauges.batches),
+            ("boxoffice_batch_commands", "Commands in those batches", &gauges.commands),
+            ("boxoffice_streams", "Live streams that are open", &gauges.streams),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+        let help = "When a background chore last finished without a fault";
+        registry.register_with_unit(
+            "boxoffice_chore_last_success_timestamp",
+            help,
+            Unit::Seconds,
+            gauges.chores.clone(),
+        );
+        Self { registry, requests, problems, gauges }
+    }
+
+    /// Counts a request that was answered; `route` is the pattern it matched, not its path.
+    pub(crate) fn answered(&self, method: &'static str, route: Option<&str>, status: u16, took: Duration) {
+        let route = route.map_or(Word::Fixed("none"), |route| Word::Route(route.to_owned()));
+        let labels = Words([
+            ("http_request_method", Word::Fixed(method)),
+            ("http_route", route),
+            ("http_response_status_code", Word::Number(status)),
+        ]);
+        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that was refused or failed.
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.problems.get_or_create(&Words([("code", Word::Fixed(code))])).inc();
+    }
+
+    /// Everything, as text.
+    pub(crate) fn render(&self, engine: &Engine, streams: usize) -> Result<String, fmt::Error> {
+        let (pulse, gauges) = (engine.pulse(), &self.gauges);
+        gauges.waiting.set(whole(pulse.waiting));
+        gauges.batches.set(whole(pulse.batches));
+        gauges.commands.set(whole(pulse.commands));
+        gauges.streams.set(whole(streams));
+        for chore in engine.chores() {
+            let labels = Words([("chore", Word::Fixed(chore.name()))]);
+            gauges.chores.get_or_create(&labels).set(chore.last_success().micros() / 1_000_000);
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+fn whole<T: TryInto<i64>>(count: T) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}

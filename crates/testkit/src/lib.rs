@@ -1,1 +1,35 @@
-//! testkit
+//! Drives the real program from outside, the way its users and operators do: as a process, over HTTP, by
+//! its command line. For tests only.
+//!
+//! Nothing here knows how the program is made, so a test that is green says something about what is
+//! shipped. Helpers panic when they cannot go on, with what the program said last.
+
+#![expect(clippy::missing_panics_doc, reason = "a helper of a test ends the test where it cannot go on")]
+
+mod answer;
+mod client;
+mod environment;
+mod journal;
+mod load;
+mod order;
+mod process;
+mod program;
+mod raw;
+mod server;
+mod small_disk;
+mod token;
+mod wait;
+
+pub use answer::Answer;
+pub use client::{Client, Lost, id_of};
+pub use environment::number_from_environment;
+pub use journal::Journal;
+pub use load::Load;
+pub use order::{event_body, with};
+pub use process::{Ending, Process};
+pub use program::{Finished, Program};
+pub use raw::Raw;
+pub use server::{SECRET, Server, Setup};
+pub use small_disk::SmallDisk;
+pub use token::Tokens;
+pub use wait::{DEADLINE, eventually, within_deadline};

@@ -1,0 +1,220 @@
+//! Bodies that are too large, too slow, or not what they claim to be.
+
+use serde_json::json;
+use testkit::{Client, Raw, Server, event_body};
+
+use crate::server;
+
+const LIMIT: usize = 64 * 1024;
+
+/// A request head for `POST /v1/bookings` of a service, with more header lines.
+fn head(server: &Server, lines: &str) -> String {
+    let token = server.tokens().service();
+    format!("POST /v1/bookings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{lines}\r\n")
+}
+
+/// An order of a valid form, padded with blanks to a length.
+fn padded(event: &str, length: usize) -> String {
+    let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"}).to_string();
+    format!("{order}{}", " ".repeat(length - order.len()))
+}
+
+#[tokio::test]
+async fn malformed_json_is_refused() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(10)).await;
+    let broken = [
+        "", " ", "{", "}", "{}}", "{\"eventId\":}", "{'eventId':1}", "{\"a\":1,}", "nul", "[1", "\"abc",
+        "{\"eventId\":\"\\x\"}", "{\"eventId\":\"a\nb\"}", "{\"ticketQuantity\":01}", "{\"ticketQuantity\":NaN}",
+        "{\"ticketQuantity\":+1}", "\u{feff}{}", "{} {}", "{\"ticketQuantity\":1e999}",
+    ];
+    for body in broken {
+        let answer = admin.post_text("/v1/bookings", body).await;
+        assert_eq!(answer.status, 400, "{body:?}: {answer:?}");
+        answer.expect_problem(400, "malformed_request");
+    }
+    for bytes in [&b"{\"eventId\":\"\xff\"}"[..], b"\xff\xfe{\x00}\x00", b"\x00", b"\x1f\x8b\x08\x00"] {
+        let answer = admin.post_text("/v1/bookings", bytes.to_vec()).await;
+        answer.expect_problem(400, "malformed_request");
+    }
+    admin.post_text("/v1/bookings", padded(&event, 200)).await.expect(201);
+}
+
+#[tokio::test]
+async fn json_that_does_not_fit_is_refused_with_the_place() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(10)).await;
+    let order = |rest: &str| format!("{{\"eventId\":\"{event}\",\"userId\":\"ada\",{rest}}}");
+    let refused = [
+        ("null".to_owned(), ""),
+        ("1".to_owned(), ""),
+        ("\"text\"".to_owned(), ""),
+        ("true".to_owned(), ""),
+        ("[]".to_owned(), ""),
+        (" [1]".to_owned(), ""),
+        (format!("[\"{event}\",1,null,null,null,\"ada\"]"), ""),
+        (order("\"ticketQuantity\":1,\"ticketQuantity\":1"), ""),
+        (order("\"ticketQuantity\":1,\"userId\":\"eve\""), ""),
+        (order("\"ticketQuantity\":1,\"expectedTotal\":{\"amount\":1,\"amount\":1,\"currency\":\"EUR\"}"), "/expectedTotal"),
+        (order("\"ticketQuantity\":1e2"), "/ticketQuantity"),
+        (order("\"ticketQuantity\":-0"), "/ticketQuantity"),
+        (order("\"ticketQuantity\":18446744073709551616"), "/ticketQuantity"),
+        (order("\"ticketQuantity\":1,\"event_id\":1"), "/event_id"),
+        (order("\"ticketQuantity\":1,\"__proto__\":{}"), "/__proto__"),
+        (order("\"ticketQuantity\":1,\"a/b~c\":1"), "/a~1b~0c"),
+    ];
+    for (body, pointer) in refused {
+        let answer = admin.post_text("/v1/bookings", body.clone()).await;
+        assert_eq!(answer.expect_invalid(), [pointer], "{body}: {answer:?}");
+    }
+    assert_eq!(admin.counts(&event).await.0, 0, "nothing of all this held a ticket");
+}
+
+#[tokio::test]
+async fn deep_nesting_is_refused() {
+    let server = server().await;
+    let mut admin = server.admin();
+    for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"eventId\":", "}"), ("{\"items\":[", "]}")] {
+        let depth = 60_000 / (open.len() + close.len());
+        let body = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        for (path, body) in [("/v1/bookings", body.clone()), ("/v1/events", body[..30_000].to_owned())] {
+            let answer = admin.post_text(path, body).await;
+            assert!(answer.status == 400 || answer.status == 422, "{open}: {answer:?}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+        }
+    }
+    admin.get("/v1/events").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_body_may_have_64_kib_and_no_byte_more() {
+    let server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let mut service = server.service();
+    service.post_text("/v1/bookings", padded(&event, LIMIT)).await.expect(201);
+    service.post_text("/v1/bookings", padded(&event, LIMIT + 1)).await.expect_problem(413, "payload_too_large");
+    service.post_text("/v1/bookings", " ".repeat(LIMIT + 1)).await.expect_problem(413, "payload_too_large");
+
+    // Announced only: not a byte of it is waited for.
+    let mut raw = Raw::open(server.address()).await;
+    let lines = format!("content-type: application/json\r\ncontent-length: {}\r\n", LIMIT + 1);
+    raw.write(head(&server, &lines)).await;
+    raw.answer().await.expect("an answer before the body").expect_problem(413, "payload_too_large");
+
+    // In chunks, without saying how much will come.
+    for (length, accepted) in [(LIMIT, true), (LIMIT + 1, false)] {
+        let mut raw = Raw::open(server.address()).await;
+        raw.write(head(&server, "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
+        for chunk in padded(&event, length).as_bytes().chunks(4_096) {
+            raw.write(format!("{:x}\r\n", chunk.len())).await;
+            raw.write(chunk).await;
+            raw.write("\r\n").await;
+        }
+        raw.write("0\r\n\r\n").await;
+        let answer = raw.answer().await.expect("an answer");
+        match accepted {
+            true => drop(answer.expect(201)),
+            false => drop(answer.expect_problem(413, "payload_too_large")),
+        }
+    }
+    assert_eq!(service.counts(&event).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_chunked_body_without_end_is_cut_off() {
+    let server = server().await;
+    let mut raw = Raw::open(server.address()).await;
+    raw.write(head(&server, "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
+    let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
+    for _ in 0..17 {
+        raw.write(&chunk).await;
+    }
+    raw.answer().await.expect("an answer, though the body goes on").expect_problem(413, "payload_too_large");
+}
+
+#[tokio::test]
+async fn bodies_say_that_they_are_json() {
+    let server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let body = padded(&event, 200);
+    let post = async |content_type: &str| {
+        let mut raw = Raw::open(server.address()).await;
+        raw.write(head(&server, &format!("{content_type}content-length: {}\r\n", body.len()))).await;
+        raw.write(&body).await;
+        raw.answer().await.expect("an answer")
+    };
+    for wrong in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data"] {
+        let line = if wrong.is_empty() { String::new() } else { format!("content-type: {wrong}\r\n") };
+        post(&line).await.expect_problem(415, "unsupported_media_type");
+    }
+    for good in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json ;x=y"] {
+        post(&format!("content-type: {good}\r\n")).await.expect(201);
+    }
+}
+
+#[tokio::test]
+async fn a_cancellation_needs_no_body() {
+    let server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let mut service = server.service();
+    for _ in 0..2 {
+        let booking = testkit::id_of(&service.book_for("ada", &event, 1).await.expect(201));
+        let mut raw = Raw::open(server.address()).await;
+        let token = server.tokens().service();
+        let head = format!("POST /v1/bookings/{booking}/cancel HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n");
+        raw.write(format!("{head}content-length: 0\r\n\r\n")).await;
+        assert_eq!(raw.answer().await.expect("an answer").expect(200)["status"], "cancelled");
+    }
+}
+
+/// Clients that take their time hold up nobody, and not for ever.
+#[tokio::test]
+async fn slow_senders_hold_up_nobody() {
+    let server = server().await;
+    let event = server.admin().create_event(&event_body(100)).await;
+    let lines = "content-type: application/json\r\ncontent-length: 200\r\n";
+    let mut slow_bodies = Vec::new();
+    let mut slow_heads = Vec::new();
+    for _ in 0..50 {
+        let mut body = Raw::open(server.address()).await;
+        body.write(head(&server, lines)).await;
+        body.write("{\"eventId\":").await;
+        slow_bodies.push(body);
+        let mut head = Raw::open(server.address()).await;
+        head.write("GET /v1/events HTTP/1.1\r\nhost: ").await;
+        slow_heads.push(head);
+    }
+    let mut service: Client = server.service();
+    for number in 0..20 {
+        service.book_for(&format!("buyer-{number}"), &event, 1).await.expect(201);
+    }
+    // One that hangs up in the middle changes nothing.
+    drop(slow_bodies.pop());
+    for mut body in slow_bodies {
+        body.answer().await.expect("an answer to a body that never came").expect_problem(400, "malformed_request");
+    }
+    for mut head in slow_heads {
+        assert!(head.answer().await.is_none_or(|answer| answer.status == 408), "given up");
+    }
+    assert_eq!(service.counts(&event).await, (20, 0, 80));
+}
+
+#[tokio::test]
+async fn nonsense_on_the_wire_ends_its_own_connection_only() {
+    let server = server().await;
+    let mut client = server.anonymous();
+    client.get("/v1/events").await.expect(200);
+    let long = format!("GET /v1/events HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(40_000));
+    let both = "POST /v1/bookings HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n{}   ";
+    for bytes in ["\u{0}\u{1}\u{2}\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}hello\r\n\r\n", &long, both] {
+        let mut raw = Raw::open(server.address()).await;
+        raw.write(bytes).await;
+        if let Some(answer) = raw.answer().await {
+            assert!(answer.status.is_client_error(), "{answer:?}");
+        }
+        assert!(raw.is_closed().await);
+    }
+    client.get("/v1/events").await.expect(200);
+}

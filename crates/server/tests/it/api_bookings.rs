@@ -1,0 +1,230 @@
+//! Bookings: making them, and every way in which that is refused.
+
+use serde_json::{Value, json};
+use testkit::{Client, Server, event_body, eventually, id_of, with};
+
+use crate::{server, server_time};
+
+/// An event with changes to its body, and the three who deal with it.
+async fn stage(server: &Server, capacity: u32, changes: &Value) -> (Client, Client, String) {
+    let mut admin = server.admin();
+    let event = admin.create_event(&with(event_body(capacity), changes)).await;
+    (admin, server.user("ada"), event)
+}
+
+#[tokio::test]
+async fn a_booking_is_shown_as_it_lives() {
+    let server = server().await;
+    let (mut admin, mut ada, event) = stage(&server, 10, &json!({"holdSeconds": 600})).await;
+    let body = json!({
+        "eventId": event, "ticketQuantity": 2, "userId": "ada", "paymentMethod": "card",
+        "expectedTotal": {"amount": 9_000, "currency": "EUR"},
+    });
+    let answer = ada.post("/v1/bookings", &body).await;
+    let pending = answer.expect(201);
+    let id = id_of(&pending);
+    assert!(id.starts_with("bkg_"));
+    assert_eq!(answer.header("location"), format!("/v1/bookings/{id}"));
+    for (name, value) in [
+        ("eventId", json!(event)),
+        ("userId", json!("ada")),
+        ("status", json!("pending")),
+        ("paymentStatus", json!("pending")),
+        ("ticketQuantity", json!(2)),
+        ("total", json!({"amount": 9_000, "currency": "EUR"})),
+        ("paymentMethod", json!("card")),
+        ("version", json!(1)),
+    ] {
+        assert_eq!(pending[name], value, "{name}");
+    }
+    let item = &pending["items"][0];
+    assert_eq!((&item["quantity"], &item["unitPrice"]["amount"]), (&json!(2), &json!(4_500)));
+    let expires_in = pending["expiresIn"].as_u64().unwrap();
+    assert!((1..=600).contains(&expires_in), "{pending}");
+    assert!(pending["holdExpiresAt"].is_string() && pending["createdAt"] == pending["updatedAt"], "{pending}");
+    for absent in ["paymentTransactionId", "confirmedAt", "cancelledAt", "expiredAt", "cancellationReason"] {
+        assert!(pending.get(absent).is_none(), "{absent}");
+    }
+
+    let confirmed = admin.confirm(&id, "pay-1").await.expect(200);
+    assert_eq!((&confirmed["status"], &confirmed["paymentStatus"]), (&json!("confirmed"), &json!("paid")));
+    assert_eq!((&confirmed["version"], &confirmed["expiresIn"]), (&json!(2), &json!(0)));
+    assert_eq!(confirmed["paymentTransactionId"], "pay-1");
+    assert!(confirmed["confirmedAt"].is_string());
+
+    let cancelled = ada.post(&format!("/v1/bookings/{id}/cancel"), &json!({"reason": "ill"})).await.expect(200);
+    assert_eq!(
+        (&cancelled["status"], &cancelled["paymentStatus"]),
+        (&json!("cancelled"), &json!("refundRequested"))
+    );
+    assert_eq!((&cancelled["cancellationReason"], &cancelled["version"]), (&json!("ill"), &json!(3)));
+    assert!(cancelled["cancelledAt"].is_string() && cancelled["confirmedAt"].is_string(), "{cancelled}");
+    assert_eq!(ada.booking(&id).await, cancelled);
+    assert_eq!(admin.counts(&event).await, (0, 0, 10));
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn tickets_run_out() {
+    let server = server().await;
+    let (_, mut ada, event) = stage(&server, 3, &json!({})).await;
+    ada.book(&event, 2).await.expect(201);
+    let short = ada.book(&event, 2).await.expect_problem(409, "insufficient_availability");
+    assert_eq!((&short["requested"], &short["available"]), (&json!(2), &json!(1)));
+    assert!(short["ticketTypeId"].as_str().is_some_and(|id| id.starts_with("tt_")), "{short}");
+    ada.book(&event, 1).await.expect(201);
+    let none = ada.book(&event, 1).await.expect_problem(409, "sold_out");
+    assert_eq!((&none["requested"], &none["available"]), (&json!(1), &json!(0)));
+    assert_eq!(none["ticketTypeId"], short["ticketTypeId"]);
+    assert_eq!(ada.counts(&event).await, (3, 0, 0));
+}
+
+#[tokio::test]
+async fn either_all_tickets_are_held_or_none() {
+    let server = server().await;
+    let price = json!({"amount": 1_000, "currency": "EUR"});
+    let types = json!([{"name": "standing", "price": price}, {"name": "VIP", "price": price, "capacity": 1}]);
+    let (mut admin, mut ada, event) =
+        stage(&server, 10, &json!({"price": null, "ticketTypes": types})).await;
+    let shown = admin.get(&format!("/v1/events/{event}")).await.expect(200);
+    let [standing, vip] = [&shown["ticketTypes"][0]["id"], &shown["ticketTypes"][1]["id"]];
+    let items = |standing_count: u32, vip_count: u32| {
+        let list = json!([
+            {"ticketTypeId": standing, "quantity": standing_count}, {"ticketTypeId": vip, "quantity": vip_count},
+        ]);
+        json!({"eventId": event, "items": list})
+    };
+    let short = ada.post("/v1/bookings", &items(3, 2)).await;
+    assert_eq!(short.expect_problem(409, "insufficient_availability")["ticketTypeId"], *vip);
+    assert_eq!(admin.counts(&event).await, (0, 0, 10));
+    let booked = ada.post("/v1/bookings", &items(3, 1)).await.expect(201);
+    assert_eq!((&booked["ticketQuantity"], &booked["total"]["amount"]), (&json!(4), &json!(4_000)));
+    assert_eq!(booked["items"].as_array().unwrap().len(), 2);
+    let gone = ada.post("/v1/bookings", &items(1, 1)).await;
+    assert_eq!(gone.expect_problem(409, "sold_out")["ticketTypeId"], *vip);
+    let quantity = ada.book(&event, 1).await;
+    assert_eq!(quantity.expect_invalid(), ["/items"], "with several types a number alone says too little");
+    let twice = json!([{"ticketTypeId": vip, "quantity": 1}, {"ticketTypeId": vip, "quantity": 1}]);
+    let twice = ada.post("/v1/bookings", &json!({"eventId": event, "items": twice})).await;
+    assert_eq!(twice.expect_invalid(), ["/items"]);
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn sales_have_a_beginning_and_an_end() {
+    let server = server().await;
+    let later = json!({"salesStartAt": "2098-01-01T00:00:00Z"});
+    let (_, mut ada, event) = stage(&server, 10, &later).await;
+    let refused = ada.book(&event, 1).await.expect_problem(409, "sales_not_open");
+    assert_eq!(refused["salesStartAt"], "2098-01-01T00:00:00Z");
+    let (_, mut ada, event) = stage(&server, 10, &json!({"salesEndAt": "2020-01-01T00:00:00Z"})).await;
+    ada.book(&event, 1).await.expect_problem(409, "sales_closed");
+}
+
+#[tokio::test]
+async fn nothing_is_booked_once_the_event_has_begun() {
+    let server = server().await;
+    let (mut admin, mut ada, event) = stage(&server, 1_000, &json!({"cancelCutoffSeconds": 0})).await;
+    let soon = server_time(&mut admin, &event).await + jiff::SignedDuration::from_secs(2);
+    admin.patch(&format!("/v1/events/{event}"), &json!({"startsAt": soon.to_string()})).await.expect(200);
+    let held = id_of(&server.user("bob").book(&event, 1).await.expect(201));
+    eventually("the event begins", async || {
+        let answer = ada.book(&event, 1).await;
+        (answer.status != 201).then(|| answer.expect_problem(409, "event_started"))
+    })
+    .await;
+    admin.confirm(&held, "pay-held").await.expect(200);
+    let late = server.user("bob").cancel(&held).await.expect_problem(409, "cancel_cutoff_passed");
+    assert_eq!(late["bookingStatus"], "confirmed");
+}
+
+#[tokio::test]
+async fn paused_and_cancelled_events_are_not_booked() {
+    let server = server().await;
+    let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
+    for (status, code) in [("paused", "event_paused"), ("cancelled", "event_cancelled")] {
+        admin.patch(&format!("/v1/events/{event}"), &json!({"status": status})).await.expect(200);
+        ada.book(&event, 1).await.expect_problem(409, code);
+    }
+}
+
+#[tokio::test]
+async fn the_price_is_the_servers() {
+    let server = server().await;
+    let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
+    let total = |amount: u32, currency: &str| json!({"amount": amount, "currency": currency});
+    let order = |total: &Value| json!({"eventId": event, "ticketQuantity": 2, "expectedTotal": total});
+    for wrong in [total(8_999, "EUR"), total(0, "EUR"), total(9_000, "USD")] {
+        let refused = ada.post("/v1/bookings", &order(&wrong)).await;
+        assert_eq!(refused.expect_problem(422, "amount_mismatch")["expected"], total(9_000, "EUR"));
+    }
+    let before = ada.post("/v1/bookings", &order(&total(9_000, "EUR"))).await.expect(201);
+    let dearer = json!({"price": total(5_000, "EUR")});
+    admin.patch(&format!("/v1/events/{event}"), &dearer).await.expect(200);
+    assert_eq!(ada.booking(&id_of(&before)).await["total"], total(9_000, "EUR"), "frozen at booking");
+    assert_eq!(ada.book(&event, 2).await.expect(201)["total"], total(10_000, "EUR"));
+}
+
+#[tokio::test]
+async fn one_booking_and_one_user_have_a_limit() {
+    let server = server().await;
+    let limits = json!({"maxTicketsPerBooking": 3, "maxTicketsPerUser": 4});
+    let (mut admin, mut ada, event) = stage(&server, 100, &limits).await;
+    ada.book(&event, 4).await.expect_problem(422, "booking_limit_exceeded");
+    let first = id_of(&ada.book(&event, 3).await.expect(201));
+    ada.book(&event, 2).await.expect_problem(422, "booking_limit_exceeded");
+    admin.confirm(&first, "pay-1").await.expect(200);
+    admin.book_for("ada", &event, 2).await.expect_problem(422, "booking_limit_exceeded");
+    admin.cancel(&first).await.expect(200);
+    admin.book_for("ada", &event, 2).await.expect(201);
+    admin.book_for("bob", &event, 3).await.expect(201);
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn what_an_order_gets_wrong_is_named() {
+    let server = server().await;
+    let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
+    let known = admin.get(&format!("/v1/events/{event}")).await.expect(200);
+    let kind = &known["ticketTypes"][0]["id"];
+    let no_type = "tt_01h455vb4pex5vsknk084sn02q";
+    let items = |items: Value| json!({"ticketQuantity": null, "items": items});
+    let refused = [
+        (json!({"eventId": null}), ""),
+        (json!({"eventId": 7}), "/eventId"),
+        (json!({"eventId": "bkg_01h455vb4pex5vsknk084sn02q"}), "/eventId"),
+        (json!({"ticketQuantity": null}), ""),
+        (json!({"ticketQuantity": 0}), "/ticketQuantity"),
+        (json!({"ticketQuantity": -1}), "/ticketQuantity"),
+        (json!({"ticketQuantity": 1.0}), "/ticketQuantity"),
+        (json!({"ticketQuantity": "1"}), "/ticketQuantity"),
+        (json!({"ticketQuantity": 4_294_967_296_u64}), "/ticketQuantity"),
+        (json!({"items": [{"ticketTypeId": kind, "quantity": 1}]}), ""),
+        (items(json!([])), "/items"),
+        (items(json!({})), "/items"),
+        (items(json!([{"ticketTypeId": kind, "quantity": 0}])), "/items/0/quantity"),
+        (items(json!([{"ticketTypeId": kind, "quantity": 1, "seat": 3}])), "/items/0/seat"),
+        (items(json!([{"ticketTypeId": no_type, "quantity": 1}])), "/items/0/ticketTypeId"),
+        (items(json!([[kind, 1]])), "/items/0"),
+        (json!({"expectedTotal": 45}), "/expectedTotal"),
+        (json!({"expectedTotal": [4_500, "EUR"]}), "/expectedTotal"),
+        (json!({"expectedTotal": {"amount": -1, "currency": "EUR"}}), "/expectedTotal"),
+        (json!({"paymentMethod": "x".repeat(201)}), "/paymentMethod"),
+        (json!({"paymentMethod": "a\u{0}b"}), "/paymentMethod"),
+        (json!({"userId": "a b"}), "/userId"),
+        (json!({"userId": ["ada"]}), "/userId"),
+        (json!({"status": "confirmed"}), "/status"),
+        (json!({"price": {"amount": 0, "currency": "EUR"}}), "/price"),
+        (json!({"total": 0}), "/total"),
+    ];
+    for (change, pointer) in refused {
+        let body = with(json!({"eventId": event, "ticketQuantity": 1}), &change);
+        let answer = ada.post("/v1/bookings", &body).await;
+        assert_eq!(answer.expect_invalid(), [pointer], "{change}: {answer:?}");
+    }
+    for huge in [11, 1_000_000, 4_294_967_295_u32] {
+        ada.book(&event, huge).await.expect_problem(422, "booking_limit_exceeded");
+    }
+    ada.book("evt_01h455vb4pex5vsknk084sn02q", 1).await.expect_problem(404, "not_found");
+    assert_eq!(admin.counts(&event).await, (0, 0, 10), "nothing of all this held a ticket");
+}

@@ -1,0 +1,195 @@
+//! Which answer comes first, and what every answer has in common.
+
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use testkit::{Answer, Client, Server, event_body, id_of, with};
+
+use crate::server;
+
+/// A request that may be wrong in many ways at once.
+struct Wrong {
+    token: Option<String>,
+    path: String,
+    content_type: &'static str,
+    body: String,
+}
+
+async fn post(server: &Server, wrong: &Wrong) -> Answer {
+    let mut request = Request::post(&wrong.path).header(CONTENT_TYPE, wrong.content_type);
+    if let Some(token) = &wrong.token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    server.anonymous().send(request.body(wrong.body.clone().into()).unwrap()).await
+}
+
+#[tokio::test]
+async fn one_wrong_after_the_other_is_put_right() {
+    let server = server().await;
+    let tokens = server.tokens();
+    let event = server.admin().create_event(&event_body(1)).await;
+    let booking = id_of(&server.user("ada").book(&event, 1).await.expect(201));
+    server.user("ada").cancel(&booking).await.expect(200);
+    let valid = json!({"paymentTransactionId": "pay-1"}).to_string();
+    // Everything is wrong: the token, the size, the media type, the role, the JSON, the booking, its state.
+    let mut wrong = Wrong {
+        token: Some("forged".to_owned()),
+        path: "/v1/bookings/bkg_01h455vb4pex5vsknk084sn02q/confirmed".to_owned(),
+        content_type: "text/plain",
+        body: "{".repeat(70_000),
+    };
+    post(&server, &wrong).await.expect_problem(401, "unauthenticated");
+    wrong.token = None;
+    post(&server, &wrong).await.expect_problem(404, "not_found");
+    wrong.path = "/v1/bookings/bkg_01h455vb4pex5vsknk084sn02q/confirm".to_owned();
+    post(&server, &wrong).await.expect_problem(401, "unauthenticated");
+    wrong.token = Some(tokens.user("ada"));
+    post(&server, &wrong).await.expect_problem(413, "payload_too_large");
+    wrong.body = "{".to_owned();
+    post(&server, &wrong).await.expect_problem(415, "unsupported_media_type");
+    wrong.content_type = "application/json; charset=utf-8";
+    post(&server, &wrong).await.expect_problem(403, "forbidden");
+    wrong.token = Some(tokens.service());
+    post(&server, &wrong).await.expect_problem(400, "malformed_request");
+    wrong.body = "{}".to_owned();
+    post(&server, &wrong).await.expect_problem(422, "validation_failed");
+    wrong.body = valid;
+    post(&server, &wrong).await.expect_problem(404, "not_found");
+    wrong.path = format!("/v1/bookings/{booking}/confirm");
+    post(&server, &wrong).await.expect_problem(409, "invalid_state");
+}
+
+#[tokio::test]
+async fn a_version_is_compared_after_the_body_is_read() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let path = format!("/v1/events/{}", admin.create_event(&event_body(1)).await);
+    let patch = |path: &str, body: &str| {
+        let request = Request::patch(path).header("if-match", "\"7\"").header(CONTENT_TYPE, "application/json");
+        request.body(body.to_owned().into()).unwrap()
+    };
+    admin.send(patch(&path, "{")).await.expect_problem(400, "malformed_request");
+    admin.send(patch(&path, r#"{"capacity":"x"}"#)).await.expect_problem(422, "validation_failed");
+    let nowhere = "/v1/events/evt_01h455vb4pex5vsknk084sn02q";
+    admin.send(patch(nowhere, "{}")).await.expect_problem(404, "not_found");
+    admin.send(patch(&path, "{}")).await.expect_problem(412, "version_mismatch");
+}
+
+#[tokio::test]
+async fn unknown_routes_and_methods_are_problems() {
+    let server = server().await;
+    let mut client = server.anonymous();
+    let booking = "/v1/bookings/bkg_01h455vb4pex5vsknk084sn02q";
+    let nowhere = ["/", "/v1", "/v1/", "/v1/nowhere", "/v2/events", "/v1/events/", "/v1/bookings/a/b/c", "/%00"];
+    for path in nowhere {
+        for method in [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS] {
+            let answer = client.try_ask(method, path, None).await.unwrap();
+            answer.expect_problem(404, "not_found");
+        }
+    }
+    let methods = [
+        ("/v1/events", Method::PUT, "GET,HEAD,POST"),
+        ("/v1/events/evt_x", Method::POST, "GET,HEAD,PATCH"),
+        ("/v1/events/evt_x/availability", Method::POST, "GET,HEAD"),
+        ("/v1/events/evt_x/ledger", Method::DELETE, "GET,HEAD"),
+        ("/v1/bookings", Method::PATCH, "GET,HEAD,POST"),
+        (booking, Method::DELETE, "GET,HEAD"),
+        (&format!("{booking}/confirm"), Method::GET, "POST"),
+        (&format!("{booking}/cancel"), Method::OPTIONS, "POST"),
+        ("/v1/refunds", Method::POST, "GET,HEAD"),
+    ];
+    for (path, method, allowed) in methods {
+        let answer = client.try_ask(method, path, None).await.unwrap();
+        answer.expect_problem(405, "method_not_allowed");
+        let mut allow: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
+        allow.sort_unstable();
+        assert_eq!(allow.join(","), allowed, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_text_names_nothing() {
+    let server = server().await;
+    let mut admin = server.admin();
+    for path in ["/v1/events/%ff", "/v1/events/%ff/availability", "/v1/events/%ff/ledger", "/v1/bookings/%ff"] {
+        let answer = admin.get(path).await;
+        answer.expect_problem(404, "not_found");
+    }
+    for path in ["/v1/bookings/%ff/confirm", "/v1/bookings/%ff/cancel"] {
+        let answer = admin.post(path, &json!({"paymentTransactionId": "pay-1"})).await;
+        assert!(answer.status == 404 || answer.status == 422, "{answer:?}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+    for id in ["bkg_%00", "bkg_ä", "BKG_01H455VB4PEX5VSKNK084SN02Q", "bkg_81h455vb4pex5vsknk084sn02q", "%2e%2e", "'"] {
+        let path = format!("/v1/bookings/{}", id.replace('ä', "%C3%A4"));
+        admin.get(&path).await.expect_problem(404, "not_found");
+    }
+    let long = format!("/v1/events/{}", "x".repeat(8_000));
+    admin.get(&long).await.expect_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_head_is_an_answer_without_its_body() {
+    let server = server().await;
+    let mut client = server.anonymous();
+    let found = client.try_ask(Method::HEAD, "/v1/events", None).await.unwrap();
+    assert_eq!((found.status.as_u16(), found.body.len()), (200, 0));
+    let missing = client.try_ask(Method::HEAD, "/v1/nowhere", None).await.unwrap();
+    assert_eq!((missing.status.as_u16(), missing.body.len()), (404, 0));
+    client.get("/v1/events").await.expect(200);
+}
+
+async fn named(client: &mut Client, method: Method, path: &str, id: &str, body: &Value) -> Answer {
+    let request = Request::builder().method(method).uri(path).header("x-request-id", id);
+    let request = request.header(CONTENT_TYPE, "application/json");
+    client.send(request.body(body.to_string().into()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_name_from_the_caller_to_the_ledger() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let created = named(&mut admin, Method::POST, "/v1/events", "req-create", &event_body(1)).await;
+    assert_eq!(created.header("x-request-id"), "req-create");
+    let event = id_of(&created.expect(201));
+    let order = json!({"eventId": event, "ticketQuantity": 1});
+    let mut ada = server.user("ada");
+    let booked = named(&mut ada, Method::POST, "/v1/bookings", "~req/Book;1=%ä".trim_end_matches('ä'), &order).await;
+    let booking = id_of(&booked.expect(201));
+    assert_eq!(booked.header("x-request-id"), "~req/Book;1=%");
+    let sold_out = named(&mut ada, Method::POST, "/v1/bookings", "req-late", &order).await;
+    assert_eq!(sold_out.expect_problem(409, "sold_out")["requestId"], "req-late");
+    // Nobody named this one, so the server does.
+    let cancelled = ada.cancel(&booking).await;
+    let fresh = cancelled.header("x-request-id").to_owned();
+    assert!(fresh.starts_with("req_"), "{cancelled:?}");
+    let ledger = admin.all(&format!("/v1/events/{event}/ledger")).await;
+    let names: Vec<&str> = ledger.iter().filter_map(|entry| entry["requestId"].as_str()).collect();
+    assert_eq!(names, ["req-create", "~req/Book;1=%", &fresh]);
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_kept_is_replaced() {
+    let server = server().await;
+    let mut client = server.anonymous();
+    let nothing = Value::Null;
+    let longest = "x".repeat(128);
+    let kept = named(&mut client, Method::GET, "/v1/nowhere", &longest, &nothing).await;
+    assert_eq!(kept.expect_problem(404, "not_found")["requestId"], longest);
+    for bad in ["", "a b", "\t", &"x".repeat(129)] {
+        let answer = named(&mut client, Method::GET, "/v1/nowhere", bad, &nothing).await;
+        let id = answer.expect_problem(404, "not_found")["requestId"].clone();
+        assert!(id.as_str().is_some_and(|id| id.starts_with("req_")), "{bad:?}: {id}");
+    }
+    let [first, second] = [client.get("/v1/events").await, client.get("/v1/events").await];
+    assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn what_the_caller_sent_comes_back_in_no_error_as_markup() {
+    let server = server().await;
+    let body = with(event_body(1), &json!({"<script>": 1}));
+    let answer = server.admin().post("/v1/events", &body).await;
+    answer.expect_problem(422, "validation_failed");
+    assert_eq!(answer.header("content-type"), "application/problem+json", "never text/html");
+}

@@ -1,0 +1,89 @@
+//! Who may do what: every route, asked by everybody.
+
+use hyper::Method;
+use serde_json::{Value, json};
+use testkit::{Client, Server, event_body, id_of};
+
+use crate::server;
+
+/// Anonymous, another user, the owner, a service, an admin.
+fn everybody(server: &Server) -> [Client; 5] {
+    [server.anonymous(), server.user("eve"), server.user("ada"), server.service(), server.admin()]
+}
+
+/// What each of some callers hears, in their order.
+async fn check(all: &mut [Client], method: Method, path: &str, body: Option<&Value>, heard: &[u16]) {
+    for (place, (client, status)) in all.iter_mut().zip(heard).enumerate() {
+        let answer = client.try_ask(method.clone(), path, body).await.unwrap();
+        assert_eq!(answer.status.as_u16(), *status, "caller {place}: {answer:?}");
+        match status {
+            401 => drop(answer.expect_problem(401, "unauthenticated")),
+            403 => drop(answer.expect_problem(403, "forbidden")),
+            404 => drop(answer.expect_problem(404, "not_found")),
+            _ => drop(answer.expect(*status)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn reading_events_is_open_and_keeping_them_is_for_admins() {
+    let server = server().await;
+    let mut all = everybody(&server);
+    let event = server.admin().create_event(&event_body(100)).await;
+    let path = format!("/v1/events/{event}");
+    let (open, admins) = (&[200; 5], &[401, 403, 403, 403, 200]);
+    check(&mut all, Method::GET, "/v1/events", None, open).await;
+    check(&mut all, Method::GET, &path, None, open).await;
+    check(&mut all, Method::GET, &format!("{path}/availability"), None, open).await;
+    check(&mut all, Method::GET, &format!("{path}/ledger"), None, admins).await;
+    check(&mut all, Method::PATCH, &path, Some(&json!({"venue": "Elsewhere"})), admins).await;
+    check(&mut all, Method::POST, "/v1/events", Some(&event_body(1)), &[401, 403, 403, 403, 201]).await;
+}
+
+#[tokio::test]
+async fn bookings_are_their_owners_business() {
+    let server = server().await;
+    let mut all = everybody(&server);
+    let event = server.admin().create_event(&event_body(100)).await;
+    let booking = id_of(&server.user("ada").book(&event, 1).await.expect(201));
+    let path = format!("/v1/bookings/{booking}");
+    check(&mut all, Method::GET, "/v1/bookings", None, &[401, 200, 200, 200, 200]).await;
+    check(&mut all, Method::GET, &path, None, &[401, 404, 200, 200, 200]).await;
+    // An admin or a service pays; the same transaction again changes nothing.
+    let paid = json!({"paymentTransactionId": "pay-1"});
+    check(&mut all, Method::POST, &format!("{path}/confirm"), Some(&paid), &[401, 403, 403, 200, 200]).await;
+    check(&mut all, Method::GET, "/v1/refunds", None, &[401, 403, 403, 200, 200]).await;
+}
+
+#[tokio::test]
+async fn a_booking_is_cancelled_by_its_owner_or_on_their_behalf() {
+    let server = server().await;
+    let mut all = everybody(&server);
+    let event = server.admin().create_event(&event_body(100)).await;
+    // A booking each: the first to cancel one ends it.
+    for (place, status) in [401, 404, 200, 200, 200].into_iter().enumerate() {
+        let booking = id_of(&server.service().book_for("ada", &event, 1).await.expect(201));
+        let path = format!("/v1/bookings/{booking}/cancel");
+        check(&mut all[place..=place], Method::POST, &path, None, &[status]).await;
+        let after = server.admin().booking(&booking).await;
+        assert_eq!(after["status"], if status == 200 { "cancelled" } else { "pending" });
+    }
+}
+
+#[tokio::test]
+async fn everybody_books_for_whom_they_may() {
+    let server = server().await;
+    let mut all = everybody(&server);
+    let event = server.admin().create_event(&event_body(100)).await;
+    let own = json!({"eventId": event, "ticketQuantity": 1});
+    let for_ada = testkit::with(own.clone(), &json!({"userId": "ada"}));
+    // Services and admins have no bookings of their own: they must say whose it is.
+    check(&mut all[..3], Method::POST, "/v1/bookings", Some(&own), &[401, 201, 201]).await;
+    for client in &mut all[3..] {
+        assert_eq!(client.post("/v1/bookings", &own).await.expect_invalid(), ["/userId"]);
+    }
+    check(&mut all, Method::POST, "/v1/bookings", Some(&for_ada), &[401, 403, 201, 201, 201]).await;
+    let owners = server.admin().all("/v1/bookings").await;
+    let count = |user: &str| owners.iter().filter(|booking| booking["userId"] == user).count();
+    assert_eq!((count("ada"), count("eve")), (4, 1));
+}

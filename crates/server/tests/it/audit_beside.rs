@@ -1,0 +1,105 @@
+//! The audit beside a running server, and on a file that somebody has tampered with.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use testkit::{Ending, Load, event_body, id_of};
+
+use crate::server;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_is_clean_at_any_moment_of_a_busy_server() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let events = [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(20)).await];
+    let mut load = Load::start(&server, &events, 8);
+    let mut entries = Vec::new();
+    for _ in 0..12 {
+        let before = load.so_far();
+        // So much has changed since the last look.
+        load.acknowledged(before + 20).await;
+        entries.push(server.expect_clean().await["entries"].as_u64().unwrap());
+    }
+    assert!(entries.is_sorted() && entries.first() < entries.last(), "the load went on: {entries:?}");
+    let journal = load.stop().await;
+    let text = server.program().run(["audit", "--database", &url(server.database())]).await;
+    assert_eq!(text.ending, Ending::Code(0));
+    assert!(text.stdout.starts_with("clean: 2 events, "), "{text:?}");
+    journal.check(&mut admin).await;
+}
+
+fn url(database: &Path) -> String {
+    format!("sqlite://{}", database.display())
+}
+
+/// Every row that the audit vouches for, changed by hand.
+#[tokio::test]
+async fn a_tampered_file_is_found_out() {
+    let mut server = server().await;
+    let mut admin = server.admin();
+    let limited = testkit::with(event_body(100), &serde_json::json!({"maxTicketsPerUser": 5}));
+    let event = admin.create_event(&limited).await;
+    for (number, user) in ["ada", "bob", "eve"].into_iter().enumerate() {
+        let booking = id_of(&admin.book_for(user, &event, 2).await.expect(201));
+        if number > 0 {
+            admin.confirm(&booking, "pay-1").await.expect(200);
+        }
+        if number > 1 {
+            admin.cancel(&booking).await.expect(200);
+        }
+    }
+    server.terminate();
+    assert_eq!(server.ending().await, Ending::Code(0));
+    server.expect_clean().await;
+    let tampers = [
+        "UPDATE events SET held = held + 1",
+        "UPDATE events SET sold = sold - 1",
+        "UPDATE events SET seq = seq + 1",
+        "UPDATE events SET capacity = capacity - 1",
+        "UPDATE events SET revenue = revenue + 1",
+        "UPDATE events SET pending = pending + 1",
+        "UPDATE ticket_types SET held = held - 1",
+        "UPDATE user_limits SET tickets = tickets + 1 WHERE user_id = 'ada'",
+        "DELETE FROM user_limits WHERE user_id = 'bob'",
+        "DELETE FROM bookings WHERE user_id = 'ada'",
+        "UPDATE bookings SET total = total + 1 WHERE user_id = 'bob'",
+        "UPDATE bookings SET user_id = 'mallory' WHERE user_id = 'ada'",
+        "UPDATE bookings SET status = 'expired', expired_at = 1 WHERE user_id = 'ada'",
+        "UPDATE bookings SET transaction_id = 'pay-2' WHERE user_id = 'eve'",
+        "DELETE FROM ledger WHERE seq = 3",
+        "DELETE FROM ledger WHERE seq = (SELECT max(seq) FROM ledger)",
+        "UPDATE ledger SET available_after = available_after + 1 WHERE seq = 2",
+        "UPDATE ledger SET quantity = 1 WHERE seq = 2",
+        "UPDATE ledger SET type = 'booking.expired' WHERE seq = 2",
+        "UPDATE ledger SET previous_seq = NULL WHERE type = 'booking.confirmed'",
+        "DELETE FROM refunds",
+        "UPDATE refunds SET transaction_id = 'pay-9'",
+        "UPDATE refunds SET status = 'succeeded', settled_at = 1",
+    ];
+    let mut unseen = Vec::new();
+    for tamper in tampers {
+        let copy = server.database().with_file_name("tampered.db");
+        std::fs::copy(server.database(), &copy).unwrap();
+        let file = Connection::open(&copy).unwrap();
+        assert!(file.execute(tamper, []).unwrap() >= 1, "{tamper}");
+        drop(file);
+        let (code, report) = server.program().audit(&copy).await;
+        let violations = report["violations"].as_array().map_or(0, Vec::len);
+        if (code, violations > 0) != (1, true) {
+            unseen.push(tamper);
+        }
+        std::fs::remove_file(&copy).unwrap();
+    }
+    assert_eq!(unseen, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn the_audit_says_what_it_finds_to_people_too() {
+    let mut server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    server.kill9();
+    Connection::open(server.database()).unwrap().execute("UPDATE events SET sold = 3", []).unwrap();
+    let audit = server.program().run(["audit", "--database", &url(server.database())]).await;
+    assert_eq!(audit.ending, Ending::Code(1));
+    assert!(audit.stdout.contains(&format!("- {event}")), "{audit:?}");
+}

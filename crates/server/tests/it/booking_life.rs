@@ -1,0 +1,263 @@
+//! The whole life of a booking, with many hands on it at once: whoever wins, there is one winner, and money
+//! that bought no tickets is given back exactly once.
+
+use serde_json::{Value, json};
+use testkit::{Answer, Client, Server, event_body, eventually, id_of, with, within_deadline};
+use tokio::task::JoinSet;
+
+use crate::server;
+
+/// Everybody does their one thing, all released together.
+async fn at_once<T: Send + 'static>(things: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+    let start = std::sync::Arc::new(tokio::sync::Barrier::new(things.len()));
+    let mut set = JoinSet::new();
+    for thing in things {
+        let start = start.clone();
+        set.spawn(async move {
+            start.wait().await;
+            thing.await
+        });
+    }
+    set.join_all().await
+}
+
+async fn connected(mut client: Client) -> Client {
+    client.connect().await.expect("the server takes connections");
+    client
+}
+
+/// How many answers were a success, and that all others were this refusal.
+#[track_caller]
+fn winners(answers: &[Answer], code: &str) -> usize {
+    let (won, lost): (Vec<&Answer>, Vec<&Answer>) = answers.iter().partition(|answer| answer.status == 200);
+    for answer in lost {
+        answer.expect_problem(409, code);
+    }
+    won.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_cancellations_of_a_paid_booking_one_counts() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(10)).await;
+    for round in 0..5 {
+        let booking = id_of(&admin.book_for("ada", &event, 3).await.expect(201));
+        admin.confirm(&booking, &format!("pay-{round}")).await.expect(200);
+        assert_eq!(admin.counts(&event).await, (0, 3, 7));
+        let mut cancels = Vec::new();
+        for number in 0..50 {
+            let mut client = connected(if number % 2 == 0 { server.service() } else { server.admin() }).await;
+            let booking = booking.clone();
+            cancels.push(async move { client.cancel(&booking).await });
+        }
+        let answers = at_once(cancels).await;
+        assert_eq!(winners(&answers, "invalid_state"), 1);
+        assert_eq!(admin.refunds_of(&format!("pay-{round}")).await.len(), 1);
+        assert_eq!(admin.counts(&event).await, (0, 0, 10), "freed once");
+    }
+    server.expect_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_confirmations_at_once_one_is_recorded() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(10)).await;
+    let booking = id_of(&admin.book_for("ada", &event, 1).await.expect(201));
+    let mut confirms = Vec::new();
+    for _ in 0..30 {
+        let (mut client, booking) = (connected(server.service()).await, booking.clone());
+        confirms.push(async move { client.confirm(&booking, "pay-1").await });
+    }
+    for answer in at_once(confirms).await {
+        assert_eq!(answer.expect(200)["version"], 2);
+    }
+    assert_eq!(admin.counts(&event).await, (0, 1, 9));
+    server.expect_clean().await;
+}
+
+/// A payment that was answered bought the tickets, or is given back exactly once; and it hears the same
+/// however often its webhook repeats.
+async fn check_payment(admin: &mut Client, booking: &str, transaction: &str, first: &Answer) {
+    let shown = admin.booking(booking).await;
+    let paying = shown["paymentTransactionId"] == transaction && shown["status"] == "confirmed";
+    let refunds = admin.refunds_of(transaction).await;
+    assert_eq!(refunds.len(), usize::from(!paying), "{transaction}: {shown}, answered {first:?}");
+    let again = admin.confirm(booking, transaction).await;
+    if paying {
+        again.expect(200);
+        return;
+    }
+    let heard = again.json();
+    assert_eq!((again.status.as_u16(), &heard["refund"]), (409, &refunds[0]), "{again:?}");
+    if first.status == 409 {
+        assert_eq!((first.code(), &first.json()["refund"]), (again.code(), &refunds[0]), "{first:?}");
+    }
+    assert_eq!(admin.refunds_of(transaction).await, refunds);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confirming_and_cancelling_at_once_has_one_outcome() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(1_000)).await;
+    let (mut paid_first, mut cancelled_first) = (0, 0);
+    for round in 0..40 {
+        let booking = id_of(&admin.book_for("ada", &event, 1).await.expect(201));
+        let transaction = format!("pay-{round}");
+        let (mut payer, mut canceller) = (connected(server.service()).await, connected(server.admin()).await);
+        let (id, pay) = (booking.clone(), transaction.clone());
+        let confirm = tokio::task::unconstrained(async move { payer.confirm(&id, &pay).await });
+        let id = booking.clone();
+        let cancel = tokio::task::unconstrained(async move { canceller.cancel(&id).await });
+        // Every other round the other way about, so that both orders are seen.
+        let (confirmed, cancelled) = if round % 2 == 0 {
+            tokio::join!(confirm, cancel)
+        } else {
+            let (cancelled, confirmed) = tokio::join!(cancel, confirm);
+            (confirmed, cancelled)
+        };
+        assert_eq!(cancelled.expect(200)["status"], "cancelled", "a cancellation is possible at any time");
+        match confirmed.status.as_u16() {
+            200 => paid_first += 1,
+            _ => {
+                confirmed.expect_problem(409, "invalid_state");
+                cancelled_first += 1;
+            }
+        }
+        assert_eq!(admin.booking(&booking).await["status"], "cancelled");
+        check_payment(&mut admin, &booking, &transaction, &confirmed).await;
+    }
+    assert_eq!(admin.counts(&event).await, (0, 0, 1_000));
+    assert_eq!(admin.all("/v1/refunds").await.len(), 40);
+    println!("confirm first: {paid_first}, cancel first: {cancelled_first}");
+    server.expect_clean().await;
+}
+
+/// Books the last ticket of an event as soon as its hold is overdue.
+async fn take_over(client: &mut Client, user: &str, event: &str) -> String {
+    eventually("an overdue hold is freed for the next buyer", async || {
+        let answer = client.book_for(user, event, 1).await;
+        match answer.status.as_u16() {
+            201 => Some(id_of(&answer.expect(201))),
+            _ => {
+                answer.expect_problem(409, "sold_out");
+                None
+            }
+        }
+    })
+    .await
+}
+
+/// An event of one ticket, held by ada for a second only.
+async fn short_hold(server: &Server, admin: &mut Client) -> (String, String) {
+    let event = admin.create_event(&with(event_body(1), &json!({"holdSeconds": 1}))).await;
+    let held = id_of(&server.service().book_for("ada", &event, 1).await.expect(201));
+    (event, held)
+}
+
+#[tokio::test]
+async fn an_overdue_hold_makes_room_for_the_next_buyer() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let (event, held) = short_hold(&server, &mut admin).await;
+    let next = take_over(&mut server.service(), "bob", &event).await;
+    let expired = admin.booking(&held).await;
+    assert_eq!((&expired["status"], &expired["paymentStatus"]), (&json!("expired"), &json!("failed")));
+    assert!(expired["expiredAt"].is_string() && expired["expiresIn"] == 0, "{expired}");
+    assert_eq!(admin.counts(&event).await, (1, 0, 0));
+
+    // The payment comes too late, and is given back, also when the tickets come back before it repeats.
+    let late = admin.confirm(&held, "pay-late").await.expect_problem(409, "hold_expired");
+    assert_eq!(late["bookingStatus"], "expired");
+    admin.cancel(&next).await.expect(200);
+    assert_eq!(admin.counts(&event).await, (0, 0, 1));
+    let again = admin.confirm(&held, "pay-late").await.expect_problem(409, "hold_expired");
+    assert_eq!(again["refund"], late["refund"]);
+    assert_eq!(admin.all("/v1/refunds").await, [late["refund"].clone()]);
+    assert_eq!(admin.counts(&event).await, (0, 0, 1), "a refunded payment buys nothing");
+    admin.cancel(&held).await.expect_problem(409, "invalid_state");
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn a_late_payment_takes_the_tickets_again_where_they_are_left() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let (event, held) = short_hold(&server, &mut admin).await;
+    let next = take_over(&mut server.service(), "bob", &event).await;
+    admin.cancel(&next).await.expect(200);
+    let paid = admin.confirm(&held, "pay-late").await.expect(200);
+    assert_eq!((&paid["status"], &paid["paymentStatus"]), (&json!("confirmed"), &json!("paid")));
+    assert_eq!(admin.counts(&event).await, (0, 1, 0));
+    assert_eq!(admin.all("/v1/refunds").await, [] as [Value; 0]);
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn an_overdue_hold_that_nobody_wanted_can_still_be_paid() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let (event, held) = short_hold(&server, &mut admin).await;
+    eventually("the hold is overdue", async || {
+        (admin.booking(&held).await["expiresIn"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(admin.confirm(&held, "pay-1").await.expect(200)["status"], "confirmed");
+    server.service().book_for("bob", &event, 1).await.expect_problem(409, "sold_out");
+    server.expect_clean().await;
+}
+
+/// Payment, cancellation and the next buyer all come at the moment the hold runs out.
+#[tokio::test(flavor = "multi_thread")]
+async fn confirming_cancelling_and_expiring_at_once_has_one_outcome() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let mut stages = Vec::new();
+    for _ in 0..24 {
+        stages.push(short_hold(&server, &mut admin).await);
+    }
+    let mut fights = JoinSet::new();
+    for (event, held) in stages {
+        let (payer, canceller) = (connected(server.service()).await, connected(server.admin()).await);
+        let rival = connected(server.service()).await;
+        fights.spawn(async move { (fight(&event, &held, payer, canceller, rival).await, event, held) });
+    }
+    let mut outcomes = std::collections::BTreeMap::new();
+    for (confirmed, event, held) in fights.join_all().await {
+        let transaction = format!("pay-{held}");
+        check_payment(&mut admin, &held, &transaction, &confirmed).await;
+        let status = admin.booking(&held).await["status"].as_str().unwrap().to_owned();
+        let rivals = admin.all(&format!("/v1/bookings?eventId={event}&userId=bob")).await;
+        let (taken, free) = match admin.counts(&event).await {
+            (held, sold, available) => (held + sold, available),
+        };
+        assert_eq!(taken + free, 1);
+        let live = u64::from(status == "confirmed") + rivals.len() as u64;
+        assert_eq!(taken, live, "{status}, and {} rivals", rivals.len());
+        *outcomes.entry((status, confirmed.status.as_u16(), rivals.len())).or_insert(0) += 1;
+    }
+    println!("status, answer to the payment, rivals: {outcomes:?}");
+    server.expect_clean().await;
+}
+
+async fn fight(event: &str, held: &str, mut payer: Client, mut canceller: Client, mut rival: Client) -> Answer {
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(5));
+    within_deadline("the hold is overdue", async {
+        while canceller.booking(held).await["expiresIn"] != 0 {
+            looks.tick().await;
+        }
+    })
+    .await;
+    let pay = format!("pay-{held}");
+    let (confirmed, cancelled, booked) =
+        tokio::join!(payer.confirm(held, &pay), canceller.cancel(held), rival.book_for("bob", event, 1));
+    assert!(matches!(cancelled.status.as_u16(), 200 | 409), "{cancelled:?}");
+    assert!(matches!(confirmed.status.as_u16(), 200 | 409), "{confirmed:?}");
+    match booked.status.as_u16() {
+        201 => {}
+        _ => drop(booked.expect_problem(409, "sold_out")),
+    }
+    confirmed
+}

@@ -1,0 +1,238 @@
+//! The command line: exit codes, and what goes where.
+
+use std::process::Command;
+
+use testkit::{Ending, Finished, Process, Program, SECRET, Setup, event_body, id_of};
+use tokio::time::Instant;
+
+use crate::{program, server};
+
+async fn run(arguments: &[&str]) -> Finished {
+    program().run(arguments).await
+}
+
+#[track_caller]
+fn check(finished: &Finished, code: i32, says: &str) {
+    assert_eq!(finished.ending, Ending::Code(code), "{finished:?}");
+    assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
+}
+
+#[tokio::test]
+async fn wrong_usage_is_exit_code_2() {
+    for words in [
+        &["frobnicate"][..],
+        &[],
+        &["audit", "--frobnicate"],
+        &["serve", "--frobnicate", "--jwt-secret", SECRET],
+        &["serve", "--listen", "nowhere", "--jwt-secret", SECRET],
+        &["serve", "--database", "mysql://x", "--jwt-secret", SECRET],
+        &["serve", "--database", "sqlite://", "--jwt-secret", SECRET],
+        &["serve", "--hold", "soon", "--jwt-secret", SECRET],
+        &["serve", "--hold", "31days", "--jwt-secret", SECRET],
+        &["serve", "--log", "loud", "--jwt-secret", SECRET],
+        &["dev", "--listen", "0.0.0.0:0"],
+        &["token", "--jwt-secret", SECRET],
+        &["token", "--sub", "a b", "--jwt-secret", SECRET],
+        &["token", "--sub", "ada", "--role", "root", "--jwt-secret", SECRET],
+        &["token", "--sub", "ada", "--ttl", "-1h", "--jwt-secret", SECRET],
+    ] {
+        let finished = run(words).await;
+        assert_eq!(finished.ending, Ending::Code(2), "{words:?}: {finished:?}");
+        assert!(finished.stdout.is_empty() && !finished.stderr.is_empty(), "{words:?}: {finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_or_short_secret_is_exit_code_2_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "short-secret\n").unwrap();
+    let file = file.to_str().unwrap();
+    check(&run(&["serve"]).await, 2, "--jwt-secret");
+    check(&run(&["token", "--sub", "ada"]).await, 2, "--jwt-secret");
+    check(&run(&["serve", "--jwt-secret", "thirty-one-bytes-are-not-enough"]).await, 2, "at least 32 bytes");
+    check(&run(&["serve", "--jwt-secret", ""]).await, 2, "at least 32 bytes");
+    let short = run(&["serve", "--jwt-secret-file", file]).await;
+    check(&short, 2, "at least 32 bytes");
+    assert!(!short.stderr.contains("short-secret"), "{short:?}");
+    check(&run(&["serve", "--jwt-secret-file", "/nowhere/secret"]).await, 2, "No such file");
+    let mut command = program().command(["token", "--help"]);
+    command.env("BOXOFFICE_JWT_SECRET", SECRET);
+    let help = Program::finish(command).await;
+    assert_eq!(help.ending, Ending::Code(0));
+    assert!(!help.stdout.contains(SECRET), "{help:?}");
+}
+
+#[tokio::test]
+async fn help_and_version_are_data() {
+    for words in [&["--help"][..], &["--version"], &["serve", "--help"], &["audit", "--help"]] {
+        let finished = run(words).await;
+        check(&finished, 0, "");
+        assert!(finished.stdout.contains("boxoffice") && finished.stderr.is_empty(), "{finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_exit_code_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
+    check(&run(&["audit", "--database", &url("none.db")]).await, 3, "there is no database");
+    let lost = url("no/such/folder/boxoffice.db");
+    check(&run(&["migrate", "--database", &lost]).await, 3, "boxoffice.db");
+    check(&run(&["serve", "--jwt-secret", SECRET, "--database", &lost]).await, 3, "boxoffice.db");
+    std::fs::write(folder.path().join("text.db"), "this is no database, it is a text. ".repeat(100)).unwrap();
+    check(&run(&["audit", "--database", &url("text.db")]).await, 3, "not a database");
+    let server = server().await;
+    let owned = format!("sqlite://{}", server.database().display());
+    check(&run(&["migrate", "--database", &owned]).await, 3, "owned by another running boxoffice");
+    check(&run(&["serve", "--jwt-secret", SECRET, "--database", &owned]).await, 3, "owned by another");
+}
+
+#[tokio::test]
+async fn what_fails_is_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = folder.path().join("foreign.db");
+    let file = rusqlite::Connection::open(&foreign).unwrap();
+    file.execute_batch("CREATE TABLE albums (title TEXT)").unwrap();
+    drop(file);
+    let url = format!("sqlite://{}", foreign.display());
+    for words in [&["audit"][..], &["migrate"], &["serve", "--jwt-secret", SECRET]] {
+        let words: Vec<&str> = words.iter().copied().chain(["--database", &url]).collect();
+        check(&run(&words).await, 1, "not one of boxoffice");
+    }
+    let newer = folder.path().join("newer.db");
+    let url = format!("sqlite://{}", newer.display());
+    check(&run(&["migrate", "--database", &url]).await, 0, "");
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 999).unwrap();
+    check(&run(&["audit", "--database", &url]).await, 1, "use a newer boxoffice");
+    check(&run(&["serve", "--jwt-secret", SECRET, "--database", &url]).await, 1, "use a newer boxoffice");
+    let server = server().await;
+    let address = server.address().to_string();
+    let fresh = format!("sqlite://{}", folder.path().join("fresh.db").display());
+    let taken = run(&["serve", "--jwt-secret", SECRET, "--listen", &address, "--database", &fresh]).await;
+    check(&taken, 1, "cannot listen");
+}
+
+#[tokio::test]
+async fn migrate_may_run_twice_and_serve_can_be_told_not_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("boxoffice.db");
+    let url = format!("sqlite://{}", file.display());
+    // A database without a schema: older than any.
+    std::fs::write(&file, "").unwrap();
+    let serve = ["serve", "--no-migrate", "--jwt-secret", SECRET, "--listen", "127.0.0.1:0", "--database", &url];
+    check(&run(&serve).await, 1, "boxoffice migrate");
+    for _ in 0..2 {
+        let migrate = run(&["migrate", "--database", &url]).await;
+        check(&migrate, 0, "");
+        assert!(migrate.stdout.contains("up to date"), "{migrate:?}");
+    }
+    let server = Setup::new(program()).on(&file).argument("--no-migrate").start().await;
+    server.anonymous().get("/v1/events").await.expect(200);
+    check(&run(&["audit", "--database", &url]).await, 0, "");
+}
+
+#[tokio::test]
+async fn a_signed_token_opens_the_door() {
+    let server = server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let signed = async |more: &[&str]| {
+        let words: Vec<&str> = ["token", "--sub", "ada"].into_iter().chain(more.iter().copied()).collect();
+        let token = run(&words).await;
+        check(&token, 0, "");
+        assert_eq!(token.stdout.lines().count(), 1, "{token:?}");
+        testkit::Client::new(server.address(), Some(token.stdout.trim().to_owned()))
+    };
+    let mut admin = signed(&["--role", "admin", "--jwt-secret", SECRET]).await;
+    let event = admin.create_event(&event_body(10)).await;
+    let mut ada = signed(&["--jwt-secret-file", file]).await;
+    let booking = id_of(&ada.book(&event, 1).await.expect(201));
+    ada.confirm(&booking, "pay-1").await.expect_problem(403, "forbidden");
+    let mut service = signed(&["--role", "service", "--ttl", "90s", "--jwt-secret", SECRET]).await;
+    service.confirm(&booking, "pay-1").await.expect(200);
+    let mut ended = signed(&["--ttl", "0s", "--jwt-secret", SECRET]).await;
+    ended.get("/v1/bookings").await.expect_problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn settings_come_from_the_environment_and_a_flag_wins() {
+    let setup = Setup::new(program()).environment("BOXOFFICE_HOLD", "10m").environment("BOXOFFICE_LOG", "warn");
+    let server = setup.argument("--hold").argument("20m").argument("--log").argument("info").start().await;
+    let event = server.admin().post("/v1/events", &event_body(1)).await.expect(201);
+    assert_eq!(event["holdSeconds"], 1_200);
+}
+
+#[tokio::test]
+async fn the_log_is_plain_text_where_nobody_looks() {
+    let mut command = program().command(["serve", "--listen", "127.0.0.1:0", "--jwt-secret", SECRET]);
+    let folder = tempfile::tempdir().unwrap();
+    command.current_dir(&folder).env_remove("NO_COLOR");
+    let process = Process::start(command);
+    process.stderr.find(|line| line.contains("ready").then_some(())).await.expect("a line that says so");
+    assert!(process.stdout.all().is_empty(), "standard output is for data");
+    let log = process.stderr.tail();
+    assert!(!log.contains('\u{1b}'), "no colours in a pipe: {log:?}");
+    assert!(!log.contains(SECRET));
+    assert!(folder.path().join("boxoffice.db").exists(), "the default database");
+}
+
+/// The first minute of a newcomer: what `dev` prints can be pasted as it is.
+#[tokio::test]
+async fn dev_prints_two_commands_that_work() {
+    let curl = Command::new("curl").arg("--version").output();
+    assert!(curl.is_ok_and(|curl| curl.status.success()), "this test needs curl: install it (apt-get install curl)");
+    let began = Instant::now();
+    let mut dev = Process::start(program().command(["dev", "--listen", "127.0.0.1:0"]));
+    let mut said = Vec::new();
+    dev.stdout.find(|line| (line.starts_with("curl") && line.contains("/confirm")).then_some(())).await;
+    said.extend(dev.stdout.all());
+    println!("dev was ready after {:?}", began.elapsed());
+    assert!(said.len() <= 12, "{said:#?}");
+    let curls: Vec<&String> = said.iter().filter(|line| line.starts_with("curl ")).collect();
+    assert_eq!(curls.len(), 2, "{said:#?}");
+    let mut bookings = Vec::new();
+    for line in curls {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]);
+        let finished = Program::finish(shell).await;
+        check(&finished, 0, "");
+        let answer = serde_json::from_str(&finished.stdout);
+        bookings.push(answer.unwrap_or_else(|error| panic!("{error}: {line} answered {finished:?}")));
+    }
+    let [booked, confirmed]: [serde_json::Value; 2] = bookings.try_into().unwrap();
+    assert_eq!((&booked["status"], &confirmed["status"]), (&"pending".into(), &"confirmed".into()));
+    assert_eq!(id_of(&booked), id_of(&confirmed));
+    let token = |word: &str| {
+        let line = said.iter().find(|line| line.starts_with(word)).expect("a token is printed");
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    let address = said[0].split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let mut user = testkit::Client::new(address, Some(token("User token")));
+    assert_eq!(user.booking(&id_of(&booked)).await["status"], "confirmed");
+    let mut admin = testkit::Client::new(address, Some(token("Admin token")));
+    admin.create_event(&event_body(1)).await;
+    dev.terminate();
+    assert_eq!(dev.ending().await, Ending::Code(0));
+}
+
+#[tokio::test]
+async fn dev_keeps_its_data_where_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("deep/er");
+    let words = ["dev", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let mut events = Vec::new();
+    for _ in 0..2 {
+        let mut dev = Process::start(program().command(words));
+        let event = dev.stdout.find(|line| {
+            let at = line.find("evt_")?;
+            line.get(at..at + 30).map(str::to_owned)
+        });
+        events.push(event.await.expect("the sample event is named"));
+        dev.kill9();
+    }
+    assert_eq!(events[0], events[1], "the sample event is made once");
+    program().expect_clean(&data.join("boxoffice.db")).await;
+}

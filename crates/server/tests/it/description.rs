@@ -1,0 +1,328 @@
+//! The description of the API says what the API does: the same routes, the same fields, the same codes.
+
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use testkit::{Answer, event_body, id_of, with};
+
+use crate::{program, server};
+
+/// What the contract lists, and one file that the pages need.
+const ROUTES: &str = "
+    POST  /v1/events
+    GET   /v1/events
+    GET   /v1/events/{id}
+    PATCH /v1/events/{id}
+    GET   /v1/events/{id}/availability
+    GET   /v1/events/{id}/availability/stream
+    GET   /v1/events/{id}/ledger
+    POST  /v1/bookings
+    GET   /v1/bookings
+    GET   /v1/bookings/{id}
+    POST  /v1/bookings/{id}/confirm
+    POST  /v1/bookings/{id}/cancel
+    GET   /v1/bookings/{id}/validate
+    GET   /v1/refunds
+    POST  /v1/refunds/{id}/settle
+    GET   /v1/stats
+    GET   /livez
+    GET   /readyz
+    GET   /metrics
+    GET   /openapi.json
+    GET   /docs
+    GET   /docs/style.css
+    GET   /problems/{code}
+";
+
+type Routes = BTreeSet<(String, String)>;
+
+fn route(method: &str, path: &str) -> (String, String) {
+    (method.to_uppercase(), path.to_owned())
+}
+
+fn contract() -> Routes {
+    ROUTES.lines().filter_map(|line| line.trim().split_once(' ')).map(|(m, p)| route(m, p.trim())).collect()
+}
+
+async fn document() -> Value {
+    let printed = program().run(["openapi"]).await;
+    serde_json::from_str(&printed.stdout).unwrap_or_else(|error| panic!("{error}: {printed:?}"))
+}
+
+/// Every operation: method, path and what is said about it.
+fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    paths
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().into_iter().flatten();
+            methods.map(move |(method, operation)| (method.as_str(), path.as_str(), operation))
+        })
+        .collect()
+}
+
+fn described(document: &Value) -> Routes {
+    operations(document).into_iter().map(|(method, path, _)| route(method, path)).collect()
+}
+
+/// The names in an object or in a list of texts.
+fn names(value: &Value) -> BTreeSet<&str> {
+    match value {
+        Value::Object(members) => members.keys().map(String::as_str).collect(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Every code that the sources name: those of refusals, and those of other problems.
+fn codes_in_the_sources() -> BTreeSet<&'static str> {
+    let refusals = include_str!("../../../domain/src/refusal.rs").lines().filter_map(|line| {
+        let (variant, code) = line.trim().split_once(" => \"")?;
+        variant.starts_with("Self::").then(|| code.trim_end_matches("\","))
+    });
+    // In `Self::new(status, "code", "Title", detail)`.
+    let problems = include_str!("../../src/problem.rs").split("Self::new(").skip(1);
+    let problems = problems.filter_map(|call| call.split('"').nth(1));
+    let is_code = |code: &&str| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    refusals.chain(problems).filter(is_code).collect()
+}
+
+#[tokio::test]
+async fn the_routes_of_the_contract_are_described() {
+    assert_eq!(described(&document().await), contract());
+}
+
+#[tokio::test]
+async fn the_routes_of_the_router_are_described() {
+    let router = include_str!("../../src/http/mod.rs");
+    let mut routes = Routes::new();
+    for line in router.split(".route(\"").skip(1) {
+        let (path, rest) = line.split_once("\", ").expect("a path and its methods");
+        let methods = rest.split(".route(").next().unwrap_or_default().lines().next().unwrap_or_default();
+        for method in ["get", "post", "patch", "put", "delete"] {
+            if methods.contains(&format!("{method}(")) {
+                routes.insert(route(method, path));
+            }
+        }
+    }
+    assert_eq!(described(&document().await), routes);
+}
+
+#[tokio::test]
+async fn the_methods_of_every_route_are_described() {
+    let document = document().await;
+    let server = server().await;
+    let mut client = server.anonymous();
+    let mut allowed = Routes::new();
+    for (_, path, _) in operations(&document) {
+        let place = path.replace("{id}", "x").replace("{code}", "x");
+        let answer = client.try_ask(Method::DELETE, &place, None).await.unwrap();
+        answer.expect_problem(405, "method_not_allowed");
+        let methods = answer.header("allow").split(',').filter(|method| *method != "HEAD");
+        allowed.extend(methods.map(|method| route(method, path)));
+    }
+    assert_eq!(described(&document), allowed);
+}
+
+#[tokio::test]
+async fn what_is_printed_is_what_is_served() {
+    let printed = program().run(["openapi"]).await;
+    let server = server().await;
+    let served = server.anonymous().get("/openapi.json").await;
+    served.expect(200);
+    assert_eq!(printed.stdout.as_bytes(), served.body);
+}
+
+#[tokio::test]
+async fn the_description_is_sound() {
+    let document = document().await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let what = format!("{method} {path}");
+        assert!(ids.insert(operation["operationId"].as_str().expect("an id")), "{what}");
+        let public = operation["security"] == json!([]);
+        assert_eq!(public, operation["x-roles"] == json!([]), "{what}");
+        let roles = names(&operation["x-roles"]);
+        assert!(roles.is_subset(&["user", "service", "admin"].into()), "{what}");
+        let parameters = operation["parameters"].as_array().expect("a list");
+        let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path").count();
+        assert_eq!(in_path, path.matches('{').count(), "{what}");
+        let responses = operation["responses"].as_object().expect("an object");
+        assert!(responses.keys().any(|status| status.starts_with('2')), "{what}");
+        assert!(responses.values().all(|response| response["description"].is_string()), "{what}");
+    }
+    check_references(&document, &document);
+}
+
+fn check_references(document: &Value, value: &Value) {
+    if let Some(target) = value["$ref"].as_str() {
+        let place = target.strip_prefix('#').expect("a reference into the document");
+        assert!(document.pointer(place).is_some(), "{target}");
+    }
+    let members = value.as_object().into_iter().flat_map(serde_json::Map::values);
+    let items = value.as_array().into_iter().flatten();
+    members.chain(items).for_each(|child| check_references(document, child));
+}
+
+#[tokio::test]
+async fn every_code_has_a_page_and_every_page_a_code() {
+    let sources = codes_in_the_sources();
+    assert!(sources.len() > 20, "{sources:?}");
+    let errors = include_str!("../../../../docs/errors.md");
+    let headings = errors.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sources, headings);
+    let document = document().await;
+    assert_eq!(sources, names(&document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]));
+
+    let server = server().await;
+    let mut client = server.anonymous();
+    for code in sources {
+        let page = page(client.get(&format!("/problems/{code}")).await);
+        assert!(page.contains(code) && page.contains("Status "), "{page}");
+    }
+    client.get("/problems/no_such_code").await.expect_problem(404, "not_found");
+}
+
+/// A page of the program, which loads nothing from elsewhere and runs nothing.
+fn page(answer: Answer) -> String {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(answer.header("content-security-policy"), "default-src 'self'");
+    let page = String::from_utf8(answer.body.to_vec()).expect("text");
+    for foreign in ["<script", "style=", "src=", "http://", "https://", "url("] {
+        assert!(!page.contains(foreign), "{foreign} in {page}");
+    }
+    page
+}
+
+#[tokio::test]
+async fn the_reader_shows_every_operation_and_schema() {
+    let document = document().await;
+    let server = server().await;
+    let mut client = server.anonymous();
+    let page = page(client.get("/docs").await);
+    for (method, path, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().expect("an id");
+        assert!(page.contains(&format!("<section id=\"{id}\">")), "{method} {path}");
+    }
+    for name in names(&document["components"]["schemas"]) {
+        assert!(page.contains(&format!("<section id=\"schema-{name}\">")), "{name}");
+    }
+    let links = page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next());
+    for link in links {
+        assert!(page.contains(&format!("id=\"{link}\"")), "{link}");
+    }
+    let style = client.get("/docs/style.css").await;
+    assert_eq!(style.header("content-type"), "text/css; charset=utf-8");
+}
+
+/// Compares an answer with a schema, into its depths.
+#[track_caller]
+fn check(document: &Value, schema: &Value, shown: &Value, place: &str) {
+    if let Some(target) = schema["$ref"].as_str() {
+        let target = document.pointer(&target[1..]).expect("references are checked elsewhere");
+        return check(document, target, shown, place);
+    }
+    if let Some(either) = schema["anyOf"].as_array() {
+        let fits = either.iter().find(|one| (one["type"] == "null") == shown.is_null());
+        return check(document, fits.unwrap_or_else(|| panic!("{place}: {shown}")), shown, place);
+    }
+    let kind = match shown {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let kinds = &schema["type"];
+    assert!(kinds == kind || names(kinds).contains(kind), "{place} is {kind}, not {kinds}");
+    if let Some(words) = schema["enum"].as_array() {
+        assert!(words.contains(shown), "{place} is {shown}");
+    }
+    if let Some(members) = shown.as_object() {
+        let (present, known, required) =
+            (names(shown), names(&schema["properties"]), names(&schema["required"]));
+        assert!(required.is_subset(&present), "{place}: {required:?} must be in {shown}");
+        assert!(present.is_subset(&known), "{place}: only {known:?} may be in {shown}");
+        for (name, member) in members {
+            check(document, &schema["properties"][name], member, &format!("{place}/{name}"));
+        }
+    }
+    for item in shown.as_array().into_iter().flatten() {
+        check(document, &schema["items"], item, &format!("{place}/-"));
+    }
+}
+
+#[tokio::test]
+async fn answers_have_the_form_that_is_described() {
+    let document = document().await;
+    let server = server().await;
+    let mut admin = server.admin();
+    let fits = |answer: Answer, operation: (&str, &str)| {
+        let responses = &document["paths"][operation.0][operation.1]["responses"];
+        let contents = &responses[answer.status.as_str()]["content"];
+        let schema = &contents[answer.header("content-type")]["schema"];
+        assert!(schema.is_object(), "{operation:?} does not name {answer:?}");
+        let shown = answer.json();
+        check(&document, schema, &shown, operation.0);
+        if let Some(codes) = schema["properties"]["code"]["enum"].as_array() {
+            assert!(codes.contains(&shown["code"]), "{operation:?} does not name {answer:?}");
+        }
+        for (name, _) in responses[answer.status.as_str()]["headers"].as_object().expect("headers") {
+            let optional = ["Idempotent-Replayed", "RateLimit", "RateLimit-Policy"].contains(&name.as_str());
+            assert!(optional || !answer.header(name).is_empty(), "{operation:?} has no {name}: {answer:?}");
+        }
+        shown
+    };
+
+    let everything = json!({
+        "timeZone": "Europe/Berlin", "salesStartAt": "2020-01-01T00:00:00Z", "holdSeconds": 600,
+        "salesEndAt": "2099-01-01T00:00:00Z", "maxTicketsPerUser": 8, "price": null,
+        "ticketTypes": [
+            {"name": "standing", "price": {"amount": 4500, "currency": "EUR"}},
+            {"name": "VIP", "price": {"amount": 9000, "currency": "EUR"}, "capacity": 2},
+        ],
+    });
+    let body = with(event_body(5), &everything);
+    let event = fits(admin.post("/v1/events", &body).await, ("/v1/events", "post"));
+    let (event_id, vip) = (id_of(&event), event["ticketTypes"][1]["id"].clone());
+    let one = format!("/v1/events/{event_id}");
+    fits(admin.get(&one).await, ("/v1/events/{id}", "get"));
+    fits(admin.patch(&one, &json!({"name": "Later"})).await, ("/v1/events/{id}", "patch"));
+    fits(admin.get("/v1/events").await, ("/v1/events", "get"));
+    let place = format!("{one}/availability");
+    fits(admin.get(&place).await, ("/v1/events/{id}/availability", "get"));
+
+    let order = json!({
+        "eventId": event_id, "userId": "ada", "paymentMethod": "card",
+        "items": [{"ticketTypeId": vip, "quantity": 2}],
+    });
+    let create = ("/v1/bookings", "post");
+    let booking = id_of(&fits(admin.post("/v1/bookings", &order).await, create));
+    fits(admin.post("/v1/bookings", &order).await, create);
+    fits(admin.post("/v1/bookings", &with(order.clone(), &json!({"items": null}))).await, create);
+    fits(admin.post_text("/v1/bookings", "{").await, create);
+    fits(server.anonymous().post("/v1/bookings", &order).await, create);
+
+    let of = |rest: &str| format!("/v1/bookings/{booking}{rest}");
+    fits(admin.confirm(&booking, "tx-1").await, ("/v1/bookings/{id}/confirm", "post"));
+    fits(admin.confirm(&booking, "tx-2").await, ("/v1/bookings/{id}/confirm", "post"));
+    let validate = ("/v1/bookings/{id}/validate", "get");
+    fits(admin.get(&of(&format!("/validate?eventId={event_id}"))).await, validate);
+    let stale = admin.post(&of("/cancel"), &json!({"reason": "ill"})).await;
+    fits(stale, ("/v1/bookings/{id}/cancel", "post"));
+    fits(admin.get(&of(&format!("/validate?eventId={event_id}"))).await, validate);
+    fits(admin.get(&of("")).await, ("/v1/bookings/{id}", "get"));
+    fits(admin.get("/v1/bookings/none").await, ("/v1/bookings/{id}", "get"));
+    fits(admin.get("/v1/bookings").await, ("/v1/bookings", "get"));
+    fits(admin.get(&format!("{one}/ledger")).await, ("/v1/events/{id}/ledger", "get"));
+    fits(server.user("ada").get(&format!("{one}/ledger")).await, ("/v1/events/{id}/ledger", "get"));
+
+    let refunds = fits(admin.get("/v1/refunds").await, ("/v1/refunds", "get"));
+    let settle = format!("/v1/refunds/{}/settle", id_of(&refunds["data"][0]));
+    let outcome = json!({"outcome": "succeeded", "providerReference": "re-1"});
+    fits(admin.post(&settle, &outcome).await, ("/v1/refunds/{id}/settle", "post"));
+    fits(admin.get("/v1/stats").await, ("/v1/stats", "get"));
+}

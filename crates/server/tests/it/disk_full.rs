@@ -1,0 +1,58 @@
+//! A full disk: clear answers, nothing lost, and no hand work once there is room again.
+
+use testkit::{Ending, Load, Setup, SmallDisk, event_body, eventually};
+
+use crate::program;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_loses_nothing_and_heals_by_itself() {
+    let disk = match SmallDisk::mount(8) {
+        Ok(disk) => disk,
+        Err(why) => {
+            println!("SKIPPED, NOT TESTED: no small disk can be mounted here (needs root, or user namespaces): {why}");
+            return;
+        }
+    };
+    let setup = Setup::new(program().launched_by(disk.launcher())).on(disk.folder().join("boxoffice.db"));
+    let mut server = setup.start().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(1_000_000)).await;
+    // Apart, so that the journal knows every booking of the load's event.
+    let probe = admin.create_event(&event_body(1_000_000)).await;
+    let mut told = testkit::Journal::default();
+    let mut heard = 0;
+    // Twice: what heals once must heal again.
+    for _ in 0..2 {
+        disk.write_ballast(3 * 1024 * 1024);
+        let load = Load::start(&server, std::slice::from_ref(&event), 6);
+        let refused = eventually("the disk is full", async || {
+            let answer = admin.book_for("ada", &probe, 1).await;
+            match answer.status.as_u16() {
+                201 => None,
+                _ => Some(answer),
+            }
+        })
+        .await;
+        refused.expect_problem(503, "unavailable");
+        assert!(!refused.header("retry-after").is_empty(), "{refused:?}");
+        // Reads go on.
+        admin.get(&format!("/v1/events/{event}")).await.expect(200);
+        let journal = load.stop().await;
+        heard += journal.refusals("unavailable");
+        assert!(journal.codes().is_subset(&["unavailable"].into()), "{:?}", journal.codes());
+        told.absorb(journal);
+        server.expect_clean().await;
+
+        disk.remove_ballast();
+        admin.book_for("ada", &probe, 1).await.expect(201);
+        assert!(server.is_running());
+    }
+    println!("{} bookings acknowledged, {heard} requests refused on a full disk", told.len());
+    told.check(&mut admin).await;
+    server.expect_clean().await;
+    server.terminate();
+    assert_eq!(server.ending().await, Ending::Code(0));
+    let server = server.restart().await;
+    told.check(&mut server.admin()).await;
+    server.expect_clean().await;
+}

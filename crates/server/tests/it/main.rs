@@ -1,0 +1,38 @@
+//! The server as its callers and operators meet it: a process of its own, spoken to over HTTP and by its
+//! command line. Every test starts the real program on a database and a port of its own.
+
+mod api_auth;
+mod api_bodies;
+mod api_bookings;
+mod api_events;
+mod api_lists;
+mod api_order;
+mod api_payments;
+mod api_roles;
+mod audit_beside;
+mod booking_life;
+mod cli;
+mod commands;
+mod crash;
+mod description;
+mod disk_full;
+mod race;
+mod shutdown;
+
+use testkit::{Client, Program, Server};
+
+/// The program under test.
+fn program() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_boxoffice"))
+}
+
+/// A server on a fresh database.
+async fn server() -> Server {
+    Server::start(program()).await
+}
+
+/// What time it is by the server's clock.
+async fn server_time(client: &mut Client, event: &str) -> jiff::Timestamp {
+    let shown = client.get(&format!("/v1/events/{event}/availability")).await.expect(200);
+    shown["asOf"].as_str().and_then(|at| at.parse().ok()).expect("availability says when it was read")
+}

@@ -1,0 +1,90 @@
+//! SIGTERM: what is under way is finished, what was answered stands, nothing new begins.
+
+use serde_json::json;
+use testkit::{Ending, Load, Raw, Server, event_body, eventually, id_of};
+use tokio::net::TcpStream;
+
+use crate::server;
+
+/// A request for a booking of which the server has the head, and has said so.
+async fn half_a_request(server: &Server, body: &str) -> Raw {
+    let token = server.tokens().service();
+    let mut raw = Raw::open(server.address()).await;
+    raw.write(format!(
+        "POST /v1/bookings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    ))
+    .await;
+    // Sent when somebody begins to read the body: from here on the request is under way.
+    assert_eq!(raw.answer().await.expect("a go-ahead").status, 100);
+    raw
+}
+
+async fn refuses_connections(server: &Server) {
+    eventually("new connections are refused", async || {
+        TcpStream::connect(server.address()).await.is_err().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished() {
+    let mut server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
+    let mut idle = server.anonymous();
+    idle.get("/v1/events").await.expect(200);
+    let mut raw = half_a_request(&server, &body).await;
+    server.terminate();
+    refuses_connections(&server).await;
+    assert!(server.is_running(), "it waits for the request under way");
+    raw.write(&body).await;
+    let booking = raw.answer().await.expect("an answer").expect(201);
+    assert!(raw.is_closed().await);
+    assert_eq!(server.ending().await, Ending::Code(0));
+    let server = server.restart().await;
+    assert_eq!(server.admin().booking(&id_of(&booking)).await["status"], "pending");
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_not_waited_for() {
+    let server = testkit::Setup::new(crate::program());
+    let mut server = server.argument("--shutdown-timeout").argument("300ms").start().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
+    let raw = half_a_request(&server, &body).await;
+    server.terminate();
+    assert_eq!(server.ending().await, Ending::Code(0));
+    drop(raw);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let mut server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
+    let _raw = half_a_request(&server, &body).await;
+    server.terminate();
+    refuses_connections(&server).await;
+    server.terminate();
+    assert_eq!(server.ending().await, Ending::Code(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_everything_that_was_answered_stands() {
+    let mut server = server().await;
+    for round in 1..=5 {
+        let event = server.admin().create_event(&event_body(1_000_000)).await;
+        let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
+        load.acknowledged(round * 30).await;
+        server.terminate();
+        let journal = load.lost().await;
+        assert!(journal.codes().is_empty(), "no fault was heard: {:?}", journal.codes());
+        assert_eq!(server.ending().await, Ending::Code(0), "{}", server.log().tail());
+        server.program().expect_clean(server.database()).await;
+        server = server.restart().await;
+        journal.check(&mut server.admin()).await;
+    }
+}

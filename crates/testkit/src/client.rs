@@ -1,0 +1,205 @@
+//! A caller: one connection, kept alive, and a token.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request, header};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::Answer;
+use crate::wait::within_deadline;
+
+/// A caller of the API.
+#[derive(Debug)]
+pub struct Client {
+    address: SocketAddr,
+    token: Option<String>,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// Moves the bytes; ends with the value.
+    _driver: JoinSet<()>,
+}
+
+/// The connection broke before the answer came: whether the request was carried out is unknown.
+#[derive(Clone, Debug)]
+pub struct Lost(pub String);
+
+impl Client {
+    /// A caller with a token, or none.
+    pub fn new(address: SocketAddr, token: Option<String>) -> Self {
+        Self { address, token, connection: None }
+    }
+
+    /// Speaks for somebody else from now on, over the same connection.
+    pub fn use_token(&mut self, token: String) {
+        self.token = Some(token);
+    }
+
+    /// Connects, so that the next request goes out at once.
+    pub async fn connect(&mut self) -> Result<(), Lost> {
+        let alive = match &mut self.connection {
+            Some(connection) => connection.sender.ready().await.is_ok(),
+            None => false,
+        };
+        if alive {
+            return Ok(());
+        }
+        let stream = TcpStream::connect(self.address).await.map_err(|error| Lost(error.to_string()))?;
+        stream.set_nodelay(true).map_err(|error| Lost(error.to_string()))?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| Lost(error.to_string()))?;
+        let mut driver = JoinSet::new();
+        // Its error is the request's error, too.
+        driver.spawn(async move { drop(connection.await) });
+        self.connection = Some(Connection { sender, _driver: driver });
+        Ok(())
+    }
+
+    /// Sends any request as it is, but for the token, and waits for the whole answer.
+    pub async fn try_send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, Lost> {
+        let asked = format!("{} {}", request.method(), request.uri());
+        if let Some(token) = &self.token
+            && !request.headers().contains_key(header::AUTHORIZATION)
+        {
+            let bearer = format!("Bearer {token}").parse().expect("a token is a header value");
+            request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
+        let host = self.address.to_string().parse().expect("an address is a header value");
+        request.headers_mut().insert(header::HOST, host);
+        let answered = async {
+            self.connect().await?;
+            let lost = |error: hyper::Error| Lost(error.to_string());
+            let connection = self.connection.as_mut().expect("connected above");
+            let (parts, body) = connection.sender.send_request(request).await.map_err(lost)?.into_parts();
+            let body = body.collect().await.map_err(lost)?.to_bytes();
+            if parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close") {
+                self.connection = None;
+            }
+            Ok(Answer { status: parts.status, headers: parts.headers, body, asked: asked.clone() })
+        };
+        let outcome = within_deadline(&asked, answered).await;
+        if outcome.is_err() {
+            self.connection = None;
+        }
+        outcome
+    }
+
+    /// Sends any request, which must be answered.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+        let asked = format!("{} {}", request.method(), request.uri());
+        self.try_send(request).await.unwrap_or_else(|lost| panic!("{asked}: {lost:?}"))
+    }
+
+    /// Asks with a method, a path and, where there is one, a body in JSON.
+    pub async fn try_ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Lost> {
+        self.try_send(request(method, path, body)).await
+    }
+
+    /// `GET`.
+    pub async fn get(&mut self, path: &str) -> Answer {
+        self.send(request(Method::GET, path, None)).await
+    }
+
+    /// `POST` of a body in JSON.
+    pub async fn post(&mut self, path: &str, body: &Value) -> Answer {
+        self.send(request(Method::POST, path, Some(body))).await
+    }
+
+    /// `POST` of any bytes that claim to be JSON.
+    pub async fn post_text(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(Full::new(body.into())).expect("a valid request")).await
+    }
+
+    /// `PATCH` of a body in JSON.
+    pub async fn patch(&mut self, path: &str, body: &Value) -> Answer {
+        self.send(request(Method::PATCH, path, Some(body))).await
+    }
+
+    /// Puts an event on sale, for an admin; its id.
+    pub async fn create_event(&mut self, body: &Value) -> String {
+        let event = self.post("/v1/events", body).await.expect(201);
+        id_of(&event)
+    }
+
+    /// Books for oneself.
+    pub async fn book(&mut self, event: &str, tickets: u32) -> Answer {
+        self.post("/v1/bookings", &json!({"eventId": event, "ticketQuantity": tickets})).await
+    }
+
+    /// Books for somebody, for a service or an admin.
+    pub async fn book_for(&mut self, user: &str, event: &str, tickets: u32) -> Answer {
+        let body = json!({"eventId": event, "ticketQuantity": tickets, "userId": user});
+        self.post("/v1/bookings", &body).await
+    }
+
+    /// Reports a captured payment, for a service or an admin.
+    pub async fn confirm(&mut self, booking: &str, transaction: &str) -> Answer {
+        let body = json!({"paymentTransactionId": transaction});
+        self.post(&format!("/v1/bookings/{booking}/confirm"), &body).await
+    }
+
+    /// Gives a booking up.
+    pub async fn cancel(&mut self, booking: &str) -> Answer {
+        self.post(&format!("/v1/bookings/{booking}/cancel"), &json!({})).await
+    }
+
+    /// A booking as it stands.
+    pub async fn booking(&mut self, booking: &str) -> Value {
+        self.get(&format!("/v1/bookings/{booking}")).await.expect(200)
+    }
+
+    /// How many tickets of an event are held, sold and available.
+    pub async fn counts(&mut self, event: &str) -> (u64, u64, u64) {
+        let body = self.get(&format!("/v1/events/{event}/availability")).await.expect(200);
+        let count = |name: &str| body[name].as_u64().unwrap_or_else(|| panic!("{name} of {body}"));
+        (count("held"), count("sold"), count("available"))
+    }
+
+    /// Every row of a list, page by page. `path` has its filters, if any, but neither limit nor cursor.
+    pub async fn all(&mut self, path: &str) -> Vec<Value> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut rows = Vec::new();
+        let mut next = format!("{path}{joint}limit=100");
+        loop {
+            let page = self.get(&next).await.expect(200);
+            rows.extend(page["data"].as_array().cloned().unwrap_or_default());
+            match page["nextCursor"].as_str() {
+                Some(cursor) => next = format!("{path}{joint}limit=100&after={cursor}"),
+                None => return rows,
+            }
+        }
+    }
+
+    /// The refunds recorded for one payment.
+    pub async fn refunds_of(&mut self, transaction: &str) -> Vec<Value> {
+        let all = self.all("/v1/refunds").await;
+        all.into_iter().filter(|refund| refund["paymentTransactionId"] == transaction).collect()
+    }
+}
+
+/// The id of what an answer shows.
+#[track_caller]
+pub fn id_of(shown: &Value) -> String {
+    shown["id"].as_str().unwrap_or_else(|| panic!("no id: {shown}")).to_owned()
+}
+
+fn request(method: Method, path: &str, body: Option<&Value>) -> Request<Full<Bytes>> {
+    let builder = Request::builder().method(method).uri(path);
+    let request = match body {
+        Some(body) => builder
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.to_string()))),
+        None => builder.body(Full::default()),
+    };
+    request.unwrap_or_else(|error| panic!("{path}: {error}"))
+}

@@ -1,0 +1,159 @@
+//! A process of our own: started, listened to, and never left behind.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::Notify;
+
+use crate::wait::{eventually, within_deadline};
+
+/// A running process. Dropped, it is killed and reaped, by its own id.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// What it wrote on standard output.
+    pub stdout: Lines,
+    /// What it wrote on standard error.
+    pub stderr: Lines,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By a signal.
+    Signal,
+}
+
+/// What a process has written so far, line by line.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    written: Mutex<Written>,
+    grown: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Process {
+    /// Starts a command.
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = Lines::read(child.stdout.take().expect("piped above"));
+        let stderr = Lines::read(child.stderr.take().expect("piped above"));
+        Self { child, stdout, stderr }
+    }
+
+    /// The process's own id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn terminate(&self) {
+        // Not yet reaped, so the id is still its own.
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("our own child takes our signal");
+    }
+
+    /// Kills it (SIGKILL) and reaps it.
+    pub fn kill9(&mut self) {
+        self.child.kill().expect("our own child can be killed");
+        self.child.wait().expect("our own child can be reaped");
+    }
+
+    /// How it ended; waits until it has.
+    pub async fn ending(&mut self) -> Ending {
+        let status = eventually("a process ends", async || {
+            self.child.try_wait().unwrap_or_else(|error| panic!("cannot ask after a child: {error}"))
+        });
+        ending(status.await)
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+/// What an exit status says.
+pub(crate) fn ending(status: ExitStatus) -> Ending {
+    status.code().map_or(Ending::Signal, Ending::Code)
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "what the program said explains why a test failed")]
+    fn drop(&mut self) {
+        // Neither fails but where it has ended and was reaped before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("process {} said on standard error:\n{}", self.child.id(), self.stderr.tail());
+        }
+    }
+}
+
+impl Lines {
+    fn read(from: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let shared = lines.0.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                shared.change(|written| written.lines.push(line));
+            }
+            shared.change(|written| written.ended = true);
+        });
+        lines
+    }
+
+    /// All lines so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.look(|written| written.lines.clone())
+    }
+
+    /// The last lines, for a message.
+    pub fn tail(&self) -> String {
+        self.0.look(|written| {
+            let from = written.lines.len().saturating_sub(40);
+            written.lines[from..].join("\n")
+        })
+    }
+
+    /// What `find` finds in a line, as soon as there is one; `None` once the process will write no more.
+    pub async fn find<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let found = async {
+            loop {
+                let mut grown = std::pin::pin!(self.0.grown.notified());
+                grown.as_mut().enable();
+                let (found, ended) = self.0.look(|written| {
+                    (written.lines.iter().find_map(|line| find(line)), written.ended)
+                });
+                if found.is_some() || ended {
+                    return found;
+                }
+                grown.await;
+            }
+        };
+        within_deadline("a line of a process", found).await
+    }
+}
+
+impl Shared {
+    fn look<T>(&self, look: impl FnOnce(&Written) -> T) -> T {
+        look(&self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Written)) {
+        change(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        self.grown.notify_waiters();
+    }
+}

@@ -1,0 +1,101 @@
+//! The program under test, and its commands that come to an end.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::{Ending, ending};
+use crate::wait::within_deadline;
+
+/// The program under test.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    /// What starts it, where that is not the path itself.
+    launcher: Vec<OsString>,
+}
+
+/// A command that has come to an end.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub ending: Ending,
+    /// What it reported.
+    pub stdout: String,
+    /// Everything else it said.
+    pub stderr: String,
+}
+
+impl Program {
+    /// The program at a path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), launcher: Vec::new() }
+    }
+
+    /// The program started by another one, which must replace itself by it: `nsenter … --`.
+    #[must_use]
+    pub fn launched_by(mut self, launcher: impl IntoIterator<Item = OsString>) -> Self {
+        self.launcher = launcher.into_iter().collect();
+        self
+    }
+
+    /// A command line of the program, in an environment that says nothing about it.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut words = self.launcher.iter().map(OsString::as_os_str).chain([self.path.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the program itself is a word"));
+        command.args(words).args(arguments);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("BOXOFFICE_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs a command line to its end.
+    pub async fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+        Self::finish(self.command(arguments)).await
+    }
+
+    /// Runs any command to its end.
+    pub async fn finish(command: Command) -> Finished {
+        let what = format!("{command:?}");
+        let mut command = tokio::process::Command::from(command);
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = within_deadline(&what, command.output()).await;
+        let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Finished {
+            ending: ending(output.status),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// Runs the audit on a database file: its exit code and its report.
+    pub async fn audit(&self, database: &Path) -> (i32, Value) {
+        let audit = self.run(["audit", "--json", "--database", &database_url(database)]).await;
+        let report = serde_json::from_str(&audit.stdout);
+        match (audit.ending, report) {
+            (Ending::Code(code), Ok(report)) => (code, report),
+            _ => panic!("the audit gave no report: {audit:?}"),
+        }
+    }
+
+    /// Runs the audit on a database file, which must be clean; its report.
+    pub async fn expect_clean(&self, database: &Path) -> Value {
+        let (code, report) = self.audit(database).await;
+        assert_eq!(code, 0, "{report:#}");
+        assert_eq!(report["clean"], true, "{report:#}");
+        assert_eq!(report["violations"], Value::Array(Vec::new()), "{report:#}");
+        report
+    }
+}
+
+/// How the command line names a database file.
+pub(crate) fn database_url(database: &Path) -> String {
+    format!("sqlite://{}", database.display())
+}

@@ -70,7 +70,9 @@ impl Problem {
 
     pub(crate) fn payload_too_large() -> Self {
         let detail = format!("A body may have {} bytes.", crate::limit::BODY_BYTES_MAX);
+        // The rest of the body is not read, so nothing more can follow on this connection.
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Body too large", detail)
+            .header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(crate) fn unsupported_media_type() -> Self {

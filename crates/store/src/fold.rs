@@ -125,9 +125,7 @@ impl Changes {
 }
 
 /// Decides every command in turn. Returns one reply each, to be given once the changes are durable.
-pub(crate) async fn fold<T: Tx>(
-    tx: &mut T,
-    batch: &[Submission]) -> Result<(Vec<Reply>, Changes), Fault> {
+pub(crate) async fn fold<T: Tx>(tx: &mut T, batch: &[Submission]) -> Result<(Vec<Reply>, Changes), Fault> {
     let loaded = tx.load(batch).await?;
     let now = tx.now().await?;
     let mut fold = Fold { tx, loaded, now, changes: Changes::default(), pools: Vec::new(), freed: 0 };

@@ -15,5 +15,5 @@ mod store;
 
 pub use fault::{Cause, Fault};
 pub use fold::{BATCH_MAX, KEY_KEPT_SECONDS, OVERDUE_PER_BATCH_MAX};
-pub use sqlite::{OpenError, SCHEMA_VERSION, Sqlite, SqliteOptions};
+pub use sqlite::{BackupError, Inspection, OpenError, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
 pub use store::{BookingList, DoomedBooking, DueHold, Keep, Page, Render, Reply, Stats, Store, Submission};

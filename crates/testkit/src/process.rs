@@ -76,7 +76,10 @@ impl Process {
         let status = eventually("a process ends", async || {
             self.child.try_wait().unwrap_or_else(|error| panic!("cannot ask after a child: {error}"))
         });
-        ending(status.await)
+        let status = status.await;
+        // All it said has arrived before anybody asks what it said.
+        let (_, _) = tokio::join!(self.stdout.find(|_| None::<()>), self.stderr.find(|_| None::<()>));
+        ending(status)
     }
 
     /// Whether it is still running.

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use domain::AuditReport;
+use serde_json::{Value, json};
 use store::{Sqlite, Store as _};
 
 use super::{Failure, say};
@@ -15,22 +16,33 @@ pub(super) async fn run(args: &Audit) -> Result<ExitCode, Failure> {
         let cause = fault.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         Failure::Unreachable(format!("{fault}{cause}"))
     })?;
-    let clean = report.violations.is_empty();
     if args.json {
-        say(json!({
-            "clean": clean, "violations": report.violations, "events": report.events,
-            "bookings": report.bookings, "entries": report.entries, "refunds": report.refunds,
-        }));
+        say(as_json(&report));
     } else {
-        let verdict =
-            if clean { "clean".to_owned() } else { format!("{} violations", report.violations.len()) };
-        say(format_args!(
-            "{verdict}: {} events, {} bookings, {} ledger entries, {} refunds",
-            report.events, report.bookings, report.entries, report.refunds
-        ));
-        for violation in &report.violations {
-            say(format_args!("- {violation}"));
-        }
+        say_report(&report);
     }
-    Ok(ExitCode::from(u8::from(!clean)))
+    Ok(ExitCode::from(u8::from(!report.violations.is_empty())))
+}
+
+/// The report for programs.
+pub(super) fn as_json(report: &AuditReport) -> Value {
+    json!({
+        "clean": report.violations.is_empty(), "violations": report.violations, "events": report.events,
+        "bookings": report.bookings, "entries": report.entries, "refunds": report.refunds,
+    })
+}
+
+/// The report for people: what was looked at, and every contradiction.
+pub(super) fn say_report(report: &AuditReport) {
+    let verdict = match report.violations.len() {
+        0 => "clean".to_owned(),
+        count => format!("{count} violations"),
+    };
+    say(format_args!(
+        "{verdict}: {} events, {} bookings, {} ledger entries, {} refunds",
+        report.events, report.bookings, report.entries, report.refunds
+    ));
+    for violation in &report.violations {
+        say(format_args!("- {violation}"));
+    }
 }

@@ -52,11 +52,20 @@ async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
     if let Some(event) = known.filter(open) {
         return Ok(event);
     }
+    put_on_sale(engine, |_| ()).await
+}
+
+/// Puts the sample event on sale, with what `change` makes different.
+pub(super) async fn put_on_sale(
+    engine: &Arc<Engine>,
+    change: impl FnOnce(&mut NewEvent),
+) -> Result<Event, Failure> {
+    let failed = |error: engine::Error| Failure::Failed(error.to_string());
     let text = "the sample event is valid";
     let price = Money::new(4_500, "EUR".parse().map_err(|_| Failure::Failed(text.into()))?);
     let parse = |name: &str| name.parse().map_err(|_| Failure::Failed(text.into()));
     let policy = engine.policy();
-    let new = NewEvent {
+    let mut new = NewEvent {
         id: engine.event_id(),
         name: parse("Night of the Open Doors")?,
         venue: parse("Old Power Station")?,
@@ -77,6 +86,7 @@ async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
         max_tickets_per_booking: TICKETS_PER_BOOKING_DEFAULT,
         max_tickets_per_user: None,
     };
+    change(&mut new);
     let request = "req_sample".parse().map_err(|_| Failure::Failed(text.into()))?;
     match engine.create_event(Caller { actor: Actor::System, request }, new, None).await.map_err(failed)? {
         Given::Fresh(Answer::Event(event)) => Ok(*event),

@@ -1,12 +1,21 @@
 //! The commands. Standard output is data, standard error everything else.
 
 mod audit;
+mod backup;
+mod completions;
 mod config;
+mod demo;
 mod dev;
+mod doctor;
+mod embedded;
 mod migrate;
+mod openapi;
 mod serve;
+mod sweep;
 mod token;
 
+use std::fmt;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use store::OpenError;
@@ -20,6 +29,14 @@ pub(crate) enum Failure {
     Failed(String),
     /// Something it needs cannot be reached: exit code 3.
     Unreachable(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(message) | Self::Unreachable(message) => f.write_str(message),
+        }
+    }
 }
 
 impl From<OpenError> for Failure {
@@ -50,7 +67,13 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Dev(args) => runtime().and_then(|runtime| runtime.block_on(dev::run(&args))),
         Command::Serve(args) => runtime().and_then(|runtime| runtime.block_on(serve::run(&args))),
         Command::Audit(args) => runtime().and_then(|runtime| runtime.block_on(audit::run(&args))),
+        Command::Demo(args) => runtime().and_then(|runtime| runtime.block_on(demo::run(&args))),
+        Command::Sweep(args) => runtime().and_then(|runtime| runtime.block_on(sweep::run(&args))),
+        Command::Backup(args) => runtime().and_then(|runtime| runtime.block_on(backup::run(&args))),
+        Command::Doctor(args) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&args))),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Openapi => openapi::run(),
         Command::Token(args) => token::run(&args),
         Command::Config(args) => config::run(&args),
     };
@@ -67,9 +90,12 @@ fn complain(message: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-#[expect(clippy::print_stdout, reason = "what a command reports is its output")]
-fn say(text: impl std::fmt::Display) {
-    println!("{text}");
+/// What a command reports is its output. Whoever reads it may stop early, as `head` does.
+fn say(text: impl fmt::Display) {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("cannot write the report: {error}"),
+        Ok(()) | Err(_) => {}
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::auth::Tokens;
-use crate::config::{LogFormat, Serve};
+use crate::config::{LogFormat, Serve, wants_colours};
 use crate::http::{self, App};
 use crate::telemetry::Telemetry;
 
@@ -35,7 +35,7 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
 
 /// Logs to standard error, in colours where a person reads it.
 pub(super) fn log(level: tracing::Level, format: LogFormat) {
-    let colours = std::io::stderr().is_terminal();
+    let colours = std::io::stderr().is_terminal() && wants_colours();
     let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),

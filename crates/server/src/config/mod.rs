@@ -1,6 +1,7 @@
 //! What the operator says: a flag, else its environment variable, else the configuration file, else the
 //! default. The only place that reads any of them.
 
+mod commands;
 mod file;
 mod parse;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use coordination::Rule;
@@ -16,6 +18,7 @@ use domain::UserId;
 use engine::Policy;
 use ipnet::IpNet;
 
+pub(crate) use self::commands::{Backup, Completions, Demo, Doctor, Sweep, wants_colours};
 use self::parse::{
     book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, network, public_key_file,
     secret_file,
@@ -75,12 +78,24 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Derive every count again from bookings and ledger, and compare
     Audit(Audit),
+    /// Show an on-sale in this process: many buyers, few tickets, and the books audited afterwards
+    Demo(Demo),
+    /// Free the bookings that were not paid in time, once
+    Sweep(Sweep),
+    /// Copy the database beside a running server, and audit the copy
+    Backup(Backup),
+    /// Look at everything the program depends on, and say what is wrong and what to do
+    Doctor(Doctor),
     /// Bring the database up to date
     Migrate(Migrate),
+    /// Print the description of the API: OpenAPI 3.1
+    Openapi,
     /// Sign a token
     Token(Token),
     /// Print every setting of `serve` as it stands, and where it came from
     Config(Config),
+    /// Print what a shell needs to complete this command line
+    Completions(Completions),
 }
 
 impl Command {
@@ -108,6 +123,12 @@ impl Command {
             | Self::Dev(_)
             | Self::Audit(_)
             | Self::Migrate(_)
+            | Self::Openapi
+            | Self::Demo(_)
+            | Self::Sweep(_)
+            | Self::Backup(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
             | Self::Config(_) => Ok(()),
         }
     }
@@ -311,7 +332,10 @@ impl FromStr for SqliteFile {
 /// What `dev` and `demo` decide about bookings: the defaults of `serve`.
 pub(crate) fn default_policy() -> Policy {
     let arguments = ["boxoffice", "serve", "--jwt-secret", "not used, but one must be given"];
-    match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+    // Theirs is no configuration, so what the environment says to others is not read.
+    let bare = |command: clap::Command| command.mut_args(|each| each.env(Resettable::Reset));
+    let matches = Cli::command().mut_subcommand("serve", bare).try_get_matches_from(arguments);
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)).map(|cli| cli.command) {
         Ok(Command::Serve(serve)) => serve.policy(),
         Ok(_) | Err(_) => unreachable!("the defaults are valid"),
     }

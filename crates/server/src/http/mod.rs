@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod linger;
 pub(crate) mod listener;
+pub(crate) mod openapi;
 mod params;
 mod payload;
 mod post;
@@ -80,6 +81,10 @@ pub(crate) fn router(app: App, with_metrics: bool) -> Router {
         .route("/v1/stats", get(stats::show))
         .route("/livez", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::show))
+        .route("/docs", get(openapi::docs))
+        .route("/docs/style.css", get(openapi::style))
+        .route("/problems/{code}", get(openapi::problem))
         .fallback(async || Problem::not_found("resource"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(app.clone(), finish))

@@ -78,6 +78,11 @@ impl FromRequestParts<App> for Named {
 }
 
 impl Named {
+    /// What stands in the path.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The id that the path names, of such a thing.
     pub(super) fn id<T: FromStr>(&self, what: &str) -> Result<T, Problem> {
         self.0.parse().map_err(|_| Problem::not_found(what))

@@ -1,33 +1,51 @@
 //! Bookings on the wire.
 
 use domain::{
-    Ask, Booking, BookingId, EventId, Invalid, Note, State, TicketTypeId, Timestamp, TransactionId, UserId,
+    Ask, Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, Invalid, Note, PaymentStatus, State,
+    TicketTypeId, Timestamp, TransactionId, UserId,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shape::As;
 use super::{MoneyField, MoneyView, Object, Parsed};
 
 /// The body of `POST /v1/bookings`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateBooking {
+    /// Which event.
+    #[schemars(with = "As<EventId>")]
     pub(crate) event_id: EventId,
+    /// How many tickets of the only ticket type. Either this or `items`.
     #[serde(default)]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     ticket_quantity: Option<u32>,
+    /// How many tickets of which types. Either this or `ticketQuantity`.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     items: Option<Vec<Object<ItemRequest>>>,
+    /// What the buyer was shown; refused where it is not the server's total.
     #[serde(default)]
     pub(crate) expected_total: Option<MoneyField>,
+    /// How the buyer means to pay; a remark.
     #[serde(default)]
     pub(crate) payment_method: Option<Parsed<Note>>,
+    /// Whom the booking is for: needed from a service or an admin, oneself for a user.
     #[serde(default)]
     pub(crate) user_id: Option<Parsed<UserId>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// How many tickets of one type are wanted.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "NewItem")]
 struct ItemRequest {
+    /// Which ticket type.
+    #[schemars(with = "As<TicketTypeId>")]
     ticket_type_id: TicketTypeId,
+    /// How many tickets.
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     quantity: u32,
 }
 
@@ -54,67 +72,117 @@ impl CreateBooking {
 }
 
 /// The body of `POST /v1/bookings/{id}/confirm`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "ConfirmBooking")]
 pub(crate) struct ConfirmRequest {
+    /// The payment provider's name for the captured payment, compared exactly.
     pub(crate) payment_transaction_id: Parsed<TransactionId>,
+    /// What was captured; refused where it is not the booking's total.
     #[serde(default)]
     pub(crate) amount: Option<MoneyField>,
 }
 
 /// The body of `POST /v1/bookings/{id}/cancel`; may be absent.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "CancelBooking")]
 pub(crate) struct CancelRequest {
+    /// Why; a remark.
     #[serde(default)]
     pub(crate) reason: Option<Parsed<Note>>,
 }
 
 /// The body of `GET /v1/bookings/{id}/validate`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Validation")]
 pub(crate) struct ValidationView<'a> {
+    /// Whether the booking is confirmed, and for that event.
     pub(crate) valid: bool,
+    /// The booking, where it is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BookingView<'a>")]
     pub(crate) booking: Option<BookingView<'a>>,
 }
 
 /// A booking as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Booking")]
 pub(crate) struct BookingView<'a> {
+    /// Names the booking for its whole life.
+    #[schemars(with = "As<BookingId>")]
     id: BookingId,
+    /// Which event.
+    #[schemars(with = "As<EventId>")]
     event_id: EventId,
+    /// Whom it is for.
+    #[schemars(with = "As<UserId>")]
     user_id: &'a str,
+    /// Where it stands.
+    #[schemars(with = "As<BookingStatus>")]
     status: &'static str,
+    /// Where its payment stands.
+    #[schemars(with = "As<PaymentStatus>")]
     payment_status: &'static str,
+    /// How many tickets, of all types.
     ticket_quantity: u32,
+    /// Which tickets.
     items: Vec<ItemView<'a>>,
+    /// What it costs, frozen when it was booked.
     total: MoneyView,
+    /// Until when it holds its tickets unpaid.
+    #[schemars(with = "As<Timestamp>")]
     hold_expires_at: Timestamp,
+    /// Whole seconds until then; 0 unless pending.
     expires_in: u64,
+    /// The buyer's remark on the payment.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Note>")]
     payment_method: Option<&'a str>,
+    /// The captured payment.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<TransactionId>")]
     payment_transaction_id: Option<&'a str>,
+    /// Why it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Note>")]
     cancellation_reason: Option<&'a str>,
+    /// Counts changes of the booking, from 1.
     version: u32,
+    /// When it was made.
+    #[schemars(with = "As<Timestamp>")]
     created_at: Timestamp,
+    /// When it last changed.
+    #[schemars(with = "As<Timestamp>")]
     updated_at: Timestamp,
+    /// When it was paid.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Timestamp>")]
     confirmed_at: Option<Timestamp>,
+    /// When it was given up.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Timestamp>")]
     cancelled_at: Option<Timestamp>,
+    /// When it was freed unpaid.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Timestamp>")]
     expired_at: Option<Timestamp>,
 }
 
-#[derive(Serialize)]
+/// The tickets of one type in a booking.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Item")]
 struct ItemView<'a> {
+    /// Which ticket type.
+    #[schemars(with = "As<TicketTypeId>")]
     ticket_type_id: TicketTypeId,
+    /// What it was called when booked.
     name: &'a str,
+    /// How many tickets.
     quantity: u32,
+    /// What one cost when booked.
     unit_price: MoneyView,
 }
 

@@ -3,51 +3,87 @@
 #![expect(clippy::option_option, reason = "in an edit, absent, null and a value are three things")]
 
 use domain::{
-    Event, EventId, EventPatch, EventStatus, Invalid, Name, NewEvent, NewTicketType,
+    CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX,
+    HOLD_SECONDS_MIN, Invalid, Name, NewEvent, NewTicketType, PRICE_MAX, TICKET_TYPES_MAX,
     TICKETS_PER_BOOKING_DEFAULT, TicketTypeId, TicketTypePatch, TimeZone, Timestamp,
 };
 use engine::Engine;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shape::As;
 use super::{MoneyField, MoneyView, Object, Parsed, present};
 
 /// What the one ticket type of an event with a single price is called.
 const SINGLE_TICKET_TYPE: &str = "General admission";
 
+/// What a price has to keep to beyond other money.
+fn price_bounds() -> serde_json::Value {
+    serde_json::json!({"amount": {"maximum": PRICE_MAX}})
+}
+
 /// The body of `POST /v1/events`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateEvent {
+    /// What it is called.
     name: Parsed<Name>,
+    /// Where it takes place.
     venue: Parsed<Name>,
+    /// When it begins; nothing is booked from then on. Not in the past.
     starts_at: Parsed<Timestamp>,
+    /// The IANA time zone in which people read the start.
     #[serde(default)]
     time_zone: Option<Parsed<TimeZone>>,
+    /// Tickets in all.
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: u32,
+    /// The price of every ticket. Either this or `ticketTypes`.
     #[serde(default)]
+    #[schemars(extend("properties" = price_bounds()))]
     price: Option<MoneyField>,
+    /// What can be bought. Either this or `price`.
     #[serde(default)]
+    #[schemars(length(min = 1, max = TICKET_TYPES_MAX))]
     ticket_types: Option<Vec<Object<TicketTypeRequest>>>,
+    /// Bookings begin here; at once where absent.
     #[serde(default)]
     sales_start_at: Option<Parsed<Timestamp>>,
+    /// Bookings end here; at the start of the event where absent.
     #[serde(default)]
     sales_end_at: Option<Parsed<Timestamp>>,
+    /// How long a booking may stay unpaid; the operator's default where absent.
     #[serde(default)]
+    #[schemars(range(min = HOLD_SECONDS_MIN, max = HOLD_SECONDS_MAX))]
     hold_seconds: Option<u32>,
+    /// How long before the start a user may last give back a paid booking; the operator's
+    /// default where absent.
     #[serde(default)]
+    #[schemars(range(max = CANCEL_CUTOFF_SECONDS_MAX))]
     cancel_cutoff_seconds: Option<u32>,
+    /// Most tickets of one booking; 10 where absent.
     #[serde(default)]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_booking: Option<u32>,
+    /// Most tickets one user may hold, pending and confirmed; unlimited where absent.
     #[serde(default)]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_user: Option<u32>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A ticket type to be.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "NewTicketType")]
 struct TicketTypeRequest {
+    /// What it is called.
     name: Parsed<Name>,
+    /// What one ticket costs.
+    #[schemars(extend("properties" = price_bounds()))]
     price: MoneyField,
+    /// Its own bound beside the event's; none where absent.
     #[serde(default)]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: Option<u32>,
 }
 
@@ -95,48 +131,77 @@ impl CreateEvent {
 }
 
 /// The body of `PATCH /v1/events/{id}`: what is absent stays, `null` unsets what may be unset.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UpdateEvent {
+    /// What it is called.
     #[serde(default)]
     name: Option<Parsed<Name>>,
+    /// Where it takes place.
     #[serde(default)]
     venue: Option<Parsed<Name>>,
+    /// When it begins.
     #[serde(default)]
     starts_at: Option<Parsed<Timestamp>>,
+    /// The IANA time zone in which people read the start; `null` unsets it.
     #[serde(default, deserialize_with = "present")]
     time_zone: Option<Option<Parsed<TimeZone>>>,
+    /// Tickets in all; not below those held and sold.
     #[serde(default)]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: Option<u32>,
+    /// What one ticket costs a new booking, where there is one ticket type.
     #[serde(default)]
+    #[schemars(extend("properties" = price_bounds()))]
     price: Option<MoneyField>,
+    /// The ticket types that change.
     #[serde(default)]
     ticket_types: Vec<Object<TicketTypeUpdate>>,
+    /// Bookings begin here; at once after `null`.
     #[serde(default, deserialize_with = "present")]
     sales_start_at: Option<Option<Parsed<Timestamp>>>,
+    /// Bookings end here; at the start of the event after `null`.
     #[serde(default, deserialize_with = "present")]
     sales_end_at: Option<Option<Parsed<Timestamp>>>,
+    /// How long a new booking may stay unpaid.
     #[serde(default)]
+    #[schemars(range(min = HOLD_SECONDS_MIN, max = HOLD_SECONDS_MAX))]
     hold_seconds: Option<u32>,
+    /// How long before the start a user may last give back a paid booking.
     #[serde(default)]
+    #[schemars(range(max = CANCEL_CUTOFF_SECONDS_MAX))]
     cancel_cutoff_seconds: Option<u32>,
+    /// Most tickets of one booking.
     #[serde(default)]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_booking: Option<u32>,
+    /// Most tickets one user may hold: may only be raised, or lifted by `null`.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_user: Option<Option<u32>>,
+    /// Pauses, resumes or cancels; cancelling is final.
     #[serde(default)]
     status: Option<Parsed<EventStatus>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What changes about a ticket type.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "TicketTypeEdit")]
 struct TicketTypeUpdate {
+    /// Which one.
+    #[schemars(with = "As<TicketTypeId>")]
     id: TicketTypeId,
+    /// What it is called.
     #[serde(default)]
     name: Option<Parsed<Name>>,
+    /// What one ticket costs a new booking.
     #[serde(default)]
+    #[schemars(extend("properties" = price_bounds()))]
     price: Option<MoneyField>,
+    /// Its own bound beside the event's; none after `null`.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: Option<Option<u32>>,
 }
 
@@ -170,47 +235,88 @@ impl UpdateEvent {
 }
 
 /// An event as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Event")]
 pub(crate) struct EventView<'a> {
+    /// Names the event for its whole life.
+    #[schemars(with = "As<EventId>")]
     id: EventId,
+    /// What it is called.
     name: &'a str,
+    /// Where it takes place.
     venue: &'a str,
+    /// When it begins; nothing is booked from then on.
+    #[schemars(with = "As<Timestamp>")]
     starts_at: Timestamp,
+    /// The IANA time zone in which people read the start.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<TimeZone>")]
     time_zone: Option<&'static str>,
+    /// Whether tickets may be booked.
+    #[schemars(with = "As<EventStatus>")]
     status: &'static str,
+    /// Tickets in all.
     capacity: u32,
+    /// Tickets of pending bookings.
     held: u32,
+    /// Tickets of confirmed bookings.
     sold: u32,
+    /// Tickets that can still be booked.
     available: u32,
     /// The price, where there is only one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "MoneyView")]
     price: Option<MoneyView>,
+    /// What can be bought, in the organiser's order.
     ticket_types: Vec<TicketTypeView<'a>>,
+    /// Bookings begin here; at once where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Timestamp>")]
     sales_start_at: Option<Timestamp>,
+    /// Bookings end here; at the start of the event where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Timestamp>")]
     sales_end_at: Option<Timestamp>,
+    /// How long a new booking may stay unpaid.
     hold_seconds: u32,
+    /// How long before the start a user may last give back a paid booking.
     cancel_cutoff_seconds: u32,
+    /// Most tickets of one booking.
     max_tickets_per_booking: u32,
+    /// Most tickets one user may hold, pending and confirmed; unlimited where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32")]
     max_tickets_per_user: Option<u32>,
+    /// Counts edits of the description, from 1; sales do not count. Also the `ETag`.
     version: u32,
+    /// When the event was created.
+    #[schemars(with = "As<Timestamp>")]
     created_at: Timestamp,
+    /// When its description was last edited.
+    #[schemars(with = "As<Timestamp>")]
     updated_at: Timestamp,
 }
 
-#[derive(Serialize)]
+/// A ticket type as it is shown.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "TicketType")]
 struct TicketTypeView<'a> {
+    /// Names the ticket type for its whole life.
+    #[schemars(with = "As<TicketTypeId>")]
     id: TicketTypeId,
+    /// What it is called.
     name: &'a str,
+    /// What one ticket costs a new booking.
     price: MoneyView,
+    /// Tickets of this type in all: the event's capacity where it has no bound of its own.
     capacity: u32,
+    /// Tickets of pending bookings.
     held: u32,
+    /// Tickets of confirmed bookings.
     sold: u32,
+    /// Tickets that can still be booked.
     available: u32,
 }
 
@@ -262,27 +368,46 @@ impl<'a> From<&'a Event> for EventView<'a> {
 }
 
 /// What is left of an event.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Availability")]
 pub(crate) struct AvailabilityView {
+    /// Tickets in all.
     capacity: u32,
+    /// Tickets of pending bookings.
     held: u32,
+    /// Tickets of confirmed bookings.
     sold: u32,
+    /// Tickets that can still be booked.
     available: u32,
+    /// Whether nothing can be booked any more.
     sold_out: bool,
+    /// The number of the event's last ledger entry.
     event_seq: u64,
+    /// When this was read.
+    #[schemars(with = "As<Timestamp>")]
     as_of: Timestamp,
+    /// The same for each ticket type.
     ticket_types: Vec<TypeAvailabilityView>,
 }
 
-#[derive(Serialize)]
+/// What is left of a ticket type.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "TicketTypeAvailability")]
 struct TypeAvailabilityView {
+    /// Which one.
+    #[schemars(with = "As<TicketTypeId>")]
     id: TicketTypeId,
+    /// Tickets of this type in all: the event's capacity where it has no bound of its own.
     capacity: u32,
+    /// Tickets of pending bookings.
     held: u32,
+    /// Tickets of confirmed bookings.
     sold: u32,
+    /// Tickets that can still be booked.
     available: u32,
+    /// Whether none of this type can be booked any more.
     sold_out: bool,
 }
 

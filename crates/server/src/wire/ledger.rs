@@ -3,42 +3,74 @@
 use std::str::FromStr;
 
 use domain::{
-    BookingId, Currency, Entry, EventId, Line, Name, Refund, RefundId, Tallies, TicketTypeId, Timestamp,
+    Actor, BookingId, Currency, Entry, EntryKind, EventId, Label, Line, Name, Refund, RefundId, RefundReason,
+    RefundStatus, RequestId, Tallies, TicketTypeId, Timestamp, TransactionId,
 };
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use store::Stats;
 
+use super::shape::{As, Shape};
 use super::{MoneyView, Parsed};
 
 /// A ledger entry as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "LedgerEntry")]
 pub(crate) struct EntryView<'a> {
+    /// Its number in the ledger of the event, from 1 without a gap.
     event_seq: u64,
+    /// What happened.
     #[serde(rename = "type")]
+    #[schemars(with = "As<EntryKind>")]
     kind: &'static str,
+    /// The booking that changed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<BookingId>")]
     booking_id: Option<BookingId>,
+    /// The refund that was recorded or settled.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<RefundId>")]
     refund_id: Option<RefundId>,
+    /// The tickets that moved, per ticket type; empty where none did.
     items: Vec<LineView>,
+    /// The tickets that moved, all together, without a sign; for entries of the event itself, by how much its
+    /// capacity changed.
     quantity: u32,
+    /// The status before; absent where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Label>")]
     from: Option<&'static str>,
+    /// The status after; absent where none is concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Label>")]
     to: Option<&'static str>,
+    /// Tickets of the event left after this change.
     available_after: u32,
+    /// The number of the booking's entry before this one; absent for its first.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
     previous_seq: Option<u64>,
+    /// On whose behalf.
+    #[schemars(with = "As<Actor>")]
     actor: String,
+    /// The request that caused it.
+    #[schemars(with = "As<RequestId>")]
     request_id: &'a str,
+    /// When; never before the entry with the number below.
+    #[schemars(with = "As<Timestamp>")]
     at: Timestamp,
 }
 
-#[derive(Serialize)]
+/// How many tickets of one type moved.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "LedgerItem")]
 struct LineView {
+    /// Which ticket type.
+    #[schemars(with = "As<TicketTypeId>")]
     ticket_type_id: TicketTypeId,
+    /// How many tickets.
     quantity: u32,
 }
 
@@ -64,10 +96,13 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
 }
 
 /// The body of `POST /v1/refunds/{id}/settle`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "SettleRefund")]
 pub(crate) struct SettleRequest {
+    /// What became of the pay-out. `failed` may later become `succeeded`, never the other way round.
     pub(crate) outcome: Parsed<Outcome>,
+    /// The payment provider's name for the pay-out.
     pub(crate) provider_reference: Parsed<Name>,
 }
 
@@ -90,6 +125,12 @@ impl FromStr for Outcome {
     }
 }
 
+impl Shape for Outcome {
+    fn schema() -> Schema {
+        json_schema!({"type": "string", "enum": ["succeeded", "failed"]})
+    }
+}
+
 impl Outcome {
     pub(crate) fn succeeded(self) -> bool {
         matches!(self, Self::Succeeded)
@@ -97,20 +138,32 @@ impl Outcome {
 }
 
 /// The body of `GET /v1/stats`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Stats")]
 pub(crate) struct StatsView {
+    /// Bookings in all.
     total_bookings: u64,
+    /// Those that hold tickets unpaid.
     pending_bookings: u64,
+    /// Those that are paid.
     confirmed_bookings: u64,
+    /// Those that were given up.
     cancelled_bookings: u64,
+    /// Those that were freed unpaid.
     expired_bookings: u64,
+    /// Confirmed totals less recorded refunds, per currency.
     revenue: Vec<RevenueView>,
 }
 
-#[derive(Serialize)]
+/// The revenue in one currency.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Revenue")]
 struct RevenueView {
+    /// Minor units; below zero where more was given back than taken.
     amount: i128,
+    /// A currency of ISO 4217.
+    #[schemars(with = "As<Currency>")]
     currency: &'static str,
 }
 
@@ -133,20 +186,40 @@ impl From<&Stats> for StatsView {
 }
 
 /// A refund as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Refund")]
 pub(crate) struct RefundView<'a> {
+    /// Names the refund for its whole life.
+    #[schemars(with = "As<RefundId>")]
     id: RefundId,
+    /// The booking that was paid for.
+    #[schemars(with = "As<BookingId>")]
     booking_id: BookingId,
+    /// The event of that booking.
+    #[schemars(with = "As<EventId>")]
     event_id: EventId,
+    /// The captured payment.
+    #[schemars(with = "As<TransactionId>")]
     payment_transaction_id: &'a str,
+    /// How much is to be given back.
     amount: MoneyView,
+    /// Whether it was paid out.
+    #[schemars(with = "As<RefundStatus>")]
     status: &'static str,
+    /// Why it is owed.
+    #[schemars(with = "As<RefundReason>")]
     reason: &'static str,
+    /// The payment provider's name for the pay-out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Name>")]
     provider_reference: Option<&'a str>,
+    /// When it was recorded.
+    #[schemars(with = "As<Timestamp>")]
     created_at: Timestamp,
+    /// When its outcome was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "As<Timestamp>")]
     settled_at: Option<Timestamp>,
 }
 

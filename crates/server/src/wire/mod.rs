@@ -4,12 +4,14 @@
 mod booking;
 mod event;
 mod ledger;
+mod shape;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use domain::{Invalid, Money};
+use domain::{AMOUNT_MAX, Currency, Invalid, Money};
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -17,19 +19,28 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, ValidationView};
 pub(crate) use event::{AvailabilityView, CreateEvent, EventView, UpdateEvent};
 pub(crate) use ledger::{EntryView, RefundView, SettleRequest, StatsView};
+pub(crate) use shape::As;
 
 /// A page of a list.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PageOf{T}")]
 pub(crate) struct PageView<T> {
+    /// The rows.
     pub(crate) data: Vec<T>,
+    /// What to give as `after` for the next page; `null` on the last.
     pub(crate) next_cursor: Option<String>,
 }
 
 /// Money as it is written.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Money")]
 pub(crate) struct MoneyView {
+    /// Minor units of the currency: 4500 EUR are 45.00 euros.
+    #[schemars(range(min = 0, max = AMOUNT_MAX))]
     amount: i64,
+    /// A currency of ISO 4217.
+    #[schemars(with = "As<Currency>")]
     currency: &'static str,
 }
 
@@ -49,10 +60,24 @@ impl<'de> Deserialize<'de> for MoneyField {
         #[serde(deny_unknown_fields)]
         struct Fields {
             amount: i64,
-            currency: Parsed<domain::Currency>,
+            currency: Parsed<Currency>,
         }
         let Object(Fields { amount, currency }) = Object::deserialize(deserializer)?;
         Money::new(amount, currency.0).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for MoneyField {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        MoneyView::schema_name()
+    }
+
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        MoneyView::schema_id()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        MoneyView::json_schema(generator)
     }
 }
 

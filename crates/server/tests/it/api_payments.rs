@@ -202,3 +202,51 @@ async fn what_a_payment_or_cancellation_gets_wrong_is_named() {
         admin.get(&format!("/v1/events/{nobody}/ledger")).await.expect_problem(404, "not_found");
     }
 }
+
+#[tokio::test]
+async fn a_refund_is_settled_once() {
+    let server = server().await;
+    let (mut admin, mut ada, _, booking) = stage(&server, &json!({})).await;
+    admin.confirm(&booking, "pay-1").await.expect(200);
+    ada.cancel(&booking).await.expect(200);
+    let refund = id_of(&admin.refunds_of("pay-1").await[0]);
+    let settle = format!("/v1/refunds/{refund}/settle");
+    let outcome = |outcome: &str, reference: &str| json!({"outcome": outcome, "providerReference": reference});
+    let failed = admin.post(&settle, &outcome("failed", "out-1")).await.expect(200);
+    assert_eq!((&failed["status"], &failed["providerReference"]), (&json!("failed"), &json!("out-1")));
+    assert_eq!(ada.booking(&booking).await["paymentStatus"], "refundRequested");
+    let paid_out = admin.post(&settle, &outcome("succeeded", "out-2")).await.expect(200);
+    assert_eq!(paid_out["status"], "succeeded");
+    assert!(paid_out["settledAt"].is_string());
+    assert_eq!(admin.post(&settle, &outcome("succeeded", "out-2")).await.expect(200), paid_out);
+    admin.post(&settle, &outcome("failed", "out-3")).await.expect_problem(409, "invalid_state");
+    assert_eq!(ada.booking(&booking).await["paymentStatus"], "refunded");
+    for (body, pointer) in [
+        (json!({}), ""),
+        (json!({"outcome": "done", "providerReference": "x"}), "/outcome"),
+        (json!({"outcome": {"failed": null}, "providerReference": "x"}), "/outcome"),
+        (json!({"outcome": "failed", "providerReference": ""}), "/providerReference"),
+    ] {
+        assert_eq!(admin.post(&settle, &body).await.expect_invalid(), [pointer], "{body}");
+    }
+    let nowhere = "/v1/refunds/rfd_01h455vb4pex5vsknk084sn02q/settle";
+    admin.post(nowhere, &outcome("failed", "x")).await.expect_problem(404, "not_found");
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn a_ticket_is_valid_where_it_was_paid_for() {
+    let server = server().await;
+    let (mut admin, _, event, booking) = stage(&server, &json!({})).await;
+    let other = admin.create_event(&event_body(10)).await;
+    let validate = |event: &str| format!("/v1/bookings/{booking}/validate?eventId={event}");
+    assert_eq!(admin.get(&validate(&event)).await.expect(200)["valid"], false, "not paid");
+    admin.confirm(&booking, "pay-1").await.expect(200);
+    let valid = admin.get(&validate(&event)).await.expect(200);
+    assert_eq!((&valid["valid"], &valid["booking"]["id"]), (&json!(true), &json!(booking)));
+    assert_eq!(admin.get(&validate(&other)).await.expect(200)["valid"], false, "another event");
+    admin.cancel(&booking).await.expect(200);
+    assert_eq!(admin.get(&validate(&event)).await.expect(200)["valid"], false, "given back");
+    let without = format!("/v1/bookings/{booking}/validate");
+    assert_eq!(admin.get(&without).await.expect_invalid(), ["?eventId"]);
+}

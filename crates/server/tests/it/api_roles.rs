@@ -53,6 +53,25 @@ async fn bookings_are_their_owners_business() {
     let paid = json!({"paymentTransactionId": "pay-1"});
     check(&mut all, Method::POST, &format!("{path}/confirm"), Some(&paid), &[401, 403, 403, 200, 200]).await;
     check(&mut all, Method::GET, "/v1/refunds", None, &[401, 403, 403, 200, 200]).await;
+    let validate = format!("{path}/validate?eventId={event}");
+    check(&mut all, Method::GET, &validate, None, &[401, 403, 403, 200, 200]).await;
+    server.admin().cancel(&booking).await.expect(200);
+    let refund = id_of(&server.admin().refunds_of("pay-1").await[0]);
+    let settle = format!("/v1/refunds/{refund}/settle");
+    let paid_out = json!({"outcome": "succeeded", "providerReference": "out-1"});
+    check(&mut all, Method::POST, &settle, Some(&paid_out), &[401, 403, 403, 200, 200]).await;
+    check(&mut all, Method::GET, "/v1/stats", None, &[401, 403, 403, 403, 200]).await;
+}
+
+#[tokio::test]
+async fn whether_it_is_well_is_nobodys_secret() {
+    let server = server().await;
+    let mut all = everybody(&server);
+    for path in ["/livez", "/readyz"] {
+        for client in &mut all {
+            assert_eq!(client.get(path).await.status, 200, "{path}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 //! that bought no tickets is given back exactly once.
 
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server, event_body, eventually, id_of, with, within_deadline};
+use testkit::{Answer, Client, Server, Setup, event_body, eventually, id_of, with, within_deadline};
 use tokio::task::JoinSet;
 
-use crate::server;
+use crate::{program, server};
 
 /// Everybody does their one thing, all released together.
 async fn at_once<T: Send + 'static>(things: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
@@ -209,6 +209,45 @@ async fn an_overdue_hold_that_nobody_wanted_can_still_be_paid() {
     server.expect_clean().await;
 }
 
+/// Payment, cancellation and the next buyer, one after the other in all six orders.
+#[tokio::test]
+async fn in_every_order_there_is_one_outcome() {
+    // No clean-up on its own: only the next buyer frees what is overdue.
+    let server = Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "1h").start().await;
+    let mut admin = server.admin();
+    let mut orders = Vec::new();
+    for order in [
+        [("pay", 200, ""), ("cancel", 200, ""), ("book", 201, "")],
+        [("pay", 200, ""), ("book", 409, "sold_out"), ("cancel", 200, "")],
+        [("cancel", 200, ""), ("pay", 409, "invalid_state"), ("book", 201, "")],
+        [("cancel", 200, ""), ("book", 201, ""), ("pay", 409, "invalid_state")],
+        [("book", 201, ""), ("pay", 409, "hold_expired"), ("cancel", 409, "invalid_state")],
+        [("book", 201, ""), ("cancel", 409, "invalid_state"), ("pay", 409, "hold_expired")],
+    ] {
+        orders.push((order, short_hold(&server, &mut admin).await));
+    }
+    for (order, (event, held)) in orders {
+        eventually("the hold is overdue", async || {
+            (admin.booking(&held).await["expiresIn"] == 0).then_some(())
+        })
+        .await;
+        let transaction = format!("pay-{held}");
+        for (what, status, code) in order {
+            let answer = match what {
+                "pay" => admin.confirm(&held, &transaction).await,
+                "cancel" => admin.cancel(&held).await,
+                _ => admin.book_for("bob", &event, 1).await,
+            };
+            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code), "{what} of {order:?}");
+        }
+        // Whatever came first: the money bought nothing in the end, and goes back once.
+        assert_eq!(admin.refunds_of(&transaction).await.len(), 1, "{order:?}");
+        let booked = u64::from(!order.contains(&("book", 409, "sold_out")));
+        assert_eq!(admin.counts(&event).await, (booked, 0, 1 - booked), "{order:?}");
+    }
+    server.expect_clean().await;
+}
+
 /// Payment, cancellation and the next buyer all come at the moment the hold runs out.
 #[tokio::test(flavor = "multi_thread")]
 async fn confirming_cancelling_and_expiring_at_once_has_one_outcome() {
@@ -251,8 +290,20 @@ async fn fight(event: &str, held: &str, mut payer: Client, mut canceller: Client
     })
     .await;
     let pay = format!("pay-{held}");
-    let (confirmed, cancelled, booked) =
-        tokio::join!(payer.confirm(held, &pay), canceller.cancel(held), rival.book_for("bob", event, 1));
+    let (confirm, cancel) = (payer.confirm(held, &pay), canceller.cancel(held));
+    let book = rival.book_for("bob", event, 1);
+    // Each is the first to be sent in a third of the fights.
+    let (confirmed, cancelled, booked) = match held.bytes().last().map(|last| last % 3) {
+        Some(0) => tokio::join!(confirm, cancel, book),
+        Some(1) => {
+            let (cancelled, booked, confirmed) = tokio::join!(cancel, book, confirm);
+            (confirmed, cancelled, booked)
+        }
+        _ => {
+            let (booked, confirmed, cancelled) = tokio::join!(book, confirm, cancel);
+            (confirmed, cancelled, booked)
+        }
+    };
     assert!(matches!(cancelled.status.as_u16(), 200 | 409), "{cancelled:?}");
     assert!(matches!(confirmed.status.as_u16(), 200 | 409), "{confirmed:?}");
     match booked.status.as_u16() {

@@ -58,6 +58,17 @@ async fn a_demo_sells_every_ticket_once() {
     assert!(finished.stderr.is_empty(), "no progress where nobody looks: {finished:?}");
 }
 
+/// Without the guards the demonstration sells too much, and sees it.
+#[cfg(feature = "sabotage")]
+#[tokio::test]
+async fn a_demo_without_guards_is_found_out() {
+    let mut command = program().command(["demo", "--buyers", "100", "--tickets", "40", "--json"]);
+    command.env("BOXOFFICE_SABOTAGE", "capacity,capacity-check");
+    let shown = report(&Program::finish(command).await, 1);
+    assert_eq!((&shown["sold"], &shown["oversold"]), (&json!(100), &json!(60)), "{shown:#}");
+    assert_eq!(shown["clean"], false, "{shown:#}");
+}
+
 /// Alone on this machine, whatever is set for servers; and it leaves nothing behind.
 #[tokio::test]
 async fn a_demo_speaks_to_people_and_tidies_up() {
@@ -76,6 +87,18 @@ async fn a_demo_speaks_to_people_and_tidies_up() {
     for words in [["--buyers", "0"], ["--tickets", "0"], ["--buyers", "many"]] {
         check(&program().run(["demo"].into_iter().chain(words)).await, 2, words[0]);
     }
+}
+
+/// Whoever reads the report may stop early.
+#[tokio::test]
+async fn a_report_that_nobody_reads_to_the_end_is_no_failure() {
+    let mut shell = std::process::Command::new("sh");
+    let demo = format!(
+        "{{ '{}' demo --buyers 20 --tickets 5; echo $? >&2; }} | true",
+        env!("CARGO_BIN_EXE_boxoffice")
+    );
+    shell.args(["-c", &demo]);
+    assert_eq!(Program::finish(shell).await.stderr, "0\n");
 }
 
 /// A terminal sees a bar, without colours.

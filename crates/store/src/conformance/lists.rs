@@ -18,6 +18,7 @@ where
 {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
+        let first = cursor.is_none();
         let Page { rows, next } = page(cursor).await.expect("a page");
         let full = rows.len() == limit as usize;
         assert!(
@@ -25,7 +26,9 @@ where
             "{} rows, then {next:?}",
             rows.len()
         );
+        assert!(first || !rows.is_empty(), "a page was announced and is empty");
         all.extend(rows);
+        assert!(all.len() < 10_000, "the list has no end");
         cursor = next;
         if cursor.is_none() {
             return all;

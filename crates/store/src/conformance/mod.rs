@@ -17,8 +17,10 @@ use crate::Store;
 
 mod batches;
 mod books;
+mod chores;
 mod commands;
 mod histories;
+mod keys;
 mod limits;
 mod lists;
 mod luck;
@@ -27,6 +29,7 @@ mod paging;
 mod payments;
 mod races;
 mod round_trip;
+mod settlements;
 pub mod stage;
 
 use batches::{
@@ -35,11 +38,19 @@ use batches::{
     commands_on_one_booking_take_effect_in_their_order, commands_take_effect_in_their_order,
 };
 use books::{the_audit_counts_what_it_saw, the_audit_finds_what_was_tampered_with};
+use chores::{
+    due_holds_are_listed_by_event_oldest_first, events_are_found_by_name,
+    live_bookings_of_cancelled_events_are_listed, statistics_add_up_by_currency,
+};
 use commands::{
     a_booking_named_with_another_event_is_not_found, an_edit_that_changes_nothing_writes_nothing,
     an_id_that_is_taken_fails_alone, every_command_is_carried_out, unknown_ids_are_not_found,
 };
 use histories::histories_at_random_keep_the_books_clean;
+use keys::{
+    a_kept_answer_is_given_again, a_key_used_by_many_at_once_is_carried_out_once,
+    kept_answers_are_forgotten_a_few_at_a_time, only_what_was_decided_is_kept,
+};
 use limits::{
     a_limit_holds_for_late_payments, a_limit_holds_within_and_across_batches,
     a_limit_may_be_raised_and_lifted, tickets_given_back_may_be_booked_again,
@@ -68,6 +79,9 @@ use races::{
 use round_trip::{
     bookings_read_back_in_every_state, events_read_back, ledger_entries_read_back, refunds_read_back,
     revenue_beyond_64_bits_reads_back,
+};
+use settlements::{
+    a_failed_refund_may_succeed_later, a_refund_is_settled_once, a_refund_lives_its_life_in_one_batch,
 };
 
 /// A store under test.
@@ -159,6 +173,17 @@ cases![
     a_late_payment_is_refunded_once,
     a_refunded_payment_is_never_accepted_again,
     two_late_payments_fight_for_one_place,
+    a_refund_is_settled_once,
+    a_failed_refund_may_succeed_later,
+    a_refund_lives_its_life_in_one_batch,
+    a_kept_answer_is_given_again,
+    only_what_was_decided_is_kept,
+    a_key_used_by_many_at_once_is_carried_out_once,
+    kept_answers_are_forgotten_a_few_at_a_time,
+    due_holds_are_listed_by_event_oldest_first,
+    live_bookings_of_cancelled_events_are_listed,
+    statistics_add_up_by_currency,
+    events_are_found_by_name,
     events_are_listed_newest_first,
     bookings_are_listed_by_user,
     bookings_are_listed_by_event,

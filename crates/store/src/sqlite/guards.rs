@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use domain::{Action, Answer, Booking, Clock, Command, EventPatch, NewEvent, Timestamp};
+use domain::{Action, Answer, Booking, Clock, Command, EventPatch, NewEvent, Settlement, Timestamp};
 use futures_util::FutureExt as _;
 use rusqlite::Connection;
 
 use super::tx::{SqliteWriter, fault};
 use super::{Sqlite, SqliteOptions, lock, schema};
 use crate::conformance::Rig;
-use crate::conformance::stage::{Stage, command, edit};
+use crate::conformance::stage::{Stage, command, edit, payment, words};
 use crate::execute::Writer as _;
 use crate::fold::{Tx as _, fold};
 use crate::{Fault, Reply, Store};
@@ -83,6 +83,7 @@ enum Ask {
     Book,
     Confirm,
     CancelPaid,
+    Settle,
 }
 
 /// What is asked, what happens in between, and what the store then says.
@@ -96,6 +97,12 @@ const MISSES: &[(Ask, &str, &str)] = &[
     (Ask::Confirm, "UPDATE bookings SET version = version + 1", "guard missed (0 rows): -- A booking that changed"),
     (Ask::CancelPaid, "UPDATE bookings SET version = version + 1", "guard missed (0 rows): -- A booking that changed"),
     (Ask::Confirm, "DELETE FROM bookings", "guard missed (0 rows): -- A booking that changed"),
+    (
+        Ask::Settle,
+        "UPDATE refunds SET status = 'failed', settled_at = 1",
+        "guard missed (0 rows): -- A refund that was settled",
+    ),
+    (Ask::Settle, "DELETE FROM refunds", "guard missed (0 rows): -- A refund that was settled"),
     (Ask::Create, "INSERT INTO events SELECT :new, 1, 0, 0, 1, 0, 0, 0, 0, 0, '0'", "events.id"),
     (
         Ask::Book,
@@ -131,6 +138,17 @@ fn scene(stage: &Stage<'_>, ask: Ask) -> (Command, [u8; 16]) {
         Ask::Book => (order.clone(), *order.booking_id().unwrap().bytes()),
         Ask::Confirm => (stage.confirm(&held, "t"), [0; 16]),
         Ask::CancelPaid => (stage.cancel(&paid), [0; 16]),
+        Ask::Settle => {
+            now(stage.done(stage.cancel(&paid)));
+            let settlement = Settlement {
+                event_id: event,
+                booking_id: paid.id,
+                transaction: payment("t"),
+                succeeded: true,
+                provider_reference: "r".parse().unwrap(),
+            };
+            (command(Action::Settle(Box::new(settlement))), [0; 16])
+        }
     }
 }
 
@@ -151,7 +169,10 @@ fn a_guard_that_misses_fails_the_transaction() {
         assert_eq!(dump(writer.connection_mut()), before, "{ask:?}, {between}");
         // The connection is as good as before.
         let replies = attempt(&mut writer, vec![command], "").unwrap();
-        assert!(matches!(replies[0], Reply::Answered(Answer::Booking(_) | Answer::Event(_))), "{replies:?}");
+        assert!(
+            matches!(replies[0], Reply::Answered(ref answer) if !matches!(answer, Answer::Refused(_))),
+            "{replies:?}"
+        );
     }
 }
 
@@ -169,6 +190,20 @@ fn a_limit_is_lifted_in_one_transaction() {
     now(stage.clean());
 }
 
+/// What a batch has written so far is known to the rest of it, so that no constraint has to teach it.
+#[test]
+fn a_payment_repeated_in_one_batch_needs_no_second_transaction() {
+    let rig = bare();
+    let stage = Stage::new(&rig);
+    let event = now(stage.create(stage.concert(9))).id;
+    let held = now(stage.done(stage.book(event, "a", 1)));
+    let commands = vec![stage.cancel(&held), stage.confirm(&held, "t"), stage.confirm(&held, "t")];
+    let writer = rig.0.writer.clone().unwrap();
+    let replies = attempt(&mut lock(&writer), commands, "").unwrap();
+    assert_eq!(words(&replies), ["ok", "invalid_state", "invalid_state"]);
+    assert_eq!(now(stage.refunds()).len(), 1);
+}
+
 /// A batch that is given up leaves nothing behind, not even an open transaction.
 #[test]
 fn a_transaction_that_is_dropped_is_undone() {
@@ -183,6 +218,25 @@ fn a_transaction_that_is_dropped_is_undone() {
     drop(tx);
     assert_eq!(dump(writer.connection_mut()), before);
     attempt(&mut writer, vec![order], "").unwrap();
+}
+
+/// What a transaction reads is its own from the first moment on, also against a hand that reaches past the
+/// owner's lock (F-65).
+#[test]
+fn a_transaction_locks_others_out_before_it_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("box.db");
+    let options = SqliteOptions { clock: Arc::new(Noon), inline: true };
+    let store = Sqlite::open(&path, true, &options).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let writer = store.writer.clone().unwrap();
+    let mut writer = lock(&writer);
+    let tx = now(writer.begin()).unwrap();
+    let refused = other.execute("DELETE FROM ledger", []).unwrap_err();
+    assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+    drop(tx);
+    other.execute("DELETE FROM ledger", []).unwrap();
 }
 
 /// What a commit needs to survive a power cut, in this build of SQLite (F-66).

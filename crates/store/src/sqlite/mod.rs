@@ -5,9 +5,11 @@
 //! on `FILE.lock` that ends with the process; others may read beside it.
 
 mod audit;
+mod backup;
 mod chores;
 #[cfg(test)]
 mod guards;
+mod inspect;
 mod read;
 mod schema;
 mod sql;
@@ -30,6 +32,8 @@ use self::tx::{SqliteWriter, fault};
 use crate::execute::Writer as _;
 use crate::{BookingList, Cause, DoomedBooking, DueHold, Fault, Page, Reply, Stats, Store, Submission};
 
+pub use self::backup::BackupError;
+pub use self::inspect::{Inspection, inspect};
 pub use self::schema::SCHEMA_VERSION;
 
 /// Connections that read. Two cores are kept busy by two; the rest cover a long list or an audit.
@@ -135,14 +139,9 @@ impl Sqlite {
             return Err(OpenError::Missing(path.to_owned()));
         }
         let readers = Readers::open(path)?;
-        let connection = readers.take();
-        let found = schema::version(&connection)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
-        drop(connection);
-        match found {
-            SCHEMA_VERSION..=NEWEST_SCHEMA_VERSION => Ok(Self::from_parts(None, readers, false, None)),
-            found if found < SCHEMA_VERSION => Err(OpenError::Outdated { found }),
-            found => Err(OpenError::TooNew { found }),
-        }
+        let found = schema::version(&readers.take())?;
+        inspect::usable(found, path)?;
+        Ok(Self::from_parts(None, readers, false, None))
     }
 
     /// A fresh store in memory, gone with the value.

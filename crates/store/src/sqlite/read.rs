@@ -48,7 +48,8 @@ pub(super) fn refund_by_id(connection: &Connection, id: RefundId) -> Read<Option
 pub(super) fn key(connection: &Connection, keep: &Keep, since: Timestamp) -> Read<Option<Kept>> {
     let mut statement = connection.prepare_cached(sql::KEY_LOAD)?;
     let values = params![keep.scope, keep.key, since.micros()];
-    let kept = |row: &Row<'_>| Ok(Kept { fingerprint: row.get(0)?, answer: row.get::<_, Vec<u8>>(1)?.into() });
+    let kept =
+        |row: &Row<'_>| Ok(Kept { fingerprint: row.get(0)?, answer: row.get::<_, Vec<u8>>(1)?.into() });
     statement.query_row(values, kept).optional()
 }
 

@@ -1,8 +1,12 @@
-//! A clock that steps back: the ledger never does, and holds that were overdue stay so.
+//! A clock that steps back: the ledger never does, and holds that were overdue stay so. One that goes on: keys
+//! fall into oblivion.
+
+use std::sync::Arc;
 
 use domain::BookingStatus;
 use store::conformance::Rig;
-use store::conformance::stage::{HOLD, Stage};
+use store::conformance::stage::{HOLD, Stage, words};
+use store::{KEY_KEPT_SECONDS, Keep, Submission};
 
 use crate::conforms::FileRig;
 
@@ -33,4 +37,33 @@ async fn a_hold_overdue_by_the_ledger_is_freed() {
     assert_eq!(stage.words(vec![stage.book(event, "c", 1)]).await, ["ok"]);
     assert_eq!(stage.statuses(&held).await, [BookingStatus::Expired]);
     stage.clean().await;
+}
+
+/// A key counts for a day, whether or not its row has been pruned by then.
+#[tokio::test]
+async fn a_key_is_free_again_after_a_day() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let event = stage.create(stage.concert(9)).await.id;
+    let keyed = || {
+        let keep = Keep {
+            scope: "s".to_owned(),
+            key: "k".to_owned(),
+            fingerprint: [1; 32],
+            render: Box::new(|_, _| Some(b"answer".to_vec())),
+        };
+        let command = Arc::new(stage.book(event, "a", 1));
+        vec![Submission { command, keep: Some(Arc::new(keep)) }]
+    };
+    let day = i64::from(KEY_KEPT_SECONDS);
+    for (wait, expected) in
+        [(0, "kept"), (day - 1, "replayed"), (1, "kept"), (day - 1, "replayed"), (1, "kept")]
+    {
+        rig.clock.shift(wait);
+        assert_eq!(words(&stage.store.execute(keyed()).await), [expected], "after {wait} s");
+    }
+    assert_eq!(
+        stage.store.prune_keys(domain::Timestamp::from_micros(i64::MAX / 64).unwrap(), 9).await.unwrap(),
+        1
+    );
 }

@@ -51,6 +51,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("UPDATE refunds SET status = 'succeeded'", "refund_settled"),
     ("UPDATE refunds SET settled_at = 1", "refund_settled"),
     ("UPDATE refunds SET status = 'lost'", "status IN"),
+    ("INSERT INTO idempotency VALUES ('s', '', zeroblob(32), X'', 1)", "length(key)"),
+    ("INSERT INTO idempotency VALUES ('s', 'k', zeroblob(31), X'', 1)", "length(fingerprint)"),
 ];
 
 #[tokio::test]

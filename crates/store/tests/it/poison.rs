@@ -8,6 +8,9 @@ use store::conformance::stage::{HOLD, Stage, edit, expire};
 
 use crate::conforms::{FileRig, literal};
 
+/// A deadline before the first year that there is: all that a list of due holds cannot get over.
+const DEADLINE_LOST: &str = "hold_expires_at = -9000000000000000000";
+
 /// What makes a booking unreadable.
 const UNREADABLE: [&str; 11] = [
     "items = 'no JSON'",
@@ -20,7 +23,7 @@ const UNREADABLE: [&str; 11] = [
     "user_id = 'slow slow'",
     "currency = 'ZZZ'",
     "total = -1",
-    "hold_expires_at = -9000000000000000000",
+    DEADLINE_LOST,
 ];
 
 impl FileRig {
@@ -75,6 +78,10 @@ async fn an_unreadable_booking_fails_only_its_own_commands() {
         let expected = ["ok", "failed", "ok", "failed", "ok", "failed", "ok", "ok"];
         assert_eq!(stage.words(commands).await, expected, "{spoilt}");
         assert!(matches!(stage.store.booking(bad.id).await, Err(Fault::Broken(_))), "{spoilt}");
+        let now = last.hold_expires_at;
+        let due = stage.store.due_holds(now, None, 100).await;
+        // What is due is listed all the same; that it cannot be freed is for the sweeper to find out.
+        assert!(due.is_ok_and(|due| due.len() == 3) || spoilt == DEADLINE_LOST, "{spoilt}");
         assert_eq!(stage.status(&after).await, BookingStatus::Confirmed);
         let report = stage.store.audit().await.unwrap();
         assert!(report.violations.iter().any(|what| what.contains("unreadable")), "{spoilt}: {report:?}");

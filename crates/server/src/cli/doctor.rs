@@ -1,0 +1,184 @@
+//! `boxoffice doctor`: what is wrong with what the program depends on, and what to do about it.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use store::{Inspection, OpenError, SCHEMA_VERSION};
+use tokio::time::Instant;
+
+use super::{Failure, say};
+use crate::config::Doctor;
+
+/// One thing that the program needs, as it was found.
+struct Dependency {
+    name: &'static str,
+    address: String,
+    /// How long it took to answer; unset where it did not.
+    round_trip: Option<Duration>,
+    /// What it says about itself, for people and for programs.
+    facts: Vec<(&'static str, String)>,
+    details: Map<String, Value>,
+    problems: Vec<Problem>,
+}
+
+/// What is wrong, and the next step.
+struct Problem {
+    what: String,
+    next_step: String,
+}
+
+impl Problem {
+    fn new(what: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self { what: what.into(), next_step: next_step.into() }
+    }
+}
+
+pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
+    let file = args.database.file.0.clone();
+    let database = tokio::task::spawn_blocking(move || database(&file));
+    let dependencies = [database.await.map_err(|error| Failure::Failed(error.to_string()))?];
+    let is_healthy = dependencies.iter().all(|dependency| dependency.problems.is_empty());
+    if args.json {
+        let dependencies: Vec<Value> = dependencies.iter().map(Dependency::as_json).collect();
+        say(json!({"healthy": is_healthy, "dependencies": dependencies}));
+    } else {
+        dependencies.iter().for_each(Dependency::say);
+    }
+    let is_reached = dependencies.iter().all(|dependency| dependency.round_trip.is_some());
+    Ok(ExitCode::from(match (is_reached, is_healthy) {
+        (true, true) => 0,
+        (true, false) => 1,
+        (false, _) => 3,
+    }))
+}
+
+impl Dependency {
+    fn as_json(&self) -> Value {
+        let problem = |problem: &Problem| json!({"problem": problem.what, "nextStep": problem.next_step});
+        let mut all = self.details.clone();
+        all.insert("name".into(), json!(self.name));
+        all.insert("address".into(), json!(self.address));
+        all.insert("reachable".into(), json!(self.round_trip.is_some()));
+        all.insert("roundTripMillis".into(), json!(self.round_trip.map(millis)));
+        all.insert("problems".into(), self.problems.iter().map(problem).collect());
+        Value::Object(all)
+    }
+
+    fn say(&self) {
+        let verdict = match (self.round_trip, self.problems.is_empty()) {
+            (None, _) => "unreachable",
+            (Some(_), false) => "something is wrong",
+            (Some(_), true) => "ok",
+        };
+        say(format_args!("{}: {verdict} ({})", self.name, self.address));
+        for (name, value) in &self.facts {
+            say(format_args!("  {name:12}{value}"));
+        }
+        if let Some(round_trip) = self.round_trip {
+            say(format_args!("  {:12}{:.2} ms", "round trip", millis(round_trip)));
+        }
+        for problem in &self.problems {
+            say(format_args!("- {}\n  next: {}", problem.what, problem.next_step));
+        }
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
+
+/// Looks at the database file. Changes nothing, and waits for nobody.
+fn database(path: &Path) -> Dependency {
+    let began = Instant::now();
+    let inspection = store::inspect(path);
+    let round_trip = inspection.is_ok().then(|| began.elapsed());
+    let address = format!("sqlite://{}", path.display());
+    let mut dependency = Dependency {
+        name: "database",
+        address: address.clone(),
+        round_trip,
+        facts: Vec::new(),
+        details: Map::new(),
+        problems: Vec::new(),
+    };
+    match inspection {
+        Ok(inspection) => describe(inspection, &address, &mut dependency),
+        Err(error) => dependency.problems.push(unusable(error, &address)),
+    }
+    dependency.problems.extend(folder_problem(path));
+    dependency
+}
+
+fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) {
+    let Inspection { sqlite_version, schema_version, journal_mode, is_writable, is_owned } = inspection;
+    let version = format!("SQLite {sqlite_version}");
+    let schema = schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
+    let owner = if is_owned { "in use by a running boxoffice" } else { "not in use" };
+    dependency.details = [
+        ("version", json!(version)),
+        ("schemaVersion", json!(schema_version.as_ref().ok())),
+        ("neededSchemaVersion", json!(SCHEMA_VERSION)),
+        ("journalMode", json!(journal_mode)),
+        ("inUse", json!(is_owned)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .collect();
+    dependency.facts = vec![
+        ("version", version),
+        ("schema", schema),
+        ("journal", journal_mode.clone()),
+        ("owner", owner.into()),
+    ];
+    // What is wrong with another program's database is not ours to mend.
+    if let Err(error) = schema_version {
+        dependency.problems.push(unusable(error, address));
+    } else if journal_mode != "wal" {
+        dependency.problems.push(Problem::new(
+            format!("the journal mode is \"{journal_mode}\", so readers and the writer wait for each other"),
+            format!("run `boxoffice migrate --database {address}`, which sets it to \"wal\""),
+        ));
+    }
+    if !is_writable {
+        dependency.problems.push(Problem::new(
+            "the file may not be written",
+            "give the user that runs boxoffice the right to write it, or use another file",
+        ));
+    }
+}
+
+fn unusable(error: OpenError, address: &str) -> Problem {
+    let next_step = match &error {
+        OpenError::Missing(_) => format!(
+            "make it with `boxoffice migrate --database {address}` (`boxoffice serve` does so, too), or name \
+             another with --database"
+        ),
+        OpenError::Outdated { .. } => format!("run `boxoffice migrate --database {address}`"),
+        OpenError::TooNew { .. } => "install the boxoffice that brought the schema, or a newer one".to_owned(),
+        OpenError::Foreign(_) => "name a file of boxoffice, or one that does not exist, with --database".to_owned(),
+        OpenError::Owned(_) => "stop the boxoffice that runs, or use another file".to_owned(),
+        OpenError::Io { .. } => "check the rights of the user that runs boxoffice, and the disk".to_owned(),
+        OpenError::Sqlite(_) => {
+            "check that it is a SQLite file which the user that runs boxoffice may read; or bring a backup back"
+                .to_owned()
+        }
+    };
+    let (Failure::Failed(what) | Failure::Unreachable(what)) = error.into();
+    Problem { what, next_step }
+}
+
+/// SQLite keeps its log beside the file, so the folder must be writable, too.
+fn folder_problem(path: &Path) -> Option<Problem> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // Nothing stays behind: the file never has a name, or loses it at once.
+    let error = tempfile::tempfile_in(folder).err()?;
+    Some(Problem::new(
+        format!("nothing can be written in {}: {error}", folder.display()),
+        "make the folder and give the user that runs boxoffice the right to write in it, or use another",
+    ))
+}

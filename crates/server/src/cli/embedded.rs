@@ -1,0 +1,46 @@
+//! An engine in this process alone: what the commands that serve nobody work with.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use coordination::local::{LocalLimiter, LocalLock};
+use domain::Clock;
+use engine::{Engine, Ports, Silent, SystemClock, SystemIds};
+use store::{Fault, Sqlite};
+
+use super::Failure;
+use crate::config::default_policy;
+
+/// An engine on a store that this process owns, with the lock and the limiter of one process.
+pub(super) fn engine(store: Sqlite, clock: Arc<dyn Clock>) -> Arc<Engine> {
+    let real = Arc::new(SystemClock);
+    let ports = Ports {
+        store: Arc::new(store),
+        lock: Arc::new(LocalLock::new(real.clone())),
+        limiter: Arc::new(LocalLimiter::new(real)),
+        clock,
+        ids: Arc::new(SystemIds),
+        publish: Arc::new(Silent),
+    };
+    Engine::start(ports, default_policy())
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        match error {
+            engine::Error::Fault(fault) => fault.into(),
+            refused => Self::Failed(refused.to_string()),
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        let cause = fault.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let message = format!("{fault}{cause}");
+        match fault {
+            Fault::Unavailable(_) => Self::Unreachable(message),
+            Fault::OutcomeUnknown(_) | Fault::Broken(_) => Self::Failed(message),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! `boxoffice sweep`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use engine::{Sweeper, SystemClock};
+use serde_json::json;
+use store::Sqlite;
+
+use super::serve::{log, sqlite_options};
+use super::{Failure, embedded, say};
+use crate::config::{LogFormat, Sweep};
+
+/// Frees every overdue booking once, as the owner of the file: a server that runs does so by itself.
+pub(super) async fn run(args: &Sweep) -> Result<ExitCode, Failure> {
+    log(tracing::Level::WARN, LogFormat::Text);
+    let store = Sqlite::open(&args.database.file.0, false, &sqlite_options())?;
+    let engine = embedded::engine(store, Arc::new(SystemClock));
+    let swept = Sweeper::default().sweep(&engine).await?;
+    engine.drain().await;
+    if args.json {
+        say(json!({"bookings": swept.bookings, "tickets": swept.tickets, "failed": swept.failed}));
+    } else {
+        let failed = if swept.failed == 0 {
+            String::new()
+        } else {
+            format!("; {} bookings could not be freed, see above; `boxoffice audit` says more", swept.failed)
+        };
+        say(format_args!("freed {} bookings, {} tickets{failed}", swept.bookings, swept.tickets));
+    }
+    Ok(ExitCode::from(u8::from(swept.failed > 0)))
+}

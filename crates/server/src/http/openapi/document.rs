@@ -1,0 +1,245 @@
+//! Puts the table of operations, the schemas of the wire types and the codes of problems together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{BookingId, EventId, RefundId};
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::operations::{OPERATIONS, Operation};
+use super::problems;
+use crate::limit::IDEMPOTENCY_KEY_CHARS_MAX;
+use crate::wire::As;
+
+const ABOUT: &str = "\
+Sells tickets: events, bookings with a hold, payments reported by a service, refunds, and a ledger of every \
+change. `x-roles` of an operation names the roles of a token that may call it; where it is empty no token is \
+needed, but one that is given must be valid. A route that does not exist is `not_found`, a method that a \
+route does not know `method_not_allowed`.";
+
+/// The makers of schemas: what is asked for and what is answered follow different rules about what may be
+/// absent.
+struct Makers {
+    requests: SchemaGenerator,
+    answers: SchemaGenerator,
+}
+
+/// The whole description.
+pub(super) fn document() -> Value {
+    let settings = || {
+        let mut settings = SchemaSettings::draft2020_12();
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+        settings.transforms.push(Box::new(RecursiveTransform(without_null_default)));
+        settings
+    };
+    let mut makers = Makers {
+        requests: settings().for_deserialize().into_generator(),
+        answers: settings().for_serialize().into_generator(),
+    };
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for operation in OPERATIONS {
+        let described = describe(operation, &mut makers);
+        paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described);
+    }
+    let problem = problems::schema(&mut makers.answers);
+    let mut schemas = makers.requests.take_definitions(true);
+    schemas.append(&mut makers.answers.take_definitions(true));
+    schemas.insert("Problem".to_owned(), problem);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "boxoffice", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT,
+            "license": {"name": "Apache-2.0 OR MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas, "headers": headers(), "parameters": parameters(),
+            "securitySchemes": {"token": {
+                "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                "description": "`sub` is the user, `exp` is required, `role` is user (default), service or admin.",
+            }},
+        },
+    })
+}
+
+/// That an absent field counts as `null` is no default: in an edit, the two differ.
+fn without_null_default(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+}
+
+fn describe(operation: &Operation, makers: &mut Makers) -> Value {
+    let public = operation.roles.is_empty();
+    let mut described = json!({
+        "operationId": operation.id, "summary": operation.summary, "tags": [tag(operation.path)],
+        "x-roles": operation.roles,
+        "security": if public { json!([]) } else { json!([{"token": []}]) },
+        "parameters": asked(operation, makers),
+        "responses": answers(operation, makers),
+    });
+    if let Some(body) = &operation.body {
+        let schema = (body.kind)(&mut makers.requests);
+        described["requestBody"] =
+            json!({"required": body.required, "content": {"application/json": {"schema": schema}}});
+    }
+    described
+}
+
+/// What an operation is about: the first word of its path that is a name.
+fn tag(path: &'static str) -> &'static str {
+    let mut words = path.split('/').filter(|word| !word.is_empty() && *word != "v1");
+    match words.next() {
+        Some(name @ ("events" | "bookings" | "refunds" | "stats")) => name,
+        Some("livez" | "readyz" | "metrics") => "health",
+        Some(_) | None => "description",
+    }
+}
+
+fn asked(operation: &Operation, makers: &mut Makers) -> Vec<Value> {
+    let shared = |name: &str| json!({"$ref": format!("#/components/parameters/{name}")});
+    let mut asked = Vec::new();
+    if let Some((name, schema)) = in_path(operation.path, makers) {
+        asked.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
+    }
+    for query in operation.query {
+        asked.push(json!({
+            "name": query.name, "in": "query", "required": query.required, "description": query.about,
+            "schema": (query.kind)(&mut makers.requests),
+        }));
+    }
+    let headers = [(operation.keyed, "IdempotencyKey"), (operation.if_match, "IfMatch"), (true, "RequestId")];
+    asked.extend(headers.into_iter().filter(|(taken, _)| *taken).map(|(_, name)| shared(name)));
+    asked
+}
+
+/// The parameter in a path, and what it is.
+fn in_path(path: &str, makers: &mut Makers) -> Option<(&'static str, Value)> {
+    let generator = &mut makers.requests;
+    let schema = match path {
+        _ if path.starts_with("/v1/events/{id}") => generator.subschema_for::<As<EventId>>(),
+        _ if path.starts_with("/v1/bookings/{id}") => generator.subschema_for::<As<BookingId>>(),
+        _ if path.starts_with("/v1/refunds/{id}") => generator.subschema_for::<As<RefundId>>(),
+        "/problems/{code}" => return Some(("code", json!({"type": "string"}))),
+        _ => return None,
+    };
+    Some(("id", schema.to_value()))
+}
+
+/// The codes that an operation may answer with.
+fn codes(operation: &Operation) -> BTreeSet<&'static str> {
+    let body: &[&str] =
+        &["malformed_request", "payload_too_large", "unsupported_media_type", "validation_failed"];
+    let rules: [(bool, &[&str]); 9] = [
+        (true, &["unauthenticated"]),
+        (!operation.roles.is_empty() && operation.roles.len() < 3, &["forbidden"]),
+        (operation.path.contains('{'), &["not_found"]),
+        (!operation.query.is_empty(), &["malformed_request", "validation_failed"]),
+        (operation.body.is_some(), body),
+        (operation.keyed, &["idempotency_key_reused"]),
+        (operation.limit.is_some(), &["rate_limited"]),
+        (operation.path.starts_with("/v1/"), &["internal_error", "unavailable"]),
+        (operation.changes, &["overloaded", "outcome_unknown"]),
+    ];
+    let implied = rules.into_iter().filter(|(applies, _)| *applies).flat_map(|(_, codes)| codes);
+    implied.chain(operation.refusals).copied().collect()
+}
+
+fn answers(operation: &Operation, makers: &mut Makers) -> Map<String, Value> {
+    let answer = &operation.answer;
+    let limit: &[&str] = if operation.limit.is_some() { &["RateLimit", "RateLimit-Policy"] } else { &[] };
+    let kept: &[&str] = if operation.keyed { &["Idempotent-Replayed"] } else { &[] };
+    let sent = |groups: &[&[&str]]| -> Map<String, Value> {
+        let header = |name: &&str| {
+            let place = format!("#/components/headers/{name}");
+            ((*name).to_owned(), json!({"$ref": place}))
+        };
+        groups.iter().copied().flatten().chain(&["X-Request-Id"]).map(header).collect()
+    };
+    let mut answers = Map::new();
+    let schema = (answer.kind)(&mut makers.answers);
+    let good = [Some((answer.status, answer.about)), answer.or_else];
+    for (status, about) in good.into_iter().flatten() {
+        answers.insert(
+            status.to_owned(),
+            json!({
+                "description": about, "headers": sent(&[answer.headers, limit, kept]),
+                "content": {answer.media_type: {"schema": schema}},
+            }),
+        );
+    }
+    let mut refusals: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for meaning in codes(operation).into_iter().filter_map(problems::meaning) {
+        refusals.entry(meaning.status).or_default().push(meaning.code);
+    }
+    for (status, codes) in refusals {
+        let own: &[&str] = match status {
+            "401" => &["WWW-Authenticate"],
+            "429" | "503" => &["Retry-After"],
+            _ => &[],
+        };
+        // The limiter stands behind the look at the request alone, and before everything else.
+        let limited = if ["400", "401", "403", "413", "415"].contains(&status) { &[] } else { limit };
+        let kept = if ["404", "412", "422"].contains(&status) { kept } else { &[] };
+        answers.insert(
+            status.to_owned(),
+            json!({
+                "description": codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(", "),
+                "headers": sent(&[own, limited, kept]),
+                "content": {"application/problem+json": {"schema": {
+                    "$ref": "#/components/schemas/Problem",
+                    "properties": {"code": {"enum": codes}},
+                }}},
+            }),
+        );
+    }
+    answers
+}
+
+fn headers() -> Value {
+    let header = |about: &str, kind: &str| json!({"description": about, "schema": {"type": kind}});
+    json!({
+        "X-Request-Id": header("Names the request, as the log and the ledger do.", "string"),
+        "ETag": header("The event's `version`, quoted; counts edits of the description, not sales.", "string"),
+        "Location": header("The path of what was made.", "string"),
+        "RateLimit": header("What is left of the limit (draft-ietf-httpapi-ratelimit-headers-11).", "string"),
+        "RateLimit-Policy": header("The limit: its name, attempts and seconds.", "string"),
+        "Retry-After": header("Seconds after which the request may be repeated.", "integer"),
+        "Idempotent-Replayed": header("`true` where the answer was kept under the key.", "string"),
+        "WWW-Authenticate": header("`Bearer`.", "string"),
+    })
+}
+
+fn parameters() -> Value {
+    let text = |max: usize| json!({"type": "string", "minLength": 1, "maxLength": max});
+    json!({
+        "IdempotencyKey": {
+            "name": "Idempotency-Key", "in": "header", "schema": text(IDEMPOTENCY_KEY_CHARS_MAX),
+            "description": "The same key and body again get the same answer, for 24 hours; quoted or bare.",
+        },
+        "IfMatch": {
+            "name": "If-Match", "in": "header", "schema": {"type": "string"},
+            "description": "The `ETag` that the edit was made from, or `*`.",
+        },
+        "RequestId": {
+            "name": "X-Request-Id", "in": "header", "schema": text(domain::REQUEST_ID_CHARS_MAX),
+            "description": "A name for the request; one is made up where there is none.",
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_an_operation_has_a_meaning_and_every_meaning_a_use() {
+        let used: BTreeSet<&str> = OPERATIONS.iter().flat_map(codes).chain(["method_not_allowed"]).collect();
+        let known: BTreeSet<&str> = problems::meanings().map(|meaning| meaning.code).collect();
+        assert_eq!(used, known);
+    }
+}

@@ -1,0 +1,342 @@
+//! Every operation of the API, one entry each: what only this table knows. Fields come from the wire types,
+//! statuses and members of refusals from `docs/errors.md`.
+
+use domain::{BookingStatus, EventId, RefundStatus, UserId};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::limit::{LIST_ROWS_DEFAULT, LIST_ROWS_MAX};
+use crate::wire::{
+    As, AvailabilityView, BookingView, CancelRequest, ConfirmRequest, CreateBooking, CreateEvent, EntryView,
+    EventView, PageView, RefundView, SettleRequest, StatsView, UpdateEvent, ValidationView,
+};
+
+/// Makes the schema of a type, and those it needs.
+pub(super) type Type = fn(&mut SchemaGenerator) -> Schema;
+
+/// One route and method.
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    /// Unique; what generators of clients call it.
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    /// Who may call; empty for everybody, without a token.
+    pub(super) roles: &'static [&'static str],
+    pub(super) query: &'static [Query],
+    pub(super) body: Option<Body>,
+    pub(super) answer: Answer,
+    /// Changes something, and so waits for its turn.
+    pub(super) changes: bool,
+    /// Takes an `Idempotency-Key`.
+    pub(super) keyed: bool,
+    /// Takes `If-Match`.
+    pub(super) if_match: bool,
+    /// Stands behind this limit per user.
+    pub(super) limit: Option<&'static str>,
+    /// The codes that do not follow from the rest.
+    pub(super) refusals: &'static [&'static str],
+}
+
+pub(super) struct Query {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) required: bool,
+    pub(super) kind: Type,
+}
+
+pub(super) struct Body {
+    pub(super) required: bool,
+    pub(super) kind: Type,
+}
+
+pub(super) struct Answer {
+    pub(super) status: &'static str,
+    pub(super) media_type: &'static str,
+    pub(super) about: &'static str,
+    pub(super) kind: Type,
+    /// Besides those of every answer.
+    pub(super) headers: &'static [&'static str],
+    /// Another status with a body of the same form.
+    pub(super) or_else: Option<(&'static str, &'static str)>,
+}
+
+const EVERYBODY: &[&str] = &[];
+const SIGNED_IN: &[&str] = &["user", "service", "admin"];
+const SERVICES: &[&str] = &["service", "admin"];
+const ADMINS: &[&str] = &["admin"];
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
+}
+
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object"})
+}
+
+fn status(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "required": ["status"],
+        "properties": {"status": {"type": "string", "description": "One word for the whole."}},
+        "additionalProperties": {"description": "With `?verbose`: what a part has to say."},
+    })
+}
+
+fn rows(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 1, "maximum": LIST_ROWS_MAX, "default": LIST_ROWS_DEFAULT})
+}
+
+const fn query(name: &'static str, kind: Type, about: &'static str) -> Query {
+    Query { name, about, required: false, kind }
+}
+
+const LIMIT: Query = query("limit", rows, "How many rows are wanted.");
+const AFTER: Query = query("after", text, "The `nextCursor` of the page before.");
+const PAGE: &[Query] = &[LIMIT, AFTER];
+
+const fn ok(kind: Type, about: &'static str) -> Answer {
+    let headers = &[];
+    Answer { status: "200", media_type: "application/json", about, kind, headers, or_else: None }
+}
+
+const fn page(about: &'static str) -> Answer {
+    Answer { media_type: "text/html; charset=utf-8", ..ok(text, about) }
+}
+
+const fn read(path: &'static str, id: &'static str, summary: &'static str, answer: Answer) -> Operation {
+    Operation {
+        method: "get",
+        path,
+        id,
+        summary,
+        roles: EVERYBODY,
+        query: &[],
+        body: None,
+        answer,
+        changes: false,
+        keyed: false,
+        if_match: false,
+        limit: None,
+        refusals: &[],
+    }
+}
+
+const fn post(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    kind: Type,
+    answer: Answer,
+) -> Operation {
+    let body = Some(Body { required: true, kind });
+    Operation { method: "post", body, changes: true, keyed: true, ..read(path, id, summary, answer) }
+}
+
+const EVENT: Answer = Answer { headers: &["ETag"], ..ok(of::<EventView<'static>>, "The event.") };
+const NEW_EVENT: Answer =
+    Answer { status: "201", headers: &["ETag", "Location"], about: "The new event.", ..EVENT };
+const BOOKING: Answer = ok(of::<BookingView<'static>>, "The booking.");
+const NEW_BOOKING: Answer =
+    Answer { status: "201", headers: &["Location"], about: "The new booking.", ..BOOKING };
+
+/// Every operation, in the order of the document.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        roles: ADMINS,
+        ..post("/v1/events", "createEvent", "Put an event on sale.", of::<CreateEvent>, NEW_EVENT)
+    },
+    Operation {
+        query: PAGE,
+        ..read(
+            "/v1/events",
+            "listEvents",
+            "List the events, newest first.",
+            ok(of::<PageView<EventView<'static>>>, "A page of events."),
+        )
+    },
+    read("/v1/events/{id}", "getEvent", "Read an event.", EVENT),
+    Operation {
+        method: "patch",
+        roles: ADMINS,
+        keyed: false,
+        if_match: true,
+        refusals: &["not_found", "event_cancelled", "capacity_in_use", "version_mismatch"],
+        ..post(
+            "/v1/events/{id}",
+            "updateEvent",
+            "Edit, pause, resume or cancel an event.",
+            of::<UpdateEvent>,
+            EVENT,
+        )
+    },
+    read(
+        "/v1/events/{id}/availability",
+        "getAvailability",
+        "Read what is left of an event. Shows every change acknowledged before, by any instance.",
+        ok(of::<AvailabilityView>, "What is left."),
+    ),
+    Operation {
+        refusals: &["overloaded"],
+        ..read(
+            "/v1/events/{id}/availability/stream",
+            "streamAvailability",
+            "Watch what is left of an event: server-sent events named `availability`, at once and on change, \
+             whose data is the answer of `getAvailability`.",
+            Answer { media_type: "text/event-stream", ..ok(text, "A stream that stays open.") },
+        )
+    },
+    Operation {
+        roles: ADMINS,
+        query: PAGE,
+        ..read(
+            "/v1/events/{id}/ledger",
+            "listLedger",
+            "List the ledger of an event, oldest entry first.",
+            ok(of::<PageView<EntryView<'static>>>, "A page of ledger entries."),
+        )
+    },
+    Operation {
+        roles: SIGNED_IN,
+        limit: Some("book"),
+        refusals: &[
+            "forbidden",
+            "not_found",
+            "sold_out",
+            "insufficient_availability",
+            "sales_not_open",
+            "sales_closed",
+            "event_started",
+            "event_paused",
+            "event_cancelled",
+            "amount_mismatch",
+            "booking_limit_exceeded",
+        ],
+        ..post(
+            "/v1/bookings",
+            "createBooking",
+            "Hold tickets: all that are asked for, or none. A user books for itself only.",
+            of::<CreateBooking>,
+            NEW_BOOKING,
+        )
+    },
+    Operation {
+        roles: SIGNED_IN,
+        query: &[
+            LIMIT,
+            AFTER,
+            query("eventId", of::<As<EventId>>, "Only those of this event."),
+            query("userId", of::<As<UserId>>, "Only those of this user; oneself for a user."),
+            query("status", of::<As<BookingStatus>>, "Only those that stand there."),
+        ],
+        refusals: &["forbidden"],
+        ..read(
+            "/v1/bookings",
+            "listBookings",
+            "List bookings, newest first: a user's own, or anybody's for a service or an admin.",
+            ok(of::<PageView<BookingView<'static>>>, "A page of bookings."),
+        )
+    },
+    Operation {
+        roles: SIGNED_IN,
+        ..read("/v1/bookings/{id}", "getBooking", "Read a booking; somebody else's is not found.", BOOKING)
+    },
+    Operation {
+        roles: SERVICES,
+        refusals: &["event_cancelled", "hold_expired", "invalid_state", "amount_mismatch"],
+        ..post(
+            "/v1/bookings/{id}/confirm",
+            "confirmBooking",
+            "Report a captured payment. The same transaction again is answered alike.",
+            of::<ConfirmRequest>,
+            BOOKING,
+        )
+    },
+    Operation {
+        roles: SIGNED_IN,
+        body: Some(Body { required: false, kind: of::<CancelRequest> }),
+        limit: Some("cancel"),
+        refusals: &["invalid_state", "cancel_cutoff_passed"],
+        ..post(
+            "/v1/bookings/{id}/cancel",
+            "cancelBooking",
+            "Give a booking up. Frees its tickets and, where it was paid, records one refund. The limit binds \
+             role user only.",
+            of::<CancelRequest>,
+            BOOKING,
+        )
+    },
+    Operation {
+        roles: SERVICES,
+        query: &[Query {
+            required: true,
+            ..query("eventId", of::<As<EventId>>, "The event at whose door it is shown.")
+        }],
+        ..read(
+            "/v1/bookings/{id}/validate",
+            "validateBooking",
+            "Tell whether a booking lets people in.",
+            ok(of::<ValidationView<'static>>, "Whether it does."),
+        )
+    },
+    Operation {
+        roles: SERVICES,
+        query: &[LIMIT, AFTER, query("status", of::<As<RefundStatus>>, "Only those that stand there.")],
+        ..read(
+            "/v1/refunds",
+            "listRefunds",
+            "List refunds, newest first.",
+            ok(of::<PageView<RefundView<'static>>>, "A page of refunds."),
+        )
+    },
+    Operation {
+        roles: SERVICES,
+        refusals: &["invalid_state"],
+        ..post(
+            "/v1/refunds/{id}/settle",
+            "settleRefund",
+            "Report what became of a pay-out. The same outcome twice is one settlement.",
+            of::<SettleRequest>,
+            ok(of::<RefundView<'static>>, "The refund."),
+        )
+    },
+    Operation {
+        roles: ADMINS,
+        ..read(
+            "/v1/stats",
+            "getStats",
+            "Count bookings and revenue.",
+            ok(of::<StatsView>, "The counts of all events."),
+        )
+    },
+    read("/livez", "isAlive", "Tell whether the process answers.", ok(status, "It does.")),
+    Operation {
+        query: &[query("verbose", text, "Asks for what every part has to say; needs no value.")],
+        ..read(
+            "/readyz",
+            "isReady",
+            "Tell whether the service can sell.",
+            Answer { or_else: Some(("503", "It cannot.")), ..ok(status, "It can.") },
+        )
+    },
+    Operation {
+        refusals: &["internal_error"],
+        ..read(
+            "/metrics",
+            "getMetrics",
+            "Read the metrics, unless they have a listener of their own.",
+            Answer { media_type: crate::telemetry::CONTENT_TYPE, ..ok(text, "For Prometheus.") },
+        )
+    },
+    read("/openapi.json", "getDescription", "Read this description.", ok(anything, "OpenAPI 3.1.")),
+    read("/docs", "readDescription", "Read this description as a page.", page("A page.")),
+    read(
+        "/docs/style.css",
+        "getStyle",
+        "The style of the pages.",
+        Answer { media_type: "text/css; charset=utf-8", ..page("A style sheet.") },
+    ),
+    read("/problems/{code}", "readProblem", "Read what a code of a problem means.", page("A page.")),
+];

@@ -1,0 +1,78 @@
+//! The codes of problems, from `docs/errors.md`: the one document that says what each means.
+
+use domain::{BookingStatus, TicketTypeId, Timestamp};
+use schemars::SchemaGenerator;
+use serde_json::{Value, json};
+
+use crate::wire::{As, MoneyView, RefundView};
+
+const ERRORS: &str = include_str!("../../../../../docs/errors.md");
+
+/// What the document says about one code.
+#[derive(Clone, Copy)]
+pub(super) struct Meaning {
+    pub(super) code: &'static str,
+    pub(super) status: &'static str,
+    /// In Markdown.
+    pub(super) text: &'static str,
+}
+
+/// Every code, in the order of the document.
+pub(super) fn meanings() -> impl Iterator<Item = Meaning> {
+    ERRORS.split("\n## ").skip(1).filter_map(|section| {
+        let (code, text) = section.split_once('\n')?;
+        let status = text.trim_start().strip_prefix("Status ")?.get(..3)?;
+        Some(Meaning { code, status, text })
+    })
+}
+
+/// What one code means.
+pub(super) fn meaning(code: &str) -> Option<Meaning> {
+    meanings().find(|meaning| meaning.code == code)
+}
+
+/// The form of every problem. Members that do not belong to its code are absent.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
+    let codes: Vec<&str> = meanings().map(|meaning| meaning.code).collect();
+    let count = json!({"type": "integer", "minimum": 0});
+    let text = json!({"type": "string"});
+    json!({
+        "type": "object",
+        "description": "Why a request was refused, after RFC 9457. `/problems/{code}` says what each code means.",
+        "required": ["type", "title", "status", "detail", "code", "requestId"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference", "pattern": "^/problems/[a-z_]+$"},
+            "title": text,
+            "status": {"type": "integer"},
+            "detail": text,
+            "code": {"type": "string", "enum": codes, "description": "Stable: what programs switch on."},
+            "requestId": {"type": "string", "description": "Also in the header `X-Request-Id`."},
+            "errors": {
+                "type": "array", "description": "Everything that is wrong with the request.",
+                "items": {
+                    "type": "object", "required": ["pointer", "detail"], "additionalProperties": false,
+                    "properties": {
+                        "pointer": {"type": "string", "description":
+                            "Into the body (RFC 6901), or `?` and the name of a parameter."},
+                        "detail": text,
+                    },
+                },
+            },
+            "requested": count,
+            "available": count,
+            "ticketTypeId": {
+                "anyOf": [generator.subschema_for::<As<TicketTypeId>>(), {"type": "null"}],
+                "description": "`null` where the event as a whole lacks tickets.",
+            },
+            "salesStartAt": generator.subschema_for::<As<Timestamp>>(),
+            "bookingStatus": generator.subschema_for::<As<BookingStatus>>(),
+            "refund": generator.subschema_for::<RefundView<'static>>(),
+            "expected": generator.subschema_for::<MoneyView>(),
+            "rule": {"type": "string", "description": "The name of the policy, as in `RateLimit-Policy`."},
+            "limit": count,
+            "windowMs": count,
+            "retryAfterMs": count,
+        },
+        "additionalProperties": false,
+    })
+}

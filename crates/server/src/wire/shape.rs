@@ -1,0 +1,184 @@
+//! How values of the domain look in JSON, for the description of the API. The domain knows neither JSON nor
+//! its schemas, so each says here what its texts may be, with the bounds that the domain checks.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use domain::{
+    Actor, BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, Label, PaymentStatus,
+    RefundId, RefundReason, RefundStatus, RequestId, TEXT_CHARS_MAX, Text, TicketTypeId, TimeZone, Timestamp,
+    USER_ID_CHARS_MAX, UserId,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Object, Parsed};
+
+/// A value that is written as a text.
+pub(crate) trait Shape {
+    /// What the schema is called; those without a name stand where they are used.
+    const NAME: Option<&'static str> = None;
+
+    /// The schema of the text.
+    fn schema() -> Schema;
+}
+
+/// Stands for a value of the domain in a view: `#[schemars(with = "As<EventId>")]`.
+pub(crate) struct As<T>(PhantomData<T>);
+
+macro_rules! described {
+    ($($kind:ident),*) => {$(
+        impl<T: Shape> JsonSchema for $kind<T> {
+            fn inline_schema() -> bool {
+                T::NAME.is_none()
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                T::NAME.unwrap_or(stringify!($kind)).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                T::schema()
+            }
+        }
+    )*};
+}
+
+described!(As, Parsed);
+
+impl<T: JsonSchema> JsonSchema for Object<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+macro_rules! ids {
+    ($($kind:ident: $what:literal;)*) => {$(
+        impl Shape for $kind {
+            const NAME: Option<&'static str> = Some(stringify!($kind));
+
+            fn schema() -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "description": concat!($what, ", a TypeID over a UUIDv7."),
+                    "pattern": format!("^{}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$", Self::PREFIX),
+                })
+            }
+        }
+    )*};
+}
+
+ids! {
+    EventId: "Names an event";
+    TicketTypeId: "Names a ticket type of an event";
+    BookingId: "Names a booking";
+    RefundId: "Names a refund";
+}
+
+macro_rules! words {
+    ($($kind:ident: $description:literal, $($word:ident)*;)*) => {$(
+        impl Shape for $kind {
+            const NAME: Option<&'static str> = Some(stringify!($kind));
+
+            fn schema() -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "description": $description,
+                    "enum": [$(Self::$word.as_str()),*],
+                })
+            }
+        }
+    )*};
+}
+
+words! {
+    EventStatus: "Whether tickets may be booked.", OnSale Paused Cancelled;
+    BookingStatus: "Where a booking stands.", Pending Confirmed Cancelled Expired;
+    PaymentStatus: "Where the payment of a booking stands.", Pending Paid Failed RefundRequested Refunded;
+    RefundStatus: "Whether a refund was paid out.", Requested Succeeded Failed;
+    RefundReason: "Why a refund is owed.", BookingCancelled EventCancelled HoldExpired InvalidState;
+    EntryKind: "What happened.", BookingCreated BookingConfirmed BookingCancelled BookingExpired
+        RefundRequested RefundSettled EventCreated EventUpdated EventCancelled;
+    Label: "A status of whatever changed: of a booking, an event or a refund.",
+        Pending Confirmed Cancelled Expired OnSale Paused Requested Succeeded Failed;
+}
+
+impl Shape for Timestamp {
+    const NAME: Option<&'static str> = Some("Instant");
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string", "format": "date-time",
+            "description": "An instant after RFC 3339: read with any offset, written in UTC.",
+        })
+    }
+}
+
+impl Shape for UserId {
+    const NAME: Option<&'static str> = Some("UserId");
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "Who books: the identity provider's name for a person.",
+            "pattern": format!("^[A-Za-z0-9._:@-]{{1,{USER_ID_CHARS_MAX}}}$"),
+        })
+    }
+}
+
+impl<const MIN: usize> Shape for Text<MIN> {
+    fn schema() -> Schema {
+        let controls = r"\x00-\x1f\x7f-\x9f";
+        let not_blank = if MIN == 0 { String::new() } else { format!(r"[^\s{controls}][^{controls}]*") };
+        json_schema!({
+            "type": "string", "minLength": MIN, "maxLength": TEXT_CHARS_MAX,
+            "pattern": format!("^[^{controls}]*{not_blank}$"),
+        })
+    }
+}
+
+impl Shape for TimeZone {
+    fn schema() -> Schema {
+        json_schema!({"type": "string", "examples": ["Europe/Berlin"]})
+    }
+}
+
+impl Shape for Currency {
+    fn schema() -> Schema {
+        json_schema!({"type": "string", "pattern": "^[A-Z]{3}$", "examples": ["EUR"]})
+    }
+}
+
+impl Shape for RequestId {
+    fn schema() -> Schema {
+        json_schema!({"type": "string", "pattern": format!("^[!-~]{{1,{}}}$", domain::REQUEST_ID_CHARS_MAX)})
+    }
+}
+
+impl Shape for Actor {
+    fn schema() -> Schema {
+        json_schema!({"type": "string", "pattern": "^(system|(user|service|admin):.+)$"})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_described_with_their_prefix() {
+        let pattern = BookingId::schema().get("pattern").cloned();
+        assert_eq!(pattern, Some("^bkg_[0-7][0-9a-hjkmnp-tv-z]{25}$".into()));
+    }
+}

@@ -1,0 +1,136 @@
+//! What background chores ask for: what is due, what is doomed, how much there is of everything.
+
+use std::sync::Arc;
+
+use domain::{Booking, EventId, EventPatch, EventStatus, Money, Tallies, Timestamp};
+
+use super::Rig;
+use super::stage::{HOLD, Stage, edit, expire};
+use crate::{DoomedBooking, DueHold};
+
+/// What is due at an instant, walked with pages of so many.
+async fn due(stage: &Stage<'_>, now: Timestamp, limit: u32) -> Vec<DueHold> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = stage.store.due_holds(now, after, limit).await.expect("a page");
+        assert!(page.len() <= limit as usize);
+        after = page.last().copied();
+        all.extend(page);
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+pub(super) async fn due_holds_are_listed_by_event_oldest_first(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let mut holds: Vec<Arc<Booking>> = Vec::new();
+    for _ in 0..3 {
+        let event = stage.create(stage.concert(100)).await.id;
+        let mut made = stage.hold(event, &[("a", 1); 5]).await;
+        let shorter = EventPatch { hold_seconds: Some(60), ..EventPatch::default() };
+        stage.run(edit(event, shorter)).await;
+        // Made later, due earlier.
+        made.extend(stage.hold(event, &[("a", 1); 3]).await);
+        stage.done(stage.confirm(&made[0], "t")).await;
+        stage.done(stage.cancel(&made[1])).await;
+        holds.extend(made.drain(2..));
+    }
+    // Nothing pending, and what has gone already.
+    let quiet = stage.create(stage.concert(100)).await.id;
+    let gone = stage.hold(quiet, &[("a", 1)]).await;
+    rig.advance(HOLD).await;
+    stage.done(expire(&gone[0])).await;
+
+    let mut wanted = Vec::new();
+    for hold in holds {
+        let read = stage.booking(hold.id).await;
+        wanted.push(DueHold { event: read.event_id, at: read.hold_expires_at, booking: read.id });
+    }
+    wanted.sort_unstable_by_key(|hold| (hold.event, hold.at, hold.booking));
+    let last = wanted.iter().map(|hold| hold.at).max().expect("a hold");
+    for limit in [1, 4, 6, 100] {
+        assert_eq!(due(&stage, last, limit).await, wanted, "by {limit}");
+    }
+    // The instant itself counts, and not one later.
+    let first = wanted.iter().map(|hold| hold.at).min().expect("a hold");
+    let early: Vec<_> = wanted.iter().filter(|hold| hold.at <= first).copied().collect();
+    assert_eq!(due(&stage, first, 100).await, early);
+    assert_eq!(due(&stage, first.minus_seconds(1), 100).await, []);
+}
+
+pub(super) async fn live_bookings_of_cancelled_events_are_listed(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let (mut events, mut wanted): (Vec<EventId>, _) = (Vec::new(), Vec::new());
+    for number in 0..4 {
+        let event = stage.create(stage.concert(100)).await.id;
+        let made = stage.hold(event, &[("a", 1); 6]).await;
+        stage.done(stage.confirm(&made[1], "t")).await;
+        stage.done(stage.cancel(&made[2])).await;
+        let given_back = stage.done(stage.confirm(&made[3], "t")).await;
+        stage.done(stage.cancel(&given_back)).await;
+        events.push(event);
+        if number != 1 {
+            let live = [0, 1, 4, 5].map(|place: usize| &made[place]);
+            wanted.extend(live.map(|live| DoomedBooking { event, seq: live.last_seq, booking: live.id }));
+        }
+    }
+    assert_eq!(stage.store.doomed_bookings(None, 100).await.expect("a page"), []);
+    for place in [3, 0, 2] {
+        let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
+        stage.run(edit(events[place], off)).await;
+    }
+    for limit in [1, 3, 4, 100] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = stage.store.doomed_bookings(after, limit).await.expect("a page");
+            assert!(page.len() <= limit as usize);
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            seen.extend(page);
+        }
+        assert_eq!(seen, wanted, "by {limit}");
+    }
+    // Once the last of them is cancelled there is nothing left to do.
+    for doomed in &wanted {
+        let booking = stage.booking(doomed.booking).await;
+        stage.done(stage.cancel(&booking)).await;
+    }
+    assert_eq!(stage.store.doomed_bookings(None, 100).await.expect("a page"), []);
+    stage.clean().await;
+}
+
+pub(super) async fn statistics_add_up_by_currency(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    assert_eq!(stage.store.stats().await.expect("statistics").per_currency, []);
+    for code in ["JPY", "EUR", "JPY"] {
+        let mut new = stage.concert(100);
+        new.ticket_types[0].price = Money::new(500, code.parse().expect("a currency")).expect("an amount");
+        let event = stage.create(new).await.id;
+        let made = stage.hold(event, &[("a", 1), ("b", 2), ("c", 3), ("d", 4)]).await;
+        stage.done(stage.confirm(&made[1], "t")).await;
+        stage.done(stage.cancel(&made[2])).await;
+        rig.advance(HOLD).await;
+        stage.done(expire(&made[3])).await;
+    }
+    let once = Tallies { pending: 1, confirmed: 1, cancelled: 1, expired: 1, revenue: 1_000 };
+    let twice = Tallies { pending: 2, confirmed: 2, cancelled: 2, expired: 2, revenue: 2_000 };
+    let expected =
+        [("EUR", once), ("JPY", twice)].map(|(code, sum)| (code.parse().expect("a currency"), sum));
+    assert_eq!(stage.store.stats().await.expect("statistics").per_currency, expected);
+    stage.store.health().await.expect("a healthy store");
+}
+
+pub(super) async fn events_are_found_by_name(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let mut events = Vec::new();
+    for _ in 0..5 {
+        events.push(stage.create(stage.concert(9)).await);
+    }
+    let unknown = EventId::from_bytes([0xee; 16]);
+    let named = vec![events[3].id, unknown, events[0].id];
+    let mut found = stage.store.events_named(named).await.expect("a read");
+    found.sort_unstable_by_key(|event| event.id);
+    assert_eq!(found, [events[0].clone(), events[3].clone()]);
+    assert_eq!(stage.store.events_named(Vec::new()).await.expect("a read"), []);
+}

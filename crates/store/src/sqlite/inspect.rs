@@ -1,0 +1,69 @@
+//! What can be said about a database file from outside.
+
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
+
+use super::{NEWEST_SCHEMA_VERSION, OpenError, SCHEMA_VERSION, schema};
+
+/// A database file as it was found.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The version of the SQLite library in this program.
+    pub sqlite_version: &'static str,
+    /// The version of the file's schema, 0 for an empty file; or why this program cannot work on it.
+    pub schema_version: Result<u32, OpenError>,
+    /// How SQLite keeps changes apart from the file until they are complete; `wal` as we set it.
+    pub journal_mode: String,
+    /// Whether this process may write the file.
+    pub is_writable: bool,
+    /// Whether a process that runs now owns the file.
+    pub is_owned: bool,
+}
+
+/// Looks at a database file beside its owner, if it has one. Changes nothing.
+pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
+    if !path.exists() {
+        return Err(OpenError::Missing(path.to_owned()));
+    }
+    // Not read-only: after a kill -9 the first to come replays the log into shared memory.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    schema::configure_reader(&connection)?;
+    Ok(Inspection {
+        sqlite_version: rusqlite::version(),
+        schema_version: usable(schema::version(&connection)?, path),
+        journal_mode: connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?,
+        is_writable: !connection.is_readonly(MAIN_DB)?,
+        is_owned: is_owned(path)?,
+    })
+}
+
+/// The version of a schema that this program reads and writes; what is wrong with any other.
+pub(super) fn usable(found: Option<u32>, path: &Path) -> Result<u32, OpenError> {
+    match found {
+        None => Err(OpenError::Foreign(path.to_owned())),
+        Some(found) if found < SCHEMA_VERSION => Err(OpenError::Outdated { found }),
+        Some(found) if found > NEWEST_SCHEMA_VERSION => Err(OpenError::TooNew { found }),
+        Some(found) => Ok(found),
+    }
+}
+
+/// Asks for the owner's lock and lets go of it at once: an owner that starts within those microseconds is
+/// refused, as by another owner.
+fn is_owned(path: &Path) -> Result<bool, OpenError> {
+    let lock_path = path.with_added_extension("lock");
+    let io = |source| OpenError::Io { path: lock_path.clone(), source };
+    let file = match File::open(&lock_path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}

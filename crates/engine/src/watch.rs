@@ -1,6 +1,6 @@
 //! Live availability: who watches an event hears of every change, soon.
 //!
-//! Only events that somebody watches are looked at, all of them in one query, whoever changed them and on
+//! Only events that somebody watches are looked at, all of them in one read, whoever changed them and on
 //! whatever instance. A watcher that is slow sees the latest state and skips what was in between, so
 //! nothing queues up behind it.
 

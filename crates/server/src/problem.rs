@@ -10,7 +10,7 @@ use store::Fault;
 use crate::limit::RETRY_SECONDS;
 use crate::wire::{MoneyView, RefundView};
 
-/// A refusal or a fault on its way to the caller. It becomes a body in [`crate::http::finish`], which
+/// A refusal or a fault on its way to the caller. It becomes a body in `http::finish`, which
 /// knows the request's id.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Parts>);
@@ -150,7 +150,7 @@ impl Problem {
     }
 }
 
-/// Carries the problem to [`crate::http::finish`], which renders it.
+/// Carries the problem to `http::finish`, which renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.0.status.into_response();

@@ -1,4 +1,4 @@
-//! What the program tells its operators: metrics in the text format of Prometheus (OpenMetrics 1.0).
+//! What the program tells its operators: metrics in the text format of Prometheus (`OpenMetrics` 1.0).
 //!
 //! Labels are words of the program, never ids: their number is bounded whatever users send.
 

@@ -100,8 +100,29 @@ impl Client {
     }
 
     /// Asks with a method, a path and, where there is one, a body in JSON.
-    pub async fn try_ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Lost> {
+    pub async fn try_ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Lost> {
         self.try_send(request(method, path, body)).await
+    }
+
+    /// Asks with header fields and a body of one's own; must be answered.
+    pub async fn ask_with(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into()));
+        self.send(request.unwrap_or_else(|error| panic!("{path}: {error}"))).await
     }
 
     /// `GET`.
@@ -116,8 +137,7 @@ impl Client {
 
     /// `POST` of any bytes that claim to be JSON.
     pub async fn post_text(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
-        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-        self.send(request.body(Full::new(body.into())).expect("a valid request")).await
+        self.ask_with(Method::POST, path, &[("content-type", "application/json")], body).await
     }
 
     /// `PATCH` of a body in JSON.

@@ -137,9 +137,8 @@ impl Lines {
             loop {
                 let mut grown = std::pin::pin!(self.0.grown.notified());
                 grown.as_mut().enable();
-                let (found, ended) = self.0.look(|written| {
-                    (written.lines.iter().find_map(|line| find(line)), written.ended)
-                });
+                let (found, ended) =
+                    self.0.look(|written| (written.lines.iter().find_map(|line| find(line)), written.ended));
                 if found.is_some() || ended {
                     return found;
                 }

@@ -68,11 +68,7 @@ impl Program {
         let output = within_deadline(&what, command.output()).await;
         let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Finished {
-            ending: ending(output.status),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
+        Finished { ending: ending(output.status), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
     /// Runs the audit on a database file: its exit code and its report.

@@ -51,7 +51,8 @@ impl Raw {
         };
         let head = String::from_utf8(head).expect("a head is ASCII");
         let (status, headers) = parse(&head);
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let length: usize = length.unwrap_or(0);
         while self.received.len() < length {
             assert!(self.receive().await, "the answer breaks off: {head}");

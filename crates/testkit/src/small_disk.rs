@@ -24,7 +24,8 @@ impl SmallDisk {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         // As root where we are, otherwise as the root of a user namespace.
         let by_root = rustix::process::geteuid().is_root();
-        let namespaces: &[&str] = if by_root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
+        let namespaces: &[&str] =
+            if by_root { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
         let script = r#"mount -t tmpfs -o "size=$1m" tmpfs "$2" && echo mounted && exec cat"#;
         let mut command = Command::new("unshare");
         command.args(namespaces).args(["sh", "-c", script, "sh", &megabytes.to_string()]);

@@ -1,7 +1,7 @@
 //! Background chores: each reconciles one thing that time or a crash has left undone.
 //!
 //! A chore is woken by a timer *and* by a nudge, takes no input, is idempotent, does its work in bounded
-//! steps through the same desk as everybody else, and has one path for good days and for the day after a
+//! steps, whatever concerns bookings through the same desk as everybody else, and has one path for good days and for the day after a
 //! crash. Any number of instances may run it at once: whoever comes second finds nothing left to do.
 
 mod canceller;

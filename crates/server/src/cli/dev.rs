@@ -106,6 +106,7 @@ fn greet(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result
     let kept = data.map_or("gone when this ends".to_owned(), |data| format!("kept in {}", data.display()));
     let post = "-H 'Content-Type: application/json' -d";
     say(format_args!("boxoffice is ready at {address}/v1/events (data: {kept}). Ctrl-C ends it."));
+    say(format_args!("What it can do: {address}/docs"));
     say(format_args!("User token:  {user}"));
     say(format_args!("Admin token: {admin}"));
     say("Book two tickets:");

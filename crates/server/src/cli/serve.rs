@@ -23,13 +23,13 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let store = Sqlite::open(&args.database.file.0, !args.no_migrate, &sqlite_options())?;
     let app = assemble(Arc::new(store), args.identity.tokens(), args.policy());
     let listener = listen(args.listen).await?;
-    app.engine.start_chores(args.sweep_every);
-    tracing::info!(address = %listener.local_addr()?, database = %args.database.file.0.display(), "ready");
-    let app = App { trusted_proxies: args.trusted_proxies.clone().into(), ..app };
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
+    let app = App { trusted_proxies: args.trusted_proxies.clone().into(), ..app };
+    app.engine.start_chores(args.sweep_every);
+    tracing::info!(address = %listener.local_addr()?, database = %args.database.file.0.display(), "ready");
     serve(listener, metrics, app, args.shutdown_timeout).await
 }
 

@@ -224,6 +224,9 @@ pub(crate) struct Audit {
 pub(crate) struct Migrate {
     #[command(flatten)]
     pub(crate) database: Database,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -1,7 +1,6 @@
 //! Who is let in: tokens, good and forged.
 
-use hyper::header::AUTHORIZATION;
-use hyper::{Method, Request};
+use hyper::Method;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 use testkit::{Answer, Client, Server, Tokens};
@@ -16,8 +15,7 @@ const HEADER_NONE_SPELT_OTHERWISE: &str = "eyJhbGciOiJOb25FIiwidHlwIjoiSldUIn0";
 const HEADER_RS256: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9";
 
 async fn ask_with(server: &Server, path: &str, authorization: &str) -> Answer {
-    let request = Request::builder().method(Method::GET).uri(path).header(AUTHORIZATION, authorization);
-    server.anonymous().send(request.body(http_body_util::Full::default()).unwrap()).await
+    server.anonymous().ask_with(Method::GET, path, &[("authorization", authorization)], "").await
 }
 
 /// Refused wherever it is shown: where a token is needed, and where none is.
@@ -111,7 +109,10 @@ async fn forged_tokens_are_refused() {
         ("another secret and the address of its key", signed("another secret, somewhere else", &remote)),
         ("HS384", signed(testkit::SECRET, &Header::new(Algorithm::HS384))),
         ("HS512", signed(testkit::SECRET, &Header::new(Algorithm::HS512))),
-        ("too long", server.tokens().sign(&testkit::with(claims.clone(), &json!({"pad": "x".repeat(5_000)})))),
+        (
+            "too long",
+            server.tokens().sign(&testkit::with(claims.clone(), &json!({"pad": "x".repeat(5_000)}))),
+        ),
     ];
     for (what, token) in forged {
         refused(&server, what, &bearer(&token)).await;
@@ -138,7 +139,9 @@ async fn good_tokens_are_accepted_however_they_are_written() {
     ];
     for claims in accepted {
         let token = server.tokens().sign(&claims);
-        for authorization in [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER  {token}")] {
+        for authorization in
+            [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER  {token}")]
+        {
             ask_with(&server, "/v1/bookings", &authorization).await.expect(200);
         }
     }

@@ -41,7 +41,10 @@ async fn a_booking_is_shown_as_it_lives() {
     assert_eq!((&item["quantity"], &item["unitPrice"]["amount"]), (&json!(2), &json!(4_500)));
     let expires_in = pending["expiresIn"].as_u64().unwrap();
     assert!((1..=600).contains(&expires_in), "{pending}");
-    assert!(pending["holdExpiresAt"].is_string() && pending["createdAt"] == pending["updatedAt"], "{pending}");
+    assert!(
+        pending["holdExpiresAt"].is_string() && pending["createdAt"] == pending["updatedAt"],
+        "{pending}"
+    );
     for absent in ["paymentTransactionId", "confirmedAt", "cancelledAt", "expiredAt", "cancellationReason"] {
         assert!(pending.get(absent).is_none(), "{absent}");
     }
@@ -52,7 +55,8 @@ async fn a_booking_is_shown_as_it_lives() {
     assert_eq!(confirmed["paymentTransactionId"], "pay-1");
     assert!(confirmed["confirmedAt"].is_string());
 
-    let cancelled = ada.post(&format!("/v1/bookings/{id}/cancel"), &json!({"reason": "ill"})).await.expect(200);
+    let cancelled =
+        ada.post(&format!("/v1/bookings/{id}/cancel"), &json!({"reason": "ill"})).await.expect(200);
     assert_eq!(
         (&cancelled["status"], &cancelled["paymentStatus"]),
         (&json!("cancelled"), &json!("refundRequested"))
@@ -84,8 +88,7 @@ async fn either_all_tickets_are_held_or_none() {
     let server = server().await;
     let price = json!({"amount": 1_000, "currency": "EUR"});
     let types = json!([{"name": "standing", "price": price}, {"name": "VIP", "price": price, "capacity": 1}]);
-    let (mut admin, mut ada, event) =
-        stage(&server, 10, &json!({"price": null, "ticketTypes": types})).await;
+    let (mut admin, mut ada, event) = stage(&server, 10, &json!({"price": null, "ticketTypes": types})).await;
     let shown = admin.get(&format!("/v1/events/{event}")).await.expect(200);
     let [standing, vip] = [&shown["ticketTypes"][0]["id"], &shown["ticketTypes"][1]["id"]];
     let items = |standing_count: u32, vip_count: u32| {

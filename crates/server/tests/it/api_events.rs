@@ -1,7 +1,6 @@
 //! Events: creating, reading and editing them.
 
-use hyper::Request;
-use hyper::header::IF_MATCH;
+use hyper::Method;
 use serde_json::{Value, json};
 use testkit::{Answer, Client, event_body, id_of, with};
 
@@ -76,17 +75,21 @@ async fn the_operator_sets_the_defaults() {
     assert_eq!((&event["holdSeconds"], &event["cancelCutoffSeconds"]), (&json!(900), &json!(7_200)));
 }
 
-#[tokio::test]
-async fn events_keep_to_their_bounds() {
-    let server = server().await;
-    let mut admin = server.admin();
-    let money = |amount: i64, currency: &str| json!({"amount": amount, "currency": currency});
+fn money(amount: i64, currency: &str) -> Value {
+    json!({"amount": amount, "currency": currency})
+}
+
+fn many_ticket_types() -> Vec<Value> {
+    vec![json!({"name": "x", "price": money(1, "EUR")}); 51]
+}
+
+/// What may be wrong with an event, and where the answer must point.
+fn wrong_events() -> Vec<(Value, &'static str)> {
     let types = |change: Value| {
         let kind = json!({"name": "VIP", "price": money(1, "EUR")});
         json!({"price": null, "ticketTypes": [kind.clone(), with(kind, &change)]})
     };
-    let many: Vec<Value> = vec![json!({"name": "x", "price": money(1, "EUR")}); 51];
-    let refused = [
+    vec![
         (json!({"name": ""}), "/name"),
         (json!({"name": "   "}), "/name"),
         (json!({"name": "x".repeat(201)}), "/name"),
@@ -119,12 +122,15 @@ async fn events_keep_to_their_bounds() {
         (types(json!({"price": null})), "/ticketTypes/1"),
         (types(json!({"id": "tt_01h455vb4pex5vsknk084sn02q"})), "/ticketTypes/1/id"),
         (json!({"price": null, "ticketTypes": [["VIP", money(1, "EUR"), 5]]}), "/ticketTypes/0"),
-        (json!({"price": null, "ticketTypes": many}), "/ticketTypes"),
+        (json!({"price": null, "ticketTypes": many_ticket_types()}), "/ticketTypes"),
         (json!({"price": null, "ticketTypes": []}), "/ticketTypes"),
         (json!({"price": null, "ticketTypes": {}}), "/ticketTypes"),
         (json!({"ticketTypes": [{"name": "x", "price": money(1, "EUR")}]}), ""),
         (json!({"price": null}), ""),
-        (json!({"salesStartAt": "2099-01-02T00:00:00Z", "salesEndAt": "2099-01-01T00:00:00Z"}), "/salesEndAt"),
+        (
+            json!({"salesStartAt": "2099-01-02T00:00:00Z", "salesEndAt": "2099-01-01T00:00:00Z"}),
+            "/salesEndAt",
+        ),
         (json!({"holdSeconds": 0}), "/holdSeconds"),
         (json!({"holdSeconds": 2_592_001}), "/holdSeconds"),
         (json!({"cancelCutoffSeconds": -1}), "/cancelCutoffSeconds"),
@@ -133,8 +139,14 @@ async fn events_keep_to_their_bounds() {
         (json!({"status": "paused"}), "/status"),
         (json!({"held": 1}), "/held"),
         (json!({"id": "evt_01h455vb4pex5vsknk084sn02q"}), "/id"),
-    ];
-    for (change, pointer) in refused {
+    ]
+}
+
+#[tokio::test]
+async fn events_keep_to_their_bounds() {
+    let server = server().await;
+    let mut admin = server.admin();
+    for (change, pointer) in wrong_events() {
         let answer = admin.post("/v1/events", &with(event_body(10), &change)).await;
         assert_eq!(answer.expect_invalid(), [pointer], "{change}: {answer:?}");
     }
@@ -146,7 +158,7 @@ async fn events_keep_to_their_bounds() {
     let limits = [
         json!({"capacity": 1, "name": "x".repeat(200), "venue": "👩".repeat(200), "holdSeconds": 1}),
         json!({"capacity": 1_000_000_000, "holdSeconds": 2_592_000, "price": money(1_000_000_000_000, "EUR")}),
-        json!({"price": null, "ticketTypes": many[..50]}),
+        json!({"price": null, "ticketTypes": many_ticket_types()[..50]}),
     ];
     for change in limits {
         admin.post("/v1/events", &with(event_body(10), &change)).await.expect(201);
@@ -156,8 +168,8 @@ async fn events_keep_to_their_bounds() {
 }
 
 async fn patch_if(client: &mut Client, path: &str, tag: &str, body: &Value) -> Answer {
-    let request = Request::patch(path).header("content-type", "application/json").header(IF_MATCH, tag);
-    client.send(request.body(body.to_string().into()).unwrap()).await
+    let headers = [("content-type", "application/json"), ("if-match", tag)];
+    client.ask_with(Method::PATCH, path, &headers, body.to_string()).await
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn walk(client: &mut Client, path: &str, limit: usize, expected: &[String]
     let mut seen = Vec::new();
     loop {
         let page = client.get(&next).await.expect(200);
-        let rows = page["data"].as_array().unwrap();
+        let rows = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
         seen.extend(ids(rows));
         let Some(cursor) = page["nextCursor"].as_str() else {
             assert!(page["nextCursor"].is_null(), "{page}");
@@ -128,7 +128,10 @@ async fn the_ledger_tells_the_whole_story_oldest_first() {
     let event = admin.create_event(&event_body(10)).await;
     let booking = id_of(&server.user("ada").book(&event, 2).await.expect(201));
     admin.confirm(&booking, "pay-1").await.expect(200);
-    admin.patch(&format!("/v1/events/{event}"), &json!({"capacity": 12, "status": "paused"})).await.expect(200);
+    admin
+        .patch(&format!("/v1/events/{event}"), &json!({"capacity": 12, "status": "paused"}))
+        .await
+        .expect(200);
     server.service().cancel(&booking).await.expect(200);
     let path = format!("/v1/events/{event}/ledger");
     let entries = admin.all(&path).await;
@@ -146,14 +149,17 @@ async fn the_ledger_tells_the_whole_story_oldest_first() {
             text("actor"),
         )
     };
-    assert_eq!(entries.iter().map(story).collect::<Vec<_>>(), [
-        "1 event.created - -> onSale (10), 10 left, after null, by admin:boss",
-        "2 booking.created - -> pending (2), 8 left, after null, by user:ada",
-        "3 booking.confirmed pending -> confirmed (2), 8 left, after 2, by admin:boss",
-        "4 event.updated onSale -> paused (2), 10 left, after null, by admin:boss",
-        "5 booking.cancelled confirmed -> cancelled (2), 12 left, after 3, by service:gateway",
-        "6 refund.requested - -> requested (0), 12 left, after 5, by service:gateway",
-    ]);
+    assert_eq!(
+        entries.iter().map(story).collect::<Vec<_>>(),
+        [
+            "1 event.created - -> onSale (10), 10 left, after null, by admin:boss",
+            "2 booking.created - -> pending (2), 8 left, after null, by user:ada",
+            "3 booking.confirmed pending -> confirmed (2), 8 left, after 2, by admin:boss",
+            "4 event.updated onSale -> paused (2), 10 left, after null, by admin:boss",
+            "5 booking.cancelled confirmed -> cancelled (2), 12 left, after 3, by service:gateway",
+            "6 refund.requested - -> requested (0), 12 left, after 5, by service:gateway",
+        ]
+    );
     let created = &entries[1];
     assert_eq!(created["bookingId"], booking);
     assert_eq!(created["items"].as_array().unwrap().len(), 1);
@@ -173,7 +179,9 @@ async fn what_is_wrong_with_a_query_is_said() {
     let event = admin.create_event(&event_body(10)).await;
     let ledger = format!("/v1/events/{event}/ledger");
     for list in ["/v1/events", "/v1/bookings", "/v1/refunds", &ledger] {
-        for wrong in ["limit=0", "limit=101", "limit=-1", "limit=ten", "limit=1.5", "limit=", "limit=99999999999"] {
+        for wrong in
+            ["limit=0", "limit=101", "limit=-1", "limit=ten", "limit=1.5", "limit=", "limit=99999999999"]
+        {
             let answer = admin.get(&format!("{list}?{wrong}")).await;
             assert_eq!(answer.expect_invalid(), ["?limit"], "{list} {wrong}");
         }

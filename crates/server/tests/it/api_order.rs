@@ -1,7 +1,6 @@
 //! Which answer comes first, and what every answer has in common.
 
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{Method, Request};
+use hyper::Method;
 use serde_json::{Value, json};
 use testkit::{Answer, Client, Server, event_body, id_of, with};
 
@@ -16,11 +15,9 @@ struct Wrong {
 }
 
 async fn post(server: &Server, wrong: &Wrong) -> Answer {
-    let mut request = Request::post(&wrong.path).header(CONTENT_TYPE, wrong.content_type);
-    if let Some(token) = &wrong.token {
-        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-    }
-    server.anonymous().send(request.body(wrong.body.clone().into()).unwrap()).await
+    let mut client = Client::new(server.address(), wrong.token.clone());
+    let headers = [("content-type", wrong.content_type)];
+    client.ask_with(Method::POST, &wrong.path, &headers, wrong.body.clone()).await
 }
 
 #[tokio::test]
@@ -64,15 +61,13 @@ async fn a_version_is_compared_after_the_body_is_read() {
     let server = server().await;
     let mut admin = server.admin();
     let path = format!("/v1/events/{}", admin.create_event(&event_body(1)).await);
-    let patch = |path: &str, body: &str| {
-        let request = Request::patch(path).header("if-match", "\"7\"").header(CONTENT_TYPE, "application/json");
-        request.body(body.to_owned().into()).unwrap()
-    };
-    admin.send(patch(&path, "{")).await.expect_problem(400, "malformed_request");
-    admin.send(patch(&path, r#"{"capacity":"x"}"#)).await.expect_problem(422, "validation_failed");
-    let nowhere = "/v1/events/evt_01h455vb4pex5vsknk084sn02q";
-    admin.send(patch(nowhere, "{}")).await.expect_problem(404, "not_found");
-    admin.send(patch(&path, "{}")).await.expect_problem(412, "version_mismatch");
+    let headers = [("content-type", "application/json"), ("if-match", "\"7\"")];
+    let mut edit =
+        async |path: &str, body: &'static str| admin.ask_with(Method::PATCH, path, &headers, body).await;
+    edit(&path, "{").await.expect_problem(400, "malformed_request");
+    edit(&path, r#"{"capacity":"x"}"#).await.expect_problem(422, "validation_failed");
+    edit("/v1/events/evt_01h455vb4pex5vsknk084sn02q", "{}").await.expect_problem(404, "not_found");
+    edit(&path, "{}").await.expect_problem(412, "version_mismatch");
 }
 
 #[tokio::test]
@@ -80,7 +75,8 @@ async fn unknown_routes_and_methods_are_problems() {
     let server = server().await;
     let mut client = server.anonymous();
     let booking = "/v1/bookings/bkg_01h455vb4pex5vsknk084sn02q";
-    let nowhere = ["/", "/v1", "/v1/", "/v1/nowhere", "/v2/events", "/v1/events/", "/v1/bookings/a/b/c", "/%00"];
+    let nowhere =
+        ["/", "/v1", "/v1/", "/v1/nowhere", "/v2/events", "/v1/events/", "/v1/bookings/a/b/c", "/%00"];
     for path in nowhere {
         for method in [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS] {
             let answer = client.try_ask(method, path, None).await.unwrap();
@@ -111,7 +107,8 @@ async fn unknown_routes_and_methods_are_problems() {
 async fn a_path_that_is_no_text_names_nothing() {
     let server = server().await;
     let mut admin = server.admin();
-    for path in ["/v1/events/%ff", "/v1/events/%ff/availability", "/v1/events/%ff/ledger", "/v1/bookings/%ff"] {
+    for path in ["/v1/events/%ff", "/v1/events/%ff/availability", "/v1/events/%ff/ledger", "/v1/bookings/%ff"]
+    {
         let answer = admin.get(path).await;
         answer.expect_problem(404, "not_found");
     }
@@ -120,7 +117,14 @@ async fn a_path_that_is_no_text_names_nothing() {
         assert!(answer.status == 404 || answer.status == 422, "{answer:?}");
         assert_eq!(answer.header("content-type"), "application/problem+json");
     }
-    for id in ["bkg_%00", "bkg_ä", "BKG_01H455VB4PEX5VSKNK084SN02Q", "bkg_81h455vb4pex5vsknk084sn02q", "%2e%2e", "'"] {
+    for id in [
+        "bkg_%00",
+        "bkg_ä",
+        "BKG_01H455VB4PEX5VSKNK084SN02Q",
+        "bkg_81h455vb4pex5vsknk084sn02q",
+        "%2e%2e",
+        "'",
+    ] {
         let path = format!("/v1/bookings/{}", id.replace('ä', "%C3%A4"));
         admin.get(&path).await.expect_problem(404, "not_found");
     }
@@ -140,9 +144,8 @@ async fn a_head_is_an_answer_without_its_body() {
 }
 
 async fn named(client: &mut Client, method: Method, path: &str, id: &str, body: &Value) -> Answer {
-    let request = Request::builder().method(method).uri(path).header("x-request-id", id);
-    let request = request.header(CONTENT_TYPE, "application/json");
-    client.send(request.body(body.to_string().into()).unwrap()).await
+    let headers = [("x-request-id", id), ("content-type", "application/json")];
+    client.ask_with(method, path, &headers, body.to_string()).await
 }
 
 #[tokio::test]
@@ -154,7 +157,8 @@ async fn a_request_keeps_its_name_from_the_caller_to_the_ledger() {
     let event = id_of(&created.expect(201));
     let order = json!({"eventId": event, "ticketQuantity": 1});
     let mut ada = server.user("ada");
-    let booked = named(&mut ada, Method::POST, "/v1/bookings", "~req/Book;1=%ä".trim_end_matches('ä'), &order).await;
+    let booked =
+        named(&mut ada, Method::POST, "/v1/bookings", "~req/Book;1=%ä".trim_end_matches('ä'), &order).await;
     let booking = id_of(&booked.expect(201));
     assert_eq!(booked.header("x-request-id"), "~req/Book;1=%");
     let sold_out = named(&mut ada, Method::POST, "/v1/bookings", "req-late", &order).await;

@@ -84,9 +84,7 @@ async fn a_different_amount_is_for_the_caller_to_decide() {
     let server = server().await;
     let (mut admin, _, _, booking) = stage(&server, &json!({})).await;
     let path = format!("/v1/bookings/{booking}/confirm");
-    let paid = |amount: i64, currency: &str| {
-        json!({"paymentTransactionId": "pay-1", "amount": {"amount": amount, "currency": currency}})
-    };
+    let paid = |amount: i64, currency: &str| json!({"paymentTransactionId": "pay-1", "amount": {"amount": amount, "currency": currency}});
     for wrong in [paid(8_999, "EUR"), paid(9_000, "USD"), paid(0, "EUR")] {
         let refused = admin.post(&path, &wrong).await.expect_problem(422, "amount_mismatch");
         assert_eq!(refused["expected"], json!({"amount": 9_000, "currency": "EUR"}));
@@ -211,7 +209,8 @@ async fn a_refund_is_settled_once() {
     ada.cancel(&booking).await.expect(200);
     let refund = id_of(&admin.refunds_of("pay-1").await[0]);
     let settle = format!("/v1/refunds/{refund}/settle");
-    let outcome = |outcome: &str, reference: &str| json!({"outcome": outcome, "providerReference": reference});
+    let outcome =
+        |outcome: &str, reference: &str| json!({"outcome": outcome, "providerReference": reference});
     let failed = admin.post(&settle, &outcome("failed", "out-1")).await.expect(200);
     assert_eq!((&failed["status"], &failed["providerReference"]), (&json!("failed"), &json!("out-1")));
     assert_eq!(ada.booking(&booking).await["paymentStatus"], "refundRequested");

@@ -14,7 +14,7 @@ fn everybody(server: &Server) -> [Client; 5] {
 /// What each of some callers hears, in their order.
 async fn check(all: &mut [Client], method: Method, path: &str, body: Option<&Value>, heard: &[u16]) {
     for (place, (client, status)) in all.iter_mut().zip(heard).enumerate() {
-        let answer = client.try_ask(method.clone(), path, body).await.unwrap();
+        let answer = client.try_ask(method.clone(), path, body).await.expect("an answer");
         assert_eq!(answer.status.as_u16(), *status, "caller {place}: {answer:?}");
         match status {
             401 => drop(answer.expect_problem(401, "unauthenticated")),

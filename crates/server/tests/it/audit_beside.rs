@@ -11,7 +11,8 @@ use crate::server;
 async fn the_audit_is_clean_at_any_moment_of_a_busy_server() {
     let server = server().await;
     let mut admin = server.admin();
-    let events = [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(20)).await];
+    let events =
+        [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(20)).await];
     let mut load = Load::start(&server, &events, 8);
     let mut entries = Vec::new();
     for _ in 0..12 {

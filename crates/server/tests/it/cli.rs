@@ -120,7 +120,8 @@ async fn migrate_may_run_twice_and_serve_can_be_told_not_to() {
     let url = format!("sqlite://{}", file.display());
     // A database without a schema: older than any.
     std::fs::write(&file, "").unwrap();
-    let serve = ["serve", "--no-migrate", "--jwt-secret", SECRET, "--listen", "127.0.0.1:0", "--database", &url];
+    let serve =
+        ["serve", "--no-migrate", "--jwt-secret", SECRET, "--listen", "127.0.0.1:0", "--database", &url];
     check(&run(&serve).await, 1, "boxoffice migrate");
     for _ in 0..2 {
         let migrate = run(&["migrate", "--database", &url]).await;
@@ -159,7 +160,8 @@ async fn a_signed_token_opens_the_door() {
 
 #[tokio::test]
 async fn settings_come_from_the_environment_and_a_flag_wins() {
-    let setup = Setup::new(program()).environment("BOXOFFICE_HOLD", "10m").environment("BOXOFFICE_LOG", "warn");
+    let setup =
+        Setup::new(program()).environment("BOXOFFICE_HOLD", "10m").environment("BOXOFFICE_LOG", "warn");
     let server = setup.argument("--hold").argument("20m").argument("--log").argument("info").start().await;
     let event = server.admin().post("/v1/events", &event_body(1)).await.expect(201);
     assert_eq!(event["holdSeconds"], 1_200);
@@ -183,7 +185,10 @@ async fn the_log_is_plain_text_where_nobody_looks() {
 #[tokio::test]
 async fn dev_prints_two_commands_that_work() {
     let curl = Command::new("curl").arg("--version").output();
-    assert!(curl.is_ok_and(|curl| curl.status.success()), "this test needs curl: install it (apt-get install curl)");
+    assert!(
+        curl.is_ok_and(|curl| curl.status.success()),
+        "this test needs curl: install it (apt-get install curl)"
+    );
     let began = Instant::now();
     let mut dev = Process::start(program().command(["dev", "--listen", "127.0.0.1:0"]));
     let mut said = Vec::new();

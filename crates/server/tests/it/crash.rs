@@ -18,7 +18,8 @@ const KILLS: u32 = 10;
 async fn live_and_die(mut server: Server, changes: u64, told: &mut Journal) -> (Server, Duration) {
     let mut admin = server.admin();
     // An event is created under load, too; capacity for all that could come.
-    let events = [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(50)).await];
+    let events =
+        [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(50)).await];
     let mut load = Load::start(&server, &events, CLIENTS);
     load.acknowledged(changes).await;
     server.kill9();
@@ -43,6 +44,16 @@ async fn refuse_second_owner(server: &mut Server) {
     assert!(server.is_running());
 }
 
+#[expect(clippy::print_stdout, reason = "the result of a campaign")]
+fn report(kills: u32, told: &Journal, starts: &[Duration]) {
+    let slowest = starts.iter().max().copied().unwrap_or_default();
+    println!(
+        "{kills} kills, {} acknowledged bookings checked, refusals {:?}, slowest start {slowest:?}",
+        told.len(),
+        told.codes(),
+    );
+}
+
 /// Kills a server again and again and checks all it ever said; how long its starts took.
 async fn campaign(mut server: Server, kills: u32) -> Vec<Duration> {
     let mut told = Journal::default();
@@ -59,12 +70,7 @@ async fn campaign(mut server: Server, kills: u32) -> Vec<Duration> {
     server.expect_clean().await;
     server.terminate();
     assert_eq!(server.ending().await, Ending::Code(0));
-    let slowest = starts.iter().max().copied().unwrap_or_default();
-    println!(
-        "{kills} kills, {} acknowledged bookings checked, refusals {:?}, slowest start {slowest:?}",
-        told.len(),
-        told.codes(),
-    );
+    report(kills, &told, &starts);
     starts
 }
 

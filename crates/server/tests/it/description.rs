@@ -94,9 +94,9 @@ async fn the_routes_of_the_contract_are_described() {
 
 #[tokio::test]
 async fn the_routes_of_the_router_are_described() {
-    let router = include_str!("../../src/http/mod.rs");
+    let source = include_str!("../../src/http/mod.rs");
     let mut routes = Routes::new();
-    for line in router.split(".route(\"").skip(1) {
+    for line in source.split(".route(\"").skip(1) {
         let (path, rest) = line.split_once("\", ").expect("a path and its methods");
         let methods = rest.split(".route(").next().unwrap_or_default().lines().next().unwrap_or_default();
         for method in ["get", "post", "patch", "put", "delete"] {
@@ -128,9 +128,9 @@ async fn the_methods_of_every_route_are_described() {
 async fn what_is_printed_is_what_is_served() {
     let printed = program().run(["openapi"]).await;
     let server = server().await;
-    let served = server.anonymous().get("/openapi.json").await;
-    served.expect(200);
-    assert_eq!(printed.stdout.as_bytes(), served.body);
+    let answer = server.anonymous().get("/openapi.json").await;
+    answer.expect(200);
+    assert_eq!(printed.stdout.as_bytes(), answer.body);
 }
 
 #[tokio::test]
@@ -178,14 +178,14 @@ async fn every_code_has_a_page_and_every_page_a_code() {
     let server = server().await;
     let mut client = server.anonymous();
     for code in sources {
-        let page = page(client.get(&format!("/problems/{code}")).await);
+        let page = page(&client.get(&format!("/problems/{code}")).await);
         assert!(page.contains(code) && page.contains("Status "), "{page}");
     }
     client.get("/problems/no_such_code").await.expect_problem(404, "not_found");
 }
 
 /// A page of the program, which loads nothing from elsewhere and runs nothing.
-fn page(answer: Answer) -> String {
+fn page(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
     assert_eq!(answer.header("content-security-policy"), "default-src 'self'");
@@ -201,7 +201,7 @@ async fn the_reader_shows_every_operation_and_schema() {
     let document = document().await;
     let server = server().await;
     let mut client = server.anonymous();
-    let page = page(client.get("/docs").await);
+    let page = page(&client.get("/docs").await);
     for (method, path, operation) in operations(&document) {
         let id = operation["operationId"].as_str().expect("an id");
         assert!(page.contains(&format!("<section id=\"{id}\">")), "{method} {path}");

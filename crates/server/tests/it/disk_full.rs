@@ -9,7 +9,9 @@ async fn a_full_disk_loses_nothing_and_heals_by_itself() {
     let disk = match SmallDisk::mount(8) {
         Ok(disk) => disk,
         Err(why) => {
-            println!("SKIPPED, NOT TESTED: no small disk can be mounted here (needs root, or user namespaces): {why}");
+            println!(
+                "SKIPPED, NOT TESTED: no small disk can be mounted here (needs root, or user namespaces): {why}"
+            );
             return;
         }
     };

@@ -73,7 +73,7 @@ fn show_operation(document: &Value, operation: &Value) -> String {
     put(&mut shown, format_args!("<table>{rows}</table><table>"));
     for (status, answer) in members(&operation["responses"]) {
         let content = members(&answer["content"]).next();
-        let schema = content.map(|(_, content)| &content["schema"]).unwrap_or(&Value::Null);
+        let schema = content.map_or(&Value::Null, |(_, content)| &content["schema"]);
         let codes = schema["properties"]["code"]["enum"].as_array();
         let about = codes.map_or_else(|| prose(word(&answer["description"])), |codes| code_links(codes));
         let media_type = content.map_or("", |(media_type, _)| media_type.as_str());

@@ -106,8 +106,9 @@ async fn confirming_and_cancelling_at_once_has_one_outcome() {
     for round in 0..40 {
         let booking = id_of(&admin.book_for("ada", &event, 1).await.expect(201));
         let transaction = format!("pay-{round}");
-        let (mut payer, mut canceller) = (connected(server.service()).await, connected(server.admin()).await);
-        let payment = payer.confirm(&booking, &transaction);
+        let (mut service, mut canceller) =
+            (connected(server.service()).await, connected(server.admin()).await);
+        let payment = service.confirm(&booking, &transaction);
         let cancellation = canceller.cancel(&booking);
         // Every other round the other way about, so that both orders are seen.
         let (paid, given_up) = if round % 2 == 0 {
@@ -256,9 +257,9 @@ async fn confirming_cancelling_and_expiring_at_once_has_one_outcome() {
     }
     let mut fights = JoinSet::new();
     for (event, held) in stages {
-        let (payer, canceller) = (connected(server.service()).await, connected(server.admin()).await);
+        let (service, canceller) = (connected(server.service()).await, connected(server.admin()).await);
         let rival = connected(server.service()).await;
-        fights.spawn(async move { (fight(&event, &held, payer, canceller, rival).await, event, held) });
+        fights.spawn(async move { (fight(&event, &held, service, canceller, rival).await, event, held) });
     }
     let mut outcomes = std::collections::BTreeMap::new();
     for (paid, event, held) in fights.join_all().await {
@@ -278,7 +279,7 @@ async fn confirming_cancelling_and_expiring_at_once_has_one_outcome() {
 async fn fight(
     event: &str,
     held: &str,
-    mut payer: Client,
+    mut service: Client,
     mut canceller: Client,
     mut rival: Client,
 ) -> Answer {
@@ -290,7 +291,7 @@ async fn fight(
     })
     .await;
     let transaction = format!("pay-{held}");
-    let (payment, cancellation) = (payer.confirm(held, &transaction), canceller.cancel(held));
+    let (payment, cancellation) = (service.confirm(held, &transaction), canceller.cancel(held));
     let purchase = rival.book_for("bob", event, 1);
     // Each is the first to be sent in a third of the fights.
     let (paid, given_up, booked) = match held.bytes().last().map(|last| last % 3) {

@@ -62,7 +62,16 @@ fn attempt(writer: &mut SqliteWriter, commands: Vec<Command>, between: &str) -> 
 
 fn dump(connection: &Connection) -> Vec<String> {
     let mut all = Vec::new();
-    for table in ["events", "event_details", "ticket_types", "bookings", "user_limits", "ledger", "refunds"] {
+    for table in [
+        "events",
+        "event_details",
+        "ticket_types",
+        "bookings",
+        "user_limits",
+        "ledger",
+        "refunds",
+        "idempotency",
+    ] {
         let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
         let columns = statement.column_count();
         let mut rows = statement.query([]).unwrap();

@@ -41,7 +41,16 @@ impl FileRig {
 }
 
 pub(crate) fn dump(connection: &Connection) -> Vec<String> {
-    let tables = ["events", "event_details", "ticket_types", "bookings", "user_limits", "ledger", "refunds"];
+    let tables = [
+        "events",
+        "event_details",
+        "ticket_types",
+        "bookings",
+        "user_limits",
+        "ledger",
+        "refunds",
+        "idempotency",
+    ];
     let mut all = Vec::new();
     for table in tables {
         let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();

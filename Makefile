@@ -14,7 +14,7 @@ lint:
 	$(CARGO) clippy -p server --locked -- -D warnings
 
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps --document-private-items --locked
 
 check:
 	$(CARGO) test --workspace --all-features --locked

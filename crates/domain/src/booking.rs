@@ -34,7 +34,7 @@ pub struct Booking {
     pub updated_at: Timestamp,
 }
 
-/// Where a booking stands. Which state may follow which is written in [`crate::decide`] and printed in
+/// Where a booking stands. Which state may follow which is written in [`crate::decide()`] and printed in
 /// `docs/booking-states.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {

@@ -130,7 +130,7 @@ pub struct Settlement {
     pub provider_reference: Name,
 }
 
-/// An event to be put on sale. Numbers are checked by [`crate::decide`].
+/// An event to be put on sale. Numbers are checked by [`crate::decide()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
     /// The id that the event will have.

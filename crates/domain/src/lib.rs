@@ -1,6 +1,6 @@
 //! What a booking is: its states, its rules, its money, and how the answer is "no".
 //!
-//! The heart is [`decide`]: a pure function from what is stored and what is asked to what changes.
+//! The heart is [`decide()`]: a pure function from what is stored and what is asked to what changes.
 //! Both databases, the simulator and the audit call the same one, so a rule lives in one place.
 //!
 //! This crate must not do I/O, read a clock or draw a random number: its manifest names no runtime,

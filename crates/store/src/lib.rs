@@ -1,6 +1,6 @@
 //! Where bookings are kept: the [`Store`] trait, the databases behind it, and the one fold they share.
 //!
-//! A store takes a batch of commands, loads what they concern, asks [`domain::decide`] about each in
+//! A store takes a batch of commands, loads what they concern, asks [`domain::decide()`] about each in
 //! turn and writes all that follows in one transaction. It decides nothing itself, so two databases can
 //! differ only in plumbing, and [`conformance`] holds every one of them to the same promises.
 

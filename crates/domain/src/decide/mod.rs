@@ -1,6 +1,6 @@
 //! Every rule of booking, as one pure function.
 //!
-//! [`decide`] is given what is stored (a [`Scene`]), what is asked (a [`Command`]) and the time, and says
+//! [`decide()`] is given what is stored (a [`Scene`]), what is asked (a [`Command`]) and the time, and says
 //! what changes. It reads nothing else, so it is true inside any transaction and replays exactly.
 
 mod booking;

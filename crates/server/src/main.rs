@@ -4,6 +4,7 @@
 //! HTTP, and the engine on a store.
 
 mod auth;
+mod bench;
 mod cli;
 mod config;
 mod http;

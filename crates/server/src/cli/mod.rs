@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod bench;
 mod completions;
 mod config;
 mod demo;
@@ -70,6 +71,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Demo(args) => runtime().and_then(|runtime| runtime.block_on(demo::run(&args))),
         Command::Sweep(args) => runtime().and_then(|runtime| runtime.block_on(sweep::run(&args))),
         Command::Backup(args) => runtime().and_then(|runtime| runtime.block_on(backup::run(&args))),
+        Command::Bench(args) => runtime().and_then(|runtime| runtime.block_on(bench::run(&args))),
         Command::Doctor(args) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&args))),
         Command::Migrate(args) => migrate::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -18,7 +18,7 @@ use domain::UserId;
 use engine::Policy;
 use ipnet::IpNet;
 
-pub(crate) use self::commands::{Backup, Completions, Demo, Doctor, Sweep, wants_colours};
+pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, wants_colours};
 use self::parse::{
     book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, network, public_key_file,
     secret_file,
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Sweep(Sweep),
     /// Copy the database beside a running server, and audit the copy
     Backup(Backup),
+    /// Measure running servers: many clients at once, and the counters compared afterwards
+    Bench(Bench),
     /// Look at everything the program depends on, and say what is wrong and what to do
     Doctor(Doctor),
     /// Bring the database up to date
@@ -104,6 +106,7 @@ impl Command {
         match self {
             Self::Serve(Serve { identity: Identity { secret, .. }, .. })
             | Self::Token(Token { secret, .. })
+            | Self::Bench(Bench { secret, .. })
                 if secret.all().iter().any(|secret| secret.len() < SECRET_BYTES_MIN) =>
             {
                 // Said here and not by the parser, which would repeat the secret.
@@ -115,11 +118,14 @@ impl Command {
                 "nothing to check tokens with: give --jwt-secret, --jwt-secret-file or --jwt-public-key-file"
                     .into(),
             ),
-            Self::Token(Token { secret, .. }) if secret.all().is_empty() => {
+            Self::Token(Token { secret, .. }) | Self::Bench(Bench { secret, .. })
+                if secret.all().is_empty() =>
+            {
                 Err("nothing to sign with: give --jwt-secret or --jwt-secret-file".into())
             }
             Self::Serve(_)
             | Self::Token(_)
+            | Self::Bench(_)
             | Self::Dev(_)
             | Self::Audit(_)
             | Self::Migrate(_)

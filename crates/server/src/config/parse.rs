@@ -39,6 +39,12 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     if every.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(every) }
 }
 
+/// The exponent of a popularity.
+pub(super) fn exponent(text: &str) -> Result<f64, String> {
+    let exponent = text.parse().ok().filter(|exponent| (0.0..=3.0).contains(exponent));
+    exponent.ok_or_else(|| "must be a number from 0 to 3".to_owned())
+}
+
 /// A network such as 10.0.0.0/8, or one address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);

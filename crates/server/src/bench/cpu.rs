@@ -1,0 +1,69 @@
+//! How much processor time a process and its children have used, from `/proc` (proc(5)).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Clock ticks per second in `/proc`: 100 on every Linux, whatever its own tick is (`sysconf(_SC_CLK_TCK)`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// One process as it stands.
+struct Seen {
+    parent: u32,
+    name: String,
+    /// Of itself, and of children that have ended and were waited for.
+    ticks: u64,
+}
+
+/// Processor seconds of each of these processes with all that descend from it, and its name. One that is not
+/// there is left out.
+pub(crate) fn seconds(pids: &[u32]) -> Vec<(String, f64)> {
+    let processes = processes();
+    let of = |pid: &u32| {
+        let name = processes.get(pid)?.name.clone();
+        let own = processes.iter().filter(|(one, _)| descends(&processes, **one, *pid));
+        let ticks: u64 = own.map(|(_, seen)| seen.ticks).sum();
+        #[expect(clippy::cast_precision_loss, reason = "ticks of a lifetime fit into 53 bits")]
+        Some((name, ticks as f64 / TICKS_PER_SECOND))
+    };
+    pids.iter().filter_map(of).collect()
+}
+
+fn processes() -> BTreeMap<u32, Seen> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, look(pid)?))).collect()
+}
+
+fn look(pid: u32) -> Option<Seen> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    // The name stands in parentheses and may hold anything, so the fields begin behind the last one.
+    let (before, after) = stat.rsplit_once(')')?;
+    let name = before.split_once('(')?.1.to_owned();
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let parent = fields.get(1)?.parse().ok()?;
+    let ticks = fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Some(Seen { parent, name, ticks })
+}
+
+fn descends(processes: &BTreeMap<u32, Seen>, mut pid: u32, from: u32) -> bool {
+    while pid != from {
+        match processes.get(&pid) {
+            Some(seen) if seen.parent != pid && seen.parent != 0 => pid = seen.parent,
+            Some(_) | None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_with_its_name() {
+        let found = seconds(&[std::process::id(), u32::MAX]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0.starts_with("boxoffice"), "{found:?}");
+        assert!(descends(&processes(), std::process::id(), std::process::id()));
+    }
+}

@@ -1,0 +1,195 @@
+//! What a run came to, for people and for programs.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use super::cpu;
+use super::load::{Load, Pace};
+use super::tally::Counts;
+
+/// A run, counted.
+pub(crate) struct Report {
+    pub(super) load: Load,
+    pub(super) counts: Counts,
+    /// From the first request that counts to the last answer.
+    pub(super) counted: Duration,
+    pub(super) before: Sample,
+    pub(super) after: Sample,
+    pub(super) books: Books,
+}
+
+/// What the servers' counters say beside what they told.
+#[derive(Default)]
+pub(super) struct Books {
+    /// Tickets given out beyond the capacity, over all events.
+    pub(super) oversold: u64,
+    /// Tickets by which counters and answers differ, over all events.
+    pub(super) difference: u64,
+    /// Changes of which nobody knows whether they were made.
+    pub(super) unknown: u64,
+    /// Whether counters and answers can be compared: not where holds fell due in between.
+    pub(super) comparable: bool,
+}
+
+impl Books {
+    fn are_right(&self) -> bool {
+        self.oversold == 0 && (!self.comparable || self.difference <= self.unknown)
+    }
+}
+
+/// What the processes have used and the desks have done until now.
+pub(super) struct Sample {
+    cpu: Vec<(String, f64)>,
+    batches: f64,
+    commands: f64,
+}
+
+impl Sample {
+    /// Looks at processes and metrics. A server that does not show its metrics here counts as nothing.
+    pub(super) async fn take(load: &Load) -> Self {
+        let mut sample = Self { cpu: Vec::new(), batches: 0.0, commands: 0.0 };
+        for number in 0..load.targets.len() {
+            let Ok(mut client) = load.admin(number) else { continue };
+            let Ok(answer) = client.ask(Method::GET, "/metrics", None).await else { continue };
+            let text = String::from_utf8_lossy(&answer.body);
+            sample.batches += metric(&text, "boxoffice_batches");
+            sample.commands += metric(&text, "boxoffice_batch_commands");
+        }
+        sample.cpu = cpu::seconds(&load.pids);
+        sample
+            .cpu
+            .extend(cpu::seconds(&[std::process::id()]).into_iter().map(|(_, used)| ("bench".into(), used)));
+        sample
+    }
+}
+
+/// The value of a metric without labels.
+fn metric(text: &str, name: &str) -> f64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value).unwrap_or(0.0)
+}
+
+impl Report {
+    /// Whether everything was answered and the books are right.
+    pub(crate) fn is_good(&self) -> bool {
+        self.books.are_right() && self.counts.broken.is_empty() && self.counts.dropped == 0
+    }
+
+    fn per_second(&self, histogram: &Histogram<u64>) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a run has fewer requests than 53 bits can count")]
+        let count = histogram.len() as f64;
+        count / self.counted.as_secs_f64()
+    }
+
+    /// Every kind of answer with its name.
+    fn rows(&self) -> impl Iterator<Item = (&str, &Histogram<u64>)> {
+        let done = self.counts.done.iter().map(|(step, histogram)| (step.name(), histogram));
+        done.chain(self.counts.refused.iter().map(|(code, histogram)| (code.as_str(), histogram)))
+    }
+
+    /// Requests that were answered.
+    fn answered(&self) -> u64 {
+        self.rows().map(|(_, histogram)| histogram.len()).sum()
+    }
+
+    /// Processor time per answered request in microseconds, of each process.
+    fn cpu_micros(&self) -> Vec<(&str, f64)> {
+        #[expect(clippy::cast_precision_loss, reason = "a run has fewer requests than 53 bits can count")]
+        let answered = self.answered().max(1) as f64;
+        let used = self.before.cpu.iter().zip(&self.after.cpu);
+        used.map(|((_, before), (name, after))| (name.as_str(), (after - before) * 1e6 / answered)).collect()
+    }
+
+    /// Commands of a batch, on average; `None` where no server said.
+    fn batch_size(&self) -> Option<f64> {
+        let batches = self.after.batches - self.before.batches;
+        (batches > 0.0).then(|| (self.after.commands - self.before.commands) / batches)
+    }
+
+    /// The report for programs. Latencies are milliseconds, rates per second, processor time microseconds per
+    /// answered request.
+    pub(crate) fn as_json(&self) -> Value {
+        let row = |(name, histogram): (&str, &Histogram<u64>)| {
+            let mut row = Map::from_iter([
+                ("count".to_owned(), json!(histogram.len())),
+                ("perSecond".to_owned(), json!(self.per_second(histogram).round())),
+            ]);
+            row.extend(quantiles(histogram).map(|(name, millis)| (name.to_owned(), json!(millis))));
+            (name.to_owned(), Value::Object(row))
+        };
+        let Counts { broken, late, dropped, .. } = &self.counts;
+        let Books { oversold, difference, unknown, comparable } = &self.books;
+        let rate = match self.load.pace {
+            Pace::Closed => None,
+            Pace::Open { per_second } => Some(per_second),
+        };
+        json!({
+            "targets": self.load.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "connections": self.load.connections, "rate": rate, "events": self.load.events,
+            "mix": self.load.mix.to_string(), "seconds": self.counted.as_secs_f64(),
+            "answers": self.rows().map(row).collect::<Map<_, _>>(),
+            "broken": broken, "lateMillis": millis(*late), "dropped": dropped,
+            "batchSize": self.batch_size(),
+            "cpuMicros": self.cpu_micros().into_iter().map(|(name, used)| json!([name, used])).collect::<Vec<_>>(),
+            "books": {
+                "right": self.books.are_right(), "oversold": oversold, "difference": difference,
+                "unknown": unknown, "comparable": comparable,
+            },
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (load, counts) = (&self.load, &self.counts);
+        let pace = match load.pace {
+            Pace::Closed => "as fast as they are answered".to_owned(),
+            Pace::Open { per_second } => format!("{per_second} requests a second"),
+        };
+        writeln!(f, "{} connections, {pace}, {} events, {}", load.connections, load.events, load.mix)?;
+        writeln!(f, "{:24}{:>10}{:>10}  p50, p90, p99, p99.9, max in ms", "", "answers", "per s")?;
+        for (name, histogram) in self.rows() {
+            let times = quantiles(histogram).fold(String::new(), |mut text, (_, millis)| {
+                let _ = write!(text, "{millis:>9.1}");
+                text
+            });
+            writeln!(f, "{name:24}{:>10}{:>10.0}{times}", histogram.len(), self.per_second(histogram))?;
+        }
+        for (what, count) in &counts.broken {
+            writeln!(f, "not answered{count:>22}  {what}")?;
+        }
+        if let Pace::Open { .. } = load.pace {
+            let late = millis(counts.late);
+            writeln!(f, "schedule: at most {late} ms late, {} requests given up", counts.dropped)?;
+        }
+        if let Some(size) = self.batch_size() {
+            writeln!(f, "batches of {size:.1} commands on average")?;
+        }
+        for (name, micros) in self.cpu_micros() {
+            writeln!(f, "{name}: {micros:.1} µs of processor time per answer")?;
+        }
+        let Books { oversold, difference, unknown, comparable } = &self.books;
+        match (self.books.are_right(), comparable) {
+            (true, true) => write!(f, "counters agree with what was told; oversold 0, unknown {unknown}"),
+            (true, false) => write!(f, "oversold 0; holds fell due, so counters were not compared further"),
+            (false, _) => {
+                write!(f, "WRONG: oversold {oversold}, counters differ by {difference}, unknown {unknown}")
+            }
+        }
+    }
+}
+
+/// What is shown of a latency, in milliseconds.
+fn quantiles(histogram: &Histogram<u64>) -> impl Iterator<Item = (&'static str, f64)> {
+    let at = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+    at.into_iter()
+        .map(|(name, part)| (name, millis(Duration::from_micros(histogram.value_at_quantile(part)))))
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100_000.0).round() / 100.0
+}

@@ -1,0 +1,108 @@
+//! The load generator: it counts what it was told, and sees when the counters say something else.
+
+use serde_json::{Value, json};
+use testkit::{Ending, Finished, SECRET, Server, Setup};
+
+use crate::{program, server};
+
+/// Runs the load generator against a server for a moment.
+async fn bench(server: &Server, words: &[&str]) -> Finished {
+    let (target, database) =
+        (format!("http://{}", server.address()), format!("sqlite://{}", server.database().display()));
+    let fixed = ["bench", "--target", &target, "--jwt-secret", SECRET, "--database", &database, "--json"];
+    let short = ["--connections", "8", "--warm-up", "0s"];
+    let duration: &[&str] = if words.contains(&"--duration") { &[] } else { &["--duration", "300ms"] };
+    program().run(fixed.iter().chain(&short).chain(duration).chain(words)).await
+}
+
+fn report(finished: &Finished) -> Value {
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+}
+
+fn count(shown: &Value, answer: &str) -> u64 {
+    shown["answers"][answer]["count"].as_u64().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn it_counts_what_it_was_told_and_the_books_agree() {
+    let server = server().await;
+    let pid = std::process::id().to_string();
+    let mix = "book=5,confirm=2,cancel=2,leave=1,availability=1";
+    let words = ["--duration", "2s", "--events", "3", "--zipf", "1", "--mix", mix, "--pid", &pid];
+    let finished = bench(&server, &words).await;
+    assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+    let shown = report(&finished);
+    for answer in ["book", "confirm", "cancel", "availability"] {
+        assert!(count(&shown, answer) > 0, "{answer}: {shown:#}");
+        let times = ["p50", "p90", "p99", "p99.9", "max"].map(|name| shown["answers"][answer][name].as_f64());
+        assert!(times.is_sorted() && times[0] > Some(0.0), "{answer}: {shown:#}");
+    }
+    assert_eq!(
+        shown["books"],
+        json!({"right": true, "oversold": 0, "difference": 0, "unknown": 0, "comparable": true})
+    );
+    assert_eq!(shown["audit"]["clean"], true, "{shown:#}");
+    // Without a warm-up every booking counts.
+    assert_eq!(shown["audit"]["bookings"].as_u64(), Some(count(&shown, "book")), "{shown:#}");
+    assert_eq!(shown["cpuMicros"].as_array().map(Vec::len), Some(2), "{shown:#}");
+    assert!(shown["batchSize"].as_f64() >= Some(1.0), "{shown:#}");
+}
+
+#[tokio::test]
+async fn a_schedule_is_kept_to_the_request() {
+    let server = server().await;
+    let finished = bench(&server, &["--rate", "100", "--capacity", "10"]).await;
+    let shown = report(&finished);
+    // Thirty are due in 300 ms, whatever became of the others.
+    assert_eq!((count(&shown, "book"), count(&shown, "sold_out")), (10, 20), "{shown:#}");
+    assert_eq!((&shown["dropped"], &shown["rate"]), (&json!(0), &json!(100)), "{shown:#}");
+}
+
+#[tokio::test]
+async fn it_speaks_to_people_too() {
+    let server = server().await;
+    let target = format!("http://{}", server.address());
+    let words =
+        ["bench", "--target", &target, "--jwt-secret", SECRET, "--warm-up", "0s", "--duration", "100ms"];
+    let finished = program().run(words).await;
+    assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+    for line in
+        ["as fast as they are answered", "book  ", "p50, p90, p99", "counters agree with what was told"]
+    {
+        assert!(finished.stdout.contains(line), "{line:?} in {}", finished.stdout);
+    }
+}
+
+/// Without the guards more is sold than there is, and the run says so.
+#[cfg(feature = "sabotage")]
+#[tokio::test]
+async fn an_oversold_event_is_found_out() {
+    let setup = Setup::new(program()).environment("BOXOFFICE_SABOTAGE", "capacity,capacity-check");
+    let server = setup.start().await;
+    let finished = bench(&server, &["--capacity", "5"]).await;
+    assert_eq!(finished.ending, Ending::Code(1), "{finished:?}");
+    let shown = report(&finished);
+    assert!(shown["books"]["oversold"].as_u64() > Some(0), "{shown:#}");
+    assert_eq!(
+        (&shown["books"]["right"], &shown["audit"]["clean"]),
+        (&json!(false), &json!(false)),
+        "{shown:#}"
+    );
+}
+
+#[tokio::test]
+async fn it_says_what_it_lacks() {
+    let nobody = program().run(["bench", "--target", "http://127.0.0.1:1", "--jwt-secret", SECRET]).await;
+    assert_eq!(nobody.ending, Ending::Code(3), "{nobody:?}");
+    for (words, says) in [
+        (vec!["bench"], "nothing to sign with"),
+        (vec!["bench", "--jwt-secret", "short"], "at least 32 bytes"),
+        (vec!["bench", "--target", "http://example.org"], "must be an address"),
+        (vec!["bench", "--mix", "sell=1"], "there is no step"),
+        (vec!["bench", "--zipf", "4"], "from 0 to 3"),
+    ] {
+        let finished = program().run(&words).await;
+        assert_eq!(finished.ending, Ending::Code(2), "{words:?}: {finished:?}");
+        assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
+    }
+}

@@ -167,7 +167,9 @@ fn check_references(document: &Value, value: &Value) {
 
 #[tokio::test]
 async fn every_code_has_a_page_and_every_page_a_code() {
-    let sources = codes_in_the_sources();
+    let mut sources = codes_in_the_sources();
+    // One process has the second request wait instead; clients are told of it all the same.
+    assert!(sources.insert("idempotency_key_in_use"), "now that it is given, it needs no exception");
     assert!(sources.len() > 20, "{sources:?}");
     let errors = include_str!("../../../../docs/errors.md");
     let headings = errors.lines().filter_map(|line| line.strip_prefix("## ")).collect();

@@ -140,7 +140,7 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
         (operation.path.contains('{'), &["not_found"]),
         (!operation.query.is_empty(), &["malformed_request", "validation_failed"]),
         (operation.body.is_some(), body),
-        (operation.keyed, &["idempotency_key_reused"]),
+        (operation.keyed, &["idempotency_key_reused", "idempotency_key_in_use"]),
         (operation.limit.is_some(), &["rate_limited"]),
         (operation.path.starts_with("/v1/"), &["internal_error", "unavailable"]),
         (operation.changes, &["overloaded", "outcome_unknown"]),
@@ -162,16 +162,13 @@ fn answers(operation: &Operation, makers: &mut Makers) -> Map<String, Value> {
     };
     let mut answers = Map::new();
     let schema = (answer.kind)(&mut makers.answers);
-    let good = [Some((answer.status, answer.about)), answer.or_else];
-    for (status, about) in good.into_iter().flatten() {
-        answers.insert(
-            status.to_owned(),
-            json!({
-                "description": about, "headers": sent(&[answer.headers, limit, kept]),
-                "content": {answer.media_type: {"schema": schema}},
-            }),
-        );
-    }
+    answers.insert(
+        answer.status.to_owned(),
+        json!({
+            "description": answer.about, "headers": sent(&[answer.headers, limit, kept]),
+            "content": {answer.media_type: {"schema": schema}},
+        }),
+    );
     let mut refusals: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for meaning in codes(operation).into_iter().filter_map(problems::meaning) {
         refusals.entry(meaning.status).or_default().push(meaning.code);

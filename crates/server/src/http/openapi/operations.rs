@@ -56,8 +56,6 @@ pub(super) struct Answer {
     pub(super) kind: Type,
     /// Besides those of every answer.
     pub(super) headers: &'static [&'static str],
-    /// Another status with a body of the same form.
-    pub(super) or_else: Option<(&'static str, &'static str)>,
 }
 
 const EVERYBODY: &[&str] = &[];
@@ -98,8 +96,7 @@ const AFTER: Query = query("after", text, "The `nextCursor` of the page before."
 const PAGE: &[Query] = &[LIMIT, AFTER];
 
 const fn ok(kind: Type, about: &'static str) -> Answer {
-    let headers = &[];
-    Answer { status: "200", media_type: "application/json", about, kind, headers, or_else: None }
+    Answer { status: "200", media_type: "application/json", about, kind, headers: &[] }
 }
 
 const fn page(about: &'static str) -> Answer {
@@ -314,12 +311,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     read("/livez", "isAlive", "Tell whether the process answers.", ok(status, "It does.")),
     Operation {
         query: &[query("verbose", text, "Asks for what every part has to say; needs no value.")],
-        ..read(
-            "/readyz",
-            "isReady",
-            "Tell whether the service can sell.",
-            Answer { or_else: Some(("503", "It cannot.")), ..ok(status, "It can.") },
-        )
+        refusals: &["unavailable"],
+        ..read("/readyz", "isReady", "Tell whether the service can sell.", ok(status, "It can."))
     },
     Operation {
         refusals: &["internal_error"],

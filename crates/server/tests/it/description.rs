@@ -45,13 +45,13 @@ fn contract() -> Routes {
     ROUTES.lines().filter_map(|line| line.trim().split_once(' ')).map(|(m, p)| route(m, p.trim())).collect()
 }
 
-async fn document() -> Value {
+pub(crate) async fn document() -> Value {
     let printed = program().run(["openapi"]).await;
     serde_json::from_str(&printed.stdout).unwrap_or_else(|error| panic!("{error}: {printed:?}"))
 }
 
 /// Every operation: method, path and what is said about it.
-fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+pub(crate) fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().into_iter().flatten();
     paths
         .flat_map(|(path, item)| {

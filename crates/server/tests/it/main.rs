@@ -10,6 +10,7 @@ mod api_order;
 mod api_payments;
 mod api_roles;
 mod audit_beside;
+mod authorization;
 mod booking_life;
 mod cli;
 mod commands;

@@ -34,7 +34,7 @@ pub(crate) struct PageView<T> {
 
 /// Money as it is written.
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Money")]
+#[schemars(rename = "Money", deny_unknown_fields)]
 pub(crate) struct MoneyView {
     /// Minor units of the currency: 4500 EUR are 45.00 euros.
     #[schemars(range(min = 0, max = AMOUNT_MAX))]
@@ -114,6 +114,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
         deserializer.deserialize_map(Fields(PhantomData)).map(Self)
     }
+}
+
+/// For a description: exactly one of two fields is there, `null` being as good as absent.
+fn either(one: &str, other: &str) -> serde_json::Value {
+    let only = |there: &str, absent: &str| {
+        serde_json::json!({
+            "required": [there],
+            "properties": {there: {"not": {"type": "null"}}, absent: {"type": "null"}},
+        })
+    };
+    serde_json::json!([only(one, other), only(other, one)])
 }
 
 /// For a field where `null` means something: absent is `None`, `null` is `Some(None)`.

@@ -212,10 +212,12 @@ fn headers() -> Value {
 }
 
 fn parameters() -> Value {
-    let text = |max: usize| json!({"type": "string", "minLength": 1, "maxLength": max});
+    let (max, inner) = (IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX - 2);
+    // Printable ASCII but quotes; bare, it neither begins nor ends with a blank.
+    let key = format!("^(\"[ !#-~]{{1,{max}}}\"|[!#-~]([ !#-~]{{0,{inner}}}[!#-~])?)$");
     json!({
         "IdempotencyKey": {
-            "name": "Idempotency-Key", "in": "header", "schema": text(IDEMPOTENCY_KEY_CHARS_MAX),
+            "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "pattern": key},
             "description": "The same key and body again get the same answer, for 24 hours; quoted or bare.",
         },
         "IfMatch": {
@@ -223,8 +225,12 @@ fn parameters() -> Value {
             "description": "The `ETag` that the edit was made from, or `*`.",
         },
         "RequestId": {
-            "name": "X-Request-Id", "in": "header", "schema": text(domain::REQUEST_ID_CHARS_MAX),
-            "description": "A name for the request; one is made up where there is none.",
+            "name": "X-Request-Id", "in": "header", "schema": {"type": "string"},
+            "description": format!(
+                "A name for the request: 1 to {} visible ASCII characters. One is made up where there is none, \
+                 and where it is something else.",
+                domain::REQUEST_ID_CHARS_MAX,
+            ),
         },
     })
 }

@@ -17,8 +17,12 @@ mod commands;
 mod crash;
 mod description;
 mod disk_full;
+mod limits;
+mod overdue;
 mod race;
+mod repeats;
 mod shutdown;
+mod signing;
 
 use testkit::{Client, Program, Server};
 

@@ -59,7 +59,10 @@ async fn a_booking_that_is_being_worked_on_is_left_for_the_next_round() {
     let mut sweeper = engine::Sweeper::default();
     assert_eq!(sweeper.sweep(&engine).await.unwrap().bookings, 1);
     let status = async |id| engine.booking(&Actor::System, id).await.unwrap().status();
-    assert_eq!((status(busy.id).await, status(idle.id).await), (BookingStatus::Pending, BookingStatus::Expired));
+    assert_eq!(
+        (status(busy.id).await, status(idle.id).await),
+        (BookingStatus::Pending, BookingStatus::Expired)
+    );
     drop(tenure);
     assert_eq!(sweeper.sweep(&engine).await.unwrap().bookings, 1);
     assert_eq!(status(busy.id).await, BookingStatus::Expired);

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use coordination::Rule;
 use coordination::local::{LocalLimiter, LocalLock};
-use domain::{Actor, Answer, Ask, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, Timestamp, UserId};
+use domain::{
+    Actor, Answer, Ask, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, Timestamp, UserId,
+};
 use engine::{Attempt, Caller, Engine, Given, OrderRequest, Policy, Ports, Silent};
 use store::{Sqlite, SqliteOptions};
 use tokio::time::Instant;
@@ -84,7 +86,12 @@ pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
         starts_at: engine.now().plus_seconds(seconds),
         time_zone: None,
         capacity: 10,
-        ticket_types: vec![NewTicketType { id: engine.ticket_type_id(), name: name(), price, capacity: None }],
+        ticket_types: vec![NewTicketType {
+            id: engine.ticket_type_id(),
+            name: name(),
+            price,
+            capacity: None,
+        }],
         single_price: true,
         sales_start_at: None,
         sales_end_at: None,

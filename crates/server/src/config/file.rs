@@ -18,7 +18,8 @@ pub(super) type Values = BTreeMap<String, Vec<String>>;
 pub(super) fn read(path: &Path, command: &Command) -> Result<Values, String> {
     let wrong = |what: String| format!("{}: {what}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(without_text(&text, &error)))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| wrong(without_text(&text, &error)))?;
     let known = |key: &str| flags(command).any(|(_, name)| name == key);
     let mut values = Values::new();
     for (key, value) in table {

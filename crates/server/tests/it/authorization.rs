@@ -71,9 +71,7 @@ impl Cell {
         let of_event = || Some(format!("/v1/events/{event}"));
         match (method, template) {
             ("post", "/v1/events") => Self::new(method, template, Some(event_body(1)), None),
-            ("patch", _) => {
-                Self::new(method, path(&event), Some(json!({"venue": "Elsewhere"})), of_event())
-            }
+            ("patch", _) => Self::new(method, path(&event), Some(json!({"venue": "Elsewhere"})), of_event()),
             ("post", "/v1/bookings") => {
                 let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"});
                 Self::new(method, template, Some(order), of_event())
@@ -81,7 +79,8 @@ impl Cell {
             (_, template) if template.starts_with("/v1/bookings/{id}") => {
                 let booking = id_of(&admin.book_for("ada", &event, 1).await.expect(201));
                 let body = template.ends_with("/confirm").then(|| json!({"paymentTransactionId": "pay-1"}));
-                let query = if template.ends_with("/validate") { format!("?eventId={event}") } else { String::new() };
+                let query =
+                    if template.ends_with("/validate") { format!("?eventId={event}") } else { String::new() };
                 let witness = Some(format!("/v1/bookings/{booking}"));
                 Self::new(method, path(&booking) + &query, body, witness)
             }

@@ -66,7 +66,7 @@ fn described(document: &Value) -> Routes {
 }
 
 /// The names in an object or in a list of texts.
-fn names(value: &Value) -> BTreeSet<&str> {
+pub(crate) fn names(value: &Value) -> BTreeSet<&str> {
     match value {
         Value::Object(members) => members.keys().map(String::as_str).collect(),
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),

@@ -48,7 +48,11 @@ impl Policy {
     /// Checks the header fields and, where it is refused, the members; how long to wait then.
     fn check(&self, answer: &Answer) -> Option<Duration> {
         let (name, limit, seconds) = (self.name, self.limit, self.window.as_secs());
-        assert_eq!(answer.header("ratelimit-policy"), format!("\"{name}\";q={limit};w={seconds}"), "{answer:?}");
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            format!("\"{name}\";q={limit};w={seconds}"),
+            "{answer:?}"
+        );
         let left = answer.header("ratelimit").strip_prefix(&format!("\"{name}\";r="));
         let (left, reset) = left.and_then(|left| left.split_once(";t=")).expect("what is left");
         let (left, reset): (usize, u64) = (left.parse().unwrap(), reset.parse().unwrap());
@@ -62,14 +66,19 @@ impl Policy {
         assert_eq!(body["windowMs"], json!(seconds * 1_000), "{answer:?}");
         let millis = body["retryAfterMs"].as_u64().expect("how long to wait");
         assert!(millis > 0 && millis <= seconds * 1_000, "{answer:?}");
-        assert_eq!(answer.header("retry-after"), millis.div_ceil(1_000).to_string(), "rounded up: {answer:?}");
+        assert_eq!(
+            answer.header("retry-after"),
+            millis.div_ceil(1_000).to_string(),
+            "rounded up: {answer:?}"
+        );
         assert_eq!(reset, millis.div_ceil(1_000), "{answer:?}");
         Some(Duration::from_millis(millis))
     }
 
     /// Whether a user's attempts, made one after the other, can have been decided by an exact sliding window.
     fn judge(&self, attempts: &[Attempt]) {
-        let accepted: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.retry_after.is_none()).collect();
+        let accepted: Vec<&Attempt> =
+            attempts.iter().filter(|attempt| attempt.retry_after.is_none()).collect();
         for group in accepted.windows(self.limit + 1) {
             let longest = group[self.limit].heard - group[0].sent;
             assert!(longest + SLACK >= self.window, "{} within {longest:?}", self.limit + 1);
@@ -82,8 +91,14 @@ impl Policy {
             assert!(in_window.len() >= self.limit, "refused after {} in the window", in_window.len());
             // The wait ends when the oldest leaves the window, however often the user has knocked since.
             let oldest = in_window[in_window.len() - self.limit];
-            assert!(attempt.sent + wait <= oldest.heard + self.window + SLACK, "told to wait too long: {wait:?}");
-            assert!(attempt.heard + wait + SLACK >= oldest.sent + self.window, "told to come too early: {wait:?}");
+            assert!(
+                attempt.sent + wait <= oldest.heard + self.window + SLACK,
+                "told to wait too long: {wait:?}"
+            );
+            assert!(
+                attempt.heard + wait + SLACK >= oldest.sent + self.window,
+                "told to come too early: {wait:?}"
+            );
         }
     }
 }
@@ -238,13 +253,18 @@ async fn what_the_request_alone_shows_to_be_wrong_does_not_count() {
     let order = json!({"eventId": event, "ticketQuantity": 1}).to_string();
     let json_type = ("content-type", "application/json");
     for _ in 0..2 {
-        server.anonymous().post_text("/v1/bookings", order.clone()).await.expect_problem(401, "unauthenticated");
+        server
+            .anonymous()
+            .post_text("/v1/bookings", order.clone())
+            .await
+            .expect_problem(401, "unauthenticated");
         ada.post_text("/v1/bookings", "{").await.expect_problem(400, "malformed_request");
         ada.post_text("/v1/bookings", "{}").await.expect_problem(422, "validation_failed");
         ada.post_text("/v1/bookings", " ".repeat(65_537)).await.expect_problem(413, "payload_too_large");
         let for_eve = json!({"eventId": event, "ticketQuantity": 1, "userId": "eve"});
         ada.post("/v1/bookings", &for_eve).await.expect_problem(403, "forbidden");
-        let plain = ada.ask_with(Method::POST, "/v1/bookings", &[("content-type", "text/plain")], order.clone());
+        let plain =
+            ada.ask_with(Method::POST, "/v1/bookings", &[("content-type", "text/plain")], order.clone());
         plain.await.expect_problem(415, "unsupported_media_type");
         let keyed = [json_type, ("idempotency-key", "")];
         let wrong_key = ada.ask_with(Method::POST, "/v1/bookings", &keyed, order.clone()).await;
@@ -266,7 +286,9 @@ async fn every_well_formed_cancel_of_a_user_counts() {
         bookings.push(id_of(&server.service().book_for("ada", &event, 1).await.expect(201)));
     }
     let mut ada = server.user("ada");
-    ada.post_text(&format!("/v1/bookings/{}/cancel", bookings[0]), "{").await.expect_problem(400, "malformed_request");
+    ada.post_text(&format!("/v1/bookings/{}/cancel", bookings[0]), "{")
+        .await
+        .expect_problem(400, "malformed_request");
     ada.cancel(&bookings[0]).await.expect(200);
     ada.cancel(&bookings[0]).await.expect_problem(409, "invalid_state");
     ada.cancel("nonsense").await.expect_problem(404, "not_found");

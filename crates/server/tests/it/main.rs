@@ -17,12 +17,16 @@ mod commands;
 mod crash;
 mod description;
 mod disk_full;
+mod health;
+mod hostile;
 mod limits;
 mod overdue;
 mod race;
 mod repeats;
+mod senders;
 mod shutdown;
 mod signing;
+mod watching;
 
 use testkit::{Client, Program, Server};
 

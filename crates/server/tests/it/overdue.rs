@@ -59,7 +59,8 @@ async fn a_row_that_cannot_be_read_stops_nobody_elses() {
     let elsewhere = id_of(&admin.book_for("ada", &other, 1).await.expect(201));
     server.kill9();
     let database = rusqlite::Connection::open(server.database()).unwrap();
-    let spoilt = database.execute("UPDATE bookings SET items = 'no JSON' WHERE user_id = 'user-1'", []).unwrap();
+    let spoilt =
+        database.execute("UPDATE bookings SET items = 'no JSON' WHERE user_id = 'user-1'", []).unwrap();
     assert_eq!(spoilt, 1);
     drop(database);
     let server = server.restart().await;
@@ -75,7 +76,11 @@ async fn a_row_that_cannot_be_read_stops_nobody_elses() {
     let unreadable = admin.get(&format!("/v1/bookings/{}", held[1])).await;
     let shown = unreadable.expect_problem(500, "internal_error");
     assert!(!shown.to_string().contains("JSON"), "the cause is for the log: {shown}");
-    server.log().find(|line| line.contains("cannot be expired").then_some(())).await.expect("the log says so");
+    server
+        .log()
+        .find(|line| line.contains("cannot be expired").then_some(()))
+        .await
+        .expect("the log says so");
     // Sales go on, and the audit says what is wrong.
     admin.book_for("eve", &event, 9).await.expect(201);
     assert_eq!(program().audit(server.database()).await.0, 1);

@@ -83,7 +83,8 @@ async fn a_repetition_is_the_same_json_under_the_same_key() {
         repeats(&first, &keyed(&mut ada, "/v1/bookings", "k 1", body.clone()).await);
         repeats(&first, &keyed(&mut ada, "/v1/bookings", "\"k 1\"", body).await);
     }
-    for other in [order(&event, 1), with(order_value(&event), &json!({"paymentMethod": "card"})).to_string()] {
+    for other in [order(&event, 1), with(order_value(&event), &json!({"paymentMethod": "card"})).to_string()]
+    {
         let refused = keyed(&mut ada, "/v1/bookings", "k 1", other).await;
         refused.expect_problem(422, "idempotency_key_reused");
     }
@@ -142,12 +143,16 @@ async fn lasting_refusals_are_kept_and_others_not() {
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
     let one_each = json!({"maxTicketsPerUser": 1});
     let event = admin.create_event(&with(event_body(10), &one_each)).await;
-    let dear = json!({"eventId": event, "ticketQuantity": 1, "expectedTotal": {"amount": 1, "currency": "EUR"}});
+    let dear =
+        json!({"eventId": event, "ticketQuantity": 1, "expectedTotal": {"amount": 1, "currency": "EUR"}});
     let mismatch = keyed(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
     mismatch.expect_problem(422, "amount_mismatch");
     let missing = keyed(&mut ada, "/v1/bookings", "k-2", order("evt_01h455vb4pex5vsknk084sn02q", 1)).await;
     missing.expect_problem(404, "not_found");
-    admin.patch(&format!("/v1/events/{event}"), &json!({"price": {"amount": 1, "currency": "EUR"}})).await.expect(200);
+    admin
+        .patch(&format!("/v1/events/{event}"), &json!({"price": {"amount": 1, "currency": "EUR"}}))
+        .await
+        .expect(200);
     let again = keyed(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
     assert_eq!((again.status, &again.body), (mismatch.status, &mismatch.body), "as it was then");
     assert_eq!(again.header("idempotent-replayed"), "true");

@@ -28,7 +28,8 @@ fn base64url(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let bits =
+            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..=group.len() {
             text.push(char::from(LETTERS[(bits >> (18 - 6 * place) & 63) as usize]));
         }
@@ -110,12 +111,17 @@ async fn several_keys_are_all_accepted_while_they_are_rotated() {
         accepted(&server, &format!("{family:?}"), &signed(family, &json!({}))).await;
     }
     let new = "the secret that takes over, 32 bytes and more";
-    let setup = Setup::new(program()).argument("--jwt-secret").argument(new).argument("--jwt-secret").argument(SECRET);
+    let setup = Setup::new(program())
+        .argument("--jwt-secret")
+        .argument(new)
+        .argument("--jwt-secret")
+        .argument(SECRET);
     let server = setup.start().await;
     for secret in [new, SECRET] {
         accepted(&server, secret, &testkit::Tokens::new(secret).admin()).await;
     }
-    refused(&server, "a third", &testkit::Tokens::new("a third secret that nobody has given, ever").admin()).await;
+    refused(&server, "a third", &testkit::Tokens::new("a third secret that nobody has given, ever").admin())
+        .await;
 }
 
 #[tokio::test]
@@ -265,7 +271,12 @@ async fn a_token_that_was_touched_anywhere_is_refused() {
         for more in ["=", ".", "A", " x", "%00"] {
             refused(&server, more, &format!("{token}{more}")).await;
         }
-        refused(&server, "in standard base64", &token.replace('-', "+").replace('_', "/").replacen('.', "=.", 1)).await;
+        refused(
+            &server,
+            "in standard base64",
+            &token.replace('-', "+").replace('_', "/").replacen('.', "=.", 1),
+        )
+        .await;
     }
 }
 

@@ -272,3 +272,30 @@ fn sentence(refusal: &Refusal) -> String {
     let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use store::Cause;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_says_what_may_be_done_and_never_why() {
+        let cause = || Cause::new("the disk of db-7 is on fire");
+        for (fault, status, code) in [
+            (Fault::Unavailable(cause()), 503, "unavailable"),
+            (Fault::OutcomeUnknown(cause()), 503, "outcome_unknown"),
+            (Fault::Broken(cause()), 500, "internal_error"),
+        ] {
+            let problem = Problem::from(fault);
+            assert_eq!(problem.cause(), Some("the disk of db-7 is on fire"));
+            let (written_status, headers, body) = problem.written("req-1");
+            let shown: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((written_status.as_u16(), &shown["code"]), (status, &json!(code)));
+            assert_eq!(shown["type"], format!("/problems/{code}"));
+            assert!(!body.contains("fire"), "{body}");
+            let retry = headers.iter().any(|(name, _)| name == header::RETRY_AFTER);
+            assert_eq!(retry, status == 503, "{code}");
+        }
+    }
+}

@@ -141,7 +141,7 @@ pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Pars
         let inner = error.into_inner();
         match serde_json::from_slice::<IgnoredAny>(body) {
             Ok(_) if inner.is_data() => {
-                ParseError::Data(Invalid::new(pointer, without_position(&inner.to_string())))
+                ParseError::Data(Invalid::new(pointer, without_text(without_position(&inner.to_string()))))
             }
             Ok(_) => ParseError::Syntax(inner.to_string()),
             Err(malformed) => ParseError::Syntax(malformed.to_string()),
@@ -174,6 +174,16 @@ fn without_position(message: &str) -> &str {
     message.rsplit_once(" at line ").map_or(message, |(message, _)| message)
 }
 
+/// Without the text that was given where something else was wanted: it may be long, and a secret in the wrong
+/// place.
+fn without_text(message: &str) -> String {
+    let text = message.split_once(": string \"");
+    match text.zip(message.rsplit_once(", expected ")) {
+        Some(((before, _), (_, expected))) => format!("{before}: a string, expected {expected}"),
+        None => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +212,11 @@ mod tests {
             "ISO 4217",
         );
         check(r#"{"eventId":"bkg_01h455vb4pex5vsknk084sn02q"}"#, "/eventId", "evt_");
+        check(
+            &format!(r#"{{"eventId":"{id}","ticketQuantity":"a, expected \"b"}}"#),
+            "/ticketQuantity",
+            "invalid type: a string, expected u32",
+        );
         check("[]", "", "expected an object");
         check(
             &format!(r#"{{"eventId":"{id}","expectedTotal":[1,"EUR"]}}"#),

@@ -7,7 +7,7 @@ use domain::{Actor, BookingStatus};
 use engine::{Error, Given};
 use tokio::time::sleep;
 
-use crate::stage::{as_user, book, event_in, start};
+use crate::stage::{as_user, book, event_in, start, user};
 
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -24,8 +24,8 @@ async fn a_hold_is_freed_in_time_whatever_stands_in_its_way() {
         let for_good = LockOptions { max_hold: Duration::from_hours(24), ..LockOptions::default() };
         let dead = ports.lock.acquire(&key, for_good).await.unwrap();
 
-        let hold = Duration::from_secs(engine.policy().hold_seconds.into());
-        sleep(hold - Duration::from_secs(1)).await;
+        let nearly = engine.policy().hold_seconds - 1;
+        sleep(Duration::from_secs(nearly.into())).await;
         for _ in 0..3 {
             let nobodys = domain::BookingId::new(engine.now(), ports.ids.random());
             let attempt = engine.cancel(as_user("ada"), nobodys, None, None).await;
@@ -74,5 +74,5 @@ async fn a_booking_that_is_being_worked_on_is_left_for_the_next_round() {
 }
 
 fn service() -> engine::Caller {
-    engine::Caller { actor: Actor::Service("gateway".parse().unwrap()), ..as_user("gateway") }
+    engine::Caller { actor: Actor::Service(user("gateway")), ..as_user("gateway") }
 }

@@ -440,7 +440,7 @@ async fn in_every_header() {
                 [("authorization", format!("Bearer {token}")), ("content-type", "application/json".into())]
             {
                 if name != field {
-                    head += &format!("{name}: {value}\r\n");
+                    head = format!("{head}{name}: {value}\r\n");
                 }
             }
             raw.write(format!("{head}{field}: {written}\r\n\r\n{{}}")).await;

@@ -55,7 +55,7 @@ impl Policy {
         );
         let left = answer.header("ratelimit").strip_prefix(&format!("\"{name}\";r="));
         let (left, reset) = left.and_then(|left| left.split_once(";t=")).expect("what is left");
-        let (left, reset): (usize, u64) = (left.parse().unwrap(), reset.parse().unwrap());
+        let (left, reset): (usize, u64) = (left.parse().expect("a number"), reset.parse().expect("seconds"));
         assert!(left < limit && reset <= seconds, "{answer:?}");
         if answer.status != 429 {
             assert_eq!(answer.header("retry-after"), "", "{answer:?}");

@@ -77,7 +77,7 @@ async fn slow_clients_hold_up_nobody_and_not_for_ever() {
 #[tokio::test]
 async fn heads_that_are_too_large_are_refused() {
     let server = server().await;
-    let lines = |count: usize| (0..count).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    let lines = |count: usize| "x-y: z\r\n".repeat(count);
     let long = format!("x-long: {}\r\n", "y".repeat(20_000));
     for (fields, status) in [(lines(90), 200), (lines(120), 431), (lines(5_000), 431), (long, 431)] {
         let mut raw = Raw::open(server.address()).await;

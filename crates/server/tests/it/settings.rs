@@ -34,14 +34,14 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn new(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("boxoffice.toml");
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).expect("a file");
         Self { _folder: folder, path }
     }
 
     fn path(&self) -> &str {
-        self.path.to_str().unwrap()
+        self.path.to_str().expect("text")
     }
 }
 

@@ -104,9 +104,9 @@ async fn watchers_hear_at_once_and_of_every_change() {
     assert_eq!(told, shown);
 
     let booking = id_of(&admin.book_for("ada", &event, 3).await.expect(201));
-    let held = watcher.until_held(3).await;
-    assert_eq!((&held.data["available"], &held.data["eventSeq"]), (&7.into(), &2.into()));
-    assert_eq!((held.id.as_str(), held.retry.as_str()), ("2", ""));
+    let booked = watcher.until_held(3).await;
+    assert_eq!((&booked.data["available"], &booked.data["eventSeq"]), (&7.into(), &2.into()));
+    assert_eq!((booked.id.as_str(), booked.retry.as_str()), ("2", ""));
     admin.cancel(&booking).await.expect(200);
     assert_eq!(watcher.until_held(0).await.data["available"], 10);
     // A slow reader is told how things stand, not how they came about.

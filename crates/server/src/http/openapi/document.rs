@@ -218,7 +218,8 @@ fn parameters() -> Value {
     json!({
         "IdempotencyKey": {
             "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "pattern": key},
-            "description": "The same key and body again get the same answer, for 24 hours; quoted or bare.",
+            "description": "The same key and body again get the same answer, for 24 hours: 1 to 255 printable ASCII \
+                            characters, quoted or bare.",
         },
         "IfMatch": {
             "name": "If-Match", "in": "header", "schema": {"type": "string"},

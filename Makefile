@@ -2,7 +2,7 @@
 # --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
 
-.PHONY: test fmt-check lint docs check dev kills fmt tools
+.PHONY: test fmt-check lint docs check dev kills schemathesis fmt tools
 
 test: tools fmt-check lint docs check
 
@@ -28,6 +28,10 @@ dev:
 # A campaign too long for every run: one hundred kill -9 under load, on a file of 100,000 bookings.
 kills:
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
+
+# Requests drawn from the API's own description, against a real server: CASES=500 for a long look.
+schemathesis:
+	crates/server/tests/schemathesis.sh
 
 # What the tests call besides the program itself.
 tools:

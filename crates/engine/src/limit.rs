@@ -20,8 +20,9 @@ const _: () =
 /// Bookings that a chore takes up at a time: half a batch, so that sales have the other half.
 pub(crate) const CHORE_PAGE: u32 = 512;
 
-/// How often the clean-up leaves a booking alone because somebody is working on it.
-pub(crate) const POSTPONED_MAX: u8 = 2;
+/// How often the clean-up leaves a booking alone because somebody is working on it: once, so that even behind
+/// a request that hangs a hold is freed within two rounds.
+pub(crate) const POSTPONED_MAX: u8 = 1;
 
 /// Bookings that the clean-up remembers as impossible to expire; more are tried every round.
 pub(crate) const PARKED_MAX: usize = 10_000;

@@ -2,7 +2,7 @@
 //! public key (RS256, ES256, `EdDSA`).
 
 use domain::{Actor, Clock, UserId};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::limit::TOKEN_BYTES_MAX;
@@ -142,6 +142,10 @@ impl Tokens {
     pub(crate) fn check(&self, token: &str, clock: &dyn Clock) -> Result<Identity, &'static str> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err("The token is too long.");
+        }
+        // A header may demand that its reader knows more than the standard (RFC 7515 §4.1.11); we do not.
+        if decode_header(token).is_ok_and(|header| header.crit.is_some()) {
+            return Err("The token demands an extension that is not known here.");
         }
         let claims = self.keys.iter().find_map(|key| decode(token, &key.decoding, &key.validation).ok());
         let claims: Claims = claims.ok_or("The token is not valid.")?.claims;

@@ -32,7 +32,7 @@ impl Problem {
         Self(Box::new(Parts { status, code, title, detail, members, headers: Vec::new(), cause: None }))
     }
 
-    fn with(mut self, name: &str, value: impl serde::Serialize) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl serde::Serialize) -> Self {
         self.0.members.insert(name.to_owned(), json!(value));
         self
     }
@@ -78,6 +78,12 @@ impl Problem {
     pub(crate) fn unsupported_media_type() -> Self {
         let detail = "Send the body as application/json.";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Not JSON", detail)
+    }
+
+    /// Nothing was done, and nothing will be.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail)
+            .retry_after(RETRY_SECONDS)
     }
 
     pub(crate) fn invalid(errors: &[Invalid]) -> Self {
@@ -240,14 +246,13 @@ impl From<Fault> for Problem {
         let (mut problem, cause) = match fault {
             Fault::Unavailable(cause) => {
                 let detail = "The service cannot answer now. Nothing was done; try again.";
-                (Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail), cause)
+                (Self::unavailable(detail), cause)
             }
             Fault::OutcomeUnknown(cause) => {
                 let detail = "Whether the change stands is unknown. Read before you try again.";
-                (
-                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", "Outcome unknown", detail),
-                    cause,
-                )
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let problem = Self::new(status, "outcome_unknown", "Outcome unknown", detail);
+                (problem.retry_after(RETRY_SECONDS), cause)
             }
             Fault::Broken(cause) => {
                 let detail = "Something is wrong on our side. Nothing was done.";
@@ -256,11 +261,7 @@ impl From<Fault> for Problem {
             }
         };
         problem.0.cause = Some(cause.to_string());
-        if problem.0.status == StatusCode::SERVICE_UNAVAILABLE {
-            problem.retry_after(RETRY_SECONDS)
-        } else {
-            problem
-        }
+        problem
     }
 }
 
@@ -270,4 +271,31 @@ fn sentence(refusal: &Refusal) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use store::Cause;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_says_what_may_be_done_and_never_why() {
+        let cause = || Cause::new("the disk of db-7 is on fire");
+        for (fault, status, code) in [
+            (Fault::Unavailable(cause()), 503, "unavailable"),
+            (Fault::OutcomeUnknown(cause()), 503, "outcome_unknown"),
+            (Fault::Broken(cause()), 500, "internal_error"),
+        ] {
+            let problem = Problem::from(fault);
+            assert_eq!(problem.cause(), Some("the disk of db-7 is on fire"));
+            let (written_status, headers, body) = problem.written("req-1");
+            let shown: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((written_status.as_u16(), &shown["code"]), (status, &json!(code)));
+            assert_eq!(shown["type"], format!("/problems/{code}"));
+            assert!(!body.contains("fire"), "{body}");
+            let retry = headers.iter().any(|(name, _)| name == header::RETRY_AFTER);
+            assert_eq!(retry, status == 503, "{code}");
+        }
+    }
 }

@@ -32,7 +32,7 @@ impl Raw {
 
     /// The next answer; `None` when the connection is closed instead.
     pub async fn answer(&mut self) -> Option<Answer> {
-        within_deadline("an answer", self.read_answer()).await
+        within_deadline("an answer", self.read_answer(true)).await
     }
 
     /// Whether the peer closes the connection, without saying anything more.
@@ -40,7 +40,12 @@ impl Raw {
         self.received.is_empty() && !within_deadline("the connection is closed", self.receive()).await
     }
 
-    async fn read_answer(&mut self) -> Option<Answer> {
+    /// The next answer, if all of it arrives before the connection is closed.
+    pub async fn answer_if_whole(&mut self) -> Option<Answer> {
+        within_deadline("an answer, or the end", self.read_answer(false)).await
+    }
+
+    async fn read_answer(&mut self, must_be_whole: bool) -> Option<Answer> {
         let head = loop {
             let end = self.received.windows(4).position(|window| window == b"\r\n\r\n");
             match end {
@@ -55,7 +60,10 @@ impl Raw {
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let length: usize = length.unwrap_or(0);
         while self.received.len() < length {
-            assert!(self.receive().await, "the answer breaks off: {head}");
+            if !self.receive().await {
+                assert!(!must_be_whole, "the answer breaks off: {head}");
+                return None;
+            }
         }
         let body = Bytes::from(self.received.drain(..length).collect::<Vec<u8>>());
         Some(Answer { status, headers, body, asked: "bytes".to_owned() })

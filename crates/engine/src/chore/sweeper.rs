@@ -2,7 +2,7 @@
 //!
 //! It submits expire commands and never cancels, so no user's limit, ownership or cut-off can stand in its
 //! way, and no lock is taken twice. It does not wait for a booking that somebody is confirming or cancelling
-//! right now: that one is left for the next round, at most twice, and then the database decides.
+//! right now: that one is left for the next round, once, and then the database decides.
 
 use std::collections::HashMap;
 use std::sync::Arc;

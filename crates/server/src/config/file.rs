@@ -18,7 +18,8 @@ pub(super) type Values = BTreeMap<String, Vec<String>>;
 pub(super) fn read(path: &Path, command: &Command) -> Result<Values, String> {
     let wrong = |what: String| format!("{}: {what}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| wrong(without_text(&text, &error)))?;
     let known = |key: &str| flags(command).any(|(_, name)| name == key);
     let mut values = Values::new();
     for (key, value) in table {
@@ -36,6 +37,14 @@ pub(super) fn read(path: &Path, command: &Command) -> Result<Values, String> {
         );
     }
     Ok(values)
+}
+
+/// What is wrong and in which line, without the line itself, as the library would show it: a secret may stand
+/// there.
+fn without_text(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+    format!("line {line}: {}", error.message())
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use domain::{Actor, RequestId};
 
 use super::App;
@@ -20,8 +21,17 @@ pub(super) struct Caller {
     request: RequestId,
 }
 
-/// Reads `Authorization: Bearer …`.
-pub(super) fn identify(app: &App, header: &HeaderValue) -> Result<Identity, Problem> {
+/// Reads `Authorization: Bearer …`, where it is given.
+pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Identity>, Problem> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some(header), None) => identity(app, header).map(Some),
+        (Some(_), Some(_)) => Err(Problem::unauthenticated("Send one token, not several.")),
+    }
+}
+
+fn identity(app: &App, header: &HeaderValue) -> Result<Identity, Problem> {
     let text = header.to_str().map_err(|_| Problem::unauthenticated("The token is not text."))?;
     let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let (_, token) = token.ok_or_else(|| Problem::unauthenticated("Send Authorization: Bearer <token>."))?;

@@ -1,10 +1,11 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::{Cause, Fault};
 
 use super::App;
@@ -22,22 +23,30 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
     params.only(&["verbose"])?;
     let store = app.engine.health().await;
     let stopping = app.stop.is_cancelled();
-    let ready = store.is_ok() && !stopping;
-    let (code, status) = match (ready, stopping) {
-        (true, _) => (StatusCode::OK, "ready"),
-        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    let why_not = match (&store, stopping) {
+        (_, true) => Some("The program is stopping."),
+        (Err(_), false) => Some("The database cannot be used."),
+        (Ok(()), false) => None,
     };
-    let mut body = json!({"status": status});
-    if params.has("verbose") {
-        let chore = |chore: &std::sync::Arc<engine::Health>| {
-            (chore.name().to_owned(), json!({"lastSuccess": chore.last_success()}))
-        };
-        let database = store.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
-        body["database"] = Value::from(database);
-        body["chores"] = app.engine.chores().iter().map(chore).collect::<serde_json::Map<_, _>>().into();
+    let parts = if params.has("verbose") { parts(&app, store) } else { Map::new() };
+    if let Some(why) = why_not {
+        let problem = Problem::unavailable(why);
+        return Err(parts.into_iter().fold(problem, |problem, (name, part)| problem.with(&name, part)));
     }
-    Ok((code, Json(body)).into_response())
+    let mut body = json!({"status": "ready"});
+    if let Some(body) = body.as_object_mut() {
+        body.extend(parts);
+    }
+    Ok(Json(body).into_response())
+}
+
+/// What every part has to say.
+fn parts(app: &App, store: Result<(), engine::Error>) -> Map<String, Value> {
+    let chore =
+        |chore: &Arc<engine::Health>| (chore.name().to_owned(), json!({"lastSuccess": chore.last_success()}));
+    let database = store.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
+    let chores: Map<String, Value> = app.engine.chores().iter().map(chore).collect();
+    [("database".to_owned(), database.into()), ("chores".to_owned(), chores.into())].into_iter().collect()
 }
 
 /// What Prometheus asks for.

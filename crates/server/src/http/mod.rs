@@ -101,8 +101,7 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
     let id = given.unwrap_or_else(|| fresh_request_id(&app));
     request.extensions_mut().insert(id.clone());
-    let token = request.headers().get(header::AUTHORIZATION).map(|value| caller::identify(&app, value));
-    let response = match token.transpose() {
+    let response = match caller::identify(&app, request.headers()) {
         Ok(identity) => {
             request.extensions_mut().insert(identity);
             next.run(request).await

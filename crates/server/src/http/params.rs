@@ -65,26 +65,27 @@ fn wrong(name: &str, detail: &str) -> Problem {
     Problem::invalid(&[Invalid::new(format!("?{name}"), detail)])
 }
 
-/// What a path names. One that cannot be read names nothing.
-pub(super) struct Named(String);
+/// What a path names; nothing where it cannot be read, which is said only when it is asked for: whether the
+/// caller may ask at all comes first.
+pub(super) struct Named(Option<String>);
 
 impl FromRequestParts<App> for Named {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let name = Path::<String>::from_request_parts(parts, app).await;
-        name.map(|Path(name)| Self(name)).map_err(|_| Problem::not_found("resource"))
+        Ok(Self(name.ok().map(|Path(name)| name)))
     }
 }
 
 impl Named {
-    /// What stands in the path.
+    /// What stands in the path; empty where it is no text.
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// The id that the path names, of such a thing.
     pub(super) fn id<T: FromStr>(&self, what: &str) -> Result<T, Problem> {
-        self.0.parse().map_err(|_| Problem::not_found(what))
+        self.as_str().parse().map_err(|_| Problem::not_found(what))
     }
 }

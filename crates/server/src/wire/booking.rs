@@ -8,11 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shape::As;
-use super::{MoneyField, MoneyView, Object, Parsed};
+use super::{MoneyField, MoneyView, Object, Parsed, either};
 
 /// The body of `POST /v1/bookings`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = either("ticketQuantity", "items")))]
 pub(crate) struct CreateBooking {
     /// Which event.
     #[schemars(with = "As<EventId>")]

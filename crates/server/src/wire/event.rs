@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shape::As;
-use super::{MoneyField, MoneyView, Object, Parsed, present};
+use super::{MoneyField, MoneyView, Object, Parsed, either, present};
 
 /// What the one ticket type of an event with a single price is called.
 const SINGLE_TICKET_TYPE: &str = "General admission";
@@ -25,6 +25,7 @@ fn price_bounds() -> serde_json::Value {
 /// The body of `POST /v1/events`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = either("price", "ticketTypes")))]
 pub(crate) struct CreateEvent {
     /// What it is called.
     name: Parsed<Name>,

@@ -34,7 +34,7 @@ pub(crate) struct PageView<T> {
 
 /// Money as it is written.
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Money")]
+#[schemars(rename = "Money", deny_unknown_fields)]
 pub(crate) struct MoneyView {
     /// Minor units of the currency: 4500 EUR are 45.00 euros.
     #[schemars(range(min = 0, max = AMOUNT_MAX))]
@@ -116,6 +116,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// For a description: exactly one of two fields is there, `null` being as good as absent.
+fn either(one: &str, other: &str) -> serde_json::Value {
+    let only = |there: &str, absent: &str| {
+        serde_json::json!({
+            "required": [there],
+            "properties": {there: {"not": {"type": "null"}}, absent: {"type": "null"}},
+        })
+    };
+    serde_json::json!([only(one, other), only(other, one)])
+}
+
 /// For a field where `null` means something: absent is `None`, `null` is `Some(None)`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -130,7 +141,7 @@ pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Pars
         let inner = error.into_inner();
         match serde_json::from_slice::<IgnoredAny>(body) {
             Ok(_) if inner.is_data() => {
-                ParseError::Data(Invalid::new(pointer, without_position(&inner.to_string())))
+                ParseError::Data(Invalid::new(pointer, without_text(without_position(&inner.to_string()))))
             }
             Ok(_) => ParseError::Syntax(inner.to_string()),
             Err(malformed) => ParseError::Syntax(malformed.to_string()),
@@ -163,6 +174,16 @@ fn without_position(message: &str) -> &str {
     message.rsplit_once(" at line ").map_or(message, |(message, _)| message)
 }
 
+/// Without the text that was given where something else was wanted: it may be long, and a secret in the wrong
+/// place.
+fn without_text(message: &str) -> String {
+    let text = message.split_once(": string \"");
+    match text.zip(message.rsplit_once(", expected ")) {
+        Some(((before, _), (_, expected))) => format!("{before}: a string, expected {expected}"),
+        None => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +212,11 @@ mod tests {
             "ISO 4217",
         );
         check(r#"{"eventId":"bkg_01h455vb4pex5vsknk084sn02q"}"#, "/eventId", "evt_");
+        check(
+            &format!(r#"{{"eventId":"{id}","ticketQuantity":"a, expected \"b"}}"#),
+            "/ticketQuantity",
+            "invalid type: a string, expected u32",
+        );
         check("[]", "", "expected an object");
         check(
             &format!(r#"{{"eventId":"{id}","expectedTotal":[1,"EUR"]}}"#),

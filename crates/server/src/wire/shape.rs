@@ -155,9 +155,19 @@ impl Shape for TimeZone {
 }
 
 impl Shape for Currency {
+    const NAME: Option<&'static str> = Some("Currency");
+
     fn schema() -> Schema {
-        json_schema!({"type": "string", "pattern": "^[A-Z]{3}$", "examples": ["EUR"]})
+        json_schema!({"type": "string", "description": "A currency of ISO 4217.", "enum": currencies()})
     }
+}
+
+/// Every code that is one, found by trying all words of three letters.
+fn currencies() -> Vec<String> {
+    let letters = || 'A'..='Z';
+    let words = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+    let words = words.map(String::from_iter);
+    words.filter(|word| word.parse::<Currency>().is_ok()).collect()
 }
 
 impl Shape for RequestId {
@@ -180,5 +190,11 @@ mod tests {
     fn ids_are_described_with_their_prefix() {
         let pattern = BookingId::schema().get("pattern").cloned();
         assert_eq!(pattern, Some("^bkg_[0-7][0-9a-hjkmnp-tv-z]{25}$".into()));
+    }
+
+    #[test]
+    fn currencies_are_those_of_the_standard() {
+        let all = currencies();
+        assert!((150..200).contains(&all.len()) && all.contains(&"EUR".to_owned()), "{all:?}");
     }
 }

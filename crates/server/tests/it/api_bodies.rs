@@ -1,7 +1,7 @@
 //! Bodies that are too large, too slow, or not what they claim to be.
 
 use serde_json::json;
-use testkit::{Client, Raw, Server, event_body};
+use testkit::{Raw, Server, event_body};
 
 use crate::server;
 
@@ -196,41 +196,6 @@ async fn a_cancellation_needs_no_body() {
         raw.write(format!("{head}content-length: 0\r\n\r\n")).await;
         assert_eq!(raw.answer().await.expect("an answer").expect(200)["status"], "cancelled");
     }
-}
-
-/// Clients that take their time hold up nobody, and not for ever.
-#[tokio::test]
-async fn slow_senders_hold_up_nobody() {
-    let server = server().await;
-    let event = server.admin().create_event(&event_body(100)).await;
-    let lines = "content-type: application/json\r\ncontent-length: 200\r\n";
-    let mut slow_bodies = Vec::new();
-    let mut slow_heads = Vec::new();
-    for _ in 0..50 {
-        let mut body = Raw::open(server.address()).await;
-        body.write(head(&server, lines)).await;
-        body.write("{\"eventId\":").await;
-        slow_bodies.push(body);
-        let mut head = Raw::open(server.address()).await;
-        head.write("GET /v1/events HTTP/1.1\r\nhost: ").await;
-        slow_heads.push(head);
-    }
-    let mut service: Client = server.service();
-    for number in 0..20 {
-        service.book_for(&format!("buyer-{number}"), &event, 1).await.expect(201);
-    }
-    // One that hangs up in the middle changes nothing.
-    drop(slow_bodies.pop());
-    for mut body in slow_bodies {
-        body.answer()
-            .await
-            .expect("an answer to a body that never came")
-            .expect_problem(400, "malformed_request");
-    }
-    for mut head in slow_heads {
-        assert!(head.answer().await.is_none_or(|answer| answer.status == 408), "given up");
-    }
-    assert_eq!(service.counts(&event).await, (20, 0, 80));
 }
 
 #[tokio::test]

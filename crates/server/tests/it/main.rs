@@ -10,15 +10,27 @@ mod api_order;
 mod api_payments;
 mod api_roles;
 mod audit_beside;
+mod authorization;
 mod bench;
 mod booking_life;
+mod canaries;
 mod cli;
 mod commands;
+mod contract;
 mod crash;
 mod description;
 mod disk_full;
+mod health;
+mod hostile;
+mod limits;
+mod overdue;
 mod race;
+mod repeats;
+mod senders;
+mod settings;
 mod shutdown;
+mod signing;
+mod watching;
 
 use testkit::{Client, Program, Server};
 

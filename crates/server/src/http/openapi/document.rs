@@ -140,7 +140,7 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
         (operation.path.contains('{'), &["not_found"]),
         (!operation.query.is_empty(), &["malformed_request", "validation_failed"]),
         (operation.body.is_some(), body),
-        (operation.keyed, &["idempotency_key_reused"]),
+        (operation.keyed, &["idempotency_key_reused", "idempotency_key_in_use"]),
         (operation.limit.is_some(), &["rate_limited"]),
         (operation.path.starts_with("/v1/"), &["internal_error", "unavailable"]),
         (operation.changes, &["overloaded", "outcome_unknown"]),
@@ -162,16 +162,13 @@ fn answers(operation: &Operation, makers: &mut Makers) -> Map<String, Value> {
     };
     let mut answers = Map::new();
     let schema = (answer.kind)(&mut makers.answers);
-    let good = [Some((answer.status, answer.about)), answer.or_else];
-    for (status, about) in good.into_iter().flatten() {
-        answers.insert(
-            status.to_owned(),
-            json!({
-                "description": about, "headers": sent(&[answer.headers, limit, kept]),
-                "content": {answer.media_type: {"schema": schema}},
-            }),
-        );
-    }
+    answers.insert(
+        answer.status.to_owned(),
+        json!({
+            "description": answer.about, "headers": sent(&[answer.headers, limit, kept]),
+            "content": {answer.media_type: {"schema": schema}},
+        }),
+    );
     let mut refusals: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for meaning in codes(operation).into_iter().filter_map(problems::meaning) {
         refusals.entry(meaning.status).or_default().push(meaning.code);
@@ -215,19 +212,26 @@ fn headers() -> Value {
 }
 
 fn parameters() -> Value {
-    let text = |max: usize| json!({"type": "string", "minLength": 1, "maxLength": max});
+    let (max, inner) = (IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX - 2);
+    // Printable ASCII but quotes; bare, it neither begins nor ends with a blank.
+    let key = format!("^(\"[ !#-~]{{1,{max}}}\"|[!#-~]([ !#-~]{{0,{inner}}}[!#-~])?)$");
     json!({
         "IdempotencyKey": {
-            "name": "Idempotency-Key", "in": "header", "schema": text(IDEMPOTENCY_KEY_CHARS_MAX),
-            "description": "The same key and body again get the same answer, for 24 hours; quoted or bare.",
+            "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "pattern": key},
+            "description": "The same key and body again get the same answer, for 24 hours: 1 to 255 printable ASCII \
+                            characters, quoted or bare.",
         },
         "IfMatch": {
             "name": "If-Match", "in": "header", "schema": {"type": "string"},
             "description": "The `ETag` that the edit was made from, or `*`.",
         },
         "RequestId": {
-            "name": "X-Request-Id", "in": "header", "schema": text(domain::REQUEST_ID_CHARS_MAX),
-            "description": "A name for the request; one is made up where there is none.",
+            "name": "X-Request-Id", "in": "header", "schema": {"type": "string"},
+            "description": format!(
+                "A name for the request: 1 to {} visible ASCII characters. One is made up where there is none, \
+                 and where it is something else.",
+                domain::REQUEST_ID_CHARS_MAX,
+            ),
         },
     })
 }

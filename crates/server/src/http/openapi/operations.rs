@@ -1,7 +1,7 @@
 //! Every operation of the API, one entry each: what only this table knows. Fields come from the wire types,
 //! statuses and members of refusals from `docs/errors.md`.
 
-use domain::{BookingStatus, EventId, RefundStatus, UserId};
+use domain::{BookingId, BookingStatus, EventId, RefundId, RefundStatus, UserId};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::limit::{LIST_ROWS_DEFAULT, LIST_ROWS_MAX};
@@ -56,8 +56,6 @@ pub(super) struct Answer {
     pub(super) kind: Type,
     /// Besides those of every answer.
     pub(super) headers: &'static [&'static str],
-    /// Another status with a body of the same form.
-    pub(super) or_else: Option<(&'static str, &'static str)>,
 }
 
 const EVERYBODY: &[&str] = &[];
@@ -85,6 +83,10 @@ fn status(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+fn number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": "^(0|[1-9][0-9]{0,17})$"})
+}
+
 fn rows(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 1, "maximum": LIST_ROWS_MAX, "default": LIST_ROWS_DEFAULT})
 }
@@ -94,12 +96,14 @@ const fn query(name: &'static str, kind: Type, about: &'static str) -> Query {
 }
 
 const LIMIT: Query = query("limit", rows, "How many rows are wanted.");
-const AFTER: Query = query("after", text, "The `nextCursor` of the page before.");
-const PAGE: &[Query] = &[LIMIT, AFTER];
+
+/// The cursor of a list: what the last row of the page before is named by.
+const fn after(kind: Type) -> Query {
+    query("after", kind, "The `nextCursor` of the page before.")
+}
 
 const fn ok(kind: Type, about: &'static str) -> Answer {
-    let headers = &[];
-    Answer { status: "200", media_type: "application/json", about, kind, headers, or_else: None }
+    Answer { status: "200", media_type: "application/json", about, kind, headers: &[] }
 }
 
 const fn page(about: &'static str) -> Answer {
@@ -149,7 +153,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..post("/v1/events", "createEvent", "Put an event on sale.", of::<CreateEvent>, NEW_EVENT)
     },
     Operation {
-        query: PAGE,
+        query: &[LIMIT, after(of::<As<EventId>>)],
         ..read(
             "/v1/events",
             "listEvents",
@@ -190,7 +194,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         roles: ADMINS,
-        query: PAGE,
+        query: &[LIMIT, after(number)],
         ..read(
             "/v1/events/{id}/ledger",
             "listLedger",
@@ -226,7 +230,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         roles: SIGNED_IN,
         query: &[
             LIMIT,
-            AFTER,
+            after(of::<As<BookingId>>),
             query("eventId", of::<As<EventId>>, "Only those of this event."),
             query("userId", of::<As<UserId>>, "Only those of this user; oneself for a user."),
             query("status", of::<As<BookingStatus>>, "Only those that stand there."),
@@ -283,7 +287,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         roles: SERVICES,
-        query: &[LIMIT, AFTER, query("status", of::<As<RefundStatus>>, "Only those that stand there.")],
+        query: &[
+            LIMIT,
+            after(of::<As<RefundId>>),
+            query("status", of::<As<RefundStatus>>, "Only those that stand there."),
+        ],
         ..read(
             "/v1/refunds",
             "listRefunds",
@@ -314,12 +322,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     read("/livez", "isAlive", "Tell whether the process answers.", ok(status, "It does.")),
     Operation {
         query: &[query("verbose", text, "Asks for what every part has to say; needs no value.")],
-        ..read(
-            "/readyz",
-            "isReady",
-            "Tell whether the service can sell.",
-            Answer { or_else: Some(("503", "It cannot.")), ..ok(status, "It can.") },
-        )
+        refusals: &["unavailable"],
+        ..read("/readyz", "isReady", "Tell whether the service can sell.", ok(status, "It can."))
     },
     Operation {
         refusals: &["internal_error"],

@@ -72,6 +72,8 @@ pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
             "limit": count,
             "windowMs": count,
             "retryAfterMs": count,
+            "database": {"type": "string", "description": "Of `/readyz?verbose`: what the database says."},
+            "chores": {"type": "object", "description": "Of `/readyz?verbose`: when each chore last succeeded."},
         },
         "additionalProperties": false,
     })

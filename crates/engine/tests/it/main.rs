@@ -1,0 +1,4 @@
+//! The engine with a real lock, a real limiter and a store in memory, under a clock that tests own.
+
+mod overdue;
+mod stage;

@@ -1,0 +1,78 @@
+//! A hold that was not paid is freed in time: within its deadline, two intervals of the clean-up and a second.
+
+use std::time::Duration;
+
+use coordination::{Key, LockOptions};
+use domain::{Actor, BookingStatus};
+use engine::{Error, Given};
+use tokio::time::sleep;
+
+use crate::stage::{as_user, book, event_in, start, user};
+
+const EVERY: Duration = Duration::from_secs(30);
+
+/// All at once, whenever in its interval the clean-up begins: the user may not cancel any more, the event is about
+/// to begin, and a request that died in the middle holds the lock of the booking for good.
+#[tokio::test(start_paused = true)]
+async fn a_hold_is_freed_in_time_whatever_stands_in_its_way() {
+    for phase in (0..=255).step_by(15) {
+        let (engine, ports) = start(phase);
+        engine.start_chores(EVERY);
+        let event = event_in(&engine, 3_600).await;
+        let booking = book(&engine, "ada", &event, 2).await;
+        let key = Key::new("booking", &booking.id.to_string()).unwrap();
+        let for_good = LockOptions { max_hold: Duration::from_hours(24), ..LockOptions::default() };
+        let dead = ports.lock.acquire(&key, for_good).await.unwrap();
+
+        let nearly = engine.policy().hold_seconds - 1;
+        sleep(Duration::from_secs(nearly.into())).await;
+        for _ in 0..3 {
+            let nobodys = domain::BookingId::new(engine.now(), ports.ids.random());
+            let attempt = engine.cancel(as_user("ada"), nobodys, None, None).await;
+            assert!(matches!(attempt.outcome, Err(Error::Refused(_))), "{attempt:?}");
+        }
+        let refused = engine.cancel(as_user("ada"), booking.id, None, None).await;
+        assert!(matches!(refused.outcome, Err(Error::Limited(_))), "{refused:?}");
+        let pending = engine.booking(&Actor::System, booking.id).await.unwrap();
+        assert_eq!(pending.status(), BookingStatus::Pending, "not before its time");
+
+        sleep(Duration::from_secs(1) + 2 * EVERY + Duration::from_secs(1)).await;
+        let freed = engine.booking(&Actor::System, booking.id).await.unwrap();
+        assert_eq!(freed.status(), BookingStatus::Expired, "phase {phase}");
+        assert_eq!(engine.event(event.id).await.unwrap().stock.held, 0);
+        assert!(!dead.is_lost(), "the lock was held all the time");
+        drop(dead);
+        engine.drain().await;
+        assert!(engine.audit().await.unwrap().violations.is_empty());
+    }
+}
+
+/// A request that is alive is not disturbed: the first round leaves its booking alone.
+#[tokio::test(start_paused = true)]
+async fn a_booking_that_is_being_worked_on_is_left_for_the_next_round() {
+    let (engine, ports) = start(0);
+    let event = event_in(&engine, 3_600).await;
+    let (busy, idle) = (book(&engine, "ada", &event, 1).await, book(&engine, "bob", &event, 1).await);
+    sleep(Duration::from_secs(u64::from(engine.policy().hold_seconds) + 1)).await;
+    let key = Key::new("booking", &busy.id.to_string()).unwrap();
+    let tenure = ports.lock.acquire(&key, LockOptions::default()).await.unwrap();
+    let mut sweeper = engine::Sweeper::default();
+    assert_eq!(sweeper.sweep(&engine).await.unwrap().bookings, 1);
+    let status = async |id| engine.booking(&Actor::System, id).await.unwrap().status();
+    assert_eq!(
+        (status(busy.id).await, status(idle.id).await),
+        (BookingStatus::Pending, BookingStatus::Expired)
+    );
+    drop(tenure);
+    assert_eq!(sweeper.sweep(&engine).await.unwrap().bookings, 1);
+    assert_eq!(status(busy.id).await, BookingStatus::Expired);
+    // A late payment takes the tickets again.
+    let paid = engine::CapturedPayment { transaction: "pay-1".parse().unwrap(), amount: None };
+    let given = engine.confirm(service(), busy.id, paid, None).await;
+    assert!(matches!(given, Ok(Given::Fresh(_))), "{given:?}");
+    assert_eq!(status(busy.id).await, BookingStatus::Confirmed);
+}
+
+fn service() -> engine::Caller {
+    engine::Caller { actor: Actor::Service(user("gateway")), ..as_user("gateway") }
+}

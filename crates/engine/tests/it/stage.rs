@@ -1,0 +1,124 @@
+//! An engine whose time stands still but where a test waits: all waiting is done by tokio's paused clock, and the
+//! wall clock goes with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coordination::Rule;
+use coordination::local::{LocalLimiter, LocalLock};
+use domain::{
+    Actor, Answer, Ask, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, Timestamp, UserId,
+};
+use engine::{Attempt, Caller, Engine, Given, OrderRequest, Policy, Ports, Silent};
+use store::{Sqlite, SqliteOptions};
+use tokio::time::Instant;
+
+/// An instant in January 2027, in microseconds since 1970.
+const START: i64 = 1_800_000_000_000_000;
+
+/// Shows the time that has passed on tokio's clock.
+struct PausedClock(Instant);
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        let passed = i64::try_from(self.0.elapsed().as_micros()).expect("a test ends");
+        Timestamp::from_micros(START + passed).expect("an instant")
+    }
+}
+
+impl coordination::Clock for PausedClock {
+    fn unix_micros(&self) -> u64 {
+        u64::try_from(Clock::now(self).micros()).expect("after 1970")
+    }
+}
+
+/// Luck that begins with the same byte each time, which is when in their interval chores begin.
+struct Phase(u8, AtomicU64);
+
+impl Ids for Phase {
+    fn random(&self) -> [u8; 10] {
+        let mut bytes = [self.0; 10];
+        bytes[2..].copy_from_slice(&self.1.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        bytes
+    }
+}
+
+/// An engine and its ports. `phase` says when its chores begin: 0 at once, 255 after nearly an interval.
+pub(crate) fn start(phase: u8) -> (Arc<Engine>, Ports) {
+    let clock = Arc::new(PausedClock(Instant::now()));
+    let options = SqliteOptions { clock: clock.clone(), inline: true };
+    let ports = Ports {
+        store: Arc::new(Sqlite::in_memory(&options).expect("a store")),
+        lock: Arc::new(LocalLock::new(clock.clone())),
+        limiter: Arc::new(LocalLimiter::new(clock.clone())),
+        clock,
+        ids: Arc::new(Phase(phase, AtomicU64::new(0))),
+        publish: Arc::new(Silent),
+    };
+    let policy = Policy {
+        hold_seconds: 600,
+        cancel_cutoff_seconds: 86_400,
+        book: Rule::parse("book", "5/10s").expect("a rule"),
+        cancel: Rule::parse("cancel", "3/30s").expect("a rule"),
+    };
+    (Engine::start(ports.clone(), policy), ports)
+}
+
+/// The user of that name.
+pub(crate) fn user(name: &str) -> UserId {
+    name.parse().expect("a user")
+}
+
+/// A caller with role `user`.
+pub(crate) fn as_user(name: &str) -> Caller {
+    Caller { actor: Actor::User(user(name)), request: "req-test".parse().expect("a request") }
+}
+
+/// An event of ten tickets that begins so many seconds from now.
+pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
+    let policy = engine.policy();
+    let price = Money::new(4_500, "EUR".parse().expect("a currency")).expect("an amount");
+    let name = || "Night of the Open Doors".parse().expect("a name");
+    let new = NewEvent {
+        id: engine.event_id(),
+        name: name(),
+        venue: name(),
+        starts_at: engine.now().plus_seconds(seconds),
+        time_zone: None,
+        capacity: 10,
+        ticket_types: vec![NewTicketType {
+            id: engine.ticket_type_id(),
+            name: name(),
+            price,
+            capacity: None,
+        }],
+        single_price: true,
+        sales_start_at: None,
+        sales_end_at: None,
+        hold_seconds: policy.hold_seconds,
+        cancel_cutoff_seconds: policy.cancel_cutoff_seconds,
+        max_tickets_per_booking: 10,
+        max_tickets_per_user: None,
+    };
+    let admin = Caller { actor: Actor::Admin(user("boss")), ..as_user("boss") };
+    match engine.create_event(admin, new, None).await {
+        Ok(Given::Fresh(Answer::Event(event))) => *event,
+        other => panic!("no event: {other:?}"),
+    }
+}
+
+/// Books for oneself.
+pub(crate) async fn book(engine: &Arc<Engine>, name: &str, event: &Event, tickets: u32) -> Booking {
+    let order = OrderRequest {
+        event_id: event.id,
+        user: user(name),
+        ask: Ask::Quantity(tickets),
+        expected_total: None,
+        payment_method: None,
+    };
+    let attempt: Attempt = engine.book(as_user(name), order, None).await;
+    match attempt.outcome {
+        Ok(Given::Fresh(Answer::Booking(booking))) => Arc::unwrap_or_clone(booking),
+        other => panic!("no booking: {other:?}"),
+    }
+}

@@ -1,0 +1,170 @@
+//! Who may do what: every operation that the API describes, asked by everybody.
+//!
+//! What each caller must hear is written down here, from the contract; the operations come from the
+//! description, so that one which nobody has thought about fails the test.
+
+use std::collections::BTreeMap;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use testkit::{Answer, Client, Raw, Server, event_body, id_of};
+
+use crate::description::{document, operations};
+use crate::server;
+
+/// Who asks, in this order; the last comes with a token that nobody signed, which is refused everywhere.
+const CALLERS: [&str; 6] = ["anonymous", "another user", "the owner", "a service", "an admin", "a forger"];
+
+const OPEN: [u16; 6] = [200, 200, 200, 200, 200, 401];
+const SIGNED_IN: [u16; 6] = [401, 200, 200, 200, 200, 401];
+const OWN: [u16; 6] = [401, 404, 200, 200, 200, 401];
+const SERVICES: [u16; 6] = [401, 403, 403, 200, 200, 401];
+const ADMINS: [u16; 6] = [401, 403, 403, 403, 200, 401];
+
+/// What each caller hears from each operation. A booking is the owner's; a foreign one is not found.
+const MATRIX: &[(&str, &str, [u16; 6])] = &[
+    ("get", "/v1/events", OPEN),
+    ("post", "/v1/events", [401, 403, 403, 403, 201, 401]),
+    ("get", "/v1/events/{id}", OPEN),
+    ("patch", "/v1/events/{id}", ADMINS),
+    ("get", "/v1/events/{id}/availability", OPEN),
+    ("get", "/v1/events/{id}/availability/stream", OPEN),
+    ("get", "/v1/events/{id}/ledger", ADMINS),
+    ("get", "/v1/bookings", SIGNED_IN),
+    // For the owner: another user may not book for somebody else.
+    ("post", "/v1/bookings", [401, 403, 201, 201, 201, 401]),
+    ("get", "/v1/bookings/{id}", OWN),
+    ("post", "/v1/bookings/{id}/confirm", SERVICES),
+    ("post", "/v1/bookings/{id}/cancel", OWN),
+    ("get", "/v1/bookings/{id}/validate", SERVICES),
+    ("get", "/v1/refunds", SERVICES),
+    ("post", "/v1/refunds/{id}/settle", SERVICES),
+    ("get", "/v1/stats", ADMINS),
+    ("get", "/livez", OPEN),
+    ("get", "/readyz", OPEN),
+    ("get", "/metrics", OPEN),
+    ("get", "/openapi.json", OPEN),
+    ("get", "/docs", OPEN),
+    ("get", "/docs/style.css", OPEN),
+    ("get", "/problems/{code}", OPEN),
+];
+
+/// One request of the matrix, on things of its own.
+struct Cell {
+    method: Method,
+    path: String,
+    body: Option<Value>,
+    /// Where an admin sees whether anything has changed.
+    witness: Option<String>,
+}
+
+impl Cell {
+    fn new(method: &str, path: impl Into<String>, body: Option<Value>, witness: Option<String>) -> Self {
+        let method = method.to_uppercase().parse().expect("a method");
+        Self { method, path: path.into(), body, witness }
+    }
+
+    /// A request that fits the operation: of a fresh booking of ada's where it is about one.
+    async fn prepare(admin: &mut Client, method: &str, template: &str) -> Self {
+        let event = admin.create_event(&event_body(10)).await;
+        let path = |id: &str| template.replace("{id}", id).replace("{code}", "sold_out");
+        let of_event = || Some(format!("/v1/events/{event}"));
+        match (method, template) {
+            ("post", "/v1/events") => Self::new(method, template, Some(event_body(1)), None),
+            ("patch", _) => Self::new(method, path(&event), Some(json!({"venue": "Elsewhere"})), of_event()),
+            ("post", "/v1/bookings") => {
+                let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"});
+                Self::new(method, template, Some(order), of_event())
+            }
+            (_, template) if template.starts_with("/v1/bookings/{id}") => {
+                let booking = id_of(&admin.book_for("ada", &event, 1).await.expect(201));
+                let body = template.ends_with("/confirm").then(|| json!({"paymentTransactionId": "pay-1"}));
+                let query =
+                    if template.ends_with("/validate") { format!("?eventId={event}") } else { String::new() };
+                let witness = Some(format!("/v1/bookings/{booking}"));
+                Self::new(method, path(&booking) + &query, body, witness)
+            }
+            (_, template) if template.starts_with("/v1/refunds/{id}") => {
+                let booking = id_of(&admin.book_for("ada", &event, 1).await.expect(201));
+                admin.confirm(&booking, &event).await.expect(200);
+                admin.cancel(&booking).await.expect(200);
+                let refund = id_of(&admin.refunds_of(&event).await[0]);
+                let body = json!({"outcome": "succeeded", "providerReference": "out-1"});
+                Self::new(method, path(&refund), Some(body), Some(format!("/v1/bookings/{booking}")))
+            }
+            _ => Self::new(method, path(&event), None, None),
+        }
+    }
+
+    async fn ask(&self, server: &Server, token: Option<&str>) -> Answer {
+        if self.path.ends_with("/stream") {
+            // It does not end, so only its head is waited for.
+            let mut raw = Raw::open(server.address()).await;
+            let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+            raw.write(format!("GET {} HTTP/1.1\r\nhost: x\r\n{token}\r\n", self.path)).await;
+            return raw.answer().await.expect("an answer");
+        }
+        let mut client = Client::new(server.address(), token.map(str::to_owned));
+        client.try_ask(self.method.clone(), &self.path, self.body.as_ref()).await.expect("an answer")
+    }
+}
+
+async fn look(admin: &mut Client, witness: Option<&String>) -> Option<Value> {
+    let mut seen = admin.get(witness?).await.expect(200);
+    // The time goes by whoever asks.
+    seen.as_object_mut()?.remove("expiresIn");
+    Some(seen)
+}
+
+#[tokio::test]
+async fn everybody_may_do_what_the_contract_says_and_nothing_else() {
+    let document = document().await;
+    let expected: BTreeMap<(&str, &str), [u16; 6]> =
+        MATRIX.iter().map(|(method, path, heard)| ((*method, *path), *heard)).collect();
+    let server = server().await;
+    let mut admin = server.admin();
+    let tokens = server.tokens();
+    let forged = testkit::Tokens::new("another secret, of 32 bytes and more").admin();
+    let tokens = [
+        None,
+        Some(tokens.user("eve")),
+        Some(tokens.user("ada")),
+        Some(tokens.service()),
+        Some(tokens.admin()),
+        Some(forged),
+    ];
+    let mut cells = 0;
+    for (method, path, operation) in operations(&document) {
+        let heard = expected.get(&(method, path)).unwrap_or_else(|| panic!("{method} {path} is in no row"));
+        check_roles(operation, heard);
+        for ((caller, token), status) in CALLERS.iter().zip(&tokens).zip(heard) {
+            let what = format!("{method} {path} by {caller}");
+            let cell = Cell::prepare(&mut admin, method, path).await;
+            let before = look(&mut admin, cell.witness.as_ref()).await;
+            let answer = cell.ask(&server, token.as_deref()).await;
+            assert_eq!(answer.status.as_u16(), *status, "{what}: {answer:?}");
+            match status {
+                401 => drop(answer.expect_problem(401, "unauthenticated")),
+                403 => drop(answer.expect_problem(403, "forbidden")),
+                404 => drop(answer.expect_problem(404, "not_found")),
+                _ => {}
+            }
+            let after = look(&mut admin, cell.witness.as_ref()).await;
+            assert!(*status < 400 || before == after, "{what} has changed {before:?} to {after:?}");
+            cells += 1;
+        }
+    }
+    assert_eq!(cells, MATRIX.len() * CALLERS.len(), "every row is an operation");
+    server.expect_clean().await;
+}
+
+/// What the description says about roles is what they hear.
+#[track_caller]
+fn check_roles(operation: &Value, heard: &[u16; 6]) {
+    let roles = operation["x-roles"].as_array().expect("a list");
+    assert_eq!(roles.is_empty(), heard[0] != 401, "{operation}");
+    for (role, status) in [("user", heard[2]), ("service", heard[3]), ("admin", heard[4])] {
+        let may = roles.is_empty() || roles.iter().any(|one| one == role);
+        assert_eq!(may, status < 400, "{role} of {operation}");
+    }
+}

@@ -1,0 +1,335 @@
+//! The limits per user, over HTTP.
+//!
+//! A machine may stall at any moment, so nothing is asserted about when an attempt was decided, only that it
+//! was between its sending and its answer. What contradicts the limit however the decisions lay in there is an
+//! error; a stall can hide one, but not make one up. To the microsecond the limiter is tested under a clock
+//! that stands still, by the suite in `coordination`.
+
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::json;
+use testkit::{Answer, Client, Server, Setup, event_body, id_of};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::program;
+
+/// How far the clock of the server may run apart from ours within a window.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// One attempt, decided at some instant from `sent` to `heard`.
+struct Attempt {
+    sent: Instant,
+    heard: Instant,
+    /// How long to wait, where it was refused.
+    retry_after: Option<Duration>,
+}
+
+impl Attempt {
+    /// Makes one, and checks all that its answer says by itself.
+    async fn make(client: &mut Client, path: &str, body: &str, policy: &Policy) -> Self {
+        let sent = Instant::now();
+        let answer = client.post_text(path, body.to_owned()).await;
+        let heard = Instant::now();
+        let retry_after = policy.check(&answer);
+        Self { sent, heard, retry_after }
+    }
+}
+
+/// What the answers of a limited route say about its limit.
+struct Policy {
+    name: &'static str,
+    limit: usize,
+    window: Duration,
+}
+
+impl Policy {
+    /// Checks the header fields and, where it is refused, the members; how long to wait then.
+    fn check(&self, answer: &Answer) -> Option<Duration> {
+        let (name, limit, seconds) = (self.name, self.limit, self.window.as_secs());
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            format!("\"{name}\";q={limit};w={seconds}"),
+            "{answer:?}"
+        );
+        let left = answer.header("ratelimit").strip_prefix(&format!("\"{name}\";r="));
+        let (left, reset) = left.and_then(|left| left.split_once(";t=")).expect("what is left");
+        let (left, reset): (usize, u64) = (left.parse().expect("a number"), reset.parse().expect("seconds"));
+        assert!(left < limit && reset <= seconds, "{answer:?}");
+        if answer.status != 429 {
+            assert_eq!(answer.header("retry-after"), "", "{answer:?}");
+            return None;
+        }
+        let body = answer.expect_problem(429, "rate_limited");
+        assert_eq!((&body["rule"], &body["limit"], left), (&json!(name), &json!(limit), 0), "{answer:?}");
+        assert_eq!(body["windowMs"], json!(seconds * 1_000), "{answer:?}");
+        let millis = body["retryAfterMs"].as_u64().expect("how long to wait");
+        assert!(millis > 0 && millis <= seconds * 1_000, "{answer:?}");
+        assert_eq!(
+            answer.header("retry-after"),
+            millis.div_ceil(1_000).to_string(),
+            "rounded up: {answer:?}"
+        );
+        assert_eq!(reset, millis.div_ceil(1_000), "{answer:?}");
+        Some(Duration::from_millis(millis))
+    }
+
+    /// Whether a user's attempts, made one after the other, can have been decided by an exact sliding window.
+    fn judge(&self, attempts: &[Attempt]) {
+        let accepted: Vec<&Attempt> =
+            attempts.iter().filter(|attempt| attempt.retry_after.is_none()).collect();
+        for group in accepted.windows(self.limit + 1) {
+            let longest = group[self.limit].heard - group[0].sent;
+            assert!(longest + SLACK >= self.window, "{} within {longest:?}", self.limit + 1);
+        }
+        for attempt in attempts {
+            let Some(wait) = attempt.retry_after else { continue };
+            let before = accepted.iter().filter(|other| other.sent < attempt.sent);
+            let in_window: Vec<_> =
+                before.filter(|other| other.heard + self.window + SLACK > attempt.sent).collect();
+            assert!(in_window.len() >= self.limit, "refused after {} in the window", in_window.len());
+            // The wait ends when the oldest leaves the window, however often the user has knocked since.
+            let oldest = in_window[in_window.len() - self.limit];
+            assert!(
+                attempt.sent + wait <= oldest.heard + self.window + SLACK,
+                "told to wait too long: {wait:?}"
+            );
+            assert!(
+                attempt.heard + wait + SLACK >= oldest.sent + self.window,
+                "told to come too early: {wait:?}"
+            );
+        }
+    }
+}
+
+/// A history that a test makes up: when each attempt was sent, in milliseconds, and how long it was told to wait.
+fn history(attempts: &[(u64, Option<u64>)]) -> Vec<Attempt> {
+    let begin = Instant::now();
+    let at = |millis| begin + Duration::from_millis(millis);
+    let attempt = |(sent, wait): &(u64, Option<u64>)| Attempt {
+        sent: at(*sent),
+        heard: at(*sent + 1),
+        retry_after: wait.map(Duration::from_millis),
+    };
+    attempts.iter().map(attempt).collect()
+}
+
+/// The judge of this file is no rubber stamp.
+#[tokio::test]
+async fn the_judge_sees_what_an_exact_window_cannot_have_decided() {
+    let judge = |attempts: &[(u64, Option<u64>)]| {
+        let policy = Policy { name: "book", limit: 2, window: Duration::from_secs(1) };
+        let attempts = history(attempts);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| policy.judge(&attempts))).is_ok()
+    };
+    assert!(judge(&[(0, None), (400, None), (500, Some(500)), (700, Some(300)), (1_000, None)]));
+    assert!(!judge(&[(0, None), (400, None), (900, None)]), "three within a window");
+    assert!(!judge(&[(0, None), (400, None), (1_100, Some(300))]), "refused on time");
+    assert!(!judge(&[(0, None), (400, None), (500, Some(900))]), "the wait began with the refused attempt");
+    assert!(!judge(&[(0, None), (400, None), (500, Some(300))]), "told to come too early");
+}
+
+async fn order(server: &Server) -> String {
+    let event = server.admin().create_event(&event_body(1_000_000)).await;
+    json!({"eventId": event, "ticketQuantity": 1}).to_string()
+}
+
+#[tokio::test]
+async fn no_window_holds_more_than_the_limit_and_none_less() {
+    let policy = Policy { name: "book", limit: 5, window: Duration::from_secs(1) };
+    let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/1s").start().await;
+    let order = order(&server).await;
+    let mut users = JoinSet::new();
+    // Each knocks at a pace of its own, so that windows begin at all phases.
+    for pace in [3, 17, 90, 190, 201, 230] {
+        let (mut client, order) = (server.user(&format!("user-{pace}")), order.clone());
+        users.spawn(async move {
+            let policy = Policy { name: "book", limit: 5, window: Duration::from_secs(1) };
+            let mut attempts = Vec::new();
+            let end = Instant::now() + Duration::from_millis(3_500);
+            while Instant::now() < end {
+                let attempt = Attempt::make(&mut client, "/v1/bookings", &order, &policy).await;
+                let next = attempt.sent + Duration::from_millis(pace);
+                attempts.push(attempt);
+                sleep_until(next).await;
+            }
+            attempts
+        });
+    }
+    let mut refused = 0;
+    for attempts in users.join_all().await {
+        refused += attempts.iter().filter(|attempt| attempt.retry_after.is_some()).count();
+        policy.judge(&attempts);
+    }
+    assert!(refused > 0, "nobody met the limit");
+}
+
+#[tokio::test]
+async fn whoever_comes_back_on_time_is_let_in() {
+    let policy = Policy { name: "book", limit: 2, window: Duration::from_secs(1) };
+    let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "2/1s").start().await;
+    let (order, mut ada) = (order(&server).await, server.user("ada"));
+    let mut attempts = Vec::new();
+    let mut waited = 0;
+    while waited < 5 {
+        let attempt = Attempt::make(&mut ada, "/v1/bookings", &order, &policy).await;
+        if let Some(wait) = attempt.retry_after {
+            let on_time = attempt.heard + wait;
+            attempts.push(attempt);
+            sleep_until(on_time).await;
+            let again = Attempt::make(&mut ada, "/v1/bookings", &order, &policy).await;
+            assert_eq!(again.retry_after, None, "refused on time");
+            attempts.push(again);
+            waited += 1;
+        } else {
+            attempts.push(attempt);
+        }
+    }
+    policy.judge(&attempts);
+}
+
+/// Makes attempts until one is refused; how many were let through.
+async fn until_refused(mut attempt: impl AsyncFnMut() -> Answer) -> (usize, Answer) {
+    for count in 0..100 {
+        let answer = attempt().await;
+        if answer.status == 429 {
+            return (count, answer);
+        }
+    }
+    panic!("never refused");
+}
+
+/// With windows that nobody waits for, so that counts are exact however slow the machine is.
+async fn strict() -> Server {
+    let setup = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/24h");
+    setup.environment("BOXOFFICE_CANCEL_LIMIT", "3/24h").start().await
+}
+
+#[tokio::test]
+async fn the_limits_are_those_of_the_contract_where_nobody_says_otherwise() {
+    let setup = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/10s");
+    let server = setup.environment("BOXOFFICE_CANCEL_LIMIT", "3/30s").start().await;
+    let finished = program().run(["config", "--json"]).await;
+    let shown: serde_json::Value = serde_json::from_str(&finished.stdout).expect("settings");
+    assert_eq!(shown["book-limit"], json!({"value": "5/10s", "from": "default"}));
+    assert_eq!(shown["cancel-limit"], json!({"value": "3/30s", "from": "default"}));
+    let (order, mut ada) = (order(&server).await, server.user("ada"));
+    let booked = ada.post_text("/v1/bookings", order).await;
+    assert_eq!(booked.header("ratelimit-policy"), "\"book\";q=5;w=10");
+    assert_eq!(booked.header("ratelimit"), "\"book\";r=4;t=10");
+    let cancelled = ada.cancel(&id_of(&booked.expect(201))).await;
+    cancelled.expect(200);
+    assert_eq!(cancelled.header("ratelimit-policy"), "\"cancel\";q=3;w=30");
+    assert_eq!(cancelled.header("ratelimit"), "\"cancel\";r=2;t=30");
+}
+
+#[tokio::test]
+async fn the_limit_of_booking_is_the_booked_users_whoever_calls() {
+    let server = strict().await;
+    let event = server.admin().create_event(&event_body(3)).await;
+    let (mut ada, mut service) = (server.user("ada"), server.service());
+    ada.book(&event, 1).await.expect(201);
+    service.book_for("ada", &event, 1).await.expect(201);
+    server.admin().book_for("ada", &event, 1).await.expect(201);
+    // Refused by the rules, and not found: both were attempts.
+    ada.book(&event, 1).await.expect_problem(409, "sold_out");
+    let missing = ada.book("evt_01h455vb4pex5vsknk084sn02q", 1).await;
+    missing.expect_problem(404, "not_found");
+    assert_eq!(missing.header("ratelimit").split(";t=").next(), Some("\"book\";r=0"));
+    for mut refused in [server.user("ada"), service] {
+        let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"});
+        refused.post("/v1/bookings", &order).await.expect_problem(429, "rate_limited");
+    }
+    server.user("bob").book(&event, 1).await.expect_problem(409, "sold_out");
+    server.service().book_for("eve", &event, 1).await.expect_problem(409, "sold_out");
+}
+
+#[tokio::test]
+async fn what_the_request_alone_shows_to_be_wrong_does_not_count() {
+    let server = strict().await;
+    let event = server.admin().create_event(&event_body(100)).await;
+    let mut ada = server.user("ada");
+    let order = json!({"eventId": event, "ticketQuantity": 1}).to_string();
+    let json_type = ("content-type", "application/json");
+    for _ in 0..2 {
+        server
+            .anonymous()
+            .post_text("/v1/bookings", order.clone())
+            .await
+            .expect_problem(401, "unauthenticated");
+        ada.post_text("/v1/bookings", "{").await.expect_problem(400, "malformed_request");
+        ada.post_text("/v1/bookings", "{}").await.expect_problem(422, "validation_failed");
+        ada.post_text("/v1/bookings", " ".repeat(65_537)).await.expect_problem(413, "payload_too_large");
+        let for_eve = json!({"eventId": event, "ticketQuantity": 1, "userId": "eve"});
+        ada.post("/v1/bookings", &for_eve).await.expect_problem(403, "forbidden");
+        let plain =
+            ada.ask_with(Method::POST, "/v1/bookings", &[("content-type", "text/plain")], order.clone());
+        plain.await.expect_problem(415, "unsupported_media_type");
+        let keyed = [json_type, ("idempotency-key", "")];
+        let wrong_key = ada.ask_with(Method::POST, "/v1/bookings", &keyed, order.clone()).await;
+        wrong_key.expect_problem(400, "malformed_request");
+    }
+    let (let_in, _) = until_refused(async || ada.book(&event, 1).await).await;
+    assert_eq!(let_in, 5);
+    // Wrong in itself is heard before the limit, the limit before everything else.
+    ada.post_text("/v1/bookings", "{").await.expect_problem(400, "malformed_request");
+    ada.book("evt_01h455vb4pex5vsknk084sn02q", 1).await.expect_problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn every_well_formed_cancel_of_a_user_counts() {
+    let server = strict().await;
+    let event = server.admin().create_event(&event_body(100)).await;
+    let mut bookings = Vec::new();
+    for _ in 0..2 {
+        bookings.push(id_of(&server.service().book_for("ada", &event, 1).await.expect(201)));
+    }
+    let mut ada = server.user("ada");
+    ada.post_text(&format!("/v1/bookings/{}/cancel", bookings[0]), "{")
+        .await
+        .expect_problem(400, "malformed_request");
+    ada.cancel(&bookings[0]).await.expect(200);
+    ada.cancel(&bookings[0]).await.expect_problem(409, "invalid_state");
+    ada.cancel("nonsense").await.expect_problem(404, "not_found");
+    for refused in [&bookings[1], "bkg_01h455vb4pex5vsknk084sn02q", "nonsense", "%ff"] {
+        let answer = ada.cancel(refused).await;
+        answer.expect_problem(429, "rate_limited");
+        assert!(!answer.header("ratelimit").is_empty(), "{answer:?}");
+    }
+    assert_eq!(ada.booking(&bookings[1]).await["status"], "pending");
+    // A service and an admin are not limited, and their cancels do not count for the owner.
+    let mut service = server.service();
+    for _ in 0..5 {
+        let answer = service.cancel("bkg_01h455vb4pex5vsknk084sn02q").await;
+        answer.expect_problem(404, "not_found");
+        assert_eq!(answer.header("ratelimit"), "", "no limit, nothing left to tell");
+    }
+    service.cancel(&bookings[1]).await.expect(200);
+    // Booking and cancelling are counted apart.
+    ada.book(&event, 1).await.expect(201);
+}
+
+#[tokio::test]
+async fn of_many_attempts_at_once_as_many_are_let_in_as_the_limit_says() {
+    let server = strict().await;
+    let event = server.admin().create_event(&event_body(1_000)).await;
+    let mut attempts = JoinSet::new();
+    for _ in 0..40 {
+        let (mut client, event) = (server.user("ada"), event.clone());
+        attempts.spawn(async move { client.book(&event, 1).await.status.as_u16() });
+    }
+    let heard = attempts.join_all().await;
+    let count = |status: u16| heard.iter().filter(|heard| **heard == status).count();
+    assert_eq!((count(201), count(429)), (5, 35));
+    assert_eq!(server.admin().counts(&event).await.0, 5);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_none_is_refused_at_the_start() {
+    for wrong in ["0/10s", "5", "5/0s", "513/1s", "5/25h", "5/10", "-1/10s", "5/10s ", "five/10s", ""] {
+        let words = ["serve", "--jwt-secret", testkit::SECRET, "--book-limit", wrong];
+        let finished = program().run(words).await;
+        assert_eq!(finished.ending, testkit::Ending::Code(2), "{wrong:?}: {finished:?}");
+    }
+}

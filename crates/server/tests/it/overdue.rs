@@ -1,0 +1,138 @@
+//! Holds that nobody paid for are freed in time, whatever stands in the way.
+
+use serde_json::{Value, json};
+use testkit::{Server, Setup, event_body, eventually, id_of, with};
+
+use crate::{program, server_time};
+
+const HOLD_SECONDS: u32 = 1;
+
+/// A server that looks for overdue holds all the time.
+fn sweeping() -> Setup {
+    Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "200ms")
+}
+
+/// An event whose holds last a second, with changes to its body.
+async fn short_holds(server: &Server, changes: &Value) -> String {
+    let body = with(event_body(10), &json!({"holdSeconds": HOLD_SECONDS}));
+    server.admin().create_event(&with(body, changes)).await
+}
+
+/// A user who may not cancel any more, of an event about to begin: the clean-up is not bound by that. That no
+/// lock stops it is tested in `engine`, where a test can hold one.
+#[tokio::test]
+async fn no_limit_and_no_cut_off_of_a_user_stops_the_clean_up() {
+    let server = sweeping().environment("BOXOFFICE_CANCEL_LIMIT", "1/24h").start().await;
+    let (mut admin, mut ada) = (server.admin(), server.user("ada"));
+    let event = short_holds(&server, &json!({})).await;
+    let soon = server_time(&mut admin, &event).await + jiff::SignedDuration::from_hours(1);
+    admin.patch(&format!("/v1/events/{event}"), &json!({"startsAt": soon.to_string()})).await.expect(200);
+    ada.cancel("bkg_01h455vb4pex5vsknk084sn02q").await.expect_problem(404, "not_found");
+    let booking = id_of(&ada.book(&event, 2).await.expect(201));
+    ada.cancel(&booking).await.expect_problem(429, "rate_limited");
+    let expired = eventually("the hold is freed", async || {
+        let booking = admin.booking(&booking).await;
+        (booking["status"] != "pending").then_some(booking)
+    })
+    .await;
+    assert_eq!((&expired["status"], &expired["paymentStatus"]), (&json!("expired"), &json!("failed")));
+    let at = |name: &str| expired[name].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()).unwrap();
+    assert!(at("expiredAt") >= at("holdExpiresAt"), "{expired}");
+    assert_eq!(admin.counts(&event).await, (0, 0, 10));
+    let ledger = admin.all(&format!("/v1/events/{event}/ledger")).await;
+    let freed = ledger.last().expect("an entry");
+    assert_eq!((&freed["type"], &freed["actor"]), (&json!("booking.expired"), &json!("system")));
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_stops_nobody_elses() {
+    let mut server = sweeping().start().await;
+    let mut admin = server.admin();
+    let event = short_holds(&server, &json!({})).await;
+    let other = short_holds(&server, &json!({})).await;
+    let mut held = Vec::new();
+    for number in 0..4 {
+        let user = format!("user-{number}");
+        held.push(id_of(&admin.book_for(&user, &event, 1).await.expect(201)));
+    }
+    let elsewhere = id_of(&admin.book_for("ada", &other, 1).await.expect(201));
+    server.kill9();
+    let database = rusqlite::Connection::open(server.database()).unwrap();
+    let spoilt =
+        database.execute("UPDATE bookings SET items = 'no JSON' WHERE user_id = 'user-1'", []).unwrap();
+    assert_eq!(spoilt, 1);
+    drop(database);
+    let server = server.restart().await;
+    let mut admin = server.admin();
+    eventually("all holds but one are freed", async || {
+        let (held, free) = (admin.counts(&event).await, admin.counts(&other).await);
+        (held == (1, 0, 9) && free == (0, 0, 10)).then_some(())
+    })
+    .await;
+    for booking in [&held[0], &held[2], &held[3], &elsewhere] {
+        assert_eq!(admin.booking(booking).await["status"], "expired");
+    }
+    let unreadable = admin.get(&format!("/v1/bookings/{}", held[1])).await;
+    let shown = unreadable.expect_problem(500, "internal_error");
+    assert!(!shown.to_string().contains("JSON"), "the cause is for the log: {shown}");
+    server
+        .log()
+        .find(|line| line.contains("cannot be expired").then_some(()))
+        .await
+        .expect("the log says so");
+    // Sales go on, and the audit says what is wrong.
+    admin.book_for("eve", &event, 9).await.expect(201);
+    assert_eq!(program().audit(server.database()).await.0, 1);
+}
+
+/// Cancelling an event is carried on where it was left, also by the next process.
+#[tokio::test]
+async fn the_bookings_of_a_cancelled_event_are_cancelled_and_refunded_once() {
+    let mut server = sweeping().start().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(1_000)).await;
+    for number in 0..30 {
+        let booking = id_of(&admin.book_for(&format!("user-{number}"), &event, 1).await.expect(201));
+        if number % 2 == 0 {
+            admin.confirm(&booking, &format!("pay-{number}")).await.expect(200);
+        }
+    }
+    admin.patch(&format!("/v1/events/{event}"), &json!({"status": "cancelled"})).await.expect(200);
+    server.user("late").book(&event, 1).await.expect_problem(409, "event_cancelled");
+    server.kill9();
+    let server = server.restart().await;
+    let mut admin = server.admin();
+    eventually("every booking is cancelled", async || {
+        (admin.counts(&event).await == (0, 0, 1_000)).then_some(())
+    })
+    .await;
+    let bookings = admin.all(&format!("/v1/bookings?eventId={event}")).await;
+    assert!(bookings.iter().all(|booking| booking["status"] == "cancelled"), "{bookings:?}");
+    assert!(bookings.iter().all(|booking| booking["cancellationReason"].is_string()), "{bookings:?}");
+    let refunds = admin.all("/v1/refunds?status=requested").await;
+    assert_eq!(refunds.len(), 15);
+    assert!(refunds.iter().all(|refund| refund["reason"] == "event_cancelled"), "{refunds:?}");
+    server.expect_clean().await;
+}
+
+/// A hold is freed when somebody wants its tickets, without waiting for the clean-up.
+#[tokio::test]
+async fn overdue_holds_are_freed_on_demand() {
+    let server = Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "24h").start().await;
+    let mut service = server.service();
+    let event = short_holds(&server, &json!({"maxTicketsPerUser": 10})).await;
+    let held = id_of(&service.book_for("ada", &event, 10).await.expect(201));
+    // Neither for want of tickets nor by the user's own limit is anybody turned away.
+    let next = eventually("the tickets are free for the same user", async || {
+        let answer = service.book_for("ada", &event, 10).await;
+        (answer.status == 201).then(|| id_of(&answer.expect(201)))
+    })
+    .await;
+    assert_ne!(held, next);
+    assert_eq!(service.booking(&held).await["status"], "expired");
+    let last = server.admin().all(&format!("/v1/events/{event}/ledger")).await;
+    let kinds: Vec<&str> = last.iter().filter_map(|entry| entry["type"].as_str()).collect();
+    assert_eq!(kinds, ["event.created", "booking.created", "booking.expired", "booking.created"]);
+    assert_eq!(service.counts(&event).await, (10, 0, 0));
+}

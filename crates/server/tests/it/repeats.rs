@@ -1,0 +1,225 @@
+//! Requests that are sent again under their `Idempotency-Key`.
+
+use std::sync::Arc;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use testkit::{Answer, Client, Server, Setup, event_body, id_of, with};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use crate::{program, server};
+
+/// `POST` under a key.
+async fn keyed(client: &mut Client, path: &str, key: &str, body: impl Into<String>) -> Answer {
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+    client.ask_with(Method::POST, path, &headers, body.into()).await
+}
+
+fn order(event: &str, tickets: u32) -> String {
+    json!({"eventId": event, "ticketQuantity": tickets}).to_string()
+}
+
+/// The same answer, byte for byte, and said to be a repetition.
+#[track_caller]
+fn repeats(first: &Answer, again: &Answer) {
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    assert_eq!(again.header("idempotent-replayed"), "true", "{again:?}");
+    assert_eq!(first.header("idempotent-replayed"), "", "{first:?}");
+    for name in ["content-type", "location", "etag"] {
+        assert_eq!(again.header(name), first.header(name), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_at_once_under_one_key_make_one_booking() {
+    let server = server().await;
+    let event = server.admin().create_event(&event_body(100)).await;
+    for round in 0..5 {
+        let start = Arc::new(Barrier::new(31));
+        let mut requests = JoinSet::new();
+        for number in 0..31 {
+            // One of them is another user's, under the same key.
+            let user = if number == 30 { "bob" } else { "ada" };
+            let (mut client, start) = (server.user(user), start.clone());
+            let (key, order) = (format!("key-{round}"), order(&event, 1));
+            requests.spawn(async move {
+                client.connect().await.expect("a connection");
+                start.wait().await;
+                (user, keyed(&mut client, "/v1/bookings", &key, order).await)
+            });
+        }
+        let answers = requests.join_all().await;
+        let of = |name: &str| -> Vec<&Answer> {
+            answers.iter().filter(|(user, _)| *user == name).map(|(_, answer)| answer).collect()
+        };
+        let (mine, others) = (of("ada"), of("bob"));
+        let fresh: Vec<_> = mine.iter().filter(|one| one.header("idempotent-replayed").is_empty()).collect();
+        assert_eq!((fresh.len(), mine.len()), (1, 30));
+        for answer in &mine {
+            answer.expect(201);
+            assert_eq!(answer.body, fresh[0].body);
+        }
+        assert_ne!(id_of(&others[0].expect(201)), id_of(&fresh[0].expect(201)), "a key is its caller's");
+        assert_eq!(others[0].header("idempotent-replayed"), "");
+    }
+    assert_eq!(server.admin().counts(&event).await, (10, 0, 90));
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn a_repetition_is_the_same_json_under_the_same_key() {
+    let server = server().await;
+    let (mut admin, mut ada) = (server.admin(), server.user("ada"));
+    let event = admin.create_event(&event_body(100)).await;
+    let first = keyed(&mut ada, "/v1/bookings", "k 1", order(&event, 2)).await;
+    let booking = id_of(&first.expect(201));
+    let spellings = [
+        format!("{{\"ticketQuantity\":2,\"eventId\":\"{event}\"}}"),
+        format!(" {{ \"eventId\" : \"{event}\" ,\n\"ticketQuantity\": 2 }} "),
+        format!("{{\"\\u0065ventId\":\"{event}\",\"ticketQuantity\":2}}"),
+    ];
+    for body in spellings {
+        repeats(&first, &keyed(&mut ada, "/v1/bookings", "k 1", body.clone()).await);
+        repeats(&first, &keyed(&mut ada, "/v1/bookings", "\"k 1\"", body).await);
+    }
+    for other in [order(&event, 1), with(order_value(&event), &json!({"paymentMethod": "card"})).to_string()]
+    {
+        let refused = keyed(&mut ada, "/v1/bookings", "k 1", other).await;
+        refused.expect_problem(422, "idempotency_key_reused");
+    }
+    // What is wrong in itself is said first, and spoils nothing.
+    keyed(&mut ada, "/v1/bookings", "k 1", "{").await.expect_problem(400, "malformed_request");
+    // The answer is that of then, whatever has become of the booking.
+    admin.confirm(&booking, "pay-1").await.expect(200);
+    repeats(&first, &keyed(&mut ada, "/v1/bookings", "k 1", order(&event, 2)).await);
+    assert_eq!(admin.counts(&event).await, (0, 2, 98));
+}
+
+fn order_value(event: &str) -> Value {
+    json!({"eventId": event, "ticketQuantity": 2})
+}
+
+#[tokio::test]
+async fn a_key_is_refused_where_it_is_none() {
+    let server = server().await;
+    let mut ada = server.user("ada");
+    let event = server.admin().create_event(&event_body(100)).await;
+    let long = "x".repeat(256);
+    for wrong in ["", "\"\"", "\"", "a\"b", " ", "a\tb", &long] {
+        let refused = keyed(&mut ada, "/v1/bookings", wrong, order(&event, 1)).await;
+        assert_eq!(refused.status, 400, "{wrong:?}: {refused:?}");
+        refused.expect_problem(400, "malformed_request");
+    }
+    let twice = [("content-type", "application/json"), ("idempotency-key", "a"), ("idempotency-key", "a")];
+    let refused = ada.ask_with(Method::POST, "/v1/bookings", &twice, order(&event, 1)).await;
+    refused.expect_problem(400, "malformed_request");
+    for good in ["x", &"x".repeat(255), "8e03978e-40d5-43e8-bc93-6894a57f9324", "~!@#$%^&*()[]{};:'\\"] {
+        keyed(&mut ada, "/v1/bookings", good, order(&event, 1)).await.expect(201);
+    }
+    assert_eq!(ada.counts(&event).await.0, 4);
+}
+
+#[tokio::test]
+async fn after_sold_out_the_key_works_again() {
+    let server = server().await;
+    let mut ada = server.user("ada");
+    let event = server.admin().create_event(&event_body(1)).await;
+    let taken = id_of(&server.user("bob").book(&event, 1).await.expect(201));
+    for _ in 0..2 {
+        let refused = keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
+        refused.expect_problem(409, "sold_out");
+        assert_eq!(refused.header("idempotent-replayed"), "");
+    }
+    server.service().cancel(&taken).await.expect(200);
+    let booked = keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
+    booked.expect(201);
+    repeats(&booked, &keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await);
+}
+
+#[tokio::test]
+async fn lasting_refusals_are_kept_and_others_not() {
+    let server = server().await;
+    let (mut admin, mut ada) = (server.admin(), server.user("ada"));
+    let one_each = json!({"maxTicketsPerUser": 1});
+    let event = admin.create_event(&with(event_body(10), &one_each)).await;
+    let dear =
+        json!({"eventId": event, "ticketQuantity": 1, "expectedTotal": {"amount": 1, "currency": "EUR"}});
+    let mismatch = keyed(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
+    mismatch.expect_problem(422, "amount_mismatch");
+    let missing = keyed(&mut ada, "/v1/bookings", "k-2", order("evt_01h455vb4pex5vsknk084sn02q", 1)).await;
+    missing.expect_problem(404, "not_found");
+    admin
+        .patch(&format!("/v1/events/{event}"), &json!({"price": {"amount": 1, "currency": "EUR"}}))
+        .await
+        .expect(200);
+    let again = keyed(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
+    assert_eq!((again.status, &again.body), (mismatch.status, &mismatch.body), "as it was then");
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    let again = keyed(&mut ada, "/v1/bookings", "k-2", order("evt_01h455vb4pex5vsknk084sn02q", 1)).await;
+    assert_eq!((&again.body, again.header("idempotent-replayed")), (&missing.body, "true"));
+    // Over the user's limit now, below it a moment later.
+    let held = id_of(&ada.book(&event, 1).await.expect(201));
+    let refused = keyed(&mut ada, "/v1/bookings", "k-3", order(&event, 1)).await;
+    refused.expect_problem(422, "booking_limit_exceeded");
+    ada.cancel(&held).await.expect(200);
+    keyed(&mut ada, "/v1/bookings", "k-3", order(&event, 1)).await.expect(201);
+}
+
+/// Every `POST` may be repeated; a key means nothing at another address.
+#[tokio::test]
+async fn every_post_takes_a_key_of_its_own() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let body = event_body(10).to_string();
+    let created = keyed(&mut admin, "/v1/events", "k", body.clone()).await;
+    let event = id_of(&created.expect(201));
+    repeats(&created, &keyed(&mut admin, "/v1/events", "k", body).await);
+    let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"}).to_string();
+    let booked = keyed(&mut admin, "/v1/bookings", "k", order.clone()).await;
+    let booking = id_of(&booked.expect(201));
+    repeats(&booked, &keyed(&mut admin, "/v1/bookings", "k", order).await);
+    let confirm = format!("/v1/bookings/{booking}/confirm");
+    let paid = json!({"paymentTransactionId": "pay-1"}).to_string();
+    let confirmed = keyed(&mut admin, &confirm, "k", paid.clone()).await;
+    confirmed.expect(200);
+    let cancel = format!("/v1/bookings/{booking}/cancel");
+    let cancelled = keyed(&mut admin, &cancel, "k", "").await;
+    cancelled.expect(200);
+    repeats(&cancelled, &keyed(&mut admin, &cancel, "k", "{}").await);
+    repeats(&confirmed, &keyed(&mut admin, &confirm, "k", paid.clone()).await);
+    // Without the key the same request hears how things stand.
+    let now = admin.post_text(&confirm, paid).await.expect_problem(409, "invalid_state");
+    let settle = format!("/v1/refunds/{}/settle", id_of(&now["refund"]));
+    let outcome = json!({"outcome": "succeeded", "providerReference": "out-1"}).to_string();
+    let settled = keyed(&mut admin, &settle, "k", outcome.clone()).await;
+    settled.expect(200);
+    repeats(&settled, &keyed(&mut admin, &settle, "k", outcome).await);
+    assert_eq!(admin.all("/v1/events").await.len(), 1);
+    assert_eq!(admin.all("/v1/bookings").await.len(), 1);
+    assert_eq!(admin.all("/v1/refunds").await.len(), 1);
+    server.expect_clean().await;
+}
+
+#[tokio::test]
+async fn a_kept_answer_outlives_the_process() {
+    let mut server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let first = keyed(&mut server.user("ada"), "/v1/bookings", "k", order(&event, 1)).await;
+    first.expect(201);
+    server.kill9();
+    let server: Server = server.restart().await;
+    repeats(&first, &keyed(&mut server.user("ada"), "/v1/bookings", "k", order(&event, 1)).await);
+    assert_eq!(server.admin().counts(&event).await, (1, 0, 9));
+}
+
+#[tokio::test]
+async fn the_limiter_stands_before_the_look_up() {
+    let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "2/24h").start().await;
+    let mut ada = server.user("ada");
+    let event = server.admin().create_event(&event_body(10)).await;
+    let first = keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
+    repeats(&first, &keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await);
+    keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await.expect_problem(429, "rate_limited");
+    assert_eq!(ada.counts(&event).await.0, 1);
+}

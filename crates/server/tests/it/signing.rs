@@ -1,0 +1,290 @@
+//! Tokens that somebody else signs: public keys, their rotation, issuers and audiences, and forgeries.
+//!
+//! The keys in `keys/` were made for these tests and open nothing else.
+
+use hyper::Method;
+use jsonwebtoken::crypto::sign;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+use testkit::{Answer, Ending, SECRET, Server, Setup, with};
+
+use crate::{program, server};
+
+/// The year 2100.
+const LATER: u64 = 4_102_444_800;
+
+const RSA: &[u8] = include_bytes!("keys/rsa.pem");
+const RSA_PUBLIC: &[u8] = include_bytes!("keys/rsa.pub.pem");
+const P256: &[u8] = include_bytes!("keys/p256.pem");
+const ED25519: &[u8] = include_bytes!("keys/ed25519.pem");
+const OTHER_ED25519: &[u8] = include_bytes!("keys/other.pem");
+
+fn key_file(name: &str) -> String {
+    format!("{}/tests/it/keys/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// RFC 4648 §5, without padding.
+fn base64url(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits =
+            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..=group.len() {
+            text.push(char::from(LETTERS[(bits >> (18 - 6 * place) & 63) as usize]));
+        }
+    }
+    text
+}
+
+/// Header and claims as they are written, whatever they say, signed with this key.
+fn raw(header: &str, claims: &str, key: &EncodingKey, algorithm: Algorithm) -> String {
+    let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
+    let signature = sign(message.as_bytes(), key, algorithm).expect("a signature");
+    format!("{message}.{signature}")
+}
+
+fn secret(secret: impl AsRef<[u8]>) -> EncodingKey {
+    EncodingKey::from_secret(secret.as_ref())
+}
+
+fn claims() -> Value {
+    json!({"sub": "ada", "role": "admin", "exp": LATER})
+}
+
+/// A token of one of the key families, with further claims.
+fn signed(algorithm: Algorithm, more: &Value) -> String {
+    let key = match algorithm {
+        Algorithm::RS256 => EncodingKey::from_rsa_pem(RSA),
+        Algorithm::ES256 => EncodingKey::from_ec_pem(P256),
+        _ => EncodingKey::from_ed_pem(ED25519),
+    };
+    let header = format!("{{\"alg\":\"{algorithm:?}\",\"typ\":\"JWT\"}}");
+    raw(&header, &with(claims(), more).to_string(), &key.expect("a key"), algorithm)
+}
+
+async fn ask(server: &Server, token: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    server.anonymous().ask_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await
+}
+
+async fn accepted(server: &Server, what: &str, token: &str) {
+    let answer = ask(server, token).await;
+    assert_eq!(answer.status, 200, "{what}: {answer:?}");
+}
+
+async fn refused(server: &Server, what: &str, token: &str) {
+    let answer = ask(server, token).await;
+    assert_eq!(answer.status, 401, "{what}: {answer:?}");
+    answer.expect_problem(401, "unauthenticated");
+    assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+}
+
+/// A server that knows these public keys beside the secret of the tests.
+fn with_keys(names: &[&str]) -> Setup {
+    names.iter().fold(Setup::new(program()), |setup, name| {
+        setup.argument("--jwt-public-key-file").argument(key_file(name))
+    })
+}
+
+#[tokio::test]
+async fn every_family_of_keys_signs_for_itself_alone() {
+    let families = [
+        ("rsa.pub.pem", Algorithm::RS256),
+        ("p256.pub.pem", Algorithm::ES256),
+        ("ed25519.pub.pem", Algorithm::EdDSA),
+    ];
+    for (known, family) in families {
+        let server = with_keys(&[known]).start().await;
+        accepted(&server, known, &signed(family, &json!({}))).await;
+        accepted(&server, "the secret beside it", &server.tokens().admin()).await;
+        for (_, other) in families.iter().filter(|(_, other)| *other != family) {
+            refused(&server, &format!("{other:?} by {known}"), &signed(*other, &json!({}))).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_keys_are_all_accepted_while_they_are_rotated() {
+    let server = with_keys(&["ed25519.pub.pem", "rsa.pub.pem", "p256.pub.pem"]).start().await;
+    for family in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
+        accepted(&server, &format!("{family:?}"), &signed(family, &json!({}))).await;
+    }
+    let new = "the secret that takes over, 32 bytes and more";
+    let setup = Setup::new(program())
+        .argument("--jwt-secret")
+        .argument(new)
+        .argument("--jwt-secret")
+        .argument(SECRET);
+    let server = setup.start().await;
+    for secret in [new, SECRET] {
+        accepted(&server, secret, &testkit::Tokens::new(secret).admin()).await;
+    }
+    refused(&server, "a third", &testkit::Tokens::new("a third secret that nobody has given, ever").admin())
+        .await;
+}
+
+#[tokio::test]
+async fn a_public_key_alone_is_enough_to_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
+    let file = key_file("ed25519.pub.pem");
+    let words = ["serve", "--listen", "127.0.0.1:0", "--database", &url, "--jwt-public-key-file", &file];
+    let process = testkit::Process::start(program().command(words));
+    process.stderr.find(|line| line.contains("ready").then_some(())).await.expect("it serves");
+    for (name, why) in [("p384.pub.pem", "P-256"), ("none.pem", "No such file"), ("../main.rs", "PEM")] {
+        let finished = program().run(["serve", "--jwt-public-key-file", &key_file(name)]).await;
+        assert_eq!(finished.ending, Ending::Code(2), "{finished:?}");
+        assert!(finished.stderr.contains(why), "{finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn issuer_and_audience_are_demanded_where_they_are_named() {
+    let setup = Setup::new(program()).argument("--jwt-issuer").argument("https://id.example");
+    let server = setup.argument("--jwt-audience").argument("boxoffice").start().await;
+    let token = |more: &Value| server.tokens().sign(&with(claims(), more));
+    for good in [
+        json!({"iss": "https://id.example", "aud": "boxoffice"}),
+        json!({"iss": "https://id.example", "aud": ["others", "boxoffice"]}),
+    ] {
+        accepted(&server, &good.to_string(), &token(&good)).await;
+    }
+    for wrong in [
+        json!({}),
+        json!({"iss": "https://id.example"}),
+        json!({"aud": "boxoffice"}),
+        json!({"iss": "https://id.example/", "aud": "boxoffice"}),
+        json!({"iss": "HTTPS://ID.EXAMPLE", "aud": "boxoffice"}),
+        json!({"iss": "https://id.example", "aud": "boxoffice2"}),
+        json!({"iss": "https://id.example", "aud": []}),
+        json!({"iss": "https://id.example", "aud": ["box", "office"]}),
+        json!({"iss": "https://id.example", "aud": {"boxoffice": true}}),
+        json!({"iss": ["https://evil.example"], "aud": "boxoffice"}),
+        json!({"iss": 7, "aud": "boxoffice"}),
+        json!({"iss": "", "aud": ""}),
+    ] {
+        refused(&server, &wrong.to_string(), &token(&wrong)).await;
+    }
+}
+
+/// Headers that name another key or another algorithm, each with a signature that fits what they say.
+fn forged_headers() -> Vec<(&'static str, String)> {
+    let good = claims().to_string();
+    let hmac = |header: &str, key: &[u8]| raw(header, &good, &secret(key), Algorithm::HS256);
+    let ours = |header: &str| hmac(header, SECRET.as_bytes());
+    let theirs = |header: &str| hmac(header, b"a secret that nobody has given to the server");
+    let ed = EncodingKey::from_ed_pem(OTHER_ED25519).expect("a key");
+    vec![
+        ("HS256 with the public key as its secret", hmac(r#"{"alg":"HS256"}"#, RSA_PUBLIC)),
+        ("the same without the last line end", hmac(r#"{"alg":"HS256"}"#, RSA_PUBLIC.trim_ascii_end())),
+        ("RS256 that is an HMAC", hmac(r#"{"alg":"RS256"}"#, RSA_PUBLIC)),
+        ("none that is an HMAC", ours(r#"{"alg":"none"}"#)),
+        ("no algorithm", ours("{}")),
+        ("an unknown algorithm", ours(r#"{"alg":"HS1"}"#)),
+        ("an algorithm in lower case", ours(r#"{"alg":"hs256"}"#)),
+        ("several algorithms", ours(r#"{"alg":["HS256"]}"#)),
+        ("two algorithms", ours(r#"{"alg":"none","alg":"HS256"}"#)),
+        ("a header that is a list", ours("[]")),
+        ("a header that is no JSON", ours("HS256")),
+        ("an extension that must be understood", ours(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#)),
+        ("a list of no extensions", ours(r#"{"alg":"HS256","crit":[]}"#)),
+        ("a key id that is a path", hmac(r#"{"alg":"HS256","kid":"../../../../dev/null"}"#, b"")),
+        ("a key id that is SQL", hmac(r#"{"alg":"HS256","kid":"x' UNION SELECT 'k"}"#, b"k")),
+        ("a key id that is a command", theirs(r#"{"alg":"HS256","kid":"|id"}"#)),
+        ("the address of a set of keys", theirs(r#"{"alg":"HS256","jku":"http://127.0.0.1:1/jwks"}"#)),
+        ("the address of a certificate", theirs(r#"{"alg":"HS256","x5u":"http://127.0.0.1:1/x.pem"}"#)),
+        ("a certificate of its own", theirs(r#"{"alg":"HS256","x5c":["MIIB"]}"#)),
+        ("a key of its own", theirs(r#"{"alg":"HS256","jwk":{"kty":"oct","k":"YSBzZWNyZXQ"}}"#)),
+        (
+            "a public key of its own",
+            raw(
+                r#"{"alg":"EdDSA","jwk":{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}"#,
+                &good,
+                &ed,
+                Algorithm::EdDSA,
+            ),
+        ),
+        ("another Ed25519 key", raw(r#"{"alg":"EdDSA"}"#, &good, &ed, Algorithm::EdDSA)),
+    ]
+}
+
+#[tokio::test]
+async fn no_header_chooses_the_key_or_the_algorithm() {
+    let server = with_keys(&["rsa.pub.pem", "ed25519.pub.pem"]).start().await;
+    for (what, token) in forged_headers() {
+        refused(&server, what, &token).await;
+    }
+    let mut log = server.log().all();
+    log.retain(|line| line.contains("panic") || line.contains("ERROR"));
+    assert_eq!(log, [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn claims_that_are_written_strangely_are_refused() {
+    let server = server().await;
+    let header = r#"{"alg":"HS256","typ":"JWT"}"#;
+    let forged = |claims: &str| raw(header, claims, &secret(SECRET), Algorithm::HS256);
+    for claims in [
+        r#"{"sub":"ada","exp":4102444800,"role":"user","role":"admin"}"#,
+        r#"{"sub":"eve","sub":"ada","exp":4102444800}"#,
+        r#"{"sub":"ada","exp":4102444800,"exp":1}"#,
+        r#"{"sub":"ada","exp":1e400}"#,
+        r#"{"sub":"ada","exp":NaN}"#,
+        r#"{"sub":"ada","exp":"never"}"#,
+        r#"{"sub":"ada","exp":-4102444800}"#,
+        r#"{"sub":"ada\u0000","exp":4102444800}"#,
+        r#"{"sub":"ada\u202e","exp":4102444800}"#,
+        r#"{"sub":"а","exp":4102444800}"#,
+        r#"{"sub":"ada","exp":4102444800,"nbf":4102444700}"#,
+        r#"{"sub":"ada","exp":4102444800,"nbf":[]}"#,
+        r#"{"sub":"ada","exp":4102444800,"role":"superuser"}"#,
+        r#"{"sub":"ada","exp":4102444800,"role":"ADMIN"}"#,
+        r#"{"sub":"ada","exp":4102444800"#,
+        "\u{feff}{}",
+        "",
+        "4102444800",
+    ] {
+        refused(&server, claims, &forged(claims)).await;
+    }
+    refused(&server, "deep", &forged(&"[".repeat(2_500))).await;
+    let padded = with(claims(), &json!({"pad": "x".repeat(20_000)})).to_string();
+    let bearer = format!("Bearer {}", forged(&padded));
+    let huge = server.anonymous().ask_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await;
+    assert_eq!(huge.status, 431, "more than a head may have: {huge:?}");
+}
+
+/// A token stands or falls as a whole: no bit of it may be another, none may be missing.
+#[tokio::test]
+async fn a_token_that_was_touched_anywhere_is_refused() {
+    let server = with_keys(&["ed25519.pub.pem"]).start().await;
+    for token in [server.tokens().admin(), signed(Algorithm::EdDSA, &json!({}))] {
+        accepted(&server, "as it was signed", &token).await;
+        for place in (0..token.len()).step_by(7) {
+            refused(&server, "cut off", &token[..place]).await;
+            let mut touched = token.clone().into_bytes();
+            // Of the last character of a part only some bits count, so a neighbour might say the same.
+            touched[place] = if touched[place] == b'z' { b'-' } else { b'z' };
+            let touched = String::from_utf8(touched).expect("ASCII");
+            refused(&server, "touched", &touched).await;
+        }
+        for more in ["=", ".", "A", " x", "%00"] {
+            refused(&server, more, &format!("{token}{more}")).await;
+        }
+        refused(
+            &server,
+            "in standard base64",
+            &token.replace('-', "+").replace('_', "/").replacen('.', "=.", 1),
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn one_token_and_no_more() {
+    let server = server().await;
+    let bearer = format!("Bearer {}", server.tokens().admin());
+    let twice = [("authorization", bearer.as_str()), ("authorization", bearer.as_str())];
+    let answer = server.anonymous().ask_with(Method::GET, "/v1/stats", &twice, "").await;
+    answer.expect_problem(401, "unauthenticated");
+}

@@ -1,0 +1,199 @@
+//! Live availability: server-sent events, byte by byte.
+
+use std::net::SocketAddr;
+
+use hyper::Method;
+use serde_json::Value;
+use testkit::{Ending, Raw, Setup, event_body, id_of, within_deadline};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+use crate::{program, server};
+
+/// An open stream.
+struct Watcher {
+    lines: BufReader<TcpStream>,
+}
+
+/// One message: its fields by name.
+#[derive(Debug, Default)]
+struct Message {
+    event: String,
+    id: String,
+    retry: String,
+    data: Value,
+}
+
+impl Watcher {
+    /// Opens a stream, with more header lines; its head, in lower case.
+    async fn open(address: SocketAddr, event: &str, lines: &str) -> (Self, String) {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let head = format!("GET /v1/events/{event}/availability/stream HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
+        stream.write_all(head.as_bytes()).await.expect("bytes are taken");
+        let mut watcher = Self { lines: BufReader::new(stream) };
+        let mut head = String::new();
+        loop {
+            let line = watcher.line().await.expect("a head");
+            if line.is_empty() {
+                return (watcher, head);
+            }
+            head = head + &line.to_lowercase() + "\n";
+        }
+    }
+
+    /// The next line; none once the stream has ended.
+    async fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = within_deadline("a line of a stream", self.lines.read_line(&mut line)).await;
+        (read.ok()? > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// The next message; none once the stream has ended. Chunk sizes and comments are passed over.
+    async fn next(&mut self) -> Option<Message> {
+        let mut message = Message::default();
+        loop {
+            let line = self.line().await?;
+            match line.split_once(':').map(|(name, value)| (name, value.trim())) {
+                Some(("event", value)) => value.clone_into(&mut message.event),
+                Some(("id", value)) => value.clone_into(&mut message.id),
+                Some(("retry", value)) => value.clone_into(&mut message.retry),
+                Some(("data", value)) => message.data = serde_json::from_str(value).expect("JSON"),
+                _ if line.is_empty() && !message.data.is_null() => return Some(message),
+                _ => {}
+            }
+        }
+    }
+
+    /// The message that shows so many held tickets, and how many came before it.
+    async fn until_held(&mut self, held: u64) -> Message {
+        loop {
+            let message = self.next().await.expect("the stream goes on");
+            if message.data["held"] == held {
+                return message;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn watchers_hear_at_once_and_of_every_change() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(10)).await;
+    let (mut watcher, head) = Watcher::open(server.address(), &event, "").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    for field in [
+        "content-type: text/event-stream\n",
+        "cache-control: no-cache\n",
+        "x-accel-buffering: no\n",
+        "x-request-id: req_",
+    ] {
+        assert!(head.contains(field), "{field} in {head}");
+    }
+    let first = watcher.next().await.expect("a message at once");
+    assert_eq!((first.event.as_str(), first.id.as_str()), ("availability", "1"));
+    let retry: u64 = first.retry.parse().expect("when to come back");
+    assert!((2_000..=5_100).contains(&retry), "{first:?}");
+    // The same as the route beside it says.
+    let mut shown = admin.get(&format!("/v1/events/{event}/availability")).await.expect(200);
+    let mut told = first.data.clone();
+    for one in [&mut shown, &mut told] {
+        assert!(one["asOf"].is_string());
+        one["asOf"] = Value::Null;
+    }
+    assert_eq!(told, shown);
+
+    let booking = id_of(&admin.book_for("ada", &event, 3).await.expect(201));
+    let booked = watcher.until_held(3).await;
+    assert_eq!((&booked.data["available"], &booked.data["eventSeq"]), (&7.into(), &2.into()));
+    assert_eq!((booked.id.as_str(), booked.retry.as_str()), ("2", ""));
+    admin.cancel(&booking).await.expect(200);
+    assert_eq!(watcher.until_held(0).await.data["available"], 10);
+    // A slow reader is told how things stand, not how they came about.
+    for _ in 0..5 {
+        admin.book_for("ada", &event, 1).await.expect(201);
+    }
+    let last = watcher.until_held(5).await;
+    assert_eq!(last.data["eventSeq"], 8);
+    // Whoever comes back gets the whole state at once, whatever was last heard.
+    for known in ["1", "8", "99", "nonsense"] {
+        let (mut again, _) =
+            Watcher::open(server.address(), &event, &format!("last-event-id: {known}\r\n")).await;
+        assert_eq!(again.next().await.expect("a message at once").data["held"], 5, "{known}");
+    }
+}
+
+#[tokio::test]
+async fn many_watch_one_event_and_all_hear_the_same() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(10)).await;
+    let mut watchers = Vec::new();
+    for _ in 0..50 {
+        watchers.push(Watcher::open(server.address(), &event, "").await.0);
+    }
+    for watcher in &mut watchers {
+        watcher.next().await.expect("a message at once");
+    }
+    admin.book_for("ada", &event, 4).await.expect(201);
+    for watcher in &mut watchers {
+        assert_eq!(watcher.until_held(4).await.data["eventSeq"], 2);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_not_watched() {
+    let server = server().await;
+    let mut client = server.anonymous();
+    for event in ["evt_01h455vb4pex5vsknk084sn02q", "nonsense", "%ff"] {
+        let path = format!("/v1/events/{event}/availability/stream");
+        client.try_ask(Method::GET, &path, None).await.expect("an answer").expect_problem(404, "not_found");
+    }
+}
+
+/// Streams end when the program stops, so that it can.
+#[tokio::test]
+async fn streams_end_with_the_program() {
+    let mut server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let (mut watcher, _) = Watcher::open(server.address(), &event, "").await;
+    watcher.next().await.expect("a message at once");
+    server.terminate();
+    assert!(watcher.next().await.is_none(), "the stream ends");
+    assert_eq!(server.ending().await, Ending::Code(0));
+}
+
+/// One address may watch so often. Addresses are those of clients behind a proxy that is trusted.
+#[tokio::test]
+async fn one_address_may_not_take_all_streams() {
+    let server =
+        Setup::new(program()).argument("--trusted-proxies").argument("127.0.0.0/8,::1").start().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    let from = |address: &str| format!("x-forwarded-for: 198.51.100.9, {address}\r\n");
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        let (mut watcher, _) = Watcher::open(server.address(), &event, &from("203.0.113.7")).await;
+        watcher.next().await.expect("a message at once");
+        open.push(watcher);
+    }
+    let crowded = async |address: &str| {
+        let mut raw = Raw::open(server.address()).await;
+        let lines = from(address);
+        raw.write(format!("GET /v1/events/{event}/availability/stream HTTP/1.1\r\nhost: x\r\n{lines}\r\n"))
+            .await;
+        raw.answer().await.expect("an answer")
+    };
+    let refused = crowded("203.0.113.7").await;
+    refused.expect_problem(503, "overloaded");
+    assert_eq!(refused.header("retry-after"), "1");
+    for other in ["203.0.113.8", "2001:db8::1", "127.0.0.1"] {
+        assert_eq!(crowded(other).await.status, 200, "{other}");
+    }
+    // Without streams the same address is served as ever, and a place that is left is free again.
+    server.anonymous().get("/v1/events").await.expect(200);
+    open.pop();
+    testkit::eventually("a place is free", async || {
+        (crowded("203.0.113.7").await.status == 200).then_some(())
+    })
+    .await;
+}

@@ -29,6 +29,11 @@ dev:
 kills:
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
 
-# What the tests call besides the program itself.
+# What the tests call besides the program itself. PostgreSQL is started by the tests, not by the system: the
+# package's own cluster is not wanted.
 tools:
-	@command -v cc >/dev/null && command -v curl >/dev/null || (apt-get update -qq && apt-get install -y -qq gcc libc6-dev curl)
+	@command -v cc >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || \
+	(apt-get update -qq && mkdir -p /etc/postgresql-common && \
+	{ test -e /etc/postgresql-common/createcluster.conf || \
+	echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev curl postgresql)

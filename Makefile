@@ -2,7 +2,7 @@
 # --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
 
-.PHONY: test fmt-check lint docs check dev kills fmt tools
+.PHONY: test fmt-check lint docs check dev kills cuts fmt tools
 
 test: tools fmt-check lint docs check
 
@@ -28,6 +28,11 @@ dev:
 # A campaign too long for every run: one hundred kill -9 under load, on a file of 100,000 bookings.
 kills:
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
+
+# One thousand COMMITs that are cut off on their way to PostgreSQL, and ten thousand requests given up.
+cuts:
+	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- cuts --nocapture
+	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- nobody_waits_for --nocapture
 
 # What the tests call besides the program itself. PostgreSQL is started by the tests, not by the system: the
 # package's own cluster is not wanted.

@@ -62,10 +62,7 @@ impl Cluster {
 
     /// A cluster in a folder that is there.
     pub async fn on(folder: TempDir, settings: &[&str]) -> Arc<Self> {
-        if geteuid().is_root() {
-            let (uid, gid) = other_user();
-            chown(folder.path(), Some(uid), Some(gid)).expect("root gives a folder away");
-        }
+        Self::give(folder.path());
         let data = folder.path().join("data");
         let mut initdb = command("initdb");
         initdb.arg("--pgdata").arg(&data);
@@ -82,6 +79,14 @@ impl Cluster {
         };
         cluster.start().await;
         Arc::new(cluster)
+    }
+
+    /// Gives a file or folder to the user that it runs as.
+    pub fn give(path: &Path) {
+        if geteuid().is_root() {
+            let (uid, gid) = other_user();
+            chown(path, Some(uid), Some(gid)).expect("root gives a file away");
+        }
     }
 
     /// Where it listens, on this machine.

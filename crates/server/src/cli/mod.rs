@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod completions;
 mod config;
+mod database;
 mod demo;
 mod dev;
 mod doctor;
@@ -45,12 +46,16 @@ impl From<OpenError> for Failure {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let message = format!("{error}{cause}");
         match error {
-            OpenError::Missing(_) | OpenError::Owned(_) | OpenError::Io { .. } | OpenError::Sqlite(_) => {
-                Self::Unreachable(message)
-            }
-            OpenError::Foreign(_) | OpenError::Outdated { .. } | OpenError::TooNew { .. } => {
-                Self::Failed(message)
-            }
+            OpenError::Missing(_)
+            | OpenError::Owned(_)
+            | OpenError::Io { .. }
+            | OpenError::Sqlite(_)
+            | OpenError::Unreachable { .. } => Self::Unreachable(message),
+            OpenError::Foreign(_)
+            | OpenError::Outdated { .. }
+            | OpenError::TooNew { .. }
+            | OpenError::Unsupported { .. }
+            | OpenError::Migration(_) => Self::Failed(message),
         }
     }
 }
@@ -71,7 +76,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Sweep(args) => runtime().and_then(|runtime| runtime.block_on(sweep::run(&args))),
         Command::Backup(args) => runtime().and_then(|runtime| runtime.block_on(backup::run(&args))),
         Command::Doctor(args) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&args))),
-        Command::Migrate(args) => migrate::run(&args),
+        Command::Migrate(args) => runtime().and_then(|runtime| runtime.block_on(migrate::run(&args))),
         Command::Completions(args) => completions::run(&args),
         Command::Openapi => openapi::run(),
         Command::Token(args) => token::run(&args),

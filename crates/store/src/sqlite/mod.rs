@@ -60,6 +60,8 @@ pub struct Sqlite {
     writer: Option<Arc<Mutex<SqliteWriter>>>,
     readers: Arc<Readers>,
     inline: bool,
+    /// Decides what is due; unset where the file is only read.
+    clock: Option<Arc<dyn Clock>>,
     /// Held as long as the store lives; the operating system lets go of it when the process dies.
     _owner: Option<File>,
 }
@@ -115,8 +117,9 @@ impl Sqlite {
     }
 
     fn from_parts(writer: Option<SqliteWriter>, readers: Readers, inline: bool, owner: Option<File>) -> Self {
+        let clock = writer.as_ref().map(SqliteWriter::clock);
         let writer = writer.map(|writer| Arc::new(Mutex::new(writer)));
-        Self { writer, readers: Arc::new(readers), inline, _owner: owner }
+        Self { writer, readers: Arc::new(readers), inline, clock, _owner: owner }
     }
 
     /// Reads on a connection apart from the writer's, off the threads that serve requests.
@@ -254,6 +257,7 @@ impl Store for Sqlite {
         after: Option<DueHold>,
         limit: u32,
     ) -> Result<Vec<DueHold>, Fault> {
+        let now = self.clock.as_ref().map_or(now, |clock| now.min(clock.now()));
         self.read(move |connection| chores::due_holds(connection, now, after, limit)).await
     }
 

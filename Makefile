@@ -2,7 +2,7 @@
 # --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
 
-.PHONY: test fmt-check lint docs check dev kills schemathesis fmt tools
+.PHONY: test fmt-check lint docs check dev kills cuts schemathesis fmt tools
 
 test: tools fmt-check lint docs check
 
@@ -33,6 +33,16 @@ kills:
 schemathesis:
 	crates/server/tests/schemathesis.sh
 
-# What the tests call besides the program itself.
+# One thousand COMMITs that are cut off on their way to PostgreSQL, and ten thousand requests given up.
+cuts:
+	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- cuts --nocapture
+	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- nobody_waits_for --nocapture
+
+# What the tests call besides the program itself. PostgreSQL is started by the tests, not by the system: the
+# package's own cluster is not wanted.
 tools:
-	@command -v cc >/dev/null && command -v curl >/dev/null || (apt-get update -qq && apt-get install -y -qq gcc libc6-dev curl)
+	@command -v cc >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || \
+	(apt-get update -qq && mkdir -p /etc/postgresql-common && \
+	{ test -e /etc/postgresql-common/createcluster.conf || \
+	echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev curl postgresql)

@@ -12,11 +12,19 @@ pub enum Guard {
     Capacity,
     /// The database refuses counts that exceed a capacity.
     CapacityCheck,
+    /// PostgreSQL locks an event's row before anything of it is read.
+    RowLock,
+    /// PostgreSQL counts the rows that a write has found.
+    WriteGuards,
 }
 
 impl Guard {
-    const ALL: [(Self, &'static str); 2] =
-        [(Self::Capacity, "capacity"), (Self::CapacityCheck, "capacity-check")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Capacity, "capacity"),
+        (Self::CapacityCheck, "capacity-check"),
+        (Self::RowLock, "row-lock"),
+        (Self::WriteGuards, "write-guards"),
+    ];
 
     fn bit(self) -> u32 {
         1 << self as u32

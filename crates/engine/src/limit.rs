@@ -17,6 +17,11 @@ pub const BOOKING_LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
 const _: () =
     assert!(BOOKING_LOCK_WAIT_MAX.as_millis() < TURN_WAIT_MAX.as_millis(), "a lock is only a part of a turn");
 
+const _: () = assert!(
+    store::TRANSACTION_MAX.as_millis() < TURN_WAIT_MAX.as_millis(),
+    "a transaction that hangs is given up before those behind it have waited in vain"
+);
+
 /// Bookings that a chore takes up at a time: half a batch, so that sales have the other half.
 pub(crate) const CHORE_PAGE: u32 = 512;
 

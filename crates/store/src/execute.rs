@@ -14,7 +14,16 @@ pub(crate) trait Writer: Send {
 
     /// Begins a transaction.
     fn begin(&mut self) -> impl Future<Output = Result<Self::Tx<'_>, Fault>> + Send;
+
+    /// Whether the last transaction failed only because somebody else's came in between, so that the same
+    /// batch may do better now.
+    fn has_conflicted(&self) -> bool {
+        false
+    }
 }
+
+/// How often a batch is tried again that met somebody else's. More than a few in a row is no accident.
+const REPEATS_MAX: u32 = 8;
 
 /// Carries out a batch. One that fails for a reason of its own is halved and tried again, so that only
 /// the command at fault hears of it.
@@ -22,9 +31,14 @@ pub(crate) async fn execute<W: Writer>(writer: &mut W, batch: &[Submission]) -> 
     let mut replies = Vec::with_capacity(batch.len());
     // Parts still to be carried out, the next one on top; so commands keep their order.
     let mut parts = vec![batch];
+    let mut repeats = 0;
     while let Some(part) = parts.pop() {
         match attempt(writer, part).await {
             Ok(answers) => replies.extend(answers),
+            Err(_) if writer.has_conflicted() && repeats < REPEATS_MAX => {
+                repeats += 1;
+                parts.push(part);
+            }
             Err(fault) if part.len() > 1 && fault.concerns_one() => {
                 let (first, second) = part.split_at(part.len() / 2);
                 parts.extend([second, first]);

@@ -9,11 +9,17 @@ pub mod conformance;
 mod execute;
 mod fault;
 mod fold;
+mod open;
+mod postgres;
 mod row;
 mod sqlite;
 mod store;
 
 pub use fault::{Cause, Fault};
 pub use fold::{BATCH_MAX, KEY_KEPT_SECONDS, OVERDUE_PER_BATCH_MAX};
-pub use sqlite::{BackupError, Inspection, OpenError, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
+pub use open::OpenError;
+pub use postgres::{
+    Postgres, PostgresInspection, PostgresUrl, TRANSACTION_MAX, UrlError, inspect_postgres, masked,
+};
+pub use sqlite::{BackupError, Inspection, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
 pub use store::{BookingList, DoomedBooking, DueHold, Keep, Page, Render, Reply, Stats, Store, Submission};

@@ -64,8 +64,8 @@ pub trait Store: Send + Sync {
     /// The tallies of all events together, per currency.
     async fn stats(&self) -> Result<Stats, Fault>;
 
-    /// Up to `limit` unpaid holds whose time had passed at `now`, event by event, oldest first, after a
-    /// given one. Nothing is locked: by the time one is expired, somebody else may have been faster.
+    /// Up to `limit` unpaid holds whose time had passed at `now`, and by the store's own clock, event by
+    /// event, oldest first, after a given one. Nothing is locked: by the time one is expired, somebody else may have been faster.
     async fn due_holds(
         &self,
         now: Timestamp,

@@ -61,8 +61,13 @@ impl Process {
 
     /// Asks it to end (SIGTERM).
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         // Not yet reaped, so the id is still its own.
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("our own child takes our signal");
+        kill_process(Pid::from_child(&self.child), signal).expect("our own child takes our signal");
     }
 
     /// Kills it (SIGKILL) and reaps it.

@@ -73,7 +73,12 @@ impl Program {
 
     /// Runs the audit on a database file: its exit code and its report.
     pub async fn audit(&self, database: &Path) -> (i32, Value) {
-        let audit = self.run(["audit", "--json", "--database", &database_url(database)]).await;
+        self.audit_at(&database_url(database)).await
+    }
+
+    /// Runs the audit on a database of any kind: its exit code and its report.
+    pub async fn audit_at(&self, url: &str) -> (i32, Value) {
+        let audit = self.run(["audit", "--json", "--database", url]).await;
         let report = serde_json::from_str(&audit.stdout);
         match (audit.ending, report) {
             (Ending::Code(code), Ok(report)) => (code, report),
@@ -83,7 +88,12 @@ impl Program {
 
     /// Runs the audit on a database file, which must be clean; its report.
     pub async fn expect_clean(&self, database: &Path) -> Value {
-        let (code, report) = self.audit(database).await;
+        self.expect_clean_at(&database_url(database)).await
+    }
+
+    /// Runs the audit on a database of any kind, which must be clean; its report.
+    pub async fn expect_clean_at(&self, url: &str) -> Value {
+        let (code, report) = self.audit_at(url).await;
         assert_eq!(code, 0, "{report:#}");
         assert_eq!(report["clean"], true, "{report:#}");
         assert_eq!(report["violations"], Value::Array(Vec::new()), "{report:#}");

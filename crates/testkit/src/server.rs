@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Ending, Lines, Process};
 use crate::program::database_url;
-use crate::{Client, Program, Tokens};
+use crate::{Client, Database, Program, Tokens};
 
 /// The secret of every server started here.
 pub const SECRET: &str = "a secret for tests only, 32 bytes and more";
@@ -22,6 +23,8 @@ const WIDE_LIMIT: &str = "512/1s";
 pub struct Setup {
     program: Program,
     database: PathBuf,
+    /// Where it is no file: its URL, and what must live as long.
+    postgres: Option<(String, Database)>,
     /// Removed when the last one who needs it is gone.
     _folder: Arc<TempDir>,
     arguments: Vec<OsString>,
@@ -44,7 +47,7 @@ impl Setup {
         let wide = |name: &str| (name.into(), WIDE_LIMIT.into());
         let environment = vec![wide("BOXOFFICE_BOOK_LIMIT"), wide("BOXOFFICE_CANCEL_LIMIT")];
         let arguments = Vec::new();
-        Self { program, database, _folder: Arc::new(folder), arguments, environment }
+        Self { program, database, postgres: None, _folder: Arc::new(folder), arguments, environment }
     }
 
     /// On a database elsewhere, which outlives the server.
@@ -52,6 +55,32 @@ impl Setup {
     pub fn on(mut self, database: impl Into<PathBuf>) -> Self {
         self.database = database.into();
         self
+    }
+
+    /// On a database of PostgreSQL.
+    #[must_use]
+    pub fn on_postgres(self, database: &Database) -> Self {
+        let url = database.url();
+        self.on_postgres_by(database, url)
+    }
+
+    /// On a database of PostgreSQL, by another way: over a [`crate::Wire`].
+    #[must_use]
+    pub fn on_postgres_by(mut self, database: &Database, url: String) -> Self {
+        self.postgres = Some((url, database.clone()));
+        self
+    }
+
+    /// The database, as the command line names it.
+    pub fn url(&self) -> String {
+        let postgres = self.postgres.as_ref().map(|(url, _)| url.clone());
+        postgres.unwrap_or_else(|| database_url(&self.database))
+    }
+
+    /// The database of PostgreSQL that it is on.
+    pub fn postgres(&self) -> &Database {
+        let (_, database) = self.postgres.as_ref().expect("a server on PostgreSQL");
+        database
     }
 
     /// With one more argument.
@@ -80,13 +109,8 @@ impl Setup {
 
     /// Starts the process, without waiting until it is ready.
     pub fn spawn(&self) -> Process {
-        let words: [OsString; 5] = [
-            "serve".into(),
-            "--listen".into(),
-            "127.0.0.1:0".into(),
-            "--database".into(),
-            database_url(&self.database).into(),
-        ];
+        let words: [OsString; 5] =
+            ["serve".into(), "--listen".into(), "127.0.0.1:0".into(), "--database".into(), self.url().into()];
         let mut command = self.program.command(words.iter().chain(&self.arguments));
         command.env("BOXOFFICE_JWT_SECRET", SECRET);
         // As good as none: only tests of the limits themselves want to meet them.
@@ -195,8 +219,23 @@ impl Server {
         setup.start().await
     }
 
+    /// Audits its database beside it: the exit code and the report.
+    pub async fn audit(&self) -> (i32, serde_json::Value) {
+        self.program().audit_at(&self.setup.url()).await
+    }
+
     /// Audits its database beside it, which must be clean; the report.
     pub async fn expect_clean(&self) -> serde_json::Value {
-        self.program().expect_clean(self.database()).await
+        self.program().expect_clean_at(&self.setup.url()).await
+    }
+
+    /// Stops it where it stands (SIGSTOP).
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
     }
 }

@@ -46,14 +46,16 @@ struct Parked {
 impl Sweeper {
     /// One round: every hold that is overdue now, page by page.
     pub async fn sweep(&mut self, engine: &Arc<Engine>) -> Result<Swept, Error> {
-        let (now, request) = (engine.now(), super::request(engine, "sweep"));
+        let request = super::request(engine, "sweep");
+        // The store's clock alone says what is due: instances that share it may each have another time.
+        let far_ahead = engine.now().plus_seconds(u32::MAX);
         for parked in self.parked.values_mut() {
             parked.rounds_left = parked.rounds_left.saturating_sub(1);
         }
         let mut swept = Swept::default();
         let mut after = None;
         loop {
-            let page = engine.ports.store.due_holds(now, after, CHORE_PAGE).await?;
+            let page = engine.ports.store.due_holds(far_ahead, after, CHORE_PAGE).await?;
             after = page.last().copied();
             self.expire(engine, &request, &page, &mut swept).await;
             if page.len() < CHORE_PAGE as usize {

@@ -4,13 +4,12 @@ use std::process::ExitCode;
 
 use domain::AuditReport;
 use serde_json::{Value, json};
-use store::{Sqlite, Store as _};
 
-use super::{Failure, say};
+use super::{Failure, database, say};
 use crate::config::Audit;
 
 pub(super) async fn run(args: &Audit) -> Result<ExitCode, Failure> {
-    let store = Sqlite::open_reader(&args.database.file.0)?;
+    let store = database::open_reader(&args.database.url()).await?;
     let report = store.audit().await.map_err(|fault| {
         use std::error::Error as _;
         let cause = fault.source().map(|cause| format!(": {cause}")).unwrap_or_default();

@@ -8,11 +8,19 @@ use serde_json::json;
 use store::{BackupError, Sqlite, Store as _};
 
 use super::{Failure, audit, say};
-use crate::config::Backup;
+use crate::config::{Backup, DatabaseUrl};
 
 /// Copies the file beside a server that runs, and audits the copy before it says that there is one.
 pub(super) async fn run(args: &Backup) -> Result<ExitCode, Failure> {
-    let bytes = Sqlite::open_reader(&args.database.file.0)?.backup(args.to.clone()).await?;
+    let file = match args.database.url() {
+        DatabaseUrl::Sqlite(file) => file,
+        // It has tools of its own, which also copy what others keep there.
+        DatabaseUrl::Postgres(url) => {
+            let how = format!("pg_dump --format=custom --file={} {url}", args.to.display());
+            return Err(Failure::Failed(format!("PostgreSQL copies itself: run `{how}`")));
+        }
+    };
+    let bytes = Sqlite::open_reader(&file)?.backup(args.to.clone()).await?;
     let report = match verify(&args.to).await {
         Ok(report) => report,
         Err(why) => {

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use domain::Clock as _;
 use engine::SystemClock;
-use store::{Sqlite, Store as _};
 
-use super::{Failure, audit, say};
+use super::{Failure, audit, database, say};
 use crate::auth::{Identity, Role};
 use crate::bench::{Callers, Load, Pace};
 use crate::config::Bench;
@@ -17,8 +16,8 @@ const STARTS_IN_SECONDS: u32 = 30 * 24 * 60 * 60;
 pub(super) async fn run(args: &Bench) -> Result<ExitCode, Failure> {
     let report = load(args)?.run().await.map_err(Failure::Unreachable)?;
     // Opened only now: the file may not have been there before the server was.
-    let audit = match &args.database {
-        Some(database) => Some(Sqlite::open_reader(&database.0)?.audit().await?),
+    let audit = match args.database().map_err(Failure::Failed)? {
+        Some(url) => Some(database::open_reader(&url).await?.audit().await?),
         None => None,
     };
     if args.json {

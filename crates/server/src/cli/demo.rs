@@ -124,7 +124,7 @@ async fn show(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> 
     let clock = Arc::new(MovableClock::default());
     let options = SqliteOptions { clock: clock.clone(), inline: false };
     let store = Sqlite::open(&folder.join("boxoffice.db"), true, &options)?;
-    let engine = embedded::engine(store, clock.clone());
+    let engine = embedded::engine(Arc::new(store), clock.clone());
     let event = put_on_sale(&engine, |event| {
         event.capacity = args.tickets;
         event.hold_seconds = HOLD_SECONDS;

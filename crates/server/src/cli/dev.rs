@@ -12,7 +12,8 @@ use domain::{
 use engine::{Caller, Engine, Given, SystemIds};
 use store::Sqlite;
 
-use super::serve::{assemble, listen, log, serve, sqlite_options};
+use super::database::sqlite_options;
+use super::serve::{assemble, listen, log, serve};
 use super::{Failure, say};
 use crate::auth::{Expected, Identity, Role, Tokens};
 use crate::config::{self, Dev, LogFormat};

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use store::{Inspection, OpenError, SCHEMA_VERSION};
+use store::{Inspection, OpenError, PostgresInspection, PostgresUrl, SCHEMA_VERSION};
 use tokio::time::Instant;
 
 use super::{Failure, say};
-use crate::config::Doctor;
+use crate::config::{DatabaseUrl, Doctor};
 
 /// One thing that the program needs, as it was found.
 struct Dependency {
@@ -36,9 +36,14 @@ impl Problem {
 }
 
 pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
-    let file = args.database.file.0.clone();
-    let database = tokio::task::spawn_blocking(move || database(&file));
-    let dependencies = [database.await.map_err(|error| Failure::Failed(error.to_string()))?];
+    let database = match args.database.url() {
+        DatabaseUrl::Sqlite(file) => {
+            let look = tokio::task::spawn_blocking(move || sqlite(&file));
+            look.await.map_err(|error| Failure::Failed(error.to_string()))?
+        }
+        DatabaseUrl::Postgres(url) => postgres(&url).await,
+    };
+    let dependencies = [database];
     let is_healthy = dependencies.iter().all(|dependency| dependency.problems.is_empty());
     if args.json {
         let dependencies: Vec<Value> = dependencies.iter().map(Dependency::as_json).collect();
@@ -89,8 +94,76 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
 
+/// Looks at a PostgreSQL. Changes nothing.
+async fn postgres(url: &PostgresUrl) -> Dependency {
+    let inspection = store::inspect_postgres(url).await;
+    let address = url.to_string();
+    let mut dependency = Dependency {
+        name: "database",
+        address: address.clone(),
+        round_trip: inspection.as_ref().ok().map(|inspection| inspection.round_trip),
+        facts: Vec::new(),
+        details: Map::new(),
+        problems: Vec::new(),
+    };
+    match inspection {
+        Ok(inspection) => describe_postgres(inspection, &address, &mut dependency),
+        Err(error) => dependency.problems.push(unusable(error, &address)),
+    }
+    dependency
+}
+
+fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut Dependency) {
+    let role = if found.is_primary { "primary" } else { "standby" };
+    let schema = found.schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
+    let waits_for = match found.synchronous_standby_names.as_str() {
+        "" => "none".to_owned(),
+        names => names.to_owned(),
+    };
+    dependency.details = [
+        ("version", json!(format!("PostgreSQL {}", found.version))),
+        ("schemaVersion", json!(found.schema_version.as_ref().ok())),
+        ("neededSchemaVersion", json!(SCHEMA_VERSION)),
+        ("primary", json!(found.is_primary)),
+        ("fsync", json!(found.fsync)),
+        ("fullPageWrites", json!(found.full_page_writes)),
+        ("synchronousCommit", json!(found.synchronous_commit)),
+        ("synchronousStandbys", json!(found.synchronous_standby_names)),
+        ("maxConnections", json!(found.max_connections)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .collect();
+    dependency.facts = vec![
+        ("version", format!("PostgreSQL {}", found.version)),
+        ("schema", schema),
+        ("role", role.to_owned()),
+        ("fsync", found.fsync.clone()),
+        ("commit", format!("always waits for the disk; others here: {}", found.synchronous_commit)),
+        ("standbys", format!("waited for: {waits_for}")),
+        ("connections", format!("at most {}", found.max_connections)),
+    ];
+    if !found.is_primary {
+        dependency.problems.push(Problem::new(
+            "it is a standby, and takes no changes",
+            "name the primary with --database; several hosts may be given: postgres://…@one,two/…",
+        ));
+    }
+    if let Err(error) = found.schema_version {
+        dependency.problems.push(unusable(error, address));
+    }
+    for (name, value) in [("fsync", found.fsync), ("full_page_writes", found.full_page_writes)] {
+        if value != "on" {
+            dependency.problems.push(Problem::new(
+                format!("{name} is {value}: a power cut loses or spoils what was acknowledged"),
+                format!("set {name} = on in postgresql.conf and reload the server"),
+            ));
+        }
+    }
+}
+
 /// Looks at the database file. Changes nothing, and waits for nobody.
-fn database(path: &Path) -> Dependency {
+fn sqlite(path: &Path) -> Dependency {
     let began = Instant::now();
     let inspection = store::inspect(path);
     let round_trip = inspection.is_ok().then(|| began.elapsed());
@@ -160,6 +233,12 @@ fn unusable(error: OpenError, address: &str) -> Problem {
         OpenError::Foreign(_) => "name a file of boxoffice, or one that does not exist, with --database".to_owned(),
         OpenError::Owned(_) => "stop the boxoffice that runs, or use another file".to_owned(),
         OpenError::Io { .. } => "check the rights of the user that runs boxoffice, and the disk".to_owned(),
+        OpenError::Unreachable { .. } => {
+            "check that PostgreSQL runs there and lets this user in, and the host, port and name in --database"
+                .to_owned()
+        }
+        OpenError::Unsupported { .. } => "move to PostgreSQL 14 or newer".to_owned(),
+        OpenError::Migration(_) => format!("see why, and run `boxoffice migrate --database {address}` again"),
         OpenError::Sqlite(_) => {
             "check that it is a SQLite file which the user that runs boxoffice may read; or bring a backup back"
                 .to_owned()

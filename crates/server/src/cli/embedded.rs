@@ -6,16 +6,16 @@ use std::sync::Arc;
 use coordination::local::{LocalLimiter, LocalLock};
 use domain::Clock;
 use engine::{Engine, Ports, Silent, SystemClock, SystemIds};
-use store::{Fault, Sqlite};
+use store::{Fault, Store};
 
 use super::Failure;
 use crate::config::default_policy;
 
-/// An engine on a store that this process owns, with the lock and the limiter of one process.
-pub(super) fn engine(store: Sqlite, clock: Arc<dyn Clock>) -> Arc<Engine> {
+/// An engine on a store, with the lock and the limiter of one process.
+pub(super) fn engine(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Engine> {
     let real = Arc::new(SystemClock);
     let ports = Ports {
-        store: Arc::new(store),
+        store,
         lock: Arc::new(LocalLock::new(real.clone())),
         limiter: Arc::new(LocalLimiter::new(real)),
         clock,

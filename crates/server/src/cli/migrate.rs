@@ -3,19 +3,18 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use store::{SCHEMA_VERSION, Sqlite};
+use store::SCHEMA_VERSION;
 
-use super::serve::sqlite_options;
-use super::{Failure, say};
+use super::{Failure, database, say};
 use crate::config::Migrate;
 
-pub(super) fn run(args: &Migrate) -> Result<ExitCode, Failure> {
-    let path = &args.database.file.0;
-    drop(Sqlite::open(path, true, &sqlite_options())?);
+pub(super) async fn run(args: &Migrate) -> Result<ExitCode, Failure> {
+    let url = args.database.url();
+    drop(database::open(&url, true).await?);
     if args.json {
         say(json!({"schemaVersion": SCHEMA_VERSION}));
         return Ok(ExitCode::SUCCESS);
     }
-    say(format_args!("{} is up to date: schema version {SCHEMA_VERSION}", path.display()));
+    say(format_args!("{url} is up to date: schema version {SCHEMA_VERSION}"));
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ mod backup;
 mod bench;
 mod completions;
 mod config;
+mod database;
 mod demo;
 mod dev;
 mod doctor;
@@ -46,12 +47,16 @@ impl From<OpenError> for Failure {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let message = format!("{error}{cause}");
         match error {
-            OpenError::Missing(_) | OpenError::Owned(_) | OpenError::Io { .. } | OpenError::Sqlite(_) => {
-                Self::Unreachable(message)
-            }
-            OpenError::Foreign(_) | OpenError::Outdated { .. } | OpenError::TooNew { .. } => {
-                Self::Failed(message)
-            }
+            OpenError::Missing(_)
+            | OpenError::Owned(_)
+            | OpenError::Io { .. }
+            | OpenError::Sqlite(_)
+            | OpenError::Unreachable { .. } => Self::Unreachable(message),
+            OpenError::Foreign(_)
+            | OpenError::Outdated { .. }
+            | OpenError::TooNew { .. }
+            | OpenError::Unsupported { .. }
+            | OpenError::Migration(_) => Self::Failed(message),
         }
     }
 }
@@ -73,7 +78,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Backup(args) => runtime().and_then(|runtime| runtime.block_on(backup::run(&args))),
         Command::Bench(args) => runtime().and_then(|runtime| runtime.block_on(bench::run(&args))),
         Command::Doctor(args) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&args))),
-        Command::Migrate(args) => migrate::run(&args),
+        Command::Migrate(args) => runtime().and_then(|runtime| runtime.block_on(migrate::run(&args))),
         Command::Completions(args) => completions::run(&args),
         Command::Openapi => openapi::run(),
         Command::Token(args) => token::run(&args),

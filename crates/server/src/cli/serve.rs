@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use coordination::local::{LocalLimiter, LocalLock};
 use engine::{Engine, Policy, Ports, Silent, SystemClock, SystemIds};
-use store::{Sqlite, SqliteOptions, Store};
+use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
+use super::{Failure, database};
 use crate::auth::Tokens;
 use crate::config::{LogFormat, Serve, wants_colours};
 use crate::http::{self, App};
@@ -20,8 +20,9 @@ use crate::telemetry::Telemetry;
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log(args.log, args.log_format);
-    let store = Sqlite::open(&args.database.file.0, !args.no_migrate, &sqlite_options())?;
-    let app = assemble(Arc::new(store), args.identity.tokens(), args.policy());
+    let url = args.database.url();
+    let store = database::open(&url, !args.no_migrate).await?;
+    let app = assemble(store, args.identity.tokens(), args.policy());
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
@@ -29,7 +30,7 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     };
     let app = App { trusted_proxies: args.trusted_proxies.clone().into(), ..app };
     app.engine.start_chores(args.sweep_every);
-    tracing::info!(address = %listener.local_addr()?, database = %args.database.file.0.display(), "ready");
+    tracing::info!(address = %listener.local_addr()?, database = %url, "ready");
     serve(listener, metrics, app, args.shutdown_timeout).await
 }
 
@@ -41,11 +42,6 @@ pub(super) fn log(level: tracing::Level, format: LogFormat) {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-}
-
-/// The real time, and a thread for every blocking call.
-pub(super) fn sqlite_options() -> SqliteOptions {
-    SqliteOptions { clock: Arc::new(SystemClock), inline: false }
 }
 
 /// An engine on a store, and the front door to it.

@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use engine::{Sweeper, SystemClock};
 use serde_json::json;
-use store::Sqlite;
 
-use super::serve::{log, sqlite_options};
-use super::{Failure, embedded, say};
+use super::serve::log;
+use super::{Failure, database, embedded, say};
 use crate::config::{LogFormat, Sweep};
 
-/// Frees every overdue booking once, as the owner of the file: a server that runs does so by itself.
+/// Frees every overdue booking once; of a file as its owner. A server that runs does so by itself.
 pub(super) async fn run(args: &Sweep) -> Result<ExitCode, Failure> {
     log(tracing::Level::WARN, LogFormat::Text);
-    let store = Sqlite::open(&args.database.file.0, false, &sqlite_options())?;
+    let store = database::open(&args.database.url(), false).await?;
     let engine = embedded::engine(store, Arc::new(SystemClock));
     let swept = Sweeper::default().sweep(&engine).await?;
     engine.drain().await;

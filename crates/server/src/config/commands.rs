@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use clap_complete::Shell;
 
 use super::parse::{duration, exponent, hold, interval};
-use super::{Database, Secret, SqliteFile};
+use super::{Database, DatabaseUrl, Secret};
 use crate::bench::{Mix, Target};
 
 /// Most buyers of a demonstration: some minutes of work.
@@ -107,10 +107,18 @@ pub(crate) struct Bench {
     pub(crate) pid: Vec<u32>,
     /// Audit this database at the end
     #[arg(long, value_name = "URL")]
-    pub(crate) database: Option<SqliteFile>,
+    database: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Bench {
+    /// The database to audit, or what is wrong with its address.
+    pub(crate) fn database(&self) -> Result<Option<DatabaseUrl>, String> {
+        let url = self.database.as_deref().map(str::parse).transpose();
+        url.map_err(|error| format!("--database {error}"))
+    }
 }
 
 #[derive(Args)]

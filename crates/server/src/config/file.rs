@@ -103,6 +103,11 @@ pub(super) fn effective(command: &Command, matches: &ArgMatches, values: &Values
                 Some(_) => "default",
                 None => "unset",
             };
+            // Of an address only the password is nobody's business.
+            if name == "database" {
+                let value = store::masked(&raw.unwrap_or_default());
+                return Some([name.to_owned(), value, origin.to_owned()]);
+            }
             let masked = argument.is_hide_env_values_set() && raw.is_some();
             let value = if masked { "********".to_owned() } else { raw.unwrap_or_default() };
             Some([name.to_owned(), value, origin.to_owned()])

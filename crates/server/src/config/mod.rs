@@ -5,6 +5,7 @@ mod commands;
 mod file;
 mod parse;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,6 +18,7 @@ use coordination::Rule;
 use domain::UserId;
 use engine::Policy;
 use ipnet::IpNet;
+use store::{PostgresUrl, UrlError};
 
 pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, wants_colours};
 use self::parse::{
@@ -101,8 +103,33 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// The database that it is about.
+    fn database(&self) -> Option<&Database> {
+        match self {
+            Self::Serve(Serve { database, .. })
+            | Self::Audit(Audit { database, .. })
+            | Self::Sweep(Sweep { database, .. })
+            | Self::Backup(Backup { database, .. })
+            | Self::Doctor(Doctor { database, .. })
+            | Self::Migrate(Migrate { database, .. })
+            | Self::Config(Config { serve: Serve { database, .. }, .. }) => Some(database),
+            Self::Dev(_)
+            | Self::Demo(_)
+            | Self::Bench(_)
+            | Self::Openapi
+            | Self::Token(_)
+            | Self::Completions(_) => None,
+        }
+    }
+
     /// What clap cannot see: values that need each other.
     fn check(&self) -> Result<(), String> {
+        if let Some(database) = self.database() {
+            database.check()?;
+        }
+        if let Self::Bench(bench) = self {
+            bench.database()?;
+        }
         match self {
             Self::Serve(Serve { identity: Identity { secret, .. }, .. })
             | Self::Token(Token { secret, .. })
@@ -252,14 +279,28 @@ pub(crate) struct Token {
 
 #[derive(Args)]
 pub(crate) struct Database {
-    /// Where bookings are kept: `sqlite://FILE`
+    /// Where bookings are kept: `sqlite://FILE`, or `postgres://USER:PASSWORD@HOST/NAME` for many instances
     #[arg(
+        id = "database",
         long = "database",
         env = "BOXOFFICE_DATABASE",
+        hide_env_values = true,
         default_value = "sqlite://boxoffice.db",
         value_name = "URL"
     )]
-    pub(crate) file: SqliteFile,
+    text: String,
+}
+
+impl Database {
+    /// What is wrong with it. Said here and not by the parser, which would repeat a password.
+    fn check(&self) -> Result<(), String> {
+        DatabaseUrl::from_str(&self.text).map(drop).map_err(|error| format!("--database {error}"))
+    }
+
+    /// Which database it is.
+    pub(crate) fn url(&self) -> DatabaseUrl {
+        self.text.parse().unwrap_or_else(|_| unreachable!("checked when the command line was read"))
+    }
 }
 
 #[derive(Args)]
@@ -268,7 +309,7 @@ pub(crate) struct Config {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    _serve: Serve,
+    serve: Serve,
 }
 
 #[derive(Args)]
@@ -323,17 +364,38 @@ impl Identity {
     }
 }
 
-/// The path in `sqlite://FILE`.
+/// Where bookings are kept. Shown without a password.
 #[derive(Clone, Debug)]
-pub(crate) struct SqliteFile(pub(crate) PathBuf);
+pub(crate) enum DatabaseUrl {
+    /// One file, one process.
+    Sqlite(PathBuf),
+    /// Many instances.
+    Postgres(Box<PostgresUrl>),
+}
 
-impl FromStr for SqliteFile {
-    type Err = &'static str;
+impl FromStr for DatabaseUrl {
+    type Err = String;
 
-    fn from_str(url: &str) -> Result<Self, Self::Err> {
+    fn from_str(url: &str) -> Result<Self, String> {
+        if url.starts_with("postgres") {
+            return url
+                .parse()
+                .map(Box::new)
+                .map(Self::Postgres)
+                .map_err(|error: UrlError| error.to_string());
+        }
         match url.strip_prefix("sqlite://") {
-            Some("") | None => Err("must be sqlite://FILE"),
-            Some(path) => Ok(Self(path.into())),
+            Some("") | None => Err("must be sqlite://FILE or postgres://…".to_owned()),
+            Some(path) => Ok(Self::Sqlite(path.into())),
+        }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => write!(f, "sqlite://{}", file.display()),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }

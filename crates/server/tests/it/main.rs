@@ -32,11 +32,18 @@ mod shutdown;
 mod signing;
 mod watching;
 
-use testkit::{Client, Program, Server};
+use testkit::{Client, Program, Server, Setup};
 
 /// The program under test.
 fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_boxoffice"))
+}
+
+/// How a server on a fresh database is started.
+#[cfg_attr(not(feature = "sabotage"), expect(dead_code, reason = "for races without guards"))]
+#[expect(clippy::unused_async, reason = "other databases take their time")]
+async fn setup() -> Setup {
+    Setup::new(program())
 }
 
 /// A server on a fresh database.

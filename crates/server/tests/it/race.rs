@@ -65,12 +65,11 @@ async fn the_last_ticket_is_sold_once() {
 /// Without the guards the same race must go wrong, or it would show nothing.
 #[cfg(feature = "sabotage")]
 mod without_guards {
-    use testkit::Setup;
-
     use super::*;
 
     async fn sabotaged(guards: &str) -> Server {
-        Setup::new(crate::program()).environment("BOXOFFICE_SABOTAGE", guards).start().await
+        let setup = crate::setup().await;
+        setup.environment("BOXOFFICE_SABOTAGE", guards).start().await
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +81,7 @@ mod without_guards {
         (clients, answers) = race(&server, clients, &event).await;
         drop(clients);
         assert!(count(&answers, 201) > 1, "the race must oversell");
-        let (code, report) = server.program().audit(server.database()).await;
+        let (code, report) = server.audit().await;
         assert_eq!((code, &report["clean"]), (1, &false.into()), "{report:#}");
         let violations = report["violations"].to_string();
         assert!(violations.contains(&event), "{violations}");

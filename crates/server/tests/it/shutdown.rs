@@ -83,7 +83,7 @@ async fn under_load_everything_that_was_answered_stands() {
         let journal = load.lost().await;
         assert!(journal.codes().is_empty(), "no fault was heard: {:?}", journal.codes());
         assert_eq!(server.ending().await, Ending::Code(0), "{}", server.log().tail());
-        server.program().expect_clean(server.database()).await;
+        server.expect_clean().await;
         server = server.restart().await;
         journal.check(&mut server.admin()).await;
     }

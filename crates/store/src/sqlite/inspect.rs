@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::{NEWEST_SCHEMA_VERSION, OpenError, SCHEMA_VERSION, schema};
+use super::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION, schema};
+use crate::OpenError;
 
 /// A database file as it was found.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ mod sql;
 mod tx;
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -30,7 +30,9 @@ use rusqlite::{Connection, OpenFlags, params};
 use self::read::opt_id;
 use self::tx::{SqliteWriter, fault};
 use crate::execute::Writer as _;
-use crate::{BookingList, Cause, DoomedBooking, DueHold, Fault, Page, Reply, Stats, Store, Submission};
+use crate::{
+    BookingList, Cause, DoomedBooking, DueHold, Fault, OpenError, Page, Reply, Stats, Store, Submission,
+};
 
 pub use self::backup::BackupError;
 pub use self::inspect::{Inspection, inspect};
@@ -40,7 +42,7 @@ pub use self::schema::SCHEMA_VERSION;
 const READERS: usize = 4;
 /// A schema serves the program that brought it and the one before, so that instances can be replaced one
 /// by one: this program works on a schema one newer than its own.
-const NEWEST_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
+pub(crate) const NEWEST_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
 /// Above every id: where a list of the newest begins.
 const LAST_ID: [u8; 16] = [0xff; 16];
 
@@ -53,52 +55,13 @@ pub struct SqliteOptions {
     pub inline: bool,
 }
 
-/// Why a database file cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no such file.
-    #[error("there is no database at {0}")]
-    Missing(PathBuf),
-    /// Another process owns the file.
-    #[error("{0} is owned by another running boxoffice; stop it first, or use another file")]
-    Owned(PathBuf),
-    /// The file is a database of another program.
-    #[error("{0} is a SQLite database, but not one of boxoffice")]
-    Foreign(PathBuf),
-    /// The schema is older than this program.
-    #[error(
-        "the schema is at version {found} and this program needs {SCHEMA_VERSION}; run `boxoffice migrate`"
-    )]
-    Outdated {
-        /// The version of the file.
-        found: u32,
-    },
-    /// The schema is newer than this program.
-    #[error(
-        "the schema is at version {found} and this program knows only {SCHEMA_VERSION}; use a newer boxoffice"
-    )]
-    TooNew {
-        /// The version of the file.
-        found: u32,
-    },
-    /// The file system refused.
-    #[error("cannot use {path}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// SQLite refused.
-    #[error("cannot open the database")]
-    Sqlite(#[from] rusqlite::Error),
-}
-
 /// Bookings in a SQLite file, or in memory. Cheap to share behind an `Arc`.
 pub struct Sqlite {
     writer: Option<Arc<Mutex<SqliteWriter>>>,
     readers: Arc<Readers>,
     inline: bool,
+    /// Decides what is due; unset where the file is only read.
+    clock: Option<Arc<dyn Clock>>,
     /// Held as long as the store lives; the operating system lets go of it when the process dies.
     _owner: Option<File>,
 }
@@ -154,8 +117,9 @@ impl Sqlite {
     }
 
     fn from_parts(writer: Option<SqliteWriter>, readers: Readers, inline: bool, owner: Option<File>) -> Self {
+        let clock = writer.as_ref().map(SqliteWriter::clock);
         let writer = writer.map(|writer| Arc::new(Mutex::new(writer)));
-        Self { writer, readers: Arc::new(readers), inline, _owner: owner }
+        Self { writer, readers: Arc::new(readers), inline, clock, _owner: owner }
     }
 
     /// Reads on a connection apart from the writer's, off the threads that serve requests.
@@ -293,6 +257,7 @@ impl Store for Sqlite {
         after: Option<DueHold>,
         limit: u32,
     ) -> Result<Vec<DueHold>, Fault> {
+        let now = self.clock.as_ref().map_or(now, |clock| now.min(clock.now()));
         self.read(move |connection| chores::due_holds(connection, now, after, limit)).await
     }
 

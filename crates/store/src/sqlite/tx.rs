@@ -30,6 +30,11 @@ impl SqliteWriter {
         Self { connection, clock, failed: false }
     }
 
+    /// The clock that decides deadlines.
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
     /// The connection itself, for reads of a store in memory, which has no other.
     pub(super) fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection

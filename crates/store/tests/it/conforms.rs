@@ -119,15 +119,15 @@ impl Rig for MemoryRig {
 
 #[test]
 fn a_file_conforms() {
-    assert_eq!(failures(FileRig::new), Vec::<&str>::new());
+    assert_eq!(failures(async || FileRig::new()), Vec::<&str>::new());
 }
 
 #[test]
 fn memory_conforms_inline() {
-    assert_eq!(failures(|| MemoryRig::new(true)), Vec::<&str>::new());
+    assert_eq!(failures(async || MemoryRig::new(true)), Vec::<&str>::new());
 }
 
 #[test]
 fn memory_conforms_with_threads() {
-    assert_eq!(failures(|| MemoryRig::new(false)), Vec::<&str>::new());
+    assert_eq!(failures(async || MemoryRig::new(false)), Vec::<&str>::new());
 }

@@ -1,4 +1,4 @@
-//! The conformance suite on SQLite, and what only SQLite promises.
+//! The conformance suite on every database, and what only one of them promises.
 
 #[cfg(test)]
 mod beside;
@@ -13,7 +13,15 @@ mod opening;
 #[cfg(test)]
 mod poison;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
+mod round_trips;
+#[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod tampering;
+#[cfg(test)]
+mod trust;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,12 +29,11 @@ use store::conformance::{CASES, Rig};
 use tokio::runtime::Builder;
 
 /// The names of the cases that fail, each run on a rig of its own.
-fn failures<R: Rig>(rig: impl Fn() -> R) -> Vec<&'static str> {
+fn failures<R: Rig>(rig: impl AsyncFn() -> R) -> Vec<&'static str> {
     let fails = |case: &&store::conformance::Case| {
         let run = AssertUnwindSafe(|| {
-            let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build();
-            let rig = rig();
-            runtime.expect("a runtime").block_on(case.run(&rig));
+            let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            runtime.expect("a runtime").block_on(async { case.run(&rig().await).await });
         });
         catch_unwind(run).is_err()
     };

@@ -1,6 +1,8 @@
 //! What stands when the rules forget to look whether tickets are left, and what is found when the database
 //! has forgotten it, too. A process of its own: what is taken away stays away.
 
+mod postgres;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,214 @@
+//! Several instances on one database, without anything else between them.
+//!
+//! `ABORTS=10000` runs a longer campaign of requests that nobody waits for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::{
+    AtCommit, Client, Cluster, Database, Server, Setup, Wire, event_body, eventually, id_of,
+    number_from_environment, within_deadline,
+};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::program;
+
+const TICKETS: u32 = 400;
+const CLIENTS: usize = 200;
+/// Requests that are given up where nobody asks for more.
+const ABORTS: u32 = 1_000;
+const IDLE: &str = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+
+async fn three(database: &Database) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        servers.push(Setup::new(program()).on_postgres(database).start().await);
+    }
+    servers
+}
+
+/// Asks under one key until there is an answer that stands: what the database cannot be asked for now may be
+/// asked for again.
+async fn persist(client: &mut Client, path: &str, key: &str, body: &Value) -> (u16, Value) {
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+    within_deadline("an answer that stands", async {
+        loop {
+            let answer = client.ask_with(hyper::Method::POST, path, &headers, body.to_string()).await;
+            if answer.status != 503 {
+                return (answer.status.as_u16(), answer.json());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+/// Buys one ticket after the other until none is left; the bookings, each paid.
+async fn buy(mut client: Client, number: usize, event: String, sold: Arc<AtomicUsize>) -> Vec<String> {
+    let mut bought = Vec::new();
+    for turn in 0.. {
+        let key = format!("{number}-{turn}");
+        let body = json!({"eventId": event, "ticketQuantity": 1, "userId": format!("buyer-{key}")});
+        let (status, booking) = persist(&mut client, "/v1/bookings", &key, &body).await;
+        if status == 409 {
+            assert_eq!(booking["code"], "sold_out", "{booking:#}");
+            break;
+        }
+        assert_eq!(status, 201, "{booking:#}");
+        let id = id_of(&booking);
+        let paid = json!({"paymentTransactionId": format!("pay-{key}")});
+        let (status, paid) = persist(&mut client, &format!("/v1/bookings/{id}/confirm"), &key, &paid).await;
+        assert_eq!((status, &paid["status"]), (200, &json!("confirmed")), "{paid:#}");
+        sold.fetch_add(1, Ordering::SeqCst);
+        bought.push(id);
+    }
+    bought
+}
+
+/// Two hundred clients buy from three instances what there is; `meanwhile` happens.
+async fn sale(servers: &[Server], meanwhile: impl AsyncFnOnce(&AtomicUsize)) {
+    let event = servers[0].admin().create_event(&event_body(TICKETS)).await;
+    let sold = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = servers[number % servers.len()].service();
+        clients.spawn(buy(client, number, event.clone(), sold.clone()));
+    }
+    meanwhile(&sold).await;
+    let told: Vec<String> = clients.join_all().await.into_iter().flatten().collect();
+    assert_eq!(told.len(), TICKETS as usize, "exactly what there was is sold");
+    for server in servers {
+        let mut admin = server.admin();
+        assert_eq!(admin.counts(&event).await, (0, u64::from(TICKETS), 0), "every instance says so");
+        assert_eq!(admin.get("/readyz").await.status, 200);
+    }
+    let all = servers[1].admin().all(&format!("/v1/bookings?eventId={event}&status=confirmed")).await;
+    let mut stored: Vec<String> = all.iter().map(id_of).collect();
+    let mut told = told;
+    (stored.sort(), told.sort());
+    assert_eq!(stored, told, "every booking that was acknowledged, and no other");
+    servers[2].expect_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_instances_sell_exactly_what_there_is() {
+    let database = Cluster::shared().await.database().await;
+    sale(&three(&database).await, async |_| ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_instances_outlive_a_database_that_is_killed() {
+    let cluster = Cluster::durable().await;
+    let servers = three(&cluster.database().await).await;
+    let kill = async |sold: &AtomicUsize| {
+        for kill in 1..=3 {
+            let enough = || (sold.load(Ordering::SeqCst) >= kill * TICKETS as usize / 5).then_some(());
+            eventually("some are sold", async || enough()).await;
+            cluster.kill9().await;
+            cluster.start().await;
+        }
+        assert!(
+            cluster.log().iter().any(|line| line.contains("was not properly shut down")),
+            "killed in earnest"
+        );
+    };
+    sale(&servers, kill).await;
+}
+
+/// An instance that stops inside its transaction keeps the event from the others for as long as the server
+/// lets it, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
+    let database = Cluster::durable().await.database().await;
+    let wire = Wire::to(database.cluster().port()).await;
+    let stopped = Setup::new(program()).on_postgres_by(&database, database.url_by(wire.port())).start().await;
+    let other = Setup::new(program()).on_postgres(&database).start().await;
+    let event = other.admin().create_event(&event_body(100)).await;
+    wire.at_commit(AtCommit::Hold, 1);
+    let mut client = stopped.service();
+    let path = event.clone();
+    let asked = tokio::spawn(async move { client.book_for("stopped", &path, 1).await });
+    wire.fault_after(0).await;
+    stopped.pause();
+    let inside = eventually("a transaction that waits for its client", async || {
+        let sql =
+            "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        Some(database.number(sql).await).filter(|pid| *pid != 0)
+    });
+    let inside = inside.await;
+    for number in 0..5 {
+        other.service().book_for(&format!("other-{number}"), &event, 1).await.expect(201);
+    }
+    let ended = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {inside}");
+    assert_eq!(database.number(&ended).await, 0, "the server has ended it");
+    let log = database.cluster().log().join("\n");
+    assert!(log.contains("idle-in-transaction timeout"), "{log}");
+    stopped.resume();
+    // It finds out that nothing was done, says so, and goes on.
+    asked.await.expect("an answer").expect_problem(503, "unavailable");
+    stopped.service().book_for("later", &event, 1).await.expect(201);
+    assert_eq!(other.admin().counts(&event).await, (6, 0, 94));
+    other.expect_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_nobody_waits_for_leave_nothing_behind() {
+    let aborts = number_from_environment("ABORTS").unwrap_or(ABORTS);
+    let database = Cluster::shared().await.database().await;
+    let servers = three(&database).await;
+    let mut events = Vec::new();
+    for _ in 0..5 {
+        events.push(servers[0].admin().create_event(&event_body(1_000_000)).await);
+    }
+    let mut clients = JoinSet::new();
+    for worker in 0..16_u32 {
+        let tokens = servers[worker as usize % 3].tokens();
+        let address = servers[worker as usize % 3].address();
+        let events = events.clone();
+        clients.spawn(async move {
+            let mut given_up = 0_u32;
+            for turn in 0..aborts.div_ceil(16) {
+                // A connection of its own, closed wherever the request is by then.
+                let mut client = Client::new(address, Some(tokens.service()));
+                client.connect().await.expect("the server takes connections");
+                let patience = Duration::from_micros(u64::from(turn * 7919 + worker * 104_729) % 4_000);
+                let event = &events[turn as usize % events.len()];
+                let user = format!("gone-{worker}-{turn}");
+                let asked = client.book_for(&user, event, 1);
+                given_up += u32::from(timeout(patience, asked).await.is_err());
+            }
+            given_up
+        });
+    }
+    let given_up: u32 = clients.join_all().await.into_iter().sum();
+    assert!(given_up > aborts / 10, "{given_up} of {aborts} were given up");
+    eventually("no transaction is left open", async || (database.number(IDLE).await == 0).then_some(()))
+        .await;
+    for (event, server) in events.iter().zip(servers.iter().cycle()) {
+        server.service().book_for("patient", event, 1).await.expect(201);
+    }
+    servers[1].expect_clean().await;
+}
+
+/// A database that does not answer costs those who ask an error, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_stops_is_waited_for_in_vain_and_then_used_again() {
+    let cluster = Cluster::durable().await;
+    let server = Setup::new(program()).on_postgres(&cluster.database().await).start().await;
+    let event = server.admin().create_event(&event_body(9)).await;
+    cluster.pause();
+    let answer = server.service().book_for("a", &event, 1).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
+    cluster.resume();
+    let mut service = server.service();
+    eventually("bookings go on", async || {
+        (service.book_for("b", &event, 1).await.status == 201).then_some(())
+    })
+    .await;
+    assert_eq!(server.admin().counts(&event).await, (1, 0, 8));
+    server.expect_clean().await;
+}

@@ -1,0 +1,70 @@
+//! Bringing a schema up to date: by several at once, half-way, and under a program that runs.
+
+use testkit::{Cluster, Ending, Load, Setup, event_body};
+use tokio::task::JoinSet;
+
+use crate::{program, server};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_instances_migrate_one_database_at_once() {
+    let database = Cluster::shared().await.database().await;
+    let mut starting = JoinSet::new();
+    for _ in 0..4 {
+        starting.spawn(Setup::new(program()).on_postgres(&database).start());
+    }
+    let servers = starting.join_all().await;
+    assert_eq!(servers.len(), 4);
+    assert_eq!(database.number("SELECT count(*) FROM boxoffice_schema").await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_fails_leaves_nothing_and_may_be_run_again() {
+    let database = Cluster::shared().await.database().await;
+    let migrate = || async { program().run(["migrate", "--database", &database.url()]).await };
+    // In the way of the script, half-way down.
+    database.execute("CREATE TABLE refunds (theirs text)").await;
+    let failed = migrate().await;
+    assert_eq!(failed.ending, Ending::Code(1), "{failed:?}");
+    assert!(failed.stderr.contains("already exists"), "{failed:?}");
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(database.number(tables).await, 1, "only theirs");
+    database.execute("DROP TABLE refunds").await;
+    for _ in 0..2 {
+        assert_eq!(migrate().await.ending, Ending::Code(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_schema_serves_the_program_before_it() {
+    let server = server().await;
+    let setup = server.setup();
+    let event = server.admin().create_event(&event_body(1_000_000)).await;
+    let mut load = Load::start(&server, std::slice::from_ref(&event), 4);
+    load.acknowledged(50).await;
+    // What a next version may do to tables that this one is working on.
+    let newer = "ALTER TABLE bookings ADD COLUMN seat text; ALTER TABLE events ADD COLUMN note text;
+                 CREATE INDEX ON ledger (at); INSERT INTO boxoffice_schema VALUES (2)";
+    setup.postgres().connect().await.batch_execute(newer).await.expect("a next version");
+    let so_far = load.so_far();
+    load.acknowledged(so_far + 50).await;
+    let journal = load.stop().await;
+    assert!(journal.codes().is_empty(), "nothing was heard of it: {:?}", journal.codes());
+    // Also one that starts now, and is told to leave the schema alone.
+    let second = setup.clone().argument("--no-migrate").start().await;
+    journal.check(&mut second.admin()).await;
+    second.expect_clean().await;
+    setup.postgres().execute("INSERT INTO boxoffice_schema VALUES (3)").await;
+    let mut third = setup.spawn();
+    assert_eq!(third.ending().await, Ending::Code(1));
+    assert!(third.stderr.tail().contains("use a newer boxoffice"), "{}", third.stderr.tail());
+}
+
+#[tokio::test]
+async fn serve_can_be_told_not_to_migrate() {
+    let database = Cluster::shared().await.database().await;
+    let mut refused = Setup::new(program()).on_postgres(&database).argument("--no-migrate").spawn();
+    assert_eq!(refused.ending().await, Ending::Code(1));
+    assert!(refused.stderr.tail().contains("boxoffice migrate"), "{}", refused.stderr.tail());
+    assert_eq!(database.number("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await, 0);
+}

@@ -1,0 +1,6 @@
+-- What was answered under idempotency keys, where that is less than so many seconds ago. Served by the primary
+-- key.
+SELECT k.scope, k.key, k.fingerprint, k.answer
+FROM unnest($1::text[], $2::text[]) AS n (scope, key)
+JOIN idempotency k ON k.scope = n.scope AND k.key = n.key
+WHERE k.created_at > (extract(epoch FROM statement_timestamp()) - $3::bigint) * 1000000

@@ -1,0 +1,73 @@
+//! What can be said about a database from outside.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, Error};
+
+use super::session::{Connector, Role, describe};
+use super::{PostgresUrl, schema, unreachable, usable};
+use crate::OpenError;
+
+/// A PostgreSQL as it was found.
+#[derive(Debug)]
+pub struct PostgresInspection {
+    /// How long a question and its answer took.
+    pub round_trip: Duration,
+    /// The version of the server, as it names itself.
+    pub version: String,
+    /// The version of the schema, 0 where there is none; or why this program cannot work on it.
+    pub schema_version: Result<u32, OpenError>,
+    /// Whether it takes changes: a standby does not.
+    pub is_primary: bool,
+    /// `fsync` of the server: whether what is committed outlives a power cut.
+    pub fsync: String,
+    /// `full_page_writes` of the server: whether a page that was half written is mended.
+    pub full_page_writes: String,
+    /// `synchronous_commit` as others on this server have it; this program always waits for the disk.
+    pub synchronous_commit: String,
+    /// Standbys that a commit waits for; empty where it waits for none.
+    pub synchronous_standby_names: String,
+    /// How many connections the server takes in all; an instance needs some ten.
+    pub max_connections: String,
+}
+
+/// Looks at a database beside whoever uses it. Changes nothing.
+pub async fn inspect_postgres(url: &PostgresUrl) -> Result<PostgresInspection, OpenError> {
+    let mut any = url.clone();
+    any.config.target_session_attrs(TargetSessionAttrs::Any);
+    let connector = Connector::new(any).map_err(|cause| unreachable(url, &cause))?;
+    let refused = |error: Error| unreachable(url, &describe(&error));
+    let (client, driver) = connector.connect(Role::Alone).await.map_err(refused)?;
+    let found = look(&client, url).await.map_err(refused);
+    driver.abort();
+    found
+}
+
+async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, Error> {
+    let began = Instant::now();
+    client.query("SELECT 1", &[]).await?;
+    let round_trip = began.elapsed();
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version'), NOT pg_is_in_recovery(), current_setting('fsync'),
+                    current_setting('full_page_writes'), current_setting('synchronous_commit'),
+                    current_setting('synchronous_standby_names'), current_setting('max_connections'),
+                    current_setting('server_version_num')::int",
+            &[],
+        )
+        .await?;
+    let found = schema::version(client).await?;
+    Ok(PostgresInspection {
+        round_trip,
+        version: row.try_get(0)?,
+        schema_version: super::supported(url, row.try_get(7)?).and_then(|()| usable(found)),
+        is_primary: row.try_get(1)?,
+        fsync: row.try_get(2)?,
+        full_page_writes: row.try_get(3)?,
+        synchronous_commit: row.try_get(4)?,
+        synchronous_standby_names: row.try_get(5)?,
+        max_connections: row.try_get(6)?,
+    })
+}

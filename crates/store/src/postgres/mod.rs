@@ -1,0 +1,344 @@
+//! The store for many instances: PostgreSQL 14 to 18.
+//!
+//! Any number of processes work on one database, and it alone decides: the row of an event is the lock on
+//! everything that belongs to it. A batch takes two round trips, one to lock and load and one to write and
+//! commit, and every write fails the transaction unless it finds the rows that were loaded. A connection
+//! that breaks at COMMIT is followed up until it is known what became of it.
+//!
+//! One connection carries out batches, a few read, and each audit has its own. All are made anew when they
+//! are lost.
+
+mod audit;
+mod inspect;
+mod outcome;
+mod read;
+mod schema;
+mod session;
+mod sql;
+mod tls;
+mod tx;
+mod url;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{
+    AuditReport, Booking, BookingId, BookingStatus, Currency, Entry, Event, EventId, Refund, RefundId,
+    RefundStatus, Tallies, Timestamp,
+};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use self::read::Cells;
+use self::session::{Call, Connector, Readers, Role, Value, describe, fault};
+use self::sql::Sql;
+use self::tx::PostgresWriter;
+use crate::fold::Loadable;
+use crate::sqlite::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
+use crate::{
+    BookingList, Cause, DoomedBooking, DueHold, Fault, OpenError, Page, Reply, Stats, Store, Submission,
+};
+
+pub use self::inspect::{PostgresInspection, inspect_postgres};
+pub use self::url::{PostgresUrl, UrlError, masked};
+
+/// Connections that read, each several things one after the other.
+const READERS: usize = 4;
+/// The oldest server that is known to do, as it counts its versions.
+const SERVER_VERSION_MIN: i32 = 140_000;
+/// Longest wait of a statement for a row that another instance works on.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Longest run of a statement, its waits included.
+const STATEMENT_MAX: Duration = Duration::from_secs(3);
+/// Longest time from the beginning of a transaction to its end, as the client sees it. Shorter than the wait
+/// for a turn, so that one slow transaction does not cost the next its turn.
+pub const TRANSACTION_MAX: Duration = Duration::from_secs(4);
+/// Longest time in which it is found out what became of a transaction whose end was not heard.
+const FIND_OUT_MAX: Duration = Duration::from_secs(5);
+
+const _: () = assert!(
+    LOCK_WAIT_MAX.as_millis() < STATEMENT_MAX.as_millis()
+        && STATEMENT_MAX.as_millis() < TRANSACTION_MAX.as_millis(),
+    "whoever waits inside gives up first, and says why"
+);
+
+/// Above every id: where a list of the newest begins.
+const LAST_ID: Uuid = Uuid::max();
+/// The column after a booking's own.
+const CREATED_SEQ: usize = 19;
+
+/// Bookings in a PostgreSQL database, alone or beside other instances. Cheap to share behind an `Arc`.
+pub struct Postgres {
+    connector: Arc<Connector>,
+    writer: Arc<tokio::sync::Mutex<PostgresWriter>>,
+    readers: Readers,
+}
+
+impl Postgres {
+    /// Connects, and brings the schema up to date where `migrate` says so; otherwise an older schema is an
+    /// error. Must be called within a tokio runtime, as all that follows.
+    pub async fn open(url: &PostgresUrl, migrate: bool) -> Result<Self, OpenError> {
+        let connector = Connector::new(url.clone()).map_err(|cause| unreachable(url, &cause))?;
+        let store = Self::connected(url, connector, migrate).await?;
+        let connected = store.writer.lock().await.connect().await;
+        connected.map_err(|fault| unreachable(url, &cause_of(&fault)))?;
+        Ok(store)
+    }
+
+    /// Connects for reading alone, also to a standby.
+    pub async fn open_reader(url: &PostgresUrl) -> Result<Self, OpenError> {
+        let mut any = url.clone();
+        any.config.target_session_attrs(TargetSessionAttrs::Any);
+        let connector = Connector::new(any).map_err(|cause| unreachable(url, &cause))?;
+        Self::connected(url, connector, false).await
+    }
+
+    async fn connected(url: &PostgresUrl, connector: Connector, migrate: bool) -> Result<Self, OpenError> {
+        let refused = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
+        // A connection of its own, so that the migrators' lock ends with it.
+        let (client, driver) = connector.connect(Role::Alone).await.map_err(refused)?;
+        let prepared = prepare(url, &client, migrate).await;
+        driver.abort();
+        prepared?;
+        let connector = Arc::new(connector);
+        let writer = Arc::new(tokio::sync::Mutex::new(PostgresWriter::new(connector.clone())));
+        let readers = Readers::new(connector.clone(), READERS);
+        Ok(Self { connector, writer, readers })
+    }
+
+    async fn rows(&self, sql: Sql, values: Vec<Value<'_>>) -> Result<Vec<Row>, Fault> {
+        self.readers.call(&Call { sql, values }).await
+    }
+
+    /// The rows of a list, each of which must be readable.
+    async fn list<T>(
+        &self,
+        sql: Sql,
+        values: Vec<Value<'_>>,
+        decode: impl Fn(Cells<'_>) -> Loadable<T>,
+    ) -> Result<Vec<T>, Fault> {
+        let rows = self.rows(sql, values).await?;
+        rows.iter().map(|row| decode(Cells::new(row, 0)).map_err(Fault::Broken)).collect()
+    }
+
+    async fn list_events(&self, sql: Sql, values: Vec<Value<'_>>) -> Result<Vec<Event>, Fault> {
+        let rows = self.rows(sql, values).await?;
+        let events = read::events(&rows).map_err(Fault::Broken)?;
+        events.into_iter().map(|(_, event)| event.map_err(Fault::Broken)).collect()
+    }
+}
+
+/// Checks the server and the schema, and brings the latter up to date where that is wanted.
+async fn prepare(url: &PostgresUrl, client: &Client, migrate: bool) -> Result<(), OpenError> {
+    let refused = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
+    let number = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
+    supported(url, number.and_then(|row| row.try_get(0)).map_err(refused)?)?;
+    let found = schema::version(client).await.map_err(refused)?;
+    if found > NEWEST_SCHEMA_VERSION {
+        return Err(OpenError::TooNew { found });
+    }
+    if migrate && found < SCHEMA_VERSION {
+        return schema::migrate(client).await.map_err(|error| OpenError::Migration(describe(&error)));
+    }
+    usable(found).map(drop)
+}
+
+/// Whether this server is known to do.
+fn supported(url: &PostgresUrl, found: i32) -> Result<(), OpenError> {
+    if found < SERVER_VERSION_MIN {
+        return Err(OpenError::Unsupported { url: url.to_string(), found: found / 10_000 });
+    }
+    Ok(())
+}
+
+/// The version of a schema that this program reads and writes; what is wrong with any other.
+fn usable(found: u32) -> Result<u32, OpenError> {
+    match found {
+        found if found < SCHEMA_VERSION => Err(OpenError::Outdated { found }),
+        found if found > NEWEST_SCHEMA_VERSION => Err(OpenError::TooNew { found }),
+        found => Ok(found),
+    }
+}
+
+fn unreachable(url: &PostgresUrl, why: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Unreachable { url: url.to_string(), why: why.to_string() }
+}
+
+fn cause_of(fault: &Fault) -> String {
+    let (Fault::Unavailable(cause) | Fault::OutcomeUnknown(cause) | Fault::Broken(cause)) = fault;
+    cause.to_string()
+}
+
+fn id(bytes: &[u8; 16]) -> Value<'static> {
+    Box::new(Uuid::from_bytes(*bytes))
+}
+
+fn before(bytes: Option<&[u8; 16]>) -> Value<'static> {
+    Box::new(bytes.map_or(LAST_ID, |bytes| Uuid::from_bytes(*bytes)))
+}
+
+fn count(limit: u32) -> Value<'static> {
+    Box::new(i64::from(limit))
+}
+
+/// One more than are shown: it says that there is a next page.
+fn surplus(limit: u32) -> Value<'static> {
+    Box::new(i64::from(limit) + 1)
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
+        let (count, writer) = (batch.len(), self.writer.clone());
+        let work = async move { crate::execute::execute(&mut *writer.lock().await, &batch).await };
+        #[expect(clippy::disallowed_methods, reason = "once begun it is finished, whoever goes away")]
+        let done = tokio::spawn(work).await;
+        done.unwrap_or_else(|error| {
+            let cause = Cause::new(&error);
+            let fault = if error.is_panic() { Fault::Broken(cause) } else { Fault::OutcomeUnknown(cause) };
+            vec![Reply::Failed(fault); count]
+        })
+    }
+
+    async fn event(&self, event: EventId) -> Result<Option<Event>, Fault> {
+        Ok(self.events_named(vec![event]).await?.pop())
+    }
+
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_bytes(*id.bytes())).collect();
+        self.list_events(Sql::EventLoad, vec![Box::new(ids)]).await
+    }
+
+    async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
+        let values = vec![before(after.as_ref().map(EventId::bytes)), surplus(limit)];
+        let events = self.list_events(Sql::EventList, values).await?;
+        Ok(Page::from_surplus(events, limit, |event: &Event| event.id.to_string()))
+    }
+
+    async fn booking(&self, booking: BookingId) -> Result<Option<Booking>, Fault> {
+        let ids = vec![Uuid::from_bytes(*booking.bytes())];
+        Ok(self.list(Sql::BookingLoad, vec![Box::new(ids)], read::booking).await?.pop())
+    }
+
+    async fn bookings(
+        &self,
+        list: BookingList,
+        status: Option<BookingStatus>,
+        limit: u32,
+    ) -> Result<Page<Booking>, Fault> {
+        let status: Value<'_> = Box::new(status.map(BookingStatus::as_str));
+        let (sql, values): (Sql, Vec<Value<'_>>) = match &list {
+            BookingList::OfUser { user, event, after } => {
+                let event = event.map(|event| Uuid::from_bytes(*event.bytes()));
+                let after = before(after.as_ref().map(BookingId::bytes));
+                let values: Vec<Value<'_>> =
+                    vec![Box::new(user.as_str()), after, Box::new(event), status, surplus(limit)];
+                (Sql::BookingListOfUser, values)
+            }
+            BookingList::OfEvent { event, after } => {
+                let after = after.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
+                (Sql::BookingListOfEvent, vec![id(event.bytes()), Box::new(after), status, surplus(limit)])
+            }
+            BookingList::All { after } => (
+                Sql::BookingListAll,
+                vec![before(after.as_ref().map(BookingId::bytes)), status, surplus(limit)],
+            ),
+        };
+        let is_by_seq = sql == Sql::BookingListOfEvent;
+        let listed = |row: Cells<'_>| {
+            let seq = if is_by_seq { Some(row.get::<i64>(CREATED_SEQ)?) } else { None };
+            Ok((read::booking(row)?, seq))
+        };
+        let rows = self.list(sql, values, listed).await?;
+        let page = Page::from_surplus(rows, limit, |(booking, seq): &(Booking, Option<i64>)| match seq {
+            Some(seq) => seq.to_string(),
+            None => booking.id.to_string(),
+        });
+        Ok(Page { rows: page.rows.into_iter().map(|(booking, _)| booking).collect(), next: page.next })
+    }
+
+    async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let values = vec![id(event.bytes()), Box::new(after), surplus(limit)];
+        let rows = self.list(Sql::LedgerList, values, read::entry).await?;
+        Ok(Page::from_surplus(rows, limit, |entry: &Entry| entry.seq.to_string()))
+    }
+
+    async fn refunds(
+        &self,
+        status: Option<RefundStatus>,
+        after: Option<RefundId>,
+        limit: u32,
+    ) -> Result<Page<Refund>, Fault> {
+        let status: Value<'_> = Box::new(status.map(RefundStatus::as_str));
+        let values = vec![before(after.as_ref().map(RefundId::bytes)), status, surplus(limit)];
+        let rows = self.list(Sql::RefundList, values, read::refund).await?;
+        Ok(Page::from_surplus(rows, limit, |refund: &Refund| refund.id.to_string()))
+    }
+
+    async fn refund(&self, refund: RefundId) -> Result<Option<Refund>, Fault> {
+        Ok(self.list(Sql::RefundFind, vec![id(refund.bytes())], read::refund).await?.pop())
+    }
+
+    async fn stats(&self) -> Result<Stats, Fault> {
+        let row = |row: Cells<'_>| Ok((row.parse::<Currency>(0)?, read::tallies(row, 1)?));
+        let mut sums: BTreeMap<&'static str, (Currency, Tallies)> = BTreeMap::new();
+        for (currency, tallies) in self.list(Sql::EventStats, Vec::new(), row).await? {
+            let (_, sum) = sums.entry(currency.code()).or_insert((currency, Tallies::default()));
+            *sum = sum.plus(tallies);
+        }
+        Ok(Stats { per_currency: sums.into_values().collect() })
+    }
+
+    async fn due_holds(
+        &self,
+        now: Timestamp,
+        after: Option<DueHold>,
+        limit: u32,
+    ) -> Result<Vec<DueHold>, Fault> {
+        let after = after.map(|hold| (*hold.event.bytes(), hold.at.micros(), *hold.booking.bytes()));
+        let (event, at, booking) = after.unwrap_or(([0; 16], i64::MIN, [0; 16]));
+        let values = vec![Box::new(now.micros()), id(&event), Box::new(at), id(&booking), count(limit)];
+        let due = |row: Cells<'_>| {
+            let (event, booking) = (EventId::from_bytes(row.id(0)?), BookingId::from_bytes(row.id(2)?));
+            Ok(DueHold { event, at: row.at(1)?, booking })
+        };
+        self.list(Sql::ChoreDueHolds, values, due).await
+    }
+
+    async fn doomed_bookings(
+        &self,
+        after: Option<DoomedBooking>,
+        limit: u32,
+    ) -> Result<Vec<DoomedBooking>, Fault> {
+        let (event, seq) = after.map_or(([0; 16], 0), |booking| (*booking.event.bytes(), booking.seq));
+        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+        let doomed = |row: Cells<'_>| {
+            let (event, booking) = (EventId::from_bytes(row.id(0)?), BookingId::from_bytes(row.id(2)?));
+            Ok(DoomedBooking { event, seq: row.number(1)?, booking })
+        };
+        self.list(Sql::ChoreDoomedBookings, vec![id(&event), Box::new(seq), count(limit)], doomed).await
+    }
+
+    async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
+        let pruned = self.rows(Sql::ChorePruneKeys, vec![Box::new(before.micros()), count(limit)]).await?;
+        Ok(pruned.len() as u64)
+    }
+
+    async fn health(&self) -> Result<(), Fault> {
+        let is_primary = |row: Cells<'_>| row.get::<bool>(0);
+        match self.list(Sql::Health, Vec::new(), is_primary).await?.first() {
+            Some(true) => Ok(()),
+            Some(false) | None => Err(Fault::Unavailable(Cause::new("the database is a standby"))),
+        }
+    }
+
+    async fn audit(&self) -> Result<AuditReport, Fault> {
+        let session = self.connector.open(Role::Alone).await?;
+        audit::audit(&session).await.map_err(|error| fault(&error))
+    }
+}

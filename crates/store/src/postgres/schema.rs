@@ -1,0 +1,86 @@
+//! Bringing a database's schema up to date, whoever else does the same at the same time.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error};
+
+use crate::sqlite::SCHEMA_VERSION;
+
+/// One script per schema version, from 1. Forward only; a script that has shipped never changes.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_tickets.sql")];
+
+const _: () =
+    assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "both databases count their versions alike");
+
+/// Whoever migrates holds this advisory lock: "boxo".
+const MIGRATION_LOCK: i64 = 0x626f_786f;
+/// Longest wait for another migrator.
+const OTHER_MIGRATOR_MAX: Duration = Duration::from_mins(1);
+/// Longest wait of a script for a table: meanwhile everybody who wants it waits behind the script.
+const TABLE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often a script is tried that did not get its tables.
+const TRIES_MAX: u32 = 5;
+
+/// The schema version of a database: 0 where there is none of ours.
+pub(super) async fn version(client: &Client) -> Result<u32, Error> {
+    let exists = client.query_one("SELECT to_regclass('boxoffice_schema') IS NOT NULL", &[]).await?;
+    if !exists.try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    let newest = client.query_one("SELECT coalesce(max(version), 0) FROM boxoffice_schema", &[]).await?;
+    Ok(u32::try_from(newest.try_get::<_, i64>(0)?).unwrap_or(u32::MAX))
+}
+
+/// Runs the scripts that are missing, each in its own transaction together with its number, so that it can
+/// be interrupted anywhere and run again. The connection must be used for nothing else and then be closed:
+/// the lock lasts as long as it does.
+pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
+    client.batch_execute(&format!("SET lock_timeout = {}", OTHER_MIGRATOR_MAX.as_millis())).await?;
+    client.query_one("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
+    let found = version(client).await?;
+    for (number, script) in (1..).zip(MIGRATIONS) {
+        if found < number {
+            run(client, number, &guarded(script)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn run(client: &Client, number: u32, script: &str) -> Result<(), Error> {
+    let transaction = format!(
+        "BEGIN; SET LOCAL lock_timeout = {};
+         CREATE TABLE IF NOT EXISTS boxoffice_schema
+             (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+         {script};
+         INSERT INTO boxoffice_schema (version) VALUES ({number}); COMMIT",
+        TABLE_WAIT_MAX.as_millis()
+    );
+    let mut tries = 1;
+    loop {
+        match client.batch_execute(&transaction).await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) && tries < TRIES_MAX => {
+                client.batch_execute("ROLLBACK").await?;
+                tries += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+#[cfg(not(feature = "sabotage"))]
+fn guarded(script: &str) -> Cow<'_, str> {
+    Cow::Borrowed(script)
+}
+
+/// Tests take the capacity constraints away to show that they notice.
+#[cfg(feature = "sabotage")]
+fn guarded(script: &str) -> Cow<'_, str> {
+    use domain::sabotage::{Guard, removed};
+    if removed(Guard::CapacityCheck) {
+        Cow::Owned(script.replace("held + sold <= capacity", "true"))
+    } else {
+        Cow::Borrowed(script)
+    }
+}

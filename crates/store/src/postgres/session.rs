@@ -1,0 +1,329 @@
+//! Connections: how they are made, set up, and lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use futures_util::future::{join_all, try_join_all};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::sql::Sql;
+use super::url::PostgresUrl;
+use super::{LOCK_WAIT_MAX, STATEMENT_MAX};
+use crate::{Cause, Fault};
+
+/// Longest time from the first packet to a session that is ready.
+const OPEN_MAX: Duration = Duration::from_secs(4);
+/// How long a transaction may wait for its client: one that has stopped must not keep its rows from others.
+const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(1);
+/// The first pause after a connection could not be made; each further one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause: how late it is noticed, at most, that the database has come back.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+const _: () = assert!(
+    IDLE_IN_TRANSACTION_MAX.as_millis() < LOCK_WAIT_MAX.as_millis(),
+    "whoever waits for a stopped process's rows outlasts its transaction"
+);
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Batches of commands.
+    Desk,
+    /// Reads of one statement each.
+    Reader,
+    /// Long reads in one snapshot, and migrations.
+    Alone,
+}
+
+/// Makes sessions. Where that fails it pauses, ever longer, and says so at once to whoever asks meanwhile.
+pub(super) struct Connector {
+    url: PostgresUrl,
+    tls: MakeRustlsConnect,
+    gate: Mutex<Gate>,
+}
+
+/// When a session may next be tried for.
+#[derive(Default)]
+struct Gate {
+    failures: u32,
+    closed_until: Option<(Instant, Fault)>,
+}
+
+/// A connection that is set up, with every statement prepared. Dropped, it is closed.
+pub(super) struct Session {
+    pub(super) client: Client,
+    statements: Vec<Statement>,
+    pub(super) backend: Backend,
+    driver: AbortHandle,
+}
+
+/// The server's process behind a session. Its start tells it from a later one of the same number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backend {
+    pub(super) pid: i32,
+    pub(super) started_at: i64,
+}
+
+/// A value, or a column of values, of a statement.
+pub(super) type Value<'v> = Box<dyn ToSql + Send + Sync + 'v>;
+
+/// A statement and its values.
+pub(super) struct Call<'v> {
+    pub(super) sql: Sql,
+    pub(super) values: Vec<Value<'v>>,
+}
+
+impl Connector {
+    pub(super) fn new(url: PostgresUrl) -> Result<Self, Cause> {
+        let tls = url.tls.connector()?;
+        Ok(Self { url, tls, gate: Mutex::default() })
+    }
+
+    /// A session, ready for work.
+    pub(super) async fn open(&self, role: Role) -> Result<Session, Fault> {
+        if let Some((until, fault)) = &self.gate().closed_until
+            && Instant::now() < *until
+        {
+            return Err(fault.clone());
+        }
+        let opened = match timeout(OPEN_MAX, self.try_open(role)).await {
+            Ok(opened) => opened.map_err(|error| unavailable(&error)),
+            Err(_) => Err(Fault::Unavailable(Cause::new("the database does not answer"))),
+        };
+        let mut gate = self.gate();
+        match &opened {
+            Ok(_) => *gate = Gate::default(),
+            Err(fault) => {
+                gate.failures = gate.failures.saturating_add(1);
+                gate.closed_until = Some((Instant::now() + pause(gate.failures), fault.clone()));
+            }
+        }
+        opened
+    }
+
+    async fn try_open(&self, role: Role) -> Result<Session, Error> {
+        let (client, driver) = self.connect(role).await?;
+        client.batch_execute(&settings(role)).await?;
+        let prepared = try_join_all(Sql::ALL.iter().map(|sql| prepare(&client, *sql))).await;
+        let statements = prepared.inspect_err(|_| driver.abort())?;
+        let backend = client.query_one(&statements[Sql::BackendOwn as usize], &[]).await?;
+        let backend = Backend { pid: backend.try_get(0)?, started_at: backend.try_get(1)? };
+        Ok(Session { client, statements, backend, driver })
+    }
+
+    /// A bare connection, on which no statement is prepared: there may be no tables yet.
+    pub(super) async fn connect(&self, role: Role) -> Result<(Client, AbortHandle), Error> {
+        let mut config = self.url.config.clone();
+        let name = config.get_application_name().unwrap_or("boxoffice");
+        let name = match role {
+            Role::Desk => format!("{name} desk"),
+            Role::Reader | Role::Alone => name.to_owned(),
+        };
+        let (client, connection) = config.application_name(name).connect(self.tls.clone()).await?;
+        #[expect(clippy::disallowed_methods, reason = "ends with its session, which aborts it")]
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %describe(&error), "a connection to the database has ended");
+            }
+        });
+        Ok((client, driver.abort_handle()))
+    }
+
+    fn gate(&self) -> std::sync::MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Types are given by the statements themselves, so preparing one asks for nothing else.
+async fn prepare(client: &Client, sql: Sql) -> Result<Statement, Error> {
+    client.prepare(&sql.text()).await
+}
+
+/// How long to wait after so many failures: longer each time, and not the same for every process.
+fn pause(failures: u32) -> Duration {
+    let longest = PAUSE_MIN.saturating_mul(1 << failures.min(5)).min(PAUSE_MAX);
+    let spread = u64::from(std::process::id()).wrapping_add(u64::from(failures) * 7919) % 50;
+    longest.mul_f64(f64::from(u32::try_from(spread).unwrap_or(0)).mul_add(-0.01, 1.0))
+}
+
+/// What every connection is told. Durable at COMMIT whatever the server's default: `remote_apply` is more.
+/// Times out at the server, too, so that nothing is waited for in vain. The desk's statements go by index
+/// whatever the statistics say, and their plans are made once: they name their rows by key.
+fn settings(role: Role) -> String {
+    let (lock, statement) = match role {
+        Role::Desk | Role::Reader => (LOCK_WAIT_MAX.as_millis(), STATEMENT_MAX.as_millis()),
+        Role::Alone => (0, 0),
+    };
+    let idle = if role == Role::Alone { 0 } else { IDLE_IN_TRANSACTION_MAX.as_millis() };
+    let plans = match role {
+        Role::Desk => {
+            "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
+             SET enable_mergejoin = off;"
+        }
+        Role::Reader | Role::Alone => "",
+    };
+    format!(
+        "SET lock_timeout = {lock}; SET statement_timeout = {statement};
+         SET idle_in_transaction_session_timeout = {idle}; SET jit = off; {plans}
+         SELECT set_config('synchronous_commit', 'on', false)
+         WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+    )
+}
+
+impl Session {
+    /// Whether it is known to be lost.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Runs a statement. It is sent when this is first polled.
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Vec<Row>, Error> {
+        let values = call.values.iter().map(|value| &**value as &(dyn ToSql + Sync));
+        self.client.query_raw(&self.statements[call.sql as usize], values).await?.try_collect().await
+    }
+
+    /// Runs a statement and hands its rows on one by one.
+    pub(super) async fn stream(
+        &self,
+        sql: Sql,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<tokio_postgres::RowStream, Error> {
+        self.client.query_raw(&self.statements[sql as usize], values.iter().copied()).await
+    }
+
+    /// Sends statements one behind the other without waiting in between, and waits for all. What is not
+    /// asked has no rows.
+    pub(super) async fn pipeline(&self, calls: &[Option<Call<'_>>]) -> Vec<Result<Vec<Row>, Error>> {
+        let run = async |call: &Option<Call<'_>>| match call {
+            Some(call) => self.call(call).await,
+            None => Ok(Vec::new()),
+        };
+        join_all(calls.iter().map(run)).await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// What an error of the database means for the asker, anywhere but at COMMIT: nothing was done.
+pub(super) fn fault(error: &Error) -> Fault {
+    let Some(code) = error.code() else {
+        // A value that cannot be sent, or an answer that cannot be read, is the program's fault.
+        let is_lost = error.is_closed() || error.to_string().contains("communicating");
+        let cause = Cause::new(describe(error));
+        return if is_lost { Fault::Unavailable(cause) } else { Fault::Broken(cause) };
+    };
+    let cause = Cause::new(describe(error));
+    let passes = [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    // Connection, resources, operator intervention and the system around the database.
+    let classes = ["08", "53", "57", "58"];
+    if passes.contains(code) || classes.iter().any(|class| code.code().starts_with(class)) {
+        Fault::Unavailable(cause)
+    } else {
+        Fault::Broken(cause)
+    }
+}
+
+/// What keeps a session from being made: always the database's being away, for whoever asks.
+fn unavailable(error: &Error) -> Fault {
+    Fault::Unavailable(Cause::new(describe(error)))
+}
+
+/// An error in one line. Its details are left out: they quote what users have sent.
+pub(super) fn describe(error: &Error) -> String {
+    use std::error::Error as _;
+    if let Some(said) = error.as_db_error() {
+        return format!("{} ({})", said.message(), said.code().code());
+    }
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Sessions for reads of one statement each, made when they are needed. A session carries out what it is
+/// sent one after the other, so a read goes to the one with the least before it.
+pub(super) struct Readers {
+    connector: Arc<Connector>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    session: tokio::sync::Mutex<Option<Arc<Session>>>,
+    reads: std::sync::atomic::AtomicUsize,
+}
+
+impl Readers {
+    pub(super) fn new(connector: Arc<Connector>, count: usize) -> Self {
+        Self { connector, slots: (0..count).map(|_| Slot::default()).collect() }
+    }
+
+    /// Runs a statement, a second time where the connection turns out to be lost: what only reads, or says
+    /// the same when it is said again, may be.
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Vec<Row>, Fault> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let Some(slot) = self.slots.iter().min_by_key(|slot| slot.reads.load(Relaxed)) else {
+            return Err(Fault::Unavailable(Cause::new("there is no connection to read on")));
+        };
+        slot.reads.fetch_add(1, Relaxed);
+        let _less = Less(&slot.reads);
+        let lost = match self.try_call(slot, call).await {
+            Err(Fault::Unavailable(cause)) => cause,
+            done => return done,
+        };
+        tracing::debug!(%lost, "a read is tried again");
+        self.try_call(slot, call).await
+    }
+
+    async fn try_call(&self, slot: &Slot, call: &Call<'_>) -> Result<Vec<Row>, Fault> {
+        let session = self.session(slot).await?;
+        let lost = match timeout(STATEMENT_MAX, session.call(call)).await {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(error)) => fault(&error),
+            Err(_) => Fault::Unavailable(Cause::new("the database does not answer")),
+        };
+        if matches!(lost, Fault::Unavailable(_)) {
+            let mut current = slot.session.lock().await;
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &session)) {
+                *current = None;
+            }
+        }
+        Err(lost)
+    }
+
+    async fn session(&self, slot: &Slot) -> Result<Arc<Session>, Fault> {
+        let mut current = slot.session.lock().await;
+        if let Some(session) = current.as_ref().filter(|session| !session.is_closed()) {
+            return Ok(session.clone());
+        }
+        let session = Arc::new(self.connector.open(Role::Reader).await?);
+        *current = Some(session.clone());
+        Ok(session)
+    }
+}
+
+/// Counts down again, also where a read is given up.
+struct Less<'c>(&'c std::sync::atomic::AtomicUsize);
+
+impl Drop for Less<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}

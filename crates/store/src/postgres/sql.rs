@@ -1,0 +1,126 @@
+//! Every statement of the PostgreSQL store, one file each under `sql/postgres/`.
+
+use std::borrow::Cow;
+
+macro_rules! statements {
+    ($($name:ident = $file:literal;)*) => {
+        /// A statement, which every session has prepared.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Sql {
+            $($name,)*
+        }
+
+        impl Sql {
+            /// All of them, each at the place that its number names.
+            pub(super) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            const TEXTS: &[(&str, &str)] =
+                &[$(($file, include_str!(concat!("../../sql/postgres/", $file, ".sql"))),)*];
+        }
+    };
+}
+
+statements! {
+    AuditLedger = "audit_ledger";
+    AuditTotals = "audit_totals";
+    BackendEnd = "backend_end";
+    BackendOwn = "backend_own";
+    BookingInsert = "booking_insert";
+    BookingListAll = "booking_list_all";
+    BookingListOfEvent = "booking_list_of_event";
+    BookingListOfUser = "booking_list_of_user";
+    BookingLoad = "booking_load";
+    BookingOverdue = "booking_overdue";
+    BookingUpdate = "booking_update";
+    ChoreDoomedBookings = "chore_doomed_bookings";
+    ChoreDueHolds = "chore_due_holds";
+    ChorePruneKeys = "chore_prune_keys";
+    CommitReceipt = "commit_receipt";
+    DetailsWrite = "details_write";
+    EventInsert = "event_insert";
+    EventList = "event_list";
+    EventListAll = "event_list_all";
+    EventLoad = "event_load";
+    EventLock = "event_lock";
+    EventStats = "event_stats";
+    EventUpdate = "event_update";
+    Health = "health";
+    KeyExists = "key_exists";
+    KeyLoad = "key_load";
+    KeyWrite = "key_write";
+    LedgerExists = "ledger_exists";
+    LedgerInsert = "ledger_insert";
+    LedgerList = "ledger_list";
+    RefundFind = "refund_find";
+    RefundInsert = "refund_insert";
+    RefundList = "refund_list";
+    RefundListOfEvent = "refund_list_of_event";
+    RefundLoad = "refund_load";
+    RefundUpdate = "refund_update";
+    TicketTypeUpdate = "ticket_type_update";
+    TicketTypeWrite = "ticket_type_write";
+    TxBegin = "tx_begin";
+    UserList = "user_list";
+    UserLoad = "user_load";
+    UserWrite = "user_write";
+}
+
+impl Sql {
+    /// The name of its file.
+    #[cfg(test)]
+    pub(super) fn name(self) -> &'static str {
+        Self::TEXTS[self as usize].0
+    }
+
+    /// The statement itself.
+    pub(super) fn text(self) -> Cow<'static, str> {
+        guarded(self, Self::TEXTS[self as usize].1)
+    }
+}
+
+#[cfg(not(feature = "sabotage"))]
+fn guarded(_: Sql, text: &'static str) -> Cow<'static, str> {
+    Cow::Borrowed(text)
+}
+
+/// Tests take the row lock and the guards of writes away to show that they notice.
+#[cfg(feature = "sabotage")]
+fn guarded(sql: Sql, text: &'static str) -> Cow<'static, str> {
+    use domain::sabotage::{Guard, removed};
+    if sql == Sql::EventLock && removed(Guard::RowLock) {
+        return Cow::Owned(text.replace("FOR UPDATE", ""));
+    }
+    if removed(Guard::WriteGuards) {
+        return Cow::Owned(text.replace("1 / (count(*) = cardinality($1))::int", "1"));
+    }
+    Cow::Borrowed(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_registered_and_says_what_it_is_for() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/postgres");
+        let files = std::fs::read_dir(folder).unwrap();
+        let stem = |file: std::fs::DirEntry| file.path().file_stem().unwrap().to_string_lossy().into_owned();
+        let mut files: Vec<String> = files.map(|file| stem(file.unwrap())).collect();
+        files.sort();
+        let names: Vec<&str> = Sql::ALL.iter().map(|sql| sql.name()).collect();
+        assert_eq!(files, names);
+        for sql in Sql::ALL {
+            assert!(sql.text().starts_with("-- "), "{}", sql.name());
+        }
+    }
+
+    #[test]
+    fn every_write_of_a_batch_counts_its_rows() {
+        for sql in Sql::ALL.iter().filter(|sql| {
+            let name = sql.name();
+            ["_insert", "_update", "_write"].iter().any(|verb| name.ends_with(verb))
+        }) {
+            assert!(sql.text().contains("1 / (count(*) = cardinality($1))::int"), "{}", sql.name());
+        }
+    }
+}

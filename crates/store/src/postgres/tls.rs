@@ -1,0 +1,136 @@
+//! TLS to the database, as strict as the URL demands.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::Cause;
+
+/// What is demanded of the server's certificate, and by which authorities.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    pub(super) trust: Trust,
+    pub(super) roots: Roots,
+}
+
+/// What is demanded of the server's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Nothing: whoever only listens learns nothing, whoever stands in between does.
+    Anybody,
+    /// One of the authorities vouches for it (`verify-ca`).
+    Chain,
+    /// And it is the named host's (`verify-full`).
+    ChainAndName,
+}
+
+/// The authorities that are believed.
+#[derive(Clone, Debug)]
+pub(super) enum Roots {
+    /// Those of the operating system.
+    System,
+    /// Those in a file, in PEM.
+    File(PathBuf),
+}
+
+/// Verifies as much as is demanded.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// Verifies everything; unset where nothing is demanded.
+    strict: Option<Arc<WebPkiServerVerifier>>,
+    checks_name: bool,
+}
+
+impl Tls {
+    /// What makes connections of sockets.
+    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, Cause> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let strict = match self.trust {
+            Trust::Anybody => None,
+            Trust::Chain | Trust::ChainAndName => {
+                let roots = Arc::new(self.roots.load()?);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
+                Some(verifier.build().map_err(Cause::new)?)
+            }
+        };
+        let checks_name = self.trust == Trust::ChainAndName;
+        let verifier = Verifier { provider: provider.clone(), strict, checks_name };
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(Cause::new)?.dangerous();
+        let config = config.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        Ok(MakeRustlsConnect::new(config))
+    }
+}
+
+impl Roots {
+    fn load(&self) -> Result<RootCertStore, Cause> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            Self::System => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+            Self::File(path) => {
+                let wrong = |why: &dyn std::fmt::Display| Cause::new(format!("{}: {why}", path.display()));
+                let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
+                for certificate in certificates {
+                    let certificate = certificate.map_err(|error| wrong(&error))?;
+                    roots.add(certificate).map_err(|error| wrong(&error))?;
+                }
+            }
+        }
+        if roots.is_empty() {
+            return Err(Cause::new("there is no root certificate to verify the database's with"));
+        }
+        Ok(roots)
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(strict) = &self.strict else { return Ok(ServerCertVerified::assertion()) };
+        match strict.verify_server_cert(certificate, chain, name, ocsp, now) {
+            // Found only once the chain was found good.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,193 @@
+//! Where a PostgreSQL is, and what of that may be shown.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+
+use super::tls::{Roots, Tls, Trust};
+
+/// Longest wait for a connection, where the URL does not say.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// A peer that is gone without a word is noticed after this and some probes.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+
+/// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…`, as libpq reads it. Shown without its password.
+///
+/// `sslmode` means what it means there: `disable`, `prefer` (the default), `require`, `verify-ca` and
+/// `verify-full`; `sslrootcert` is a file of certificates in PEM, or `system` (the default where certificates
+/// are verified). Client certificates and password files are not supported.
+#[derive(Clone)]
+pub struct PostgresUrl {
+    shown: String,
+    pub(super) config: Config,
+    pub(super) tls: Tls,
+}
+
+/// Why a text is no URL of a PostgreSQL. Says nothing of the text itself: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UrlError(String);
+
+impl FromStr for PostgresUrl {
+    type Err = UrlError;
+
+    fn from_str(url: &str) -> Result<Self, UrlError> {
+        if !is_postgres(url) {
+            return Err(UrlError("must begin with postgres:// or postgresql://".to_owned()));
+        }
+        let (bare, mode, roots) = take_tls_parameters(url);
+        let trust = trust(mode.as_deref(), roots.is_some())?;
+        let roots = match roots.as_deref() {
+            None | Some("system") => Roots::System,
+            Some(path) => Roots::File(path.into()),
+        };
+        let mut config: Config = bare.parse().map_err(|error: tokio_postgres::Error| {
+            use std::error::Error as _;
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            UrlError(format!("{error}{cause}"))
+        })?;
+        config.ssl_mode(match mode.as_deref() {
+            Some("disable") => SslMode::Disable,
+            None | Some("prefer") => SslMode::Prefer,
+            Some(_) => SslMode::Require,
+        });
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_MAX);
+        }
+        config.keepalives_idle(KEEPALIVE_AFTER);
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(Self { shown: masked(url), config, tls: Tls { trust, roots } })
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// Whether a text names a PostgreSQL.
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// The URL without what the driver does not know of TLS; and that: the mode and the root certificates.
+fn take_tls_parameters(url: &str) -> (String, Option<String>, Option<String>) {
+    let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), None, None) };
+    let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("sslmode", value)) => mode = Some(decoded(value)),
+            Some(("sslrootcert", value)) => roots = Some(decoded(value)),
+            Some(_) | None => rest.push(pair),
+        }
+    }
+    let joint = if rest.is_empty() { "" } else { "?" };
+    (format!("{base}{joint}{}", rest.join("&")), mode, roots)
+}
+
+/// What a mode of libpq demands of the server's certificate.
+fn trust(mode: Option<&str>, has_roots: bool) -> Result<Trust, UrlError> {
+    match mode {
+        // As libpq does: whoever names root certificates wants them to be used.
+        Some("require") if has_roots => Ok(Trust::Chain),
+        None | Some("disable" | "prefer" | "require") => Ok(Trust::Anybody),
+        Some("verify-ca") => Ok(Trust::Chain),
+        Some("verify-full") => Ok(Trust::ChainAndName),
+        Some(_) => {
+            Err(UrlError("sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned()))
+        }
+    }
+}
+
+/// Percent-encoding undone.
+fn decoded(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A URL as it may be shown and logged: without a password, also where it is no proper URL.
+pub fn masked(url: &str) -> String {
+    const MASK: &str = "********";
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // The last "@": a password may have one of its own where it is not encoded as it should be.
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest),
+        None => (None, rest),
+    };
+    let user = user.map(|user| match user.split_once(':') {
+        Some((name, _)) => format!("{name}:{MASK}@"),
+        None => format!("{user}@"),
+    });
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((name @ ("password" | "sslpassword"), _)) => format!("{name}={MASK}"),
+        Some(_) | None => pair.to_owned(),
+    };
+    let rest = match rest.split_once('?') {
+        Some((base, query)) => {
+            format!("{base}?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&"))
+        }
+        None => rest.to_owned(),
+    };
+    format!("{scheme}://{}{rest}", user.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_demand_what_they_demand_of_libpq() {
+        for (query, mode, trust) in [
+            ("", SslMode::Prefer, Trust::Anybody),
+            ("?sslmode=disable", SslMode::Disable, Trust::Anybody),
+            ("?sslmode=prefer", SslMode::Prefer, Trust::Anybody),
+            ("?sslmode=require", SslMode::Require, Trust::Anybody),
+            ("?sslmode=require&sslrootcert=%2Fetc%2Froot.pem", SslMode::Require, Trust::Chain),
+            ("?sslmode=verify-ca", SslMode::Require, Trust::Chain),
+            ("?application_name=x&sslmode=verify-full", SslMode::Require, Trust::ChainAndName),
+        ] {
+            let url: PostgresUrl = format!("postgres://box@db.example/tickets{query}").parse().unwrap();
+            assert_eq!((url.config.get_ssl_mode(), url.tls.trust), (mode, trust), "{query}");
+        }
+        let url: PostgresUrl =
+            "postgres://h/d?sslmode=require&sslrootcert=%2Fetc%2Froot.pem".parse().unwrap();
+        assert!(matches!(&url.tls.roots, Roots::File(path) if path.as_os_str() == "/etc/root.pem"));
+        for wrong in ["postgres://h/d?sslmode=verify", "postgres://h/d?sslcert=x", "mysql://h/d", "h"] {
+            assert!(wrong.parse::<PostgresUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, shown) in [
+            ("postgres://box:secret@h:5432/d", "postgres://box:********@h:5432/d"),
+            ("postgres://box:se@cr/et@h/d?a=b", "postgres://box:********@h/d?a=b"),
+            ("postgres://box@h/d?password=secret&a=b", "postgres://box@h/d?password=********&a=b"),
+            ("postgres://h/d", "postgres://h/d"),
+            ("sqlite://a.db", "sqlite://a.db"),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+        let url: PostgresUrl = "postgres://box:secret@h/d?password=secret".parse().unwrap();
+        assert!(!format!("{url} {url:?} {:?}", url.config).contains("secret"));
+        let wrong = "postgres://box:secret@h/d?sslmode=secret".parse::<PostgresUrl>().unwrap_err();
+        assert!(!format!("{wrong} {wrong:?}").contains("secret"));
+    }
+}

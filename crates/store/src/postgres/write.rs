@@ -1,0 +1,288 @@
+//! What a batch changes as statements: one for each table and kind of change, its rows in columns.
+//!
+//! Each statement counts the rows that it changes and fails its transaction when they are not all there.
+
+use domain::{Booking, BookingId, Entry, Event, EventId, RefundId, Timestamp, UserId};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::session::{Call, Value};
+use super::sql::Sql;
+use crate::KEY_KEPT_SECONDS;
+use crate::fold::{BookingChange, Changes, EventChange, RefundChange};
+use crate::row::{self, StateColumns};
+
+/// The statements of a batch, in the order in which rows are locked; none for tables that do not change.
+pub(super) fn calls(changes: &Changes) -> Vec<Call<'_>> {
+    let (new_events, known_events): (Vec<_>, Vec<_>) =
+        changes.events.values().partition(|change| change.loaded_seq.is_none());
+    let described: Vec<&Event> =
+        changes.events.values().filter(|change| change.described).map(|change| &change.event).collect();
+    let counted = changes.events.values().filter(|change| !change.described);
+    let counted: Vec<&Event> = counted.map(|change| &change.event).collect();
+    let (new_bookings, known_bookings): (Vec<_>, Vec<_>) =
+        changes.bookings.values().partition(|change| change.loaded_version.is_none());
+    let (new_refunds, known_refunds): (Vec<_>, Vec<_>) =
+        changes.refunds.values().partition(|change| change.loaded_status.is_none());
+    [
+        event_insert(&new_events),
+        event_update(&known_events),
+        details_write(&described),
+        ticket_type_write(&described),
+        ticket_type_update(&counted),
+        user_write(changes),
+        booking_insert(&new_bookings),
+        booking_update(&known_bookings),
+        refund_insert(&new_refunds),
+        refund_update(&known_refunds),
+        ledger_insert(&changes.entries),
+        key_write(changes),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A column: one value of each row.
+fn column<'v, R, V: 'v>(rows: &[R], value: impl Fn(&R) -> V) -> Value<'v>
+where
+    Vec<V>: ToSql + Send + Sync,
+{
+    Box::new(rows.iter().map(value).collect::<Vec<V>>())
+}
+
+/// A statement, unless it has no rows.
+fn call<'v, R>(sql: Sql, rows: &[R], values: impl FnOnce() -> Vec<Value<'v>>) -> Option<Call<'v>> {
+    (!rows.is_empty()).then(|| Call { sql, values: values() })
+}
+
+/// Counts of ours are far below this bound.
+fn big(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn uuid(bytes: &[u8; 16]) -> Uuid {
+    Uuid::from_bytes(*bytes)
+}
+
+fn micros(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::micros)
+}
+
+fn event_counters<'v>(rows: &[&'v EventChange]) -> Vec<Value<'v>> {
+    vec![
+        column(rows, |change| uuid(change.event.id.bytes())),
+        column(rows, |change| i64::from(change.event.stock.capacity)),
+        column(rows, |change| i64::from(change.event.stock.held)),
+        column(rows, |change| i64::from(change.event.stock.sold)),
+        column(rows, |change| big(change.event.stock.seq)),
+        column(rows, |change| change.event.stock.last_at.micros()),
+        column(rows, |change| big(change.event.stock.tallies.pending)),
+        column(rows, |change| big(change.event.stock.tallies.confirmed)),
+        column(rows, |change| big(change.event.stock.tallies.cancelled)),
+        column(rows, |change| big(change.event.stock.tallies.expired)),
+        column(rows, |change| change.event.stock.tallies.revenue.to_string()),
+    ]
+}
+
+fn event_insert<'v>(rows: &[&'v EventChange]) -> Option<Call<'v>> {
+    call(Sql::EventInsert, rows, || event_counters(rows))
+}
+
+fn event_update<'v>(rows: &[&'v EventChange]) -> Option<Call<'v>> {
+    call(Sql::EventUpdate, rows, || {
+        let mut values = event_counters(rows);
+        values.push(column(rows, |change| change.loaded_seq.map(big)));
+        values
+    })
+}
+
+fn details_write<'v>(rows: &[&'v Event]) -> Option<Call<'v>> {
+    call(Sql::DetailsWrite, rows, || {
+        vec![
+            column(rows, |event| uuid(event.id.bytes())),
+            column(rows, |event| event.about.name.as_str()),
+            column(rows, |event| event.about.venue.as_str()),
+            column(rows, |event| event.about.starts_at.micros()),
+            column(rows, |event| event.about.time_zone.map(|zone| zone.as_str())),
+            column(rows, |event| event.about.currency.code()),
+            column(rows, |event| micros(event.about.sales_start_at)),
+            column(rows, |event| micros(event.about.sales_end_at)),
+            column(rows, |event| i64::from(event.about.hold_seconds)),
+            column(rows, |event| i64::from(event.about.cancel_cutoff_seconds)),
+            column(rows, |event| i64::from(event.about.max_tickets_per_booking)),
+            column(rows, |event| event.about.max_tickets_per_user.map(i64::from)),
+            column(rows, |event| event.about.status.as_str()),
+            column(rows, |event| i64::from(event.about.version)),
+            column(rows, |event| event.about.created_at.micros()),
+            column(rows, |event| event.about.updated_at.micros()),
+        ]
+    })
+}
+
+/// Each ticket type with its event and its place in the organiser's order.
+fn types<'v>(events: &[&'v Event]) -> Vec<(&'v Event, usize)> {
+    let places = |event: &&'v Event| {
+        let event = *event;
+        (0..event.stock.types.len()).map(move |place| (event, place))
+    };
+    events.iter().flat_map(places).collect()
+}
+
+fn ticket_type_write<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
+    let rows = types(events);
+    call(Sql::TicketTypeWrite, &rows, || {
+        vec![
+            column(&rows, |(event, _)| uuid(event.id.bytes())),
+            column(&rows, |(_, place)| big(*place as u64)),
+            column(&rows, |(event, place)| uuid(event.about.ticket_types[*place].id.bytes())),
+            column(&rows, |(event, place)| event.about.ticket_types[*place].name.as_str()),
+            column(&rows, |(event, place)| event.about.ticket_types[*place].price.amount()),
+            column(&rows, |(event, place)| event.stock.types[*place].capacity.map(i64::from)),
+            column(&rows, |(event, place)| i64::from(event.stock.types[*place].held)),
+            column(&rows, |(event, place)| i64::from(event.stock.types[*place].sold)),
+        ]
+    })
+}
+
+fn ticket_type_update<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
+    let rows = types(events);
+    call(Sql::TicketTypeUpdate, &rows, || {
+        vec![
+            column(&rows, |(event, _)| uuid(event.id.bytes())),
+            column(&rows, |(_, place)| big(*place as u64)),
+            column(&rows, |(event, place)| i64::from(event.stock.types[*place].held)),
+            column(&rows, |(event, place)| i64::from(event.stock.types[*place].sold)),
+        ]
+    })
+}
+
+fn user_write(changes: &Changes) -> Option<Call<'_>> {
+    let rows: Vec<(&(EventId, UserId), &u32)> = changes.user_tickets.iter().collect();
+    let limit = |event: &EventId| changes.events.get(event)?.event.about.max_tickets_per_user.map(i64::from);
+    call(Sql::UserWrite, &rows, || {
+        vec![
+            column(&rows, |((event, _), _)| uuid(event.bytes())),
+            column(&rows, |((_, user), _)| user.as_str()),
+            column(&rows, |(_, tickets)| i64::from(**tickets)),
+            column(&rows, |((event, _), _)| limit(event)),
+        ]
+    })
+}
+
+fn booking_insert<'v>(changes: &[&'v BookingChange]) -> Option<Call<'v>> {
+    let rows: Vec<(&'v Booking, StateColumns<'v>)> = with_state(changes);
+    call(Sql::BookingInsert, &rows, || {
+        vec![
+            column(&rows, |(booking, _)| uuid(booking.id.bytes())),
+            column(&rows, |(booking, _)| uuid(booking.event_id.bytes())),
+            column(&rows, |(booking, _)| booking.user.as_str()),
+            column(&rows, |(booking, _)| booking.status().as_str()),
+            column(&rows, |(booking, _)| i64::from(booking.version)),
+            column(&rows, |(booking, _)| big(booking.last_seq)),
+            column(&rows, |(booking, _)| row::items_to(&booking.items)),
+            column(&rows, |(booking, _)| booking.total.currency().code()),
+            column(&rows, |(booking, _)| booking.total.amount()),
+            column(&rows, |(booking, _)| booking.hold_expires_at.micros()),
+            column(&rows, |(booking, _)| booking.payment_method.as_ref().map(domain::Note::as_str)),
+            column(&rows, |(_, state)| state.transaction_id),
+            column(&rows, |(_, state)| state.confirmed_at),
+            column(&rows, |(_, state)| state.cancelled_at),
+            column(&rows, |(_, state)| state.cancellation_reason),
+            column(&rows, |(_, state)| state.refunded),
+            column(&rows, |(_, state)| state.expired_at),
+            column(&rows, |(booking, _)| booking.created_at.micros()),
+            column(&rows, |(booking, _)| booking.updated_at.micros()),
+        ]
+    })
+}
+
+fn booking_update<'v>(changes: &[&'v BookingChange]) -> Option<Call<'v>> {
+    let rows: Vec<(&'v Booking, StateColumns<'v>)> = with_state(changes);
+    call(Sql::BookingUpdate, &rows, || {
+        vec![
+            column(&rows, |(booking, _)| uuid(booking.id.bytes())),
+            column(&rows, |(booking, _)| booking.status().as_str()),
+            column(&rows, |(booking, _)| i64::from(booking.version)),
+            column(&rows, |(booking, _)| big(booking.last_seq)),
+            column(&rows, |(_, state)| state.transaction_id),
+            column(&rows, |(_, state)| state.confirmed_at),
+            column(&rows, |(_, state)| state.cancelled_at),
+            column(&rows, |(_, state)| state.cancellation_reason),
+            column(&rows, |(_, state)| state.refunded),
+            column(&rows, |(_, state)| state.expired_at),
+            column(&rows, |(booking, _)| booking.updated_at.micros()),
+            column(changes, |change| change.loaded_version.map(i64::from)),
+        ]
+    })
+}
+
+fn with_state<'v>(changes: &[&'v BookingChange]) -> Vec<(&'v Booking, StateColumns<'v>)> {
+    changes.iter().map(|change| (&*change.booking, StateColumns::from(&*change.booking))).collect()
+}
+
+fn refund_insert<'v>(rows: &[&'v RefundChange]) -> Option<Call<'v>> {
+    call(Sql::RefundInsert, rows, || {
+        vec![
+            column(rows, |change| uuid(change.refund.id.bytes())),
+            column(rows, |change| uuid(change.refund.booking_id.bytes())),
+            column(rows, |change| uuid(change.refund.event_id.bytes())),
+            column(rows, |change| change.refund.transaction.as_str()),
+            column(rows, |change| change.refund.amount.amount()),
+            column(rows, |change| change.refund.amount.currency().code()),
+            column(rows, |change| change.refund.status.as_str()),
+            column(rows, |change| change.refund.reason.as_str()),
+            column(rows, |change| change.refund.provider_reference.as_ref().map(domain::Name::as_str)),
+            column(rows, |change| change.refund.created_at.micros()),
+            column(rows, |change| micros(change.refund.settled_at)),
+        ]
+    })
+}
+
+fn refund_update<'v>(rows: &[&'v RefundChange]) -> Option<Call<'v>> {
+    call(Sql::RefundUpdate, rows, || {
+        vec![
+            column(rows, |change| uuid(change.refund.id.bytes())),
+            column(rows, |change| change.refund.status.as_str()),
+            column(rows, |change| change.refund.provider_reference.as_ref().map(domain::Name::as_str)),
+            column(rows, |change| micros(change.refund.settled_at)),
+            column(rows, |change| change.loaded_status.map(domain::RefundStatus::as_str)),
+        ]
+    })
+}
+
+fn ledger_insert(rows: &[Entry]) -> Option<Call<'_>> {
+    let rows: Vec<&Entry> = rows.iter().collect();
+    call(Sql::LedgerInsert, &rows, || {
+        vec![
+            column(&rows, |entry| uuid(entry.event_id.bytes())),
+            column(&rows, |entry| big(entry.seq)),
+            column(&rows, |entry| entry.kind.as_str()),
+            column(&rows, |entry| entry.booking_id.as_ref().map(BookingId::bytes).map(uuid)),
+            column(&rows, |entry| entry.refund_id.as_ref().map(RefundId::bytes).map(uuid)),
+            column(&rows, |entry| row::lines_to(&entry.lines)),
+            column(&rows, |entry| i64::from(entry.quantity)),
+            column(&rows, |entry| entry.from.map(domain::Label::as_str)),
+            column(&rows, |entry| entry.to.map(domain::Label::as_str)),
+            column(&rows, |entry| i64::from(entry.available_after)),
+            column(&rows, |entry| entry.previous_seq.map(big)),
+            column(&rows, |entry| entry.actor.to_string()),
+            column(&rows, |entry| entry.request.as_str()),
+            column(&rows, |entry| entry.at.micros()),
+        ]
+    })
+}
+
+fn key_write(changes: &Changes) -> Option<Call<'_>> {
+    let rows: Vec<_> = changes.keys.iter().collect();
+    call(Sql::KeyWrite, &rows, || {
+        vec![
+            column(&rows, |((scope, _), _)| scope.as_str()),
+            column(&rows, |((_, key), _)| key.as_str()),
+            column(&rows, |(_, change)| change.kept.fingerprint.as_slice()),
+            column(&rows, |(_, change)| &*change.kept.answer),
+            column(&rows, |(_, change)| change.at.micros()),
+            Box::new(i64::from(KEY_KEPT_SECONDS) * 1_000_000),
+        ]
+    })
+}

@@ -1,0 +1,84 @@
+//! What a batch costs on the wire: two round trips and a statement for each table, however large it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::NewEvent;
+use store::conformance::Rig;
+use store::conformance::stage::Stage;
+use store::{Postgres, Store};
+use testkit::{Cluster, Counts, Wire};
+
+use crate::postgres::PostgresRig;
+
+/// A store at the end of a wire that counts.
+struct Wired(Arc<Postgres>);
+
+#[async_trait::async_trait]
+impl Rig for Wired {
+    fn store(&self) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+
+    async fn advance(&self, _by: Duration) {
+        unreachable!("no time passes here");
+    }
+
+    async fn tamper(&self, _sql: &str, _event: domain::EventId) -> bool {
+        false
+    }
+}
+
+/// What has come by between two looks.
+fn since(before: Counts, after: Counts) -> (u64, u64, u64) {
+    (
+        after.round_trips - before.round_trips,
+        after.statements - before.statements,
+        after.commits - before.commits,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_takes_two_round_trips_and_a_statement_for_each_table() {
+    let database = Cluster::shared().await.database().await;
+    let wire = Wire::to(database.cluster().port()).await;
+    let url = database.url_by(wire.port()).parse().expect("a URL");
+    let rig = Wired(Arc::new(Postgres::open(&url, true).await.expect("a store")));
+    let stage = Stage::new(&rig);
+    let event = stage.create(NewEvent { max_tickets_per_user: Some(9), ..stage.concert(10_000) }).await.id;
+    // Slow enough that whatever is sent together arrives together.
+    wire.delay(Duration::from_millis(50));
+    for orders in [1, 500] {
+        let batch = (0..orders).map(|n| stage.book(event, &format!("user-{orders}-{n}"), 1)).collect();
+        let before = wire.counts();
+        assert_eq!(stage.words(batch).await, vec!["ok"; orders]);
+        // BEGIN, lock, clock, event, users; event, ticket types, users, bookings, ledger, COMMIT, receipt.
+        assert_eq!(since(before, wire.counts()), (2, 12, 1), "{orders} orders");
+    }
+    // A batch of refusals is a read: no commit, and one round trip.
+    let refused: Vec<_> = (0..500).map(|n| stage.book(event, &format!("late-{n}"), 10_000)).collect();
+    let before = wire.counts();
+    assert_eq!(stage.words(refused).await, vec!["user_ticket_limit"; 500]);
+    let (round_trips, _, commits) = since(before, wire.counts());
+    // The second is the ROLLBACK, for which nobody waits.
+    assert!(round_trips <= 2 && commits == 0, "{round_trips} round trips, {commits} commits");
+}
+
+/// A lookup by key stays one, however many rows there are: the desk's plans go by index.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_of_a_batch_scans_a_table() {
+    let rig = PostgresRig::new(1).await;
+    let stage = Stage::new(&rig);
+    let event = stage.create(NewEvent { max_tickets_per_user: Some(9), ..stage.concert(500) }).await.id;
+    let held = stage.hold(event, &[("a", 1), ("b", 1)]).await;
+    stage.done(stage.confirm(&held[0], "t")).await;
+    stage.done(stage.cancel(&held[1])).await;
+    let scans = "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables
+                 WHERE relname IN ('events', 'bookings', 'ledger', 'ticket_types', 'user_limits', 'refunds')";
+    let flushed = "SELECT 1::bigint FROM pg_stat_user_tables WHERE relname = 'ledger' AND n_tup_ins >= 5";
+    testkit::eventually("the statistics arrive", async || {
+        rig.database.connect().await.query_opt(flushed, &[]).await.ok().flatten()
+    })
+    .await;
+    assert_eq!(rig.database.number(scans).await, 0);
+}

@@ -1,0 +1,104 @@
+//! Several stores on one database, as one: every call goes to the next of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use domain::{
+    AuditReport, Booking, BookingId, BookingStatus, Entry, Event, EventId, Refund, RefundId, RefundStatus,
+    Timestamp,
+};
+use store::{BookingList, DoomedBooking, DueHold, Fault, Page, Reply, Stats, Store, Submission};
+
+pub(crate) struct Several {
+    pub(crate) stores: Vec<Arc<dyn Store>>,
+    pub(crate) next: AtomicUsize,
+}
+
+impl Several {
+    fn next(&self) -> &dyn Store {
+        &*self.stores[self.next.fetch_add(1, Ordering::Relaxed) % self.stores.len()]
+    }
+}
+
+#[async_trait]
+impl Store for Several {
+    async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
+        self.next().execute(batch).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, Fault> {
+        self.next().event(id).await
+    }
+
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault> {
+        self.next().events_named(ids).await
+    }
+
+    async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
+        self.next().events(after, limit).await
+    }
+
+    async fn booking(&self, id: BookingId) -> Result<Option<Booking>, Fault> {
+        self.next().booking(id).await
+    }
+
+    async fn bookings(
+        &self,
+        list: BookingList,
+        status: Option<BookingStatus>,
+        limit: u32,
+    ) -> Result<Page<Booking>, Fault> {
+        self.next().bookings(list, status, limit).await
+    }
+
+    async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault> {
+        self.next().ledger(event, after, limit).await
+    }
+
+    async fn refunds(
+        &self,
+        status: Option<RefundStatus>,
+        after: Option<RefundId>,
+        limit: u32,
+    ) -> Result<Page<Refund>, Fault> {
+        self.next().refunds(status, after, limit).await
+    }
+
+    async fn refund(&self, id: RefundId) -> Result<Option<Refund>, Fault> {
+        self.next().refund(id).await
+    }
+
+    async fn stats(&self) -> Result<Stats, Fault> {
+        self.next().stats().await
+    }
+
+    async fn due_holds(
+        &self,
+        now: Timestamp,
+        after: Option<DueHold>,
+        limit: u32,
+    ) -> Result<Vec<DueHold>, Fault> {
+        self.next().due_holds(now, after, limit).await
+    }
+
+    async fn doomed_bookings(
+        &self,
+        after: Option<DoomedBooking>,
+        limit: u32,
+    ) -> Result<Vec<DoomedBooking>, Fault> {
+        self.next().doomed_bookings(after, limit).await
+    }
+
+    async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
+        self.next().prune_keys(before, limit).await
+    }
+
+    async fn health(&self) -> Result<(), Fault> {
+        self.next().health().await
+    }
+
+    async fn audit(&self) -> Result<AuditReport, Fault> {
+        self.next().audit().await
+    }
+}

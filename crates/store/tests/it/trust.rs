@@ -1,0 +1,130 @@
+//! TLS to the database: what each `sslmode` believes.
+
+use std::path::Path;
+use std::process::Command;
+
+use store::{Postgres, PostgresUrl};
+use testkit::Cluster;
+
+/// Runs OpenSSL, which comes with Debian's PostgreSQL.
+fn openssl(folder: &Path, words: &[&str]) {
+    let output = Command::new("openssl").args(words).current_dir(folder).output().expect("openssl");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An authority, a certificate of `localhost` signed by it, and another authority that signed nothing.
+fn certificates(folder: &Path) {
+    for name in ["root", "other"] {
+        let (key, certificate, subject) =
+            (format!("{name}.key"), format!("{name}.pem"), format!("/CN={name}"));
+        openssl(
+            folder,
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+                "-keyout",
+                &key,
+                "-out",
+                &certificate,
+                "-subj",
+                &subject,
+            ],
+        );
+    }
+    openssl(
+        folder,
+        &[
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.csr",
+            "-subj",
+            "/CN=localhost",
+        ],
+    );
+    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
+        .expect("a file");
+    openssl(
+        folder,
+        &[
+            "x509",
+            "-req",
+            "-in",
+            "server.csr",
+            "-CA",
+            "root.pem",
+            "-CAkey",
+            "root.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            "names",
+            "-out",
+            "server.pem",
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_mode_of_tls_believes_what_it_should() {
+    let folder = tempfile::tempdir().expect("a folder");
+    certificates(folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for name in ["server.key", "server.pem"] {
+        Cluster::give(Path::new(&path(name)));
+    }
+    let (root, other) = (path("root.pem"), path("other.pem"));
+    let settings = [
+        "ssl=on".to_owned(),
+        format!("ssl_key_file={}", path("server.key")),
+        format!("ssl_cert_file={}", path("server.pem")),
+        "fsync=off".to_owned(),
+    ];
+    Cluster::give(folder.path());
+    let cluster = Cluster::with(&settings.each_ref().map(String::as_str)).await;
+    let database = cluster.database().await;
+    let open = async |host: &str, query: String| {
+        let url = database.url().replace("127.0.0.1", host);
+        let url: PostgresUrl = format!("{url}?{query}").parse().expect("a URL");
+        Postgres::open(&url, true).await.map(drop).map_err(|error| error.to_string())
+    };
+    for (host, query, is_believed) in [
+        ("127.0.0.1", "sslmode=disable".to_owned(), true),
+        ("127.0.0.1", "sslmode=prefer".to_owned(), true),
+        ("127.0.0.1", "sslmode=require".to_owned(), true),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={root}"), true),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={other}"), false),
+        ("127.0.0.1", format!("sslmode=require&sslrootcert={other}"), false),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={root}"), true),
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={root}"), false),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={other}"), false),
+    ] {
+        let opened = open(host, query.clone()).await;
+        assert_eq!(opened.is_ok(), is_believed, "{host} {query}: {opened:?}");
+    }
+    // Encrypted in earnest, not only in name.
+    let url: PostgresUrl = format!("{}?sslmode=require", database.url()).parse().expect("a URL");
+    let store = Postgres::open(&url, false).await.expect("a store");
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)
+                     WHERE s.ssl AND a.application_name = 'boxoffice desk'";
+    assert_eq!(database.number(encrypted).await, 1);
+    drop(store);
+    // A server without TLS is refused where it is demanded.
+    let plain = Cluster::shared().await.database().await;
+    let url: PostgresUrl = format!("{}?sslmode=require", plain.url()).parse().expect("a URL");
+    assert!(Postgres::open(&url, true).await.is_err());
+}

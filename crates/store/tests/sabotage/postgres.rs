@@ -1,0 +1,66 @@
+//! What stands on PostgreSQL when its locks and guards are missing. Nothing else in this process minds.
+
+use std::sync::Arc;
+
+use domain::sabotage;
+use store::conformance::stage::{Stage, word};
+use store::{Postgres, Reply, Store};
+use testkit::{Cluster, Database};
+use tokio::task::JoinSet;
+
+use crate::Memory;
+
+const INSTANCES: usize = 3;
+const ORDERS: usize = 60;
+
+async fn open(database: &Database) -> Arc<Postgres> {
+    let url = database.url().parse().expect("a URL");
+    Arc::new(Postgres::open(&url, true).await.expect("a store"))
+}
+
+/// Three instances book on one event at once, each one ticket a batch; why orders failed. What was sold is
+/// right in any case.
+async fn scramble() -> Vec<String> {
+    let database = Cluster::shared().await.database().await;
+    // Only for its commands and ids.
+    let rig = Memory::new();
+    let stage = Stage::new(&rig);
+    let new = stage.concert(10_000);
+    let event = new.id;
+    let first = open(&database).await;
+    let create = store::conformance::stage::command(domain::Action::CreateEvent(Box::new(new)));
+    assert_eq!(word(&first.execute(vec![create.into()]).await[0]), "ok");
+    let mut instances = JoinSet::new();
+    for _ in 0..INSTANCES {
+        let store = open(&database).await;
+        let orders: Vec<_> = (0..ORDERS).map(|_| stage.book(event, "a", 1)).collect();
+        instances.spawn(async move {
+            let mut replies = Vec::new();
+            for order in orders {
+                replies.extend(store.execute(vec![order.into()]).await);
+            }
+            replies
+        });
+    }
+    let replies: Vec<Reply> = instances.join_all().await.into_iter().flatten().collect();
+    let held = replies.iter().filter(|reply| word(reply) == "ok").count();
+    let found = first.event(event).await.expect("a read").expect("an event");
+    assert_eq!(found.stock.held as usize, held);
+    assert_eq!(first.audit().await.expect("an audit").violations, Vec::<String>::new());
+    let why = |reply: &Reply| match reply {
+        Reply::Failed(store::Fault::Broken(cause)) => Some(cause.to_string()),
+        _ => None,
+    };
+    replies.iter().filter_map(why).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_layer_of_the_database_stands_without_the_one_before() {
+    assert_eq!(scramble().await, Vec::<String>::new(), "with its locks nobody fails");
+    sabotage::remove("row-lock");
+    let failed = scramble().await;
+    assert!(failed.iter().any(|why| why.contains("a guard missed: -- The hot update")), "{failed:?}");
+    sabotage::remove("write-guards");
+    let failed = scramble().await;
+    assert!(failed.iter().any(|why| why.contains("ledger_pkey")), "{failed:?}");
+}

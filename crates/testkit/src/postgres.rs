@@ -1,0 +1,295 @@
+//! PostgreSQL itself, as a process of our own: started in a folder of its own, stopped by its own id.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+use crate::Process;
+use crate::wait::{eventually, within_deadline};
+
+/// Who owns every database here.
+const USER: &str = "boxoffice";
+
+/// A running PostgreSQL. Dropped, it is killed, all its processes, and its folder removed.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: TempDir,
+    port: u16,
+    settings: Vec<String>,
+    process: Mutex<Option<Process>>,
+    databases: AtomicU32,
+}
+
+/// A database of its own in a cluster.
+#[derive(Clone, Debug)]
+pub struct Database {
+    cluster: Arc<Cluster>,
+    name: String,
+}
+
+impl Cluster {
+    /// A cluster that keeps what it has committed, also when it is killed.
+    pub async fn durable() -> Arc<Self> {
+        Self::with(&["fsync=on"]).await
+    }
+
+    /// The cluster that the tests of this process share: quick, and lost with the power.
+    pub async fn shared() -> Arc<Self> {
+        /// Held by the tests that use it, so that it ends with the last of them.
+        static SHARED: tokio::sync::Mutex<Weak<Cluster>> = tokio::sync::Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(cluster) = shared.upgrade() {
+            return cluster;
+        }
+        let cluster = Self::with(&["fsync=off", "full_page_writes=off"]).await;
+        *shared = Arc::downgrade(&cluster);
+        cluster
+    }
+
+    /// A cluster with settings of its own, each `name=value`.
+    pub async fn with(settings: &[&str]) -> Arc<Self> {
+        Self::on(tempfile::tempdir().expect("a temporary folder"), settings).await
+    }
+
+    /// A cluster in a folder that is there.
+    pub async fn on(folder: TempDir, settings: &[&str]) -> Arc<Self> {
+        Self::give(folder.path());
+        let data = folder.path().join("data");
+        let mut initdb = command("initdb");
+        initdb.arg("--pgdata").arg(&data);
+        initdb.args(["--username", USER, "--auth", "trust", "--encoding", "UTF8"]);
+        initdb.args(["--locale", "C", "--no-sync"]);
+        let output = initdb.output().unwrap_or_else(|error| panic!("{initdb:?}: {error}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let cluster = Self {
+            folder,
+            port: free_port(),
+            settings: settings.iter().map(ToString::to_string).collect(),
+            process: Mutex::new(None),
+            databases: AtomicU32::new(0),
+        };
+        cluster.start().await;
+        Arc::new(cluster)
+    }
+
+    /// Gives a file or folder to the user that it runs as.
+    pub fn give(path: &Path) {
+        if geteuid().is_root() {
+            let (uid, gid) = other_user();
+            chown(path, Some(uid), Some(gid)).expect("root gives a file away");
+        }
+    }
+
+    /// Where it listens, on this machine.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder with its data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts it again after it was stopped or killed, and waits until it takes connections.
+    pub async fn start(&self) {
+        let mut postgres = command("postgres");
+        postgres.arg("-D").arg(self.data());
+        let fixed = [
+            format!("port={}", self.port),
+            "listen_addresses=127.0.0.1".to_owned(),
+            "unix_socket_directories=".to_owned(),
+            "shared_buffers=32MB".to_owned(),
+            "max_connections=200".to_owned(),
+            "log_min_messages=log".to_owned(),
+        ];
+        for setting in fixed.iter().chain(&self.settings) {
+            postgres.arg("-c").arg(setting);
+        }
+        let process = Process::start(postgres);
+        let ready = |line: &str| line.contains("ready to accept connections").then_some(());
+        let started = process.stderr.find(ready).await;
+        assert!(started.is_some(), "PostgreSQL did not start:\n{}", process.stderr.tail());
+        *self.process() = Some(process);
+    }
+
+    /// Kills it (SIGKILL), all its processes, and waits until they are gone.
+    pub async fn kill9(&self) {
+        let ids = self.ids();
+        self.signal(Signal::KILL);
+        *self.process() = None;
+        eventually("the processes of PostgreSQL are gone", async || {
+            ids.iter().all(|id| !is_alive(*id)).then_some(())
+        })
+        .await;
+    }
+
+    /// Stops every one of its processes where it stands (SIGSTOP).
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets them go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What it logged since it was last started.
+    pub fn log(&self) -> Vec<String> {
+        self.process().as_ref().map(|process| process.stderr.all()).unwrap_or_default()
+    }
+
+    /// A fresh database.
+    pub async fn database(self: &Arc<Self>) -> Database {
+        let name = format!("tickets_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let database = Database { cluster: self.clone(), name };
+        let create = format!("CREATE DATABASE {}", database.name);
+        connect(&self.url("postgres")).await.batch_execute(&create).await.expect("a database is created");
+        database
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its first process, and those that it has started.
+    fn ids(&self) -> Vec<i32> {
+        let Some(first) = self.process().as_ref().map(|process| process.id().cast_signed()) else {
+            return Vec::new();
+        };
+        let all = fs::read_dir("/proc").expect("the processes of this machine");
+        let ids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        std::iter::once(first).chain(ids.filter(|id| parent_of(*id) == Some(first))).collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        for id in self.ids() {
+            // A process of its that has just ended is no harm.
+            let _ = kill_process(Pid::from_raw(id).expect("an id"), signal);
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+impl Database {
+    /// How the program is told of it.
+    pub fn url(&self) -> String {
+        self.cluster.url(&self.name)
+    }
+
+    /// The same through something that listens on another port.
+    pub fn url_by(&self, port: u16) -> String {
+        format!("postgres://{USER}@127.0.0.1:{port}/{}", self.name)
+    }
+
+    /// Its cluster.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A connection to reach behind the program's back.
+    pub async fn connect(&self) -> Client {
+        connect(&self.url()).await
+    }
+
+    /// The one number that a query answers.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let row = self.connect().await.query_one(sql, &[]).await;
+        row.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+    }
+
+    /// Changes something behind the program's back; how many rows.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        let changed = self.connect().await.execute(sql, &[]).await;
+        changed.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = within_deadline("a connection", tokio_postgres::connect(url, NoTls))
+        .await
+        .unwrap_or_else(|error| panic!("{url}: {error:?}"));
+    #[expect(clippy::disallowed_methods, reason = "it ends with its client")]
+    drop(tokio::spawn(async move { drop(connection.await) }));
+    client
+}
+
+/// A program of PostgreSQL, as a user that it does not refuse: it never runs as root.
+fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    if geteuid().is_root() {
+        let (uid, gid) = other_user();
+        command.uid(uid).gid(gid);
+    }
+    // Whatever folder we are in may be closed to that user.
+    command.current_dir("/").env_remove("PGDATA").env("LC_ALL", "C");
+    command
+}
+
+/// The newest of those that Debian has installed, or the one in the path.
+fn program(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|version| {
+            let number = version.file_name().to_str()?.parse().ok()?;
+            Some((number, version.path().join("bin").join(name)))
+        })
+        .filter(|(_, path)| path.exists())
+        .collect();
+    found.sort();
+    found.pop().map_or_else(|| Path::new(name).to_owned(), |(_, path)| path)
+}
+
+/// The ids of user `postgres`, or else `nobody`.
+fn other_user() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").expect("the users of this machine");
+    let ids = |name: &str| {
+        let mut fields = users.lines().find_map(|line| line.strip_prefix(&format!("{name}:")))?.split(':');
+        Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    ids("postgres").or_else(|| ids("nobody")).expect("a user that is not root")
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// The fields of `/proc/ID/stat` after the name: state, parent, …
+fn stat(id: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+fn parent_of(id: i32) -> Option<i32> {
+    stat(id)?.get(1)?.parse().ok()
+}
+
+/// Whether a process runs; one that nobody has reaped yet does not.
+fn is_alive(id: i32) -> bool {
+    stat(id).and_then(|fields| fields.first().cloned()).is_some_and(|state| state != "Z" && state != "X")
+}

@@ -32,3 +32,4 @@ kills:
 # What the tests call besides the program itself.
 tools:
 	@command -v cc >/dev/null && command -v curl >/dev/null || (apt-get update -qq && apt-get install -y -qq gcc libc6-dev curl)
+	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)

@@ -36,6 +36,7 @@ mod key;
 mod limiter;
 pub mod local;
 mod lock;
+pub mod redis;
 mod rule;
 mod unavailable;
 

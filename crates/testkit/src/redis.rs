@@ -45,9 +45,9 @@ impl RedisServer {
         panic!("no redis-server started; is it installed? `make tools` installs it");
     }
 
-    /// Starts a replica of this server and waits until it has its data.
-    pub async fn replica(&self) -> Self {
-        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &self.port.to_string()]).await;
+    /// Starts a replica of the server at this port, which may be a proxy's, and waits until it has its data.
+    pub async fn replica_of(port: u16) -> Self {
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &port.to_string()]).await;
         eventually("a replica follows", async || {
             replica.command(&["INFO", "replication"]).await.contains("master_link_status:up").then_some(())
         })

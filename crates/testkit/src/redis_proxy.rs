@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -35,6 +35,7 @@ pub enum Wire {
 #[derive(Debug)]
 pub struct RedisProxy {
     port: u16,
+    server: Arc<AtomicU16>,
     wire: watch::Sender<Wire>,
     hit: Arc<AtomicU64>,
     _accepting: JoinSet<()>,
@@ -47,21 +48,32 @@ impl RedisProxy {
         let own = listener.local_addr().expect("an address").port();
         let (wire, hit) = (watch::Sender::new(Wire::Whole), Arc::new(AtomicU64::new(0)));
         let mut accepting = JoinSet::new();
-        let (changes, count) = (wire.clone(), hit.clone());
+        let target = Arc::new(AtomicU16::new(port));
+        let (server, changes, count) = (target.clone(), wire.clone(), hit.clone());
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let server = SocketAddr::from(([127, 0, 0, 1], port));
+                let server = SocketAddr::from(([127, 0, 0, 1], server.load(Ordering::SeqCst)));
                 connections.spawn(carry(client, server, changes.clone(), count.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { port: own, wire, hit, _accepting: accepting }
+        Self { port: own, server: target, wire, hit, _accepting: accepting }
     }
 
     /// The address of a database through the proxy.
     pub fn url(&self, database: usize) -> String {
         format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port it listens on, on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Carries new connections to this port.
+    pub fn lead_to(&self, port: u16) {
+        self.server.store(port, Ordering::SeqCst);
     }
 
     /// Makes the wire so, also for the connections there are.

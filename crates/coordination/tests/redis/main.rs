@@ -3,5 +3,8 @@
 //!
 //! Time is real here, as the server's is. Waits are for the thing itself; the only bounds on time are promises.
 
+mod limiter;
+mod limiter_conforms;
 mod lock_conforms;
+mod mutants;
 mod rig;

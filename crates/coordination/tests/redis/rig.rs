@@ -57,13 +57,20 @@ pub fn key(number: usize) -> Key {
     Key::new("test", &number.to_string()).expect("a number is an id")
 }
 
+/// The cases of a suite with these names.
+pub fn named<'a, R: ?Sized>(cases: &'a [Case<R>], names: &[&str]) -> Vec<&'a Case<R>> {
+    let named: Vec<_> = cases.iter().filter(|case| names.contains(&case.name)).collect();
+    assert_eq!(named.len(), names.len(), "a case has another name now");
+    named
+}
+
 /// A rig that is being made.
 pub type Making<R> = Pin<Box<dyn Future<Output = Box<R>>>>;
 
 /// The names of the cases that fail, each run on a rig of its own, on a database of its own, side by side.
 pub fn failures<R: ?Sized>(
     server: &RedisServer,
-    cases: &[Case<R>],
+    cases: Vec<&Case<R>>,
     rig: impl Fn(String) -> Making<R> + Sync,
 ) -> Vec<&'static str> {
     let database = AtomicUsize::new(0);
@@ -78,8 +85,9 @@ pub fn failures<R: ?Sized>(
         });
         catch_unwind(run).is_err().then_some(case.name)
     };
+    let fails = &fails;
     std::thread::scope(|scope| {
-        let running: Vec<_> = cases.iter().map(|case| scope.spawn(move || fails(case))).collect();
+        let running: Vec<_> = cases.into_iter().map(|case| scope.spawn(move || fails(case))).collect();
         running.into_iter().filter_map(|case| case.join().expect("caught")).collect()
     })
 }

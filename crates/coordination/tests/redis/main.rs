@@ -5,6 +5,7 @@
 
 mod limiter;
 mod limiter_conforms;
+mod lock;
 mod lock_conforms;
 mod mutants;
 mod rig;

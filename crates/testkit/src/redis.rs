@@ -137,9 +137,11 @@ fn free_port() -> u16 {
 
 /// Sends one command and reads one answer, of whatever kind but an array, without its mark.
 async fn exchange(socket: &mut TcpStream, words: &[&str]) -> std::io::Result<String> {
-    let words: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-    let count = words.matches("\r\n").count() / 2;
-    socket.write_all(format!("*{count}\r\n{words}").as_bytes()).await?;
+    let mut request = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        request.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+    }
+    socket.write_all(&request).await?;
     let mut answer = BufReader::new(socket);
     let mut first = String::new();
     if answer.read_line(&mut first).await? == 0 {

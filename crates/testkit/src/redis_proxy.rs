@@ -38,6 +38,7 @@ pub struct RedisProxy {
     server: Arc<AtomicU16>,
     wire: watch::Sender<Wire>,
     hit: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
     _accepting: JoinSet<()>,
 }
 
@@ -47,18 +48,20 @@ impl RedisProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = listener.local_addr().expect("an address").port();
         let (wire, hit) = (watch::Sender::new(Wire::Whole), Arc::new(AtomicU64::new(0)));
-        let mut accepting = JoinSet::new();
+        let (mut accepting, accepted) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
+        let came = accepted.clone();
         let target = Arc::new(AtomicU16::new(port));
         let (server, changes, count) = (target.clone(), wire.clone(), hit.clone());
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
+                came.fetch_add(1, Ordering::SeqCst);
                 let server = SocketAddr::from(([127, 0, 0, 1], server.load(Ordering::SeqCst)));
                 connections.spawn(carry(client, server, changes.clone(), count.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { port: own, server: target, wire, hit, _accepting: accepting }
+        Self { port: own, server: target, wire, hit, accepted, _accepting: accepting }
     }
 
     /// The address of a database through the proxy.
@@ -79,6 +82,11 @@ impl RedisProxy {
     /// Makes the wire so, also for the connections there are.
     pub fn set(&self, wire: Wire) {
         self.wire.send_replace(wire);
+    }
+
+    /// Connections made to it so far.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::SeqCst)
     }
 
     /// Answers lost and connections closed by the wire so far: whether a fault has hit anything.

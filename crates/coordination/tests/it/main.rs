@@ -22,7 +22,7 @@ fn failures<R: ?Sized>(cases: &[Case<R>], rig: impl Fn() -> Box<R>) -> Vec<&'sta
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
             let (runtime, rig) = (runtime.expect("a runtime"), rig());
             runtime.block_on(async {
-                timeout(Duration::from_hours(100_000), case.run(&*rig)).await.expect("an end")
+                timeout(Duration::from_hours(100_000), case.run(&*rig)).await.expect("an end");
             });
         });
         catch_unwind(run).is_err()

@@ -12,7 +12,7 @@ use testkit::RedisServer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::limiter_conforms::{CLOCK, by_test_clock};
+use crate::limiter_conforms::CLOCK;
 use crate::rig::{key, look, options, residue, started};
 
 const LOG: &str = "test:log";

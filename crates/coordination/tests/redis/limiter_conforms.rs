@@ -14,7 +14,7 @@ use testkit::RedisServer;
 use crate::rig::{Making, failures, look, options, started};
 
 /// Where the clock lies that the scripts read instead of the server's.
-pub const CLOCK: &str = "test:clock";
+pub(super) const CLOCK: &str = "test:clock";
 /// When keys would expire by that clock, in milliseconds.
 const EXPIRY: &str = "test:expiry";
 
@@ -34,20 +34,20 @@ end
 ";
 
 /// The script with its two ties to the server's clock cut: the time, and the expiry.
-pub fn by_test_clock(text: &str) -> String {
+pub(super) fn by_test_clock(text: &str) -> String {
     let (time, set) = ("redis.call('TIME')", "redis.call('SET', KEYS[1], ring, 'PXAT', ");
     assert_eq!((text.matches(time).count(), text.matches(set).count()), (1, 1), "{text}");
     BY_TEST_CLOCK.to_owned() + &text.replace(time, "test_time()").replace(set, "test_set(ring, ")
 }
 
-pub struct RedisRig {
+pub(super) struct RedisRig {
     limiter: Arc<dyn Limiter>,
     connection: MultiplexedConnection,
     _redis: Redis,
 }
 
 /// A rig whose script of an attempt is what `rewrite` makes of it.
-pub fn making(rewrite: fn(&str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
+pub(super) fn making(rewrite: fn(&str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
     move |url| {
         Box::pin(async move {
             let scripts = Scripts::rewritten(|name, text| match name {

@@ -4,13 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use coordination::redis::{Redis, Scripts};
-use coordination::{Lock as _, LockError, LockOptions};
+use coordination::{LockError, LockOptions};
 use redis::AsyncCommands as _;
 use testkit::{RedisServer, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::rig::{LEASE, key, look, options, residue, started};
+use crate::rig::{LEASE, calm, key, look, options, residue, started};
 
 const LOG: &str = "test:log";
 /// A wait that only a broken lock lets run out.
@@ -134,7 +134,7 @@ async fn closing_gives_everything_back_at_once() {
     let server = RedisServer::start().await;
     // A lease longer than anybody would wait for.
     let mut long = options(&server.url(0), "one");
-    long.lease = Duration::from_secs(600);
+    long.lease = Duration::from_mins(10);
     let (redis, other) = (started(long).await, started(options(&server.url(0), "two")).await);
     let tenure = redis.lock().acquire(&key(1), PATIENT).await.expect("free");
     let waiting = redis.lock();
@@ -202,25 +202,24 @@ async fn no_instance_gets_more_than_its_share() {
     let url = server.url(0);
     let mut instances: Vec<Redis> = Vec::new();
     for number in 0..3 {
-        instances.push(started(options(&url, &format!("i{number}"))).await);
+        instances.push(started(calm(&url, &format!("i{number}"))).await);
     }
     let (mut callers, began) = (JoinSet::new(), Instant::now());
     for number in 0..12 {
         let lock = instances[number % 3].lock();
         callers.spawn(async move {
-            let mut served = 0;
+            let mut tenures = 0u64;
             while began.elapsed() < LEASE {
                 drop(lock.acquire(&key(1), PATIENT).await.expect("its turn"));
-                served += 1;
+                tenures += 1;
             }
-            (number % 3, served)
+            (number % 3, tenures)
         });
     }
     let mut shares = [0; 3];
-    for (instance, served) in callers.join_all().await {
-        shares[instance] += served;
+    for (instance, tenures) in callers.join_all().await {
+        shares[instance] += tenures;
     }
     let all: u64 = shares.iter().sum();
     assert!(shares.iter().all(|share| share * 3 * 10 <= all * 12), "{shares:?}");
-    assert!(instances.iter().all(|instance| instance.counts().grants_found * 100 <= all), "messages arrive");
 }

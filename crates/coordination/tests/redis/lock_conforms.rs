@@ -8,11 +8,11 @@ use coordination::conformance::lock::{CASES, Rig};
 use coordination::redis::{Redis, Scripts};
 use testkit::RedisServer;
 
-use crate::rig::{Making, failures, options, residue, started};
+use crate::rig::{Making, calm, failures, residue, started};
 
-pub struct RedisRig {
-    pub redis: Redis,
-    pub url: String,
+pub(super) struct RedisRig {
+    redis: Redis,
+    url: String,
 }
 
 #[async_trait]
@@ -27,10 +27,10 @@ impl Rig for RedisRig {
 }
 
 /// A rig whose scripts are what `rewrite` makes of them.
-pub fn making(rewrite: fn(&str, &str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
+pub(super) fn making(rewrite: fn(&str, &str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
     move |url| {
         Box::pin(async move {
-            let redis = started(options(&url, "suite").with_scripts(Scripts::rewritten(rewrite))).await;
+            let redis = started(calm(&url, "suite").with_scripts(Scripts::rewritten(rewrite))).await;
             Box::new(RedisRig { redis, url }) as Box<dyn Rig>
         })
     }

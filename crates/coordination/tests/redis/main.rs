@@ -3,6 +3,7 @@
 //!
 //! Time is real here, as the server's is. Waits are for the thing itself; the only bounds on time are promises.
 
+mod faults;
 mod limiter;
 mod limiter_conforms;
 mod lock;

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::limiter_conforms::{by_test_clock, making};
 use crate::lock_conforms;
-use crate::rig::{LEASE, failures, look, named, options, residue, started};
+use crate::rig::{LEASE, calm, failures, look, named, residue, started};
 
 /// The limiter's suite must reject the script by each of these cases.
 async fn assert_limiter_rejected(script: fn(&str) -> String, by: &[&str]) {
@@ -224,7 +224,7 @@ async fn a_renewal_that_overtakes_a_release_is_rejected() {
     let by = ["nobody_overtakes_at_a_release", "a_section_dropped_anywhere_frees_the_key"];
     let failed = failures(&server, named(lock::CASES, &by), |url| {
         Box::pin(async move {
-            let redis = started(options(&url, "suite")).await;
+            let redis = started(calm(&url, "suite")).await;
             let lock = Arc::new(Unordered { lock: redis.lock(), connection: look(&url).await });
             Box::new(UnorderedRig { lock, url, _redis: redis }) as Box<dyn lock::Rig>
         })

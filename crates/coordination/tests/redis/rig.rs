@@ -15,11 +15,11 @@ use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 
 /// A lease that tests can wait for.
-pub const LEASE: Duration = Duration::from_secs(1);
+pub(super) const LEASE: Duration = Duration::from_secs(1);
 
 /// Options in which only what is promised is short: an answer may be late on a busy machine.
 /// The instance's name is made its own to the database, as channels belong to the whole server.
-pub fn options(url: &str, instance: &str) -> RedisOptions {
+pub(super) fn options(url: &str, instance: &str) -> RedisOptions {
     let database = url.rsplit('/').next().expect("an address with a database");
     let mut options = RedisOptions::new(url, &format!("{instance}-{database}")).expect("valid options");
     (options.lease, options.claim) = (LEASE, LEASE / 4);
@@ -27,22 +27,29 @@ pub fn options(url: &str, instance: &str) -> RedisOptions {
     options
 }
 
+/// Options under which no lease runs out, whatever the machine does meanwhile: what is left behind then stays.
+pub(super) fn calm(url: &str, instance: &str) -> RedisOptions {
+    let mut options = options(url, instance);
+    (options.lease, options.claim) = (LEASE * 20, LEASE * 10);
+    options
+}
+
 /// An instance that is connected.
-pub async fn started(options: RedisOptions) -> Redis {
+pub(super) async fn started(options: RedisOptions) -> Redis {
     let redis = Redis::start(options);
     redis.up().await;
     redis
 }
 
 /// A connection of the test's own.
-pub async fn look(url: &str) -> MultiplexedConnection {
+pub(super) async fn look(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(url).expect("an address");
     let patient = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
     client.get_multiplexed_async_connection_with_config(&patient).await.expect("a connection")
 }
 
 /// Keys that are left in a database, once everything has gone that only a lease keeps.
-pub async fn residue(url: &str) -> usize {
+pub(super) async fn residue(url: &str) -> usize {
     let (mut connection, began) = (look(url).await, Instant::now());
     loop {
         let size = redis::cmd("DBSIZE").query_async(&mut connection).await.expect("a size");
@@ -53,22 +60,22 @@ pub async fn residue(url: &str) -> usize {
     }
 }
 
-pub fn key(number: usize) -> Key {
+pub(super) fn key(number: usize) -> Key {
     Key::new("test", &number.to_string()).expect("a number is an id")
 }
 
 /// The cases of a suite with these names.
-pub fn named<'a, R: ?Sized>(cases: &'a [Case<R>], names: &[&str]) -> Vec<&'a Case<R>> {
-    let named: Vec<_> = cases.iter().filter(|case| names.contains(&case.name)).collect();
-    assert_eq!(named.len(), names.len(), "a case has another name now");
-    named
+pub(super) fn named<'a, R: ?Sized>(cases: &'a [Case<R>], wanted: &[&str]) -> Vec<&'a Case<R>> {
+    let found: Vec<_> = cases.iter().filter(|case| wanted.contains(&case.name)).collect();
+    assert_eq!(found.len(), wanted.len(), "a case has another name now");
+    found
 }
 
 /// A rig that is being made.
-pub type Making<R> = Pin<Box<dyn Future<Output = Box<R>>>>;
+pub(super) type Making<R> = Pin<Box<dyn Future<Output = Box<R>>>>;
 
 /// The names of the cases that fail, each run on a rig of its own, on a database of its own, side by side.
-pub fn failures<R: ?Sized>(
+pub(super) fn failures<R: ?Sized>(
     server: &RedisServer,
     cases: Vec<&Case<R>>,
     rig: impl Fn(String) -> Making<R> + Sync,

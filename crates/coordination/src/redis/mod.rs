@@ -27,8 +27,8 @@ mod scripts;
 mod trouble;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -126,7 +126,7 @@ pub struct Redis {
     limiter: Arc<DenyCache>,
     commands: mpsc::UnboundedSender<Command>,
     close_within: Duration,
-    actor: JoinSet<()>,
+    actor: Mutex<JoinSet<()>>,
     _helpers: JoinSet<()>,
 }
 
@@ -161,7 +161,7 @@ impl Redis {
             link,
             commands,
             close_within: options.answer_timeout * 4,
-            actor,
+            actor: Mutex::new(actor),
             _helpers: helpers,
         }
     }
@@ -203,10 +203,11 @@ impl Redis {
     }
 
     /// Ends all tenures and waits, gives back what is owned, if the server can be asked, and stops.
-    pub async fn close(mut self) {
+    pub async fn close(&self) {
         let _ = self.commands.send(Command::Close);
+        let mut actor = std::mem::take(&mut *self.actor.lock().unwrap_or_else(PoisonError::into_inner));
         // Whatever is not given back in time ends with its lease.
-        let _ = timeout(self.close_within, self.actor.join_next()).await;
+        let _ = timeout(self.close_within, actor.join_next()).await;
     }
 }
 

@@ -12,25 +12,25 @@ use super::{Failure, say};
 use crate::config::Doctor;
 
 /// One thing that the program needs, as it was found.
-struct Dependency {
-    name: &'static str,
-    address: String,
+pub(super) struct Dependency {
+    pub(super) name: &'static str,
+    pub(super) address: String,
     /// How long it took to answer; unset where it did not.
-    round_trip: Option<Duration>,
+    pub(super) round_trip: Option<Duration>,
     /// What it says about itself, for people and for programs.
-    facts: Vec<(&'static str, String)>,
-    details: Map<String, Value>,
-    problems: Vec<Problem>,
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) details: Map<String, Value>,
+    pub(super) problems: Vec<Problem>,
 }
 
 /// What is wrong, and the next step.
-struct Problem {
+pub(super) struct Problem {
     what: String,
     next_step: String,
 }
 
 impl Problem {
-    fn new(what: impl Into<String>, next_step: impl Into<String>) -> Self {
+    pub(super) fn new(what: impl Into<String>, next_step: impl Into<String>) -> Self {
         Self { what: what.into(), next_step: next_step.into() }
     }
 }
@@ -38,7 +38,10 @@ impl Problem {
 pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     let file = args.database.file.0.clone();
     let database = tokio::task::spawn_blocking(move || database(&file));
-    let dependencies = [database.await.map_err(|error| Failure::Failed(error.to_string()))?];
+    let mut dependencies = vec![database.await.map_err(|error| Failure::Failed(error.to_string()))?];
+    if let Some(address) = &args.redis {
+        dependencies.push(super::doctor_redis::redis(address).await?);
+    }
     let is_healthy = dependencies.iter().all(|dependency| dependency.problems.is_empty());
     if args.json {
         let dependencies: Vec<Value> = dependencies.iter().map(Dependency::as_json).collect();

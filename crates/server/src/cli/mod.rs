@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod dev;
 mod doctor;
+mod doctor_redis;
 mod embedded;
 mod migrate;
 mod openapi;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, value_parser};
 use clap_complete::Shell;
 
-use super::Database;
+use super::{Database, RedisAddress};
 
 /// Most buyers of a demonstration: some minutes of work.
 const BUYERS_MAX: i64 = 1_000_000;
@@ -48,6 +48,9 @@ pub(crate) struct Backup {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) database: Database,
+    /// Redis, where instances share one
+    #[arg(long, env = "BOXOFFICE_REDIS", value_name = "URL", hide_env_values = true)]
+    pub(crate) redis: Option<RedisAddress>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -23,7 +23,9 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
     let store = app.engine.health().await;
     let stopping = app.stop.is_cancelled();
     let ready = store.is_ok() && !stopping;
+    let redis_is_up = app.redis.as_ref().map(|shared| shared.redis.is_up());
     let (code, status) = match (ready, stopping) {
+        (true, _) if redis_is_up == Some(false) => (StatusCode::OK, "degraded"),
         (true, _) => (StatusCode::OK, "ready"),
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
@@ -35,6 +37,9 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
         };
         let database = store.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
         body["database"] = Value::from(database);
+        if let Some(is_up) = redis_is_up {
+            body["redis"] = Value::from(if is_up { "ok" } else { "Redis is not reachable" });
+        }
         body["chores"] = app.engine.chores().iter().map(chore).collect::<serde_json::Map<_, _>>().into();
     }
     Ok((code, Json(body)).into_response())
@@ -42,7 +47,7 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
 
 /// What Prometheus asks for.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = app.telemetry.render(&app.engine, app.streams.count());
+    let text = app.telemetry.render(&app.engine, app.streams.count(), app.redis.as_deref());
     let text = text.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?;
     Ok(([(CONTENT_TYPE, crate::telemetry::CONTENT_TYPE)], text).into_response())
 }

@@ -17,6 +17,7 @@ mod crash;
 mod description;
 mod disk_full;
 mod race;
+mod redis;
 mod shutdown;
 
 use testkit::{Client, Program, Server};

@@ -46,3 +46,4 @@ tools:
 	{ test -e /etc/postgresql-common/createcluster.conf || \
 	echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev curl postgresql)
+	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)

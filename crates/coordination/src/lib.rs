@@ -1,12 +1,13 @@
 //! Two primitives that keep a crowd in order before it reaches a database: a FIFO [`Lock`] and an exact
 //! sliding-window [`Limiter`].
 //!
-//! Both are traits used as `Arc<dyn …>`; [`local`] holds the implementations for one process, and the
-//! `conformance` feature the suites that every other implementation has to pass unchanged.
+//! Both are traits used as `Arc<dyn …>`; [`local`] holds the implementations for one process, [`redis`] those
+//! across processes, and the `conformance` feature the suites that every implementation has to pass unchanged.
 //!
 //! The crate orders and refuses early, it guards no invariant: whoever uses it must stay correct when a lock
-//! is lost or a limiter forgets. It knows nothing of what its keys stand for, reads time only through
-//! [`Clock`] (waits use `tokio::time`, which a test can hold still) and spawns no task.
+//! is lost or a limiter forgets. It knows nothing of what its keys stand for and reads time only through
+//! [`Clock`] (waits use `tokio::time`, which a test can hold still). It spawns tasks in [`redis`] only, where
+//! they belong to a handle that ends them.
 //!
 //! ```
 //! # use coordination::{AllowAll, Clock, Key, Limiter, LockOptions, Rule, local::LocalLock, with_lock};
@@ -36,6 +37,7 @@ mod key;
 mod limiter;
 pub mod local;
 mod lock;
+pub mod redis;
 mod rule;
 mod unavailable;
 

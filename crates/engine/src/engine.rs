@@ -190,8 +190,8 @@ impl Engine {
         self.desk.submit(Submission { command: Arc::new(command), keep }).await
     }
 
-    /// Asks the limiter, and goes on if it lets through. One that cannot be asked lets through: it keeps
-    /// crowds out, it guards no ticket.
+    /// Asks the limiter, and goes on if it lets through. One that cannot be asked refuses: whether to go on
+    /// without the shared state is settled behind the port.
     pub(crate) async fn limited(
         &self,
         rule: Rule,
@@ -208,8 +208,7 @@ impl Engine {
             Ok(verdict) if verdict.allowed => Attempt { verdict: Some(verdict), outcome: work.await },
             Ok(verdict) => Attempt { verdict: Some(verdict), outcome: Err(Error::Limited(verdict)) },
             Err(unavailable) => {
-                tracing::warn!(error = %unavailable, "the limiter cannot be asked");
-                Attempt { verdict: None, outcome: work.await }
+                Attempt { verdict: None, outcome: Err(Fault::Unavailable(Cause::new(unavailable)).into()) }
             }
         }
     }

@@ -10,6 +10,7 @@ mod config;
 mod http;
 mod limit;
 mod problem;
+mod shared;
 mod telemetry;
 mod wire;
 

@@ -15,6 +15,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::shared::Shared;
+
 /// The media type of what [`Telemetry::render`] writes.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -33,6 +35,9 @@ struct Gauges {
     commands: Gauge,
     streams: Gauge,
     chores: Family<Words<1>, Gauge>,
+    redis: Family<Words<1>, Gauge>,
+    redis_up: Family<Words<0>, Gauge>,
+    limiter_fallbacks: Family<Words<0>, Gauge>,
 }
 
 /// A label set: names and values of fixed number.
@@ -89,6 +94,9 @@ impl Telemetry {
             commands: Gauge::default(),
             streams: Gauge::default(),
             chores: Family::default(),
+            redis: Family::default(),
+            redis_up: Family::default(),
+            limiter_fallbacks: Family::default(),
         };
         for (name, help, gauge) in [
             ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
@@ -105,6 +113,13 @@ impl Telemetry {
             Unit::Seconds,
             gauges.chores.clone(),
         );
+        // Empty, and so not shown, where there is no Redis.
+        let help = "What was done on Redis since the start, by kind; times in microseconds";
+        registry.register("boxoffice_redis_events", help, gauges.redis.clone());
+        let help = "Whether Redis is asked (1) or away (0)";
+        registry.register("boxoffice_redis_up", help, gauges.redis_up.clone());
+        let help = "Attempts since the start that Redis could not be asked about";
+        registry.register("boxoffice_limiter_fallbacks", help, gauges.limiter_fallbacks.clone());
         Self { registry, requests, problems, gauges }
     }
 
@@ -125,7 +140,12 @@ impl Telemetry {
     }
 
     /// Everything, as text.
-    pub(crate) fn render(&self, engine: &Engine, streams: usize) -> Result<String, fmt::Error> {
+    pub(crate) fn render(
+        &self,
+        engine: &Engine,
+        streams: usize,
+        shared: Option<&Shared>,
+    ) -> Result<String, fmt::Error> {
         let (pulse, gauges) = (engine.pulse(), &self.gauges);
         gauges.waiting.set(whole(pulse.waiting));
         gauges.batches.set(whole(pulse.batches));
@@ -134,6 +154,13 @@ impl Telemetry {
         for chore in engine.chores() {
             let labels = Words([("chore", Word::Fixed(chore.name()))]);
             gauges.chores.get_or_create(&labels).set(chore.last_success().micros() / 1_000_000);
+        }
+        if let Some(Shared { redis, limiter }) = shared {
+            for (name, count) in redis.counts().iter() {
+                gauges.redis.get_or_create(&Words([("kind", Word::Fixed(name))])).set(whole(count));
+            }
+            gauges.redis_up.get_or_create(&Words([])).set(redis.is_up().into());
+            gauges.limiter_fallbacks.get_or_create(&Words([])).set(whole(limiter.helped()));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

@@ -18,6 +18,7 @@ use super::{Failure, say};
 use crate::auth::{Expected, Identity, Role, Tokens};
 use crate::config::{self, Dev, LogFormat};
 use crate::http::App;
+use crate::shared::Crowd;
 
 /// How long the printed tokens are valid.
 const TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
@@ -36,7 +37,8 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     // Fresh luck each time: a secret that everybody knows would outlive its purpose.
     let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();
     let policy = config::default_policy();
-    let app = assemble(Arc::new(store), Tokens::new(&[secret], &[], &Expected::default()), policy);
+    let app =
+        assemble(Arc::new(store), Tokens::new(&[secret], &[], &Expected::default()), policy, Crowd::local());
     let event = sample_event(&app.engine).await?;
     let listener = listen(args.listen).await?;
     app.engine.start_chores(SWEEP_EVERY);

@@ -12,25 +12,25 @@ use super::{Failure, say};
 use crate::config::{DatabaseUrl, Doctor};
 
 /// One thing that the program needs, as it was found.
-struct Dependency {
-    name: &'static str,
-    address: String,
+pub(super) struct Dependency {
+    pub(super) name: &'static str,
+    pub(super) address: String,
     /// How long it took to answer; unset where it did not.
-    round_trip: Option<Duration>,
+    pub(super) round_trip: Option<Duration>,
     /// What it says about itself, for people and for programs.
-    facts: Vec<(&'static str, String)>,
-    details: Map<String, Value>,
-    problems: Vec<Problem>,
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) details: Map<String, Value>,
+    pub(super) problems: Vec<Problem>,
 }
 
 /// What is wrong, and the next step.
-struct Problem {
+pub(super) struct Problem {
     what: String,
     next_step: String,
 }
 
 impl Problem {
-    fn new(what: impl Into<String>, next_step: impl Into<String>) -> Self {
+    pub(super) fn new(what: impl Into<String>, next_step: impl Into<String>) -> Self {
         Self { what: what.into(), next_step: next_step.into() }
     }
 }
@@ -43,7 +43,10 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
         }
         DatabaseUrl::Postgres(url) => postgres(&url).await,
     };
-    let dependencies = [database];
+    let mut dependencies = vec![database];
+    if let Some(address) = &args.redis {
+        dependencies.push(super::doctor_redis::redis(address).await?);
+    }
     let is_healthy = dependencies.iter().all(|dependency| dependency.problems.is_empty());
     if args.json {
         let dependencies: Vec<Value> = dependencies.iter().map(Dependency::as_json).collect();

@@ -5,24 +5,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordination::local::{LocalLimiter, LocalLock};
 use engine::{Engine, Policy, Ports, Silent, SystemClock, SystemIds};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, database};
 use crate::auth::Tokens;
-use crate::config::{LogFormat, Serve, wants_colours};
+use crate::config::{LogFormat, Redis, Serve, wants_colours};
 use crate::http::{self, App};
+use crate::shared::Crowd;
 use crate::telemetry::Telemetry;
+
+/// How long a start waits for Redis before it goes on without.
+pub(super) const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log(args.log, args.log_format);
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
-    let app = assemble(store, args.identity.tokens(), args.policy());
+    let crowd = crowd(&args.redis).await?;
+    let app = assemble(store, args.identity.tokens(), args.policy(), crowd);
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
@@ -44,13 +49,26 @@ pub(super) fn log(level: tracing::Level, format: LogFormat) {
     }
 }
 
+/// Limits and locks as the operator wants them. A Redis that is away now may come later.
+async fn crowd(redis: &Redis) -> Result<Crowd, Failure> {
+    let Some(address) = &redis.address else { return Ok(Crowd::local()) };
+    let options = address.options(&SystemIds).map_err(|error| Failure::Failed(error.to_string()))?;
+    let crowd = Crowd::shared(options, redis.on_redis_down);
+    if let Some(shared) = &crowd.shared
+        && timeout(REDIS_PATIENCE, shared.redis.up()).await.is_err()
+    {
+        tracing::warn!(redis = address.public(), "Redis cannot be reached; going on without until it can");
+    }
+    Ok(crowd)
+}
+
 /// An engine on a store, and the front door to it.
-pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy) -> App {
+pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy, crowd: Crowd) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
     let ports = Ports {
         store,
-        lock: Arc::new(LocalLock::new(clock.clone())),
-        limiter: Arc::new(LocalLimiter::new(clock.clone())),
+        lock: crowd.lock,
+        limiter: crowd.limiter,
         clock: clock.clone(),
         ids: ids.clone(),
         publish: Arc::new(Silent),
@@ -64,6 +82,7 @@ pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy) ->
         stop,
         streams: Arc::default(),
         telemetry: Arc::new(Telemetry::new()),
+        redis: crowd.shared,
         trusted_proxies: Arc::default(),
     }
 }
@@ -83,7 +102,7 @@ pub(super) async fn serve(
 ) -> Result<ExitCode, Failure> {
     let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let engine = app.engine.clone();
+    let (engine, redis) = (app.engine.clone(), app.redis.clone());
     let (spared, ending) = (app.trusted_proxies.clone(), (stop.clone(), patience));
     let main = http::router(app.clone(), metrics.is_none());
     let serving = async {
@@ -96,6 +115,9 @@ pub(super) async fn serve(
             None => main.await,
         }
         engine.drain().await;
+        if let Some(shared) = redis {
+            shared.redis.close().await;
+        }
     };
     let signals = async {
         tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }

@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use clap_complete::Shell;
 
 use super::parse::{duration, exponent, hold, interval};
-use super::{Database, DatabaseUrl, Secret};
+use super::{Database, DatabaseUrl, RedisAddress, Secret};
 use crate::bench::{Mix, Target};
 
 /// Most buyers of a demonstration: some minutes of work.
@@ -57,6 +57,9 @@ pub(crate) struct Backup {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) database: Database,
+    /// Redis, where instances share one
+    #[arg(long, env = "BOXOFFICE_REDIS", value_name = "URL", hide_env_values = true)]
+    pub(crate) redis: Option<RedisAddress>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,

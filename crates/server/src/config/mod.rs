@@ -15,7 +15,8 @@ use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use coordination::Rule;
-use domain::UserId;
+use coordination::redis::{InvalidOptions, RedisOptions};
+use domain::{Ids, UserId};
 use engine::Policy;
 use ipnet::IpNet;
 use store::{PostgresUrl, UrlError};
@@ -186,6 +187,8 @@ pub(crate) struct Serve {
     pub(crate) database: Database,
     #[command(flatten)]
     pub(crate) identity: Identity,
+    #[command(flatten)]
+    pub(crate) redis: Redis,
     /// How long a booking of a new event may stay unpaid, where the event does not say
     #[arg(long, env = "BOXOFFICE_HOLD", default_value = "1h", value_parser = hold)]
     hold: Duration,
@@ -300,6 +303,55 @@ impl Database {
     /// Which database it is.
     pub(crate) fn url(&self) -> DatabaseUrl {
         self.text.parse().unwrap_or_else(|_| unreachable!("checked when the command line was read"))
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Redis {
+    /// Redis for limits and locks that hold across processes: redis://… or rediss://…; in this process when unset
+    #[arg(long = "redis", env = "BOXOFFICE_REDIS", value_name = "URL", hide_env_values = true)]
+    pub(crate) address: Option<RedisAddress>,
+    /// What becomes of requests while Redis is away
+    #[arg(long, env = "BOXOFFICE_ON_REDIS_DOWN", value_enum, default_value_t)]
+    pub(crate) on_redis_down: OnRedisDown,
+}
+
+/// What becomes of requests while Redis is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnRedisDown {
+    /// Go on under the database's guards; each process counts attempts for itself.
+    #[default]
+    Database,
+    /// Refuse what is limited, with 503.
+    Refuse,
+}
+
+/// An address of Redis, which may hold a password.
+#[derive(Clone)]
+pub(crate) struct RedisAddress(String);
+
+impl FromStr for RedisAddress {
+    type Err = InvalidOptions;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        RedisOptions::new(url, "check").map(|_| Self(url.to_owned()))
+    }
+}
+
+impl RedisAddress {
+    /// How to reach it, for an instance with a fresh name.
+    pub(crate) fn options(&self, ids: &dyn Ids) -> Result<RedisOptions, InvalidOptions> {
+        let mut wide = [0; 16];
+        wide[6..].copy_from_slice(&ids.random());
+        RedisOptions::new(&self.0, &format!("{:020x}", u128::from_be_bytes(wide)))
+    }
+
+    /// The address without its credentials.
+    pub(crate) fn public(&self) -> String {
+        match self.0.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+            Some((scheme, rest)) => format!("{scheme}://{rest}"),
+            None => self.0.clone(),
+        }
     }
 }
 

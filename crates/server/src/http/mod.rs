@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::problem::Problem;
+use crate::shared::Shared;
 use crate::telemetry::Telemetry;
 
 pub(crate) use self::stream::Streams;
@@ -49,6 +50,8 @@ pub(crate) struct App {
     pub(crate) stop: CancellationToken,
     pub(crate) streams: Arc<Streams>,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Where limits and locks are shared with other processes; unset where they are not.
+    pub(crate) redis: Option<Arc<Shared>>,
     /// Who may say for whom it speaks, in `X-Forwarded-For`.
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }

@@ -25,6 +25,7 @@ mod hostile;
 mod limits;
 mod overdue;
 mod race;
+mod redis;
 mod repeats;
 mod senders;
 mod settings;

@@ -77,8 +77,8 @@ cases![
     a_dropped_section_is_gone_before_the_key_is_released,
 ];
 
-/// Time enough for a call to reach the lock and stand in its queue.
-const TICK: Duration = Duration::from_millis(20);
+/// Time enough for a call to reach the lock and stand in its queue, on a busy machine and in real time too.
+const TICK: Duration = Duration::from_millis(150);
 
 /// A wait that only a broken lock lets run out.
 const PATIENT: LockOptions =
@@ -112,6 +112,17 @@ async fn queue_up(calls: &mut Calls, lock: &Arc<dyn Lock>, key: &Key, options: L
     let (lock, key) = (Arc::clone(lock), key.clone());
     calls.spawn(async move { lock.acquire(&key, options).await });
     sleep(TICK).await;
+}
+
+/// Waits until a hint says so, and panics if it does not: hints come by a way of their own, and may be late.
+async fn soon(what: &str, hint: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if hint() {
+            return;
+        }
+        sleep(TICK / 10).await;
+    }
+    panic!("in vain: {what}");
 }
 
 /// The next call to be answered.

@@ -1,0 +1,366 @@
+//! A server that fails in every way it can, under callers of three instances. Each test shows that its fault
+//! has hit, and that all is well again soon after.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use coordination::conformance::SetClock;
+use coordination::redis::{Counts, OnDown, Redis, RedisOptions};
+use coordination::{Limiter as _, LockOptions, Rule};
+use testkit::{RedisProxy, RedisServer, RedisWire, eventually, within_deadline};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::rig::{LEASE, calm, key, options, residue, started};
+
+/// How long a section takes.
+const WORK: Duration = Duration::from_millis(5);
+/// How long a fault lasts that lasts.
+const FAULT: Duration = Duration::from_millis(1_500);
+/// Recovery is promised within a lease; the rest is for a busy machine.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// What callers saw, all instances together.
+#[derive(Default)]
+struct Seen {
+    inside: AtomicU64,
+    /// Times somebody came in while another was inside.
+    two_inside: AtomicU64,
+    unavailable: AtomicU64,
+    lost: AtomicU64,
+    /// The highest token of a tenure that is over.
+    last_token: AtomicU64,
+    token_went_back: AtomicBool,
+    served: [AtomicU64; 3],
+}
+
+/// Three instances whose callers all want one key, again and again.
+struct Crowd {
+    instances: Vec<Redis>,
+    seen: Arc<Seen>,
+    callers: JoinSet<()>,
+}
+
+impl Crowd {
+    /// Starts three instances on a server; answers may take `patience`.
+    async fn start(url: &str, patience: Duration, work: Duration) -> Self {
+        Self::start_with(work, |number| {
+            let mut options = options(url, &format!("i{number}"));
+            options.answer_timeout = patience;
+            options
+        })
+        .await
+    }
+
+    /// Starts three instances whose leases do not run out, so that there are never two owners of a key.
+    async fn start_calm(url: &str) -> Self {
+        Self::start_with(WORK, |number| calm(url, &format!("i{number}"))).await
+    }
+
+    async fn start_with(work: Duration, options: impl Fn(usize) -> RedisOptions) -> Self {
+        let (mut instances, mut callers, seen) = (Vec::new(), JoinSet::new(), Arc::new(Seen::default()));
+        for number in 0..3 {
+            instances.push(started(options(number)).await);
+            for _ in 0..3 {
+                callers.spawn(come_again(instances[number].lock(), number, work, seen.clone()));
+            }
+        }
+        let crowd = Self { instances, seen, callers };
+        crowd.recovers().await;
+        crowd
+    }
+
+    fn served(&self) -> u64 {
+        self.seen.served.iter().map(|served| served.load(Ordering::SeqCst)).sum()
+    }
+
+    fn saw(&self, what: impl Fn(&Seen) -> &AtomicU64) -> u64 {
+        what(&self.seen).load(Ordering::SeqCst)
+    }
+
+    fn counted(&self, what: impl Fn(Counts) -> u64) -> u64 {
+        self.instances.iter().map(|instance| what(instance.counts())).sum()
+    }
+
+    /// Waits until every instance has been served again.
+    async fn recovers(&self) {
+        let (began, before) =
+            (Instant::now(), self.seen.served.each_ref().map(|served| served.load(Ordering::SeqCst)));
+        eventually("every instance is served", async || {
+            let now = self.seen.served.each_ref().map(|served| served.load(Ordering::SeqCst));
+            now.iter().zip(before).all(|(now, before)| *now > before + 1).then_some(())
+        })
+        .await;
+        assert!(began.elapsed() < LEASE + RECOVERY, "after {:?}", began.elapsed());
+    }
+
+    /// Sends everybody home; nothing must stay behind, and no token have gone back.
+    async fn ends(mut self, url: &str) {
+        self.callers.shutdown().await;
+        for instance in self.instances {
+            instance.close().await;
+        }
+        assert_eq!(residue(url).await, 0);
+        assert!(!self.seen.token_went_back.load(Ordering::SeqCst), "a later tenure had a lower token");
+    }
+}
+
+/// One caller, for ever.
+async fn come_again(lock: Arc<dyn coordination::Lock>, number: usize, work: Duration, seen: Arc<Seen>) {
+    let options = LockOptions { wait: Duration::from_secs(5), ..LockOptions::default() };
+    let key = key(1);
+    loop {
+        let before = seen.last_token.load(Ordering::SeqCst);
+        let Ok(tenure) = lock.acquire(&key, options).await else {
+            seen.unavailable.fetch_add(1, Ordering::SeqCst);
+            sleep(WORK).await;
+            continue;
+        };
+        let two = seen.inside.fetch_add(1, Ordering::SeqCst) > 0;
+        seen.two_inside.fetch_add(two.into(), Ordering::SeqCst);
+        // The one before was over when this one was asked for.
+        if tenure.token() <= before {
+            seen.token_went_back.store(true, Ordering::SeqCst);
+        }
+        sleep(work).await;
+        seen.lost.fetch_add(tenure.is_lost().into(), Ordering::SeqCst);
+        seen.inside.fetch_sub(1, Ordering::SeqCst);
+        seen.last_token.fetch_max(tenure.token(), Ordering::SeqCst);
+        drop(tenure);
+        seen.served[number].fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Longest wait for an answer, as in production.
+const SHORT: Duration = Duration::from_millis(100);
+/// One that only a fault lets run out.
+const LONG: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_is_soon_not_asked_any_more() {
+    let server = RedisServer::start().await;
+    let url = server.url(0);
+    let crowd = Crowd::start(&url, SHORT, WORK).await;
+    server.stop();
+    eventually("every breaker opens", async || {
+        crowd.instances.iter().all(|instance| !instance.is_up()).then_some(())
+    })
+    .await;
+    // From here on nobody waits for it: a window of our own decides, and nothing is sent.
+    let (rule, clock) = (Rule::parse("test", "5/10s").expect("a rule"), Arc::new(SetClock::new()));
+    let limiter = crowd.instances[0].limiter_or(OnDown::Local, clock);
+    let before = crowd.instances[0].counts().round_trips;
+    let mut allowed = 0;
+    for _ in 0..100 {
+        allowed += usize::from(limiter.attempt(rule, &key(7)).await.expect("an own window").allowed);
+    }
+    assert_eq!((allowed, limiter.helped()), (5, 100));
+    assert_eq!(crowd.instances[0].counts().round_trips, before);
+    sleep(FAULT).await;
+    assert!(crowd.saw(|seen| &seen.unavailable) > 0 && crowd.counted(|counts| counts.breaker_opened) >= 3);
+    server.go_on();
+    crowd.recovers().await;
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_of_all_clients_is_no_different() {
+    let server = RedisServer::start().await;
+    let url = server.url(0);
+    let crowd = Crowd::start(&url, SHORT, WORK).await;
+    server.command(&["CLIENT", "PAUSE", "1500", "ALL"]).await;
+    eventually("a breaker opens", async || (crowd.counted(|counts| counts.breaker_opened) > 0).then_some(()))
+        .await;
+    crowd.recovers().await;
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_and_empty_again_lets_two_in_and_goes_on() {
+    let mut server = RedisServer::start().await;
+    let url = server.url(0);
+    let crowd = Crowd::start(&url, LONG, WORK * 20).await;
+    for _ in 0..4 {
+        server.kill9();
+        server.restart().await;
+        crowd.recovers().await;
+    }
+    assert!(crowd.saw(|seen| &seen.two_inside) > 0, "the fault hit nobody");
+    assert!(crowd.counted(|counts| counts.connected) >= 15);
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_emptied_again_and_again_lets_two_in_and_goes_on() {
+    let server = RedisServer::start().await;
+    let url = server.url(0);
+    let crowd = Crowd::start(&url, LONG, WORK * 10).await;
+    let began = Instant::now();
+    while began.elapsed() < FAULT {
+        server.command(&["FLUSHALL"]).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(crowd.saw(|seen| &seen.two_inside) > 0, "the fault hit nobody");
+    crowd.recovers().await;
+    // Whoever was in the queue is there again, and owners have heard of their loss.
+    assert!(crowd.counted(|counts| counts.requeued) > 0 || crowd.counted(|counts| counts.leases_lost) > 0);
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_that_are_forgotten_are_sent_again() {
+    let server = RedisServer::start().await;
+    let url = server.url(0);
+    let crowd = Crowd::start_calm(&url).await;
+    let (rule, before) = (Rule::parse("test", "512/1h").expect("a rule"), crowd.served());
+    for _ in 0..50 {
+        server.command(&["SCRIPT", "FLUSH"]).await;
+        assert!(crowd.instances[0].limiter().attempt(rule, &key(7)).await.expect("an answer").allowed);
+        sleep(WORK).await;
+    }
+    crowd.recovers().await;
+    assert!(crowd.served() > before);
+    assert_eq!((crowd.saw(|seen| &seen.unavailable), crowd.saw(|seen| &seen.two_inside)), (0, 0));
+    server.command(&["FLUSHALL"]).await;
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_lags_and_is_promoted_gives_the_key_again() {
+    let mut primary = RedisServer::start().await;
+    let to_primary = RedisProxy::start(primary.port()).await;
+    let replica = RedisServer::replica_of(to_primary.port()).await;
+    let way = RedisProxy::start(primary.port()).await;
+    let url = way.url(0);
+    let (one, two) = (started(options(&url, "one")).await, started(options(&url, "two")).await);
+    // From here on the replica hears nothing.
+    to_primary.set(RedisWire::Silent);
+    let (first, second) = (one.lock(), two.lock());
+    let tenure = first.acquire(&key(1), LockOptions::default()).await.expect("free");
+    primary.kill9();
+    to_primary.set(RedisWire::Cut);
+    replica.command(&["REPLICAOF", "NO", "ONE"]).await;
+    way.lead_to(replica.port());
+    // The fault hits: the new primary has never heard of the owner.
+    let next =
+        eventually("the key is given", async || second.acquire(&key(1), LockOptions::default()).await.ok());
+    let next = next.await;
+    assert!(next.token() > tenure.token());
+    within_deadline("the first owner hears of it", tenure.lost()).await;
+    // Its release takes nothing from the second.
+    drop(tenure);
+    assert!(first.try_acquire(&key(1), LockOptions::default()).await.expect("an answer").is_none());
+    assert!(!next.is_lost());
+    drop(next);
+    assert_eq!(residue(&url).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_became_a_replica_is_left_for_the_new_one() {
+    let old = RedisServer::start().await;
+    let new = RedisServer::replica_of(old.port()).await;
+    let way = RedisProxy::start(old.port()).await;
+    let url = way.url(0);
+    let crowd = Crowd::start(&url, LONG, WORK).await;
+    new.command(&["REPLICAOF", "NO", "ONE"]).await;
+    old.command(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).await;
+    way.lead_to(new.port());
+    // Its connections are whole; it only takes no writes.
+    crowd.recovers().await;
+    assert!(crowd.counted(|counts| counts.breaker_opened) >= 3);
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_lost_after_the_deed_changes_nothing() {
+    let server = RedisServer::start().await;
+    let way = RedisProxy::start(server.port()).await;
+    let url = way.url(0);
+    let crowd = Crowd::start_calm(&url).await;
+    for _ in 0..15 {
+        let hit = way.hit();
+        way.set(RedisWire::CutOnAnswer);
+        eventually("an answer is lost", async || (way.hit() > hit).then_some(())).await;
+        way.set(RedisWire::Whole);
+        crowd.recovers().await;
+    }
+    assert_eq!(crowd.saw(|seen| &seen.two_inside), 0, "no lease has run out, so nobody is two");
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_never_come_are_waited_for_no_longer_than_said() {
+    let server = RedisServer::start().await;
+    let way = RedisProxy::start(server.port()).await;
+    let url = way.url(0);
+    let crowd = Crowd::start(&url, SHORT, WORK).await;
+    for wire in [RedisWire::LosesAnswers, RedisWire::Silent, RedisWire::Cut] {
+        let (before, hit) = (crowd.counted(|counts| counts.breaker_opened), way.hit());
+        way.set(wire);
+        eventually("every breaker opens", async || {
+            crowd.instances.iter().all(|instance| !instance.is_up()).then_some(())
+        })
+        .await;
+        sleep(FAULT / 3).await;
+        way.set(RedisWire::Whole);
+        crowd.recovers().await;
+        assert!(crowd.counted(|counts| counts.breaker_opened) > before);
+        assert!(wire == RedisWire::Silent || way.hit() > hit);
+    }
+    assert!(crowd.saw(|seen| &seen.unavailable) > 0);
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiters_that_are_not_told_find_out() {
+    let server = RedisServer::start().await;
+    let way = RedisProxy::start(server.port()).await;
+    let url = way.url(0);
+    let crowd = Crowd::start(&url, LONG, WORK).await;
+    let found = crowd.counted(|counts| counts.grants_found);
+    way.set(RedisWire::LosesMessages);
+    eventually("grants are found", async || {
+        (crowd.counted(|counts| counts.grants_found) > found + 2).then_some(())
+    })
+    .await;
+    // Rings of their own that are not heard make them try to listen anew.
+    let (accepted, subscribed) = (way.accepted(), crowd.counted(|counts| counts.subscribed));
+    eventually("a listener gives up", async || (way.accepted() > accepted).then_some(())).await;
+    way.set(RedisWire::Whole);
+    eventually("it listens anew", async || {
+        (crowd.counted(|counts| counts.subscribed) > subscribed).then_some(())
+    })
+    .await;
+    way.set(RedisWire::CutsListeners);
+    sleep(FAULT / 3).await;
+    way.set(RedisWire::Whole);
+    crowd.recovers().await;
+    assert!(way.hit() > 0);
+    assert_eq!(crowd.saw(|seen| &seen.unavailable), 0, "questions went through all the time");
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_memory_gives_no_keys_until_it_has_some() {
+    let server = RedisServer::start().await;
+    let url = server.url(0);
+    let crowd = Crowd::start(&url, LONG, WORK).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    eventually("nobody is served", async || (crowd.saw(|seen| &seen.unavailable) > 30).then_some(())).await;
+    let rule = Rule::parse("test", "5/10s").expect("a rule");
+    assert!(crowd.instances[0].limiter().attempt(rule, &key(7)).await.is_err());
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    crowd.recovers().await;
+    crowd.ends(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_can_be_looked_at() {
+    let server = RedisServer::start_with(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]).await;
+    let redis = started(options(&server.url(0), "one")).await;
+    let seen = redis.inspect().await.expect("an answer");
+    assert_eq!((seen.role.as_str(), seen.maxmemory_policy.as_str()), ("master", "allkeys-lru"));
+    assert_eq!(seen.maxmemory_bytes, 64 * 1_024 * 1_024);
+    assert!(seen.version.split('.').count() == 3 && !seen.latency.is_zero(), "{seen:?}");
+}

@@ -1,0 +1,90 @@
+//! The limiter's suite on a server.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coordination::Limiter;
+use coordination::conformance::SetClock;
+use coordination::conformance::limiter::{CASES, Rig};
+use coordination::redis::{Redis, Scripts};
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+use testkit::RedisServer;
+
+use crate::rig::{Making, failures, look, options, started};
+
+/// Where the clock lies that the scripts read instead of the server's.
+pub(super) const CLOCK: &str = "test:clock";
+/// When keys would expire by that clock, in milliseconds.
+const EXPIRY: &str = "test:expiry";
+
+/// Put before a script, so that it lives by the clock of the test.
+const BY_TEST_CLOCK: &str = "
+local test_clock = redis.call('GET', 'test:clock')
+local function test_time() return {string.sub(test_clock, 1, -7), string.sub(test_clock, -6)} end
+local function test_set(value, due)
+  redis.call('SET', KEYS[1], value)
+  redis.call('HSET', 'test:expiry', KEYS[1], due)
+end
+local test_due = redis.call('HGET', 'test:expiry', KEYS[1])
+if test_due and tonumber(test_due) <= math.floor(tonumber(test_clock) / 1000) then
+  redis.call('DEL', KEYS[1])
+  redis.call('HDEL', 'test:expiry', KEYS[1])
+end
+";
+
+/// The script with its two ties to the server's clock cut: the time, and the expiry.
+pub(super) fn by_test_clock(text: &str) -> String {
+    let (time, set) = ("redis.call('TIME')", "redis.call('SET', KEYS[1], ring, 'PXAT', ");
+    assert_eq!((text.matches(time).count(), text.matches(set).count()), (1, 1), "{text}");
+    BY_TEST_CLOCK.to_owned() + &text.replace(time, "test_time()").replace(set, "test_set(ring, ")
+}
+
+pub(super) struct RedisRig {
+    limiter: Arc<dyn Limiter>,
+    connection: MultiplexedConnection,
+    _redis: Redis,
+}
+
+/// A rig whose script of an attempt is what `rewrite` makes of it.
+pub(super) fn making(rewrite: fn(&str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
+    move |url| {
+        Box::pin(async move {
+            let scripts = Scripts::rewritten(|name, text| match name {
+                "attempt" => rewrite(text),
+                _ => text.to_owned(),
+            });
+            let redis = started(options(&url, "suite").with_scripts(scripts)).await;
+            let rig =
+                RedisRig { limiter: redis.forgetful_limiter(), connection: look(&url).await, _redis: redis };
+            rig.set_clock(SetClock::START).await;
+            Box::new(rig) as Box<dyn Rig>
+        })
+    }
+}
+
+#[async_trait]
+impl Rig for RedisRig {
+    fn limiter(&self) -> Arc<dyn Limiter> {
+        self.limiter.clone()
+    }
+
+    async fn set_clock(&self, unix_micros: u64) {
+        let mut connection = self.connection.clone();
+        connection.set::<_, _, ()>(CLOCK, unix_micros).await.expect("a clock");
+    }
+
+    async fn residue(&self) -> usize {
+        let mut connection = self.connection.clone();
+        let now: u64 = connection.get(CLOCK).await.expect("a clock");
+        let due: Vec<u64> = connection.hvals(EXPIRY).await.expect("times");
+        // Expiry is rounded up to the millisecond after.
+        due.into_iter().filter(|due| *due > now / 1_000 + 1).count()
+    }
+}
+
+#[tokio::test]
+async fn the_limiter_on_redis_conforms() {
+    let server = RedisServer::start().await;
+    assert_eq!(failures(&server, CASES.iter().collect(), making(by_test_clock)), Vec::<&str>::new());
+}

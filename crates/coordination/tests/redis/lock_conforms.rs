@@ -1,0 +1,44 @@
+//! The lock's suite on a server.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coordination::Lock;
+use coordination::conformance::lock::{CASES, Rig};
+use coordination::redis::{Redis, Scripts};
+use testkit::RedisServer;
+
+use crate::rig::{Making, calm, failures, residue, started};
+
+pub(super) struct RedisRig {
+    redis: Redis,
+    url: String,
+}
+
+#[async_trait]
+impl Rig for RedisRig {
+    fn lock(&self) -> Arc<dyn Lock> {
+        self.redis.lock()
+    }
+
+    async fn residue(&self) -> usize {
+        residue(&self.url).await
+    }
+}
+
+/// A rig whose scripts are what `rewrite` makes of them.
+pub(super) fn making(rewrite: fn(&str, &str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
+    move |url| {
+        Box::pin(async move {
+            let redis = started(calm(&url, "suite").with_scripts(Scripts::rewritten(rewrite))).await;
+            Box::new(RedisRig { redis, url }) as Box<dyn Rig>
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_lock_on_redis_conforms() {
+    let server = RedisServer::start().await;
+    let failures = failures(&server, CASES.iter().collect(), making(|_, text| text.to_owned()));
+    assert_eq!(failures, Vec::<&str>::new());
+}

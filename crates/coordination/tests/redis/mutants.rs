@@ -1,0 +1,233 @@
+//! Scripts as they are often written. The suites must tell each from ours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coordination::conformance::{limiter, lock};
+use coordination::redis::Redis;
+use coordination::{Hold, Key, Lock, LockError, LockOptions, Tenure};
+use redis::aio::MultiplexedConnection;
+use testkit::RedisServer;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use crate::limiter_conforms::{by_test_clock, making};
+use crate::lock_conforms;
+use crate::rig::{LEASE, calm, failures, look, named, residue, started};
+
+/// The limiter's suite must reject the script by each of these cases.
+async fn assert_limiter_rejected(script: fn(&str) -> String, by: &[&str]) {
+    let server = RedisServer::start().await;
+    assert_eq!(failures(&server, named(limiter::CASES, by), making(script)), by);
+}
+
+/// The lock's suite must reject the scripts by each of these cases.
+async fn assert_lock_rejected(rewrite: fn(&str, &str) -> String, by: &[&str]) {
+    let server = RedisServer::start().await;
+    assert_eq!(failures(&server, named(lock::CASES, by), lock_conforms::making(rewrite)), by);
+}
+
+/// The text with one place changed, which has to be there once.
+fn changed(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "{from} in {text}");
+    text.replace(from, to)
+}
+
+const NUMBERS: &str = "
+local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local clock = time[1] * 1000000 + time[2]
+local ring = redis.call('GET', KEYS[1])
+";
+
+#[tokio::test]
+async fn a_fixed_window_is_rejected() {
+    let fixed_window = |_: &str| {
+        let script = NUMBERS.to_owned()
+            + "local begins, count = clock - clock % window, 0
+               if ring then
+                 local then_began, then_count = string.match(ring, '(%d+) (%d+)')
+                 if tonumber(then_began) == begins then count = tonumber(then_count) end
+               end
+               local allowed = count < limit and 1 or 0
+               ring = string.format('%.0f %d', begins, count + allowed)
+               redis.call('SET', KEYS[1], ring, 'PXAT', string.format('%.0f', (begins + window) / 1000 + 1))
+               return {allowed, limit - count - allowed, begins + window - clock, 0}";
+        by_test_clock(&script)
+    };
+    let by = [
+        "a_permit_comes_back_to_the_microsecond",
+        "no_window_holds_more_than_the_limit",
+        "refusals_only_when_the_window_is_full",
+    ];
+    assert_limiter_rejected(fixed_window, &by).await;
+}
+
+#[tokio::test]
+async fn gcra_is_rejected() {
+    let gcra = |_: &str| {
+        let script = NUMBERS.to_owned()
+            + "local gap, due = window / limit, math.max(tonumber(ring or 0), clock)
+               local allowed = due + gap <= clock + window
+               ring = string.format('%.0f', allowed and due + gap or due)
+               redis.call('SET', KEYS[1], ring, 'PXAT', string.format('%.0f', due / 1000 + 1))
+               return {allowed and 1 or 0, 0, math.max(0, due + gap - window - clock), 0}";
+        by_test_clock(&script)
+    };
+    let by = ["a_permit_comes_back_to_the_microsecond", "no_window_holds_more_than_the_limit"];
+    assert_limiter_rejected(gcra, &by).await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_stored_is_rejected() {
+    let stored = |text: &str| {
+        let refused = "if used >= limit then";
+        let kept = "if used >= limit then
+            redis.call('SETRANGE', KEYS[1], 0, string.sub(ring, 9) .. struct.pack('>I8', now))";
+        by_test_clock(&changed(text, refused, kept))
+    };
+    let by = ["refused_attempts_do_not_prolong_the_ban", "refusals_only_when_the_window_is_full"];
+    assert_limiter_rejected(stored, &by).await;
+}
+
+/// GET, compare, then DEL: by the time of the DEL nobody compares any more.
+#[tokio::test]
+async fn a_release_of_whatever_is_there_is_rejected() {
+    let blind = |name: &str, text: &str| match name {
+        "leave" => changed(text, "if holder == id then", "if holder then"),
+        _ => text.to_owned(),
+    };
+    assert_lock_rejected(blind, &["waiters_come_in_order", "a_wait_ends_on_time"]).await;
+}
+
+#[tokio::test]
+async fn a_release_that_leaves_the_key_to_whoever_comes_is_rejected() {
+    let deleting = |name: &str, text: &str| match name {
+        "leave" => changed(text, "if hand_over(token) then return {1} end", ""),
+        "acquire" => changed(text, "if not holder then holder, token = hand_over(0) end", ""),
+        _ => text.to_owned(),
+    };
+    assert_lock_rejected(deleting, &["nobody_overtakes_at_a_release"]).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_serves_the_last_first_is_rejected() {
+    let last_first = |_: &str, text: &str| text.replace("'LPOP'", "'RPOP'");
+    assert_lock_rejected(last_first, &["waiters_come_in_order"]).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_keeps_those_who_left_is_rejected() {
+    let keeping = |name: &str, text: &str| match name {
+        "leave" => {
+            changed(text, "if redis.call('HDEL', KEYS[3], id) == 0 then return {0} end", "do return {0} end")
+        }
+        _ => text.to_owned(),
+    };
+    assert_lock_rejected(keeping, &["a_waiter_that_left_frees_its_place"]).await;
+}
+
+/// Renews from elsewhere than it releases, so that a renewal can arrive after the release, and brings the key
+/// back to life.
+struct Unordered {
+    lock: Arc<dyn Lock>,
+    connection: MultiplexedConnection,
+}
+
+struct UnorderedHold {
+    tenure: Option<Tenure>,
+    connection: MultiplexedConnection,
+}
+
+impl Unordered {
+    fn around(&self, tenure: Tenure) -> Tenure {
+        let (key, token) = (tenure.key().clone(), tenure.token());
+        let hold = UnorderedHold { tenure: Some(tenure), connection: self.connection.clone() };
+        Tenure::new(key, token, hold)
+    }
+}
+
+#[async_trait]
+impl Hold for UnorderedHold {
+    fn is_lost(&self) -> bool {
+        self.tenure().is_lost()
+    }
+
+    async fn lost(&self) {
+        self.tenure().lost().await;
+    }
+
+    fn contended(&self) -> bool {
+        self.tenure().contended()
+    }
+}
+
+impl UnorderedHold {
+    fn tenure(&self) -> &Tenure {
+        self.tenure.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for UnorderedHold {
+    fn drop(&mut self) {
+        let (name, value) =
+            (format!("lk:{{{}}}", self.tenure().key()), format!("suite-0.0:{}", self.tenure().token()));
+        let mut connection = self.connection.clone();
+        drop(self.tenure.take());
+        Handle::current().spawn(async move {
+            let mut renewal = redis::cmd("SET");
+            renewal.arg(name).arg(value).arg("PX").arg(u64::try_from(LEASE.as_millis()).expect("short"));
+            // Late by a moment, as a renewal is that was on its way.
+            sleep(Duration::from_millis(1)).await;
+            let _: Result<(), _> = renewal.query_async(&mut connection).await;
+        });
+    }
+}
+
+#[async_trait]
+impl Lock for Unordered {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+        Ok(self.around(self.lock.acquire(key, options).await?))
+    }
+
+    async fn try_acquire_each(
+        &self,
+        keys: &[Key],
+        options: LockOptions,
+    ) -> Result<Vec<Option<Tenure>>, LockError> {
+        let tenures = self.lock.try_acquire_each(keys, options).await?;
+        Ok(tenures.into_iter().map(|tenure| Some(self.around(tenure?))).collect())
+    }
+}
+
+struct UnorderedRig {
+    lock: Arc<Unordered>,
+    url: String,
+    _redis: Redis,
+}
+
+#[async_trait]
+impl lock::Rig for UnorderedRig {
+    fn lock(&self) -> Arc<dyn Lock> {
+        self.lock.clone()
+    }
+
+    async fn residue(&self) -> usize {
+        residue(&self.url).await
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_overtakes_a_release_is_rejected() {
+    let server = RedisServer::start().await;
+    let by = ["nobody_overtakes_at_a_release", "a_section_dropped_anywhere_frees_the_key"];
+    let failed = failures(&server, named(lock::CASES, &by), |url| {
+        Box::pin(async move {
+            let redis = started(calm(&url, "suite")).await;
+            let lock = Arc::new(Unordered { lock: redis.lock(), connection: look(&url).await });
+            Box::new(UnorderedRig { lock, url, _redis: redis }) as Box<dyn lock::Rig>
+        })
+    });
+    assert_eq!(failed, by);
+}

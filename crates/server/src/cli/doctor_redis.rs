@@ -1,0 +1,81 @@
+//! What `boxoffice doctor` looks at on a Redis.
+
+use coordination::redis::{Inspection, Redis};
+use engine::SystemIds;
+use serde_json::{Map, json};
+use tokio::time::timeout;
+
+use super::Failure;
+use super::doctor::{Dependency, Problem};
+use super::serve::REDIS_PATIENCE;
+use crate::config::RedisAddress;
+
+/// The oldest version with all that is used, as major and minor.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// Looks at a Redis. Changes nothing that lasts.
+pub(super) async fn redis(address: &RedisAddress) -> Result<Dependency, Failure> {
+    let options = address.options(&SystemIds).map_err(|error| Failure::Failed(error.to_string()))?;
+    let redis = Redis::start(options);
+    // Whether it comes up shows in what it answers.
+    let _ = timeout(REDIS_PATIENCE, redis.up()).await;
+    let mut dependency = Dependency {
+        name: "redis",
+        address: address.public(),
+        round_trip: None,
+        facts: Vec::new(),
+        details: Map::new(),
+        problems: Vec::new(),
+    };
+    match redis.inspect().await {
+        Ok(inspection) => describe(inspection, &mut dependency),
+        Err(_) => dependency.problems.push(Problem::new(
+            "Redis cannot be reached, or takes no writes",
+            "check the address, its credentials, and that it names a primary that runs; until then each process \
+             counts attempts for itself, or refuses them, as --on-redis-down says",
+        )),
+    }
+    redis.close().await;
+    Ok(dependency)
+}
+
+fn describe(inspection: Inspection, dependency: &mut Dependency) {
+    let Inspection { product, version, role, maxmemory_policy, maxmemory_bytes, latency } = inspection;
+    dependency.round_trip = Some(latency);
+    dependency.details = [
+        ("version", json!(format!("{product} {version}"))),
+        ("role", json!(role)),
+        ("maxmemoryPolicy", json!(maxmemory_policy)),
+        ("maxmemoryBytes", json!(maxmemory_bytes)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .collect();
+    dependency.facts = vec![
+        ("version", format!("{product} {version}")),
+        ("role", role.clone()),
+        ("eviction", maxmemory_policy.clone()),
+    ];
+    if is_too_old(&product, &version) {
+        dependency.problems.push(Problem::new(
+            format!("{product} {version} is older than Redis 6.2"),
+            "use Redis 6.2 or later, or Valkey",
+        ));
+    }
+    if maxmemory_policy != "noeviction" {
+        dependency.problems.push(Problem::new(
+            format!(
+                "the eviction policy is \"{maxmemory_policy}\": limits and locks may be forgotten in use"
+            ),
+            "set `maxmemory-policy noeviction`, and keep nothing else on this Redis",
+        ));
+    }
+}
+
+fn is_too_old(product: &str, version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => product == "redis" && (major, minor) < OLDEST,
+        _ => false,
+    }
+}

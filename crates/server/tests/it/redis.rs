@@ -1,0 +1,133 @@
+//! Limits and locks on a Redis that servers share, and what users and operators see while it is away.
+
+use serde_json::{Value, json};
+use testkit::{Client, Ending, RedisServer, Server, Setup, event_body, eventually, id_of};
+
+use crate::program;
+
+/// A server on a database of its own that shares this Redis, with a limit no test outlasts.
+async fn sharing(redis: &RedisServer, on_down: &str) -> Server {
+    let setup = Setup::new(program()).argument("--redis").argument(redis.url(0));
+    let setup = setup.argument("--on-redis-down").argument(on_down);
+    setup.environment("BOXOFFICE_BOOK_LIMIT", "5/1h").start().await
+}
+
+/// How the server says it is, once it says this.
+async fn says(client: &mut Client, status: &str) -> Value {
+    eventually("the server notices", async || {
+        let shown = client.get("/readyz?verbose").await.expect(200);
+        (shown["status"] == status).then_some(shown)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_holds_across_servers_that_share_a_redis() {
+    let redis = RedisServer::start().await;
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let server = sharing(&redis, "database").await;
+        let event = server.admin().create_event(&event_body(100)).await;
+        servers.push((server.user("ada"), event, server));
+    }
+    for attempt in 0..12 {
+        let (ada, event, _) = &mut servers[attempt % 3];
+        let answer = ada.book(event, 1).await;
+        if attempt < 5 {
+            answer.expect(201);
+            assert_eq!(answer.header("ratelimit-remaining").is_empty(), false, "{answer:?}");
+        } else {
+            answer.expect_problem(429, "rate_limited");
+        }
+    }
+    let (_, _, server) = servers.pop().expect("three");
+    let metrics = server.anonymous().get("/metrics").await;
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    for line in ["boxoffice_redis_up 1", "boxoffice_redis_events{kind=\"attempts_allowed\"} 1"] {
+        assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+    }
+    // What a server forgets, Redis does not.
+    let server = server.restart().await;
+    let event = server.admin().create_event(&event_body(100)).await;
+    server.user("ada").book(&event, 1).await.expect_problem(429, "rate_limited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_redis_a_server_sells_on_and_says_so() {
+    let mut redis = RedisServer::start().await;
+    let server = sharing(&redis, "database").await;
+    let (mut admin, mut ada) = (server.admin(), server.user("ada"));
+    let event = admin.create_event(&event_body(100)).await;
+    assert_eq!(says(&mut admin, "ready").await["redis"], "ok");
+    redis.kill9();
+    says(&mut admin, "degraded").await;
+    let mut bookings = Vec::new();
+    for _ in 0..5 {
+        bookings.push(id_of(&ada.book(&event, 1).await.expect(201)));
+    }
+    ada.book(&event, 1).await.expect_problem(429, "rate_limited");
+    admin.confirm(&bookings[0], "pay-1").await.expect(200);
+    redis.restart().await;
+    assert_eq!(says(&mut admin, "ready").await["redis"], "ok");
+    admin.confirm(&bookings[1], "pay-2").await.expect(200);
+    server.expect_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_may_refuse_what_is_limited_while_its_redis_is_away() {
+    let mut redis = RedisServer::start().await;
+    let server = sharing(&redis, "refuse").await;
+    let (mut admin, mut ada) = (server.admin(), server.user("ada"));
+    let event = admin.create_event(&event_body(100)).await;
+    let booking = id_of(&ada.book(&event, 1).await.expect(201));
+    redis.kill9();
+    says(&mut admin, "degraded").await;
+    ada.book(&event, 1).await.expect_problem(503, "unavailable");
+    // Money is never turned away for the sake of a limit.
+    admin.confirm(&booking, "pay-1").await.expect(200);
+    assert_eq!(admin.counts(&event).await, (0, 1, 99));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_without_its_redis_and_stops_with_it() {
+    let mut redis = RedisServer::start().await;
+    redis.kill9();
+    let mut server = sharing(&redis, "database").await;
+    assert!(server.log().tail().contains("Redis cannot be reached"), "{}", server.log().tail());
+    redis.restart().await;
+    says(&mut server.admin(), "ready").await;
+    server.terminate();
+    assert_eq!(server.ending().await, Ending::Code(0));
+}
+
+#[tokio::test]
+async fn the_doctor_looks_at_redis() {
+    let evicting = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
+    let look = async |url: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
+        program().run(["migrate", "--database", &database]).await;
+        let found = program().run(["doctor", "--json", "--database", &database, "--redis", url]).await;
+        let shown: Value =
+            serde_json::from_str(&found.stdout).unwrap_or_else(|error| panic!("{error}: {found:?}"));
+        (found.ending, shown["dependencies"][1].clone())
+    };
+    let (ending, found) = look(&evicting.url(0)).await;
+    assert_eq!(
+        (ending, &found["name"], &found["reachable"]),
+        (Ending::Code(1), &json!("redis"), &json!(true))
+    );
+    assert!(
+        found["problems"][0]["problem"].as_str().is_some_and(|text| text.contains("allkeys-lru")),
+        "{found:#}"
+    );
+    evicting.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    let (ending, found) = look(&evicting.url(0)).await;
+    assert_eq!((ending, &found["problems"]), (Ending::Code(0), &json!([])), "{found:#}");
+    let mut gone = evicting;
+    gone.kill9();
+    let secret = format!("redis://:a-secret@127.0.0.1:{}", gone.port());
+    let (ending, found) = look(&secret).await;
+    assert_eq!((ending, &found["reachable"]), (Ending::Code(3), &json!(false)));
+    assert!(!found.to_string().contains("a-secret"), "{found:#}");
+}

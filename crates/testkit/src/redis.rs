@@ -1,0 +1,155 @@
+//! A Redis server of our own: on a port of the system's choice, in a folder of its own, without a disk to
+//! remember anything on.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+use crate::process::Process;
+use crate::wait::{eventually, within_deadline};
+
+/// Databases of a server: one for every test that shares it.
+const DATABASES: &str = "256";
+
+/// A running server. Dropped, it is killed, by its own id.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Process,
+    port: u16,
+    settings: Vec<String>,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts an empty server and waits until it answers.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with settings of its own, e.g. `["--maxmemory", "2mb"]`.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        // Another process may be given the port between our looking and the server's start.
+        for _ in 0..20 {
+            let (port, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
+            let mut server =
+                Self { process: run(port, &settings, &folder), port, settings: settings.clone(), folder };
+            if server.answers().await {
+                return server;
+            }
+        }
+        panic!("no redis-server started; is it installed? `make tools` installs it");
+    }
+
+    /// Starts a replica of the server at this port, which may be a proxy's, and waits until it has its data.
+    pub async fn replica_of(port: u16) -> Self {
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &port.to_string()]).await;
+        eventually("a replica follows", async || {
+            replica.command(&["INFO", "replication"]).await.contains("master_link_status:up").then_some(())
+        })
+        .await;
+        replica
+    }
+
+    /// The address of one of its databases, 0 to 255.
+    pub fn url(&self, database: usize) -> String {
+        format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port it listens on, on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Carries out one command on database 0 and answers in the server's words; an error is one too.
+    pub async fn command(&self, words: &[&str]) -> String {
+        within_deadline("an answer of Redis", async {
+            let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.expect("a connection");
+            exchange(&mut socket, words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        })
+        .await
+    }
+
+    /// Stops it where it stands (SIGSTOP): it accepts connections and answers nothing.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills it (SIGKILL): connections to it are refused from now on.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts it again after [`RedisServer::kill9`], on its port and empty.
+    pub async fn restart(&mut self) {
+        for _ in 0..20 {
+            self.process = run(self.port, &self.settings, &self.folder);
+            if self.answers().await {
+                return;
+            }
+        }
+        panic!("redis-server does not start again: {}", self.process.stdout.tail());
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        // Not yet reaped, so the id is still its own.
+        kill_process(id, signal).expect("our own child takes our signal");
+    }
+
+    /// Whether it has come up; false if it has ended instead.
+    async fn answers(&mut self) -> bool {
+        eventually("redis-server answers", async || {
+            if !self.process.is_running() {
+                return Some(false);
+            }
+            let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+            let said = exchange(&mut socket, &["INFO", "server"]).await.ok()?;
+            // Not another's server, on a port that was taken meanwhile.
+            let ours = format!("process_id:{}\r\n", self.process.id());
+            Some(said.contains(&ours))
+        })
+        .await
+    }
+}
+
+fn run(port: u16, settings: &[String], folder: &TempDir) -> Process {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--databases", DATABASES]);
+    command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
+    command.arg("--dir").arg(folder.path()).args(settings);
+    Process::start(command)
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Sends one command and reads one answer, of whatever kind but an array, without its mark.
+async fn exchange(socket: &mut TcpStream, words: &[&str]) -> std::io::Result<String> {
+    let mut request = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        request.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+    }
+    socket.write_all(&request).await?;
+    let mut answer = BufReader::new(socket);
+    let mut first = String::new();
+    if answer.read_line(&mut first).await? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let first = first.trim_end();
+    let Some(length) = first.strip_prefix('$') else { return Ok(first[1..].to_owned()) };
+    let mut body = vec![0; length.parse().unwrap_or(0)];
+    answer.read_exact(&mut body).await?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}

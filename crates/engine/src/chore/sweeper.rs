@@ -47,6 +47,7 @@ impl Sweeper {
     /// One round: every hold that is overdue now, page by page.
     pub async fn sweep(&mut self, engine: &Arc<Engine>) -> Result<Swept, Error> {
         let (now, request) = (engine.now(), super::request(engine, "sweep"));
+        let mut postponed = std::mem::take(&mut self.postponed);
         for parked in self.parked.values_mut() {
             parked.rounds_left = parked.rounds_left.saturating_sub(1);
         }
@@ -55,6 +56,9 @@ impl Sweeper {
         loop {
             let page = engine.ports.store.due_holds(now, after, CHORE_PAGE).await?;
             after = page.last().copied();
+            // Only what is still due is remembered: whatever was paid meanwhile is forgotten with the old round.
+            let known = page.iter().filter_map(|hold| postponed.remove_entry(&hold.booking));
+            self.postponed.extend(known);
             self.expire(engine, &request, &page, &mut swept).await;
             if page.len() < CHORE_PAGE as usize {
                 return Ok(swept);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use domain::sabotage::{Guard, removed};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
@@ -60,18 +61,18 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     Ok(ran)
 }
 
-#[cfg(not(feature = "sabotage"))]
+/// A script, without the constraints that a test has taken away.
 fn guarded(script: &str) -> Cow<'_, str> {
-    Cow::Borrowed(script)
-}
-
-/// Tests take the capacity constraints away to show that they notice.
-#[cfg(feature = "sabotage")]
-fn guarded(script: &str) -> Cow<'_, str> {
-    use domain::sabotage::{Guard, removed};
-    if removed(Guard::CapacityCheck) {
-        Cow::Owned(script.replace("held + sold <= capacity", "1"))
-    } else {
-        Cow::Borrowed(script)
+    let mut script = Cow::Borrowed(script);
+    for (guard, constraint) in [
+        (Guard::CapacityCheck, "CHECK (held + sold <= capacity)"),
+        (Guard::CapacityCheck, "CHECK (capacity IS NULL OR held + sold <= capacity)"),
+        (Guard::UserLimitCheck, "CHECK (tickets <= max_tickets)"),
+        (Guard::RefundUnique, "UNIQUE (booking_id, transaction_id)"),
+    ] {
+        if removed(guard) {
+            script = Cow::Owned(script.replace(constraint, "CHECK (1)"));
+        }
     }
+    script
 }

@@ -52,9 +52,8 @@ fn answer(call: &Call, lines: &[&Line], books: &Books) -> Vec<String> {
     let kinds: Vec<&str> =
         lines.iter().filter(|line| !own_doing(line)).map(|line| line.kind.as_str()).collect();
     let possible: &[&[&str]] = match (&call.ask, &call.outcome) {
-        (_, Outcome::Failed) | (Ask::Look, _) => &[&[]],
-        (Ask::Book { .. }, Outcome::Done(told)) if told.replayed => &[&[]],
-        (Ask::Book { .. }, Outcome::Done(_)) => &[&["booking.created"]],
+        (Ask::Book { .. }, Outcome::Done(told)) if !told.replayed => &[&["booking.created"]],
+        (Ask::Book { .. }, Outcome::Done(_)) | (_, Outcome::Failed) | (Ask::Look, _) => &[&[]],
         (Ask::Book { .. }, Outcome::Unknown) => &[&[], &["booking.created"]],
         (Ask::Confirm { .. }, Outcome::Done(_)) => &[&[], &["booking.confirmed"]],
         (Ask::Confirm { .. }, Outcome::Refused { refund: Some(_), .. }) => &[&[], &["refund.requested"]],

@@ -170,6 +170,4 @@ pub struct Books {
     pub refunds: BTreeMap<String, Refunded>,
     /// Until when users may give back what they paid, in microseconds since the Unix epoch, by event.
     pub cut_offs: BTreeMap<String, i64>,
-    /// Whether all is over: every payment was reported until it had a definite answer.
-    pub quiet: bool,
 }

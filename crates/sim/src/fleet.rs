@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coordination::Rule;
 use coordination::local::LocalLock;
+use coordination::{Key, Lock as _, LockOptions, Rule, Tenure};
 use domain::{BookingId, EventId};
 use engine::{Engine, Policy, Ports};
 use store::{Sqlite, Store as _};
@@ -93,6 +93,12 @@ impl Fleet {
     fn up(&self) -> Vec<Running> {
         let running = self.running();
         running.iter().flatten().filter(|running| !running.place.life.is_dead()).cloned().collect()
+    }
+
+    /// Takes the lock of a booking, as some other program might.
+    pub(crate) async fn hold(&self, booking: BookingId) -> Option<Tenure> {
+        let key = Key::new("booking", &booking.to_string()).ok()?;
+        self.lock.acquire(&key, LockOptions::default()).await.ok()
     }
 
     /// Starts every process anew that is down.

@@ -9,6 +9,8 @@
 
 mod campaign;
 mod fleet;
+#[cfg(feature = "sabotage")]
+mod hunt;
 mod life;
 mod mix;
 mod ports;
@@ -18,4 +20,6 @@ mod town;
 mod world;
 
 pub use campaign::{Campaign, missing};
+#[cfg(feature = "sabotage")]
+pub use hunt::hunt;
 pub use run::{Report, run};

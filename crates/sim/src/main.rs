@@ -78,6 +78,7 @@ fn many(from: u64, seeds: u64, results: Option<&str>) -> ExitCode {
         all.absorb(campaign);
         next = until;
     }
+    all.seen.iter().for_each(|(what, count)| println!("{count:>10} {what}"));
     let missing = missing(&all.seen);
     println!("{} seeds, {} calls, {} broken; never met: {missing:?}", all.seeds, all.calls, all.broken.len());
     if all.broken.is_empty() && (all.seeds < CHUNK || missing.is_empty()) {

@@ -95,7 +95,7 @@ async fn open(town: &Town) {
         let command = domain::Command { actor: Town::admin(), request: request.clone(), action };
         town.fleet.shared.execute(vec![command.into()]).await;
         town.known().events.push(id);
-        town.edited(&request, start, Outcome::Done(Told::default()));
+        town.note((request, Town::admin()), Ask::Edit, start, Outcome::Done(Told::default()));
     }
 }
 
@@ -200,19 +200,33 @@ async fn probe(town: &Town, event: &Event) {
     }
 }
 
-/// A client that hangs up at once has its command carried out all the same.
+/// A client that hangs up while it waits for a lock has its command carried out all the same, and whoever
+/// holds the lock cannot stop it.
 async fn hang_up(town: &Town) {
     let world = &town.world;
-    let new = new_event(world, 0);
+    let Ok(page) = town.fleet.shared.bookings(BookingList::All { after: None }, None, 1).await else {
+        return;
+    };
+    let Some(booking) = page.rows.first() else { return };
+    let Some(_held) = town.fleet.hold(booking.id).await else { return };
     let (engine, _) = town.fleet.any(world).await;
-    let request = town.request();
+    let (request, start) = (town.request(), world.elapsed());
     let caller = Caller { actor: Town::admin(), request: request.clone() };
-    drop(timeout(Duration::ZERO, engine.create_event(caller, new, None)).await);
+    let call = engine.cancel(caller, booking.id, None, None);
+    world.saw("probe: a client hangs up");
+    if timeout(Duration::from_millis(50), call).await.is_ok() {
+        return world.wrong("a command did not wait for a lock that is held");
+    }
     sleep(Duration::from_secs(1)).await;
     if !world.was_executed(request.as_str()) {
-        world.wrong("a command ended with its client");
+        world.wrong("a command ended with its client, or waits for a lock for ever");
     }
-    town.edited(&request, world.elapsed(), Outcome::Unknown);
+    town.note(
+        (request, Town::admin()),
+        Ask::Cancel { booking: booking.id.to_string() },
+        start,
+        Outcome::Unknown,
+    );
 }
 
 /// The audit of the program, and the history of the people against the ledger.

@@ -445,10 +445,10 @@ impl Town {
         self.change(id, patch).await;
     }
 
-    /// Notes an event that was made otherwise than by [`Town::ask`].
-    pub(crate) fn edited(&self, request: &RequestId, start: u64, outcome: Outcome) {
-        let (request, actor) = (request.as_str().to_owned(), Self::admin().to_string());
-        let call = Call { request, actor, event: None, ask: Ask::Edit, key: None, start, end: None, outcome };
+    /// Keeps a call that was made otherwise than by [`Town::ask`].
+    pub(crate) fn note(&self, (request, actor): (RequestId, Actor), ask: Ask, start: u64, outcome: Outcome) {
+        let (request, actor) = (request.as_str().to_owned(), actor.to_string());
+        let call = Call { request, actor, event: None, ask, key: None, start, end: None, outcome };
         self.known().calls.push(call);
     }
 

@@ -1,1 +1,4 @@
 //! Tests of the simulator and with it.
+
+#[cfg(feature = "sabotage")]
+mod seeded_bugs;

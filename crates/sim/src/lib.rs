@@ -13,6 +13,7 @@ mod fleet;
 mod hunt;
 mod life;
 mod mix;
+pub mod model;
 mod ports;
 mod run;
 mod store;

@@ -2,7 +2,7 @@
 # --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
 
-.PHONY: test fmt-check lint docs check dev kills fmt tools
+.PHONY: test fmt-check lint docs check dev kills sim fmt tools
 
 test: tools fmt-check lint docs check
 
@@ -28,6 +28,14 @@ dev:
 # A campaign too long for every run: one hundred kill -9 under load, on a file of 100,000 bookings.
 kills:
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
+
+# Simulated worlds: `make sim SEEDS=1000 FROM=0` for many, going on where RESULTS ends, one line a thousand;
+# `make sim SEED=501` prints everything that happens in one.
+SEEDS ?= 10000
+FROM ?= 0
+RESULTS ?= target/sim-results.txt
+sim:
+	$(CARGO) run --release --locked -p sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --results $(RESULTS))
 
 # What the tests call besides the program itself.
 tools:

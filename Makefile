@@ -2,7 +2,7 @@
 # --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
 
-.PHONY: test fmt-check lint docs check dev kills cuts schemathesis fmt tools
+.PHONY: test fmt-check lint docs check dev kills cuts sim schemathesis fmt tools
 
 test: tools fmt-check lint docs check
 
@@ -37,6 +37,14 @@ schemathesis:
 cuts:
 	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- cuts --nocapture
 	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- nobody_waits_for --nocapture
+
+# Simulated worlds: `make sim SEEDS=1000 FROM=0` for many, going on where RESULTS ends, one line a thousand;
+# `make sim SEED=501` prints everything that happens in one.
+SEEDS ?= 10000
+FROM ?= 0
+RESULTS ?= target/sim-results.txt
+sim:
+	$(CARGO) run --release --locked -p sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --results $(RESULTS))
 
 # What the tests call besides the program itself. PostgreSQL is started by the tests, not by the system: the
 # package's own cluster is not wanted.

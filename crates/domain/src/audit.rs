@@ -39,6 +39,8 @@ struct Replay {
     event: Event,
     seq: u64,
     last_at: Option<Timestamp>,
+    /// Whether the event was on sale, paused or cancelled after the last entry.
+    sales: Label,
     available: u32,
     types: BTreeMap<TicketTypeId, (i64, i64)>,
     tallies: Tallies,
@@ -73,6 +75,7 @@ impl Audit {
             event,
             seq: 0,
             last_at: None,
+            sales: Label::OnSale,
             available: 0,
             types,
             tallies: Tallies::default(),
@@ -178,9 +181,8 @@ impl Replay {
             wrong.push("is dated before the entry before it".to_owned());
         }
         self.last_at = Some(entry.at);
-        if let Some(what) = self.count(entry) {
-            wrong.push(what);
-        }
+        wrong.extend(self.count(entry));
+        wrong.extend(self.sale(entry));
         if let Some(id) = entry.booking_id {
             wrong.extend(self.walk(id, entry));
         }
@@ -209,6 +211,26 @@ impl Replay {
         let before = before.map(|(_, status)| status);
         (!follows)
             .then(|| format!("{refund}: {} to {:?} does not follow on {before:?}", entry.kind, entry.to))
+    }
+
+    /// Nothing is booked while sales are paused; nothing is booked or paid once the event is cancelled.
+    fn sale(&mut self, entry: &Entry) -> Option<String> {
+        let before = self.sales;
+        let possible = match entry.kind {
+            EntryKind::BookingCreated => before == Label::OnSale,
+            EntryKind::BookingConfirmed | EntryKind::EventUpdated | EntryKind::EventCancelled => {
+                before != Label::Cancelled
+            }
+            EntryKind::EventCreated
+            | EntryKind::BookingCancelled
+            | EntryKind::BookingExpired
+            | EntryKind::RefundRequested
+            | EntryKind::RefundSettled => true,
+        };
+        if entry.booking_id.is_none() {
+            self.sales = entry.to.unwrap_or(before);
+        }
+        (!possible).then(|| format!("{} while the event is {before}", entry.kind))
     }
 
     /// What is left after an entry follows from what was left before it.
@@ -307,6 +329,9 @@ impl Replay {
             }
             State::Cancelled { payment: None, refunded: true, .. } => {
                 wrong.push("is refunded, but was never paid".to_owned());
+            }
+            State::Expired { at } if *at < booking.hold_expires_at => {
+                wrong.push("expired before its time".to_owned());
             }
             State::Cancelled { payment: None, .. } | State::Pending | State::Expired { .. } => {}
         }

@@ -17,7 +17,6 @@ mod limit;
 mod money;
 mod refund;
 mod refusal;
-#[cfg(feature = "sabotage")]
 pub mod sabotage;
 mod text;
 mod time;

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use domain::sabotage::{Guard, removed};
 use domain::{Answer, EventId};
 use store::{BATCH_MAX, Cause, Fault, Reply, Store, Submission};
 use tokio::sync::{mpsc, oneshot};
@@ -57,7 +58,7 @@ struct Turn(AtomicBool);
 
 impl Turn {
     fn claim(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
+        !self.0.swap(true, Ordering::AcqRel) || removed(Guard::Turn)
     }
 }
 
@@ -145,6 +146,9 @@ async fn run(batch: Vec<Queued>, store: &dyn Store, publish: &dyn Publish) -> Ve
                 continue;
             }
             Reply::Carried => Err(Error::Overloaded),
+            Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownTold) => {
+                Err(Fault::Unavailable(cause).into())
+            }
             Reply::Failed(fault) => Err(fault.into()),
             Reply::KeyReused => Err(Error::KeyReused),
             Reply::Answered(Answer::Refused(refusal)) => Err(refusal.into()),

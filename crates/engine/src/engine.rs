@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coordination::{Key, Rule, Verdict};
+use domain::sabotage::{Guard, removed};
 use domain::{
     Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
     Timestamp, UserId,
@@ -167,6 +168,9 @@ impl Engine {
 
     /// Runs a command in a task of its own: a client that hangs up changes nothing.
     pub(crate) async fn detached(&self, work: impl Future<Output = Attempt> + Send + 'static) -> Attempt {
+        if removed(Guard::Detached) {
+            return work.await;
+        }
         let unknown = |error| Err(Fault::OutcomeUnknown(Cause::new(error)).into());
         let finished = self.tasks.spawn(work).await;
         finished.unwrap_or_else(|error| Attempt { verdict: None, outcome: unknown(error) })

@@ -4,7 +4,7 @@
 //! whatever instance. A watcher that is slow sees the latest state and skips what was in between, so
 //! nothing queues up behind it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{Event, EventId};
@@ -18,7 +18,7 @@ use crate::{Engine, Error};
 /// The events that somebody watches.
 #[derive(Default)]
 pub(crate) struct Watched {
-    events: Mutex<HashMap<EventId, watch::Sender<Arc<Event>>>>,
+    events: Mutex<BTreeMap<EventId, watch::Sender<Arc<Event>>>>,
     /// Somebody watches where nobody did before.
     begun: Notify,
 }

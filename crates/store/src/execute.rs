@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use domain::sabotage::{Guard, removed};
+
 use crate::fold::{Tx, fold};
 use crate::{Fault, Reply, Submission};
 
@@ -39,7 +41,7 @@ pub(crate) async fn execute<W: Writer>(writer: &mut W, batch: &[Submission]) -> 
                 repeats += 1;
                 parts.push(part);
             }
-            Err(fault) if part.len() > 1 && fault.concerns_one() => {
+            Err(fault) if part.len() > 1 && fault.concerns_one() && !removed(Guard::Halving) => {
                 let (first, second) = part.split_at(part.len() / 2);
                 parts.extend([second, first]);
             }

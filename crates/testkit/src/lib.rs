@@ -9,6 +9,7 @@
 mod answer;
 mod client;
 mod environment;
+pub mod history;
 mod journal;
 mod load;
 mod order;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Answer, Change, Draft, Inconsistent, Scene, Scope, Verdict, lacking, refuse};
+use crate::sabotage::{Guard, removed};
 use crate::{
     Actor, Ask, Booking, BookingStatus, Cancellation, Command, Confirmation, EntryKind, Event, EventStatus,
     Invalid, Item, Items, Money, Order, Payment, Place, Refund, RefundReason, RefundStatus, Refusal,
@@ -31,7 +32,7 @@ pub(super) fn book(
         Ok(priced) => priced,
         Err(refusal) => return refuse(refusal),
     };
-    if let Some(refusal) = closed(event, now) {
+    if let Some(refusal) = closed(event, now).filter(|_| !removed(Guard::SalesOpen)) {
         return refuse(refusal);
     }
     if let Some(lack) = over_user_limit(scene, event, &items, || order.user.clone()) {
@@ -68,19 +69,24 @@ pub(super) fn confirm(
     status: BookingStatus,
     paid: &Confirmation,
 ) -> Result<Verdict, Inconsistent> {
-    if let Some(refund) = case.scene.refund {
+    if let Some(refund) = case.scene.refund.filter(|_| !removed(Guard::RefundedForGood)) {
         return refuse(refused_before(case, status, refund));
     }
-    if paid.amount.is_some_and(|amount| amount != case.booking.total) {
+    if paid.amount.is_some_and(|amount| amount != case.booking.total) && !removed(Guard::Amount) {
         return refuse(Refusal::AmountMismatch { expected: case.booking.total });
     }
     let cancelled_event = case.event.about.status == EventStatus::Cancelled;
     match (&case.booking.state, cancelled_event) {
-        (State::Confirmed(payment), _) if payment.transaction == paid.transaction => {
+        (State::Confirmed(payment), _)
+            if payment.transaction == paid.transaction && !removed(Guard::PaidOnce) =>
+        {
             Ok(Verdict::Answer(Answer::Booking(case.booking.clone())))
         }
         (State::Pending, false) => pay(case, status, paid, Place::Held),
         (State::Expired { .. }, false) => take_again(case, status, paid),
+        (State::Cancelled { .. }, false) if removed(Guard::CancelledForGood) => {
+            take_again(case, status, paid)
+        }
         (State::Confirmed(_) | State::Cancelled { .. }, false) => {
             give_back(case, paid, RefundReason::InvalidState)
         }
@@ -100,11 +106,14 @@ pub(super) fn cancel(
         Actor::User(user) => (true, *user == case.booking.user),
         Actor::Service(_) | Actor::Admin(_) | Actor::System => (false, true),
     };
-    if !owner {
+    if !owner && !removed(Guard::Owner) {
         // The same answer as for no booking at all: whether it exists is not the asker's to know.
         return super::no_such("booking");
     }
     match &case.booking.state {
+        State::Cancelled { .. } | State::Expired { .. } if removed(Guard::FreedOnce) => {
+            give_up(case, status, wish, None, Place::Held)
+        }
         State::Cancelled { .. } | State::Expired { .. } => {
             refuse(Refusal::InvalidState { booking: status, refund: None })
         }
@@ -112,7 +121,7 @@ pub(super) fn cancel(
         State::Confirmed(payment) => {
             let about = &case.event.about;
             let until = about.starts_at.minus_seconds(about.cancel_cutoff_seconds);
-            if by_user && case.now > until {
+            if by_user && case.now > until && !removed(Guard::CutOff) {
                 return refuse(Refusal::CancelCutoffPassed { booking: status, until });
             }
             give_up(case, status, wish, Some(payment), Place::Sold)
@@ -123,7 +132,14 @@ pub(super) fn cancel(
 /// Frees an unpaid booking whose time has passed. A system action: no user's rule applies.
 pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Verdict, Inconsistent> {
     match &case.booking.state {
-        State::Pending if case.booking.overdue(case.now) => {
+        State::Pending
+            if removed(Guard::SystemExempt)
+                && case.now
+                    > case.event.about.starts_at.minus_seconds(case.event.about.cancel_cutoff_seconds) =>
+        {
+            refuse(Refusal::CancelCutoffPassed { booking: status, until: case.event.about.starts_at })
+        }
+        State::Pending if case.booking.overdue(case.now) || removed(Guard::Overdue) => {
             move_on(case, status, State::Expired { at: case.now }, (Place::Held, Place::Free), None)
         }
         State::Pending | State::Confirmed(_) | State::Cancelled { .. } | State::Expired { .. } => {
@@ -242,7 +258,7 @@ fn over_user_limit(
     items: &Items,
     user: impl Fn() -> crate::UserId,
 ) -> Option<Verdict> {
-    let limit = event.about.max_tickets_per_user?;
+    let limit = event.about.max_tickets_per_user.filter(|_| !removed(Guard::UserLimit))?;
     let wanted = scene.user_tickets.saturating_add(items.quantity());
     let over = wanted.checked_sub(limit).filter(|over| *over > 0)?;
     let left = limit.saturating_sub(scene.user_tickets);
@@ -252,8 +268,7 @@ fn over_user_limit(
 
 /// What to do when tickets are missing, of a ticket type or of the event.
 fn short_of_tickets(scene: &Scene<'_>, event: &Event, items: &Items) -> Option<Verdict> {
-    #[cfg(feature = "sabotage")]
-    if crate::sabotage::removed(crate::sabotage::Guard::Capacity) {
+    if removed(Guard::Capacity) {
         return None;
     }
     let lack = |requested: u32, available: u32, scope: Scope, ticket_type: Option<TicketTypeId>| {
@@ -290,6 +305,12 @@ fn pay(
 /// A late payment: the tickets are taken again if they are still there and the user's limit allows.
 fn take_again(case: &Case<'_>, status: BookingStatus, paid: &Confirmation) -> Result<Verdict, Inconsistent> {
     let booking = case.booking;
+    if removed(Guard::TakenAgain) {
+        return give_back(case, paid, RefundReason::HoldExpired);
+    }
+    if removed(Guard::StillThere) {
+        return pay(case, status, paid, Place::Free);
+    }
     let lack = over_user_limit(case.scene, case.event, &booking.items, || booking.user.clone())
         .or_else(|| short_of_tickets(case.scene, case.event, &booking.items));
     match lack {
@@ -301,6 +322,9 @@ fn take_again(case: &Case<'_>, status: BookingStatus, paid: &Confirmation) -> Re
 
 /// A captured payment that buys nothing: one refund is recorded, and the answer names it.
 fn give_back(case: &Case<'_>, paid: &Confirmation, reason: RefundReason) -> Result<Verdict, Inconsistent> {
+    if removed(Guard::RefundWhenLate) {
+        return refuse(Refusal::InvalidState { booking: case.booking.status(), refund: None });
+    }
     let refund = Refund {
         id: paid.refund_id,
         booking_id: case.booking.id,
@@ -336,7 +360,7 @@ fn give_up(
         EventStatus::Cancelled => RefundReason::EventCancelled,
         EventStatus::OnSale | EventStatus::Paused => RefundReason::BookingCancelled,
     };
-    let refund = payment.map(|payment| Refund {
+    let refund = payment.filter(|_| !removed(Guard::RefundOnCancel)).map(|payment| Refund {
         id: wish.refund_id,
         booking_id: case.booking.id,
         event_id: case.event.id,

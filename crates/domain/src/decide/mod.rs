@@ -8,6 +8,7 @@ mod event;
 
 use std::sync::Arc;
 
+use crate::sabotage::{Guard, removed};
 use crate::{
     About, Action, Booking, BookingStatus, Command, Entry, EntryKind, Event, Label, Line, Refund,
     RefundStatus, Refusal, Stock, TicketTypeId, Timestamp, UserId,
@@ -101,7 +102,8 @@ pub struct Inconsistent(pub &'static str);
 
 /// Decides one command. `now` is raised to the event's last entry, so that a ledger never runs backwards.
 pub fn decide(scene: &Scene<'_>, command: &Command, now: Timestamp) -> Result<Verdict, Inconsistent> {
-    let now = scene.event.map_or(now, |event| now.max(event.stock.last_at));
+    let last_at = scene.event.filter(|_| !removed(Guard::LedgerForward)).map(|event| event.stock.last_at);
+    let now = last_at.map_or(now, |last_at| now.max(last_at));
     match (&command.action, scene.event, scene.booking.map(|booking| (booking, booking.status()))) {
         (Action::CreateEvent(_), Some(_), _) => Err(Inconsistent("the id of a new event is taken")),
         (Action::CreateEvent(new), None, _) => event::create(new, command, now),
@@ -149,7 +151,7 @@ fn refuse(refusal: Refusal) -> Result<Verdict, Inconsistent> {
 
 /// Tickets are missing: ask for overdue holds first, refuse only when there are none.
 fn lacking(scene: &Scene<'_>, scope: Scope, tickets: u32, refusal: Refusal) -> Verdict {
-    if scene.swept.contains(&scope) {
+    if scene.swept.contains(&scope) || removed(Guard::OverdueFirst) {
         Verdict::Answer(Answer::Refused(refusal))
     } else {
         Verdict::Overdue(Shortage { scope, tickets })

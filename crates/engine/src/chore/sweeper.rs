@@ -49,6 +49,7 @@ impl Sweeper {
         let request = super::request(engine, "sweep");
         // The store's clock alone says what is due: instances that share it may each have another time.
         let far_ahead = engine.now().plus_seconds(u32::MAX);
+        let mut postponed = std::mem::take(&mut self.postponed);
         for parked in self.parked.values_mut() {
             parked.rounds_left = parked.rounds_left.saturating_sub(1);
         }
@@ -57,6 +58,9 @@ impl Sweeper {
         loop {
             let page = engine.ports.store.due_holds(far_ahead, after, CHORE_PAGE).await?;
             after = page.last().copied();
+            // Only what is still due is remembered: whatever was paid meanwhile is forgotten with the old round.
+            let known = page.iter().filter_map(|hold| postponed.remove_entry(&hold.booking));
+            self.postponed.extend(known);
             self.expire(engine, &request, &page, &mut swept).await;
             if page.len() < CHORE_PAGE as usize {
                 return Ok(swept);

@@ -90,7 +90,7 @@ fn guarded(sql: Sql, text: &'static str) -> Cow<'static, str> {
     if sql == Sql::EventLock && removed(Guard::RowLock) {
         return Cow::Owned(text.replace("FOR UPDATE", ""));
     }
-    if removed(Guard::WriteGuards) {
+    if removed(Guard::RowsCounted) {
         return Cow::Owned(text.replace("1 / (count(*) = cardinality($1))::int", "1"));
     }
     Cow::Borrowed(text)

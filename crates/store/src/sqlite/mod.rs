@@ -122,6 +122,22 @@ impl Sqlite {
         Self { writer, readers: Arc::new(readers), inline, clock, _owner: owner }
     }
 
+    /// Runs statements behind the store's back; for tests of what it then says.
+    #[cfg(feature = "conformance")]
+    pub fn tamper(&self, sql: &str) -> rusqlite::Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        lock(writer).connection_mut().execute_batch(sql)
+    }
+
+    /// Has statements run between the next load and its write, as if somebody else had come in between; for
+    /// tests of the guards.
+    #[cfg(feature = "conformance")]
+    pub fn come_between(&self, sql: &str) {
+        if let Some(writer) = &self.writer {
+            lock(writer).between = Some(sql.to_owned());
+        }
+    }
+
     /// Reads on a connection apart from the writer's, off the threads that serve requests.
     async fn read<T: Send + 'static>(
         &self,

@@ -1,7 +1,9 @@
 //! One write transaction on SQLite.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use domain::sabotage::{Guard, interrupted, removed};
 use domain::{Booking, Clock, Event, EventId, Refund, RefundStatus, Scope, Timestamp, UserId};
 use rusqlite::{Connection, ErrorCode, params};
 
@@ -19,6 +21,9 @@ pub(super) struct SqliteWriter {
     /// Set once a commit failed in a way that leaves its outcome open: what the file holds is then known
     /// only after it is opened anew, so nothing more is written on top of it.
     failed: bool,
+    /// What a test has happen between the next load and its write.
+    #[cfg(feature = "conformance")]
+    pub(super) between: Option<String>,
 }
 
 pub(super) struct SqliteTx<'w> {
@@ -27,7 +32,13 @@ pub(super) struct SqliteTx<'w> {
 
 impl SqliteWriter {
     pub(super) fn new(connection: Connection, clock: Arc<dyn Clock>) -> Self {
-        Self { connection, clock, failed: false }
+        Self {
+            connection,
+            clock,
+            failed: false,
+            #[cfg(feature = "conformance")]
+            between: None,
+        }
     }
 
     /// The clock that decides deadlines.
@@ -149,6 +160,10 @@ impl Tx for SqliteTx<'_> {
     }
 
     async fn commit(self, changes: Changes) -> Result<(), Fault> {
+        #[cfg(feature = "conformance")]
+        if let Some(sql) = self.writer.between.take() {
+            self.writer.connection.execute_batch(&sql).map_err(fault)?;
+        }
         self.write(&changes)?;
         let Err(error) = self.writer.connection.execute_batch("COMMIT") else { return Ok(()) };
         if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
@@ -167,10 +182,23 @@ impl SqliteTx<'_> {
         &self.writer.connection
     }
 
+    /// Where a test has taken away that a transaction is one: it is two, and the world may end in between.
+    fn gap(&self, guard: Guard) -> Result<(), Fault> {
+        if !removed(guard) {
+            return Ok(());
+        }
+        self.writer.connection.execute_batch("COMMIT").map_err(fault)?;
+        if interrupted() {
+            return Err(Fault::OutcomeUnknown(Cause::new("interrupted in a gap")));
+        }
+        self.writer.connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)
+    }
+
     fn write(&self, changes: &Changes) -> Result<(), Fault> {
         for change in changes.events.values() {
             self.write_event(change)?;
         }
+        self.gap(Guard::OneTransaction)?;
         for ((event, user), tickets) in &changes.user_tickets {
             let limit = changes.events.get(event).and_then(|change| change.event.about.max_tickets_per_user);
             self.run(sql::USER_WRITE, params![event.bytes(), user.as_str(), tickets, limit])?;
@@ -182,9 +210,11 @@ impl SqliteTx<'_> {
             self.write_refund(&change.refund, change.loaded_status)?;
         }
         for ((scope, key), KeptChange { kept, at }) in &changes.keys {
+            let scope = if removed(Guard::KeyScoped) { "" } else { scope };
             let row = params![scope, key, kept.fingerprint, &*kept.answer, at.micros()];
             self.run(sql::KEY_WRITE, row)?;
         }
+        self.gap(Guard::LedgerInTransaction)?;
         for entry in &changes.entries {
             let values = params![
                 entry.event_id.bytes(),
@@ -228,7 +258,8 @@ impl SqliteTx<'_> {
             Some(seq) => {
                 let guarded: Vec<&dyn rusqlite::ToSql> =
                     counters.iter().copied().chain([&seq as &dyn rusqlite::ToSql]).collect();
-                self.run(sql::EVENT_UPDATE, guarded.as_slice())?;
+                let sql = guarded_by(Guard::SeqCompared, sql::EVENT_UPDATE, "seq = ?12");
+                self.run(&sql, guarded.as_slice())?;
             }
         }
         if change.described {
@@ -306,7 +337,8 @@ impl SqliteTx<'_> {
                 updated_at,
                 loaded,
             ];
-            return self.run(sql::BOOKING_UPDATE, row);
+            let sql = guarded_by(Guard::VersionCompared, sql::BOOKING_UPDATE, "version = ?12");
+            return self.run(&sql, row);
         }
         let row = params![
             id,
@@ -338,7 +370,7 @@ impl SqliteTx<'_> {
             let settled_at = refund.settled_at.map(Timestamp::micros);
             let row =
                 params![refund.id.bytes(), refund.status.as_str(), reference, settled_at, loaded.as_str()];
-            return self.run(sql::REFUND_UPDATE, row);
+            return self.run(&guarded_by(Guard::StatusCompared, sql::REFUND_UPDATE, "status = ?5"), row);
         }
         let row = params![
             refund.id.bytes(),
@@ -361,12 +393,22 @@ impl SqliteTx<'_> {
         let mut statement = self.writer.connection.prepare_cached(sql).map_err(fault)?;
         match statement.execute(row).map_err(fault)? {
             1 => Ok(()),
+            _ if removed(Guard::RowsCounted) => Ok(()),
             rows => {
                 let first = sql.lines().next().unwrap_or_default();
                 Err(Fault::Broken(Cause::new(format!("a guard missed ({rows} rows): {first}"))))
             }
         }
     }
+}
+
+/// The statement, without one condition where a test has taken that guard away.
+fn guarded_by(guard: Guard, sql: &'static str, condition: &str) -> Cow<'static, str> {
+    if !removed(guard) {
+        return Cow::Borrowed(sql);
+    }
+    let parameter = condition.split_once('?').map_or("1", |(_, number)| number);
+    Cow::Owned(sql.replace(&format!("AND {condition}"), &format!("AND ?{parameter} IS NOT NULL")))
 }
 
 /// The column of a booking's deadline.

@@ -60,7 +60,7 @@ async fn each_layer_of_the_database_stands_without_the_one_before() {
     sabotage::remove("row-lock");
     let failed = scramble().await;
     assert!(failed.iter().any(|why| why.contains("a guard missed: -- The hot update")), "{failed:?}");
-    sabotage::remove("write-guards");
+    sabotage::remove("rows-counted");
     let failed = scramble().await;
     assert!(failed.iter().any(|why| why.contains("ledger_pkey")), "{failed:?}");
 }

@@ -1,0 +1,309 @@
+//! One command, decided by the real rules on what the model has stored.
+
+use std::sync::Arc;
+
+use domain::{
+    About, Action, Actor, Answer, Ask, Booking, BookingId, Cancellation, Command, Confirmation, Event,
+    EventId, EventPatch, EventStatus, Item, Items, Money, Order, Payment, Refund, RefundId, RefundReason,
+    RefundStatus, Refusal, Scene, Scope, State, Stock, Tallies, TicketType, TicketTypeId, Timestamp,
+    TransactionId, TypeStock, UserId, Verdict, decide,
+};
+
+use super::{Db, Deed, Setting, Stored};
+
+/// What the asker hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// It was done.
+    Done,
+    /// It was refused, with this code.
+    Refused(&'static str),
+    /// It failed: nobody should ever hear this.
+    Failed(&'static str),
+}
+
+/// What a command does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) after: Db,
+    pub(crate) told: Told,
+    /// Whether an overdue hold was freed on the way.
+    pub(crate) freed: bool,
+}
+
+const REASONS: [RefundReason; 4] = [
+    RefundReason::BookingCancelled,
+    RefundReason::EventCancelled,
+    RefundReason::HoldExpired,
+    RefundReason::InvalidState,
+];
+/// Every hold is for as long, and all are made at once, so one tick makes all of them overdue.
+const BEGIN_MICROS: i64 = 1_800_000_000_000_000;
+const HOLD_SECONDS: u32 = 60;
+/// The number of a ledger that is as long as any; only the difference is modelled.
+const SEQ: u64 = 100;
+
+fn parse<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| unreachable!("{text} is well formed"))
+}
+
+fn at(late: bool) -> Timestamp {
+    let begin = Timestamp::from_micros(BEGIN_MICROS).unwrap_or_else(|_| unreachable!("2027"));
+    if late { begin.plus_seconds(HOLD_SECONDS) } else { begin }
+}
+
+fn event_id() -> EventId {
+    EventId::from_bytes([1; 16])
+}
+
+fn ticket_type() -> TicketTypeId {
+    TicketTypeId::from_bytes([2; 16])
+}
+
+fn booking_id(index: usize) -> BookingId {
+    BookingId::from_bytes([3 + u8::try_from(index).unwrap_or(0); 16])
+}
+
+fn user(setting: &Setting, index: usize) -> UserId {
+    parse(if setting.one_user || index == 0 { "ada" } else { "ben" })
+}
+
+fn price() -> Money {
+    Money::new(100, parse("EUR")).unwrap_or_else(|_| unreachable!("one euro"))
+}
+
+fn transaction(payment: usize) -> TransactionId {
+    parse(&format!("pay-{payment}"))
+}
+
+fn event(setting: &Setting, db: &Db, late: bool) -> Event {
+    let about = About {
+        name: parse("Concert"),
+        venue: parse("Hall"),
+        starts_at: at(true).plus_seconds(1_000_000),
+        time_zone: None,
+        currency: parse("EUR"),
+        sales_start_at: None,
+        sales_end_at: None,
+        hold_seconds: HOLD_SECONDS,
+        cancel_cutoff_seconds: 0,
+        max_tickets_per_booking: 1,
+        max_tickets_per_user: setting.one_user.then_some(1),
+        status: if db.ended { EventStatus::Cancelled } else { EventStatus::OnSale },
+        ticket_types: vec![TicketType { id: ticket_type(), name: parse("Seat"), price: price() }],
+        version: 1,
+        created_at: at(false),
+        updated_at: at(false),
+    };
+    let count =
+        |wanted: fn(&Stored) -> bool| db.bookings.iter().filter(|stored| wanted(stored)).count() as u64;
+    let confirmed = count(|stored| matches!(stored, Stored::Confirmed(_)));
+    let tallies = Tallies {
+        pending: count(|stored| *stored == Stored::Pending),
+        confirmed,
+        cancelled: count(|stored| matches!(stored, Stored::Cancelled(_))),
+        expired: count(|stored| *stored == Stored::Expired),
+        revenue: i128::from(confirmed) * i128::from(price().amount()),
+    };
+    let (held, sold) = (u32::from(db.held), u32::from(db.sold));
+    let stock = Stock {
+        capacity: setting.capacity.into(),
+        held,
+        sold,
+        types: vec![TypeStock { capacity: None, held, sold }],
+        seq: SEQ,
+        last_at: at(late),
+        tallies,
+    };
+    Event { id: event_id(), about: Arc::new(about), stock }
+}
+
+fn booking(setting: &Setting, stored: Stored, index: usize) -> Option<Arc<Booking>> {
+    let payment = |payment: u8| Payment { transaction: transaction(payment.into()), at: at(false) };
+    let state = match stored {
+        Stored::Absent => return None,
+        Stored::Pending => State::Pending,
+        Stored::Confirmed(by) => State::Confirmed(payment(by)),
+        Stored::Cancelled(by) => {
+            State::Cancelled { at: at(false), reason: None, payment: by.map(payment), refunded: false }
+        }
+        Stored::Expired => State::Expired { at: at(true) },
+    };
+    let item = Item { ticket_type: ticket_type(), name: parse("Seat"), quantity: 1, unit_price: price() };
+    Some(Arc::new(Booking {
+        id: booking_id(index),
+        event_id: event_id(),
+        user: user(setting, index),
+        items: Items::new(vec![item]).unwrap_or_else(|| unreachable!("one item")),
+        total: price(),
+        hold_expires_at: at(true),
+        payment_method: None,
+        state,
+        version: 1,
+        last_seq: SEQ,
+        created_at: at(false),
+        updated_at: at(false),
+    }))
+}
+
+fn refund(db: &Db, index: usize, payment: usize) -> Option<Refund> {
+    let reason = *REASONS.get(usize::from(db.refunds[index][payment].checked_sub(1)?))?;
+    Some(Refund {
+        id: RefundId::from_bytes([9; 16]),
+        booking_id: booking_id(index),
+        event_id: event_id(),
+        transaction: transaction(payment),
+        amount: price(),
+        status: RefundStatus::Requested,
+        reason,
+        provider_reference: None,
+        created_at: at(false),
+        settled_at: None,
+    })
+}
+
+fn command(setting: &Setting, deed: Deed) -> Command {
+    let (event_id, refund_id) = (event_id(), RefundId::from_bytes([9; 16]));
+    let cancel = |index| {
+        Action::Cancel(Box::new(Cancellation {
+            event_id,
+            booking_id: booking_id(index),
+            reason: None,
+            refund_id,
+        }))
+    };
+    let (actor, action) = match deed {
+        Deed::Book(index) => {
+            let user = user(setting, index);
+            let order = Order {
+                event_id,
+                booking_id: booking_id(index),
+                user: user.clone(),
+                ask: Ask::Quantity(1),
+                expected_total: None,
+                payment_method: None,
+            };
+            (Actor::User(user), Action::Book(Box::new(order)))
+        }
+        Deed::Confirm(index, payment) => {
+            let paid = Confirmation {
+                event_id,
+                booking_id: booking_id(index),
+                transaction: transaction(payment),
+                amount: None,
+                refund_id,
+            };
+            (Actor::Service(parse("gateway")), Action::Confirm(Box::new(paid)))
+        }
+        Deed::Cancel(index) => (Actor::User(user(setting, index)), cancel(index)),
+        Deed::Steal(index) => (Actor::User(parse("mallory")), cancel(index)),
+        Deed::Doom(index) => (Actor::System, cancel(index)),
+        Deed::Expire(index) => (Actor::System, Action::Expire { event_id, booking_id: booking_id(index) }),
+        Deed::End => {
+            let patch = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
+            (Actor::Admin(parse("organiser")), Action::UpdateEvent { event_id, patch: Box::new(patch) })
+        }
+    };
+    Command { actor, request: parse("request"), action }
+}
+
+/// Decides a deed as the fold does: overdue holds that stand in the way are freed first.
+pub(crate) fn step(setting: &Setting, db: &Db, deed: Deed, late: bool) -> Step {
+    let mut now = *db;
+    let mut swept: Vec<Scope> = Vec::new();
+    let mut freed = false;
+    loop {
+        let verdict = match judge(setting, &now, deed, late, &swept) {
+            Ok(verdict) => verdict,
+            Err(inconsistent) => return Step { after: *db, told: Told::Failed(inconsistent.0), freed },
+        };
+        match verdict {
+            Verdict::Answer(answer) => return Step { after: now, told: told(&answer), freed },
+            Verdict::Change(change) => {
+                let told = told(&change.answer);
+                apply(&mut now, &change);
+                return Step { after: now, told, freed };
+            }
+            Verdict::Overdue(shortage) => {
+                let of = |index: usize| match &shortage.scope {
+                    Scope::Event | Scope::TicketType(_) => true,
+                    Scope::User(wanted) => user(setting, index) == *wanted,
+                };
+                let overdue =
+                    (0..2).find(|index| late && now.bookings[*index] == Stored::Pending && of(*index));
+                let expired =
+                    overdue.and_then(|index| judge(setting, &now, Deed::Expire(index), late, &[]).ok());
+                match expired {
+                    Some(Verdict::Change(change)) => {
+                        apply(&mut now, &change);
+                        freed = true;
+                    }
+                    _ => swept.push(shortage.scope),
+                }
+            }
+        }
+    }
+}
+
+fn judge(
+    setting: &Setting,
+    db: &Db,
+    deed: Deed,
+    late: bool,
+    swept: &[Scope],
+) -> Result<Verdict, domain::Inconsistent> {
+    let event = event(setting, db, late);
+    let (index, refund) = match deed {
+        Deed::Confirm(index, payment) => (Some(index), refund(db, index, payment)),
+        Deed::Book(index)
+        | Deed::Cancel(index)
+        | Deed::Steal(index)
+        | Deed::Expire(index)
+        | Deed::Doom(index) => (Some(index), None),
+        Deed::End => (None, None),
+    };
+    let booking = index.and_then(|index| booking(setting, db.bookings[index], index));
+    let live = db.bookings.iter().filter(|stored| matches!(stored, Stored::Pending | Stored::Confirmed(_)));
+    let user_tickets = if setting.one_user { u32::try_from(live.count()).unwrap_or(0) } else { 0 };
+    let scene = Scene {
+        event: Some(&event),
+        booking: booking.as_ref(),
+        refund: refund.as_ref(),
+        user_tickets,
+        swept,
+    };
+    decide(&scene, &command(setting, deed), at(late))
+}
+
+fn told(answer: &Answer) -> Told {
+    match answer {
+        Answer::Refused(Refusal::NotFound(_)) => Told::Refused("not_found"),
+        Answer::Refused(refusal) => Told::Refused(refusal.code()),
+        Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => Told::Done,
+    }
+}
+
+fn apply(db: &mut Db, change: &domain::Change) {
+    let small = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
+    (db.held, db.sold) = (small(change.stock.held), small(change.stock.sold));
+    db.seq += u8::try_from(change.stock.seq - SEQ).unwrap_or(u8::MAX);
+    db.ended |= change.about.as_ref().is_some_and(|about| about.status == EventStatus::Cancelled);
+    let payment = |transaction: &TransactionId| u8::from(*transaction == self::transaction(1));
+    if let Some(booking) = &change.booking {
+        let index = usize::from(booking.id == booking_id(1));
+        db.versions[index] += 1;
+        db.bookings[index] = match &booking.state {
+            State::Pending => Stored::Pending,
+            State::Confirmed(paid) => Stored::Confirmed(payment(&paid.transaction)),
+            State::Cancelled { payment: paid, .. } => {
+                Stored::Cancelled(paid.as_ref().map(|paid| payment(&paid.transaction)))
+            }
+            State::Expired { .. } => Stored::Expired,
+        };
+    }
+    if let Some(refund) = &change.refund {
+        let index = usize::from(refund.booking_id == booking_id(1));
+        let reason = REASONS.iter().position(|reason| *reason == refund.reason).unwrap_or_default();
+        db.refunds[index][usize::from(payment(&refund.transaction))] = u8::try_from(reason + 1).unwrap_or(0);
+    }
+}

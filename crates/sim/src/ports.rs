@@ -1,0 +1,230 @@
+//! The doors of one simulated process: the real things behind them, and what goes wrong on the way.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coordination::local::{LocalLimiter, LocalLock};
+use coordination::{Hold, Key, Limiter, Lock, LockError, LockOptions, Rule, Tenure, Unavailable, Verdict};
+use domain::{EventId, Timestamp};
+use engine::Publish;
+use tokio::time::sleep;
+
+use crate::life::Life;
+use crate::mix::Fault;
+use crate::world::{CommonClock, World};
+
+/// What one process has of the world.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) world: Arc<World>,
+    pub(crate) life: Life,
+    /// By how much the clock of its machine is off, in microseconds.
+    pub(crate) skew: Arc<AtomicI64>,
+    pub(crate) number: usize,
+}
+
+impl Place {
+    /// What the process waits for at a door, and whether it is alive behind it.
+    pub(crate) async fn delay(&self, fault: Fault) {
+        self.life.step().await;
+        if self.world.strikes(fault) {
+            sleep(self.world.moment(Duration::from_secs(2))).await;
+            self.life.step().await;
+        }
+    }
+
+    /// The process dies here, and its caller hears nothing.
+    pub(crate) async fn die<T>(&self) -> T {
+        self.world.note(format_args!("instance {} dies", self.number));
+        self.life.kill();
+        std::future::pending().await
+    }
+}
+
+/// The clock of the machine.
+pub(crate) struct MachineClock(pub(crate) Place);
+
+impl domain::Clock for MachineClock {
+    fn now(&self) -> Timestamp {
+        self.0.world.now_skewed(self.0.skew.load(Ordering::Relaxed))
+    }
+}
+
+/// Luck from the seed.
+pub(crate) struct SeededIds(pub(crate) Arc<World>);
+
+impl domain::Ids for SeededIds {
+    fn random(&self) -> [u8; 10] {
+        self.0.random_bytes()
+    }
+}
+
+/// A way to the lock that all share.
+pub(crate) struct FaultyLock {
+    pub(crate) place: Place,
+    pub(crate) shared: Arc<LocalLock>,
+}
+
+fn unavailable() -> Unavailable {
+    Unavailable::new(std::io::Error::other("injected"))
+}
+
+impl FaultyLock {
+    fn own(&self, tenure: Tenure) -> Tenure {
+        let (key, token) = (tenure.key().clone(), tenure.token());
+        let lost = AtomicBool::new(self.place.world.strikes(Fault::LockLost));
+        Tenure::new(key, token, FaultyHold { place: self.place.clone(), tenure: Some(tenure), lost })
+    }
+
+    /// A tenure of a key that somebody else may own: what a lock that forgets gives out.
+    fn own_too(&self, key: &Key) -> Tenure {
+        let lost = AtomicBool::new(false);
+        Tenure::new(key.clone(), 0, FaultyHold { place: self.place.clone(), tenure: None, lost })
+    }
+}
+
+#[async_trait]
+impl Lock for FaultyLock {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+        self.place.delay(Fault::LockSlow).await;
+        let world = &self.place.world;
+        if world.strikes(Fault::LockAway) {
+            return Err(unavailable().into());
+        }
+        if world.strikes(Fault::LockTwice) {
+            return Ok(self.own_too(key));
+        }
+        if world.strikes(Fault::LockRefused) {
+            return Err(LockError::QueueFull { position: options.queue_max });
+        }
+        let tenure = self.shared.acquire(key, options).await;
+        world.note(format_args!("lock {key} of {}: {}", self.place.number, tenure.is_ok()));
+        world.saw(if tenure.is_ok() { "lock: granted" } else { "lock: not granted" });
+        // A grant that reaches a process which has died meanwhile is lost with it until its lease ends.
+        match tenure {
+            Ok(tenure) if self.place.life.is_dead() => {
+                world.bury(tenure);
+                std::future::pending().await
+            }
+            Ok(tenure) => Ok(self.own(tenure)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn try_acquire_each(
+        &self,
+        keys: &[Key],
+        options: LockOptions,
+    ) -> Result<Vec<Option<Tenure>>, LockError> {
+        self.place.delay(Fault::LockSlow).await;
+        let world = &self.place.world;
+        if world.strikes(Fault::LockAway) {
+            return Err(unavailable().into());
+        }
+        if world.strikes(Fault::LockTwice) {
+            return Ok(keys.iter().map(|key| Some(self.own_too(key))).collect());
+        }
+        if world.strikes(Fault::LockRefused) {
+            return Ok(keys.iter().map(|_| None).collect());
+        }
+        let tenures = self.shared.try_acquire_each(keys, options).await?;
+        if tenures.iter().any(Option::is_none) {
+            world.saw("sweeper: leaves a busy booking alone");
+        }
+        Ok(tenures.into_iter().map(|tenure| tenure.map(|tenure| self.own(tenure))).collect())
+    }
+}
+
+struct FaultyHold {
+    place: Place,
+    /// Unset where the key was never really owned.
+    tenure: Option<Tenure>,
+    lost: AtomicBool,
+}
+
+#[async_trait]
+impl Hold for FaultyHold {
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed) || self.tenure.as_ref().is_some_and(Tenure::is_lost)
+    }
+
+    async fn lost(&self) {
+        match &self.tenure {
+            _ if self.is_lost() => {}
+            Some(tenure) => tenure.lost().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn contended(&self) -> bool {
+        self.tenure.as_ref().is_some_and(Tenure::contended)
+    }
+}
+
+impl Drop for FaultyHold {
+    fn drop(&mut self) {
+        if let Some(tenure) = self.tenure.take()
+            && self.place.life.is_dead()
+        {
+            self.place.world.bury(tenure);
+        }
+    }
+}
+
+/// The limiter that all share; it may forget.
+pub(crate) struct SharedLimiter {
+    world: Arc<World>,
+    counting: Mutex<Arc<LocalLimiter>>,
+}
+
+impl SharedLimiter {
+    pub(crate) fn new(world: Arc<World>) -> Self {
+        let counting = Arc::new(LocalLimiter::new(Arc::new(CommonClock(world.clone()))));
+        Self { world, counting: Mutex::new(counting) }
+    }
+
+    fn counting(&self) -> Arc<LocalLimiter> {
+        self.counting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn forget(&self) {
+        let fresh = Arc::new(LocalLimiter::new(Arc::new(CommonClock(self.world.clone()))));
+        *self.counting.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+}
+
+/// A way to it.
+pub(crate) struct FaultyLimiter {
+    pub(crate) place: Place,
+    pub(crate) shared: Arc<SharedLimiter>,
+}
+
+#[async_trait]
+impl Limiter for FaultyLimiter {
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable> {
+        self.place.delay(Fault::LimiterSlow).await;
+        if self.place.world.strikes(Fault::LimiterAway) {
+            return Err(unavailable());
+        }
+        if self.place.world.strikes(Fault::LimiterForgets) {
+            self.shared.forget();
+        }
+        let counting = self.shared.counting();
+        let verdict = counting.attempt(rule, key).await?;
+        self.place.world.saw(if verdict.allowed { "limiter: lets through" } else { "limiter: refuses" });
+        Ok(verdict)
+    }
+}
+
+/// Hears of what has grown. There is no relay yet: what it hears is only noted, or lost.
+pub(crate) struct FaultyPublish(pub(crate) Place);
+
+impl Publish for FaultyPublish {
+    fn grown(&self, events: &[EventId]) {
+        if !self.0.life.is_dead() && !self.0.world.strikes(Fault::HintLost) {
+            self.0.world.note(format_args!("grown: {}", events.len()));
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! One seed, from an empty store to the verdict.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{Ask as Wish, Event, EventPatch, EventStatus, Money, NewEvent, NewTicketType};
+use engine::{Caller, OrderRequest};
+use store::{BookingList, Sqlite, SqliteOptions, Store as _};
+use testkit::history::{self, Ask, Booked, Books, Line, Outcome, Refunded, Told};
+use tokio::time::{sleep, timeout};
+
+use crate::fleet::{Fleet, spawn};
+use crate::mix::Mix;
+use crate::town::Town;
+use crate::world::{CommonClock, World};
+
+/// Most rows read at once when all is over; a simulation makes a few hundred.
+const ALL: u32 = 100_000;
+
+/// What became of one seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// A digest of everything that happened, in order. The same seed gives the same one.
+    pub hash: u64,
+    /// Every broken promise, in words.
+    pub wrong: Vec<String>,
+    /// What was met, and how often.
+    pub seen: BTreeMap<String, u64>,
+    /// Everything that happened, a line each, where it was asked for.
+    pub trace: Vec<String>,
+    /// Calls of clients.
+    pub calls: u64,
+    /// Simulated time in milliseconds.
+    pub simulated_millis: u64,
+}
+
+/// Simulates one seed. Even seeds have faults until the end; odd ones are healed, and then must make progress.
+/// `record` keeps the trace.
+pub fn run(seed: u64, record: bool) -> Report {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("a runtime without threads: {error}"));
+    runtime.block_on(simulate(seed, record))
+}
+
+async fn simulate(seed: u64, record: bool) -> Report {
+    let mut luck = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+    let mix = Mix::draw(seed, &mut luck);
+    let world = World::new(mix, luck, record);
+    let options = SqliteOptions { clock: Arc::new(CommonClock(world.clone())), inline: true };
+    let store = Sqlite::in_memory(&options).unwrap_or_else(|error| panic!("a store in memory: {error}"));
+    let fleet = Fleet::new(&world, Arc::new(store));
+    let town = Town::new(world.clone(), fleet.clone());
+    open(&town).await;
+    let trouble = spawn(fleet.clone().trouble(world.clone()));
+    let clients: Vec<_> = (0..world.mix.clients).map(|_| spawn(town.clone().live())).collect();
+    for client in clients {
+        // Long enough for every wait of every client, one after the other; a day of standing still is a fault.
+        match timeout(Duration::from_hours(24), client).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => world.wrong(format!("a client panicked: {error}")),
+            Err(_) => world.wrong("a client waits for a day"),
+        }
+    }
+    fleet.heal(&world);
+    if world.mix.liveness {
+        demand_progress(&town, &fleet).await;
+    }
+    trouble.abort();
+    judge(&town, &fleet).await;
+    let calls = town.known().calls.len() as u64;
+    let simulated_millis = world.elapsed() / 1_000;
+    let remains = world.remains();
+    Report {
+        seed,
+        hash: remains.hash,
+        wrong: remains.wrong,
+        seen: remains.seen,
+        trace: remains.trace,
+        calls,
+        simulated_millis,
+    }
+}
+
+/// Puts the events on sale, straight into the store: that they can be made is not what is in question.
+async fn open(town: &Town) {
+    let (world, mix) = (&town.world, &town.world.mix);
+    for number in 0..mix.events {
+        let new = new_event(world, number);
+        let (id, request, start) = (new.id, town.request(), world.elapsed());
+        let action = domain::Action::CreateEvent(Box::new(new));
+        let command = domain::Command { actor: Town::admin(), request: request.clone(), action };
+        town.fleet.shared.execute(vec![command.into()]).await;
+        town.known().events.push(id);
+        town.note((request, Town::admin()), Ask::Edit, start, Outcome::Done(Told::default()));
+    }
+}
+
+fn new_event(world: &World, number: u64) -> NewEvent {
+    let mix = &world.mix;
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let text = |what: &str| what.parse().unwrap_or_else(|_| unreachable!("{what} is a name"));
+    let currency = "EUR".parse().unwrap_or_else(|_| unreachable!("a currency"));
+    let price = Money::new(1_500, currency).unwrap_or_else(|_| unreachable!("15 euros"));
+    let now = world.now();
+    NewEvent {
+        id: domain::EventId::new(now, world.random_bytes()),
+        name: text("Concert"),
+        venue: text("Hall"),
+        starts_at: now.plus_seconds(seconds(mix.starts_after)),
+        time_zone: None,
+        capacity: mix.capacity + u32::try_from(number).unwrap_or(0),
+        ticket_types: vec![NewTicketType {
+            id: domain::TicketTypeId::new(now, world.random_bytes()),
+            name: text("Seat"),
+            price,
+            capacity: None,
+        }],
+        single_price: true,
+        sales_start_at: None,
+        sales_end_at: None,
+        hold_seconds: seconds(mix.hold).max(1),
+        cancel_cutoff_seconds: seconds(mix.cut_off),
+        max_tickets_per_booking: 10,
+        max_tickets_per_user: mix.per_user,
+    }
+}
+
+/// After faults have ended: what is owed is answered, what is overdue is freed, what is cancelled ends, and
+/// every event that sells can be booked.
+async fn demand_progress(town: &Arc<Town>, fleet: &Fleet) {
+    let world = &town.world;
+    town.report_all().await;
+    // A booking that is being worked on is left alone twice; one that could not be read, up to 64 rounds.
+    let rounds =
+        if world.poisoned(|poisoned| poisoned.bookings_ever.is_empty() && poisoned.events_ever.is_empty()) {
+            5
+        } else {
+            70
+        };
+    let slack = world.mix.sweep_every * rounds + Duration::from_secs(30);
+    let due_before = world.now();
+    sleep(slack).await;
+    let due = fleet.shared.due_holds(due_before, None, ALL).await.unwrap_or_default();
+    for hold in due {
+        world.wrong(format!(
+            "{} is still held, overdue since {}, {slack:?} after all was well",
+            hold.booking, hold.at
+        ));
+    }
+    let doomed = fleet.shared.doomed_bookings(None, ALL).await.unwrap_or_default();
+    for booking in doomed {
+        world.wrong(format!("{} lives on at a cancelled event", booking.booking));
+    }
+    let events = town.known().events.clone();
+    for id in events {
+        if let Ok(Some(event)) = fleet.shared.event(id).await {
+            probe(town, &event).await;
+        }
+    }
+    hang_up(town).await;
+}
+
+/// One more ticket is put on sale, and somebody new gets it at once.
+async fn probe(town: &Town, event: &Event) {
+    let world = &town.world;
+    let over = event.about.status == EventStatus::Cancelled
+        || event.about.starts_at <= world.now().max(event.stock.last_at);
+    if over {
+        return world.saw("probe: the event is over");
+    }
+    let patch = EventPatch {
+        status: Some(EventStatus::OnSale),
+        capacity: Some(event.stock.capacity + 1),
+        ..EventPatch::default()
+    };
+    let changed = town.change(event.id, patch).await;
+    let user: domain::UserId = "probe".parse().unwrap_or_else(|_| unreachable!("a name"));
+    let ask = Ask::Book { user: user.to_string(), quantity: 1 };
+    let id = event.id;
+    let asked = (domain::Actor::User(user.clone()), Some(id), ask, None);
+    let (booked, _) = town
+        .ask(asked, |engine, caller| async move {
+            let request = OrderRequest {
+                event_id: id,
+                user,
+                ask: Wish::Quantity(1),
+                expected_total: None,
+                payment_method: None,
+            };
+            engine.book(caller, request, None).await.outcome
+        })
+        .await;
+    world.saw("probe: booked");
+    if !matches!((&changed, &booked), (Outcome::Done(_), Outcome::Done(_))) {
+        world.wrong(format!("{id} cannot be booked after all was well: {changed:?}, {booked:?}"));
+    }
+}
+
+/// A client that hangs up while it waits for a lock has its command carried out all the same, and whoever
+/// holds the lock cannot stop it.
+async fn hang_up(town: &Town) {
+    let world = &town.world;
+    let Ok(page) = town.fleet.shared.bookings(BookingList::All { after: None }, None, 1).await else {
+        return;
+    };
+    let Some(booking) = page.rows.first() else { return };
+    let Some(_held) = town.fleet.hold(booking.id).await else { return };
+    let (engine, _) = town.fleet.any(world).await;
+    let (request, start) = (town.request(), world.elapsed());
+    let caller = Caller { actor: Town::admin(), request: request.clone() };
+    let call = engine.cancel(caller, booking.id, None, None);
+    world.saw("probe: a client hangs up");
+    if timeout(Duration::from_millis(50), call).await.is_ok() {
+        return world.wrong("a command did not wait for a lock that is held");
+    }
+    sleep(Duration::from_secs(1)).await;
+    if !world.was_executed(request.as_str()) {
+        world.wrong("a command ended with its client, or waits for a lock for ever");
+    }
+    town.note(
+        (request, Town::admin()),
+        Ask::Cancel { booking: booking.id.to_string() },
+        start,
+        Outcome::Unknown,
+    );
+}
+
+/// The audit of the program, and the history of the people against the ledger.
+async fn judge(town: &Town, fleet: &Fleet) {
+    let world = &town.world;
+    match fleet.shared.audit().await {
+        Ok(report) => report.violations.into_iter().for_each(|what| world.wrong(format!("audit: {what}"))),
+        Err(error) => world.wrong(format!("no audit: {error}")),
+    }
+    match books(town, fleet).await {
+        Ok(books) => {
+            let calls = town.known().calls.clone();
+            history::check(&calls, &books)
+                .into_iter()
+                .for_each(|what| world.wrong(format!("history: {what}")));
+        }
+        Err(error) => world.wrong(format!("no books: {error}")),
+    }
+}
+
+/// What the store holds, in the words of the wire.
+async fn books(town: &Town, fleet: &Fleet) -> Result<Books, store::Fault> {
+    let mut books = Books::default();
+    let text = |id: &dyn std::fmt::Display| id.to_string();
+    for event in fleet.shared.events(None, ALL).await?.rows {
+        let until = event.about.starts_at.minus_seconds(event.about.cancel_cutoff_seconds);
+        books.cut_offs.insert(text(&event.id), until.micros());
+        for entry in fleet.shared.ledger(event.id, 0, ALL).await?.rows {
+            town.world.saw(&format!(
+                "ledger: {} from {}",
+                entry.kind,
+                entry.from.map_or("nothing", domain::Label::as_str)
+            ));
+            books.lines.push(Line {
+                event: text(&entry.event_id),
+                seq: entry.seq,
+                kind: text(&entry.kind),
+                booking: entry.booking_id.map(|id| text(&id)),
+                refund: entry.refund_id.map(|id| text(&id)),
+                quantity: entry.quantity,
+                from: entry.from.map(|from| text(&from)),
+                available_after: entry.available_after,
+                actor: text(&entry.actor),
+                request: entry.request.as_str().to_owned(),
+                at: entry.at.micros(),
+            });
+        }
+    }
+    for booking in fleet.shared.bookings(BookingList::All { after: None }, None, ALL).await?.rows {
+        let booked = Booked {
+            event: text(&booking.event_id),
+            user: text(&booking.user),
+            status: text(&booking.status()),
+            quantity: booking.items.quantity(),
+            total: booking.total.amount(),
+            transaction: booking.payment().map(|payment| text(&payment.transaction)),
+        };
+        books.bookings.insert(text(&booking.id), booked);
+    }
+    for refund in fleet.shared.refunds(None, None, ALL).await?.rows {
+        town.world.saw(&format!("refund: {}", refund.reason));
+        let refunded = Refunded {
+            booking: text(&refund.booking_id),
+            transaction: text(&refund.transaction),
+            amount: refund.amount.amount(),
+        };
+        books.refunds.insert(text(&refund.id), refunded);
+    }
+    Ok(books)
+}

@@ -1,0 +1,282 @@
+//! The way to the store that all processes share, and a look over its shoulder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{
+    Action, Answer, AuditReport, Booking, BookingId, BookingStatus, Entry, EntryKind, Event, EventId, Refund,
+    RefundId, RefundStatus, Refusal, Timestamp, UserId,
+};
+use store::{
+    BookingList, Cause, DoomedBooking, DueHold, Fault as StoreFault, Page, Reply, Sqlite, Stats, Store,
+    Submission,
+};
+use tokio::time::sleep;
+
+use crate::mix::Fault;
+use crate::ports::Place;
+
+/// A way to the store.
+pub(crate) struct FaultyStore {
+    pub(crate) place: Place,
+    pub(crate) shared: Arc<Sqlite>,
+}
+
+fn all(batch: &[Submission], fault: fn(Cause) -> StoreFault) -> Vec<Reply> {
+    batch.iter().map(|_| Reply::Failed(fault(Cause::new("injected")))).collect()
+}
+
+impl FaultyStore {
+    /// Carries a batch out, in one instant of the simulation, and judges the replies by what then stands.
+    async fn carry_out(&self, batch: Vec<Submission>) -> Vec<Reply> {
+        let world = &self.place.world;
+        let replies = self.shared.execute(batch.clone()).await;
+        if batch.len() > 1 {
+            world.saw("store: a batch of several");
+        }
+        for (submission, reply) in batch.iter().zip(&replies) {
+            let request = submission.command.request.as_str();
+            world.note(format_args!("store, for {}: {request}: {}", self.place.number, said(reply)));
+            world.executed(request);
+            world.saw(&format!("{}: {}", asked(&submission.command.action), said(reply)));
+            self.judge(submission, reply, batch.len()).await;
+        }
+        replies
+    }
+
+    async fn judge(&self, submission: &Submission, reply: &Reply, batch: usize) {
+        let (world, command) = (&self.place.world, &submission.command);
+        let (event, request) = (command.event_id(), command.request.as_str());
+        match reply {
+            Reply::Failed(StoreFault::Broken(cause)) => {
+                let declared = world.poisoned(|poisoned| {
+                    poisoned.events.contains(&event)
+                        || command.booking_id().is_some_and(|id| poisoned.bookings.contains(&id))
+                });
+                if !declared {
+                    world.wrong(format!("{request} failed, and nothing explains it: {cause}"));
+                }
+            }
+            Reply::Failed(StoreFault::Unavailable(cause) | StoreFault::OutcomeUnknown(cause)) => {
+                if !cause.to_string().contains("interrupted") {
+                    world.wrong(format!("{request} failed, and nothing explains it: {cause}"));
+                }
+            }
+            Reply::Answered(Answer::Refused(refusal)) => {
+                self.judge_refusal(command, refusal, batch).await;
+            }
+            Reply::Answered(_) | Reply::Kept { .. } | Reply::KeyReused | Reply::Carried => {}
+        }
+    }
+
+    /// Nobody is refused for want of a ticket that an overdue hold keeps, or that is there.
+    async fn judge_refusal(&self, command: &domain::Command, refusal: &Refusal, batch: usize) {
+        let (world, event) = (&self.place.world, command.event_id());
+        let request = command.request.as_str();
+        if world.poisoned(|poisoned| poisoned.events.contains(&event)) {
+            return;
+        }
+        let user: Option<&UserId> = match refusal {
+            Refusal::SoldOut { .. } | Refusal::InsufficientAvailability { .. } => None,
+            Refusal::BookingLimitExceeded { detail } if detail.contains("per user") => command.booked_user(),
+            Refusal::HoldExpired { refund, .. } if batch == 1 => {
+                return self.judge_late(request, refund).await;
+            }
+            _ => return,
+        };
+        if matches!(refusal, Refusal::BookingLimitExceeded { .. }) && user.is_none() {
+            return;
+        }
+        let ticket_type = match refusal {
+            Refusal::SoldOut { ticket_type, .. } | Refusal::InsufficientAvailability { ticket_type, .. } => {
+                *ticket_type
+            }
+            _ => None,
+        };
+        let due = self.shared.due_holds(world.now(), None, 1_000).await.unwrap_or_default();
+        for hold in due.iter().filter(|hold| hold.event == event) {
+            let Ok(Some(booking)) = self.shared.booking(hold.booking).await else { continue };
+            let helps =
+                ticket_type.is_none_or(|wanted| booking.items.iter().any(|item| item.ticket_type == wanted));
+            if helps && user.is_none_or(|user| booking.user == *user) {
+                world.wrong(format!("{request}: {refusal}, while the hold {} is overdue", hold.booking));
+            }
+        }
+    }
+
+    /// A late payment is given back only where its tickets are gone.
+    async fn judge_late(&self, request: &str, refund: &Refund) {
+        let Ok(Some(booking)) = self.shared.booking(refund.booking_id).await else { return };
+        let Ok(Some(event)) = self.shared.event(refund.event_id).await else { return };
+        let fits = booking.items.iter().all(|item| {
+            event.index_of(item.ticket_type).is_some_and(|place| event.available_of(place) >= item.quantity)
+        });
+        let roomy = event.about.max_tickets_per_user.is_none();
+        // A repeated report hears what was true when the refund was recorded.
+        let last = self.shared.ledger(event.id, event.stock.seq.saturating_sub(1), 1).await;
+        let fresh = last.is_ok_and(|page| {
+            let news =
+                |entry: &Entry| entry.kind == EntryKind::RefundRequested && entry.request.as_str() == request;
+            page.rows.iter().any(news)
+        });
+        if fresh && roomy && fits && event.available() >= booking.items.quantity() {
+            self.place.world.wrong(format!("{request}: given back although its tickets are there"));
+        }
+    }
+
+    async fn read<T>(&self, work: impl Future<Output = Result<T, StoreFault>>) -> Result<T, StoreFault> {
+        self.place.delay(Fault::ReadSlow).await;
+        if self.place.world.strikes(Fault::ReadAway) {
+            return Err(StoreFault::Unavailable(Cause::new("injected")));
+        }
+        if self.place.world.strikes(Fault::ReadCrash) {
+            return self.place.die().await;
+        }
+        let answer = work.await;
+        self.place.world.note(format_args!("read by {}: {}", self.place.number, answer.is_ok()));
+        answer
+    }
+}
+
+/// What was asked, in a word.
+fn asked(action: &Action) -> &'static str {
+    match action {
+        Action::CreateEvent(_) => "create event",
+        Action::UpdateEvent { .. } => "edit",
+        Action::Book(_) => "book",
+        Action::Confirm(_) => "confirm",
+        Action::Cancel(_) => "cancel",
+        Action::Settle(_) => "settle",
+        Action::Expire { .. } => "expire",
+    }
+}
+
+/// What was said, in a word.
+fn said(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
+        Reply::Answered(Answer::Booking(booking)) => booking.status().as_str(),
+        Reply::Answered(Answer::Event(_)) => "event",
+        Reply::Answered(Answer::Refund(refund)) => refund.status.as_str(),
+        Reply::Kept { replayed: false, .. } => "kept",
+        Reply::Kept { replayed: true, .. } => "replayed",
+        Reply::KeyReused => "key reused",
+        Reply::Carried => "carried",
+        Reply::Failed(StoreFault::Broken(_)) => "broken",
+        Reply::Failed(_) => "failed",
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn execute(&self, mut batch: Vec<Submission>) -> Vec<Reply> {
+        let world = &self.place.world;
+        self.place.delay(Fault::StoreSlow).await;
+        if world.strikes(Fault::StoreStuck) {
+            sleep(Duration::from_secs(4 + world.below(9))).await;
+            self.place.life.step().await;
+        }
+        if world.strikes(Fault::StoreAway) {
+            return all(&batch, StoreFault::Unavailable);
+        }
+        if world.strikes(Fault::OutcomeLost) {
+            return all(&batch, StoreFault::OutcomeUnknown);
+        }
+        if world.strikes(Fault::CrashBefore) {
+            return self.place.die().await;
+        }
+        if world.strikes(Fault::OutcomeStands) {
+            self.carry_out(batch.clone()).await;
+            return all(&batch, StoreFault::OutcomeUnknown);
+        }
+        if batch.len() > 1 && world.strikes(Fault::OutcomeHalf) {
+            let unknown = all(&batch, StoreFault::OutcomeUnknown);
+            batch.truncate(batch.len() / 2);
+            self.carry_out(batch).await;
+            return unknown;
+        }
+        if world.strikes(Fault::CrashAfter) {
+            self.carry_out(batch).await;
+            return self.place.die().await;
+        }
+        let replies = self.carry_out(batch).await;
+        self.place.delay(Fault::StoreSlowAnswer).await;
+        replies
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, StoreFault> {
+        self.read(self.shared.event(id)).await
+    }
+
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, StoreFault> {
+        self.read(self.shared.events_named(ids)).await
+    }
+
+    async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, StoreFault> {
+        self.read(self.shared.events(after, limit)).await
+    }
+
+    async fn booking(&self, id: BookingId) -> Result<Option<Booking>, StoreFault> {
+        self.read(self.shared.booking(id)).await
+    }
+
+    async fn bookings(
+        &self,
+        list: BookingList,
+        status: Option<BookingStatus>,
+        limit: u32,
+    ) -> Result<Page<Booking>, StoreFault> {
+        self.read(self.shared.bookings(list, status, limit)).await
+    }
+
+    async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, StoreFault> {
+        self.read(self.shared.ledger(event, after, limit)).await
+    }
+
+    async fn refunds(
+        &self,
+        status: Option<RefundStatus>,
+        after: Option<RefundId>,
+        limit: u32,
+    ) -> Result<Page<Refund>, StoreFault> {
+        self.read(self.shared.refunds(status, after, limit)).await
+    }
+
+    async fn refund(&self, id: RefundId) -> Result<Option<Refund>, StoreFault> {
+        self.read(self.shared.refund(id)).await
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreFault> {
+        self.read(self.shared.stats()).await
+    }
+
+    async fn due_holds(
+        &self,
+        now: Timestamp,
+        after: Option<DueHold>,
+        limit: u32,
+    ) -> Result<Vec<DueHold>, StoreFault> {
+        self.read(self.shared.due_holds(now, after, limit)).await
+    }
+
+    async fn doomed_bookings(
+        &self,
+        after: Option<DoomedBooking>,
+        limit: u32,
+    ) -> Result<Vec<DoomedBooking>, StoreFault> {
+        self.read(self.shared.doomed_bookings(after, limit)).await
+    }
+
+    async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, StoreFault> {
+        self.read(self.shared.prune_keys(before, limit)).await
+    }
+
+    async fn health(&self) -> Result<(), StoreFault> {
+        self.read(self.shared.health()).await
+    }
+
+    async fn audit(&self) -> Result<AuditReport, StoreFault> {
+        self.read(self.shared.audit()).await
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the simulator and with it.
+
+mod protocol;
+#[cfg(feature = "sabotage")]
+mod seeded_bugs;
+mod seeds;
+mod store_guards;

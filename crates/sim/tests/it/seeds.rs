@@ -1,0 +1,45 @@
+//! Seeds that every run tries, and seeds that once told something.
+
+use sim::{Campaign, missing, run};
+
+/// Half of them have faults until the end, half are healed and must make progress.
+const SEEDS: u64 = 2_000;
+
+#[test]
+fn no_seed_breaks_a_promise_and_together_they_meet_everything() {
+    let halves: Vec<Campaign> = std::thread::scope(|scope| {
+        let half = |first: u64| {
+            scope.spawn(move || {
+                let mut campaign = Campaign::default();
+                (first..SEEDS).step_by(2).for_each(|seed| campaign.add(seed));
+                campaign
+            })
+        };
+        [half(0), half(1)].map(|half| half.join().unwrap()).into()
+    });
+    let mut all = Campaign::default();
+    halves.into_iter().for_each(|half| all.absorb(half));
+    let broken: Vec<_> = all.broken.iter().map(|report| (report.seed, &report.wrong)).collect();
+    assert!(broken.is_empty(), "broken, see `make sim SEED=…`: {broken:#?}");
+    assert_eq!(missing(&all.seen), Vec::<&str>::new(), "never met in {SEEDS} seeds");
+}
+
+/// What a seed once showed, and must not show again. Each is named by what it was about.
+const ONCE: &[(&str, u64)] =
+    &[("a settled refund is taken for a new one by the judge of late payments", 501)];
+
+#[test]
+fn what_was_once_found_is_not_found_again() {
+    for (what, seed) in ONCE {
+        assert_eq!(run(*seed, false).wrong, Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn a_seed_replays() {
+    for seed in 0..20 {
+        let first = run(seed, true);
+        assert_eq!(first, run(seed, true), "seed {seed}");
+        assert!(!first.trace.is_empty());
+    }
+}

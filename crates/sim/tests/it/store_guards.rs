@@ -1,0 +1,105 @@
+//! Does the store itself refuse what its guards are there for? Asked directly, behind the back of the rules.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{Clock, EventId, Settlement, Timestamp};
+use store::conformance::Rig;
+use store::conformance::stage::{Stage, command, payment};
+use store::{Fault, Reply, Sqlite, SqliteOptions, Store};
+
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        "2027-01-15T12:00:00Z".parse().unwrap()
+    }
+}
+
+struct Memory(Arc<Sqlite>);
+
+#[async_trait]
+impl Rig for Memory {
+    fn store(&self) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+
+    async fn advance(&self, _by: std::time::Duration) {
+        unreachable!("time stands still here");
+    }
+
+    async fn tamper(&self, sql: &str, _event: EventId) -> bool {
+        self.0.tamper(sql).is_ok()
+    }
+}
+
+/// What the database must refuse.
+const FORBIDDEN: &[&str] = &[
+    "UPDATE events SET held = capacity - sold + 1",
+    "UPDATE ticket_types SET capacity = 1, held = 2",
+    "UPDATE user_limits SET tickets = max_tickets + 1",
+    "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency, status, reason,
+            provider_reference, created_at, settled_at FROM refunds",
+];
+
+/// What somebody may have done between a command's reading and its writing, so that it must fail.
+const BETWEEN: &[(&str, &str)] = &[
+    ("book", "UPDATE events SET seq = seq + 1"),
+    ("confirm", "UPDATE bookings SET version = version + 1 WHERE status = 'pending'"),
+    ("settle", "UPDATE refunds SET status = 'failed', settled_at = 1"),
+];
+
+/// What the store did not refuse; empty while its guards stand.
+pub(crate) async fn unnoticed() -> Vec<&'static str> {
+    let mut unnoticed = Vec::new();
+    for sql in FORBIDDEN {
+        let rig = Memory::new();
+        let _scene = scene(&Stage::new(&rig), "book").await;
+        if rig.0.tamper(sql).is_ok() {
+            unnoticed.push(*sql);
+        }
+    }
+    for (ask, sql) in BETWEEN {
+        let rig = Memory::new();
+        let stage = Stage::new(&rig);
+        let command = scene(&stage, ask).await;
+        rig.0.come_between(sql);
+        if !matches!(stage.run(command).await, Reply::Failed(Fault::Broken(_))) {
+            unnoticed.push(*sql);
+        }
+    }
+    unnoticed
+}
+
+impl Memory {
+    fn new() -> Self {
+        let options = SqliteOptions { clock: Arc::new(Noon), inline: true };
+        Self(Arc::new(Sqlite::in_memory(&options).unwrap()))
+    }
+}
+
+/// An event with one booking that is held and one that was paid and given up; and a command about them.
+async fn scene(stage: &Stage<'_>, ask: &str) -> domain::Command {
+    let new = domain::NewEvent { max_tickets_per_user: Some(5), ..stage.concert(9) };
+    let event = stage.create(new).await.id;
+    let held = stage.done(stage.book(event, "a", 1)).await;
+    let paid = stage.paid(event, "b", 1, "t").await;
+    stage.done(stage.cancel(&paid)).await;
+    let settlement = Settlement {
+        event_id: event,
+        booking_id: paid.id,
+        transaction: payment("t"),
+        succeeded: true,
+        provider_reference: "r".parse().unwrap(),
+    };
+    match ask {
+        "book" => stage.book(event, "a", 1),
+        "confirm" => stage.confirm(&held, "u"),
+        _ => command(domain::Action::Settle(Box::new(settlement))),
+    }
+}
+
+#[tokio::test]
+async fn the_store_refuses_what_its_guards_are_there_for() {
+    assert_eq!(unnoticed().await, Vec::<&str>::new());
+}

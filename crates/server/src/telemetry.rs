@@ -36,8 +36,8 @@ struct Gauges {
     streams: Gauge,
     chores: Family<Words<1>, Gauge>,
     redis: Family<Words<1>, Gauge>,
-    redis_up: Family<Words<0>, Gauge>,
-    limiter_fallbacks: Family<Words<0>, Gauge>,
+    redis_up: Gauge,
+    limiter_fallbacks: Gauge,
 }
 
 /// A label set: names and values of fixed number.
@@ -73,8 +73,20 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.000_5, 2.0, 15))
 }
 
+impl Gauges {
+    fn register_redis(&self, registry: &mut Registry) {
+        let help = "What was done on Redis since the start, by kind; times in microseconds";
+        registry.register("boxoffice_redis_events", help, self.redis.clone());
+        let help = "Whether Redis is asked (1) or away (0)";
+        registry.register("boxoffice_redis_up", help, self.redis_up.clone());
+        let help = "Attempts since the start that Redis could not be asked about";
+        registry.register("boxoffice_limiter_fallbacks", help, self.limiter_fallbacks.clone());
+    }
+}
+
 impl Telemetry {
-    pub(crate) fn new() -> Self {
+    /// Metrics that are all zero; those of Redis only where there is one.
+    pub(crate) fn new(with_redis: bool) -> Self {
         let mut registry = Registry::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("boxoffice_build", "The program that runs", build);
@@ -95,8 +107,8 @@ impl Telemetry {
             streams: Gauge::default(),
             chores: Family::default(),
             redis: Family::default(),
-            redis_up: Family::default(),
-            limiter_fallbacks: Family::default(),
+            redis_up: Gauge::default(),
+            limiter_fallbacks: Gauge::default(),
         };
         for (name, help, gauge) in [
             ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
@@ -113,13 +125,9 @@ impl Telemetry {
             Unit::Seconds,
             gauges.chores.clone(),
         );
-        // Empty, and so not shown, where there is no Redis.
-        let help = "What was done on Redis since the start, by kind; times in microseconds";
-        registry.register("boxoffice_redis_events", help, gauges.redis.clone());
-        let help = "Whether Redis is asked (1) or away (0)";
-        registry.register("boxoffice_redis_up", help, gauges.redis_up.clone());
-        let help = "Attempts since the start that Redis could not be asked about";
-        registry.register("boxoffice_limiter_fallbacks", help, gauges.limiter_fallbacks.clone());
+        if with_redis {
+            gauges.register_redis(&mut registry);
+        }
         Self { registry, requests, problems, gauges }
     }
 
@@ -159,8 +167,8 @@ impl Telemetry {
             for (name, count) in redis.counts().iter() {
                 gauges.redis.get_or_create(&Words([("kind", Word::Fixed(name))])).set(whole(count));
             }
-            gauges.redis_up.get_or_create(&Words([])).set(redis.is_up().into());
-            gauges.limiter_fallbacks.get_or_create(&Words([])).set(whole(limiter.helped()));
+            gauges.redis_up.set(redis.is_up().into());
+            gauges.limiter_fallbacks.set(whole(limiter.helped()));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

@@ -25,6 +25,8 @@ const FAILURES_MAX: u32 = 3;
 /// First and longest pause between two tries to reach a server again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often a server is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_millis(500);
 /// Requests that may wait to be written. The library's 50 would make a crowd queue before it is heard.
 const WRITE_QUEUE: usize = 4_096;
 
@@ -159,7 +161,11 @@ impl Link {
             self.failures.store(0, Ordering::Relaxed);
             self.open.send_replace(Some(Connection { inner, number }));
             self.counters.connected.add(1);
-            self.down().await;
+            // A server that nobody asks anything would not be missed.
+            let ping = redis::cmd("PING");
+            while timeout(PING_EVERY, self.down()).await.is_err() {
+                let _ = self.ask::<String>(&ping).await;
+            }
         }
     }
 

@@ -165,6 +165,16 @@ async fn a_server_that_stands_still_is_soon_not_asked_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_while_nobody_asks_is_missed() {
+    let mut server = RedisServer::start().await;
+    let redis = started(options(&server.url(0), "one")).await;
+    server.kill9();
+    eventually("the breaker opens", async || (!redis.is_up()).then_some(())).await;
+    server.restart().await;
+    within_deadline("it is back", redis.up()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_of_all_clients_is_no_different() {
     let server = RedisServer::start().await;
     let url = server.url(0);

@@ -81,7 +81,7 @@ pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy, cr
         ids,
         stop,
         streams: Arc::default(),
-        telemetry: Arc::new(Telemetry::new()),
+        telemetry: Arc::new(Telemetry::new(crowd.shared.is_some())),
         redis: crowd.shared,
         trusted_proxies: Arc::default(),
     }

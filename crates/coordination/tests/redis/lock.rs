@@ -45,6 +45,10 @@ fn first_wrong(log: &[String]) -> Option<String> {
                     return Some(format!("{line}: a token before was {last_token}"));
                 }
                 last_token = token;
+                // Those of the instance that ends may also expire together with the whole queue, unseen.
+                while queue.front().is_some_and(|first| *first != who && first.starts_with("i3-")) {
+                    queue.pop_front();
+                }
                 match queue.pop_front() {
                     Some(first) if first != who => return Some(format!("{line}: {first} came first")),
                     Some(_) | None => {}

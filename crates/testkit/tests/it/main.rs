@@ -1,0 +1,160 @@
+//! Tests of the judge of histories: an honest one passes, and every lie is noticed.
+
+use testkit::history::{Ask, Booked, Books, Call, Line, Outcome, Refunded, Told, check};
+
+/// A history, and what stands at its end.
+type Case = (Vec<Call>, Books);
+
+/// A lie, as a change of an honest history.
+type Lie = (&'static str, fn(&mut Case));
+
+fn call(request: &str, actor: &str, ask: Ask, (start, end): (u64, u64), outcome: Outcome) -> Call {
+    let (request, actor) = (request.to_owned(), actor.to_owned());
+    Call { request, actor, event: Some("e".to_owned()), ask, key: None, start, end: Some(end), outcome }
+}
+
+fn told(booking: &str, status: &str) -> Outcome {
+    let (booking, status) = (Some(booking.to_owned()), Some(status.to_owned()));
+    Outcome::Done(Told { booking, status, ..Told::default() })
+}
+
+fn line(seq: u64, kind: &str, booking: &str, (request, actor): (&str, &str), available_after: u32) -> Line {
+    Line {
+        event: "e".to_owned(),
+        seq,
+        kind: kind.to_owned(),
+        booking: Some(booking.to_owned()),
+        refund: kind.starts_with("refund").then(|| "r".to_owned()),
+        quantity: 1,
+        from: None,
+        available_after,
+        actor: actor.to_owned(),
+        request: request.to_owned(),
+        at: 0,
+    }
+}
+
+fn booked(user: &str, status: &str, transaction: Option<&str>) -> Booked {
+    let (event, user, status) = ("e".to_owned(), user.to_owned(), status.to_owned());
+    Booked { event, user, status, quantity: 1, total: 100, transaction: transaction.map(str::to_owned) }
+}
+
+/// Ada books, pays and looks; Ben books under a key, twice, and gives it up; a payment of his comes late, and one
+/// order is never answered.
+fn honest() -> Case {
+    let book = |user: &str| Ask::Book { user: user.to_owned(), quantity: 1 };
+    let pay = |booking: &str, transaction: &str| Ask::Confirm {
+        booking: booking.to_owned(),
+        transaction: transaction.to_owned(),
+        amount: Some(100),
+    };
+    let late = Outcome::Refused { code: "invalid_state".to_owned(), refund: Some("r".to_owned()) };
+    let seen = Outcome::Done(Told { seen: Some((2, 8)), ..Told::default() });
+    let key = Some(("ben".to_owned(), "k".to_owned(), 1));
+    let again = Told {
+        booking: Some("b2".to_owned()),
+        status: Some("pending".to_owned()),
+        replayed: true,
+        ..Told::default()
+    };
+    let calls = vec![
+        call("q1", "user:ada", book("ada"), (1, 2), told("b1", "pending")),
+        call("q2", "service:gateway", pay("b1", "t1"), (3, 4), told("b1", "confirmed")),
+        call("q3", "system", Ask::Look, (5, 6), seen),
+        Call { key: key.clone(), ..call("q4", "user:ben", book("ben"), (7, 8), told("b2", "pending")) },
+        Call { key, ..call("q5", "user:ben", book("ben"), (9, 10), Outcome::Done(again)) },
+        call("q6", "user:ben", Ask::Cancel { booking: "b2".to_owned() }, (11, 12), told("b2", "cancelled")),
+        call("q7", "service:gateway", pay("b2", "t2"), (13, 14), late),
+        Call { end: None, ..call("q8", "user:ada", book("ada"), (15, 0), Outcome::Unknown) },
+        call(
+            "q9",
+            "user:ada",
+            book("ada"),
+            (16, 17),
+            Outcome::Refused { code: "sold_out".to_owned(), refund: None },
+        ),
+    ];
+    let lines = vec![
+        line(1, "booking.created", "b1", ("q1", "user:ada"), 8),
+        line(2, "booking.confirmed", "b1", ("q2", "service:gateway"), 8),
+        line(3, "booking.created", "b2", ("q4", "user:ben"), 7),
+        line(4, "booking.cancelled", "b2", ("q6", "user:ben"), 8),
+        line(5, "refund.requested", "b2", ("q7", "service:gateway"), 8),
+        line(6, "booking.created", "b3", ("q8", "user:ada"), 7),
+        line(7, "booking.expired", "b3", ("sweep_1", "system"), 8),
+    ];
+    let bookings = [
+        ("b1".to_owned(), booked("ada", "confirmed", Some("t1"))),
+        ("b2".to_owned(), booked("ben", "cancelled", None)),
+        ("b3".to_owned(), booked("ada", "expired", None)),
+    ];
+    let refund = Refunded { booking: "b2".to_owned(), transaction: "t2".to_owned(), amount: 100 };
+    let refunds = [("r".to_owned(), refund)].into();
+    (calls, Books { lines, bookings: bookings.into(), refunds, cut_offs: [("e".to_owned(), 10)].into() })
+}
+
+#[test]
+fn an_honest_history_passes() {
+    let (calls, books) = honest();
+    assert_eq!(check(&calls, &books), Vec::<String>::new());
+}
+
+const LIES: &[Lie] = &[
+    ("an acknowledged order is not in the ledger", |(_, books)| drop(books.lines.remove(0))),
+    ("an acknowledged booking is gone", |(_, books)| drop(books.bookings.remove("b1"))),
+    ("a refused order is in the ledger", |(_, books)| {
+        books.lines.push(line(8, "booking.created", "b1", ("q9", "user:ada"), 7));
+    }),
+    ("an acknowledged cancellation is undone", |(_, books)| {
+        books.bookings.insert("b2".to_owned(), booked("ben", "confirmed", None));
+    }),
+    ("an order is carried out twice", |(_, books)| {
+        books.lines.push(line(8, "booking.created", "b4", ("q1", "user:ada"), 7));
+    }),
+    ("nobody asked for a change", |(_, books)| books.lines[2].request = "q99".to_owned()),
+    ("a change is by somebody else", |(_, books)| books.lines[0].actor = "user:ben".to_owned()),
+    ("a booking belongs to somebody else", |(_, books)| {
+        books.bookings.insert("b1".to_owned(), booked("ben", "confirmed", Some("t1")));
+    }),
+    ("the order of the ledger is not that of time", |(calls, _)| {
+        (calls[3].start, calls[3].end) = (0, Some(0))
+    }),
+    ("somebody sees the past", |(calls, books)| {
+        calls[2].outcome =
+            Outcome::Done(Told { seen: Some((1, books.lines[0].available_after)), ..Told::default() });
+    }),
+    ("somebody sees what never was", |(calls, _)| {
+        calls[2].outcome = Outcome::Done(Told { seen: Some((2, 3)), ..Told::default() });
+    }),
+    ("a key has two answers", |(calls, _)| calls[4].outcome = told("b1", "pending")),
+    ("a payment is given back twice", |(_, books)| {
+        let again = books.refunds["r"].clone();
+        books.refunds.insert("r2".to_owned(), again);
+    }),
+    ("a late payment is not given back", |(_, books)| books.refunds.clear()),
+    ("too little is given back", |(_, books)| books.refunds.get_mut("r").unwrap().amount = 99),
+    ("what nobody paid is given back", |(_, books)| {
+        books.refunds.get_mut("r").unwrap().transaction = "t9".to_owned()
+    }),
+    ("a payment buys a booking and is given back", |(_, books)| {
+        let (booking, transaction) = ("b1".to_owned(), "t1".to_owned());
+        books.refunds.insert("r2".to_owned(), Refunded { booking, transaction, amount: 100 });
+    }),
+    ("a wrong amount is accepted", |(_, books)| books.bookings.get_mut("b1").unwrap().total = 200),
+    ("an accepted payment is forgotten", |(_, books)| {
+        books.bookings.get_mut("b1").unwrap().transaction = None
+    }),
+    ("a paid booking is given back after the cut-off", |(_, books)| {
+        (books.lines[3].from, books.lines[3].at) = (Some("confirmed".to_owned()), 11);
+    }),
+    ("two calls have one name", |(calls, _)| calls[8].request = "q8".to_owned()),
+];
+
+#[test]
+fn every_lie_is_noticed() {
+    for (what, tell) in LIES {
+        let mut case = honest();
+        tell(&mut case);
+        assert_ne!(check(&case.0, &case.1), Vec::<String>::new(), "{what}");
+    }
+}

@@ -39,6 +39,10 @@ pub struct Report {
 
 /// Simulates one seed. Even seeds have faults until the end; odd ones are healed, and then must make progress.
 /// `record` keeps the trace.
+///
+/// # Panics
+///
+/// Where the machine gives no runtime or no memory.
 pub fn run(seed: u64, record: bool) -> Report {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build();
@@ -239,9 +243,9 @@ async fn judge(town: &Town, fleet: &Fleet) {
     match books(town, fleet).await {
         Ok(books) => {
             let calls = town.known().calls.clone();
-            history::check(&calls, &books)
-                .into_iter()
-                .for_each(|what| world.wrong(format!("history: {what}")));
+            for what in history::check(&calls, &books) {
+                world.wrong(format!("history: {what}"));
+            }
         }
         Err(error) => world.wrong(format!("no books: {error}")),
     }

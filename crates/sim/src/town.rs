@@ -64,6 +64,9 @@ struct Order {
     key: Option<String>,
 }
 
+/// Who asks, about which event, what, and under which scope, key and digest.
+type Asked = (Actor, Option<EventId>, Ask, Option<(String, String, u64)>);
+
 fn parse<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| unreachable!("{text} is well formed"))
 }
@@ -128,7 +131,7 @@ impl Town {
     /// Asks some process, unless the client hangs up first, and keeps what was heard.
     pub(crate) async fn ask<F>(
         &self,
-        (actor, event, ask, key): (Actor, Option<EventId>, Ask, Option<(String, String, u64)>),
+        (actor, event, ask, key): Asked,
         work: impl FnOnce(Arc<Engine>, Caller) -> F,
     ) -> (Outcome, Option<Given>)
     where
@@ -141,7 +144,7 @@ impl Town {
         let patience = if self.world.strikes(Fault::HangUp) {
             self.world.moment(Duration::from_millis(300))
         } else {
-            Duration::from_secs(180)
+            Duration::from_mins(3)
         };
         let answer = tokio::select! {
             biased;

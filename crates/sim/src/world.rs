@@ -165,8 +165,10 @@ impl World {
         if let Some(lines) = &mut inner.trace.lines {
             lines.push(String::new());
         }
-        let written =
-            fmt::Write::write_fmt(&mut inner.trace, format_args!("{:>12.3} ms  {what}", at as f64 / 1e3));
+        let written = fmt::Write::write_fmt(
+            &mut inner.trace,
+            format_args!("{:>8}.{:03} ms  {what}", at / 1_000, at % 1_000),
+        );
         debug_assert!(written.is_ok(), "strings take everything");
     }
 

@@ -216,14 +216,14 @@ impl Search<'_> {
         }
         for index in 0..2 {
             if before.bookings[index] != world.db.bookings[index] {
-                let word = |stored: Stored| match stored {
+                let name = |stored: Stored| match stored {
                     Stored::Absent => "absent",
                     Stored::Pending => "pending",
                     Stored::Confirmed(_) => "confirmed",
                     Stored::Cancelled(_) => "cancelled",
                     Stored::Expired => "expired",
                 };
-                self.saw(&format!("{} to {}", word(before.bookings[index]), word(world.db.bookings[index])));
+                self.saw(&format!("{} to {}", name(before.bookings[index]), name(world.db.bookings[index])));
             }
         }
         if let Told::Refused(code) = step.told {

@@ -104,7 +104,6 @@ const ALWAYS: &[&str] = &[
 
 fn exhausted(setting: &Setting, states: usize, sometimes: &[&str]) {
     let all = search(setting).unwrap_or_else(|broken| panic!("{broken:#?}"));
-    println!("{} states, {} transitions, {} steps deep", all.states, all.transitions, all.depth);
     assert!(all.states >= states, "only {} states", all.states);
     let missing: Vec<_> = ALWAYS.iter().chain(sometimes).filter(|what| !all.seen.contains(**what)).collect();
     assert!(missing.is_empty(), "never met: {missing:?}");

@@ -36,7 +36,7 @@ fn try_without(guards: &[Guard]) -> Row {
     let simulator = sim::hunt(guards, SEEDS).is_some();
     let store = {
         let _missing = remove_here(guards, || false);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         !runtime.block_on(store_guards::unnoticed()).is_empty()
     };
     Row { guards: guards.to_vec(), model, simulator, store }
@@ -72,7 +72,8 @@ fn table(rows: &[Row]) -> String {
         let names: Vec<_> = row.guards.iter().map(|guard| guard.name()).collect();
         let tick = |noticed: bool| if noticed { "yes" } else { "–" };
         let (model, simulator, store) = (tick(row.model), tick(row.simulator), tick(row.store));
-        writeln!(table, "| `{}` | {model} | {simulator} | {store} |", names.join("` and `")).unwrap();
+        writeln!(table, "| `{}` | {model} | {simulator} | {store} |", names.join("` and `"))
+            .expect("strings take everything");
     }
     table
 }
@@ -83,11 +84,12 @@ fn compare(table: &str) {
     const BEGIN: &str = "<!-- seeded bugs: written by a test -->\n";
     const END: &str = "<!-- end of seeded bugs -->";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reliability.md");
-    let page = std::fs::read_to_string(path).unwrap();
+    let page = std::fs::read_to_string(path).expect("the page");
     let (before, rest) = page.split_once(BEGIN).expect("the page has a place for the table");
     let (shown, after) = rest.split_once(END).expect("the place has an end");
     if std::env::var("UPDATE_DOCS").is_ok() {
-        std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}"))
+            .expect("a page that can be written");
         return;
     }
     assert_eq!(

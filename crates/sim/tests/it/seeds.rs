@@ -18,7 +18,9 @@ fn no_seed_breaks_a_promise_and_together_they_meet_everything() {
         [half(0), half(1)].map(|half| half.join().unwrap()).into()
     });
     let mut all = Campaign::default();
-    halves.into_iter().for_each(|half| all.absorb(half));
+    for half in halves {
+        all.absorb(half);
+    }
     let broken: Vec<_> = all.broken.iter().map(|report| (report.seed, &report.wrong)).collect();
     assert!(broken.is_empty(), "broken, see `make sim SEED=…`: {broken:#?}");
     assert_eq!(missing(&all.seen), Vec::<&str>::new(), "never met in {SEEDS} seeds");

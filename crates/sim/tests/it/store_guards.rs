@@ -12,7 +12,7 @@ struct Noon;
 
 impl Clock for Noon {
     fn now(&self) -> Timestamp {
-        "2027-01-15T12:00:00Z".parse().unwrap()
+        "2027-01-15T12:00:00Z".parse().expect("an instant")
     }
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn unnoticed() -> Vec<&'static str> {
 impl Memory {
     fn new() -> Self {
         let options = SqliteOptions { clock: Arc::new(Noon), inline: true };
-        Self(Arc::new(Sqlite::in_memory(&options).unwrap()))
+        Self(Arc::new(Sqlite::in_memory(&options).expect("a store")))
     }
 }
 
@@ -90,7 +90,7 @@ async fn scene(stage: &Stage<'_>, ask: &str) -> domain::Command {
         booking_id: paid.id,
         transaction: payment("t"),
         succeeded: true,
-        provider_reference: "r".parse().unwrap(),
+        provider_reference: "r".parse().expect("a name"),
     };
     match ask {
         "book" => stage.book(event, "a", 1),

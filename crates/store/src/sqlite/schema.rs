@@ -38,7 +38,7 @@ pub(super) fn configure_reader(connection: &Connection) -> rusqlite::Result<()> 
 }
 
 /// Keeps a statement's plan whatever is bound to it. Otherwise SQLite parses and plans a statement anew each
-/// time a bound of a range changes, which costs more than running it (https://sqlite.org/queryplanner-ng.html#qpstab).
+/// time a bound of a range changes, which costs more than running it (<https://sqlite.org/queryplanner-ng.html#qpstab>).
 fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }

@@ -53,7 +53,6 @@ fn answer(call: &Call, lines: &[&Line], books: &Books) -> Vec<String> {
         lines.iter().filter(|line| !own_doing(line)).map(|line| line.kind.as_str()).collect();
     let possible: &[&[&str]] = match (&call.ask, &call.outcome) {
         (Ask::Book { .. }, Outcome::Done(told)) if !told.replayed => &[&["booking.created"]],
-        (Ask::Book { .. }, Outcome::Done(_)) | (_, Outcome::Failed) | (Ask::Look, _) => &[&[]],
         (Ask::Book { .. }, Outcome::Unknown) => &[&[], &["booking.created"]],
         (Ask::Confirm { .. }, Outcome::Done(_)) => &[&[], &["booking.confirmed"]],
         (Ask::Confirm { .. }, Outcome::Refused { refund: Some(_), .. }) => &[&[], &["refund.requested"]],
@@ -68,7 +67,9 @@ fn answer(call: &Call, lines: &[&Line], books: &Books) -> Vec<String> {
         (Ask::Edit, Outcome::Done(_) | Outcome::Unknown) => {
             &[&[], &["event.created"], &["event.updated"], &["event.cancelled"]]
         }
-        (_, Outcome::Refused { .. }) => &[&[]],
+        (Ask::Book { .. }, Outcome::Done(_))
+        | (Ask::Look, _)
+        | (_, Outcome::Refused { .. } | Outcome::Failed) => &[&[]],
     };
     let mut wrong = Vec::new();
     if !possible.contains(&kinds.as_slice()) {

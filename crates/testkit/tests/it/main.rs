@@ -99,6 +99,14 @@ fn an_honest_history_passes() {
     assert_eq!(check(&calls, &books), Vec::<String>::new());
 }
 
+fn refund(books: &mut Books) -> &mut Refunded {
+    books.refunds.get_mut("r").expect("the refund of the late payment")
+}
+
+fn first(books: &mut Books) -> &mut Booked {
+    books.bookings.get_mut("b1").expect("Ada's booking")
+}
+
 const LIES: &[Lie] = &[
     ("an acknowledged order is not in the ledger", |(_, books)| drop(books.lines.remove(0))),
     ("an acknowledged booking is gone", |(_, books)| drop(books.bookings.remove("b1"))),
@@ -111,13 +119,13 @@ const LIES: &[Lie] = &[
     ("an order is carried out twice", |(_, books)| {
         books.lines.push(line(8, "booking.created", "b4", ("q1", "user:ada"), 7));
     }),
-    ("nobody asked for a change", |(_, books)| books.lines[2].request = "q99".to_owned()),
-    ("a change is by somebody else", |(_, books)| books.lines[0].actor = "user:ben".to_owned()),
+    ("nobody asked for a change", |(_, books)| books.lines[2].request = "q99".into()),
+    ("a change is by somebody else", |(_, books)| books.lines[0].actor = "user:ben".into()),
     ("a booking belongs to somebody else", |(_, books)| {
         books.bookings.insert("b1".to_owned(), booked("ben", "confirmed", Some("t1")));
     }),
     ("the order of the ledger is not that of time", |(calls, _)| {
-        (calls[3].start, calls[3].end) = (0, Some(0))
+        (calls[3].start, calls[3].end) = (0, Some(0));
     }),
     ("somebody sees the past", |(calls, books)| {
         calls[2].outcome =
@@ -132,22 +140,22 @@ const LIES: &[Lie] = &[
         books.refunds.insert("r2".to_owned(), again);
     }),
     ("a late payment is not given back", |(_, books)| books.refunds.clear()),
-    ("too little is given back", |(_, books)| books.refunds.get_mut("r").unwrap().amount = 99),
+    ("too little is given back", |(_, books)| refund(books).amount = 99),
     ("what nobody paid is given back", |(_, books)| {
-        books.refunds.get_mut("r").unwrap().transaction = "t9".to_owned()
+        refund(books).transaction = "t9".into();
     }),
     ("a payment buys a booking and is given back", |(_, books)| {
         let (booking, transaction) = ("b1".to_owned(), "t1".to_owned());
         books.refunds.insert("r2".to_owned(), Refunded { booking, transaction, amount: 100 });
     }),
-    ("a wrong amount is accepted", |(_, books)| books.bookings.get_mut("b1").unwrap().total = 200),
+    ("a wrong amount is accepted", |(_, books)| first(books).total = 200),
     ("an accepted payment is forgotten", |(_, books)| {
-        books.bookings.get_mut("b1").unwrap().transaction = None
+        first(books).transaction = None;
     }),
     ("a paid booking is given back after the cut-off", |(_, books)| {
         (books.lines[3].from, books.lines[3].at) = (Some("confirmed".to_owned()), 11);
     }),
-    ("two calls have one name", |(calls, _)| calls[8].request = "q8".to_owned()),
+    ("two calls have one name", |(calls, _)| calls[8].request = "q8".into()),
 ];
 
 #[test]

@@ -91,6 +91,8 @@ guards! {
     Turn = "turn",
     /// What nobody knows is not called a failure.
     UnknownTold = "unknown-told",
+    /// The database is asked what became of a COMMIT that was not answered.
+    FollowUp = "follow-up",
     /// A command goes on when its client hangs up.
     Detached = "detached",
 }

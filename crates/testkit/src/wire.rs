@@ -161,18 +161,26 @@ struct Line {
     is_deaf: std::sync::atomic::AtomicBool,
 }
 
+/// How much is read at a time.
+const READ_MAX: usize = 1024 * 1024;
+
 /// From the client to the server, message by message. When it returns, both sides are cut.
 async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Shared>, line: Arc<Line>) {
     let mut waiting = Vec::new();
     let mut is_started = false;
     loop {
+        // What is sent together is to be read together, so the pause comes before the reading.
+        if from.readable().await.is_err() {
+            return;
+        }
+        shared.wait().await;
+        waiting.reserve(READ_MAX);
         if from.read_buf(&mut waiting).await.unwrap_or(0) == 0 {
             return;
         }
         if line.server_spoke.swap(false, Ordering::SeqCst) {
             shared.round_trips.fetch_add(1, Ordering::SeqCst);
         }
-        shared.wait().await;
         while let Some(length) = message_length(&waiting, is_started) {
             let message: Vec<u8> = waiting.drain(..length).collect();
             // A request for TLS is answered by a letter, and the same begins again.

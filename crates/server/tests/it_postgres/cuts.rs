@@ -62,3 +62,24 @@ fn report(cuts: u32, journal: &testkit::Journal) {
         journal.refusals("outcome_unknown"),
     );
 }
+
+/// A program that takes silence for "nothing was done" must be found out by the same journal.
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_follow_up_answers_are_not_true() {
+    let database = Cluster::shared().await.database().await;
+    let wire = Wire::to(database.cluster().port()).await;
+    let setup = Setup::new(program()).on_postgres_by(&database, database.url_by(wire.port()));
+    let server = setup.environment("BOXOFFICE_SABOTAGE", "follow-up").start().await;
+    let event = server.admin().create_event(&event_body(1_000_000)).await;
+    let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
+    load.acknowledged(5).await;
+    wire.at_commit(AtCommit::DropAnswer, 3);
+    wire.fault_after(2).await;
+    let so_far = load.so_far();
+    load.acknowledged(so_far + 5).await;
+    let journal = load.stop().await;
+    let mut admin = server.admin();
+    let checked = tokio::spawn(async move { journal.check(&mut admin).await });
+    assert!(checked.await.is_err(), "bookings that nobody was told of are noticed");
+}

@@ -87,6 +87,10 @@ pub(super) async fn find_out(
     witness: &Witness,
     why: &str,
 ) -> (Result<(), Fault>, Option<Session>) {
+    #[cfg(feature = "sabotage")]
+    if domain::sabotage::removed(domain::sabotage::Guard::FollowUp) {
+        return (Err(Fault::Unavailable(Cause::new(why))), None);
+    }
     let deadline = Instant::now() + FIND_OUT_MAX;
     loop {
         match timeout_at(deadline, ask(connector, backend, witness)).await {

@@ -87,6 +87,7 @@ async fn an_unreadable_booking_fails_only_its_own_commands() {
         let expected = ["ok", "failed", "ok", "failed", "ok", "failed", "ok", "ok"];
         assert_eq!(stage.words(commands).await, expected, "{spoilt}");
         assert!(matches!(stage.store.booking(bad.id).await, Err(Fault::Broken(_))), "{spoilt}");
+        rig.advance(HOLD).await;
         let now = last.hold_expires_at;
         let due = stage.store.due_holds(now, None, 100).await;
         // What is due is listed all the same; that it cannot be freed is for the sweeper to find out.

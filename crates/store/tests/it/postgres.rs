@@ -27,7 +27,7 @@ pub(crate) async fn open(database: &Database) -> Arc<Postgres> {
 /// A database of its own, and the store or stores on it.
 pub(crate) struct PostgresRig {
     pub(crate) database: Database,
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
 }
 
 impl PostgresRig {

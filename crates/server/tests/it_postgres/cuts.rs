@@ -54,6 +54,7 @@ async fn a_commit_whose_answer_is_lost_is_answered_truly() {
         .await;
 }
 
+#[expect(clippy::print_stdout, reason = "the result of a campaign")]
 fn report(cuts: u32, journal: &testkit::Journal) {
     println!(
         "{cuts} cuts at COMMIT, {} acknowledged bookings, {} answers that nothing was done, {} unknown",
@@ -80,6 +81,8 @@ async fn without_the_follow_up_answers_are_not_true() {
     load.acknowledged(so_far + 5).await;
     let journal = load.stop().await;
     let mut admin = server.admin();
-    let checked = tokio::spawn(async move { journal.check(&mut admin).await });
-    assert!(checked.await.is_err(), "bookings that nobody was told of are noticed");
+    let mut checking = tokio::task::JoinSet::new();
+    checking.spawn(async move { journal.check(&mut admin).await });
+    let checked = checking.join_next().await.expect("it was begun");
+    assert!(checked.is_err_and(|error| error.is_panic()), "bookings that nobody was told of are noticed");
 }

@@ -272,10 +272,18 @@ fn other_user() -> (u32, u32) {
     ids("postgres").or_else(|| ids("nobody")).expect("a user that is not root")
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago. Below those that the system gives to clients: while a server is down,
+/// somebody who tries to reach it could otherwise be given its very port.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(131).wrapping_add(tried.wrapping_mul(17)) % 20_000;
+        let port = 10_000 + u16::try_from(place).unwrap_or(0);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The fields of `/proc/ID/stat` after the name: state, parent, …

@@ -284,16 +284,23 @@ impl Readers {
         };
         slot.reads.fetch_add(1, Relaxed);
         let _less = Less(&slot.reads);
-        let lost = match self.try_call(slot, call).await {
-            Err(Fault::Unavailable(cause)) => cause,
-            done => return done,
-        };
-        tracing::debug!(%lost, "a read is tried again");
-        self.try_call(slot, call).await
+        let session = self.session(slot).await?;
+        match self.try_call(slot, &session, call).await {
+            Err(Fault::Unavailable(cause)) if session.is_closed() => {
+                tracing::debug!(%cause, "a read is tried again on another connection");
+                let session = self.session(slot).await?;
+                self.try_call(slot, &session, call).await
+            }
+            done => done,
+        }
     }
 
-    async fn try_call(&self, slot: &Slot, call: &Call<'_>) -> Result<Vec<Row>, Fault> {
-        let session = self.session(slot).await?;
+    async fn try_call(
+        &self,
+        slot: &Slot,
+        session: &Arc<Session>,
+        call: &Call<'_>,
+    ) -> Result<Vec<Row>, Fault> {
         let lost = match timeout(STATEMENT_MAX, session.call(call)).await {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(error)) => fault(&error),
@@ -301,7 +308,7 @@ impl Readers {
         };
         if matches!(lost, Fault::Unavailable(_)) {
             let mut current = slot.session.lock().await;
-            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &session)) {
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
                 *current = None;
             }
         }

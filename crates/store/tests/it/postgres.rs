@@ -5,10 +5,12 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::EventId;
+use domain::{Action, EventId};
 use store::conformance::Rig;
-use store::{Postgres, Store};
+use store::conformance::stage::{Stage, command, words};
+use store::{Keep, Postgres, Store, Submission};
 use testkit::{Cluster, Database};
+use tokio::task::JoinSet;
 
 use crate::failures;
 use crate::shared::Several;
@@ -74,4 +76,56 @@ fn postgres_conforms() {
 #[test]
 fn three_instances_on_one_database_conform() {
     assert_eq!(failures(async || PostgresRig::new(3).await), Vec::<&str>::new());
+}
+
+/// One key for the creation of an event, asked of three instances at once: no row is there yet to wait at, and
+/// still it happens once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_carried_out_once_also_where_there_is_nothing_to_lock() {
+    let rig = PostgresRig::new(3).await;
+    let stage = Stage::new(&rig);
+    for round in 0..10 {
+        let mut asking = JoinSet::new();
+        for _ in 0..9 {
+            let create = command(Action::CreateEvent(Box::new(stage.concert(9))));
+            let render = Box::new(|_: &_, _| Some(b"made".to_vec()));
+            let (scope, key) = ("s".to_owned(), format!("key-{round}"));
+            let keep = Keep { scope, key, fingerprint: [0; 32], render };
+            let submission = Submission { command: Arc::new(create), keep: Some(Arc::new(keep)) };
+            let store = stage.store.clone();
+            asking.spawn(async move { store.execute(vec![submission]).await });
+        }
+        let replies: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
+        let mut heard = words(&replies);
+        heard.sort_unstable();
+        assert_eq!(heard, [vec!["kept"], vec!["replayed"; 8]].concat(), "round {round}");
+    }
+    assert_eq!(rig.database.number("SELECT count(*) FROM events").await, 10);
+    stage.clean().await;
+}
+
+/// Batches of several instances that concern the same events in every order wait for each other, and never
+/// in a circle.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_over_many_events_never_wait_in_a_circle() {
+    const EVENTS: usize = 4;
+    let rig = PostgresRig::new(3).await;
+    let stage = Stage::new(&rig);
+    let mut events = Vec::new();
+    for _ in 0..EVENTS {
+        events.push(stage.create(stage.concert(10_000)).await.id);
+    }
+    let mut asking = JoinSet::new();
+    for round in 0..90 {
+        let order = |place: usize| stage.book(events[(round * 7 + place * (round + 1)) % EVENTS], "a", 1);
+        let batch: Vec<Submission> = (0..6).map(|place| order(place).into()).collect();
+        let store = stage.store.clone();
+        asking.spawn(async move { store.execute(batch).await });
+    }
+    for replies in asking.join_all().await {
+        assert_eq!(words(&replies), ["ok"; 6]);
+    }
+    let log = rig.database.cluster().log();
+    assert!(!log.iter().any(|line| line.contains("deadlock detected")), "{log:#?}");
+    stage.clean().await;
 }

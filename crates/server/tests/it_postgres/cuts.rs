@@ -49,7 +49,8 @@ async fn a_commit_whose_answer_is_lost_is_answered_truly() {
     // None twice, none lost, and no answer that was not true.
     journal.check(&mut server.admin()).await;
     server.expect_clean().await;
-    let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    let idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+     AND state LIKE 'idle in transaction%'";
     eventually("no transaction is left open", async || (database.number(idle).await == 0).then_some(()))
         .await;
 }

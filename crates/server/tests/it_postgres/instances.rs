@@ -20,7 +20,8 @@ const TICKETS: u32 = 400;
 const CLIENTS: usize = 200;
 /// Requests that are given up where nobody asks for more.
 const ABORTS: u32 = 1_000;
-const IDLE: &str = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+const IDLE: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+     AND state LIKE 'idle in transaction%'";
 
 async fn three(database: &Database) -> Vec<Server> {
     let mut servers = Vec::new();

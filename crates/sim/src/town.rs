@@ -193,7 +193,9 @@ impl Town {
                 Outcome::Failed
             }
             Err(Error::Fault(StoreFault::Unavailable(cause))) => {
-                if !["injected", "interrupted"].iter().any(|known| cause.to_string().contains(known)) {
+                // The last is what a limiter says that cannot be asked; here only where a fault has struck it.
+                let known = ["injected", "interrupted", "coordination is unavailable"];
+                if !known.iter().any(|known| cause.to_string().contains(known)) {
                     self.world.wrong(format!("unavailable, and nothing explains it: {cause}"));
                 }
                 self.world.saw("heard: unavailable");

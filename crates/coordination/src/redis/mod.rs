@@ -197,6 +197,11 @@ impl Redis {
         self.link.up().await;
     }
 
+    /// Returns once the server is not asked any more.
+    pub async fn down(&self) {
+        self.link.down().await;
+    }
+
     /// What has happened so far.
     pub fn counts(&self) -> Counts {
         Counts { attempts_denied_locally: self.limiter.answered(), ..self.link.counters.read() }

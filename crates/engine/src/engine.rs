@@ -75,7 +75,7 @@ pub struct Attempt {
 impl Engine {
     /// Starts the desk. Must be called within a tokio runtime.
     pub fn start(ports: Ports, policy: Policy) -> Arc<Self> {
-        let (desk, work) = Desk::new(ports.store.clone(), ports.publish.clone());
+        let (desk, work) = Desk::new(ports.store.clone(), ports.publish.clone(), ports.lease.clone());
         spawn_desk(work);
         let chores = Chores {
             tasks: TaskTracker::new(),

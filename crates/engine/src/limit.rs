@@ -17,6 +17,24 @@ pub const BOOKING_LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
 const _: () =
     assert!(BOOKING_LOCK_WAIT_MAX.as_millis() < TURN_WAIT_MAX.as_millis(), "a lock is only a part of a turn");
 
+/// Longest wait of commands for the lease of their event, `event:{id}`, before they go on without it: many batches of
+/// another desk, and a small part of a turn. A desk that does not get it in this time is one of very many, or waits
+/// for one that has stopped.
+pub const LEASE_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// Longest time that a desk keeps a lease nobody else is known to wait for; then it gives it up and asks anew, in case
+/// nobody has told it.
+pub(crate) const LEASE_KEPT_MAX: Duration = Duration::from_secs(5);
+
+/// Longest time that a desk may own a lease: what it keeps, and a batch that takes as long as it may, with finding
+/// out what became of it. A desk that hangs for longer has lost it.
+pub(crate) const LEASE_HOLD_MAX: Duration = Duration::from_secs(15);
+
+const _: () = assert!(
+    LEASE_KEPT_MAX.as_millis() + 2 * store::TRANSACTION_MAX.as_millis() < LEASE_HOLD_MAX.as_millis(),
+    "no lease ends in the middle of a batch"
+);
+
 const _: () = assert!(
     store::TRANSACTION_MAX.as_millis() < TURN_WAIT_MAX.as_millis(),
     "a transaction that hangs is given up before those behind it have waited in vain"

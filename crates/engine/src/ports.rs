@@ -13,6 +13,9 @@ pub struct Ports {
     pub store: Arc<dyn Store>,
     /// Orders those who want the same booking.
     pub lock: Arc<dyn Lock>,
+    /// Orders the desks that work on one event, each in its instance, one after the other; unset where there is one
+    /// desk alone, which needs no order but its own.
+    pub lease: Option<Arc<dyn Lock>>,
     /// Refuses those who ask too often.
     pub limiter: Arc<dyn Limiter>,
     /// Tells the time.

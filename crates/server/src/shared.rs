@@ -15,9 +15,11 @@ pub(crate) struct Shared {
     pub(crate) limiter: Arc<Fallback>,
 }
 
-/// The two ports, and what stands behind them.
+/// The ports that keep a crowd in order, and what stands behind them.
 pub(crate) struct Crowd {
     pub(crate) lock: Arc<dyn Lock>,
+    /// For the desks' leases; unset where this process alone works on its database.
+    pub(crate) lease: Option<Arc<dyn Lock>>,
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) shared: Option<Arc<Shared>>,
 }
@@ -28,13 +30,15 @@ impl Crowd {
         let clock = Arc::new(SystemClock);
         Self {
             lock: Arc::new(LocalLock::new(clock.clone())),
+            lease: None,
             limiter: Arc::new(LocalLimiter::new(clock)),
             shared: None,
         }
     }
 
-    /// With all who use the same Redis, which need not be there yet. Must be called within a tokio runtime.
-    pub(crate) fn shared(options: RedisOptions, on_down: OnRedisDown) -> Self {
+    /// With all who use the same Redis, which need not be there yet; `leased` if they share a database, too. Must be
+    /// called within a tokio runtime.
+    pub(crate) fn shared(options: RedisOptions, on_down: OnRedisDown, leased: bool) -> Self {
         let on_down = match on_down {
             OnRedisDown::Database => OnDown::Local,
             OnRedisDown::Refuse => OnDown::Refuse,
@@ -42,6 +46,20 @@ impl Crowd {
         let redis = Redis::start(options);
         let limiter = Arc::new(redis.limiter_or(on_down, Arc::new(SystemClock)));
         let (lock, shared) = (redis.lock(), Arc::new(Shared { redis, limiter: limiter.clone() }));
-        Self { lock, limiter, shared: Some(shared) }
+        let lease = leased.then(|| lock.clone());
+        Self { lock, lease, limiter, shared: Some(shared) }
+    }
+}
+
+impl Shared {
+    /// Says in the log when Redis goes away and when it comes back, once each, for as long as it is polled.
+    pub(crate) async fn watch(&self) {
+        loop {
+            self.redis.up().await;
+            self.redis.down().await;
+            tracing::warn!("Redis is away; going on without it");
+            self.redis.up().await;
+            tracing::info!("Redis is back");
+        }
     }
 }

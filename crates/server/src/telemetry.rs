@@ -33,6 +33,7 @@ struct Gauges {
     waiting: Gauge,
     batches: Gauge,
     commands: Gauge,
+    unleased: Gauge,
     streams: Gauge,
     chores: Family<Words<1>, Gauge>,
     redis: Family<Words<1>, Gauge>,
@@ -77,6 +78,8 @@ impl Gauges {
     fn register_redis(&self, registry: &mut Registry) {
         let help = "What was done on Redis since the start, by kind; times in microseconds";
         registry.register("boxoffice_redis_events", help, self.redis.clone());
+        let help = "How often an event's commands went without its lease since the start";
+        registry.register("boxoffice_unleased", help, self.unleased.clone());
         let help = "Whether Redis is asked (1) or away (0)";
         registry.register("boxoffice_redis_up", help, self.redis_up.clone());
         let help = "Attempts since the start that Redis could not be asked about";
@@ -104,6 +107,7 @@ impl Telemetry {
             waiting: Gauge::default(),
             batches: Gauge::default(),
             commands: Gauge::default(),
+            unleased: Gauge::default(),
             streams: Gauge::default(),
             chores: Family::default(),
             redis: Family::default(),
@@ -158,6 +162,7 @@ impl Telemetry {
         gauges.waiting.set(whole(pulse.waiting));
         gauges.batches.set(whole(pulse.batches));
         gauges.commands.set(whole(pulse.commands));
+        gauges.unleased.set(whole(pulse.unleased));
         gauges.streams.set(whole(streams));
         for chore in engine.chores() {
             let labels = Words([("chore", Word::Fixed(chore.name()))]);

@@ -59,9 +59,11 @@ impl Fleet {
         world.note(format_args!("instance {number} starts"));
         let (life, skew) = (Life::default(), Arc::new(AtomicI64::new(0)));
         let place = Place { world: world.clone(), life, skew, number };
+        let lock = Arc::new(FaultyLock { place: place.clone(), shared: self.lock.clone() });
         let ports = Ports {
             store: Arc::new(FaultyStore { place: place.clone(), shared: self.shared.clone() }),
-            lock: Arc::new(FaultyLock { place: place.clone(), shared: self.lock.clone() }),
+            lock: lock.clone(),
+            lease: Some(lock),
             limiter: Arc::new(FaultyLimiter { place: place.clone(), shared: self.limiter.clone() }),
             clock: Arc::new(MachineClock(place.clone())),
             ids: Arc::new(SeededIds(world.clone())),

@@ -298,8 +298,11 @@ impl Actor {
         match ring {
             Ring::Subscribed => self.connection_changed(self.link.is_up()),
             Ring::Waiting { number, waiting } => {
-                if let Some(Entry { stage: Stage::Held { lease, .. }, .. }) = self.entries.get(&number) {
-                    lease.set_contended(waiting > 0);
+                if let Some(entry) = self.entries.get_mut(&number) {
+                    entry.rung = Some((Instant::now(), waiting > 0));
+                    if let Stage::Held { lease, .. } = &entry.stage {
+                        lease.set_contended(waiting > 0);
+                    }
                 }
             }
             Ring::Granted { number, key, grant } => self.granted(number, key, grant),
@@ -337,7 +340,7 @@ impl Actor {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         let overdue_at = from + entry.max_hold;
         let ends = (from + lasts.saturating_sub(self.timing.margin())).min(overdue_at);
-        let lease = Lease::new(ends, waiting > 0);
+        let lease = Lease::new(ends, entry.is_contended(waiting, from));
         let held = Stage::Held { token, lease: lease.clone(), since: Instant::now(), overdue_at };
         let caller = match std::mem::replace(&mut entry.stage, held) {
             Stage::Asking { caller, .. } => {

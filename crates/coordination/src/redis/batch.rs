@@ -233,7 +233,7 @@ impl Actor {
             (Stage::Held { token, lease, overdue_at, .. }, 1) if *token == reply.first => {
                 let ends = (sent + lasts.saturating_sub(self.timing.margin())).min(*overdue_at);
                 let lease: Arc<Lease> = lease.clone();
-                lease.set_contended(reply.second > 0);
+                lease.set_contended(entry.is_contended(reply.second, sent));
                 if lease.renew(ends) {
                     self.plan(number, sent + self.timing.renew_after());
                 } else {

@@ -17,6 +17,9 @@ pub(super) struct Entry {
     /// When to look at it again.
     pub(super) next: Instant,
     pub(super) stage: Stage,
+    /// What the bell said last of others who wait, and when. It may be faster than the answer to a question that was
+    /// asked before.
+    pub(super) rung: Option<(Instant, bool)>,
 }
 
 pub(super) enum Stage {
@@ -54,10 +57,18 @@ impl Moment {
 }
 
 impl Entry {
+    /// Whether somebody else waits, as far as an answer to what was asked at `sent` and the bell together say.
+    pub(super) fn is_contended(&self, waiting: u64, sent: Instant) -> bool {
+        match self.rung {
+            Some((at, contended)) if at >= sent => contended,
+            Some(_) | None => waiting > 0,
+        }
+    }
+
     /// An entry for a wish that is about to be sent, and has to be answered by `answer_by`.
     pub(super) fn asking(request: Request, answer_by: Instant) -> (u64, Self) {
         let Request { number, key, caller, max_hold, queue_max, queues } = request;
         let stage = Stage::Asking { caller, granted: None };
-        (number, Self { key, max_hold, queue_max, queues, next: answer_by, stage })
+        (number, Self { key, max_hold, queue_max, queues, next: answer_by, stage, rung: None })
     }
 }

@@ -23,6 +23,10 @@ mod keys;
 mod limiter;
 mod link;
 mod lock;
+#[cfg_attr(
+    not(feature = "conformance"),
+    expect(unreachable_pub, reason = "public only where the suites of other crates rewrite them")
+)]
 mod scripts;
 mod trouble;
 
@@ -195,6 +199,11 @@ impl Redis {
     /// Returns once the server can be asked.
     pub async fn up(&self) {
         self.link.up().await;
+    }
+
+    /// Returns once the server is not asked any more.
+    pub async fn down(&self) {
+        self.link.down().await;
     }
 
     /// What has happened so far.

@@ -1,6 +1,7 @@
 //! The lock on a server: in what order among instances, at what cost, and on what lies there.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coordination::redis::{Redis, Scripts};
@@ -131,6 +132,29 @@ async fn a_free_key_costs_one_round_trip_and_a_hundred_no_more() {
     assert!(tenures.iter().all(Option::is_some));
     // The bell is rung once a second, and the server asked whether it is there.
     assert!((1..=3).contains(&(after - before)), "{}", after - before);
+}
+
+/// An owner may hear of a waiter before it hears that it is the owner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_hears_of_a_waiter_however_early_that_comes() {
+    let server = RedisServer::start().await;
+    let start = async |name: &str| {
+        let mut long = options(&server.url(0), name);
+        // No renewal asks meanwhile.
+        long.lease = Duration::from_mins(10);
+        started(long).await
+    };
+    let (one, two) = (start("one").await, start("two").await);
+    for round in 0..200 {
+        let first = AtomicBool::new(true);
+        let come = async |redis: &Redis| {
+            let tenure = redis.lock().acquire(&key(round), PATIENT).await.expect("a turn");
+            if first.swap(false, Ordering::SeqCst) {
+                eventually("the other shows", async || tenure.contended().then_some(())).await;
+            }
+        };
+        tokio::join!(come(&one), come(&two));
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ pub(crate) fn start(phase: u8) -> (Arc<Engine>, Ports) {
     let ports = Ports {
         store: Arc::new(Sqlite::in_memory(&options).expect("a store")),
         lock: Arc::new(LocalLock::new(clock.clone())),
+        lease: None,
         limiter: Arc::new(LocalLimiter::new(clock.clone())),
         clock,
         ids: Arc::new(Phase(phase, AtomicU64::new(0))),

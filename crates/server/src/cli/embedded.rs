@@ -17,6 +17,7 @@ pub(super) fn engine(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Engine
     let ports = Ports {
         store,
         lock: Arc::new(LocalLock::new(real.clone())),
+        lease: None,
         limiter: Arc::new(LocalLimiter::new(real)),
         clock,
         ids: Arc::new(SystemIds),

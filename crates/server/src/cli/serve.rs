@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, database};
 use crate::auth::Tokens;
-use crate::config::{LogFormat, Redis, Serve, wants_colours};
+use crate::config::{DatabaseUrl, LogFormat, Redis, Serve, wants_colours};
 use crate::http::{self, App};
 use crate::shared::Crowd;
 use crate::telemetry::Telemetry;
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log(args.log, args.log_format);
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
-    let crowd = crowd(&args.redis).await?;
+    let crowd = crowd(&args.redis, &url).await?;
     let app = assemble(store, args.identity.tokens(), args.policy(), crowd);
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
@@ -50,10 +50,16 @@ pub(super) fn log(level: tracing::Level, format: LogFormat) {
 }
 
 /// Limits and locks as the operator wants them. A Redis that is away now may come later.
-async fn crowd(redis: &Redis) -> Result<Crowd, Failure> {
-    let Some(address) = &redis.address else { return Ok(Crowd::local()) };
+async fn crowd(redis: &Redis, database: &DatabaseUrl) -> Result<Crowd, Failure> {
+    let many = matches!(database, DatabaseUrl::Postgres(_));
+    let Some(address) = &redis.address else {
+        if many {
+            tracing::warn!("no --redis: beside other instances each counts rate limits for itself");
+        }
+        return Ok(Crowd::local());
+    };
     let options = address.options(&SystemIds).map_err(|error| Failure::Failed(error.to_string()))?;
-    let crowd = Crowd::shared(options, redis.on_redis_down);
+    let crowd = Crowd::shared(options, redis.on_redis_down, many);
     if let Some(shared) = &crowd.shared
         && timeout(REDIS_PATIENCE, shared.redis.up()).await.is_err()
     {
@@ -68,6 +74,7 @@ pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy, cr
     let ports = Ports {
         store,
         lock: crowd.lock,
+        lease: crowd.lease,
         limiter: crowd.limiter,
         clock: clock.clone(),
         ids: ids.clone(),
@@ -102,7 +109,7 @@ pub(super) async fn serve(
 ) -> Result<ExitCode, Failure> {
     let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (engine, redis) = (app.engine.clone(), app.redis.clone());
+    let (engine, redis, watched) = (app.engine.clone(), app.redis.clone(), app.redis.clone());
     let (spared, ending) = (app.trusted_proxies.clone(), (stop.clone(), patience));
     let main = http::router(app.clone(), metrics.is_none());
     let serving = async {
@@ -119,6 +126,12 @@ pub(super) async fn serve(
             shared.redis.close().await;
         }
     };
+    let watching = async {
+        match &watched {
+            Some(shared) => shared.watch().await,
+            None => std::future::pending().await,
+        }
+    };
     let signals = async {
         tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
         tracing::info!("stopping");
@@ -127,6 +140,7 @@ pub(super) async fn serve(
     };
     tokio::select! {
         () = serving => Ok(ExitCode::SUCCESS),
+        () = watching => unreachable!("it watches as long as it is polled"),
         () = signals => Err(Failure::Failed("stopped by a second signal".to_owned())),
     }
 }

@@ -1,7 +1,10 @@
 //! Limits and locks on a Redis that servers share, and what users and operators see while it is away.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testkit::{Client, Ending, RedisServer, Server, Setup, event_body, eventually, id_of};
+use tokio::time::Instant;
 
 use crate::program;
 
@@ -131,4 +134,60 @@ async fn the_doctor_looks_at_redis() {
     let (ending, found) = look(&secret).await;
     assert_eq!((ending, &found["reachable"]), (Ending::Code(3), &json!(false)));
     assert!(!found.to_string().contains("a-secret"), "{found:#}");
+}
+
+/// How far clocks may run apart within a window.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// Has one user knock at three servers in turn; the time from the sending of an accepted attempt to the answer of the
+/// one `limit` later, the shortest there was, with how many were accepted and refused.
+async fn knock(
+    mut doors: Vec<(Client, String, &'static str)>,
+    limit: usize,
+    lasts: Duration,
+) -> (Duration, usize, usize) {
+    let (mut accepted, mut refused) = (Vec::new(), 0);
+    let end = Instant::now() + lasts;
+    for turn in 0.. {
+        let (sent, door) = (Instant::now(), turn % doors.len());
+        if sent > end {
+            break;
+        }
+        let (client, path, body) = &mut doors[door];
+        match client.post_text(path, *body).await.status.as_u16() {
+            429 => refused += 1,
+            // Redis was late: refused, whether it counted or not.
+            503 => {}
+            _ => accepted.push((sent, Instant::now())),
+        }
+        tokio::time::sleep_until(sent + Duration::from_millis(7)).await;
+    }
+    let spans = accepted.windows(limit + 1).map(|group| group[limit].1 - group[0].0);
+    (spans.min().unwrap_or(Duration::MAX), accepted.len(), refused)
+}
+
+/// Both limits slide, with windows that can be waited for; the ones that are the default have the same code.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_window_of_three_servers_in_turn_holds_more_than_the_limits() {
+    let redis = RedisServer::start().await;
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let setup = Setup::new(program()).argument("--redis").argument(redis.url(0));
+        let setup = setup.argument("--on-redis-down").argument("refuse");
+        let setup = setup.environment("BOXOFFICE_BOOK_LIMIT", "5/1s");
+        servers.push(setup.environment("BOXOFFICE_CANCEL_LIMIT", "3/2s").start().await);
+    }
+    let doors = |path: &str, body: &'static str| {
+        servers.iter().map(|server| (server.user("ada"), path.to_owned(), body)).collect::<Vec<_>>()
+    };
+    // What is asked for need not be there: every well-formed attempt counts.
+    let order = r#"{"eventId":"evt_01h455vb4pex5vsknk084sn02q","ticketQuantity":1}"#;
+    let give_up = "/v1/bookings/bkg_01h455vb4pex5vsknk084sn02q/cancel";
+    let lasts = Duration::from_secs(5);
+    let (books, cancels) =
+        tokio::join!(knock(doors("/v1/bookings", order), 5, lasts), knock(doors(give_up, "{}"), 3, lasts));
+    for ((shortest, accepted, refused), limit, window) in [(books, 5, 1), (cancels, 3, 2)] {
+        assert!(shortest + SLACK >= Duration::from_secs(window), "{} within {shortest:?}", limit + 1);
+        assert!(accepted > limit && refused > 0, "{accepted} accepted, {refused} refused");
+    }
 }

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::program;
 
-const TICKETS: u32 = 400;
+pub(crate) const TICKETS: u32 = 400;
 const CLIENTS: usize = 200;
 /// Requests that are given up where nobody asks for more.
 const ABORTS: u32 = 1_000;
@@ -69,17 +69,22 @@ async fn buy(mut client: Client, number: usize, event: String, sold: Arc<AtomicU
     bought
 }
 
-/// Two hundred clients buy from three instances what there is; `meanwhile` happens.
-async fn sale(servers: &[Server], meanwhile: impl AsyncFnOnce(&AtomicUsize)) {
+/// Two hundred clients buy from three instances what there is; `meanwhile` happens. How much each instance sold.
+pub(crate) async fn sale(servers: &[Server], meanwhile: impl AsyncFnOnce(&AtomicUsize)) -> Vec<usize> {
     let event = servers[0].admin().create_event(&event_body(TICKETS)).await;
     let sold = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         let client = servers[number % servers.len()].service();
-        clients.spawn(buy(client, number, event.clone(), sold.clone()));
+        let buying = buy(client, number, event.clone(), sold.clone());
+        clients.spawn(async move { (number, buying.await) });
     }
     meanwhile(&sold).await;
-    let told: Vec<String> = clients.join_all().await.into_iter().flatten().collect();
+    let (mut told, mut shares) = (Vec::new(), vec![0; servers.len()]);
+    for (number, bought) in clients.join_all().await {
+        shares[number % servers.len()] += bought.len();
+        told.extend(bought);
+    }
     assert_eq!(told.len(), TICKETS as usize, "exactly what there was is sold");
     for server in servers {
         let mut admin = server.admin();
@@ -88,11 +93,11 @@ async fn sale(servers: &[Server], meanwhile: impl AsyncFnOnce(&AtomicUsize)) {
     }
     let all = servers[1].admin().all(&format!("/v1/bookings?eventId={event}&status=confirmed")).await;
     let mut stored: Vec<String> = all.iter().map(id_of).collect();
-    let mut told = told;
     stored.sort();
     told.sort();
     assert_eq!(stored, told, "every booking that was acknowledged, and no other");
     servers[2].expect_clean().await;
+    shares
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,7 @@ mod commands;
 mod cuts;
 mod instances;
 mod migrations;
+mod redis_faults;
 
 use testkit::{Client, Cluster, Program, Server, Setup};
 

@@ -1,0 +1,188 @@
+//! The same sale by three instances that also share a Redis, while that is there, and while it is not. The database
+//! alone is believed, so nothing of this may show in what is sold. (Without Redis: `instances`.)
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use testkit::{Cluster, RedisProxy, RedisServer, RedisWire, Server, Setup, event_body, eventually};
+use tokio::time::{Instant, interval, sleep_until};
+
+use crate::instances::{TICKETS, sale};
+use crate::program;
+
+/// Three instances on a fresh database and one Redis.
+async fn three(redis: &str) -> Vec<Server> {
+    let database = Cluster::shared().await.database().await;
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let setup = Setup::new(program()).on_postgres(&database).argument("--redis").argument(redis);
+        servers.push(setup.start().await);
+    }
+    servers
+}
+
+/// A number among the metrics of an instance.
+async fn metric(server: &Server, name: &str) -> u64 {
+    let metrics = server.anonymous().get("/metrics").await;
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    let number = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(number).unwrap_or_else(|| panic!("{name} in {text}"))
+}
+
+/// How often something has happened between an instance and its Redis.
+async fn happened(server: &Server, kind: &str) -> u64 {
+    metric(server, &format!("boxoffice_redis_events{{kind=\"{kind}\"}}")).await
+}
+
+/// Waits until this share of the tickets is sold, in fifths.
+async fn fifths(sold: &AtomicUsize, fifths: usize) {
+    let enough = || (sold.load(Ordering::SeqCst) >= TICKETS as usize * fifths / 5).then_some(());
+    eventually("so much is sold", async || enough()).await;
+}
+
+/// Waits until every instance has noticed that Redis is away.
+async fn missed(servers: &[Server]) {
+    for server in servers {
+        eventually("Redis is missed", async || (happened(server, "breaker_opened").await > 0).then_some(()))
+            .await;
+    }
+}
+
+/// Waits until every instance uses Redis again.
+async fn back(servers: &[Server]) {
+    for server in servers {
+        eventually("Redis is used", async || (metric(server, "boxoffice_redis_up").await == 1).then_some(()))
+            .await;
+        let event = server.admin().create_event(&event_body(9)).await;
+        let before = happened(server, "attempts_allowed").await;
+        eventually("limits are asked about", async || {
+            server.service().book_for("late", &event, 1).await.expect(201);
+            (happened(server, "attempts_allowed").await > before).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_take_turns_at_a_hot_event() {
+    let redis = RedisServer::start().await;
+    let servers = three(&redis.url(0)).await;
+    let shares = sale(&servers, async |_| ()).await;
+    for (server, share) in servers.iter().zip(&shares) {
+        assert!(*share >= TICKETS as usize / 5, "none is left behind: {shares:?}");
+        assert!(happened(server, "handed_over").await > 0, "leases are handed on");
+        assert!(happened(server, "locks_granted").await > 0, "and waited for");
+    }
+    // Idle desks keep nothing.
+    eventually("every lease is given up", async || (redis.command(&["DBSIZE"]).await == "0").then_some(()))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_flushed_again_and_again_sells_nothing_twice() {
+    let redis = RedisServer::start().await;
+    let servers = three(&redis.url(0)).await;
+    let flush = async |sold: &AtomicUsize| {
+        let (mut every, mut hit) = (interval(Duration::from_millis(150)), 0);
+        while sold.load(Ordering::SeqCst) < TICKETS as usize {
+            every.tick().await;
+            hit += u32::from(redis.command(&["DBSIZE"]).await != "0");
+            redis.command(&["FLUSHALL"]).await;
+        }
+        assert!(hit > 0, "there was something to forget");
+    };
+    sale(&servers, flush).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_stops_for_seconds_stops_no_sale() {
+    let redis = RedisServer::start().await;
+    let servers = three(&redis.url(0)).await;
+    let stop = async |sold: &AtomicUsize| {
+        fifths(sold, 1).await;
+        let until = Instant::now() + Duration::from_secs(4);
+        redis.stop();
+        missed(&servers).await;
+        fifths(sold, 4).await;
+        sleep_until(until).await;
+        redis.go_on();
+    };
+    sale(&servers, stop).await;
+    back(&servers).await;
+    for server in &servers {
+        let said =
+            async |text: &'static str| server.log().find(|line| line.contains(text).then_some(())).await;
+        assert!(said("Redis is away").await.is_some() && said("Redis is back").await.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_and_comes_back_empty_stops_no_sale() {
+    let mut redis = RedisServer::start().await;
+    let servers = three(&redis.url(0)).await;
+    let kill = async |sold: &AtomicUsize| {
+        fifths(sold, 1).await;
+        redis.kill9();
+        missed(&servers).await;
+        fifths(sold, 2).await;
+        redis.restart().await;
+    };
+    sale(&servers, kill).await;
+    back(&servers).await;
+}
+
+/// A cable that is pulled out, and one that is cut.
+async fn a_wire_that_fails(fault: RedisWire) {
+    let redis = RedisServer::start().await;
+    let way = RedisProxy::start(redis.port()).await;
+    let servers = three(&way.url(0)).await;
+    let fail = async |sold: &AtomicUsize| {
+        fifths(sold, 1).await;
+        way.set(fault);
+        missed(&servers).await;
+        fifths(sold, 3).await;
+        way.set(RedisWire::Whole);
+    };
+    sale(&servers, fail).await;
+    back(&servers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_cannot_be_heard_stops_no_sale() {
+    a_wire_that_fails(RedisWire::Silent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_refuses_connections_stops_no_sale() {
+    a_wire_that_fails(RedisWire::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lags_and_takes_over_sells_nothing_twice() {
+    let mut primary = RedisServer::start().await;
+    let to_primary = RedisProxy::start(primary.port()).await;
+    let replica = RedisServer::replica_of(to_primary.port()).await;
+    let way = RedisProxy::start(primary.port()).await;
+    let servers = three(&way.url(0)).await;
+    // From here on the replica hears nothing of leases.
+    to_primary.set(RedisWire::Silent);
+    let fail_over = async |sold: &AtomicUsize| {
+        fifths(sold, 1).await;
+        primary.kill9();
+        to_primary.set(RedisWire::Cut);
+        replica.command(&["REPLICAOF", "NO", "ONE"]).await;
+        way.lead_to(replica.port());
+        missed(&servers).await;
+    };
+    sale(&servers, fail_over).await;
+    back(&servers).await;
+    let stats = replica.command(&["INFO", "commandstats"]).await;
+    assert!(stats.contains("cmdstat_evalsha"), "the new primary is asked: {stats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_share_nothing_but_a_database_are_warned_about() {
+    let server = crate::server().await;
+    let warned = server.log().find(|line| line.contains("no --redis").then_some(())).await;
+    assert!(warned.is_some(), "{}", server.log().tail());
+}

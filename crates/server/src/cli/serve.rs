@@ -128,7 +128,7 @@ pub(super) async fn serve(
     };
     let watching = async {
         match &watched {
-            Some(shared) => shared.watch().await,
+            Some(redis) => shared.watch().await,
             None => std::future::pending().await,
         }
     };

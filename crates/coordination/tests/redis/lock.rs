@@ -1,6 +1,6 @@
 //! The lock on a server: in what order among instances, at what cost, and on what lies there.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -111,7 +111,14 @@ async fn keys_are_given_in_the_order_of_the_servers_queue() {
     }
     let often = |what: &str| seen.get(what).copied().unwrap_or(0);
     assert!(often("own") > 50 && often("queue") > 50 && often("left") > 10, "{seen:?}");
-    assert!(often("over") > 0, "nobody of the instance that ended was passed over: {seen:?}");
+    // Passed over one by one, or gone with the whole queue, as time will have it.
+    let ended = |what: &str| -> HashSet<&str> {
+        log.iter()
+            .filter_map(|line| line.strip_prefix(what)?.split(' ').next())
+            .filter(|who| who.starts_with("i3-"))
+            .collect()
+    };
+    assert!(!ended("queue ").is_subset(&ended("own ")), "nobody of the instance that ended was in the queue");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

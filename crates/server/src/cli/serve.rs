@@ -128,7 +128,7 @@ pub(super) async fn serve(
     };
     let watching = async {
         match &watched {
-            Some(redis) => shared.watch().await,
+            Some(redis) => redis.watch().await,
             None => std::future::pending().await,
         }
     };

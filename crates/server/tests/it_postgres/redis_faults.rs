@@ -1,14 +1,20 @@
 //! The same sale by three instances that also share a Redis, while that is there, and while it is not. The database
 //! alone is believed, so nothing of this may show in what is sold. (Without Redis: `instances`.)
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use testkit::{Cluster, RedisProxy, RedisServer, RedisWire, Server, Setup, event_body, eventually};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::instances::{TICKETS, sale};
 use crate::program;
+
+/// Bookings of which each instance gets its share.
+const BOOKINGS: usize = 900;
 
 /// Three instances on a fresh database and one Redis.
 async fn three(redis: &str) -> Vec<Server> {
@@ -63,13 +69,34 @@ async fn back(servers: &[Server]) {
     }
 }
 
+/// Few clients of each, so that there are many turns; all are there before the first asks.
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_take_turns_at_a_hot_event() {
     let redis = RedisServer::start().await;
     let servers = three(&redis.url(0)).await;
-    let shares = sale(&servers, async |_| ()).await;
-    for (server, share) in servers.iter().zip(&shares) {
-        assert!(*share >= TICKETS as usize / 5, "none is left behind: {shares:?}");
+    let event = servers[0].admin().create_event(&event_body(1_000_000)).await;
+    let (all, booked) = (Arc::new(Barrier::new(24)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = JoinSet::new();
+    for number in 0..24 {
+        let mut client = servers[number % 3].service();
+        let (event, all, booked) = (event.clone(), all.clone(), booked.clone());
+        clients.spawn(async move {
+            client.connect().await.expect("a connection");
+            all.wait().await;
+            let mut own = 0;
+            while booked.fetch_add(1, Ordering::SeqCst) < BOOKINGS {
+                client.book_for(&format!("buyer-{number}-{own}"), &event, 1).await.expect(201);
+                own += 1;
+            }
+            (number, own)
+        });
+    }
+    let mut shares = [0; 3];
+    for (number, own) in clients.join_all().await {
+        shares[number % 3] += own;
+    }
+    assert!(shares.iter().all(|share| *share >= BOOKINGS / 5), "none is left behind: {shares:?}");
+    for server in &servers {
         assert!(happened(server, "handed_over").await > 0, "leases are handed on");
         assert!(happened(server, "locks_granted").await > 0, "and waited for");
     }

@@ -20,7 +20,8 @@ pub(crate) const TICKETS: u32 = 400;
 const CLIENTS: usize = 200;
 /// Requests that are given up where nobody asks for more.
 const ABORTS: u32 = 1_000;
-const IDLE: &str = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+const IDLE: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+     AND state LIKE 'idle in transaction%'";
 
 async fn three(database: &Database) -> Vec<Server> {
     let mut servers = Vec::new();
@@ -78,7 +79,7 @@ pub(crate) async fn sale(servers: &[Server], meanwhile: impl AsyncFnOnce(&Atomic
         clients.spawn(buy(client, number, event.clone(), sold.clone()));
     }
     meanwhile(&sold).await;
-    let told: Vec<String> = clients.join_all().await.into_iter().flatten().collect();
+    let mut told: Vec<String> = clients.join_all().await.into_iter().flatten().collect();
     assert_eq!(told.len(), TICKETS as usize, "exactly what there was is sold");
     for server in servers {
         let mut admin = server.admin();
@@ -87,8 +88,8 @@ pub(crate) async fn sale(servers: &[Server], meanwhile: impl AsyncFnOnce(&Atomic
     }
     let all = servers[1].admin().all(&format!("/v1/bookings?eventId={event}&status=confirmed")).await;
     let mut stored: Vec<String> = all.iter().map(id_of).collect();
-    let mut told = told;
-    (stored.sort(), told.sort());
+    stored.sort();
+    told.sort();
     assert_eq!(stored, told, "every booking that was acknowledged, and no other");
     servers[2].expect_clean().await;
 }
@@ -130,7 +131,8 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
     wire.at_commit(AtCommit::Hold, 1);
     let mut client = stopped.service();
     let path = event.clone();
-    let asked = tokio::spawn(async move { client.book_for("stopped", &path, 1).await });
+    let mut asking = JoinSet::new();
+    asking.spawn(async move { client.book_for("stopped", &path, 1).await });
     wire.fault_after(0).await;
     stopped.pause();
     let inside = eventually("a transaction that waits for its client", async || {
@@ -148,7 +150,8 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
     assert!(log.contains("idle-in-transaction timeout"), "{log}");
     stopped.resume();
     // It finds out that nothing was done, says so, and goes on.
-    asked.await.expect("an answer").expect_problem(503, "unavailable");
+    let asked = asking.join_next().await.expect("it was asked").expect("an answer");
+    asked.expect_problem(503, "unavailable");
     stopped.service().book_for("later", &event, 1).await.expect(201);
     assert_eq!(other.admin().counts(&event).await, (6, 0, 94));
     other.expect_clean().await;

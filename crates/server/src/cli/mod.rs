@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod dev;
 mod doctor;
+mod doctor_nats;
 mod doctor_redis;
 mod embedded;
 mod migrate;

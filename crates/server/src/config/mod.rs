@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Print the description of the API: OpenAPI 3.1
     Openapi,
+    /// Print the description of what goes over NATS: `AsyncAPI` 3
+    Asyncapi,
     /// Sign a token
     Token(Token),
     /// Print every setting of `serve` as it stands, and where it came from
@@ -118,6 +120,7 @@ impl Command {
             | Self::Demo(_)
             | Self::Bench(_)
             | Self::Openapi
+            | Self::Asyncapi
             | Self::Token(_)
             | Self::Completions(_) => None,
         }
@@ -158,6 +161,7 @@ impl Command {
             | Self::Audit(_)
             | Self::Migrate(_)
             | Self::Openapi
+            | Self::Asyncapi
             | Self::Demo(_)
             | Self::Sweep(_)
             | Self::Backup(_)

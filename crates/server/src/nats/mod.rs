@@ -3,6 +3,7 @@
 //! NATS tells others what the ledger already says, and brings requests that may as well come over HTTP: the
 //! service starts, sells and stops without it.
 
+pub(crate) mod asyncapi;
 mod bookings;
 mod call;
 mod decimal;

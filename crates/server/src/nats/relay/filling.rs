@@ -90,17 +90,15 @@ impl<'a> Filling<'a> {
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             for cursor in page {
-                let Some(count) = self.published.get(&cursor.event).copied() else {
-                    behind += cursor.ledger;
-                    continue;
-                };
-                known += 1;
-                if count > cursor.ledger {
-                    return Err(ahead(cursor.event));
-                }
-                behind += cursor.ledger - count;
-                if count != cursor.published && count > 0 {
-                    self.check(cursor.event, count).await?;
+                let on_it = self.published.get(&cursor.event).copied();
+                let count = on_it.unwrap_or(0);
+                known += usize::from(on_it.is_some());
+                behind += cursor.ledger.checked_sub(count).ok_or_else(|| ahead(cursor.event))?;
+                // A note that is not true is corrected: what the stream has is what counts.
+                if count != cursor.published {
+                    if count > 0 {
+                        self.check(cursor.event, count).await?;
+                    }
                     self.unnoted.insert(cursor.event, count);
                 }
             }

@@ -139,7 +139,7 @@ pub(super) async fn serve(
         let main = http::listener::serve(listener, main, spared.clone(), ending.clone());
         let apart =
             metrics.map(|apart| http::listener::serve(apart, http::metrics_router(app), spared, ending));
-        let (_, _, over_nats) = tokio::join!(main, OptionFuture::from(apart), OptionFuture::from(over_nats));
+        let ((), _, over_nats) = tokio::join!(main, OptionFuture::from(apart), OptionFuture::from(over_nats));
         if let Some(Err(error)) = over_nats {
             tracing::error!(%error, "requests over NATS were not taken");
         }

@@ -1,5 +1,5 @@
-//! What goes over NATS, described: AsyncAPI 3. A request, a message or a subject that is missing here fails a
-//! test, or does not compile.
+//! What goes over NATS, described (`AsyncAPI` 3). A request, a message or a subject that is missing here
+//! fails a test, or does not compile.
 
 use domain::{BookingId, EntryKind, EventId, Note, Timestamp, TransactionId, UserId};
 use schemars::generate::SchemaSettings;

@@ -60,7 +60,7 @@ async fn create(app: &App, call: &Call) -> Result<Reply, Problem> {
     let ask = Ask::Quantity(body.ticket_quantity);
     let payment_method = body.payment_method.map(|text| text.0);
     let order = OrderRequest { event_id, user, ask, expected_total, payment_method };
-    let attempt = app.engine.book(caller, order, call.keep("create".to_owned(), CREATED)).await;
+    let attempt = app.engine.book(caller, order, call.keep("create", CREATED)).await;
     show(app, call, attempt.outcome?, CREATED)
 }
 
@@ -89,7 +89,7 @@ async fn cancel(app: &App, call: &Call) -> Result<Reply, Problem> {
     // An id that cannot be read counts as an attempt, like one that nobody has.
     let id = body.booking_id.parse().unwrap_or_else(|_| BookingId::new(app.engine.now(), app.ids.random()));
     let reason = body.reason.map(|text| text.0);
-    let keep = call.keep(format!("cancel {}", body.booking_id), CANCELLED);
+    let keep = call.keep(&format!("cancel {}", body.booking_id), CANCELLED);
     let attempt = app.engine.cancel(call.user(&body.user_id.0), id, reason, keep).await;
     show(app, call, attempt.outcome?, CANCELLED)
 }
@@ -104,7 +104,7 @@ struct Confirm {
 async fn confirm(app: &App, call: &Call) -> Result<Reply, Problem> {
     let body: Confirm = call.parse()?;
     let payment = CapturedPayment { transaction: body.payment_transaction_id.0, amount: None };
-    let keep = call.keep(format!("confirm {}", body.booking_id), CONFIRMED);
+    let keep = call.keep(&format!("confirm {}", body.booking_id), CONFIRMED);
     let given = app.engine.confirm(call.service(), booking_id(&body.booking_id)?, payment, keep).await?;
     show(app, call, given, CONFIRMED)
 }

@@ -110,7 +110,7 @@ impl Call {
 
     /// How the answer is kept, where the message id can be an idempotency key: only a UUID can. What the
     /// original gateway sends, milliseconds, is not one's own.
-    pub(super) fn keep(&self, scope: String, message: &'static str) -> Option<Arc<Keep>> {
+    pub(super) fn keep(&self, scope: &str, message: &'static str) -> Option<Arc<Keep>> {
         let id = self.message_id.as_ref()?;
         let key = uuid(id.get().trim_matches('"'))?;
         let own = id.clone();

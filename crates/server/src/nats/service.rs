@@ -78,7 +78,7 @@ pub(crate) async fn serve(app: App, nats: Arc<Nats>) -> Result<(), async_nats::S
         }
     }
     let draining = async {
-        for subscriber in requests.iter_mut() {
+        for subscriber in &mut requests {
             // Fails only where the connection has ended for good.
             let _ = subscriber.drain().await;
         }

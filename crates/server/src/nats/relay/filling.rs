@@ -78,7 +78,10 @@ impl<'a> Filling<'a> {
             noted: Instant::now(),
         };
         filling.compare().await?;
-        relay.note(|standing| standing.fills = true);
+        relay.note(|standing| {
+            standing.fills = true;
+            standing.trouble = None;
+        });
         Ok(filling)
     }
 

@@ -12,7 +12,7 @@ use store::Recorded;
 use super::super::{decimal, subject};
 use crate::wire::{EntryView, MoneyView};
 
-/// What a CloudEvent says about itself, and the entry.
+/// What a message says about itself, and the entry.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,

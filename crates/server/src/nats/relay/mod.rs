@@ -64,7 +64,7 @@ pub(crate) struct Standing {
     pub(crate) lag_micros: u64,
     /// Entries put on the stream since the start.
     pub(crate) told: u64,
-    /// What somebody has to do something about.
+    /// Why the stream cannot be filled.
     pub(crate) trouble: Option<String>,
 }
 
@@ -123,7 +123,7 @@ impl Relay {
             let trouble = self.fill(nats, ground, tenure).await;
             self.note(|standing| {
                 standing.fills = false;
-                standing.trouble = trouble.as_ref().and_then(as_told);
+                standing.trouble = trouble.as_ref().and_then(Trouble::told);
             });
             let pause = pause(trouble.as_ref(), ground.ids.random()[0]);
             tokio::select! {
@@ -185,11 +185,13 @@ async fn lead(ground: &Ground) -> Option<Tenure> {
     }
 }
 
-/// What somebody has to hear of: that NATS is away is seen elsewhere, and passes.
-fn as_told(trouble: &Trouble) -> Option<String> {
-    match trouble {
-        Trouble::Operator(_) | Trouble::Store(_) => Some(trouble.to_string()),
-        Trouble::Away(_) | Trouble::Changed => None,
+impl Trouble {
+    /// What is said about it. That another instance fills the stream is none.
+    fn told(&self) -> Option<String> {
+        match self {
+            Self::Away(_) | Self::Operator(_) | Self::Store(_) => Some(self.to_string()),
+            Self::Changed => None,
+        }
     }
 }
 

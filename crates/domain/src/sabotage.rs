@@ -95,6 +95,8 @@ guards! {
     FollowUp = "follow-up",
     /// A command goes on when its client hangs up.
     Detached = "detached",
+    /// The relay names what must be last on the stream, and believes the stream more than its own numbers.
+    StreamSequence = "stream-sequence",
 }
 
 /// Whether a guard was taken away.

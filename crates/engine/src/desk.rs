@@ -111,12 +111,17 @@ impl Desk {
         }
     }
 
-    /// Queues a command and waits for its answer: at most [`TURN_WAIT_MAX`] for its turn, and then as long
-    /// as its batch takes.
-    pub(crate) async fn submit(&self, submission: Submission) -> Result<Given, Error> {
+    /// Queues a command and waits for its answer: at most [`TURN_WAIT_MAX`], and not after `gives_up`, for its
+    /// turn, and then as long as its batch takes.
+    pub(crate) async fn submit(
+        &self,
+        submission: Submission,
+        gives_up: Option<Instant>,
+    ) -> Result<Given, Error> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
         let (reply, mut answer) = oneshot::channel();
-        let deadline = Instant::now() + TURN_WAIT_MAX;
+        let latest = Instant::now() + TURN_WAIT_MAX;
+        let deadline = gives_up.map_or(latest, |instant| latest.min(instant));
         let turn = Arc::new(Turn::default());
         let queued = Queued { place: Some(place), submission, deadline, turn: turn.clone(), reply };
         self.queue.send(queued).map_err(|_| Error::Overloaded)?;

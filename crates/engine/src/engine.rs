@@ -11,6 +11,7 @@ use domain::{
 };
 use store::{Cause, Fault, Keep, Submission};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +47,9 @@ pub struct Caller {
     pub actor: Actor,
     /// Ties the answer, the log and the ledger together.
     pub request: RequestId,
+    /// When the caller gives up: a command still queued then never runs. Unset where it waits as long as
+    /// [`crate::TURN_WAIT_MAX`].
+    pub gives_up: Option<Instant>,
 }
 
 /// What became of a command that was not refused.
@@ -191,7 +195,7 @@ impl Engine {
         keep: Option<Arc<Keep>>,
     ) -> Result<Given, Error> {
         let command = Command { actor: caller.actor, request: caller.request, action };
-        self.desk.submit(Submission { command: Arc::new(command), keep }).await
+        self.desk.submit(Submission { command: Arc::new(command), keep }, caller.gives_up).await
     }
 
     /// Asks the limiter, and goes on if it lets through. One that cannot be asked refuses: whether to go on

@@ -127,6 +127,22 @@ impl Problem {
         self.0.code
     }
 
+    /// The status that says the same over HTTP.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// What it says, as a text and as members of an object.
+    pub(crate) fn into_words(self) -> (String, Map<String, Value>) {
+        let Parts { detail, members, .. } = *self.0;
+        (detail, members)
+    }
+
+    /// Nothing was done: too many requests are under way.
+    pub(crate) fn overloaded() -> Self {
+        Error::Overloaded.into()
+    }
+
     /// What lies behind it: for the log, never for an answer.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()

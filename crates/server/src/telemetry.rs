@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::nats::Nats;
 use crate::shared::Shared;
 
 /// The media type of what [`Telemetry::render`] writes.
@@ -25,6 +26,7 @@ pub(crate) struct Telemetry {
     registry: Registry,
     requests: Family<Words<3>, Histogram, fn() -> Histogram>,
     problems: Family<Words<1>, Counter>,
+    over_nats: Family<Words<2>, Counter>,
     gauges: Gauges,
 }
 
@@ -39,6 +41,8 @@ struct Gauges {
     redis: Family<Words<1>, Gauge>,
     redis_up: Gauge,
     limiter_fallbacks: Gauge,
+    nats_up: Family<Words<0>, Gauge>,
+    relay: Family<Words<1>, Gauge>,
 }
 
 /// A label set: names and values of fixed number.
@@ -103,6 +107,10 @@ impl Telemetry {
             "Requests that were refused or failed, by code",
             problems.clone(),
         );
+        // Empty, and so not shown, where there is no NATS.
+        let over_nats = Family::default();
+        let help = "Requests over NATS, by subject and code; ok where it was a success";
+        registry.register("boxoffice_nats_requests", help, over_nats.clone());
         let gauges = Gauges {
             waiting: Gauge::default(),
             batches: Gauge::default(),
@@ -113,6 +121,8 @@ impl Telemetry {
             redis: Family::default(),
             redis_up: Gauge::default(),
             limiter_fallbacks: Gauge::default(),
+            nats_up: Family::default(),
+            relay: Family::default(),
         };
         for (name, help, gauge) in [
             ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
@@ -132,7 +142,12 @@ impl Telemetry {
         if with_redis {
             gauges.register_redis(&mut registry);
         }
-        Self { registry, requests, problems, gauges }
+        let help = "Whether NATS is connected (1) or away (0)";
+        registry.register("boxoffice_nats_up", help, gauges.nats_up.clone());
+        let help =
+            "The relay: whether it fills the stream, entries behind, lag of the last, told since the start";
+        registry.register("boxoffice_relay", help, gauges.relay.clone());
+        Self { registry, requests, problems, over_nats, gauges }
     }
 
     /// Counts a request that was answered; `route` is the pattern it matched, not its path.
@@ -151,12 +166,19 @@ impl Telemetry {
         self.problems.get_or_create(&Words([("code", Word::Fixed(code))])).inc();
     }
 
+    /// Counts a request over NATS; `code` is a problem's, `ok`, or `dropped` where nobody waited any more.
+    pub(crate) fn answered_over_nats(&self, subject: &'static str, code: &str) {
+        let labels = Words([("subject", Word::Fixed(subject)), ("code", Word::Route(code.to_owned()))]);
+        self.over_nats.get_or_create(&labels).inc();
+    }
+
     /// Everything, as text.
     pub(crate) fn render(
         &self,
         engine: &Engine,
         streams: usize,
         shared: Option<&Shared>,
+        nats: Option<&Nats>,
     ) -> Result<String, fmt::Error> {
         let (pulse, gauges) = (engine.pulse(), &self.gauges);
         gauges.waiting.set(whole(pulse.waiting));
@@ -174,6 +196,20 @@ impl Telemetry {
             }
             gauges.redis_up.set(redis.is_up().into());
             gauges.limiter_fallbacks.set(whole(limiter.helped()));
+        }
+        if let Some(nats) = nats {
+            gauges.nats_up.get_or_create(&Words([])).set(nats.is_up().into());
+            let standing = nats.relay.standing();
+            let figures = [
+                ("fills", i64::from(standing.fills)),
+                ("behind", whole(standing.behind)),
+                ("lag_microseconds", whole(standing.lag_micros)),
+                ("told", whole(standing.told)),
+                ("trouble", i64::from(standing.trouble.is_some())),
+            ];
+            for (figure, value) in figures {
+                gauges.relay.get_or_create(&Words([("figure", Word::Fixed(figure))])).set(value);
+            }
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

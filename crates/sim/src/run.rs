@@ -215,7 +215,7 @@ async fn hang_up(town: &Town) {
     let Some(_held) = town.fleet.hold(booking.id).await else { return };
     let (engine, _) = town.fleet.any(world).await;
     let (request, start) = (town.request(), world.elapsed());
-    let caller = Caller { actor: Town::admin(), request: request.clone() };
+    let caller = Caller { actor: Town::admin(), request: request.clone(), gives_up: None };
     let call = engine.cancel(caller, booking.id, None, None);
     world.saw("probe: a client hangs up");
     if timeout(Duration::from_millis(50), call).await.is_ok() {

@@ -9,8 +9,8 @@ use domain::{
     RefundId, RefundStatus, Refusal, Timestamp, UserId,
 };
 use store::{
-    BookingList, Cause, DoomedBooking, DueHold, Fault as StoreFault, Page, Reply, Sqlite, Stats, Store,
-    Submission,
+    BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault as StoreFault, Page, Progress, Recorded, Reply,
+    Sqlite, Stats, Store, Submission,
 };
 use tokio::time::sleep;
 
@@ -270,6 +270,24 @@ impl Store for FaultyStore {
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, StoreFault> {
         self.read(self.shared.prune_keys(before, limit)).await
+    }
+
+    async fn cursors(
+        &self,
+        stream: Timestamp,
+        which: Progress,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<Cursor>, StoreFault> {
+        self.read(self.shared.cursors(stream, which, after, limit)).await
+    }
+
+    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, StoreFault> {
+        self.read(self.shared.recorded(event, after, limit)).await
+    }
+
+    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), StoreFault> {
+        self.read(self.shared.advance(stream, published)).await
     }
 
     async fn health(&self) -> Result<(), StoreFault> {

@@ -22,4 +22,7 @@ pub use postgres::{
     Postgres, PostgresInspection, PostgresUrl, TRANSACTION_MAX, UrlError, inspect_postgres, masked,
 };
 pub use sqlite::{BackupError, Inspection, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
-pub use store::{BookingList, DoomedBooking, DueHold, Keep, Page, Render, Reply, Stats, Store, Submission};
+pub use store::{
+    BookingList, Cursor, DoomedBooking, DueHold, Keep, Page, Progress, Recorded, Render, Reply, Stats, Store,
+    Submission,
+};

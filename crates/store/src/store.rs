@@ -84,11 +84,58 @@ pub trait Store: Send + Sync {
     /// Forgets up to `limit` answers that were kept before `before`; says how many.
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault>;
 
+    /// How far up to `limit` events are on the stream that was made at `stream`, by id, after a given one.
+    async fn cursors(
+        &self,
+        stream: Timestamp,
+        which: Progress,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<Cursor>, Fault>;
+
+    /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first, each with its
+    /// booking.
+    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault>;
+
+    /// Notes up to which number the ledgers of these events are on the stream that was made at `stream`. The
+    /// caller bounds the list and names no event twice. A later note replaces an earlier one, also of another
+    /// stream, whatever it says.
+    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault>;
+
     /// Whether commands can be carried out now. Changes nothing.
     async fn health(&self) -> Result<(), Fault>;
 
     /// Derives every count again and compares, in one consistent snapshot beside running sales.
     async fn audit(&self) -> Result<AuditReport, Fault>;
+}
+
+/// How far an event is on a stream of messages, as far as was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The event.
+    pub event: EventId,
+    /// The number of its last ledger entry.
+    pub ledger: u64,
+    /// The number of the last entry on the stream; 0 where there is none, or nothing was noted.
+    pub published: u64,
+}
+
+/// Which events are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All.
+    All,
+    /// Those whose ledger is ahead of what was noted.
+    Behind,
+}
+
+/// A ledger entry, and the booking that it is about as it stands now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The entry.
+    pub entry: Entry,
+    /// The booking; unset where the entry is about none.
+    pub booking: Option<Booking>,
 }
 
 /// An unpaid hold whose time has passed.

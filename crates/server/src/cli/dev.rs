@@ -9,7 +9,7 @@ use domain::{
     Actor, Answer, Event, EventStatus, Ids, Money, NewEvent, NewTicketType, TICKETS_PER_BOOKING_DEFAULT,
     UserId,
 };
-use engine::{Caller, Engine, Given, SystemIds};
+use engine::{Caller, Engine, Given, Silent, SystemIds};
 use store::Sqlite;
 
 use super::database::sqlite_options;
@@ -37,8 +37,13 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     // Fresh luck each time: a secret that everybody knows would outlive its purpose.
     let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();
     let policy = config::default_policy();
-    let app =
-        assemble(Arc::new(store), Tokens::new(&[secret], &[], &Expected::default()), policy, Crowd::local());
+    let app = assemble(
+        Arc::new(store),
+        Tokens::new(&[secret], &[], &Expected::default()),
+        policy,
+        Crowd::local(),
+        Arc::new(Silent),
+    );
     let event = sample_event(&app.engine).await?;
     let listener = listen(args.listen).await?;
     app.engine.start_chores(SWEEP_EVERY);
@@ -91,7 +96,11 @@ pub(super) async fn put_on_sale(
     };
     change(&mut new);
     let request = "req_sample".parse().map_err(|_| Failure::Failed(text.into()))?;
-    match engine.create_event(Caller { actor: Actor::System, request }, new, None).await.map_err(failed)? {
+    match engine
+        .create_event(Caller { actor: Actor::System, request, gives_up: None }, new, None)
+        .await
+        .map_err(failed)?
+    {
         Given::Fresh(Answer::Event(event)) => Ok(*event),
         Given::Fresh(_) | Given::Kept { .. } => {
             Err(Failure::Failed("the sample event was not created".into()))

@@ -1,5 +1,6 @@
 //! The commands. Standard output is data, standard error everything else.
 
+mod asyncapi;
 mod audit;
 mod backup;
 mod bench;
@@ -9,6 +10,7 @@ mod database;
 mod demo;
 mod dev;
 mod doctor;
+mod doctor_nats;
 mod doctor_redis;
 mod embedded;
 mod migrate;
@@ -82,6 +84,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Migrate(args) => runtime().and_then(|runtime| runtime.block_on(migrate::run(&args))),
         Command::Completions(args) => completions::run(&args),
         Command::Openapi => openapi::run(),
+        Command::Asyncapi => asyncapi::run(),
         Command::Token(args) => token::run(&args),
         Command::Config(args) => config::run(&args),
     };

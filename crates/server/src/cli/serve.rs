@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, Policy, Ports, Silent, SystemClock, SystemIds};
+use engine::{Engine, Policy, Ports, Publish, Silent, SystemClock, SystemIds};
+use futures_util::future::OptionFuture;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +17,8 @@ use super::{Failure, database};
 use crate::auth::Tokens;
 use crate::config::{DatabaseUrl, LogFormat, Redis, Serve, wants_colours};
 use crate::http::{self, App};
+use crate::nats::Nats;
+use crate::nats::relay::Ground;
 use crate::shared::Crowd;
 use crate::telemetry::Telemetry;
 
@@ -27,16 +30,28 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
     let crowd = crowd(&args.redis, &url).await?;
-    let app = assemble(store, args.identity.tokens(), args.policy(), crowd);
+    let nats = nats(&args.nats).await?;
+    let publish = nats.as_ref().map(|nats| nats.relay.clone() as Arc<dyn Publish>);
+    let (relayed, lock) = (store.clone(), crowd.lock.clone());
+    let publish = publish.unwrap_or_else(|| Arc::new(Silent));
+    let app = assemble(store, args.identity.tokens(), args.policy(), crowd, publish);
+    let ground = Ground { store: relayed, lock, clock: app.clock.clone(), ids: app.ids.clone() };
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let app = App { trusted_proxies: args.trusted_proxies.clone().into(), ..app };
+    let app = App { nats, trusted_proxies: args.trusted_proxies.clone().into(), ..app };
     app.engine.start_chores(args.sweep_every);
     tracing::info!(address = %listener.local_addr()?, database = %url, "ready");
-    serve(listener, metrics, app, args.shutdown_timeout).await
+    let served = serve(listener, metrics, app.clone(), args.shutdown_timeout);
+    match app.nats {
+        None => served.await,
+        // It ends with what it serves, which goes first: what was committed last is told, too.
+        Some(nats) => {
+            tokio::select! { biased; ended = served => ended, never = nats.relay.run(&nats, &ground) => never }
+        }
+    }
 }
 
 /// Logs to standard error, in colours where a person reads it.
@@ -68,8 +83,21 @@ async fn crowd(redis: &Redis, database: &DatabaseUrl) -> Result<Crowd, Failure> 
     Ok(crowd)
 }
 
+/// The NATS that the operator named, which may be away now and come later.
+async fn nats(config: &crate::config::Nats) -> Result<Option<Arc<Nats>>, Failure> {
+    let Some(address) = &config.address else { return Ok(None) };
+    let nats = Nats::start(config, address).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(Some(Arc::new(nats)))
+}
+
 /// An engine on a store, and the front door to it.
-pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy, crowd: Crowd) -> App {
+pub(super) fn assemble(
+    store: Arc<dyn Store>,
+    tokens: Tokens,
+    policy: Policy,
+    crowd: Crowd,
+    publish: Arc<dyn Publish>,
+) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
     let ports = Ports {
         store,
@@ -78,7 +106,7 @@ pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy, cr
         limiter: crowd.limiter,
         clock: clock.clone(),
         ids: ids.clone(),
-        publish: Arc::new(Silent),
+        publish,
     };
     let stop = CancellationToken::new();
     App {
@@ -90,6 +118,7 @@ pub(super) fn assemble(store: Arc<dyn Store>, tokens: Tokens, policy: Policy, cr
         streams: Arc::default(),
         telemetry: Arc::new(Telemetry::new(crowd.shared.is_some())),
         redis: crowd.shared,
+        nats: None,
         trusted_proxies: Arc::default(),
     }
 }
@@ -109,19 +138,23 @@ pub(super) async fn serve(
 ) -> Result<ExitCode, Failure> {
     let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (engine, redis, watched) = (app.engine.clone(), app.redis.clone(), app.redis.clone());
+    let (engine, redis, nats) = (app.engine.clone(), app.redis.clone(), app.nats.clone());
+    let watched = redis.clone();
+    let over_nats = nats.clone().map(|nats| crate::nats::serve(app.clone(), nats));
     let (spared, ending) = (app.trusted_proxies.clone(), (stop.clone(), patience));
     let main = http::router(app.clone(), metrics.is_none());
     let serving = async {
         let main = http::listener::serve(listener, main, spared.clone(), ending.clone());
-        match metrics {
-            Some(apart) => {
-                let apart = http::listener::serve(apart, http::metrics_router(app), spared, ending);
-                tokio::join!(main, apart);
-            }
-            None => main.await,
+        let apart =
+            metrics.map(|apart| http::listener::serve(apart, http::metrics_router(app), spared, ending));
+        let ((), _, over_nats) = tokio::join!(main, OptionFuture::from(apart), OptionFuture::from(over_nats));
+        if let Some(Err(error)) = over_nats {
+            tracing::error!(%error, "requests over NATS were not taken");
         }
         engine.drain().await;
+        if let Some(nats) = nats {
+            nats.flush().await;
+        }
         if let Some(shared) = redis {
             shared.redis.close().await;
         }

@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Print the description of the API: OpenAPI 3.1
     Openapi,
+    /// Print the description of what goes over NATS: `AsyncAPI` 3
+    Asyncapi,
     /// Sign a token
     Token(Token),
     /// Print every setting of `serve` as it stands, and where it came from
@@ -118,6 +120,7 @@ impl Command {
             | Self::Demo(_)
             | Self::Bench(_)
             | Self::Openapi
+            | Self::Asyncapi
             | Self::Token(_)
             | Self::Completions(_) => None,
         }
@@ -158,6 +161,7 @@ impl Command {
             | Self::Audit(_)
             | Self::Migrate(_)
             | Self::Openapi
+            | Self::Asyncapi
             | Self::Demo(_)
             | Self::Sweep(_)
             | Self::Backup(_)
@@ -189,6 +193,8 @@ pub(crate) struct Serve {
     pub(crate) identity: Identity,
     #[command(flatten)]
     pub(crate) redis: Redis,
+    #[command(flatten)]
+    pub(crate) nats: Nats,
     /// How long a booking of a new event may stay unpaid, where the event does not say
     #[arg(long, env = "BOXOFFICE_HOLD", default_value = "1h", value_parser = hold)]
     hold: Duration,
@@ -314,6 +320,43 @@ pub(crate) struct Redis {
     /// What becomes of requests while Redis is away
     #[arg(long, env = "BOXOFFICE_ON_REDIS_DOWN", value_enum, default_value_t)]
     pub(crate) on_redis_down: OnRedisDown,
+}
+
+#[derive(Args)]
+pub(crate) struct Nats {
+    /// NATS for requests and messages: nats://… or tls://…, several of a cluster separated by commas; none when unset
+    #[arg(id = "nats", long = "nats", env = "BOXOFFICE_NATS", value_name = "URL", hide_env_values = true)]
+    pub(crate) address: Option<NatsAddress>,
+    /// A file with credentials for NATS, as `nsc` writes it
+    #[arg(long = "nats-creds", env = "BOXOFFICE_NATS_CREDS", value_name = "FILE", requires = "nats")]
+    pub(crate) creds: Option<PathBuf>,
+}
+
+/// The addresses of NATS, which may hold a password.
+#[derive(Clone)]
+pub(crate) struct NatsAddress(Vec<async_nats::ServerAddr>);
+
+impl FromStr for NatsAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        crate::nats::parse_servers(text).map(Self)
+    }
+}
+
+impl NatsAddress {
+    /// Where to connect, in the order in which it is tried.
+    pub(crate) fn servers(&self) -> Vec<async_nats::ServerAddr> {
+        self.0.clone()
+    }
+
+    /// The addresses without their credentials.
+    pub(crate) fn public(&self) -> String {
+        let server = |server: &async_nats::ServerAddr| {
+            format!("{}://{}:{}", server.scheme(), server.host(), server.port())
+        };
+        self.0.iter().map(server).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// What becomes of requests while Redis is away.

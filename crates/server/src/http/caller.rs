@@ -88,7 +88,7 @@ impl Caller {
 
     /// The caller as the engine knows it.
     pub(super) fn engine(self) -> engine::Caller {
-        engine::Caller { actor: self.identity.actor(), request: self.request }
+        engine::Caller { actor: self.identity.actor(), request: self.request, gives_up: None }
     }
 
     /// Refuses whoever is no admin.

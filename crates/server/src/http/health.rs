@@ -33,7 +33,8 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
         let problem = Problem::unavailable(why);
         return Err(parts.into_iter().fold(problem, |problem, (name, part)| problem.with(&name, part)));
     }
-    let is_degraded = app.redis.as_ref().is_some_and(|shared| !shared.redis.is_up());
+    let is_degraded = app.redis.as_ref().is_some_and(|shared| !shared.redis.is_up())
+        || app.nats.as_ref().is_some_and(|nats| nats.trouble().is_some());
     let mut body = json!({"status": if is_degraded { "degraded" } else { "ready" }});
     if let Some(body) = body.as_object_mut() {
         body.extend(parts);
@@ -49,15 +50,22 @@ fn parts(app: &App, store: Result<(), engine::Error>) -> Map<String, Value> {
     let chores: Map<String, Value> = app.engine.chores().iter().map(chore).collect();
     let redis = app.redis.as_ref().map(|shared| shared.redis.is_up());
     let redis = redis.map(|is_up| if is_up { "ok" } else { "Redis is not reachable" });
-    [("database", Some(database.into())), ("redis", redis.map(Value::from)), ("chores", Some(chores.into()))]
-        .into_iter()
-        .filter_map(|(name, part)| Some((name.to_owned(), part?)))
-        .collect()
+    let nats = app.nats.as_ref().map(|nats| nats.describe());
+    [
+        ("database", Some(database.into())),
+        ("redis", redis.map(Value::from)),
+        ("nats", nats),
+        ("chores", Some(chores.into())),
+    ]
+    .into_iter()
+    .filter_map(|(name, part)| Some((name.to_owned(), part?)))
+    .collect()
 }
 
 /// What Prometheus asks for.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = app.telemetry.render(&app.engine, app.streams.count(), app.redis.as_deref());
+    let text =
+        app.telemetry.render(&app.engine, app.streams.count(), app.redis.as_deref(), app.nats.as_deref());
     let text = text.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?;
     Ok(([(CONTENT_TYPE, crate::telemetry::CONTENT_TYPE)], text).into_response())
 }

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
+use crate::nats::Nats;
 use crate::problem::Problem;
 use crate::shared::Shared;
 use crate::telemetry::Telemetry;
@@ -52,6 +53,8 @@ pub(crate) struct App {
     pub(crate) telemetry: Arc<Telemetry>,
     /// Where limits and locks are shared with other processes; unset where they are not.
     pub(crate) redis: Option<Arc<Shared>>,
+    /// The NATS that it is connected to; unset where it is to none.
+    pub(crate) nats: Option<Arc<Nats>>,
     /// Who may say for whom it speaks, in `X-Forwarded-For`.
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
@@ -102,7 +105,7 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = request.uri().path().to_owned();
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
-    let id = given.unwrap_or_else(|| fresh_request_id(&app));
+    let id = given.unwrap_or_else(|| app.fresh_request_id());
     request.extensions_mut().insert(id.clone());
     let response = match caller::identify(&app, request.headers()) {
         Ok(identity) => {
@@ -154,8 +157,11 @@ fn named(mut response: Response, id: &str) -> Response {
     response
 }
 
-fn fresh_request_id(app: &App) -> RequestId {
-    let bytes = app.ids.random();
-    let id = bytes.iter().fold(String::from("req_"), |id, byte| format!("{id}{byte:02x}"));
-    id.parse().unwrap_or_else(|_| unreachable!("hexadecimal digits are visible ASCII"))
+impl App {
+    /// A name for a request that brought none.
+    pub(crate) fn fresh_request_id(&self) -> RequestId {
+        let bytes = self.ids.random();
+        let id = bytes.iter().fold(String::from("req_"), |id, byte| format!("{id}{byte:02x}"));
+        id.parse().unwrap_or_else(|_| unreachable!("hexadecimal digits are visible ASCII"))
+    }
 }

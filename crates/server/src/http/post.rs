@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use domain::{Answer, Refusal, Timestamp};
+use domain::{Answer, Timestamp};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use store::Keep;
@@ -13,6 +13,7 @@ use super::App;
 use super::caller::Caller;
 use super::payload::Payload;
 use super::reply::Shown;
+use crate::kept::is_kept;
 use crate::limit::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::problem::Problem;
 
@@ -65,13 +66,8 @@ impl Post {
         let key = key.ok_or_else(|| Problem::malformed(wrong))?.to_owned();
         let request = self.caller.request().clone();
         let render = move |answer: &Answer, now: Timestamp| {
-            // A user at the limit of an event may be below it again a moment later.
-            if matches!(answer, Answer::Refused(Refusal::BookingLimitExceeded { .. })) {
-                return None;
-            }
-            Shown::new(answer, success, now, request.as_str())
-                .filter(Shown::is_kept)
-                .map(|shown| shown.to_bytes())
+            let shown = is_kept(answer).then(|| Shown::new(answer, success, now, request.as_str()));
+            shown.flatten().map(|shown| shown.to_bytes())
         };
         let scope = format!("{} {}", self.caller.actor(), self.path);
         let fingerprint = Sha256::digest(self.payload.canonical()).into();

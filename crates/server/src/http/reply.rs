@@ -57,12 +57,6 @@ impl Shown {
         Some(Self { status: success.as_u16(), headers, body })
     }
 
-    /// Whether it answers a repetition, too. Not kept is what may be otherwise when it is asked again.
-    pub(super) fn is_kept(&self) -> bool {
-        (200..300).contains(&self.status)
-            || ((400..500).contains(&self.status) && ![409, 429].contains(&self.status))
-    }
-
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }

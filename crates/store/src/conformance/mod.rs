@@ -27,6 +27,7 @@ mod luck;
 mod overdue;
 mod paging;
 mod payments;
+mod published;
 mod races;
 mod round_trip;
 mod settlements;
@@ -72,6 +73,7 @@ use payments::{
     a_late_payment_is_refunded_once, a_late_payment_takes_its_tickets_again, a_payment_is_named_exactly,
     a_refunded_payment_is_never_accepted_again, two_late_payments_fight_for_one_place,
 };
+use published::{entries_are_read_with_their_bookings, events_behind_a_stream_are_listed};
 use races::{
     a_call_that_is_dropped_is_all_or_nothing, one_payment_reported_by_many_is_taken_once,
     tickets_are_never_given_out_twice, users_never_exceed_their_limit,
@@ -196,6 +198,8 @@ cases![
     one_payment_reported_by_many_is_taken_once,
     a_call_that_is_dropped_is_all_or_nothing,
     histories_at_random_keep_the_books_clean,
+    events_behind_a_stream_are_listed,
+    entries_are_read_with_their_bookings,
     the_audit_counts_what_it_saw,
     the_audit_finds_what_was_tampered_with,
 ];

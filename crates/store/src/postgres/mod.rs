@@ -40,7 +40,8 @@ use self::tx::PostgresWriter;
 use crate::fold::Loadable;
 use crate::sqlite::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
 use crate::{
-    BookingList, Cause, DoomedBooking, DueHold, Fault, OpenError, Page, Reply, Stats, Store, Submission,
+    BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
+    Stats, Store, Submission,
 };
 
 pub use self::inspect::{PostgresInspection, inspect_postgres};
@@ -327,6 +328,39 @@ impl Store for Postgres {
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
         let pruned = self.rows(Sql::ChorePruneKeys, vec![Box::new(before.micros()), count(limit)]).await?;
         Ok(pruned.len() as u64)
+    }
+
+    async fn cursors(
+        &self,
+        stream: Timestamp,
+        which: Progress,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<Cursor>, Fault> {
+        let after = id(&after.map_or([0; 16], |event| *event.bytes()));
+        let behind: Value<'_> = Box::new(which == Progress::Behind);
+        let values: Vec<Value<'_>> = vec![Box::new(stream.micros()), after, behind, count(limit)];
+        let cursor = |row: Cells<'_>| {
+            let event = EventId::from_bytes(row.id(0)?);
+            Ok(Cursor { event, ledger: row.number(1)?, published: row.number(2)? })
+        };
+        self.list(Sql::PublishedCursors, values, cursor).await
+    }
+
+    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let values = vec![id(event.bytes()), Box::new(after), count(limit)];
+        self.list(Sql::LedgerRecorded, values, read::recorded).await
+    }
+
+    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {
+        let seq = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let (events, seqs): (Vec<Uuid>, Vec<i64>) = published
+            .into_iter()
+            .map(|(event, number)| (Uuid::from_bytes(*event.bytes()), seq(number)))
+            .unzip();
+        let values: Vec<Value<'_>> = vec![Box::new(events), Box::new(stream.micros()), Box::new(seqs)];
+        self.rows(Sql::PublishedAdvance, values).await.map(drop)
     }
 
     async fn health(&self) -> Result<(), Fault> {

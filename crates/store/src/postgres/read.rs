@@ -10,9 +10,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
-use crate::Cause;
 use crate::fold::{Kept, Loadable};
 use crate::row::{self, BookingRow, time};
+use crate::{Cause, Recorded};
 
 /// The columns of a row, from one on.
 #[derive(Clone, Copy)]
@@ -199,6 +199,19 @@ pub(super) fn entry(row: Cells<'_>) -> Loadable<Entry> {
         at: row.at(13)?,
     })
 }
+
+/// An entry, and its booking in the columns after it, where it has one.
+pub(super) fn recorded(row: Cells<'_>) -> Loadable<Recorded> {
+    let of_booking = Cells { row: row.row, first: row.first + ENTRY_COLUMNS };
+    let booking = match of_booking.id_if_set(0)? {
+        Some(_) => Some(booking(of_booking)?),
+        None => None,
+    };
+    Ok(Recorded { entry: entry(row)?, booking })
+}
+
+/// How many columns an entry has.
+const ENTRY_COLUMNS: usize = 14;
 
 pub(super) fn refund(row: Cells<'_>) -> Loadable<Refund> {
     let currency: Currency = row.parse(5)?;

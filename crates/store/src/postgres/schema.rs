@@ -9,7 +9,10 @@ use tokio_postgres::{Client, Error};
 use crate::sqlite::SCHEMA_VERSION;
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_tickets.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/postgres/0001_tickets.sql"),
+    include_str!("../../migrations/postgres/0002_published.sql"),
+];
 
 const _: () =
     assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "both databases count their versions alike");

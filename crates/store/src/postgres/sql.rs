@@ -51,6 +51,9 @@ statements! {
     LedgerExists = "ledger_exists";
     LedgerInsert = "ledger_insert";
     LedgerList = "ledger_list";
+    LedgerRecorded = "ledger_recorded";
+    PublishedAdvance = "published_advance";
+    PublishedCursors = "published_cursors";
     RefundFind = "refund_find";
     RefundInsert = "refund_insert";
     RefundList = "refund_list";

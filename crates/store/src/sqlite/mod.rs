@@ -10,6 +10,7 @@ mod chores;
 #[cfg(test)]
 mod guards;
 mod inspect;
+mod published;
 mod read;
 mod schema;
 mod sql;
@@ -31,7 +32,8 @@ use self::read::opt_id;
 use self::tx::{SqliteWriter, fault};
 use crate::execute::Writer as _;
 use crate::{
-    BookingList, Cause, DoomedBooking, DueHold, Fault, OpenError, Page, Reply, Stats, Store, Submission,
+    BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
+    Stats, Store, Submission,
 };
 
 pub use self::backup::BackupError;
@@ -287,6 +289,24 @@ impl Store for Sqlite {
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
         self.write(move |writer| chores::prune_keys(writer.connection_mut(), before, limit)).await
+    }
+
+    async fn cursors(
+        &self,
+        stream: Timestamp,
+        which: Progress,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<Cursor>, Fault> {
+        self.read(move |connection| published::cursors(connection, stream, which, after, limit)).await
+    }
+
+    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
+        self.read(move |connection| published::recorded(connection, event, after, limit)).await
+    }
+
+    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {
+        self.write(move |writer| published::advance(writer.connection_mut(), stream, &published)).await
     }
 
     async fn health(&self) -> Result<(), Fault> {

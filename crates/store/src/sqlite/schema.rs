@@ -7,7 +7,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_tickets.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_tickets.sql"),
+    include_str!("../../migrations/sqlite/0002_published.sql"),
+];
 
 /// The schema that this program reads and writes.
 #[expect(clippy::cast_possible_truncation, reason = "there will be some dozens of scripts")]

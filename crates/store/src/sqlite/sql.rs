@@ -34,6 +34,9 @@ statements! {
     KEY_WRITE = "key_write";
     LEDGER_INSERT = "ledger_insert";
     LEDGER_LIST = "ledger_list";
+    LEDGER_RECORDED = "ledger_recorded";
+    PUBLISHED_ADVANCE = "published_advance";
+    PUBLISHED_CURSORS = "published_cursors";
     REFUND_FIND = "refund_find";
     REFUND_INSERT = "refund_insert";
     REFUND_LIST = "refund_list";

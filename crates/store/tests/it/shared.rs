@@ -8,7 +8,10 @@ use domain::{
     AuditReport, Booking, BookingId, BookingStatus, Entry, Event, EventId, Refund, RefundId, RefundStatus,
     Timestamp,
 };
-use store::{BookingList, DoomedBooking, DueHold, Fault, Page, Reply, Stats, Store, Submission};
+use store::{
+    BookingList, Cursor, DoomedBooking, DueHold, Fault, Page, Progress, Recorded, Reply, Stats, Store,
+    Submission,
+};
 
 pub(crate) struct Several {
     pub(crate) stores: Vec<Arc<dyn Store>>,
@@ -92,6 +95,24 @@ impl Store for Several {
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
         self.next().prune_keys(before, limit).await
+    }
+
+    async fn cursors(
+        &self,
+        stream: Timestamp,
+        which: Progress,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<Cursor>, Fault> {
+        self.next().cursors(stream, which, after, limit).await
+    }
+
+    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
+        self.next().recorded(event, after, limit).await
+    }
+
+    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {
+        self.next().advance(stream, published).await
     }
 
     async fn health(&self) -> Result<(), Fault> {

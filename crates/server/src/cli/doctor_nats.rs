@@ -1,0 +1,65 @@
+//! What `boxoffice doctor` looks at on a NATS.
+
+use std::time::Duration;
+
+use serde_json::{Map, json};
+use tokio::time::{Instant, timeout};
+
+use super::Failure;
+use super::doctor::{Dependency, Problem};
+use crate::config::{Nats, NatsAddress};
+use crate::nats::relay::{Trouble, stream};
+
+/// How long NATS may take to let somebody in.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Looks at a NATS. Changes nothing.
+pub(super) async fn nats(config: &Nats, address: &NatsAddress) -> Result<Dependency, Failure> {
+    let options = crate::nats::options(config).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let mut dependency = Dependency {
+        name: "nats",
+        address: address.public(),
+        round_trip: None,
+        facts: Vec::new(),
+        details: Map::new(),
+        problems: Vec::new(),
+    };
+    match timeout(PATIENCE, options.connect(address.servers())).await {
+        Ok(Ok(client)) => look(client, &mut dependency).await,
+        Ok(Err(error)) => dependency.problems.push(unreachable(&error.to_string())),
+        Err(_) => dependency.problems.push(unreachable("no answer in time")),
+    }
+    Ok(dependency)
+}
+
+fn unreachable(why: &str) -> Problem {
+    Problem::new(
+        format!("NATS cannot be reached: {why}"),
+        "check the address, the credentials, and that it runs; until then no request comes in over NATS, and messages \
+         wait in the ledger",
+    )
+}
+
+async fn look(client: async_nats::Client, dependency: &mut Dependency) {
+    let began = Instant::now();
+    let is_answered = matches!(timeout(PATIENCE, client.flush()).await, Ok(Ok(())));
+    dependency.round_trip = is_answered.then(|| began.elapsed());
+    let about = client.server_info();
+    dependency.facts.push(("version", format!("NATS {}", about.version)));
+    dependency.details.insert("version".to_owned(), json!(format!("NATS {}", about.version)));
+    dependency.details.insert("maxPayloadBytes".to_owned(), json!(about.max_payload));
+    match stream::open(&stream::context(client), false).await {
+        Ok(Some(stream)) => {
+            let (state, config) = (&stream.cached_info().state, &stream.cached_info().config);
+            let stream = format!("{} messages, {} replicas", state.messages, config.num_replicas);
+            dependency.facts.push(("stream", stream));
+            dependency.details.insert("streamMessages".to_owned(), json!(state.messages));
+            dependency.details.insert("streamReplicas".to_owned(), json!(config.num_replicas));
+        }
+        Ok(None) => dependency.facts.push(("stream", "none yet; `boxoffice serve` makes it".to_owned())),
+        Err(Trouble::Operator(what)) => dependency
+            .problems
+            .push(Problem::new(what, "until then messages wait in the ledger; sales and requests go on")),
+        Err(other) => dependency.problems.push(unreachable(&other.to_string())),
+    }
+}

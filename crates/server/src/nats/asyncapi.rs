@@ -1,0 +1,223 @@
+//! What goes over NATS, described (`AsyncAPI` 3). A request, a message or a subject that is missing here
+//! fails a test, or does not compile.
+
+use domain::{BookingId, EntryKind, EventId, Note, Timestamp, TransactionId, UserId};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::subject::{LEDGERS, QUEUE_GROUP, REQUESTS, Request, STREAM, announced};
+use crate::wire::{As, BookingView, EntryView, StatsView};
+
+const ABOUT: &str = "\
+Requests, one of the instances answering each, and messages: every entry of every ledger on a stream of \
+JetStream, once and in order per event, as CloudEvents 1.0 (JSON, structured). Unknown fields of a request are \
+ignored. A request is dropped, unanswered and not carried out, once its `timestamp` is older than 15 seconds or \
+the instant in its header `Deadline` has passed. A `messageId` that is a UUID is an idempotency key.";
+
+/// Every kind of message on the stream.
+const KINDS: [EntryKind; 9] = [
+    EntryKind::BookingCreated,
+    EntryKind::BookingConfirmed,
+    EntryKind::BookingCancelled,
+    EntryKind::BookingExpired,
+    EntryKind::RefundRequested,
+    EntryKind::RefundSettled,
+    EntryKind::EventCreated,
+    EntryKind::EventUpdated,
+    EntryKind::EventCancelled,
+];
+
+/// The whole description, as text.
+pub(crate) fn text() -> String {
+    format!("{:#}", document())
+}
+
+fn document() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut maker = settings.for_serialize().into_generator();
+    let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
+    for (request, subject) in REQUESTS {
+        let name = subject.replace('.', "-");
+        messages.insert(
+            name.clone(),
+            json!({"name": name, "contentType": "application/json",
+            "payload": asked(request, &mut maker)}),
+        );
+        let reply = format!("{name}-reply");
+        messages.insert(
+            reply.clone(),
+            json!({"name": reply, "contentType": "application/json",
+            "payload": answered(request, &mut maker)}),
+        );
+        channels.insert(name.clone(), channel(subject, [&name]));
+        channels.insert(reply.clone(), channel_without_address([&reply]));
+        operations.insert(
+            name.clone(),
+            json!({
+                "action": "receive", "channel": {"$ref": format!("#/channels/{name}")},
+                "bindings": {"nats": {"queue": QUEUE_GROUP}},
+                "reply": {"address": {"location": "$message.header#/replyTo"},
+                    "channel": {"$ref": format!("#/channels/{reply}")}},
+            }),
+        );
+    }
+    for kind in KINDS {
+        messages.insert(kind.as_str().to_owned(), told(kind, &mut maker));
+    }
+    let mut ledger = channel(&LEDGERS.replace('*', "{eventId}"), KINDS.map(EntryKind::as_str));
+    ledger["parameters"] = json!({"eventId": {"description": "The event whose ledger it is."}});
+    ledger["description"] = json!(format!("On the stream {STREAM}; `Nats-Msg-Id` is the id of the message."));
+    channels.insert("ledger".to_owned(), ledger);
+    operations
+        .insert("ledger".to_owned(), json!({"action": "send", "channel": {"$ref": "#/channels/ledger"}}));
+    for subject in KINDS.into_iter().filter_map(announced) {
+        let name = subject.replace('.', "-");
+        let payload = announcement(&mut maker);
+        let about = json!({"name": name, "contentType": "application/json", "payload": payload,
+            "summary": "Announced at best: who must not miss one reads the stream."});
+        messages.insert(name.clone(), about);
+        channels.insert(name.clone(), channel(subject, [&name]));
+        let operation = json!({"action": "send", "channel": {"$ref": format!("#/channels/{name}")}});
+        operations.insert(name, operation);
+    }
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {"title": "boxoffice", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT,
+            "license": {"name": "Apache-2.0 OR MIT"}},
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": maker.take_definitions(true)},
+    })
+}
+
+fn channel<N: AsRef<str>>(address: &str, messages: impl IntoIterator<Item = N>) -> Value {
+    let mut channel = channel_without_address(messages);
+    channel["address"] = json!(address);
+    channel
+}
+
+fn channel_without_address<N: AsRef<str>>(messages: impl IntoIterator<Item = N>) -> Value {
+    let message = |name: N| {
+        let name = name.as_ref();
+        (name.to_owned(), json!({"$ref": format!("#/components/messages/{name}")}))
+    };
+    let messages: Map<String, Value> = messages.into_iter().map(message).collect();
+    json!({"address": null, "messages": messages})
+}
+
+fn schema<T: JsonSchema>(maker: &mut SchemaGenerator) -> Value {
+    maker.subschema_for::<T>().into()
+}
+
+/// What a request may say.
+fn asked(request: Request, maker: &mut SchemaGenerator) -> Value {
+    let count = json!({"type": "integer", "minimum": 1});
+    let decimal =
+        json!({"type": ["number", "string"], "description": "In major units; read digit by digit."});
+    let (booking, event) = (schema::<As<BookingId>>(maker), schema::<As<EventId>>(maker));
+    let (user, note) = (schema::<As<UserId>>(maker), schema::<As<Note>>(maker));
+    let (required, mut fields) = match request {
+        Request::Create => (
+            vec!["eventId", "userId", "ticketQuantity"],
+            json!({"eventId": event, "userId": user, "ticketQuantity": count, "totalAmount": decimal,
+                "paymentMethod": note}),
+        ),
+        Request::Cancel => {
+            (vec!["bookingId", "userId"], json!({"bookingId": booking, "userId": user, "reason": note}))
+        }
+        Request::Get => (vec!["bookingId"], json!({"bookingId": booking, "userId": user})),
+        Request::List => (
+            vec![],
+            json!({"userId": user, "eventId": event, "page": count, "limit": count,
+                "status": {"enum": ["pending", "confirmed", "cancelled", "expired"]}}),
+        ),
+        Request::Validate => (vec!["bookingId", "eventId"], json!({"bookingId": booking, "eventId": event})),
+        Request::ConfirmPayment => {
+            let transaction = schema::<As<TransactionId>>(maker);
+            let fields = json!({"bookingId": booking, "paymentTransactionId": transaction});
+            (vec!["bookingId", "paymentTransactionId"], fields)
+        }
+        Request::Stats => (vec![], json!({})),
+    };
+    fields["messageId"] = json!({"type": ["string", "number"]});
+    fields["timestamp"] = json!({"type": ["string", "number"], "description": "RFC 3339, or milliseconds."});
+    json!({"type": "object", "required": required, "properties": fields})
+}
+
+/// What is replied.
+fn answered(request: Request, maker: &mut SchemaGenerator) -> Value {
+    let booking = json!({"allOf": [schema::<BookingView<'_>>(maker), {"properties": {
+        "_id": schema::<As<BookingId>>(maker), "bookingDate": schema::<As<Timestamp>>(maker),
+        "totalAmount": {"type": "number"}}}]});
+    let bookings = json!({"type": "array", "items": booking});
+    let data = match request {
+        Request::Create | Request::Cancel | Request::Get | Request::ConfirmPayment => booking,
+        Request::List => json!({"properties": {"bookings": bookings}}),
+        Request::Validate => json!({"properties": {"valid": {"type": "boolean"}, "booking": booking}}),
+        Request::Stats => schema::<StatsView>(maker),
+    };
+    let (text, truth) = (json!({"type": "string"}), json!({"type": "boolean"}));
+    json!({"type": "object", "required": ["success"], "properties": {
+        "success": truth, "data": data, "message": text, "correlationId": {"type": ["string", "number"]},
+        "error": text, "code": {"type": "string", "description": "The code of a problem, as over HTTP."},
+        "pagination": {"properties": {"page": {}, "limit": {}, "total": {}, "pages": {}}}}})
+}
+
+/// A message on the stream.
+fn told(kind: EntryKind, maker: &mut SchemaGenerator) -> Value {
+    let text = json!({"type": "string"});
+    let entry = schema::<EntryView<'_>>(maker);
+    let more = json!({"properties": {"eventId": schema::<As<EventId>>(maker), "userId": text, "total": {},
+        "paymentTransactionId": text, "reason": text}});
+    json!({"name": kind.as_str(), "contentType": "application/cloudevents+json", "payload": {
+        "type": "object", "required": ["specversion", "id", "source", "type", "time", "data"],
+        "properties": {"specversion": {"const": "1.0"}, "id": text, "source": text, "subject": text,
+            "type": {"const": kind.as_str()}, "time": schema::<As<Timestamp>>(maker),
+            "datacontenttype": {"const": "application/json"}, "data": {"allOf": [entry, more]}}}})
+}
+
+fn announcement(maker: &mut SchemaGenerator) -> Value {
+    json!({"type": "object", "properties": {
+        "bookingId": schema::<As<BookingId>>(maker), "eventId": schema::<As<EventId>>(maker),
+        "userId": schema::<As<UserId>>(maker), "ticketQuantity": {"type": "integer"},
+        "totalAmount": {"type": "number"}, "reason": {"type": "string"},
+        "timestamp": schema::<As<Timestamp>>(maker)}})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_every_subject_and_every_kind_of_message_and_refers_to_nothing_missing() {
+        let document = document();
+        let channels = document["channels"].as_object().unwrap().values();
+        let addresses: BTreeSet<&str> = channels.filter_map(|channel| channel["address"].as_str()).collect();
+        let mut wanted: BTreeSet<&str> = REQUESTS.iter().map(|(_, subject)| *subject).collect();
+        wanted.extend(["boxoffice.ledger.{eventId}", "event.booking.created", "event.booking.cancelled"]);
+        wanted.insert("notification.booking-confirmation");
+        assert_eq!(addresses, wanted);
+
+        // The kinds as the ledger's own description lists them, so that a new one is missed here.
+        let shape = document["components"]["schemas"]["LedgerEntry"]["properties"]["type"].clone();
+        let listed = shape["enum"].as_array().or_else(|| {
+            let name = shape["$ref"].as_str()?.rsplit('/').next()?;
+            document["components"]["schemas"][name]["enum"].as_array()
+        });
+        let kinds: BTreeSet<&str> = listed.unwrap().iter().filter_map(Value::as_str).collect();
+        let told = document["channels"]["ledger"]["messages"].as_object().unwrap();
+        assert_eq!(told.keys().map(String::as_str).collect::<BTreeSet<_>>(), kinds);
+
+        let text = document.to_string();
+        for reference in text.split(r##""$ref":"#"##).skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The stream itself: what it must be, and what is on it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::{Context, ErrorCode};
+use domain::{EventId, Timestamp};
+use futures_util::TryStreamExt as _;
+use serde::Deserialize;
+use store::Recorded;
+
+use super::super::subject::{LEDGERS, STREAM, event_of, ledger};
+use super::{Trouble, message};
+use crate::limit::{RELAY_ANSWER_WAIT_MAX, RELAY_PIPELINE_MAX};
+
+/// How long the server looks for a repeated id. Short: what keeps entries from being on the stream twice is
+/// the expected last sequence, and a stream that was purged is not to be taken for a full one for long.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
+
+/// What is on the stream, as of one moment.
+pub(super) struct Survey {
+    /// When the stream was made: another stream of the same name is another.
+    pub(super) made: Timestamp,
+    /// The sequence of its last message.
+    pub(super) last: u64,
+    /// How many messages there are in all.
+    pub(super) messages: u64,
+    /// How many there are of each event.
+    pub(super) counts: HashMap<EventId, u64>,
+}
+
+/// The way to streams.
+pub(crate) fn context(client: Client) -> Context {
+    ContextBuilder::new()
+        .timeout(RELAY_ANSWER_WAIT_MAX)
+        .ack_timeout(RELAY_ANSWER_WAIT_MAX)
+        .max_ack_inflight(2 * RELAY_PIPELINE_MAX)
+        .build(client)
+}
+
+/// The stream, made where there is none and `make` says so.
+pub(crate) async fn open(context: &Context, make: bool) -> Result<Option<Stream>, Trouble> {
+    let missing = match context.get_stream(STREAM).await {
+        Ok(stream) => return usable(stream).map(Some),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => true,
+            GetStreamErrorKind::JetStream(error) => return Err(refused(&error)),
+            _ => return Err(unanswered(context, &error).await),
+        },
+    };
+    if missing && make {
+        return context.create_stream(wanted()).await.map(Some).map_err(|error| match error.kind() {
+            async_nats::jetstream::context::CreateStreamErrorKind::JetStream(error) => refused(&error),
+            _ => Trouble::Away(error.to_string()),
+        });
+    }
+    Ok(None)
+}
+
+fn wanted() -> Config {
+    Config {
+        name: STREAM.to_owned(),
+        description: Some("Every ledger entry of boxoffice, once, in order per event".to_owned()),
+        subjects: vec![LEDGERS.to_owned()],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: 1,
+        duplicate_window: DUPLICATE_WINDOW,
+        ..Config::default()
+    }
+}
+
+/// Refuses a stream that is not this program's, or that forgets.
+fn usable(stream: Stream) -> Result<Stream, Trouble> {
+    let config = &stream.cached_info().config;
+    let forgets = config.retention != RetentionPolicy::Limits
+        || config.discard != DiscardPolicy::New
+        || config.max_age != Duration::ZERO
+        || config.max_messages_per_subject > 0;
+    if config.subjects != [LEDGERS]
+        || config.mirror.is_some()
+        || config.sources.as_ref().is_some_and(|s| !s.is_empty())
+    {
+        return Err(Trouble::Operator(format!(
+            "the stream {STREAM} is not this program's: its subjects are {:?}, not [\"{LEDGERS}\"]; remove or \
+             rename it",
+            config.subjects
+        )));
+    }
+    if forgets {
+        return Err(Trouble::Operator(format!(
+            "the stream {STREAM} forgets messages; give it limits retention, discard new, and no age or number \
+             of messages"
+        )));
+    }
+    Ok(stream)
+}
+
+fn refused(error: &async_nats::jetstream::Error) -> Trouble {
+    match error.error_code() {
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => no_streams(),
+        _ => Trouble::Operator(format!("NATS refuses the stream {STREAM}: {error}")),
+    }
+}
+
+fn no_streams() -> Trouble {
+    Trouble::Operator("NATS has no JetStream for this user; start the server with --jetstream".to_owned())
+}
+
+/// Tells a NATS without streams from one that is away.
+async fn unanswered(context: &Context, error: &dyn std::fmt::Display) -> Trouble {
+    use async_nats::jetstream::context::AccountErrorKind;
+    match context.query_account().await {
+        Err(error) if matches!(error.kind(), AccountErrorKind::JetStreamUnavailable) => no_streams(),
+        Err(error) if matches!(error.kind(), AccountErrorKind::JetStream(_)) => no_streams(),
+        _ => Trouble::Away(error.to_string()),
+    }
+}
+
+/// When a stream was made.
+fn made(info: &Info) -> Result<Timestamp, Trouble> {
+    let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
+    Timestamp::from_micros(micros).map_err(|error| Trouble::Operator(error.to_string()))
+}
+
+/// What the stream says about itself: when it was made, its last sequence, its number of messages.
+pub(super) async fn glance(stream: &Stream) -> Result<(Timestamp, u64, u64), Trouble> {
+    let info = stream.get_info().await.map_err(|error| Trouble::Away(error.to_string()))?;
+    Ok((made(&info)?, info.state.last_sequence, info.state.messages))
+}
+
+/// Looks at everything that is on the stream.
+pub(super) async fn survey(stream: &Stream) -> Result<Survey, Trouble> {
+    let away = |error: &dyn std::fmt::Display| Trouble::Away(error.to_string());
+    let mut all = stream.info_with_subjects(LEDGERS).await.map_err(|error| away(&error))?;
+    let mut survey = Survey {
+        made: made(&all.info)?,
+        last: all.info.state.last_sequence,
+        messages: all.info.state.messages,
+        counts: HashMap::new(),
+    };
+    while let Some((subject, count)) = all.try_next().await.map_err(|error| away(&error))? {
+        let event = event_of(&subject);
+        let event =
+            event.ok_or_else(|| Trouble::Operator(format!("{subject} on the stream is no event's")))?;
+        survey.counts.insert(event, count as u64);
+    }
+    Ok(survey)
+}
+
+/// Checks that the last message of an event is this entry: that all before it are there, and that the stream
+/// tells of the same ledger.
+pub(super) async fn check_last(stream: &Stream, last: &Recorded) -> Result<(), Trouble> {
+    #[derive(Deserialize)]
+    struct Message {
+        id: String,
+        time: String,
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data {
+        request_id: String,
+    }
+    let (entry, subject) = (&last.entry, ledger(last.entry.event_id));
+    let found = stream.get_last_raw_message_by_subject(&subject).await;
+    let found = found.map_err(|error| Trouble::Away(error.to_string()))?;
+    let told = serde_json::from_slice::<Message>(&found.payload).ok();
+    let is_same = told.is_some_and(|told| {
+        told.id == message::id(entry.event_id, entry.seq)
+            && told.time == entry.at.to_string()
+            && told.data.request_id == entry.request.as_str()
+    });
+    if is_same {
+        return Ok(());
+    }
+    Err(Trouble::Operator(format!(
+        "{subject} on the stream {STREAM} is not the ledger of this database, or has gaps; if the database was \
+         restored, delete the stream, and it is filled anew"
+    )))
+}

@@ -1,0 +1,67 @@
+//! What the relay asks for: what is new in the ledgers, and how far it has got.
+
+use domain::{Booking, BookingId, EventId, Timestamp};
+use rusqlite::{Connection, Row, params};
+
+use super::tx::fault;
+use super::{read, sql};
+use crate::fold::Loadable;
+use crate::{Cause, Cursor, Fault, Progress, Recorded};
+
+/// The column after an entry's own.
+const BOOKING: usize = 14;
+
+pub(super) fn cursors(
+    connection: &Connection,
+    stream: Timestamp,
+    which: Progress,
+    after: Option<EventId>,
+    limit: u32,
+) -> Result<Vec<Cursor>, Fault> {
+    let mut statement = connection.prepare_cached(sql::PUBLISHED_CURSORS).map_err(fault)?;
+    let after = after.map_or([0; 16], |event| *event.bytes());
+    let values = params![stream.micros(), after, which == Progress::Behind, limit];
+    let cursor = |row: &Row<'_>| {
+        Ok(Cursor { event: EventId::from_bytes(row.get(0)?), ledger: row.get(1)?, published: row.get(2)? })
+    };
+    let rows = statement.query_map(values, cursor).map_err(fault)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(fault)
+}
+
+pub(super) fn recorded(
+    connection: &Connection,
+    event: EventId,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<Recorded>, Fault> {
+    let mut statement = connection.prepare_cached(sql::LEDGER_RECORDED).map_err(fault)?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![event.bytes(), after, limit], |row| Ok(recorded_row(row)));
+    rows.map_err(fault)?.map(|row| row.map_err(fault)?.map_err(Fault::Broken)).collect()
+}
+
+fn recorded_row(row: &Row<'_>) -> Loadable<Recorded> {
+    let entry = read::entry_row(row)?;
+    let booking = match row.get::<_, Option<[u8; 16]>>(BOOKING).map_err(Cause::new)? {
+        Some(id) => {
+            let of_row = |error| Cause::new(format!("{}: {error}", BookingId::from_bytes(id)));
+            Some(Booking::try_from(read::booking_row_at(row, BOOKING).map_err(of_row)?)?)
+        }
+        None => None,
+    };
+    Ok(Recorded { entry, booking })
+}
+
+pub(super) fn advance(
+    connection: &mut Connection,
+    stream: Timestamp,
+    published: &[(EventId, u64)],
+) -> Result<(), Fault> {
+    let tx = connection.transaction().map_err(fault)?;
+    for (event, seq) in published {
+        let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
+        let mut statement = tx.prepare_cached(sql::PUBLISHED_ADVANCE).map_err(fault)?;
+        statement.execute(params![event.bytes(), stream.micros(), seq]).map_err(fault)?;
+    }
+    tx.commit().map_err(fault)
+}

@@ -63,7 +63,7 @@ impl Fleet {
         let ports = Ports {
             store: Arc::new(FaultyStore { place: place.clone(), shared: self.shared.clone() }),
             lock: lock.clone(),
-            lease: Some(lock),
+            lease: world.mix.leases.then_some(lock as Arc<dyn coordination::Lock>),
             limiter: Arc::new(FaultyLimiter { place: place.clone(), shared: self.limiter.clone() }),
             clock: Arc::new(MachineClock(place.clone())),
             ids: Arc::new(SeededIds(world.clone())),

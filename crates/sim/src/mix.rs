@@ -89,6 +89,8 @@ pub(crate) struct Mix {
     /// Faults end, and then progress is demanded.
     pub(crate) liveness: bool,
     pub(crate) instances: u64,
+    /// Whether desks lease their events, as they do where a Redis is shared.
+    pub(crate) leases: bool,
     pub(crate) events: u64,
     pub(crate) clients: u64,
     pub(crate) steps: u64,
@@ -108,7 +110,7 @@ pub(crate) struct Mix {
 }
 
 impl Mix {
-    /// Odd seeds demand progress.
+    /// Odd seeds demand progress, and every other pair of seeds has leases.
     pub(crate) fn draw(seed: u64, luck: &mut fastrand::Rng) -> Self {
         let rates = Fault::ALL.iter().map(|_| if luck.bool() { 0 } else { luck.u64(1..=12) }).collect();
         // Some deeds are left out, so that others meet in ways that an even mix would hardly bring about.
@@ -117,6 +119,7 @@ impl Mix {
         Self {
             liveness: seed % 2 == 1,
             instances: luck.u64(1..=3),
+            leases: seed % 4 < 2,
             events: luck.u64(1..=2),
             clients: luck.u64(2..=5),
             steps: luck.u64(6..=16),

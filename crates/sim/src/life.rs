@@ -67,7 +67,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_resumed_goes_on_at_once() {
         let (life, began) = (Life::default(), Instant::now());
-        life.pause(Duration::from_secs(60));
+        life.pause(Duration::from_mins(1));
         tokio::join!(life.step(), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             life.resume();

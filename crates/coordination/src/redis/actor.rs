@@ -54,6 +54,8 @@ pub(super) struct Actor {
     /// When to look at which entry; one that was put off is met here too early, and left alone.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     pub(super) outbox: VecDeque<Ask>,
+    /// Who is to be renewed, when there is nothing more urgent.
+    pub(super) renewals: VecDeque<u64>,
     /// The server has forgotten a script.
     pub(super) by_text: bool,
     closing: bool,
@@ -85,6 +87,7 @@ impl Actor {
             entries: HashMap::new(),
             timers: BinaryHeap::new(),
             outbox: VecDeque::new(),
+            renewals: VecDeque::new(),
             by_text: false,
             closing: false,
         }
@@ -264,7 +267,7 @@ impl Actor {
 
     /// Renews a lease or a place, and asks what has become of it.
     fn touch(&mut self, number: u64, now: Instant) {
-        self.outbox.push_back(Ask::Touch(number));
+        self.renewals.push_back(number);
         self.plan(number, now + self.timing.renew_after());
     }
 

@@ -8,12 +8,14 @@ mod canceller;
 mod janitor;
 mod sweeper;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{RequestId, Timestamp};
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +62,7 @@ impl Health {
 }
 
 /// Runs a chore until `stop`: every `every`, and when nudged. The first time comes after a random part of
-/// the interval, so that instances started together do not all sweep at once.
+/// the interval, so that instances started together do not all sweep at once. One that panics is run again.
 pub(crate) async fn run(
     mut chore: Box<dyn Chore>,
     engine: Arc<Engine>,
@@ -77,11 +79,13 @@ pub(crate) async fn run(
             () = tokio::time::sleep(pause) => (),
         }
         pause = every;
-        match chore.run_once(&engine).await {
-            Ok(()) => health.last_success_micros.store(engine.now().micros(), Ordering::Relaxed),
-            Err(error) => {
+        // What a chore remembers from one time to the next are hints, so a panic leaves nothing half done behind.
+        match AssertUnwindSafe(chore.run_once(&engine)).catch_unwind().await {
+            Ok(Ok(())) => health.last_success_micros.store(engine.now().micros(), Ordering::Relaxed),
+            Ok(Err(error)) => {
                 tracing::error!(chore = chore.name(), %error, "a chore failed; it will be tried again");
             }
+            Err(_) => tracing::error!(chore = chore.name(), "a chore panicked; it will be tried again"),
         }
     }
 }

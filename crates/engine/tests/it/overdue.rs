@@ -1,10 +1,13 @@
 //! A hold that was not paid is freed in time: within its deadline, two intervals of the clean-up and a second.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use coordination::{Key, LockOptions};
+use async_trait::async_trait;
+use coordination::{Key, Lock, LockError, LockOptions, Tenure};
 use domain::{Actor, BookingStatus};
-use engine::{Error, Given};
+use engine::{Engine, Error, Given, Ports};
 use tokio::time::sleep;
 
 use crate::stage::{as_user, book, event_in, start, user};
@@ -71,6 +74,46 @@ async fn a_booking_that_is_being_worked_on_is_left_for_the_next_round() {
     let given = engine.confirm(service(), busy.id, paid, None).await;
     assert!(matches!(given, Ok(Given::Fresh(_))), "{given:?}");
     assert_eq!(status(busy.id).await, BookingStatus::Confirmed);
+}
+
+/// A lock whose first questions are the end of whoever asks them.
+struct Deadly(AtomicU32, Arc<dyn Lock>);
+
+#[async_trait]
+impl Lock for Deadly {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+        self.1.acquire(key, options).await
+    }
+
+    async fn try_acquire_each(
+        &self,
+        keys: &[Key],
+        options: LockOptions,
+    ) -> Result<Vec<Option<Tenure>>, LockError> {
+        assert!(self.0.fetch_add(1, Ordering::SeqCst) >= 2, "a defect");
+        self.1.try_acquire_each(keys, options).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_up_that_panics_is_run_again_and_its_health_tells() {
+    let (calm, ports) = start(0);
+    let lock = Arc::new(Deadly(AtomicU32::new(0), ports.lock.clone()));
+    let engine = Engine::start(Ports { lock: lock.clone(), ..ports }, *calm.policy());
+    let event = event_in(&engine, 3_600).await;
+    let booking = book(&engine, "ada", &event, 2).await;
+    sleep(Duration::from_secs(u64::from(engine.policy().hold_seconds) + 1)).await;
+    let began = engine.now();
+    engine.start_chores(EVERY);
+    sleep(EVERY * 2 - Duration::from_secs(1)).await;
+    let status = async || engine.booking(&Actor::System, booking.id).await.unwrap().status();
+    let sweeper = engine.chores().into_iter().find(|chore| chore.name() == "sweeper").unwrap();
+    assert_eq!((lock.0.load(Ordering::SeqCst), status().await), (2, BookingStatus::Pending));
+    assert_eq!(sweeper.last_success(), began, "it is seen to be ill");
+    sleep(EVERY).await;
+    assert_eq!(status().await, BookingStatus::Expired);
+    assert!(sweeper.last_success() > began);
+    engine.drain().await;
 }
 
 fn service() -> engine::Caller {

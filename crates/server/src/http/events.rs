@@ -1,7 +1,7 @@
 //! `/v1/events`.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::{Answer, EventId};
 use engine::Given;
@@ -64,13 +64,18 @@ pub(super) async fn ledger(
 }
 
 /// The version that an edit demands (RFC 9110 §13.1.1): none where any will do, 0 (which no event ever
-/// has) where the tag is none of ours.
+/// has) where the tag is none of ours. A list of tags is refused, as an event has one version.
 fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
+    let one = || Problem::malformed("If-Match must be one entity tag, or *.");
     let mut tags = headers.get_all(header::IF_MATCH).iter();
-    let (first, second) = (tags.next(), tags.next());
-    let tag = first.map(HeaderValue::to_str).transpose().ok().filter(|_| second.is_none());
-    let tag = tag.ok_or_else(|| Problem::malformed("If-Match must be one entity tag, or *."))?;
-    let Some(tag) = tag.filter(|tag| *tag != "*") else { return Ok(None) };
+    let Some(tag) = tags.next() else { return Ok(None) };
+    let tag = tag.to_str().ok().filter(|_| tags.next().is_none()).ok_or_else(one)?;
+    if tag == "*" {
+        return Ok(None);
+    }
     let opaque = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    if opaque.is_some_and(|opaque| opaque.contains('"')) {
+        return Err(one());
+    }
     Ok(Some(opaque.and_then(|version| version.parse().ok()).unwrap_or(0)))
 }

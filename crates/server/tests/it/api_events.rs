@@ -183,6 +183,10 @@ async fn an_edit_can_demand_the_version_it_was_made_for() {
         let late = patch_if(&mut admin, &path, stale, &json!({"venue": "Hall 2"})).await;
         late.expect_problem(412, "version_mismatch");
     }
+    for several in ["\"2\", \"3\"", "\"2\",\"2\""] {
+        let list = patch_if(&mut admin, &path, several, &json!({"venue": "Hall 2"})).await;
+        list.expect_problem(400, "malformed_request");
+    }
     patch_if(&mut admin, &path, "\"2\"", &json!({"venue": "Hall 3"})).await.expect(200);
     patch_if(&mut admin, &path, "*", &json!({"venue": "Hall 4"})).await.expect(200);
     let shown = admin.get(&path).await;

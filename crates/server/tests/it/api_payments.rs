@@ -246,6 +246,12 @@ async fn a_ticket_is_valid_where_it_was_paid_for() {
     assert_eq!(admin.get(&validate(&other)).await.expect(200)["valid"], false, "another event");
     admin.cancel(&booking).await.expect(200);
     assert_eq!(admin.get(&validate(&event)).await.expect(200)["valid"], false, "given back");
+    for scanned in
+        ["bkg_01h455vb4pex5vsknk084sn02q", "evt_01h455vb4pex5vsknk084sn02q", "https%3A%2F%2Fa.example"]
+    {
+        let answer = admin.get(&format!("/v1/bookings/{scanned}/validate?eventId={event}")).await;
+        assert_eq!(answer.expect(200)["valid"], false, "{scanned}");
+    }
     let without = format!("/v1/bookings/{booking}/validate");
     assert_eq!(admin.get(&without).await.expect_invalid(), ["?eventId"]);
 }

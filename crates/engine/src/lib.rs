@@ -14,6 +14,7 @@ mod lease;
 mod limit;
 mod ports;
 mod refunds;
+pub mod relay;
 mod system;
 mod watch;
 
@@ -22,7 +23,9 @@ pub use chore::{Health, Sweeper, Swept};
 pub use desk::Pulse;
 pub use engine::{Attempt, Caller, Engine, Given};
 pub use error::Error;
-pub use limit::{BOOKING_LOCK_WAIT_MAX, LEASE_WAIT_MAX, QUEUE_MAX, TURN_WAIT_MAX};
+pub use limit::{
+    BOOKING_LOCK_WAIT_MAX, LEASE_WAIT_MAX, QUEUE_MAX, RELAY_GROWN_MAX, RELAY_PIPELINE_MAX, TURN_WAIT_MAX,
+};
 pub use ports::{Policy, Ports, Publish, Silent};
 pub use refunds::RefundOutcome;
 pub use system::{SystemClock, SystemIds};

@@ -58,3 +58,30 @@ pub(crate) const JANITOR_EVERY: Duration = Duration::from_mins(10);
 
 /// How often watched events are looked at: twice within the half second that watchers are promised.
 pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// Ledger entries, or events, that the relay reads at a time: some 500 kB.
+pub(crate) const RELAY_PAGE: u32 = 512;
+
+/// Most messages on their way to the stream: enough to fill a connection, and a second's work to send again.
+pub const RELAY_PIPELINE_MAX: usize = 1_024;
+
+/// Most events that wait to be looked at because their ledgers have grown; more are found in the ledger.
+pub const RELAY_GROWN_MAX: usize = 10_000;
+
+/// How often the relay looks for ledgers that have grown unnoticed: half of the lag that is promised.
+pub(crate) const RELAY_SCAN_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the relay looks whether the stream is still there and whole.
+pub(crate) const RELAY_CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the relay writes down how far it has got: each time is a flush to disk.
+pub(crate) const RELAY_NOTE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a relay that is not needed, or not able, waits before it looks again.
+pub(crate) const RELAY_STANDBY: Duration = Duration::from_secs(2);
+
+/// Longest turn of a relay; then whoever waits may be next.
+pub(crate) const RELAY_TENURE_MAX: Duration = Duration::from_mins(10);
+
+/// Oldest entry that is announced to the those who do not read the stream: later it is no news.
+pub(crate) const ANNOUNCED_AGE_MAX: Duration = Duration::from_mins(5);

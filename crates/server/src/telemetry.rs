@@ -198,7 +198,7 @@ impl Telemetry {
             gauges.limiter_fallbacks.set(whole(limiter.helped()));
         }
         if let Some(nats) = nats {
-            gauges.nats_up.get_or_create(&Words([])).set(nats.is_up().into());
+            gauges.nats_up.get_or_create(&Words([])).set(nats.is_connected().into());
             let standing = nats.relay.standing();
             let figures = [
                 ("fills", i64::from(standing.fills)),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use engine::relay::Trouble;
 use serde_json::{Map, json};
 use tokio::time::{Instant, timeout};
 
 use super::Failure;
 use super::doctor::{Dependency, Problem};
 use crate::config::{Nats, NatsAddress};
-use crate::nats::relay::{Trouble, stream};
+use crate::nats::stream;
 
 /// How long NATS may take to let somebody in.
 const PATIENCE: Duration = Duration::from_secs(3);

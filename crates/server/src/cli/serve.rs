@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::relay::Ground;
 use engine::{Engine, Policy, Ports, Publish, Silent, SystemClock, SystemIds};
 use futures_util::future::OptionFuture;
 use store::Store;
@@ -18,7 +19,6 @@ use crate::auth::Tokens;
 use crate::config::{DatabaseUrl, LogFormat, Redis, Serve, wants_colours};
 use crate::http::{self, App};
 use crate::nats::Nats;
-use crate::nats::relay::Ground;
 use crate::shared::Crowd;
 use crate::telemetry::Telemetry;
 
@@ -32,10 +32,9 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let crowd = crowd(&args.redis, &url).await?;
     let nats = nats(&args.nats).await?;
     let publish = nats.as_ref().map(|nats| nats.relay.clone() as Arc<dyn Publish>);
-    let (relayed, lock) = (store.clone(), crowd.lock.clone());
+    let (told, lock) = (store.clone(), crowd.lock.clone());
     let publish = publish.unwrap_or_else(|| Arc::new(Silent));
     let app = assemble(store, args.identity.tokens(), args.policy(), crowd, publish);
-    let ground = Ground { store: relayed, lock, clock: app.clock.clone(), ids: app.ids.clone() };
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
@@ -49,7 +48,9 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
         None => served.await,
         // It ends with what it serves, which goes first: what was committed last is told, too.
         Some(nats) => {
-            tokio::select! { biased; ended = served => ended, never = nats.relay.run(&nats, &ground) => never }
+            let (clock, ids) = (app.clock.clone(), app.ids.clone());
+            let ground = Ground { store: told, lock, clock, ids, bell: nats.clone() };
+            tokio::select! { biased; ended = served => ended, never = nats.relay.run(&ground) => never }
         }
     }
 }

@@ -4,12 +4,14 @@
 //! service starts, sells and stops without it.
 
 pub(crate) mod asyncapi;
+mod bell;
 mod bookings;
 mod call;
 mod decimal;
-pub(crate) mod relay;
+mod message;
 mod reply;
 mod service;
+pub(crate) mod stream;
 mod subject;
 
 use std::str::FromStr;
@@ -18,13 +20,13 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use engine::relay::Relay;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::config::NatsAddress;
 use crate::limit::NATS_FLUSH_WAIT_MAX;
 
-use self::relay::Relay;
 pub(crate) use self::service::serve;
 
 /// Where answers to this program's own requests arrive: a prefix that others need no right to listen on.
@@ -72,23 +74,38 @@ impl Nats {
     }
 
     /// Whether it is connected now.
-    pub(crate) fn is_up(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
     /// What is wrong, in a sentence; nothing where all is well.
     pub(crate) fn trouble(&self) -> Option<String> {
-        if self.is_up() { self.relay.standing().trouble } else { Some("NATS is not reachable".to_owned()) }
+        if self.is_connected() {
+            self.relay.standing().trouble
+        } else {
+            Some("NATS is not reachable".to_owned())
+        }
     }
 
     /// How it is getting on, for `/readyz?verbose`.
     pub(crate) fn describe(&self) -> Value {
-        json!({"status": self.trouble().unwrap_or_else(|| "ok".to_owned()), "relay": self.relay.describe()})
+        let relay = self.relay.standing();
+        json!({
+            "status": self.trouble().unwrap_or_else(|| "ok".to_owned()),
+            "relay": {
+                "status": relay.trouble.as_deref().unwrap_or("ok"),
+                "fills": relay.fills,
+                "behind": relay.behind,
+                "lagMillis": relay.lag_micros / 1_000,
+            },
+        })
     }
 
     /// Sends what still waits to be sent, within a bound.
     pub(crate) async fn flush(&self) {
-        if self.is_up() && !matches!(timeout(NATS_FLUSH_WAIT_MAX, self.client.flush()).await, Ok(Ok(()))) {
+        if self.is_connected()
+            && !matches!(timeout(NATS_FLUSH_WAIT_MAX, self.client.flush()).await, Ok(Ok(())))
+        {
             tracing::warn!(nats = self.address, "the last messages may not have reached NATS");
         }
     }

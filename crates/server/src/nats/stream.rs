@@ -7,30 +7,18 @@ use async_nats::Client;
 use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
-use domain::{EventId, Timestamp};
+use domain::Timestamp;
+use engine::RELAY_PIPELINE_MAX;
+use engine::relay::{Glance, Survey, Trouble};
 use futures_util::TryStreamExt as _;
-use serde::Deserialize;
-use store::Recorded;
 
-use super::super::subject::{LEDGERS, STREAM, event_of, ledger};
-use super::{Trouble, message};
-use crate::limit::{RELAY_ANSWER_WAIT_MAX, RELAY_PIPELINE_MAX};
+use super::bell::away;
+use super::subject::{LEDGERS, STREAM, event_of};
+use crate::limit::RELAY_ANSWER_WAIT_MAX;
 
 /// How long the server looks for a repeated id. Short: what keeps entries from being on the stream twice is
 /// the expected last sequence, and a stream that was purged is not to be taken for a full one for long.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
-
-/// What is on the stream, as of one moment.
-pub(super) struct Survey {
-    /// When the stream was made: another stream of the same name is another.
-    pub(super) made: Timestamp,
-    /// The sequence of its last message.
-    pub(super) last: u64,
-    /// How many messages there are in all.
-    pub(super) messages: u64,
-    /// How many there are of each event.
-    pub(super) counts: HashMap<EventId, u64>,
-}
 
 /// The way to streams.
 pub(crate) fn context(client: Client) -> Context {
@@ -48,13 +36,13 @@ pub(crate) async fn open(context: &Context, make: bool) -> Result<Option<Stream>
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => true,
             GetStreamErrorKind::JetStream(error) => return Err(refused(&error)),
-            _ => return Err(unanswered(context, &error).await),
+            _ => return Err(unanswered(context, away(&error)).await),
         },
     };
     if missing && make {
         return context.create_stream(wanted()).await.map(Some).map_err(|error| match error.kind() {
             async_nats::jetstream::context::CreateStreamErrorKind::JetStream(error) => refused(&error),
-            _ => Trouble::Away(error.to_string()),
+            _ => away(&error),
         });
     }
     Ok(None)
@@ -112,37 +100,30 @@ fn no_streams() -> Trouble {
 }
 
 /// Tells a NATS without streams from one that is away.
-async fn unanswered(context: &Context, error: &dyn std::fmt::Display) -> Trouble {
+async fn unanswered(context: &Context, away: Trouble) -> Trouble {
     use async_nats::jetstream::context::AccountErrorKind;
     match context.query_account().await {
         Err(error) if matches!(error.kind(), AccountErrorKind::JetStreamUnavailable) => no_streams(),
         Err(error) if matches!(error.kind(), AccountErrorKind::JetStream(_)) => no_streams(),
-        _ => Trouble::Away(error.to_string()),
+        _ => away,
     }
 }
 
-/// When a stream was made.
-fn made(info: &Info) -> Result<Timestamp, Trouble> {
-    let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
-    Timestamp::from_micros(micros).map_err(|error| Trouble::Operator(error.to_string()))
+/// What the stream says about itself.
+pub(super) async fn glance(stream: &Stream) -> Result<Glance, Trouble> {
+    about(&stream.get_info().await.map_err(|error| away(&error))?)
 }
 
-/// What the stream says about itself: when it was made, its last sequence, its number of messages.
-pub(super) async fn glance(stream: &Stream) -> Result<(Timestamp, u64, u64), Trouble> {
-    let info = stream.get_info().await.map_err(|error| Trouble::Away(error.to_string()))?;
-    Ok((made(&info)?, info.state.last_sequence, info.state.messages))
+fn about(info: &Info) -> Result<Glance, Trouble> {
+    let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
+    let made = Timestamp::from_micros(micros).map_err(|error| Trouble::Operator(error.to_string()))?;
+    Ok(Glance { made, last: info.state.last_sequence, messages: info.state.messages })
 }
 
 /// Looks at everything that is on the stream.
 pub(super) async fn survey(stream: &Stream) -> Result<Survey, Trouble> {
-    let away = |error: &dyn std::fmt::Display| Trouble::Away(error.to_string());
     let mut all = stream.info_with_subjects(LEDGERS).await.map_err(|error| away(&error))?;
-    let mut survey = Survey {
-        made: made(&all.info)?,
-        last: all.info.state.last_sequence,
-        messages: all.info.state.messages,
-        counts: HashMap::new(),
-    };
+    let mut survey = Survey { glance: about(&all.info)?, counts: HashMap::new() };
     while let Some((subject, count)) = all.try_next().await.map_err(|error| away(&error))? {
         let event = event_of(&subject);
         let event =
@@ -150,36 +131,4 @@ pub(super) async fn survey(stream: &Stream) -> Result<Survey, Trouble> {
         survey.counts.insert(event, count as u64);
     }
     Ok(survey)
-}
-
-/// Checks that the last message of an event is this entry: that all before it are there, and that the stream
-/// tells of the same ledger.
-pub(super) async fn check_last(stream: &Stream, last: &Recorded) -> Result<(), Trouble> {
-    #[derive(Deserialize)]
-    struct Message {
-        id: String,
-        time: String,
-        data: Data,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Data {
-        request_id: String,
-    }
-    let (entry, subject) = (&last.entry, ledger(last.entry.event_id));
-    let found = stream.get_last_raw_message_by_subject(&subject).await;
-    let found = found.map_err(|error| Trouble::Away(error.to_string()))?;
-    let told = serde_json::from_slice::<Message>(&found.payload).ok();
-    let is_same = told.is_some_and(|told| {
-        told.id == message::id(entry.event_id, entry.seq)
-            && told.time == entry.at.to_string()
-            && told.data.request_id == entry.request.as_str()
-    });
-    if is_same {
-        return Ok(());
-    }
-    Err(Trouble::Operator(format!(
-        "{subject} on the stream {STREAM} is not the ledger of this database, or has gaps; if the database was \
-         restored, delete the stream, and it is filled anew"
-    )))
 }

@@ -7,8 +7,7 @@
 //! spare work and decide nothing.
 
 mod filling;
-mod message;
-pub(crate) mod stream;
+mod port;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,61 +15,49 @@ use std::time::Duration;
 
 use coordination::{Key, Lock, LockError, LockOptions, Tenure};
 use domain::{Clock, EventId, Ids};
-use engine::Publish;
-use serde_json::{Value, json};
-use store::{Fault, Store};
+use store::Store;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use self::filling::Filling;
-use super::Nats;
-use super::subject::GROWN;
+use crate::Publish;
 use crate::limit::{RELAY_GROWN_MAX, RELAY_STANDBY, RELAY_TENURE_MAX};
+
+pub use self::port::{Bell, Glance, Last, Receipt, Stored, Stream, Survey, Told, Trouble};
 
 /// What the relay needs of the rest of the program.
 #[derive(Clone)]
-pub(crate) struct Ground {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) lock: Arc<dyn Lock>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ids: Arc<dyn Ids>,
-}
-
-/// Why the stream cannot be filled now.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
-    /// NATS does not answer, or not in time.
-    #[error("NATS does not answer: {0}")]
-    Away(String),
-    /// Somebody else fills it, or the stream is not what it was: look again.
-    #[error("the stream was changed by somebody else")]
-    Changed,
-    /// Somebody has to do something about it.
-    #[error("{0}")]
-    Operator(String),
-    /// The database does not answer.
-    #[error("the ledger cannot be read: {0}")]
-    Store(#[from] Fault),
+pub struct Ground {
+    /// Where the ledgers are, and the notes of how far they were told.
+    pub store: Arc<dyn Store>,
+    /// Lets one relay at a time fill the stream.
+    pub lock: Arc<dyn Lock>,
+    /// Tells how old news are.
+    pub clock: Arc<dyn Clock>,
+    /// Keeps relays that beat each other apart.
+    pub ids: Arc<dyn Ids>,
+    /// The way to the stream.
+    pub bell: Arc<dyn Bell>,
 }
 
 /// How the relay of this process is getting on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Standing {
+pub struct Standing {
     /// Whether it is the one that fills the stream.
-    pub(crate) fills: bool,
+    pub fills: bool,
     /// Entries that are not on the stream yet, as far as is known.
-    pub(crate) behind: u64,
+    pub behind: u64,
     /// Between the latest entry that was put on the stream and that moment, in microseconds.
-    pub(crate) lag_micros: u64,
+    pub lag_micros: u64,
     /// Entries put on the stream since the start.
-    pub(crate) told: u64,
+    pub told: u64,
     /// Why the stream cannot be filled.
-    pub(crate) trouble: Option<String>,
+    pub trouble: Option<String>,
 }
 
 /// The relay of this process.
 #[derive(Default)]
-pub(crate) struct Relay {
+pub struct Relay {
     standing: Mutex<Standing>,
     grown: Mutex<BTreeSet<EventId>>,
     wake: Notify,
@@ -89,7 +76,7 @@ impl Publish for Relay {
 
 impl Relay {
     /// How it is getting on.
-    pub(crate) fn standing(&self) -> Standing {
+    pub fn standing(&self) -> Standing {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -102,41 +89,32 @@ impl Relay {
         std::mem::take(&mut *self.grown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// For `/readyz?verbose`.
-    pub(crate) fn describe(&self) -> Value {
-        let standing = self.standing();
-        json!({
-            "status": standing.trouble.as_deref().unwrap_or("ok"),
-            "fills": standing.fills,
-            "behind": standing.behind,
-            "lagMillis": standing.lag_micros / 1_000,
-        })
-    }
-
     /// Fills the stream whenever it is this relay's turn, for as long as it is let.
-    pub(crate) async fn run<T>(&self, nats: &Nats, ground: &Ground) -> T {
+    pub async fn run<T>(&self, ground: &Ground) -> T {
         loop {
             let tenure = tokio::select! {
-                tenure = lead(ground) => tenure,
-                never = self.pass_on(nats) => never,
+                biased;
+                never = self.pass_on(&*ground.bell) => never,
+                tenure = lead(&*ground.lock) => tenure,
             };
-            let trouble = self.fill(nats, ground, tenure).await;
+            let trouble = self.fill(ground, tenure).await;
             self.note(|standing| {
                 standing.fills = false;
                 standing.trouble = trouble.as_ref().and_then(Trouble::told);
             });
             let pause = pause(trouble.as_ref(), ground.ids.random()[0]);
             tokio::select! {
+                biased;
+                never = self.pass_on(&*ground.bell) => never,
                 () = sleep(pause) => (),
-                never = self.pass_on(nats) => never,
             }
         }
     }
 
     /// One turn: from a look at the stream to whatever ends it; nothing where the turn itself has ended.
-    async fn fill(&self, nats: &Nats, ground: &Ground, tenure: Option<Tenure>) -> Option<Trouble> {
+    async fn fill(&self, ground: &Ground, tenure: Option<Tenure>) -> Option<Trouble> {
         let turn = async {
-            match Filling::begin(self, nats, ground).await {
+            match Filling::begin(self, ground).await {
                 Ok(mut filling) => filling.go_on().await,
                 Err(trouble) => trouble,
             }
@@ -147,7 +125,7 @@ impl Relay {
                 None => std::future::pending().await,
             }
         };
-        let trouble = tokio::select! { trouble = turn => trouble, () = lost => return None };
+        let trouble = tokio::select! { biased; trouble = turn => trouble, () = lost => return None };
         match &trouble {
             Trouble::Changed => tracing::debug!("the stream is filled by another instance, or was changed"),
             Trouble::Away(why) => tracing::debug!(why, "the stream cannot be filled now"),
@@ -157,27 +135,26 @@ impl Relay {
     }
 
     /// Tells the instance that fills the stream what has grown here.
-    async fn pass_on<T>(&self, nats: &Nats) -> T {
+    async fn pass_on<T>(&self, bell: &dyn Bell) -> T {
         loop {
             self.wake.notified().await;
-            if !nats.is_up() {
+            if !bell.is_up() {
                 continue;
             }
-            let ids: Vec<String> = self.take_grown().iter().map(ToString::to_string).collect();
-            if !ids.is_empty() {
-                // A hint: where it is lost, the ledger is looked at a little later.
-                let _ = nats.client().publish(GROWN, ids.join(",").into()).await;
+            let grown = self.take_grown();
+            if !grown.is_empty() {
+                bell.hint(grown).await;
             }
         }
     }
 }
 
 /// Waits for its turn; goes on without the lock where that cannot be asked for.
-async fn lead(ground: &Ground) -> Option<Tenure> {
+async fn lead(lock: &dyn Lock) -> Option<Tenure> {
     let key = Key::new("relay", "ledger").ok()?;
     let options = LockOptions { wait: RELAY_STANDBY, max_hold: RELAY_TENURE_MAX, ..LockOptions::default() };
     loop {
-        match ground.lock.acquire(&key, options).await {
+        match lock.acquire(&key, options).await {
             Ok(tenure) => return Some(tenure),
             Err(LockError::Unavailable(_)) => return None,
             Err(_) => sleep(Duration::from_millis(100)).await,

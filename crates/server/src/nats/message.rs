@@ -5,11 +5,12 @@
 //! filled anew says the same again.
 
 use domain::{Booking, EntryKind, EventId, Label, Timestamp};
-use serde::Serialize;
+use engine::relay::Told;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::Recorded;
 
-use super::super::{decimal, subject};
+use super::{decimal, subject};
 use crate::wire::{EntryView, MoneyView};
 
 /// What a message says about itself, and the entry.
@@ -66,6 +67,31 @@ pub(super) fn render(recorded: &Recorded) -> serde_json::Result<Vec<u8>> {
         time: entry.at,
         datacontenttype: "application/json",
         data: Data { event_id: entry.event_id, entry: entry.into(), booking: about(recorded) },
+    })
+}
+
+/// Which entry a message is; nothing where it is none.
+pub(super) fn told(payload: &[u8]) -> Option<Told> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        id: &'a str,
+        time: &'a str,
+        #[serde(borrow)]
+        data: About<'a>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct About<'a> {
+        #[serde(borrow)]
+        request_id: std::borrow::Cow<'a, str>,
+    }
+    let message: Message<'_> = serde_json::from_slice(payload).ok()?;
+    let (event, seq) = message.id.split_once(':')?;
+    Some(Told {
+        event: event.parse().ok()?,
+        seq: seq.parse().ok()?,
+        at: message.time.parse().ok()?,
+        request: message.data.request_id.parse().ok()?,
     })
 }
 

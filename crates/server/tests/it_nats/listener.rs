@@ -7,6 +7,7 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, jetstream};
 use futures_util::StreamExt as _;
 use serde_json::Value;
+use testkit::history::{Line, check_stream};
 use testkit::{Client, NatsServer, eventually, within_deadline};
 
 /// A message of the stream.
@@ -62,31 +63,47 @@ pub(crate) async fn complete(nats: &NatsServer, admin: &mut Client) -> usize {
         (length == wanted as u64).then_some(())
     })
     .await;
-    let mut told: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for Told { subject, headers, event } in read(&streams).await {
+    let told = read(&streams).await;
+    for Told { subject, headers, event } in &told {
         let data = &event["data"];
         let id = format!("{}:{}", data["eventId"].as_str().expect("an id"), data["eventSeq"]);
         assert_eq!(event["id"], id.as_str(), "{event:#}");
         assert_eq!(headers.get("Nats-Msg-Id").map(ToString::to_string), Some(id), "{event:#}");
         assert_eq!(event["type"], data["type"], "{event:#}");
-        let name = data["eventId"].as_str().expect("an id").to_owned();
-        assert_eq!(subject, format!("boxoffice.ledger.{name}"));
-        told.entry(name).or_default().push(event);
-    }
-    for (event, ledger) in &ledgers {
-        let told = told.remove(event).unwrap_or_default();
-        let order =
-            |entries: &[Value]| entries.iter().map(|entry| entry["eventSeq"].clone()).collect::<Vec<_>>();
-        let data: Vec<Value> = told.iter().map(|event| event["data"].clone()).collect();
-        assert_eq!(order(&data), order(ledger), "{event}");
-        for (told, entry) in data.iter().zip(ledger) {
-            for (field, value) in entry.as_object().expect("an entry") {
-                assert_eq!(&told[field], value, "{field} of {told:#}");
-            }
+        let name = data["eventId"].as_str().expect("an id");
+        assert_eq!(*subject, format!("boxoffice.ledger.{name}"));
+        // Whatever an entry says over HTTP, it says on the stream.
+        let seq = usize::try_from(data["eventSeq"].as_u64().expect("a number")).expect("a small one");
+        for (field, value) in ledgers[name][seq - 1].as_object().expect("an entry") {
+            assert_eq!(&data[field], value, "{field} of {event:#}");
         }
     }
-    assert!(told.is_empty(), "messages of no event: {told:#?}");
+    let entries = ledgers.iter().flat_map(|(event, ledger)| ledger.iter().map(|entry| line(event, entry)));
+    let messages = told.iter().map(|told| &told.event["data"]);
+    let messages = messages.map(|data| line(data["eventId"].as_str().expect("an id"), data));
+    let wrong = check_stream(&entries.collect::<Vec<_>>(), &messages.collect::<Vec<_>>(), true);
+    assert_eq!(wrong, Vec::<String>::new());
     wanted
+}
+
+/// An entry, as the judge of histories knows it.
+fn line(event: &str, entry: &Value) -> Line {
+    let text = |field: &str| entry[field].as_str().map(str::to_owned);
+    let number = |field: &str| u32::try_from(entry[field].as_u64().expect("a number")).expect("a small one");
+    let at: jiff::Timestamp = entry["at"].as_str().and_then(|at| at.parse().ok()).expect("an instant");
+    Line {
+        event: event.to_owned(),
+        seq: entry["eventSeq"].as_u64().expect("a number"),
+        kind: text("type").expect("a word"),
+        booking: text("bookingId"),
+        refund: text("refundId"),
+        quantity: number("quantity"),
+        from: text("from"),
+        available_after: number("availableAfter"),
+        actor: text("actor").expect("a name"),
+        request: text("requestId").expect("a name"),
+        at: at.as_microsecond(),
+    }
 }
 
 /// The ledgers of all events.

@@ -6,14 +6,16 @@
 //!
 //! It speaks the words of the wire, so a history may come from clients over HTTP or from a simulation. What
 //! the ledger alone can tell is not judged here but by the audit (`boxoffice audit`), which replays it.
-//! Messages, once there are any, are judged beside it: a stream is a list of [`Line`]s, too.
+//! Messages are judged beside it ([`check_stream`]): a stream is a list of [`Line`]s, too.
 
 mod check;
 mod payments;
+mod stream;
 
 use std::collections::BTreeMap;
 
 pub use check::check;
+pub use stream::check_stream;
 
 /// One call of one client.
 #[derive(Clone, Debug)]
@@ -105,7 +107,7 @@ pub struct Told {
 }
 
 /// One entry of a ledger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Its event.
     pub event: String,

@@ -1,6 +1,6 @@
 //! Tests of the judge of histories: an honest one passes, and every lie is noticed.
 
-use testkit::history::{Ask, Booked, Books, Call, Line, Outcome, Refunded, Told, check};
+use testkit::history::{Ask, Booked, Books, Call, Line, Outcome, Refunded, Told, check, check_stream};
 
 /// A history, and what stands at its end.
 type Case = (Vec<Call>, Books);
@@ -164,5 +164,37 @@ fn every_lie_is_noticed() {
         let mut case = honest();
         tell(&mut case);
         assert_ne!(check(&case.0, &case.1), Vec::<String>::new(), "{what}");
+    }
+}
+
+/// The ledger of an event, and what is told of it.
+fn two_entries() -> Vec<Line> {
+    let entry = |seq| line(seq, "booking.created", "b", ("req", "user:ada"), 1);
+    vec![entry(1), entry(2)]
+}
+
+#[test]
+fn a_stream_is_the_beginning_of_every_ledger_and_in_the_end_all_of_it() {
+    let ledger = two_entries();
+    for told in 0..=2 {
+        assert_eq!(check_stream(&ledger, &ledger[..told], false), Vec::<String>::new());
+        assert_eq!(check_stream(&ledger, &ledger[..told], true).len(), 2 - told);
+    }
+}
+
+#[test]
+fn every_lie_of_a_stream_is_noticed() {
+    type Lie = (&'static str, fn(&mut Vec<Line>));
+    let lies: [Lie; 5] = [
+        ("twice", |told| told.push(told[1].clone())),
+        ("out of order", |told| told.reverse()),
+        ("a gap", |told| drop(told.remove(0))),
+        ("something else", |told| told[1].request = "other".to_owned()),
+        ("of no ledger", |told| told[0].event = "f".to_owned()),
+    ];
+    for (lie, tell) in lies {
+        let mut told = two_entries();
+        tell(&mut told);
+        assert_ne!(check_stream(&two_entries(), &told, false), Vec::<String>::new(), "{lie}");
     }
 }

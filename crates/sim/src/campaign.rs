@@ -98,6 +98,8 @@ const SOMETIMES: &[&str] = &[
     "lock: not granted",
     "probe: a client hangs up",
     "probe: booked",
+    "probe: the stream is deleted",
+    "probe: the stream is emptied",
     "refund: booking_cancelled",
     "refund: event_cancelled",
     "refund: hold_expired",
@@ -106,6 +108,11 @@ const SOMETIMES: &[&str] = &[
     "settle: invalid_state",
     "settle: succeeded",
     "store: a batch of several",
+    "stream: calls a message a repetition",
+    "stream: filled again",
+    "stream: opened while another relay has it",
+    "stream: refuses a message, by its sequence",
+    "stream: refuses a message, by the one before it",
     "sweeper: leaves a busy booking alone",
 ];
 

@@ -7,10 +7,14 @@ use std::time::Duration;
 use coordination::local::LocalLock;
 use coordination::{Key, Lock as _, LockOptions, Rule, Tenure};
 use domain::{BookingId, EventId};
+use engine::relay::{Ground, Relay};
 use engine::{Engine, Policy, Ports};
 use store::{Sqlite, Store as _};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
+use crate::bell::{FaultyBell, Tower};
+use crate::judge;
 use crate::life::Life;
 use crate::mix::Fault;
 use crate::ports::{FaultyLimiter, FaultyLock, FaultyPublish, MachineClock, Place, SeededIds, SharedLimiter};
@@ -25,6 +29,7 @@ pub(crate) struct Fleet {
     pub(crate) shared: Arc<Sqlite>,
     lock: Arc<LocalLock>,
     limiter: Arc<SharedLimiter>,
+    pub(crate) tower: Arc<Tower>,
     running: Mutex<Vec<Option<Running>>>,
     jumped: AtomicI64,
 }
@@ -33,6 +38,8 @@ pub(crate) struct Fleet {
 struct Running {
     engine: Arc<Engine>,
     place: Place,
+    /// Ends its relay, which goes on until all else has ended.
+    drained: CancellationToken,
 }
 
 impl Fleet {
@@ -41,6 +48,7 @@ impl Fleet {
             shared,
             lock: Arc::new(LocalLock::new(Arc::new(CommonClock(world.clone())))),
             limiter: Arc::new(SharedLimiter::new(world.clone())),
+            tower: Arc::new(Tower::new(world.clone())),
             running: Mutex::default(),
             jumped: AtomicI64::new(0),
         };
@@ -60,6 +68,7 @@ impl Fleet {
         let (life, skew) = (Life::default(), Arc::new(AtomicI64::new(0)));
         let place = Place { world: world.clone(), life, skew, number };
         let lock = Arc::new(FaultyLock { place: place.clone(), shared: self.lock.clone() });
+        let relay = world.mix.relay.then(Arc::<Relay>::default);
         let ports = Ports {
             store: Arc::new(FaultyStore { place: place.clone(), shared: self.shared.clone() }),
             lock: lock.clone(),
@@ -67,8 +76,13 @@ impl Fleet {
             limiter: Arc::new(FaultyLimiter { place: place.clone(), shared: self.limiter.clone() }),
             clock: Arc::new(MachineClock(place.clone())),
             ids: Arc::new(SeededIds(world.clone())),
-            publish: Arc::new(FaultyPublish(place.clone())),
+            publish: Arc::new(FaultyPublish { place: place.clone(), relay: relay.clone() }),
         };
+        let drained = CancellationToken::new();
+        if let Some(relay) = relay {
+            let (tower, place) = (self.tower.clone(), place.clone());
+            spawn(fill(relay, ports.clone(), FaultyBell { place, tower }, drained.clone()));
+        }
         let rule = |name, text| Rule::parse(name, text).unwrap_or_else(|_| unreachable!("{text} is a rule"));
         let policy = Policy {
             hold_seconds: 60,
@@ -78,7 +92,7 @@ impl Fleet {
         };
         let engine = Engine::start(ports, policy);
         engine.start_chores(world.mix.sweep_every);
-        Running { engine, place }
+        Running { engine, place, drained }
     }
 
     /// Some process that is up, as soon as there is one.
@@ -141,6 +155,7 @@ impl Fleet {
             }
             self.jump(&world);
             self.poison(&world).await;
+            self.trouble_the_stream(&world).await;
         }
     }
 
@@ -150,6 +165,7 @@ impl Fleet {
         let world = world.clone();
         let work = async move {
             victim.engine.drain().await;
+            victim.drained.cancel();
             world.note(format_args!("instance {} is drained", victim.place.number));
         };
         spawn(work);
@@ -206,6 +222,25 @@ impl Fleet {
         }
     }
 
+    /// What befalls the stream itself. What is about to be lost of it is judged before.
+    async fn trouble_the_stream(&self, world: &World) {
+        if world.strikes(Fault::StreamAway) {
+            self.tower.go_away(world.moment(Duration::from_mins(2)));
+        }
+        let (deleted, cut) = (world.strikes(Fault::StreamDeleted), world.strikes(Fault::StreamCut));
+        if deleted || cut {
+            for what in judge::stream(self, false).await {
+                world.wrong(format!("stream: {what}"));
+            }
+        }
+        if deleted {
+            self.tower.delete();
+        }
+        if cut {
+            self.tower.cut(usize::try_from(1 + world.below(3)).unwrap_or(1));
+        }
+    }
+
     fn tamper(&self, world: &World, sql: &str) {
         if let Err(error) = self.shared.tamper(sql) {
             world.wrong(format!("the simulation is at fault: {error}"));
@@ -236,6 +271,7 @@ impl Fleet {
     pub(crate) fn heal(&self, world: &Arc<World>) {
         world.note(format_args!("the world is healed"));
         world.heal();
+        self.tower.come_back();
         self.repair(world);
         for running in self.running().iter().flatten() {
             running.place.life.resume();
@@ -243,6 +279,13 @@ impl Fleet {
         }
         self.restart(world);
     }
+}
+
+/// The relay of one process.
+async fn fill(relay: Arc<Relay>, ports: Ports, bell: FaultyBell, drained: CancellationToken) {
+    let Ports { store, lock, clock, ids, .. } = ports;
+    let ground = Ground { store, lock, clock, ids, bell: Arc::new(bell) };
+    tokio::select! { biased; () = drained.cancelled() => (), never = relay.run(&ground) => never }
 }
 
 fn hex(bytes: &[u8; 16]) -> String {

@@ -7,10 +7,12 @@
 //!
 //! This crate knows how the program is made; `testkit`, which drives it from outside, must not.
 
+mod bell;
 mod campaign;
 mod fleet;
 #[cfg(feature = "sabotage")]
 mod hunt;
+mod judge;
 mod life;
 mod mix;
 pub mod model;

@@ -49,6 +49,14 @@ faults! {
     PoisonBooking = "poison: a booking",
     PoisonEvent = "poison: an event",
     HangUp = "client: hangs up",
+    StreamAway = "stream: away",
+    StreamSilent = "stream: does not answer",
+    StreamSlow = "stream: slow",
+    MessageLost = "stream: a message is lost",
+    MessageLate = "stream: a message comes late",
+    AnswerLost = "stream: an answer is lost",
+    StreamDeleted = "stream: deleted",
+    StreamCut = "stream: loses its end",
 }
 
 /// What somebody does.
@@ -85,6 +93,7 @@ const DEEDS: [(Deed, u64); 12] = [
 
 /// What one seed draws.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 pub(crate) struct Mix {
     /// Faults end, and then progress is demanded.
     pub(crate) liveness: bool,
@@ -105,18 +114,22 @@ pub(crate) struct Mix {
     pub(crate) pause: Duration,
     /// Whether orders come under keys. A key lives for a day, so then no clock jumps that far.
     pub(crate) keys: bool,
+    /// Whether relays fill a stream.
+    pub(crate) relay: bool,
     deeds: Vec<(Deed, u64)>,
     rates: Vec<u64>,
 }
 
 impl Mix {
-    /// Odd seeds demand progress, and every other pair of seeds has leases.
+    /// Odd seeds demand progress, every other pair of seeds has leases, and every other four have relays.
     pub(crate) fn draw(seed: u64, luck: &mut fastrand::Rng) -> Self {
-        let rates = Fault::ALL.iter().map(|_| if luck.bool() { 0 } else { luck.u64(1..=12) }).collect();
+        let (first, relays) = Fault::ALL.split_at(Fault::StreamAway as usize);
+        let rate = |luck: &mut fastrand::Rng| if luck.bool() { 0 } else { luck.u64(1..=12) };
+        let mut rates: Vec<u64> = first.iter().map(|_| rate(luck)).collect();
         // Some deeds are left out, so that others meet in ways that an even mix would hardly bring about.
         let deeds = DEEDS.into_iter().filter(|(deed, _)| *deed == Deed::Book || luck.u8(..4) > 0).collect();
         let calm = luck.u8(..8) == 0;
-        Self {
+        let mut mix = Self {
             liveness: seed % 2 == 1,
             instances: luck.u64(1..=3),
             leases: seed % 4 < 2,
@@ -132,9 +145,18 @@ impl Mix {
             cut_off: Duration::from_secs(luck.u64(0..=600)),
             pause: Duration::from_secs(luck.u64(1..=60)),
             keys: luck.u8(..4) > 0,
+            relay: seed % 8 < 4,
             deeds,
-            rates: if calm { vec![0; Fault::ALL.len()] } else { rates },
+            rates: Vec::new(),
+        };
+        // Drawn last, so that seeds without a relay are what they were before there was one.
+        if mix.relay {
+            rates.extend(relays.iter().map(|_| rate(luck)));
+            // It adds an entry to a ledger and takes it away again, which no ledger does.
+            rates[Fault::PoisonEvent as usize] = 0;
         }
+        mix.rates = if calm { Vec::new() } else { rates };
+        mix
     }
 
     /// How often a fault strikes where it can, in percent.

@@ -9,6 +9,7 @@ use coordination::local::{LocalLimiter, LocalLock};
 use coordination::{Hold, Key, Limiter, Lock, LockError, LockOptions, Rule, Tenure, Unavailable, Verdict};
 use domain::{EventId, Timestamp};
 use engine::Publish;
+use engine::relay::Relay;
 use tokio::time::sleep;
 
 use crate::life::Life;
@@ -61,6 +62,9 @@ impl domain::Ids for SeededIds {
     }
 }
 
+/// Longest time that a dead process keeps a key. Nobody renews leases here, so a living one loses it then, too.
+const LEASE: Duration = Duration::from_secs(15);
+
 /// A way to the lock that all share.
 pub(crate) struct FaultyLock {
     pub(crate) place: Place,
@@ -99,6 +103,7 @@ impl Lock for FaultyLock {
         if world.strikes(Fault::LockRefused) {
             return Err(LockError::QueueFull { position: options.queue_max });
         }
+        let options = LockOptions { max_hold: options.max_hold.min(LEASE), ..options };
         let tenure = self.shared.acquire(key, options).await;
         world.note(format_args!("lock {key} of {}: {}", self.place.number, tenure.is_ok()));
         world.saw(if tenure.is_ok() { "lock: granted" } else { "lock: not granted" });
@@ -156,6 +161,8 @@ impl Hold for FaultyHold {
             Some(tenure) => tenure.lost().await,
             None => std::future::pending().await,
         }
+        // A process that stands still learns of it when it goes on.
+        self.place.life.step().await;
     }
 
     fn contended(&self) -> bool {
@@ -218,13 +225,20 @@ impl Limiter for FaultyLimiter {
     }
 }
 
-/// Hears of what has grown. There is no relay yet: what it hears is only noted, or lost.
-pub(crate) struct FaultyPublish(pub(crate) Place);
+/// Hears of what has grown, and tells the relay, where there is one.
+pub(crate) struct FaultyPublish {
+    pub(crate) place: Place,
+    pub(crate) relay: Option<Arc<Relay>>,
+}
 
 impl Publish for FaultyPublish {
     fn grown(&self, events: &[EventId]) {
-        if !self.0.life.is_dead() && !self.0.world.strikes(Fault::HintLost) {
-            self.0.world.note(format_args!("grown: {}", events.len()));
+        if self.place.life.is_dead() || self.place.world.strikes(Fault::HintLost) {
+            return;
+        }
+        self.place.world.note(format_args!("grown: {}", events.len()));
+        if let Some(relay) = &self.relay {
+            relay.grown(events);
         }
     }
 }

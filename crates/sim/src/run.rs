@@ -7,16 +7,20 @@ use std::time::Duration;
 use domain::{Ask as Wish, Event, EventPatch, EventStatus, Money, NewEvent, NewTicketType};
 use engine::{Caller, OrderRequest};
 use store::{BookingList, Sqlite, SqliteOptions, Store as _};
-use testkit::history::{self, Ask, Booked, Books, Line, Outcome, Refunded, Told};
+use testkit::history::{Ask, Outcome, Told};
 use tokio::time::{sleep, timeout};
 
 use crate::fleet::{Fleet, spawn};
+use crate::judge;
 use crate::mix::Mix;
 use crate::town::Town;
 use crate::world::{CommonClock, World};
 
-/// Most rows read at once when all is over; a simulation makes a few hundred.
-const ALL: u32 = 100_000;
+/// Longest time after all is well until everything is told: a message that is still on its way, the lease of a relay
+/// that is dead, and a few looks.
+const NEWS_WITHIN: Duration = Duration::from_mins(1);
+/// Longest time until everything is told again on a stream that was lost: what is promised.
+const NEWS_AGAIN_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +78,7 @@ async fn simulate(seed: u64, record: bool) -> Report {
         demand_progress(&town, &fleet).await;
     }
     trouble.abort();
-    judge(&town, &fleet).await;
+    judge::all(&town, &fleet).await;
     let calls = town.known().calls.len() as u64;
     let simulated_millis = world.elapsed() / 1_000;
     let remains = world.remains();
@@ -148,14 +152,14 @@ async fn demand_progress(town: &Arc<Town>, fleet: &Fleet) {
     let slack = world.mix.sweep_every * rounds + Duration::from_secs(30);
     let due_before = world.now();
     sleep(slack).await;
-    let due = fleet.shared.due_holds(due_before, None, ALL).await.unwrap_or_default();
+    let due = fleet.shared.due_holds(due_before, None, judge::ALL).await.unwrap_or_default();
     for hold in due {
         world.wrong(format!(
             "{} is still held, overdue since {}, {slack:?} after all was well",
             hold.booking, hold.at
         ));
     }
-    let doomed = fleet.shared.doomed_bookings(None, ALL).await.unwrap_or_default();
+    let doomed = fleet.shared.doomed_bookings(None, judge::ALL).await.unwrap_or_default();
     for booking in doomed {
         world.wrong(format!("{} lives on at a cancelled event", booking.booking));
     }
@@ -166,6 +170,35 @@ async fn demand_progress(town: &Arc<Town>, fleet: &Fleet) {
         }
     }
     hang_up(town).await;
+    if world.mix.relay {
+        demand_news(world, fleet).await;
+    }
+}
+
+/// Everything is told, and told again where the stream is emptied or lost while nobody sells.
+async fn demand_news(world: &World, fleet: &Fleet) {
+    told_within(world, fleet, NEWS_WITHIN).await;
+    if world.percent(50) {
+        world.saw("probe: the stream is deleted");
+        fleet.tower.delete();
+    } else {
+        world.saw("probe: the stream is emptied");
+        fleet.tower.empty();
+    }
+    told_within(world, fleet, NEWS_AGAIN_WITHIN).await;
+}
+
+async fn told_within(world: &World, fleet: &Fleet, most: Duration) {
+    let until = world.elapsed() + u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+    while !judge::stream(fleet, true).await.is_empty() {
+        if world.elapsed() > until {
+            return judge::stream(fleet, true)
+                .await
+                .into_iter()
+                .for_each(|what| world.wrong(format!("{most:?} after all was well, {what}")));
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// One more ticket is put on sale, and somebody new gets it at once.
@@ -231,73 +264,4 @@ async fn hang_up(town: &Town) {
         start,
         Outcome::Unknown,
     );
-}
-
-/// The audit of the program, and the history of the people against the ledger.
-async fn judge(town: &Town, fleet: &Fleet) {
-    let world = &town.world;
-    match fleet.shared.audit().await {
-        Ok(report) => report.violations.into_iter().for_each(|what| world.wrong(format!("audit: {what}"))),
-        Err(error) => world.wrong(format!("no audit: {error}")),
-    }
-    match books(town, fleet).await {
-        Ok(books) => {
-            let calls = town.known().calls.clone();
-            for what in history::check(&calls, &books) {
-                world.wrong(format!("history: {what}"));
-            }
-        }
-        Err(error) => world.wrong(format!("no books: {error}")),
-    }
-}
-
-/// What the store holds, in the words of the wire.
-async fn books(town: &Town, fleet: &Fleet) -> Result<Books, store::Fault> {
-    let mut books = Books::default();
-    let text = |id: &dyn std::fmt::Display| id.to_string();
-    for event in fleet.shared.events(None, ALL).await?.rows {
-        let until = event.about.starts_at.minus_seconds(event.about.cancel_cutoff_seconds);
-        books.cut_offs.insert(text(&event.id), until.micros());
-        for entry in fleet.shared.ledger(event.id, 0, ALL).await?.rows {
-            town.world.saw(&format!(
-                "ledger: {} from {}",
-                entry.kind,
-                entry.from.map_or("nothing", domain::Label::as_str)
-            ));
-            books.lines.push(Line {
-                event: text(&entry.event_id),
-                seq: entry.seq,
-                kind: text(&entry.kind),
-                booking: entry.booking_id.map(|id| text(&id)),
-                refund: entry.refund_id.map(|id| text(&id)),
-                quantity: entry.quantity,
-                from: entry.from.map(|from| text(&from)),
-                available_after: entry.available_after,
-                actor: text(&entry.actor),
-                request: entry.request.as_str().to_owned(),
-                at: entry.at.micros(),
-            });
-        }
-    }
-    for booking in fleet.shared.bookings(BookingList::All { after: None }, None, ALL).await?.rows {
-        let booked = Booked {
-            event: text(&booking.event_id),
-            user: text(&booking.user),
-            status: text(&booking.status()),
-            quantity: booking.items.quantity(),
-            total: booking.total.amount(),
-            transaction: booking.payment().map(|payment| text(&payment.transaction)),
-        };
-        books.bookings.insert(text(&booking.id), booked);
-    }
-    for refund in fleet.shared.refunds(None, None, ALL).await?.rows {
-        town.world.saw(&format!("refund: {}", refund.reason));
-        let refunded = Refunded {
-            booking: text(&refund.booking_id),
-            transaction: text(&refund.transaction),
-            amount: refund.amount.amount(),
-        };
-        books.refunds.insert(text(&refund.id), refunded);
-    }
-    Ok(books)
 }

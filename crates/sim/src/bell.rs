@@ -1,0 +1,310 @@
+//! The stream that all relays fill, by the rules of the real one, and the way to it.
+//!
+//! The rules that matter: whoever names what must be last is refused where that is not so; a name that comes
+//! again within two seconds is called a repetition and not stored; an emptied stream goes on counting. What a
+//! relay sends arrives in its order or not at all, at times long after the relay has given up waiting.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{Entry, EventId, Timestamp};
+use engine::relay::{Bell, Glance, Last, Receipt, Stored, Stream, Survey, Told, Trouble};
+use store::Recorded;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::fleet::spawn;
+use crate::mix::Fault;
+use crate::ports::Place;
+use crate::world::World;
+
+/// How long the stream knows a name again.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
+/// How long a relay waits for what the stream says.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Longest way of a message: many lives of a lease.
+const WAY_MAX: Duration = Duration::from_secs(30);
+
+/// What keeps the stream, and passes hints on.
+pub(crate) struct Tower {
+    world: Arc<World>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    stream: Option<Kept>,
+    /// Whether there was one before that is gone.
+    lost: bool,
+    away_until: Option<Instant>,
+    listeners: Vec<mpsc::UnboundedSender<BTreeSet<EventId>>>,
+}
+
+/// The stream itself.
+struct Kept {
+    made: Timestamp,
+    messages: Vec<Entry>,
+    last: u64,
+    last_name: Option<Name>,
+    names: Vec<(Name, u64, Instant)>,
+}
+
+/// What a message is called: the event, and the number in its ledger.
+type Name = (EventId, u64);
+
+impl Tower {
+    pub(crate) fn new(world: Arc<World>) -> Self {
+        Self { world, inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that is on the stream, in its order.
+    pub(crate) fn messages(&self) -> Vec<Entry> {
+        self.inner().stream.as_ref().map(|kept| kept.messages.clone()).unwrap_or_default()
+    }
+
+    /// The stream is gone, as after a disk was lost or somebody deleted it.
+    pub(crate) fn delete(&self) {
+        let mut inner = self.inner();
+        inner.lost |= inner.stream.take().is_some_and(|kept| !kept.messages.is_empty());
+    }
+
+    /// Nothing is on it any more, but it is the same stream.
+    pub(crate) fn empty(&self) {
+        if let Some(kept) = &mut self.inner().stream {
+            kept.messages.clear();
+        }
+    }
+
+    /// The last few messages are gone although their relays know that they arrived, as after a power cut.
+    pub(crate) fn cut(&self, messages: usize) {
+        if let Some(kept) = &mut self.inner().stream {
+            let left = kept.messages.len().saturating_sub(messages);
+            kept.last -= (kept.messages.len() - left) as u64;
+            kept.messages.truncate(left);
+            kept.last_name = kept.messages.last().map(name);
+            let last = kept.last;
+            kept.names.retain(|(_, sequence, _)| *sequence <= last);
+        }
+    }
+
+    /// Nobody reaches it for so long.
+    pub(crate) fn go_away(&self, time: Duration) {
+        self.inner().away_until = Some(Instant::now() + time);
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.inner().away_until = None;
+    }
+
+    fn is_away(&self) -> bool {
+        self.inner().away_until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// A message arrives.
+    fn take(&self, entry: Entry, after: Option<Last>) -> Result<Stored, Trouble> {
+        let mut inner = self.inner();
+        let Inner { stream, lost, .. } = &mut *inner;
+        let Some(kept) = stream else { return Err(Trouble::Changed) };
+        let (name, now) = (name(&entry), Instant::now());
+        kept.names.retain(|(.., at)| now.duration_since(*at) < DUPLICATE_WINDOW);
+        if let Some((_, sequence, _)) = kept.names.iter().find(|(known, ..)| *known == name) {
+            self.world.saw("stream: calls a message a repetition");
+            return Ok(Stored { sequence: *sequence, duplicate: true });
+        }
+        if let Some(after) = after {
+            if after.sequence != kept.last {
+                self.world.saw("stream: refuses a message, by its sequence");
+                return Err(Trouble::Changed);
+            }
+            if after.entry.is_some_and(|entry| Some(entry) != kept.last_name) {
+                self.world.saw("stream: refuses a message, by the one before it");
+                return Err(Trouble::Changed);
+            }
+        }
+        if kept.last == 0 && *lost {
+            self.world.saw("stream: filled again");
+        }
+        kept.last += 1;
+        kept.last_name = Some(name);
+        kept.names.push((name, kept.last, now));
+        kept.messages.push(entry);
+        Ok(Stored { sequence: kept.last, duplicate: false })
+    }
+}
+
+fn name(entry: &Entry) -> Name {
+    (entry.event_id, entry.seq)
+}
+
+impl Kept {
+    fn new(made: Timestamp) -> Self {
+        Self { made, messages: Vec::new(), last: 0, last_name: None, names: Vec::new() }
+    }
+
+    fn glance(&self) -> Glance {
+        Glance { made: self.made, last: self.last, messages: self.messages.len() as u64 }
+    }
+}
+
+/// One process's way to it.
+#[derive(Clone)]
+pub(crate) struct FaultyBell {
+    pub(crate) place: Place,
+    pub(crate) tower: Arc<Tower>,
+}
+
+impl FaultyBell {
+    /// Asks the tower something.
+    async fn ask<T>(&self, question: impl FnOnce(&mut Inner) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        self.place.delay(Fault::StreamSlow).await;
+        if self.tower.is_away() || self.place.world.strikes(Fault::StreamSilent) {
+            return Err(Trouble::Away("injected".to_owned()));
+        }
+        let answer = question(&mut self.tower.inner());
+        self.place.life.step().await;
+        answer
+    }
+
+    async fn ask_of_it<T>(&self, question: impl FnOnce(&Kept) -> T) -> Result<T, Trouble> {
+        let gone = || Trouble::Away("no stream".to_owned());
+        self.ask(|inner| inner.stream.as_ref().map(question).ok_or_else(gone)).await
+    }
+}
+
+#[async_trait]
+impl Bell for FaultyBell {
+    fn is_up(&self) -> bool {
+        !self.tower.is_away()
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>, Trouble> {
+        let world = &self.place.world;
+        let listened = self.ask(|inner| {
+            inner.stream.get_or_insert_with(|| Kept::new(world.now()));
+            let (speaks, hears) = mpsc::unbounded_channel();
+            inner.listeners.retain(|listener| !listener.is_closed());
+            if !inner.listeners.is_empty() {
+                world.saw("stream: opened while another relay has it");
+            }
+            inner.listeners.push(speaks);
+            Ok(hears)
+        });
+        let hints = listened.await?;
+        world.note(format_args!("relay {} opens the stream", self.place.number));
+        let (sender, line) = mpsc::unbounded_channel();
+        spawn(carry(self.tower.clone(), line));
+        Ok(Box::new(Opened { bell: self.clone(), hints, line: sender, arrives: Mutex::new(Instant::now()) }))
+    }
+
+    async fn hint(&self, grown: BTreeSet<EventId>) {
+        self.place.life.step().await;
+        if !self.tower.is_away() && !self.place.world.strikes(Fault::HintLost) {
+            self.tower.inner().listeners.retain(|listener| listener.send(grown.clone()).is_ok());
+        }
+    }
+
+    async fn announce(&self, _recorded: &Recorded) {
+        self.place.life.step().await;
+    }
+}
+
+/// The stream during one turn of a relay.
+struct Opened {
+    bell: FaultyBell,
+    hints: mpsc::UnboundedReceiver<BTreeSet<EventId>>,
+    line: mpsc::UnboundedSender<OnTheWay>,
+    /// When the last message that was sent arrives: none arrives before one that was sent earlier.
+    arrives: Mutex<Instant>,
+}
+
+struct OnTheWay {
+    entry: Entry,
+    after: Option<Last>,
+    arrives: Instant,
+    answer: oneshot::Sender<Result<Stored, Trouble>>,
+}
+
+/// Carries messages to the stream, whatever has become of who sent them.
+async fn carry(tower: Arc<Tower>, mut line: mpsc::UnboundedReceiver<OnTheWay>) {
+    while let Some(OnTheWay { entry, after, arrives, answer }) = line.recv().await {
+        sleep_until(arrives).await;
+        if tower.is_away() || tower.world.strikes(Fault::MessageLost) {
+            continue;
+        }
+        let message = name(&entry);
+        let said = tower.take(entry, after);
+        tower.world.note(format_args!("stream: {}:{}: {said:?}", message.0, message.1));
+        if !tower.world.strikes(Fault::AnswerLost) {
+            // Whoever sent it may be gone.
+            let _ = answer.send(said);
+        }
+    }
+}
+
+#[async_trait]
+impl Stream for Opened {
+    async fn hinted(&mut self) -> BTreeSet<EventId> {
+        let Some(grown) = self.hints.recv().await else { return std::future::pending().await };
+        self.bell.place.life.step().await;
+        grown
+    }
+
+    async fn survey(&self) -> Result<Survey, Trouble> {
+        let survey = |kept: &Kept| {
+            let mut counts = HashMap::new();
+            for entry in &kept.messages {
+                *counts.entry(entry.event_id).or_default() += 1;
+            }
+            Survey { glance: kept.glance(), counts }
+        };
+        self.bell.ask_of_it(survey).await
+    }
+
+    async fn glance(&self) -> Result<Option<Glance>, Trouble> {
+        self.bell.ask(|inner| Ok(inner.stream.as_ref().map(Kept::glance))).await
+    }
+
+    async fn last_of(&self, event: EventId) -> Result<Option<Told>, Trouble> {
+        let last = |kept: &Kept| kept.messages.iter().rfind(|entry| entry.event_id == event).map(Told::from);
+        self.bell.ask_of_it(last).await
+    }
+
+    async fn append(&self, recorded: &Recorded, after: Option<Last>) -> Result<Receipt, Trouble> {
+        let place = self.bell.place.clone();
+        place.life.step().await;
+        if self.bell.tower.is_away() {
+            return Err(Trouble::Away("injected".to_owned()));
+        }
+        let mut way = Duration::from_millis(1 + place.world.below(20));
+        if place.world.strikes(Fault::MessageLate) {
+            way += place.world.moment(WAY_MAX);
+        }
+        let arrives = {
+            let mut last = self.arrives.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = (*last).max(Instant::now() + way);
+            *last
+        };
+        let (answer, answered) = oneshot::channel();
+        let sent = OnTheWay { entry: recorded.entry.clone(), after, arrives, answer };
+        self.line.send(sent).map_err(|_| Trouble::Away("the simulation is over".to_owned()))?;
+        Ok(Box::pin(async move {
+            let heard = async {
+                match answered.await {
+                    Ok(said) => said,
+                    // Lost: nobody says so.
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            let late = |_| Err(Trouble::Away("no answer in time".to_owned()));
+            let said = timeout(ANSWER_WAIT_MAX, heard).await.unwrap_or_else(late);
+            place.life.step().await;
+            said
+        }))
+    }
+}

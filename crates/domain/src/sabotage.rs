@@ -97,6 +97,12 @@ guards! {
     Detached = "detached",
     /// The relay names what must be last on the stream, and believes the stream more than its own numbers.
     StreamSequence = "stream-sequence",
+    /// The relay names the message before each, too, and not its sequence alone.
+    StreamPredecessor = "stream-predecessor",
+    /// The relay asks the stream what is on it, and believes no note of its own.
+    StreamSurveyed = "stream-surveyed",
+    /// The relay looks, now and then, whether the stream is still what it put there.
+    StreamLookedAfter = "stream-looked-after",
 }
 
 /// Whether a guard was taken away.

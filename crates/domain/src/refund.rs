@@ -37,6 +37,9 @@ macro_rules! words {
         pub enum $name { $($(#[$each])* $variant,)* }
 
         impl $name {
+            /// Every one there is.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// The word on the wire and in the database.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }

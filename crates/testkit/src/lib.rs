@@ -7,6 +7,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a helper of a test ends the test where it cannot go on")]
 
 mod answer;
+mod certificates;
 mod client;
 mod environment;
 pub mod history;
@@ -27,6 +28,7 @@ mod wait;
 mod wire;
 
 pub use answer::Answer;
+pub use certificates::Certificates;
 pub use client::{Client, Lost, id_of};
 pub use environment::number_from_environment;
 pub use journal::Journal;

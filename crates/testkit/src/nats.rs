@@ -44,6 +44,14 @@ impl NatsServer {
         Self::run(program, Some(streams), settings, folder).await
     }
 
+    /// The distribution's server, with streams and with a configuration file of this text.
+    pub async fn configured(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, streams) = (folder.path().join("nats.conf"), folder.path().join("streams"));
+        std::fs::write(&file, text).expect("a file");
+        Self::run(Self::distributed(), Some(streams), vec!["--config".into(), file.into()], folder).await
+    }
+
     /// The distribution's server, with its streams on a small disk.
     pub async fn on(disk: &SmallDisk) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -79,6 +87,11 @@ impl NatsServer {
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address by its name, which certificates know it by, with something before the `@`.
+    pub fn url_as(&self, scheme: &str, login: &str) -> String {
+        format!("{scheme}://{login}@localhost:{}", self.port)
     }
 
     /// A folder that lives as long, for files of the test's own.

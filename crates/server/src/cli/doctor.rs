@@ -47,8 +47,8 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     if let Some(address) = &args.redis {
         dependencies.push(super::doctor_redis::redis(address).await?);
     }
-    if let Some(address) = &args.nats.address {
-        dependencies.push(super::doctor_nats::nats(&args.nats, address).await?);
+    if let Some(address) = args.nats.address() {
+        dependencies.push(super::doctor_nats::nats(&args.nats, &address).await?);
     }
     let is_healthy = dependencies.iter().all(|dependency| dependency.problems.is_empty());
     if args.json {

@@ -1,5 +1,6 @@
 //! What `boxoffice doctor` looks at on a NATS.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::relay::Trouble;
@@ -8,27 +9,36 @@ use tokio::time::{Instant, timeout};
 
 use super::Failure;
 use super::doctor::{Dependency, Problem};
-use crate::config::{Nats, NatsAddress};
-use crate::nats::stream;
+use crate::config::Nats;
+use crate::nats::objection::Objection;
+use crate::nats::{Address, stream};
 
 /// How long NATS may take to let somebody in.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Looks at a NATS. Changes nothing.
-pub(super) async fn nats(config: &Nats, address: &NatsAddress) -> Result<Dependency, Failure> {
-    let options = crate::nats::options(config).await.map_err(|error| Failure::Failed(error.to_string()))?;
+pub(super) async fn nats(config: &Nats, address: &Address) -> Result<Dependency, Failure> {
+    let objection = Arc::new(Objection::default());
+    let options = crate::nats::options(config, address, &objection).await;
+    let options = options.map_err(|error| Failure::Failed(error.to_string()))?;
     let mut dependency = Dependency {
         name: "nats",
-        address: address.public(),
+        address: address.to_string(),
         round_trip: None,
         facts: Vec::new(),
         details: Map::new(),
         problems: Vec::new(),
     };
-    match timeout(PATIENCE, options.connect(address.servers())).await {
+    match timeout(PATIENCE, crate::nats::connect(options, address)).await {
         Ok(Ok(client)) => look(client, &mut dependency).await,
         Ok(Err(error)) => dependency.problems.push(unreachable(&error.to_string())),
         Err(_) => dependency.problems.push(unreachable("no answer in time")),
+    }
+    if let Some(reason) = objection.reason() {
+        dependency.problems.push(Problem::new(
+            format!("NATS refuses: {reason}"),
+            "give the user of boxoffice the rights that docs/operations.md lists",
+        ));
     }
     Ok(dependency)
 }

@@ -86,7 +86,7 @@ async fn crowd(redis: &Redis, database: &DatabaseUrl) -> Result<Crowd, Failure> 
 
 /// The NATS that the operator named, which may be away now and come later.
 async fn nats(config: &crate::config::Nats) -> Result<Option<Arc<Nats>>, Failure> {
-    let Some(address) = &config.address else { return Ok(None) };
+    let Some(address) = config.address() else { return Ok(None) };
     let nats = Nats::start(config, address).await.map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Some(Arc::new(nats)))
 }

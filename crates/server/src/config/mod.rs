@@ -3,6 +3,7 @@
 
 mod commands;
 mod file;
+mod nats;
 mod parse;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 use store::{PostgresUrl, UrlError};
 
 pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, wants_colours};
+pub(crate) use self::nats::Nats;
 use self::parse::{
     book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, network, public_key_file,
     secret_file,
@@ -126,10 +128,33 @@ impl Command {
         }
     }
 
+    /// The NATS that it is about.
+    fn nats(&self) -> Option<&Nats> {
+        match self {
+            Self::Serve(Serve { nats, .. })
+            | Self::Doctor(Doctor { nats, .. })
+            | Self::Config(Config { serve: Serve { nats, .. }, .. }) => Some(nats),
+            Self::Dev(_)
+            | Self::Audit(_)
+            | Self::Demo(_)
+            | Self::Sweep(_)
+            | Self::Backup(_)
+            | Self::Bench(_)
+            | Self::Migrate(_)
+            | Self::Openapi
+            | Self::Asyncapi
+            | Self::Token(_)
+            | Self::Completions(_) => None,
+        }
+    }
+
     /// What clap cannot see: values that need each other.
     fn check(&self) -> Result<(), String> {
         if let Some(database) = self.database() {
             database.check()?;
+        }
+        if let Some(nats) = self.nats() {
+            nats.check()?;
         }
         if let Self::Bench(bench) = self {
             bench.database()?;
@@ -320,43 +345,6 @@ pub(crate) struct Redis {
     /// What becomes of requests while Redis is away
     #[arg(long, env = "BOXOFFICE_ON_REDIS_DOWN", value_enum, default_value_t)]
     pub(crate) on_redis_down: OnRedisDown,
-}
-
-#[derive(Args)]
-pub(crate) struct Nats {
-    /// NATS for requests and messages: nats://… or tls://…, several of a cluster separated by commas; none when unset
-    #[arg(id = "nats", long = "nats", env = "BOXOFFICE_NATS", value_name = "URL", hide_env_values = true)]
-    pub(crate) address: Option<NatsAddress>,
-    /// A file with credentials for NATS, as `nsc` writes it
-    #[arg(long = "nats-creds", env = "BOXOFFICE_NATS_CREDS", value_name = "FILE", requires = "nats")]
-    pub(crate) creds: Option<PathBuf>,
-}
-
-/// The addresses of NATS, which may hold a password.
-#[derive(Clone)]
-pub(crate) struct NatsAddress(Vec<async_nats::ServerAddr>);
-
-impl FromStr for NatsAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        crate::nats::parse_servers(text).map(Self)
-    }
-}
-
-impl NatsAddress {
-    /// Where to connect, in the order in which it is tried.
-    pub(crate) fn servers(&self) -> Vec<async_nats::ServerAddr> {
-        self.0.clone()
-    }
-
-    /// The addresses without their credentials.
-    pub(crate) fn public(&self) -> String {
-        let server = |server: &async_nats::ServerAddr| {
-            format!("{}://{}:{}", server.scheme(), server.host(), server.port())
-        };
-        self.0.iter().map(server).collect::<Vec<_>>().join(",")
-    }
 }
 
 /// What becomes of requests while Redis is away.

@@ -15,19 +15,6 @@ JetStream, once and in order per event, as CloudEvents 1.0 (JSON, structured). U
 ignored. A request is dropped, unanswered and not carried out, once its `timestamp` is older than 15 seconds or \
 the instant in its header `Deadline` has passed. A `messageId` that is a UUID is an idempotency key.";
 
-/// Every kind of message on the stream.
-const KINDS: [EntryKind; 9] = [
-    EntryKind::BookingCreated,
-    EntryKind::BookingConfirmed,
-    EntryKind::BookingCancelled,
-    EntryKind::BookingExpired,
-    EntryKind::RefundRequested,
-    EntryKind::RefundSettled,
-    EntryKind::EventCreated,
-    EntryKind::EventUpdated,
-    EntryKind::EventCancelled,
-];
-
 /// The whole description, as text.
 pub(crate) fn text() -> String {
     format!("{:#}", document())
@@ -64,16 +51,17 @@ fn document() -> Value {
             }),
         );
     }
-    for kind in KINDS {
+    for kind in EntryKind::ALL.iter().copied() {
         messages.insert(kind.as_str().to_owned(), told(kind, &mut maker));
     }
-    let mut ledger = channel(&LEDGERS.replace('*', "{eventId}"), KINDS.map(EntryKind::as_str));
+    let mut ledger =
+        channel(&LEDGERS.replace('*', "{eventId}"), EntryKind::ALL.iter().map(|kind| kind.as_str()));
     ledger["parameters"] = json!({"eventId": {"description": "The event whose ledger it is."}});
     ledger["description"] = json!(format!("On the stream {STREAM}; `Nats-Msg-Id` is the id of the message."));
     channels.insert("ledger".to_owned(), ledger);
     operations
         .insert("ledger".to_owned(), json!({"action": "send", "channel": {"$ref": "#/channels/ledger"}}));
-    for subject in KINDS.into_iter().filter_map(announced) {
+    for subject in EntryKind::ALL.iter().copied().filter_map(announced) {
         let name = subject.replace('.', "-");
         let payload = announcement(&mut maker);
         let about = json!({"name": name, "contentType": "application/json", "payload": payload,

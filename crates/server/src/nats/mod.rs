@@ -3,30 +3,36 @@
 //! NATS tells others what the ledger already says, and brings requests that may as well come over HTTP: the
 //! service starts, sells and stops without it.
 
+mod address;
 pub(crate) mod asyncapi;
 mod bell;
 mod bookings;
 mod call;
 mod decimal;
 mod message;
+pub(crate) mod objection;
 mod reply;
 mod service;
 pub(crate) mod stream;
 mod subject;
 
-use std::str::FromStr;
+use std::future::ready;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::rustls::pki_types::CertificateDer;
+use async_nats::rustls::pki_types::pem::PemObject as _;
+use async_nats::{Client, ConnectOptions};
 use engine::relay::Relay;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::config::NatsAddress;
 use crate::limit::NATS_FLUSH_WAIT_MAX;
 
+pub(crate) use self::address::Address;
+use self::objection::Objection;
 pub(crate) use self::service::serve;
 
 /// Where answers to this program's own requests arrive: a prefix that others need no right to listen on.
@@ -39,7 +45,8 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The connection to NATS, which may be away.
 pub(crate) struct Nats {
     client: Client,
-    address: String,
+    address: Address,
+    objection: Arc<Objection>,
     pub(crate) relay: Arc<Relay>,
 }
 
@@ -49,23 +56,21 @@ pub(crate) enum SetupError {
     /// The file cannot be read, or holds no credentials.
     #[error("--nats-creds: {0}")]
     Credentials(#[source] std::io::Error),
-    /// No connection can be attempted.
-    #[error("--nats: {0}")]
-    Connect(#[from] async_nats::ConnectError),
+    /// The file cannot be read, or holds no certificate.
+    #[error("--nats-ca: {0}")]
+    Authorities(String),
+    /// No connection was made, or none can be attempted.
+    #[error("{0}")]
+    Connect(String),
 }
 
 impl Nats {
     /// Begins to connect, and goes on trying for as long as the program runs.
-    pub(crate) async fn start(
-        config: &crate::config::Nats,
-        address: &NatsAddress,
-    ) -> Result<Self, SetupError> {
-        let options = options(config).await?.retry_on_initial_connect();
-        Ok(Self {
-            client: options.connect(address.servers()).await?,
-            address: address.public(),
-            relay: Arc::default(),
-        })
+    pub(crate) async fn start(config: &crate::config::Nats, address: Address) -> Result<Self, SetupError> {
+        let objection = Arc::default();
+        let options = options(config, &address, &objection).await?.retry_on_initial_connect();
+        let client = connect(options, &address).await?;
+        Ok(Self { client, address, objection, relay: Arc::default() })
     }
 
     /// The connection itself.
@@ -80,10 +85,11 @@ impl Nats {
 
     /// What is wrong, in a sentence; nothing where all is well.
     pub(crate) fn trouble(&self) -> Option<String> {
-        if self.is_connected() {
-            self.relay.standing().trouble
-        } else {
-            Some("NATS is not reachable".to_owned())
+        match (self.is_connected(), self.objection.reason()) {
+            (true, Some(reason)) => Some(format!("NATS refuses: {reason}")),
+            (true, None) => self.relay.standing().trouble,
+            (false, Some(reason)) => Some(format!("no connection to NATS: {reason}")),
+            (false, None) => Some("no connection to NATS".to_owned()),
         }
     }
 
@@ -106,42 +112,59 @@ impl Nats {
         if self.is_connected()
             && !matches!(timeout(NATS_FLUSH_WAIT_MAX, self.client.flush()).await, Ok(Ok(())))
         {
-            tracing::warn!(nats = self.address, "the last messages may not have reached NATS");
+            tracing::warn!(nats = %self.address, "the last messages may not have reached NATS");
         }
     }
 }
 
-/// How every connection is made.
-pub(crate) async fn options(config: &crate::config::Nats) -> Result<ConnectOptions, SetupError> {
-    let options = match &config.creds {
+/// How every connection is made. What NATS has against it is told to `objection`.
+pub(crate) async fn options(
+    config: &crate::config::Nats,
+    address: &Address,
+    objection: &Arc<Objection>,
+) -> Result<ConnectOptions, SetupError> {
+    let mut options = match &config.creds {
         Some(file) => ConnectOptions::with_credentials_file(file).await.map_err(SetupError::Credentials)?,
         None => ConnectOptions::new(),
     };
+    if let Some(file) = &config.ca {
+        check_authorities(file).map_err(SetupError::Authorities)?;
+        options = options.add_root_certificates(file.clone());
+    }
     let pause = |attempts: usize| {
         let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
         RECONNECT_PAUSE_MAX.min(Duration::from_millis(100) * 2_u32.pow(exponent))
     };
-    Ok(options
+    let (attempts, events) = (objection.clone(), objection.clone());
+    Ok(address
+        .log_in(options)
         .name("boxoffice")
         .custom_inbox_prefix(INBOX)
         .ping_interval(PING_EVERY)
         .reconnect_delay_callback(pause)
-        .event_callback(async |event| match event {
-            Event::Connected => tracing::info!("NATS is connected"),
-            Event::Disconnected => tracing::warn!("NATS is away; going on without until it is back"),
-            Event::SlowConsumer(_) => tracing::error!("requests over NATS were dropped: too many at once"),
-            other => tracing::debug!(event = %other, "NATS"),
+        .reconnect_to_server_callback(move |servers, _| {
+            attempts.attempted(&servers);
+            // Which server is tried next is left to the library.
+            ready(None)
+        })
+        .event_callback(move |event| {
+            events.hear(&event);
+            ready(())
         }))
 }
 
-/// Reads the addresses of one cluster, separated by commas.
-pub(crate) fn parse_servers(text: &str) -> Result<Vec<ServerAddr>, String> {
-    let server = |text: &str| {
-        let address = ServerAddr::from_str(text.trim()).map_err(|error| error.to_string())?;
-        match address.scheme() {
-            "nats" | "tls" => Ok(address),
-            _ => Err("must be nats://… or tls://…".to_owned()),
-        }
-    };
-    text.split(',').map(server).collect()
+/// Connects.
+pub(crate) async fn connect(options: ConnectOptions, address: &Address) -> Result<Client, SetupError> {
+    let client = options.connect(address.servers()).await;
+    client.map_err(|error| SetupError::Connect(objection::plain(&error.to_string())))
+}
+
+/// Said at the start: the library would read the file at every attempt to connect, and say less.
+fn check_authorities(file: &Path) -> Result<(), String> {
+    let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err("there is no certificate in the file".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }

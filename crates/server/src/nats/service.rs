@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use domain::Timestamp;
 use futures_util::stream::{SelectAll, select_all};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::call::Call;
 use super::reply::{Failure, Reply};
-use super::subject::{QUEUE_GROUP, REQUESTS, Request};
+use super::subject::{QUEUE_GROUP, REQUESTS, Request, is_reserved};
 use super::{Nats, bookings};
 use crate::http::App;
 use crate::limit::NATS_REQUESTS_MAX;
@@ -148,8 +148,7 @@ impl Service {
         figures.errors.fetch_add(u64::from(reply.problem.is_some()), Ordering::Relaxed);
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         figures.nanos.fetch_add(took, Ordering::Relaxed);
-        // Who names no place for an answer wants none.
-        let Some(to) = message.reply.clone() else { return };
+        let Some(to) = place_for_answer(message) else { return };
         let body = reply.body.into();
         let sent = match reply.problem {
             Some(failure) => self.nats.client().publish_with_headers(to, headers(&failure), body).await,
@@ -173,7 +172,7 @@ impl Service {
 
     /// Answers such a question.
     async fn describe(&self, message: &Message) {
-        let (Some(to), Some(verb)) = (message.reply.clone(), message.subject.split('.').nth(1)) else {
+        let (Some(to), Some(verb)) = (place_for_answer(message), message.subject.split('.').nth(1)) else {
             return;
         };
         let mut about = json!({
@@ -197,6 +196,11 @@ impl Service {
             tracing::warn!(%error, "a reply could not be sent");
         }
     }
+}
+
+/// Where an answer goes. Who names no place for it wants none; who names one that is not for answers gets none.
+fn place_for_answer(message: &Message) -> Option<Subject> {
+    message.reply.clone().filter(|to| !is_reserved(to))
 }
 
 fn endpoint(subject: &str) -> Value {

@@ -49,6 +49,16 @@ pub(super) fn event_of(subject: &str) -> Option<EventId> {
     subject.strip_prefix(LEDGER)?.parse().ok()
 }
 
+/// Whether a subject is the server's, or one on which this program speaks or listens. Who asks names the subject
+/// of the reply; but only those who may publish on these subjects may have something published there.
+pub(super) fn is_reserved(subject: &str) -> bool {
+    let requests = REQUESTS.iter().map(|(_, request)| *request);
+    let announced = EntryKind::ALL.iter().filter_map(|kind| announced(*kind));
+    subject.starts_with('$')
+        || subject.starts_with("boxoffice.")
+        || requests.chain(announced).any(|other| other == subject)
+}
+
 /// Where the original service's subscribers listen for what happened.
 pub(crate) fn announced(kind: EntryKind) -> Option<&'static str> {
     match kind {

@@ -1,6 +1,7 @@
 //! The same service over NATS: a plain client that speaks as the original gateway does, and whoever listens
 //! to what the ledger says.
 
+mod access;
 mod gateway;
 mod hostile;
 mod listener;

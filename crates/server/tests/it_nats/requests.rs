@@ -305,8 +305,8 @@ async fn sells_while_nats_is_away_and_answers_when_it_is_back() {
     let server = Setup::new(program()).argument("--nats").argument(url).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
-    let status = &ready["nats"]["status"];
-    assert_eq!((&ready["status"], status), (&json!("degraded"), &json!("NATS is not reachable")));
+    let status = ready["nats"]["status"].as_str().expect("a status");
+    assert!(ready["status"] == "degraded" && status.starts_with("no connection to NATS"), "{ready:#}");
     server.user("user-1").book(&event, 1).await.expect(201);
     nats.restart().await;
     let gateway = Gateway::connect(&nats).await;

@@ -1,97 +1,19 @@
 //! TLS to the database: what each `sslmode` believes.
 
-use std::path::Path;
-use std::process::Command;
-
 use store::{Postgres, PostgresUrl};
-use testkit::Cluster;
-
-/// Runs OpenSSL, which comes with Debian's PostgreSQL.
-fn openssl(folder: &Path, words: &[&str]) {
-    let output = Command::new("openssl").args(words).current_dir(folder).output().expect("openssl");
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// An authority, a certificate of `localhost` signed by it, and another authority that signed nothing.
-fn certificates(folder: &Path) {
-    for name in ["root", "other"] {
-        let (key, certificate, subject) =
-            (format!("{name}.key"), format!("{name}.pem"), format!("/CN={name}"));
-        openssl(
-            folder,
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-                "-keyout",
-                &key,
-                "-out",
-                &certificate,
-                "-subj",
-                &subject,
-            ],
-        );
-    }
-    openssl(
-        folder,
-        &[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.csr",
-            "-subj",
-            "/CN=localhost",
-        ],
-    );
-    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
-        .expect("a file");
-    openssl(
-        folder,
-        &[
-            "x509",
-            "-req",
-            "-in",
-            "server.csr",
-            "-CA",
-            "root.pem",
-            "-CAkey",
-            "root.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "names",
-            "-out",
-            "server.pem",
-        ],
-    );
-}
+use testkit::{Certificates, Cluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_mode_of_tls_believes_what_it_should() {
     let folder = tempfile::tempdir().expect("a folder");
-    certificates(folder.path());
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    for name in ["server.key", "server.pem"] {
-        Cluster::give(Path::new(&path(name)));
-    }
-    let (root, other) = (path("root.pem"), path("other.pem"));
+    let Certificates { root, other, server, key } = Certificates::make(folder.path());
+    Cluster::give(&key);
+    Cluster::give(&server);
+    let (root, other) = (root.display(), other.display());
     let settings = [
         "ssl=on".to_owned(),
-        format!("ssl_key_file={}", path("server.key")),
-        format!("ssl_cert_file={}", path("server.pem")),
+        format!("ssl_key_file={}", key.display()),
+        format!("ssl_cert_file={}", server.display()),
         "fsync=off".to_owned(),
     ];
     Cluster::give(folder.path());

@@ -1,0 +1,42 @@
+//! Certificates of our own, for servers that speak TLS.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An authority, a certificate of `localhost` signed by it, and another authority that signed nothing.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The authority's own certificate.
+    pub root: PathBuf,
+    /// That of the authority that signed nothing.
+    pub other: PathBuf,
+    /// The certificate of `localhost`.
+    pub server: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Certificates {
+    /// Makes them in a folder, by OpenSSL.
+    pub fn make(folder: &Path) -> Self {
+        let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        for name in ["root", "other"] {
+            let files = format!("-keyout {name}.key -out {name}.pem -subj /CN={name}");
+            openssl(folder, &format!("req -x509 {new} -days 2 {files}"));
+        }
+        openssl(folder, &format!("req {new} -keyout server.key -out server.csr -subj /CN=localhost"));
+        std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
+            .expect("a file");
+        let signed_by = "-CA root.pem -CAkey root.key -CAcreateserial -days 2 -extfile names";
+        openssl(folder, &format!("x509 -req -in server.csr {signed_by} -out server.pem"));
+        let [root, other, server, key] =
+            ["root.pem", "other.pem", "server.pem", "server.key"].map(|name| folder.join(name));
+        Self { root, other, server, key }
+    }
+}
+
+fn openssl(folder: &Path, words: &str) {
+    let command = Command::new("openssl").args(words.split(' ')).current_dir(folder).output();
+    let output = command.expect("openssl is installed");
+    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+}

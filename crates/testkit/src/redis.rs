@@ -2,6 +2,7 @@
 //! remember anything on.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use crate::certificates::Certificates;
 use crate::process::Process;
 use crate::wait::{eventually, within_deadline};
 
@@ -43,6 +45,33 @@ impl RedisServer {
             }
         }
         panic!("no redis-server started; is it installed? `make tools` installs it");
+    }
+
+    /// Starts an empty server that speaks TLS only and lets in whoever knows `password`. It takes no
+    /// [`RedisServer::command`].
+    pub async fn start_with_tls(certificates: &Certificates, password: &str) -> Self {
+        let file = |file: &Path| file.display().to_string();
+        let (certificate, key) = (file(&certificates.server), file(&certificates.key));
+        for _ in 0..20 {
+            let (port, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
+            let tls_port = port.to_string();
+            let settings: Vec<String> =
+                ["--port", "0", "--tls-port", &tls_port, "--tls-cert-file", &certificate]
+                    .into_iter()
+                    .chain(["--tls-key-file", &key, "--tls-auth-clients", "no", "--requirepass", password])
+                    .map(str::to_owned)
+                    .collect();
+            let process = run(port, &settings, &folder);
+            let mut server = Self { process, port, settings, folder };
+            let began = eventually("redis-server takes connections", async || {
+                let ready = server.process.stdout.all().iter().any(|line| line.contains("Ready to accept"));
+                (ready || !server.process.is_running()).then_some(ready)
+            });
+            if began.await {
+                return server;
+            }
+        }
+        panic!("no redis-server with TLS started; was it built with TLS?");
     }
 
     /// Starts a replica of the server at this port, which may be a proxy's, and waits until it has its data.

@@ -5,12 +5,12 @@
 //! request, tries the server again, at growing intervals, and closes the breaker once a connection is made,
 //! the scripts are loaded and a write was taken. The first try follows at once: most connections break alone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -40,6 +40,8 @@ pub(super) struct Link {
     connect_timeout: Duration,
     open: watch::Sender<Option<Connection>>,
     failures: AtomicU32,
+    /// Why no connection could be made the last time.
+    why_down: Mutex<Option<String>>,
 }
 
 /// One connection, told apart from those before and after it.
@@ -60,7 +62,16 @@ impl Link {
             connect_timeout: options.connect_timeout,
             open: watch::Sender::new(None),
             failures: AtomicU32::new(0),
+            why_down: Mutex::default(),
         }
+    }
+
+    pub(super) fn why_down(&self) -> Option<String> {
+        self.why_down.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_why_down(&self, why: Option<String>) {
+        *self.why_down.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Whether the breaker is closed.
@@ -152,7 +163,10 @@ impl Link {
     pub(super) async fn keep(&self) {
         let (mut number, mut pause) = (0, PAUSE_MIN);
         loop {
-            let Ok(Ok(inner)) = timeout(self.connect_timeout, self.connect()).await else {
+            let connected = timeout(self.connect_timeout, self.connect()).await;
+            let connected = connected.unwrap_or_else(|_| Err(late()));
+            self.note_why_down(connected.as_ref().err().map(ToString::to_string));
+            let Ok(inner) = connected else {
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
                 continue;
@@ -186,7 +200,6 @@ impl Link {
 
     /// A second connection, which only listens.
     pub(super) async fn listen(&self) -> redis::RedisResult<redis::aio::PubSub> {
-        let late = || redis::RedisError::from((redis::ErrorKind::Io, "no connection in time"));
         timeout(self.connect_timeout, async {
             let mut listener = self.client.get_async_pubsub().await?;
             listener.subscribe(keys::channel(&self.instance)).await?;
@@ -195,6 +208,10 @@ impl Link {
         .await
         .unwrap_or_else(|_| Err(late()))
     }
+}
+
+fn late() -> RedisError {
+    (redis::ErrorKind::Io, "no connection in time").into()
 }
 
 /// Why a server does not do what it is there for, e.g. because it is a replica, loading, or out of memory. What

@@ -35,6 +35,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ::redis::{Client, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -62,7 +65,7 @@ const INSTANCE_LEN_MAX: usize = 64;
 /// Where the server is, and how long things may take.
 #[derive(Clone)]
 pub struct RedisOptions {
-    client: redis::Client,
+    client: Client,
     instance: String,
     scripts: Scripts,
     /// How long a key stays owned by a process that is not heard of, and how long its callers stay in queues.
@@ -86,6 +89,9 @@ pub enum InvalidOptions {
     /// The name is empty, too long or holds a character outside its set.
     #[error("the name of an instance is 1 to 64 characters of A-Z, a-z, 0-9, _ and -")]
     Instance,
+    /// There is no certificate in the text, or one that cannot be read, or the address asks for no TLS.
+    #[error("no certificates of authorities in PEM, or the address does not begin with rediss://")]
+    Authorities,
 }
 
 impl RedisOptions {
@@ -97,7 +103,7 @@ impl RedisOptions {
             return Err(InvalidOptions::Instance);
         }
         Ok(Self {
-            client: redis::Client::open(address).map_err(|_| InvalidOptions::Address)?,
+            client: Client::open(address).map_err(|_| InvalidOptions::Address)?,
             instance: instance.to_owned(),
             scripts: Scripts::default(),
             lease: Duration::from_secs(2),
@@ -105,6 +111,18 @@ impl RedisOptions {
             answer_timeout: Duration::from_millis(100),
             connect_timeout: Duration::from_millis(500),
         })
+    }
+
+    /// Checks the server's certificate with these authorities (PEM) instead of the system's. The address has to
+    /// be `rediss://…`.
+    pub fn trusting(mut self, authorities: &[u8]) -> Result<Self, InvalidOptions> {
+        if CertificateDer::pem_slice_iter(authorities).next().is_none() {
+            return Err(InvalidOptions::Authorities);
+        }
+        let info = self.client.get_connection_info().clone();
+        let tls = TlsCertificates { client_tls: None, root_cert: Some(authorities.to_vec()) };
+        self.client = Client::build_with_tls(info, tls).map_err(|_| InvalidOptions::Authorities)?;
+        Ok(self)
     }
 
     /// Other scripts, for tests.
@@ -204,6 +222,12 @@ impl Redis {
     /// Returns once the server is not asked any more.
     pub async fn down(&self) {
         self.link.down().await;
+    }
+
+    /// Why the latest attempt to connect failed, where one has since the server was last reached. Holds no
+    /// password.
+    pub fn why_down(&self) -> Option<String> {
+        self.link.why_down()
     }
 
     /// What has happened so far.

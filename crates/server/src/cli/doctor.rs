@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use engine::SystemIds;
 use serde_json::{Map, Value, json};
 use store::{Inspection, OpenError, PostgresInspection, PostgresUrl, SCHEMA_VERSION};
 use tokio::time::Instant;
@@ -44,8 +45,8 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
         DatabaseUrl::Postgres(url) => postgres(&url).await,
     };
     let mut dependencies = vec![database];
-    if let Some(address) = &args.redis {
-        dependencies.push(super::doctor_redis::redis(address).await?);
+    if let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? {
+        dependencies.push(super::doctor_redis::redis(options, args.redis.public()).await);
     }
     if let Some(address) = args.nats.address() {
         dependencies.push(super::doctor_nats::nats(&args.nats, &address).await?);

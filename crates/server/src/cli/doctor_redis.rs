@@ -1,27 +1,23 @@
 //! What `boxoffice doctor` looks at on a Redis.
 
-use coordination::redis::{Inspection, Redis};
-use engine::SystemIds;
+use coordination::redis::{Inspection, Redis, RedisOptions};
 use serde_json::{Map, json};
 use tokio::time::timeout;
 
-use super::Failure;
 use super::doctor::{Dependency, Problem};
 use super::serve::REDIS_PATIENCE;
-use crate::config::RedisAddress;
 
 /// The oldest version with all that is used, as major and minor.
 const OLDEST: (u32, u32) = (6, 2);
 
 /// Looks at a Redis. Changes nothing that lasts.
-pub(super) async fn redis(address: &RedisAddress) -> Result<Dependency, Failure> {
-    let options = address.options(&SystemIds).map_err(|error| Failure::Failed(error.to_string()))?;
+pub(super) async fn redis(options: RedisOptions, address: String) -> Dependency {
     let redis = Redis::start(options);
     // Whether it comes up shows in what it answers.
     let _ = timeout(REDIS_PATIENCE, redis.up()).await;
     let mut dependency = Dependency {
         name: "redis",
-        address: address.public(),
+        address,
         round_trip: None,
         facts: Vec::new(),
         details: Map::new(),
@@ -30,13 +26,16 @@ pub(super) async fn redis(address: &RedisAddress) -> Result<Dependency, Failure>
     match redis.inspect().await {
         Ok(inspection) => describe(inspection, &mut dependency),
         Err(_) => dependency.problems.push(Problem::new(
-            "Redis cannot be reached, or takes no writes",
+            match redis.why_down() {
+                Some(why) => format!("Redis cannot be reached, or takes no writes: {why}"),
+                None => "Redis cannot be reached, or takes no writes".to_owned(),
+            },
             "check the address, its credentials, and that it names a primary that runs; until then each process \
              counts attempts for itself, or refuses them, as --on-redis-down says",
         )),
     }
     redis.close().await;
-    Ok(dependency)
+    dependency
 }
 
 fn describe(inspection: Inspection, dependency: &mut Dependency) {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, database};
 use crate::auth::Tokens;
-use crate::config::{DatabaseUrl, LogFormat, Redis, Serve, wants_colours};
+use crate::config::{DatabaseUrl, LogFormat, Serve, wants_colours};
 use crate::http::{self, App};
 use crate::nats::Nats;
 use crate::shared::Crowd;
@@ -29,7 +29,7 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log(args.log, args.log_format);
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
-    let crowd = crowd(&args.redis, &url).await?;
+    let crowd = crowd(args, &url).await?;
     let nats = nats(&args.nats).await?;
     let publish = nats.as_ref().map(|nats| nats.relay.clone() as Arc<dyn Publish>);
     let (told, lock) = (store.clone(), crowd.lock.clone());
@@ -66,20 +66,20 @@ pub(super) fn log(level: tracing::Level, format: LogFormat) {
 }
 
 /// Limits and locks as the operator wants them. A Redis that is away now may come later.
-async fn crowd(redis: &Redis, database: &DatabaseUrl) -> Result<Crowd, Failure> {
+async fn crowd(args: &Serve, database: &DatabaseUrl) -> Result<Crowd, Failure> {
     let many = matches!(database, DatabaseUrl::Postgres(_));
-    let Some(address) = &redis.address else {
+    let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? else {
         if many {
             tracing::warn!("no --redis: beside other instances each counts rate limits for itself");
         }
         return Ok(Crowd::local());
     };
-    let options = address.options(&SystemIds).map_err(|error| Failure::Failed(error.to_string()))?;
-    let crowd = Crowd::shared(options, redis.on_redis_down, many);
+    let crowd = Crowd::shared(options, args.on_redis_down, many);
     if let Some(shared) = &crowd.shared
         && timeout(REDIS_PATIENCE, shared.redis.up()).await.is_err()
     {
-        tracing::warn!(redis = address.public(), "Redis cannot be reached; going on without until it can");
+        let (redis, why) = (args.redis.public(), shared.redis.why_down());
+        tracing::warn!(redis, why, "Redis cannot be reached; going on without until it can");
     }
     Ok(crowd)
 }

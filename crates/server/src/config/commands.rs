@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use clap_complete::Shell;
 
 use super::parse::{duration, exponent, hold, interval};
-use super::{Database, DatabaseUrl, Nats, RedisAddress, Secret};
+use super::{Database, DatabaseUrl, Nats, Redis, Secret};
 use crate::bench::{Mix, Target};
 
 /// Most buyers of a demonstration: some minutes of work.
@@ -57,9 +57,8 @@ pub(crate) struct Backup {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) database: Database,
-    /// Redis, where instances share one
-    #[arg(long, env = "BOXOFFICE_REDIS", value_name = "URL", hide_env_values = true)]
-    pub(crate) redis: Option<RedisAddress>,
+    #[command(flatten)]
+    pub(crate) redis: Redis,
     #[command(flatten)]
     pub(crate) nats: Nats,
     /// Print the report as JSON

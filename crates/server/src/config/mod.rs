@@ -5,6 +5,7 @@ mod commands;
 mod file;
 mod nats;
 mod parse;
+mod redis;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,8 +17,7 @@ use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use coordination::Rule;
-use coordination::redis::{InvalidOptions, RedisOptions};
-use domain::{Ids, UserId};
+use domain::UserId;
 use engine::Policy;
 use ipnet::IpNet;
 use store::{PostgresUrl, UrlError};
@@ -28,6 +28,7 @@ use self::parse::{
     book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, network, public_key_file,
     secret_file,
 };
+pub(crate) use self::redis::{OnRedisDown, Redis};
 use crate::auth::{Expected, PublicKey, Role, Tokens};
 use crate::limit::SECRET_BYTES_MIN;
 
@@ -128,12 +129,12 @@ impl Command {
         }
     }
 
-    /// The NATS that it is about.
-    fn nats(&self) -> Option<&Nats> {
+    /// The Redis and the NATS that it is about.
+    fn servers(&self) -> Option<(&Redis, &Nats)> {
         match self {
-            Self::Serve(Serve { nats, .. })
-            | Self::Doctor(Doctor { nats, .. })
-            | Self::Config(Config { serve: Serve { nats, .. }, .. }) => Some(nats),
+            Self::Serve(Serve { redis, nats, .. })
+            | Self::Doctor(Doctor { redis, nats, .. })
+            | Self::Config(Config { serve: Serve { redis, nats, .. }, .. }) => Some((redis, nats)),
             Self::Dev(_)
             | Self::Audit(_)
             | Self::Demo(_)
@@ -153,7 +154,8 @@ impl Command {
         if let Some(database) = self.database() {
             database.check()?;
         }
-        if let Some(nats) = self.nats() {
+        if let Some((redis, nats)) = self.servers() {
+            redis.check()?;
             nats.check()?;
         }
         if let Self::Bench(bench) = self {
@@ -218,6 +220,9 @@ pub(crate) struct Serve {
     pub(crate) identity: Identity,
     #[command(flatten)]
     pub(crate) redis: Redis,
+    /// What becomes of requests while Redis is away
+    #[arg(long, env = "BOXOFFICE_ON_REDIS_DOWN", value_enum, default_value_t)]
+    pub(crate) on_redis_down: OnRedisDown,
     #[command(flatten)]
     pub(crate) nats: Nats,
     /// How long a booking of a new event may stay unpaid, where the event does not say
@@ -334,55 +339,6 @@ impl Database {
     /// Which database it is.
     pub(crate) fn url(&self) -> DatabaseUrl {
         self.text.parse().unwrap_or_else(|_| unreachable!("checked when the command line was read"))
-    }
-}
-
-#[derive(Args)]
-pub(crate) struct Redis {
-    /// Redis for limits and locks that hold across processes: redis://… or rediss://…; in this process when unset
-    #[arg(long = "redis", env = "BOXOFFICE_REDIS", value_name = "URL", hide_env_values = true)]
-    pub(crate) address: Option<RedisAddress>,
-    /// What becomes of requests while Redis is away
-    #[arg(long, env = "BOXOFFICE_ON_REDIS_DOWN", value_enum, default_value_t)]
-    pub(crate) on_redis_down: OnRedisDown,
-}
-
-/// What becomes of requests while Redis is away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum OnRedisDown {
-    /// Go on under the database's guards; each process counts attempts for itself.
-    #[default]
-    Database,
-    /// Refuse what is limited, with 503.
-    Refuse,
-}
-
-/// An address of Redis, which may hold a password.
-#[derive(Clone)]
-pub(crate) struct RedisAddress(String);
-
-impl FromStr for RedisAddress {
-    type Err = InvalidOptions;
-
-    fn from_str(url: &str) -> Result<Self, Self::Err> {
-        RedisOptions::new(url, "check").map(|_| Self(url.to_owned()))
-    }
-}
-
-impl RedisAddress {
-    /// How to reach it, for an instance with a fresh name.
-    pub(crate) fn options(&self, ids: &dyn Ids) -> Result<RedisOptions, InvalidOptions> {
-        let mut wide = [0; 16];
-        wide[6..].copy_from_slice(&ids.random());
-        RedisOptions::new(&self.0, &format!("{:020x}", u128::from_be_bytes(wide)))
-    }
-
-    /// The address without its credentials.
-    pub(crate) fn public(&self) -> String {
-        match self.0.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-            Some((scheme, rest)) => format!("{scheme}://{rest}"),
-            None => self.0.clone(),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Client, Ending, RedisServer, Server, Setup, event_body, eventually, id_of};
+use testkit::{Certificates, Client, Ending, RedisServer, Server, Setup, event_body, eventually, id_of};
 use tokio::time::Instant;
 
 use crate::program;
@@ -104,18 +104,21 @@ async fn a_server_starts_without_its_redis_and_stops_with_it() {
     assert_eq!(server.ending().await, Ending::Code(0));
 }
 
+/// How the doctor ends that is told of a Redis with these words, and what it says of it.
+async fn doctor(words: &[&str]) -> (Ending, Value) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
+    program().run(["migrate", "--database", &database]).await;
+    let found = program().run(["doctor", "--json", "--database", &database].iter().chain(words)).await;
+    let shown: Value =
+        serde_json::from_str(&found.stdout).unwrap_or_else(|error| panic!("{error}: {found:?}"));
+    (found.ending, shown["dependencies"][1].clone())
+}
+
 #[tokio::test]
 async fn the_doctor_looks_at_redis() {
     let evicting = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
-    let look = async |url: &str| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let database = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
-        program().run(["migrate", "--database", &database]).await;
-        let found = program().run(["doctor", "--json", "--database", &database, "--redis", url]).await;
-        let shown: Value =
-            serde_json::from_str(&found.stdout).unwrap_or_else(|error| panic!("{error}: {found:?}"));
-        (found.ending, shown["dependencies"][1].clone())
-    };
+    let look = async |url: &str| doctor(&["--redis", url]).await;
     let (ending, found) = look(&evicting.url(0)).await;
     assert_eq!(
         (ending, &found["name"], &found["reachable"]),
@@ -134,6 +137,76 @@ async fn the_doctor_looks_at_redis() {
     let (ending, found) = look(&secret).await;
     assert_eq!((ending, &found["reachable"]), (Ending::Code(3), &json!(false)));
     assert!(!found.to_string().contains("a-secret"), "{found:#}");
+}
+
+const PASSWORD: &str = "canary5ecret";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_behind_tls_has_to_show_who_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certificates = Certificates::make(folder.path());
+    let redis = RedisServer::start_with_tls(&certificates, PASSWORD).await;
+    let url = |user: &str, host: &str| format!("rediss://{user}@{host}:{}", redis.port());
+    let good = url(&format!(":{PASSWORD}"), "localhost");
+    let [root, other] = [&certificates.root, &certificates.other].map(|file| file.display().to_string());
+
+    let (ending, found) = doctor(&["--redis", &good, "--redis-ca", &root]).await;
+    assert_eq!((ending, &found["problems"]), (Ending::Code(0), &json!([])), "{found:#}");
+    let elsewhere = url(&format!(":{PASSWORD}"), "127.0.0.1");
+    let stranger = url(":something-else", "localhost");
+    let wrong = [
+        (&good, Some(&other), "invalid peer certificate: UnknownIssuer"),
+        (&good, None, "invalid peer certificate: UnknownIssuer"),
+        (&elsewhere, Some(&root), "only valid for DnsName"),
+        (&stranger, Some(&root), "Password authentication failed"),
+    ];
+    for (url, authorities, why) in wrong {
+        let mut words = vec!["--redis", url];
+        words.extend(authorities.iter().flat_map(|file| ["--redis-ca", file]));
+        let (ending, found) = doctor(&words).await;
+        assert_eq!((ending, &found["reachable"]), (Ending::Code(3), &json!(false)), "{found:#}");
+        let said = found.to_string();
+        assert!(said.contains(why) && !said.contains(PASSWORD), "{why}: {said}");
+    }
+
+    let setup = Setup::new(program()).argument("--redis").argument(&good).argument("--redis-ca");
+    let server = setup.argument(&root).start().await;
+    assert_eq!(says(&mut server.admin(), "ready").await["redis"], "ok");
+    let event = server.admin().create_event(&event_body(100)).await;
+    server.user("ada").book(&event, 1).await.expect(201);
+    let metrics = server.anonymous().get("/metrics").await;
+    let counted = "boxoffice_redis_events{kind=\"attempts_allowed\"} 1";
+    assert!(String::from_utf8_lossy(&metrics.body).lines().any(|line| line == counted));
+
+    let server = Setup::new(program()).argument("--redis").argument(&stranger).argument("--redis-ca");
+    let server = server.argument(&root).start().await;
+    let log = server.log().all().join("\n");
+    assert!(log.contains("Password authentication failed") && !log.contains("something-else"), "{log}");
+}
+
+#[tokio::test]
+async fn authorities_that_cannot_be_used_are_told_at_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(file("empty.pem"), "no certificate").expect("a file");
+    let wrong = [
+        (
+            "redis://:canary5ecret@localhost:1",
+            "empty.pem",
+            2,
+            "--redis-ca is for an address that begins with rediss://",
+        ),
+        ("rediss://:canary5ecret@localhost:1", "empty.pem", 1, "no certificates of authorities"),
+        ("rediss://:canary5ecret@localhost:1", "none.pem", 1, "No such file"),
+        ("http://:canary5ecret@localhost:1", "empty.pem", 2, "a Redis address reads redis://"),
+    ];
+    for (url, name, code, why) in wrong {
+        let words =
+            ["doctor", "--database", "sqlite:///tmp/none.db", "--redis", url, "--redis-ca", &file(name)];
+        let found = program().run(words).await;
+        assert_eq!(found.ending, Ending::Code(code), "{url}: {found:?}");
+        assert!(found.stderr.contains(why) && !found.stderr.contains("canary"), "{why}: {found:?}");
+    }
 }
 
 /// How far clocks may run apart within a window.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::{
     BookingId, EventId, EventStatus, Money, Name, Note, RefundId, RequestId, TicketTypeId, TimeZone,
-    Timestamp, TransactionId, UserId,
+    Timestamp, TraceParent, TransactionId, UserId,
 };
 
 /// One change asked of one event.
@@ -15,6 +15,8 @@ pub struct Command {
     pub actor: Actor,
     /// The request that caused it.
     pub request: RequestId,
+    /// Where that request belongs in its caller's trace, where the caller said so.
+    pub trace: Option<TraceParent>,
     /// What is asked.
     pub action: Action,
 }

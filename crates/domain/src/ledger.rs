@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::refund::words;
-use crate::{Actor, BookingId, EventId, RefundId, RequestId, TicketTypeId, Timestamp};
+use crate::{Actor, BookingId, EventId, RefundId, RequestId, TicketTypeId, Timestamp, TraceParent};
 
 /// One entry of an event's ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Entry {
     pub actor: Actor,
     /// The request that caused it.
     pub request: RequestId,
+    /// Where that request belongs in its caller's trace; not shown over HTTP.
+    pub trace: Option<TraceParent>,
     /// When. Never before the entry with the number below.
     pub at: Timestamp,
 }

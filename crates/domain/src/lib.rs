@@ -20,6 +20,7 @@ mod refusal;
 pub mod sabotage;
 mod text;
 mod time;
+mod trace;
 
 pub use audit::{Audit, AuditReport};
 pub use booking::{Booking, BookingStatus, Item, Items, Payment, PaymentStatus, State};
@@ -37,3 +38,4 @@ pub use refund::{Refund, RefundReason, RefundStatus};
 pub use refusal::{Invalid, Refusal};
 pub use text::{Name, Note, RequestId, Text, TextError, TimeZone, TransactionId, UserId};
 pub use time::{Clock, Timestamp, TimestampError};
+pub use trace::{InvalidTraceParent, TraceParent};

@@ -7,7 +7,7 @@ use coordination::{Key, Rule, Verdict};
 use domain::sabotage::{Guard, removed};
 use domain::{
     Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
-    Timestamp, UserId,
+    Timestamp, TraceParent, UserId,
 };
 use store::{Cause, Fault, Keep, Submission};
 use tokio::sync::Notify;
@@ -47,6 +47,8 @@ pub struct Caller {
     pub actor: Actor,
     /// Ties the answer, the log and the ledger together.
     pub request: RequestId,
+    /// Where it belongs in the caller's trace, where the caller says so.
+    pub trace: Option<TraceParent>,
     /// When the caller gives up: a command still queued then never runs. Unset where it waits as long as
     /// [`crate::TURN_WAIT_MAX`].
     pub gives_up: Option<Instant>,
@@ -194,7 +196,7 @@ impl Engine {
         action: Action,
         keep: Option<Arc<Keep>>,
     ) -> Result<Given, Error> {
-        let command = Command { actor: caller.actor, request: caller.request, action };
+        let command = Command { actor: caller.actor, request: caller.request, trace: caller.trace, action };
         self.desk.submit(Submission { command: Arc::new(command), keep }, caller.gives_up).await
     }
 

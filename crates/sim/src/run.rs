@@ -100,7 +100,7 @@ async fn open(town: &Town) {
         let new = new_event(world, number);
         let (id, request, start) = (new.id, town.request(), world.elapsed());
         let action = domain::Action::CreateEvent(Box::new(new));
-        let command = domain::Command { actor: Town::admin(), request: request.clone(), action };
+        let command = domain::Command { actor: Town::admin(), request: request.clone(), trace: None, action };
         town.fleet.shared.execute(vec![command.into()]).await;
         town.known().events.push(id);
         town.note((request, Town::admin()), Ask::Edit, start, Outcome::Done(Told::default()));
@@ -248,7 +248,7 @@ async fn hang_up(town: &Town) {
     let Some(_held) = town.fleet.hold(booking.id).await else { return };
     let (engine, _) = town.fleet.any(world).await;
     let (request, start) = (town.request(), world.elapsed());
-    let caller = Caller { actor: Town::admin(), request: request.clone(), gives_up: None };
+    let caller = Caller { actor: Town::admin(), request: request.clone(), trace: None, gives_up: None };
     let call = engine.cancel(caller, booking.id, None, None);
     world.saw("probe: a client hangs up");
     if timeout(Duration::from_millis(50), call).await.is_ok() {

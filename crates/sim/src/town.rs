@@ -139,7 +139,7 @@ impl Town {
     {
         let (engine, life) = self.fleet.any(&self.world).await;
         let (request, start) = (self.request(), self.world.elapsed());
-        let caller = Caller { actor: actor.clone(), request: request.clone(), gives_up: None };
+        let caller = Caller { actor: actor.clone(), request: request.clone(), trace: None, gives_up: None };
         self.world.note(format_args!("{request}: {actor}: {ask:?}"));
         let patience = if self.world.strikes(Fault::HangUp) {
             self.world.moment(Duration::from_millis(300))

@@ -280,6 +280,7 @@ impl<T: Tx> Fold<'_, T> {
             let expire = Command {
                 actor: Actor::System,
                 request: command.request.clone(),
+                trace: command.trace.clone(),
                 action: Action::Expire { event_id, booking_id: booking.id },
             };
             // A hold that cannot be freed stands in nobody's way but its own: the next one is tried.

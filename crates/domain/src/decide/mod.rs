@@ -204,6 +204,7 @@ impl<'a> Draft<'a> {
             previous_seq: note.booking.and(self.previous_seq),
             actor: self.command.actor.clone(),
             request: self.command.request.clone(),
+            trace: self.command.trace.clone(),
             at: self.now,
         });
         self.previous_seq = note.booking.map(|_| seq);

@@ -223,7 +223,7 @@ fn a_booking_without_its_event_is_no_ones_fault_but_the_databases() {
     let settlement =
         Settlement { event_id, booking_id: id, transaction, succeeded: true, provider_reference };
     let action = Action::Settle(Box::new(settlement));
-    let command = Command { actor: service(), request: "req-1".parse().unwrap(), action };
+    let command = Command { actor: service(), request: "req-1".parse().unwrap(), trace: None, action };
     assert_eq!(command.captured(), Some((id, tx("t1"))), "what is to be loaded");
     assert_eq!((command.event_id(), command.booking_id()), (event_id, Some(id)));
     let booking = world.bookings.get(&id);

@@ -275,7 +275,7 @@ impl World {
     /// Runs one command to its end, as one transaction would.
     pub(crate) fn run(&mut self, actor: Actor, action: Action) -> Answer {
         self.freed.clear();
-        let command = Command { actor, request: "req-1".parse().unwrap(), action };
+        let command = Command { actor, request: "req-1".parse().unwrap(), trace: None, action };
         let answer = self.carry_out(&command);
         if let Action::Confirm(paid) = &command.action
             && !matches!(word(&answer), "not_found" | "amount_mismatch")
@@ -344,7 +344,8 @@ impl World {
             }
             let event_id = self.event().id;
             let action = Action::Expire { event_id, booking_id: *booking_id };
-            let command = Command { actor: Actor::System, request: "sweep".parse().unwrap(), action };
+            let command =
+                Command { actor: Actor::System, request: "sweep".parse().unwrap(), trace: None, action };
             assert_eq!(word(&self.carry_out(&command)), "ok", "an overdue hold can always be freed");
             self.freed.push(*booking_id);
             missing = missing.saturating_sub(*help);

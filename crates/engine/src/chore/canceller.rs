@@ -42,7 +42,7 @@ impl Chore for Canceller {
 }
 
 async fn cancel(engine: &Engine, doomed: &DoomedBooking, request: &RequestId) -> Result<(), Error> {
-    let caller = Caller { actor: Actor::System, request: request.clone(), gives_up: None };
+    let caller = Caller { actor: Actor::System, request: request.clone(), trace: None, gives_up: None };
     let wish = Cancellation {
         event_id: doomed.event,
         booking_id: doomed.booking,

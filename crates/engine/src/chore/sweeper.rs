@@ -81,7 +81,8 @@ impl Sweeper {
         // Held until the page is done, so that nobody begins to work on what is being expired.
         let (free, _turns) = self.without_busy(engine, due).await;
         let expiries = free.iter().map(|hold| {
-            let caller = Caller { actor: Actor::System, request: request.clone(), gives_up: None };
+            let caller =
+                Caller { actor: Actor::System, request: request.clone(), trace: None, gives_up: None };
             let action = Action::Expire { event_id: hold.event, booking_id: hold.booking };
             engine.submit(caller, action, None)
         });

@@ -72,7 +72,12 @@ pub(crate) fn user(name: &str) -> UserId {
 
 /// A caller with role `user`.
 pub(crate) fn as_user(name: &str) -> Caller {
-    Caller { actor: Actor::User(user(name)), request: "req-test".parse().expect("a request"), gives_up: None }
+    Caller {
+        actor: Actor::User(user(name)),
+        request: "req-test".parse().expect("a request"),
+        trace: None,
+        gives_up: None,
+    }
 }
 
 /// An event of ten tickets that begins so many seconds from now.

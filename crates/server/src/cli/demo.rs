@@ -180,7 +180,8 @@ async fn buyer(engine: Arc<Engine>, event: EventId, number: u32) -> (u32, Vec<Cl
 
 async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
     let (user, began) = (user(number), Instant::now());
-    let caller = Caller { actor: Actor::User(user.clone()), request: request(number), gives_up: None };
+    let caller =
+        Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, gives_up: None };
     let request =
         OrderRequest { event_id, user, ask: Ask::Quantity(1), expected_total: None, payment_method: None };
     let Attempt { outcome, .. } = engine.book(caller, request, None).await;
@@ -284,13 +285,15 @@ async fn settle(
 
 async fn pay(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<Given, Error> {
     let gateway = "gateway".parse().unwrap_or_else(|_| unreachable!("a word"));
-    let caller = Caller { actor: Actor::Service(gateway), request: request(number), gives_up: None };
+    let caller =
+        Caller { actor: Actor::Service(gateway), request: request(number), trace: None, gives_up: None };
     let transaction = format!("pay-{booking}").parse().unwrap_or_else(|_| unreachable!("a word and an id"));
     engine.confirm(caller, booking, CapturedPayment { transaction, amount: None }, None).await
 }
 
 async fn give_up(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<Given, Error> {
-    let caller = Caller { actor: Actor::User(user(number)), request: request(number), gives_up: None };
+    let caller =
+        Caller { actor: Actor::User(user(number)), request: request(number), trace: None, gives_up: None };
     engine.cancel(caller, booking, None, None).await.outcome
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn put_on_sale(
     change(&mut new);
     let request = "req_sample".parse().map_err(|_| Failure::Failed(text.into()))?;
     match engine
-        .create_event(Caller { actor: Actor::System, request, gives_up: None }, new, None)
+        .create_event(Caller { actor: Actor::System, request, trace: None, gives_up: None }, new, None)
         .await
         .map_err(failed)?
     {

@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use domain::{Actor, RequestId};
+use domain::{Actor, RequestId, TraceParent};
 
 use super::App;
 use super::listener::Peer;
@@ -19,6 +19,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) struct Caller {
     identity: Identity,
     request: RequestId,
+    trace: Option<TraceParent>,
 }
 
 /// Reads `Authorization: Bearer …`, where it is given.
@@ -47,7 +48,8 @@ impl FromRequestParts<App> for Caller {
             identity.ok_or_else(|| Problem::unauthenticated("Send Authorization: Bearer <token>."))?;
         let request = parts.extensions.get::<RequestId>().cloned();
         let request = request.ok_or_else(|| Problem::malformed("The request has no id."))?;
-        Ok(Self { identity, request })
+        let trace = parts.extensions.get::<TraceParent>().cloned();
+        Ok(Self { identity, request, trace })
     }
 }
 
@@ -88,7 +90,12 @@ impl Caller {
 
     /// The caller as the engine knows it.
     pub(super) fn engine(self) -> engine::Caller {
-        engine::Caller { actor: self.identity.actor(), request: self.request, gives_up: None }
+        engine::Caller {
+            actor: self.identity.actor(),
+            request: self.request,
+            trace: self.trace,
+            gives_up: None,
+        }
     }
 
     /// Refuses whoever is no admin.

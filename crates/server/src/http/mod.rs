@@ -22,11 +22,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use domain::{Clock, Ids, RequestId};
+use domain::{Clock, Ids, RequestId, TraceParent};
 use engine::Engine;
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -107,6 +107,10 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
     let id = given.unwrap_or_else(|| app.fresh_request_id());
     request.extensions_mut().insert(id.clone());
+    let trace = trace_parent(request.headers());
+    if let Some(trace) = trace.clone() {
+        request.extensions_mut().insert(trace);
+    }
     let response = match caller::identify(&app, request.headers()) {
         Ok(identity) => {
             request.extensions_mut().insert(identity);
@@ -117,11 +121,21 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
     if let Some(problem) = response.extensions().get::<Problem>() {
         app.telemetry.refused(problem.code());
     }
-    let response = named(response, id.as_str());
+    let trace = trace.as_ref().map(TraceParent::trace_id);
+    let response = named(response, id.as_str(), trace);
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     app.telemetry.answered(method, route.as_ref().map(MatchedPath::as_str), status, took);
-    tracing::debug!(request = id.as_str(), method, path, status, ?took, "answered");
+    tracing::debug!(request = id.as_str(), trace, method, path, status, ?took, "answered");
     response
+}
+
+/// Where the request belongs in its caller's trace. One that is given twice is none.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut given = headers.get_all(TraceParent::NAME).iter();
+    match (given.next(), given.next()) {
+        (Some(text), None) => text.to_str().ok()?.parse().ok(),
+        _ => None,
+    }
 }
 
 /// The method as a label: one of those that exist.
@@ -138,10 +152,10 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-fn named(mut response: Response, id: &str) -> Response {
+fn named(mut response: Response, id: &str, trace: Option<&str>) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if let Some(cause) = problem.cause() {
-            tracing::error!(request = id, cause, "a request failed");
+            tracing::error!(request = id, trace, cause, "a request failed");
         }
         // With what others had to say: which methods are allowed, how much of a limit is left.
         let rendered = problem.render(id);

@@ -165,7 +165,7 @@ fn told(kind: EntryKind, maker: &mut SchemaGenerator) -> Value {
         "type": "object", "required": ["specversion", "id", "source", "type", "time", "data"],
         "properties": {"specversion": {"const": "1.0"}, "id": text, "source": text, "subject": text,
             "type": {"const": kind.as_str()}, "time": schema::<As<Timestamp>>(maker),
-            "datacontenttype": {"const": "application/json"}, "data": {"allOf": [entry, more]}}}})
+            "datacontenttype": {"const": "application/json"}, "traceparent": text, "data": {"allOf": [entry, more]}}}})
 }
 
 fn announcement(maker: &mut SchemaGenerator) -> Value {

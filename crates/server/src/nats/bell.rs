@@ -42,7 +42,8 @@ impl Bell for Nats {
 
     async fn announce(&self, recorded: &Recorded) {
         if let Some((subject, payload)) = message::announcement(recorded) {
-            let _ = self.client().publish(subject, payload.into()).await;
+            let headers = message::headers(recorded);
+            let _ = self.client().publish_with_headers(subject, headers, payload.into()).await;
         }
     }
 }
@@ -82,7 +83,10 @@ impl Stream for Opened {
     async fn append(&self, recorded: &Recorded, after: Option<Last>) -> Result<Receipt, Trouble> {
         let (event, seq) = (recorded.entry.event_id, recorded.entry.seq);
         let payload = message::render(recorded).map_err(|error| Fault::Broken(Cause::new(error)))?;
-        let mut message = PublishMessage::build().message_id(message::id(event, seq)).expected_stream(STREAM);
+        let mut message = PublishMessage::build()
+            .headers(message::headers(recorded))
+            .message_id(message::id(event, seq))
+            .expected_stream(STREAM);
         if let Some(last) = after {
             message = message.expected_last_sequence(last.sequence);
             if let Some((event, seq)) = last.entry {

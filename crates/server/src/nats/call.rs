@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use async_nats::Message;
-use domain::{Actor, RequestId, Timestamp, UserId};
+use async_nats::{HeaderMap, Message};
+use domain::{Actor, RequestId, Timestamp, TraceParent, UserId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -36,13 +36,15 @@ pub(super) struct Call {
     /// As it was given: a text or a number.
     message_id: Option<Box<RawValue>>,
     request: RequestId,
+    trace: Option<TraceParent>,
+    begun: Instant,
     gives_up: Option<Instant>,
 }
 
 impl Call {
     /// Reads the envelope; nothing where the sender has given up already.
     pub(super) fn open(app: &App, message: &Message) -> Option<Self> {
-        let payload = message.payload.clone();
+        let (begun, payload) = (Instant::now(), message.payload.clone());
         let envelope =
             (payload.len() <= BODY_BYTES_MAX).then(|| serde_json::from_slice::<Envelope>(&payload));
         let Envelope { message_id, timestamp } = envelope.and_then(Result::ok).unwrap_or_default();
@@ -59,7 +61,8 @@ impl Call {
         };
         let named = message_id.as_ref().and_then(|id| id.get().trim_matches('"').parse().ok());
         let request = named.unwrap_or_else(|| app.fresh_request_id());
-        Some(Self { payload, message_id, request, gives_up })
+        let trace = message.headers.as_ref().and_then(trace_parent);
+        Some(Self { payload, message_id, request, trace, begun, gives_up })
     }
 
     /// What it asks.
@@ -90,7 +93,12 @@ impl Call {
     }
 
     fn caller(&self, actor: Actor) -> engine::Caller {
-        engine::Caller { actor, request: self.request.clone(), gives_up: self.gives_up }
+        engine::Caller {
+            actor,
+            request: self.request.clone(),
+            trace: self.trace.clone(),
+            gives_up: self.gives_up,
+        }
     }
 
     /// The name of the request in logs and in the ledger.
@@ -98,9 +106,19 @@ impl Call {
         &self.request
     }
 
+    /// Where the request belongs in its caller's trace.
+    pub(super) fn trace(&self) -> Option<&TraceParent> {
+        self.trace.as_ref()
+    }
+
     /// What the answer names as the request that it belongs to.
     pub(super) fn message_id(&self) -> Option<&RawValue> {
         self.message_id.as_deref()
+    }
+
+    /// When it was taken on.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// Whether its sender has given up by now.
@@ -129,6 +147,16 @@ impl Call {
             fields.remove("timestamp");
         }
         value.to_string()
+    }
+}
+
+/// The one `traceparent` among headers. Their names are as given, and some write each part of one large.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    let is_it = |name: &str| name.eq_ignore_ascii_case(TraceParent::NAME);
+    let mut given = headers.iter().filter(|(name, _)| is_it(name.as_ref())).flat_map(|(_, values)| values);
+    match (given.next(), given.next()) {
+        (Some(text), None) => text.as_str().parse().ok(),
+        _ => None,
     }
 }
 

@@ -4,7 +4,8 @@
 //! All of it follows from the entry and from what never changes about its booking, so that a stream that is
 //! filled anew says the same again.
 
-use domain::{Booking, EntryKind, EventId, Label, Timestamp};
+use async_nats::HeaderMap;
+use domain::{Booking, EntryKind, EventId, Label, Timestamp, TraceParent};
 use engine::relay::Told;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -25,6 +26,9 @@ struct CloudEvent<'a> {
     subject: Option<String>,
     time: Timestamp,
     datacontenttype: &'static str,
+    /// Its extension for distributed tracing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
     data: Data<'a>,
 }
 
@@ -66,6 +70,7 @@ pub(super) fn render(recorded: &Recorded) -> serde_json::Result<Vec<u8>> {
         subject: entry.booking_id.map(|booking| booking.to_string()),
         time: entry.at,
         datacontenttype: "application/json",
+        traceparent: entry.trace.as_ref().map(TraceParent::as_str),
         data: Data { event_id: entry.event_id, entry: entry.into(), booking: about(recorded) },
     })
 }
@@ -93,6 +98,15 @@ pub(super) fn told(payload: &[u8]) -> Option<Told> {
         at: message.time.parse().ok()?,
         request: message.data.request_id.parse().ok()?,
     })
+}
+
+/// The headers that a message and an announcement have in common: where the change belongs in its caller's trace.
+pub(super) fn headers(recorded: &Recorded) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(trace) = &recorded.entry.trace {
+        headers.insert(TraceParent::NAME, trace.as_str());
+    }
+    headers
 }
 
 fn is_about_a_booking(kind: EntryKind) -> bool {

@@ -18,9 +18,9 @@ impl Objection {
     }
 
     /// Takes a reason down; whether it is a new one.
-    fn note(&self, reason: Option<String>) -> bool {
+    fn note(&self, reason: Option<&str>) -> bool {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *noted, reason.clone()) != reason
+        std::mem::replace(&mut *noted, reason.map(str::to_owned)).as_deref() != reason
     }
 
     /// Before every attempt to connect: what became of those before it.
@@ -29,7 +29,7 @@ impl Objection {
             return;
         };
         // Said once, not at each attempt.
-        if self.note(Some(reason.clone())) {
+        if self.note(Some(&reason)) {
             tracing::warn!(reason, "no connection to NATS; trying on");
         }
     }
@@ -48,7 +48,7 @@ impl Objection {
                 tracing::error!(reason, "NATS refuses");
                 // The first of them stands for all: one right is rarely missing alone.
                 if is_lasting(&reason) && self.reason().is_none() {
-                    self.note(Some(reason));
+                    self.note(Some(&reason));
                 }
             }
             Event::LameDuckMode | Event::Draining | Event::Closed | Event::ClientError(_) => {

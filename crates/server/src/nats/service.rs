@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subject, Subscriber};
-use domain::Timestamp;
+use domain::{Timestamp, TraceParent};
 use futures_util::stream::{SelectAll, select_all};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value, json};
 use store::{Cause, Fault};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::call::Call;
@@ -106,7 +106,6 @@ impl Service {
             return;
         };
         let (asked, subject) = REQUESTS[place];
-        let begun = Instant::now();
         let Some(call) = Call::open(&self.app, &message) else {
             self.app.telemetry.answered_over_nats(subject, "dropped");
             tracing::debug!(subject, "a request came too late, and was dropped");
@@ -114,7 +113,7 @@ impl Service {
         };
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             let reply = problem(asked, Problem::overloaded(), &call);
-            return self.send(place, &message, reply, begun).await;
+            return self.send(place, &message, &call, reply).await;
         };
         let service = self.clone();
         drop(self.tasks.spawn(async move {
@@ -122,7 +121,7 @@ impl Service {
             if call.is_late() {
                 service.app.telemetry.answered_over_nats(subject, "dropped");
             } else {
-                service.send(place, &message, reply, begun).await;
+                service.send(place, &message, &call, reply).await;
             }
             drop(permit);
         }));
@@ -134,26 +133,26 @@ impl Service {
         let answer = answer.unwrap_or_else(|_| Err(Fault::OutcomeUnknown(Cause::new("a panic")).into()));
         answer.unwrap_or_else(|refused| {
             if let Some(cause) = refused.cause() {
-                tracing::error!(request = call.request().as_str(), cause, "a request failed");
+                let trace = call.trace().map(TraceParent::trace_id);
+                tracing::error!(request = call.request().as_str(), trace, cause, "a request failed");
             }
             problem(asked, refused, call)
         })
     }
 
-    async fn send(&self, place: usize, message: &Message, reply: Reply, begun: Instant) {
+    async fn send(&self, place: usize, message: &Message, call: &Call, reply: Reply) {
         let (figures, (_, subject)) = (&self.figures[place], REQUESTS[place]);
         let code = reply.problem.as_ref().map_or("ok", |failure| failure.code.as_str());
         self.app.telemetry.answered_over_nats(subject, code);
         figures.requests.fetch_add(1, Ordering::Relaxed);
         figures.errors.fetch_add(u64::from(reply.problem.is_some()), Ordering::Relaxed);
-        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let took = u64::try_from(call.begun().elapsed().as_nanos()).unwrap_or(u64::MAX);
         figures.nanos.fetch_add(took, Ordering::Relaxed);
+        let trace = call.trace().map(TraceParent::trace_id);
+        tracing::debug!(request = call.request().as_str(), trace, subject, code, nanos = took, "answered");
         let Some(to) = place_for_answer(message) else { return };
-        let body = reply.body.into();
-        let sent = match reply.problem {
-            Some(failure) => self.nats.client().publish_with_headers(to, headers(&failure), body).await,
-            None => self.nats.client().publish(to, body).await,
-        };
+        let headers = headers(reply.problem.as_ref(), call.trace());
+        let sent = self.nats.client().publish_with_headers(to, headers, reply.body.into()).await;
         if let Err(error) = sent {
             tracing::warn!(subject, %error, "a reply could not be sent");
         }
@@ -231,9 +230,14 @@ fn problem(asked: Request, problem: Problem, call: &Call) -> Reply {
     Reply::problem(problem, call.message_id(), &own)
 }
 
-fn headers(failure: &Failure) -> HeaderMap {
+fn headers(failure: Option<&Failure>, trace: Option<&TraceParent>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(ERROR, failure.code.as_str());
-    headers.insert(ERROR_CODE, failure.status.to_string());
+    if let Some(failure) = failure {
+        headers.insert(ERROR, failure.code.as_str());
+        headers.insert(ERROR_CODE, failure.status.to_string());
+    }
+    if let Some(trace) = trace {
+        headers.insert(TraceParent::NAME, trace.as_str());
+    }
     headers
 }

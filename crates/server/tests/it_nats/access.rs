@@ -18,7 +18,7 @@ const MARK: &str = "canary5ecret";
 /// A program that is told of a NATS by these words.
 fn told(words: &[String]) -> Setup {
     let debug = ["--log".to_owned(), "debug".to_owned()];
-    debug.iter().chain(words).fold(Setup::new(program()), |setup, word| setup.argument(word))
+    debug.iter().chain(words).fold(Setup::new(program()), Setup::argument)
 }
 
 fn words(url: String, more: &[(&str, &Path)]) -> Vec<String> {

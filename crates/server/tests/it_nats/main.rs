@@ -7,6 +7,7 @@ mod hostile;
 mod listener;
 mod relay;
 mod requests;
+mod traces;
 
 use testkit::{Cluster, Database, NatsServer, Program, Server, Setup};
 

@@ -204,7 +204,7 @@ fn command(setting: &Setting, deed: Deed) -> Command {
             (Actor::Admin(parse("organiser")), Action::UpdateEvent { event_id, patch: Box::new(patch) })
         }
     };
-    Command { actor, request: parse("request"), action }
+    Command { actor, request: parse("request"), trace: None, action }
 }
 
 /// Decides a deed as the fold does: overdue holds that stand in the way are freed first.

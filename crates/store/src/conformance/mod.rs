@@ -80,7 +80,7 @@ use races::{
 };
 use round_trip::{
     bookings_read_back_in_every_state, events_read_back, ledger_entries_read_back, refunds_read_back,
-    revenue_beyond_64_bits_reads_back,
+    revenue_beyond_64_bits_reads_back, traces_read_back,
 };
 use settlements::{
     a_failed_refund_may_succeed_later, a_refund_is_settled_once, a_refund_lives_its_life_in_one_batch,
@@ -140,6 +140,7 @@ cases![
     bookings_read_back_in_every_state,
     refunds_read_back,
     ledger_entries_read_back,
+    traces_read_back,
     revenue_beyond_64_bits_reads_back,
     every_command_is_carried_out,
     unknown_ids_are_not_found,

@@ -349,6 +349,27 @@ pub(super) async fn ledger_entries_read_back(rig: &dyn Rig) {
     stage.clean().await;
 }
 
+/// With the entries of the command that brought it, and wherever entries are read.
+pub(super) async fn traces_read_back(rig: &dyn Rig) {
+    let stage = Stage::new(rig);
+    let event = stage.create(stage.concert(10)).await.id;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
+    assert!(trace.is_some());
+    let mut order = stage.order(event, "ada", Ask::Quantity(1));
+    order.trace.clone_from(&trace);
+    let held = stage.done(order).await;
+    let paid = stage.done(stage.confirm(&held, "t")).await;
+    let mut giving_up = stage.cancel(&paid);
+    giving_up.trace.clone_from(&trace);
+    stage.done(giving_up).await;
+    let entries = stage.ledger(event).await;
+    let traces: Vec<_> = entries.iter().map(|entry| entry.trace.clone()).collect();
+    assert_eq!(traces, [None, trace.clone(), None, trace.clone(), trace], "a refund has that of its cause");
+    let recorded = stage.store.recorded(event, 0, 10).await.expect("entries and bookings");
+    assert_eq!(recorded.into_iter().map(|recorded| recorded.entry).collect::<Vec<_>>(), entries);
+    stage.clean().await;
+}
+
 /// The most expensive bookings of one event come to more than 64 bits hold.
 pub(super) async fn revenue_beyond_64_bits_reads_back(rig: &dyn Rig) {
     let stage = Stage::new(rig);

@@ -51,7 +51,7 @@ pub fn payment(name: &str) -> TransactionId {
 /// A command of a service, which may do anything to any booking.
 pub fn command(action: Action) -> Command {
     let request = "req-suite".parse().expect("a request");
-    Command { actor: Actor::Service(user("suite")), request, action }
+    Command { actor: Actor::Service(user("suite")), request, trace: None, action }
 }
 
 /// A command of somebody else.

@@ -41,7 +41,7 @@ pub(super) async fn audit(session: &Session) -> Result<AuditReport, Error> {
 
 async fn walk_ledger(session: &Session, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
     /// Where the booking's columns begin in the joined row.
-    const BOOKING: usize = 14;
+    const BOOKING: usize = 15;
     let event = EventId::from_bytes(*id.as_bytes());
     let mut rows = pin!(session.stream(Sql::AuditLedger, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {

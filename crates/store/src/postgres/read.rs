@@ -197,6 +197,7 @@ pub(super) fn entry(row: Cells<'_>) -> Loadable<Entry> {
         actor: row.parse(11)?,
         request: row.parse(12)?,
         at: row.at(13)?,
+        trace: row.parse_if_set(14)?,
     })
 }
 
@@ -211,7 +212,7 @@ pub(super) fn recorded(row: Cells<'_>) -> Loadable<Recorded> {
 }
 
 /// How many columns an entry has.
-const ENTRY_COLUMNS: usize = 14;
+const ENTRY_COLUMNS: usize = 15;
 
 pub(super) fn refund(row: Cells<'_>) -> Loadable<Refund> {
     let currency: Currency = row.parse(5)?;

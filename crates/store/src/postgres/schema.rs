@@ -9,9 +9,10 @@ use tokio_postgres::{Client, Error};
 use crate::sqlite::SCHEMA_VERSION;
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/postgres/0001_tickets.sql"),
     include_str!("../../migrations/postgres/0002_published.sql"),
+    include_str!("../../migrations/postgres/0003_trace.sql"),
 ];
 
 const _: () =

@@ -269,6 +269,7 @@ fn ledger_insert(rows: &[Entry]) -> Option<Call<'_>> {
             column(&rows, |entry| entry.actor.to_string()),
             column(&rows, |entry| entry.request.as_str()),
             column(&rows, |entry| entry.at.micros()),
+            column(&rows, |entry| entry.trace.as_ref().map(domain::TraceParent::as_str)),
         ]
     })
 }

@@ -55,7 +55,7 @@ fn counted_user(row: &Row<'_>) -> Loadable<(UserId, u32)> {
 
 fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
     /// Where the booking's columns begin in the joined row.
-    const BOOKING: usize = 14;
+    const BOOKING: usize = 15;
     let mut statement = connection.prepare_cached(sql::AUDIT_LEDGER)?;
     let mut rows = statement.query([id.bytes()])?;
     while let Some(row) = rows.next()? {

@@ -123,7 +123,7 @@ const MISSES: &[(Ask, &str, &str)] = &[
     (
         Ask::Book,
         "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines, quantity, from_status,
-                to_status, available_after, previous_seq, actor, request_id, at FROM ledger ORDER BY seq DESC LIMIT 1",
+                to_status, available_after, previous_seq, actor, request_id, at, trace FROM ledger ORDER BY seq DESC LIMIT 1",
         "ledger.event_id, ledger.seq",
     ),
     (

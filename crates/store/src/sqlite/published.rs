@@ -9,7 +9,7 @@ use crate::fold::Loadable;
 use crate::{Cause, Cursor, Fault, Progress, Recorded};
 
 /// The column after an entry's own.
-const BOOKING: usize = 14;
+const BOOKING: usize = 15;
 
 pub(super) fn cursors(
     connection: &Connection,

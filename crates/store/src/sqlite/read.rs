@@ -189,6 +189,7 @@ pub(super) fn entry_row(row: &Row<'_>) -> Loadable<Entry> {
         actor: text(11)?.parse().map_err(Cause::new)?,
         request: text(12)?.parse().map_err(Cause::new)?,
         at: time(row.get(13).map_err(Cause::new)?)?,
+        trace: word(14)?.map(|word| word.parse()).transpose().map_err(Cause::new)?,
     })
 }
 

@@ -7,9 +7,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_tickets.sql"),
     include_str!("../../migrations/sqlite/0002_published.sql"),
+    include_str!("../../migrations/sqlite/0003_trace.sql"),
 ];
 
 /// The schema that this program reads and writes.

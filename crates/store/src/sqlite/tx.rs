@@ -231,6 +231,7 @@ impl SqliteTx<'_> {
                 entry.actor.to_string(),
                 entry.request.as_str(),
                 entry.at.micros(),
+                entry.trace.as_ref().map(domain::TraceParent::as_str),
             ];
             self.run(sql::LEDGER_INSERT, values)?;
         }

@@ -162,7 +162,7 @@ const BAD_EVENTS: [&str; 6] = [
     // The row is read, the rules agree, and the database refuses what follows.
     "UPDATE events SET capacity = 0 WHERE id = :event",
     "INSERT INTO ledger SELECT event_id, 3, type, booking_id, refund_id, lines, quantity, from_status, to_status,
-            available_after, 2, actor, request_id, at FROM ledger WHERE event_id = :event AND seq = 2",
+            available_after, 2, actor, request_id, at, trace FROM ledger WHERE event_id = :event AND seq = 2",
     "CREATE TRIGGER refuse BEFORE UPDATE ON bookings WHEN OLD.event_id = :event
      BEGIN SELECT RAISE(ABORT, 'refused'); END",
     "CREATE TRIGGER vanish BEFORE UPDATE ON bookings WHEN OLD.event_id = :event

@@ -13,7 +13,7 @@ use domain::{Entry, EventId, Timestamp};
 use engine::relay::{Bell, Glance, Last, Receipt, Stored, Stream, Survey, Told, Trouble};
 use store::Recorded;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::fleet::spawn;
 use crate::mix::Fault;
@@ -26,6 +26,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest way of a message: many lives of a lease.
 const WAY_MAX: Duration = Duration::from_secs(30);
+
+/// Longest time until there is a connection again.
+const RECONNECTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What keeps the stream, and passes hints on.
 pub(crate) struct Tower {
@@ -234,7 +237,12 @@ struct OnTheWay {
 async fn carry(tower: Arc<Tower>, mut line: mpsc::UnboundedReceiver<OnTheWay>) {
     while let Some(OnTheWay { entry, after, arrives, answer }) = line.recv().await {
         sleep_until(arrives).await;
-        if tower.is_away() || tower.world.strikes(Fault::MessageLost) {
+        if tower.is_away() {
+            continue;
+        }
+        if tower.world.strikes(Fault::MessageLost) {
+            // With its connection: what was sent after it comes over another one.
+            sleep(tower.world.moment(RECONNECTS_WITHIN)).await;
             continue;
         }
         let message = name(&entry);

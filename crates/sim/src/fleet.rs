@@ -7,7 +7,7 @@ use std::time::Duration;
 use coordination::local::LocalLock;
 use coordination::{Key, Lock as _, LockOptions, Rule, Tenure};
 use domain::{BookingId, EventId};
-use engine::relay::{Ground, Relay};
+use engine::relay::{Ground, Relay, Standing};
 use engine::{Engine, Policy, Ports};
 use store::{Sqlite, Store as _};
 use tokio::time::sleep;
@@ -38,6 +38,7 @@ pub(crate) struct Fleet {
 struct Running {
     engine: Arc<Engine>,
     place: Place,
+    relay: Option<Arc<Relay>>,
     /// Ends its relay, which goes on until all else has ended.
     drained: CancellationToken,
 }
@@ -79,7 +80,7 @@ impl Fleet {
             publish: Arc::new(FaultyPublish { place: place.clone(), relay: relay.clone() }),
         };
         let drained = CancellationToken::new();
-        if let Some(relay) = relay {
+        if let Some(relay) = relay.clone() {
             let (tower, place) = (self.tower.clone(), place.clone());
             spawn(fill(relay, ports.clone(), FaultyBell { place, tower }, drained.clone()));
         }
@@ -92,7 +93,7 @@ impl Fleet {
         };
         let engine = Engine::start(ports, policy);
         engine.start_chores(world.mix.sweep_every);
-        Running { engine, place, drained }
+        Running { engine, place, relay, drained }
     }
 
     /// Some process that is up, as soon as there is one.
@@ -109,6 +110,11 @@ impl Fleet {
     fn up(&self) -> Vec<Running> {
         let running = self.running();
         running.iter().flatten().filter(|running| !running.place.life.is_dead()).cloned().collect()
+    }
+
+    /// How the relays are getting on.
+    pub(crate) fn relays(&self) -> Vec<Standing> {
+        self.up().iter().filter_map(|running| Some(running.relay.as_ref()?.standing())).collect()
     }
 
     /// Takes the lock of a booking, as some other program might.

@@ -121,11 +121,17 @@ pub(crate) struct Mix {
 }
 
 impl Mix {
-    /// Odd seeds demand progress, every other pair of seeds has leases, and every other four have relays.
+    /// Whether every process of this seed has a relay: four in sixteen, since one looks around every second, which takes
+    /// the simulation longer than everything else.
+    pub(crate) fn has_relays(seed: u64) -> bool {
+        seed % 16 < 4
+    }
+
+    /// Odd seeds demand progress, and every other pair of seeds has leases.
     pub(crate) fn draw(seed: u64, luck: &mut fastrand::Rng) -> Self {
         let (first, relays) = Fault::ALL.split_at(Fault::StreamAway as usize);
-        let rate = |luck: &mut fastrand::Rng| if luck.bool() { 0 } else { luck.u64(1..=12) };
-        let mut rates: Vec<u64> = first.iter().map(|_| rate(luck)).collect();
+        let rate = |luck: &mut fastrand::Rng, most| if luck.bool() { 0 } else { luck.u64(1..=most) };
+        let mut rates: Vec<u64> = first.iter().map(|_| rate(luck, 12)).collect();
         // Some deeds are left out, so that others meet in ways that an even mix would hardly bring about.
         let deeds = DEEDS.into_iter().filter(|(deed, _)| *deed == Deed::Book || luck.u8(..4) > 0).collect();
         let calm = luck.u8(..8) == 0;
@@ -145,13 +151,14 @@ impl Mix {
             cut_off: Duration::from_secs(luck.u64(0..=600)),
             pause: Duration::from_secs(luck.u64(1..=60)),
             keys: luck.u8(..4) > 0,
-            relay: seed % 8 < 4,
+            relay: Self::has_relays(seed),
             deeds,
             rates: Vec::new(),
         };
         // Drawn last, so that seeds without a relay are what they were before there was one.
         if mix.relay {
-            rates.extend(relays.iter().map(|_| rate(luck)));
+            // Messages are few.
+            rates.extend(relays.iter().map(|_| rate(luck, 30)));
             // It adds an entry to a ledger and takes it away again, which no ledger does.
             rates[Fault::PoisonEvent as usize] = 0;
         }

@@ -184,6 +184,13 @@ async fn demand_news(world: &World, fleet: &Fleet) {
     } else {
         world.saw("probe: the stream is emptied");
         fleet.tower.empty();
+        sleep(NEWS_AGAIN_WITHIN / 2).await;
+        // Where something was told before it was noticed, there is a gap, which nobody but an operator may end.
+        if fleet.relays().iter().any(|relay| relay.trouble.as_ref().is_some_and(|what| what.contains("gaps")))
+        {
+            world.saw("probe: a gap is reported");
+            fleet.tower.delete();
+        }
     }
     told_within(world, fleet, NEWS_AGAIN_WITHIN).await;
 }

@@ -103,6 +103,8 @@ guards! {
     StreamSurveyed = "stream-surveyed",
     /// The relay looks, now and then, whether the stream is still what it put there.
     StreamLookedAfter = "stream-looked-after",
+    /// A lock keeps anybody out. Nothing that is sold depends on it, so nobody may miss this one.
+    Locks = "locks",
 }
 
 /// Whether a guard was taken away.

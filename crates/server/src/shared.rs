@@ -29,7 +29,7 @@ impl Crowd {
     pub(crate) fn local() -> Self {
         let clock = Arc::new(SystemClock);
         Self {
-            lock: Arc::new(LocalLock::new(clock.clone())),
+            lock: kept(Arc::new(LocalLock::new(clock.clone()))),
             lease: None,
             limiter: Arc::new(LocalLimiter::new(clock)),
             shared: None,
@@ -45,7 +45,7 @@ impl Crowd {
         };
         let redis = Redis::start(options);
         let limiter = Arc::new(redis.limiter_or(on_down, Arc::new(SystemClock)));
-        let (lock, shared) = (redis.lock(), Arc::new(Shared { redis, limiter: limiter.clone() }));
+        let (lock, shared) = (kept(redis.lock()), Arc::new(Shared { redis, limiter: limiter.clone() }));
         let lease = leased.then(|| lock.clone());
         Self { lock, lease, limiter, shared: Some(shared) }
     }
@@ -60,6 +60,58 @@ impl Shared {
             tracing::warn!("Redis is away; going on without it");
             self.redis.up().await;
             tracing::info!("Redis is back");
+        }
+    }
+}
+
+#[cfg(not(feature = "sabotage"))]
+fn kept(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
+    lock
+}
+
+/// Tests put a lock in its place that everybody owns at once, to show that nothing depends on it.
+#[cfg(feature = "sabotage")]
+fn kept(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
+    if domain::sabotage::removed(domain::sabotage::Guard::Locks) { Arc::new(open::OpenLock) } else { lock }
+}
+
+#[cfg(feature = "sabotage")]
+mod open {
+    use std::future::pending;
+
+    use async_trait::async_trait;
+    use coordination::{Hold, Key, Lock, LockError, LockOptions, Tenure};
+
+    /// Everybody's, for ever.
+    pub(super) struct OpenLock;
+
+    #[async_trait]
+    impl Lock for OpenLock {
+        async fn acquire(&self, key: &Key, _options: LockOptions) -> Result<Tenure, LockError> {
+            Ok(Tenure::new(key.clone(), 0, Self))
+        }
+
+        async fn try_acquire_each(
+            &self,
+            keys: &[Key],
+            _options: LockOptions,
+        ) -> Result<Vec<Option<Tenure>>, LockError> {
+            Ok(keys.iter().map(|key| Some(Tenure::new(key.clone(), 0, Self))).collect())
+        }
+    }
+
+    #[async_trait]
+    impl Hold for OpenLock {
+        fn is_lost(&self) -> bool {
+            false
+        }
+
+        async fn lost(&self) {
+            pending().await
+        }
+
+        fn contended(&self) -> bool {
+            false
         }
     }
 }

@@ -16,15 +16,36 @@ use crate::program;
 /// Bookings of which each instance gets its share.
 const BOOKINGS: usize = 900;
 
+/// Whether locks keep anybody out. Without, every instance owns whatever it wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Locks {
+    Kept,
+    Gone,
+}
+
 /// Three instances on a fresh database and one Redis.
-async fn three(redis: &str) -> Vec<Server> {
+async fn three(redis: &str, locks: Locks) -> Vec<Server> {
     let database = Cluster::shared().await.database().await;
     let mut servers = Vec::new();
     for _ in 0..3 {
         let setup = Setup::new(program()).on_postgres(&database).argument("--redis").argument(redis);
+        let setup = match locks {
+            Locks::Kept => setup,
+            Locks::Gone => setup.environment("BOXOFFICE_SABOTAGE", "locks"),
+        };
         servers.push(setup.start().await);
     }
     servers
+}
+
+/// The sale, and whether Redis was asked for locks in it.
+async fn sells(servers: &[Server], locks: Locks, meanwhile: impl AsyncFnOnce(&AtomicUsize)) {
+    sale(servers, meanwhile).await;
+    let mut taken = 0;
+    for server in servers {
+        taken += happened(server, "locks_taken").await + happened(server, "locks_granted").await;
+    }
+    assert_eq!(taken > 0, locks == Locks::Kept, "{taken} locks");
 }
 
 /// A number among the metrics of an instance.
@@ -73,7 +94,7 @@ async fn back(servers: &[Server]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_take_turns_at_a_hot_event() {
     let redis = RedisServer::start().await;
-    let servers = three(&redis.url(0)).await;
+    let servers = three(&redis.url(0), Locks::Kept).await;
     let event = servers[0].admin().create_event(&event_body(1_000_000)).await;
     let (all, booked) = (Arc::new(Barrier::new(24)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
@@ -107,8 +128,12 @@ async fn instances_take_turns_at_a_hot_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_flushed_again_and_again_sells_nothing_twice() {
+    tokio::join!(flushed(Locks::Kept), flushed(Locks::Gone));
+}
+
+async fn flushed(locks: Locks) {
     let redis = RedisServer::start().await;
-    let servers = three(&redis.url(0)).await;
+    let servers = three(&redis.url(0), locks).await;
     let flush = async |sold: &AtomicUsize| {
         let (mut every, mut hit) = (interval(Duration::from_millis(150)), 0);
         while sold.load(Ordering::SeqCst) < TICKETS as usize {
@@ -118,13 +143,17 @@ async fn a_redis_that_is_flushed_again_and_again_sells_nothing_twice() {
         }
         assert!(hit > 0, "there was something to forget");
     };
-    sale(&servers, flush).await;
+    sells(&servers, locks, flush).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_stops_for_seconds_stops_no_sale() {
+    tokio::join!(stopped(Locks::Kept), stopped(Locks::Gone));
+}
+
+async fn stopped(locks: Locks) {
     let redis = RedisServer::start().await;
-    let servers = three(&redis.url(0)).await;
+    let servers = three(&redis.url(0), locks).await;
     let stop = async |sold: &AtomicUsize| {
         fifths(sold, 1).await;
         let until = Instant::now() + Duration::from_secs(4);
@@ -134,7 +163,7 @@ async fn a_redis_that_stops_for_seconds_stops_no_sale() {
         sleep_until(until).await;
         redis.go_on();
     };
-    sale(&servers, stop).await;
+    sells(&servers, locks, stop).await;
     back(&servers).await;
     for server in &servers {
         let said =
@@ -145,8 +174,12 @@ async fn a_redis_that_stops_for_seconds_stops_no_sale() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_killed_and_comes_back_empty_stops_no_sale() {
+    tokio::join!(killed(Locks::Kept), killed(Locks::Gone));
+}
+
+async fn killed(locks: Locks) {
     let mut redis = RedisServer::start().await;
-    let servers = three(&redis.url(0)).await;
+    let servers = three(&redis.url(0), locks).await;
     let kill = async |sold: &AtomicUsize| {
         fifths(sold, 1).await;
         redis.kill9();
@@ -154,15 +187,15 @@ async fn a_redis_that_is_killed_and_comes_back_empty_stops_no_sale() {
         fifths(sold, 2).await;
         redis.restart().await;
     };
-    sale(&servers, kill).await;
+    sells(&servers, locks, kill).await;
     back(&servers).await;
 }
 
 /// A cable that is pulled out, and one that is cut.
-async fn a_wire_that_fails(fault: RedisWire) {
+async fn a_wire_that_fails(fault: RedisWire, locks: Locks) {
     let redis = RedisServer::start().await;
     let way = RedisProxy::start(redis.port()).await;
-    let servers = three(&way.url(0)).await;
+    let servers = three(&way.url(0), locks).await;
     let fail = async |sold: &AtomicUsize| {
         fifths(sold, 1).await;
         way.set(fault);
@@ -170,27 +203,33 @@ async fn a_wire_that_fails(fault: RedisWire) {
         fifths(sold, 3).await;
         way.set(RedisWire::Whole);
     };
-    sale(&servers, fail).await;
+    sells(&servers, locks, fail).await;
     back(&servers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_cannot_be_heard_stops_no_sale() {
-    a_wire_that_fails(RedisWire::Silent).await;
+    let fails = |locks| a_wire_that_fails(RedisWire::Silent, locks);
+    tokio::join!(fails(Locks::Kept), fails(Locks::Gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_refuses_connections_stops_no_sale() {
-    a_wire_that_fails(RedisWire::Cut).await;
+    let fails = |locks| a_wire_that_fails(RedisWire::Cut, locks);
+    tokio::join!(fails(Locks::Kept), fails(Locks::Gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_lags_and_takes_over_sells_nothing_twice() {
+    tokio::join!(failed_over(Locks::Kept), failed_over(Locks::Gone));
+}
+
+async fn failed_over(locks: Locks) {
     let mut primary = RedisServer::start().await;
     let to_primary = RedisProxy::start(primary.port()).await;
     let replica = RedisServer::replica_of(to_primary.port()).await;
     let way = RedisProxy::start(primary.port()).await;
-    let servers = three(&way.url(0)).await;
+    let servers = three(&way.url(0), locks).await;
     // From here on the replica hears nothing of leases.
     to_primary.set(RedisWire::Silent);
     let fail_over = async |sold: &AtomicUsize| {
@@ -201,7 +240,7 @@ async fn a_replica_that_lags_and_takes_over_sells_nothing_twice() {
         way.lead_to(replica.port());
         missed(&servers).await;
     };
-    sale(&servers, fail_over).await;
+    sells(&servers, locks, fail_over).await;
     back(&servers).await;
     let stats = replica.command(&["INFO", "commandstats"]).await;
     assert!(stats.contains("cmdstat_evalsha"), "the new primary is asked: {stats}");

@@ -7,12 +7,12 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::subject::{LEDGERS, QUEUE_GROUP, REQUESTS, Request, STREAM, announced};
-use crate::wire::{As, BookingView, EntryView, StatsView};
+use crate::wire::{As, BookingView, EntryView, MoneyView, StatsView};
 
 const ABOUT: &str = "\
 Requests, one of the instances answering each, and messages: every entry of every ledger on a stream of \
 JetStream, once and in order per event, as CloudEvents 1.0 (JSON, structured). Unknown fields of a request are \
-ignored. A request is dropped, unanswered and not carried out, once its `timestamp` is older than 15 seconds or \
+ignored. A header `traceparent` goes on with whatever a request brings about. A request is dropped, unanswered and not carried out, once its `timestamp` is older than 15 seconds or \
 the instant in its header `Deadline` has passed. A `messageId` that is a UUID is an idempotency key.";
 
 /// The whole description, as text.
@@ -142,24 +142,39 @@ fn answered(request: Request, maker: &mut SchemaGenerator) -> Value {
         "_id": schema::<As<BookingId>>(maker), "bookingDate": schema::<As<Timestamp>>(maker),
         "totalAmount": {"type": "number"}}}]});
     let bookings = json!({"type": "array", "items": booking});
-    let data = match request {
-        Request::Create | Request::Cancel | Request::Get | Request::ConfirmPayment => booking,
-        Request::List => json!({"properties": {"bookings": bookings}}),
-        Request::Validate => json!({"properties": {"valid": {"type": "boolean"}, "booking": booking}}),
-        Request::Stats => schema::<StatsView>(maker),
-    };
     let (text, truth) = (json!({"type": "string"}), json!({"type": "boolean"}));
-    json!({"type": "object", "required": ["success"], "properties": {
+    // What the original service also says beside `success`, outside `data`.
+    let (data, beside) = match request {
+        Request::Create | Request::Cancel | Request::Get | Request::ConfirmPayment => (booking, json!({})),
+        Request::List => {
+            let count = json!({"type": "integer", "minimum": 0});
+            let pagination = json!({"type": "object", "properties": {"page": count, "limit": count,
+                "total": count, "pages": count}});
+            let data = json!({"type": "object", "properties": {"bookings": bookings}});
+            (data, json!({"bookings": bookings, "pagination": pagination}))
+        }
+        Request::Validate => {
+            let data = json!({"type": "object", "properties": {"valid": truth, "booking": booking}});
+            let beside = json!({"valid": truth, "booking": booking,
+                "messageId": {"type": ["string", "number", "null"]}, "timestamp": schema::<As<Timestamp>>(maker)});
+            (data, beside)
+        }
+        Request::Stats => (schema::<StatsView>(maker), json!({})),
+    };
+    let mut fields = json!({
         "success": truth, "data": data, "message": text, "correlationId": {"type": ["string", "number"]},
-        "error": text, "code": {"type": "string", "description": "The code of a problem, as over HTTP."},
-        "pagination": {"properties": {"page": {}, "limit": {}, "total": {}, "pages": {}}}}})
+        "error": text, "code": {"type": "string", "description": "The code of a problem, as over HTTP."}});
+    for (name, field) in beside.as_object().into_iter().flatten() {
+        fields[name] = field.clone();
+    }
+    json!({"type": "object", "required": ["success"], "properties": fields})
 }
 
 /// A message on the stream.
 fn told(kind: EntryKind, maker: &mut SchemaGenerator) -> Value {
     let text = json!({"type": "string"});
     let entry = schema::<EntryView<'_>>(maker);
-    let more = json!({"properties": {"eventId": schema::<As<EventId>>(maker), "userId": text, "total": {},
+    let more = json!({"required": ["eventId"], "properties": {"eventId": schema::<As<EventId>>(maker), "userId": text, "total": schema::<MoneyView>(maker),
         "paymentTransactionId": text, "reason": text}});
     json!({"name": kind.as_str(), "contentType": "application/cloudevents+json", "payload": {
         "type": "object", "required": ["specversion", "id", "source", "type", "time", "data"],
@@ -169,7 +184,8 @@ fn told(kind: EntryKind, maker: &mut SchemaGenerator) -> Value {
 }
 
 fn announcement(maker: &mut SchemaGenerator) -> Value {
-    json!({"type": "object", "properties": {
+    json!({"type": "object",
+        "required": ["bookingId", "eventId", "userId", "ticketQuantity", "totalAmount", "timestamp"], "properties": {
         "bookingId": schema::<As<BookingId>>(maker), "eventId": schema::<As<EventId>>(maker),
         "userId": schema::<As<UserId>>(maker), "ticketQuantity": {"type": "integer"},
         "totalAmount": {"type": "number"}, "reason": {"type": "string"},

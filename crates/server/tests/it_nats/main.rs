@@ -2,6 +2,7 @@
 //! to what the ledger says.
 
 mod access;
+mod description;
 mod gateway;
 mod hostile;
 mod listener;

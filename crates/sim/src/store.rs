@@ -290,6 +290,10 @@ impl Store for FaultyStore {
         self.read(self.shared.advance(stream, published)).await
     }
 
+    async fn untold(&self) -> Result<u64, StoreFault> {
+        self.read(self.shared.untold()).await
+    }
+
     async fn health(&self) -> Result<(), StoreFault> {
         self.read(self.shared.health()).await
     }

@@ -102,6 +102,10 @@ pub trait Store: Send + Sync {
     /// stream, whatever it says.
     async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault>;
 
+    /// How many ledger entries are above the number last noted of their event, whichever stream that was about. For
+    /// who cannot ask the stream itself.
+    async fn untold(&self) -> Result<u64, Fault>;
+
     /// Whether commands can be carried out now. Changes nothing.
     async fn health(&self) -> Result<(), Fault>;
 

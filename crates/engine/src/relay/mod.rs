@@ -17,11 +17,11 @@ use coordination::{Key, Lock, LockError, LockOptions, Tenure};
 use domain::{Clock, EventId, Ids};
 use store::Store;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use self::filling::Filling;
 use crate::Publish;
-use crate::limit::{RELAY_GROWN_MAX, RELAY_STANDBY, RELAY_TENURE_MAX};
+use crate::limit::{RELAY_GROWN_MAX, RELAY_SCAN_EVERY, RELAY_STANDBY, RELAY_TENURE_MAX};
 
 pub use self::port::{Bell, Glance, Last, Receipt, Stored, Stream, Survey, Told, Trouble};
 
@@ -45,7 +45,8 @@ pub struct Ground {
 pub struct Standing {
     /// Whether it is the one that fills the stream.
     pub fills: bool,
-    /// Entries that are not on the stream yet, as far as is known.
+    /// Entries that are not on the stream yet, as far as is known to who fills it, or would if it could be reached;
+    /// elsewhere 0.
     pub behind: u64,
     /// Between the latest entry that was put on the stream and that moment, in microseconds.
     pub lag_micros: u64,
@@ -91,6 +92,7 @@ impl Relay {
 
     /// Fills the stream whenever it is this relay's turn, for as long as it is let.
     pub async fn run<T>(&self, ground: &Ground) -> T {
+        let mut counted = None;
         loop {
             let tenure = tokio::select! {
                 biased;
@@ -102,12 +104,11 @@ impl Relay {
                 standing.fills = false;
                 standing.trouble = trouble.as_ref().and_then(Trouble::told);
             });
-            let pause = pause(trouble.as_ref(), ground.ids.random()[0]);
-            tokio::select! {
-                biased;
-                never = self.pass_on(&*ground.bell) => never,
-                () = sleep(pause) => (),
-            }
+            let rest = async {
+                self.count(&*ground.store, trouble.as_ref(), &mut counted).await;
+                sleep(pause(trouble.as_ref(), ground.ids.random()[0])).await;
+            };
+            tokio::select! { biased; never = self.pass_on(&*ground.bell) => never, () = rest => () }
         }
     }
 
@@ -132,6 +133,23 @@ impl Relay {
             Trouble::Operator(_) | Trouble::Store(_) => tracing::error!(%trouble, "the stream is not filled"),
         }
         Some(trouble)
+    }
+
+    /// Counts, now and then, what no note says to be told, while the stream itself cannot be asked. Where another
+    /// instance fills it, that one counts.
+    async fn count(&self, store: &dyn Store, trouble: Option<&Trouble>, counted: &mut Option<Instant>) {
+        let behind = match trouble {
+            None | Some(Trouble::Changed) => Ok(0),
+            Some(_) if counted.is_some_and(|at| at.elapsed() < RELAY_SCAN_EVERY) => return,
+            Some(_) => {
+                *counted = Some(Instant::now());
+                store.untold().await
+            }
+        };
+        // A ledger that cannot be read tells nothing new.
+        if let Ok(behind) = behind {
+            self.note(|standing| standing.behind = behind);
+        }
     }
 
     /// Tells the instance that fills the stream what has grown here.

@@ -148,6 +148,11 @@ async fn a_whole_sale_without_nats_is_told_afterwards() {
     nats.kill9();
     sold(&server, 5, 200).await;
     server.expect_clean().await;
+    eventually("all of it is counted as not told", async || {
+        let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+        (ready["nats"]["relay"]["behind"] == 1_005).then_some(())
+    })
+    .await;
     nats.restart().await;
     assert_eq!(complete(&nats, &mut server.admin()).await, 1_005);
     let metrics = server.anonymous().get("/metrics").await.body;

@@ -56,6 +56,9 @@ pub(super) async fn events_behind_a_stream_are_listed(rig: &dyn Rig) {
     assert_eq!(walk(&stage, second, Progress::All, 1).await[0], cursor(events[0], 1));
     assert_eq!(walk(&stage, first, Progress::All, 1).await[0], cursor(events[0], 0));
     stage.store.advance(second, Vec::new()).await.expect("nothing to note");
+    // What was noted last counts, of whichever stream: here one entry each, of two events.
+    let entries: u64 = events.iter().map(|(_, ledger)| ledger).sum();
+    assert_eq!(stage.store.untold().await.expect("a number"), entries - 2);
 }
 
 pub(super) async fn entries_are_read_with_their_bookings(rig: &dyn Rig) {

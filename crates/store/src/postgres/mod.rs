@@ -363,6 +363,12 @@ impl Store for Postgres {
         self.rows(Sql::PublishedAdvance, values).await.map(drop)
     }
 
+    async fn untold(&self) -> Result<u64, Fault> {
+        let untold =
+            self.list(Sql::PublishedUntold, Vec::new(), |row: Cells<'_>| row.number::<u64>(0)).await?;
+        Ok(untold.into_iter().sum())
+    }
+
     async fn health(&self) -> Result<(), Fault> {
         let is_primary = |row: Cells<'_>| row.get::<bool>(0);
         match self.list(Sql::Health, Vec::new(), is_primary).await?.first() {

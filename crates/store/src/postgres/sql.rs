@@ -54,6 +54,7 @@ statements! {
     LedgerRecorded = "ledger_recorded";
     PublishedAdvance = "published_advance";
     PublishedCursors = "published_cursors";
+    PublishedUntold = "published_untold";
     RefundFind = "refund_find";
     RefundInsert = "refund_insert";
     RefundList = "refund_list";

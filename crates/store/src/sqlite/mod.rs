@@ -309,6 +309,10 @@ impl Store for Sqlite {
         self.write(move |writer| published::advance(writer.connection_mut(), stream, &published)).await
     }
 
+    async fn untold(&self) -> Result<u64, Fault> {
+        self.read(|connection| published::untold(connection)).await
+    }
+
     async fn health(&self) -> Result<(), Fault> {
         self.write(|writer| writer.begin().now_or_never().map_or(Ok(()), |begun| begun.map(drop))).await
     }

@@ -28,6 +28,11 @@ pub(super) fn cursors(
     rows.collect::<rusqlite::Result<_>>().map_err(fault)
 }
 
+pub(super) fn untold(connection: &Connection) -> Result<u64, Fault> {
+    let mut statement = connection.prepare_cached(sql::PUBLISHED_UNTOLD).map_err(fault)?;
+    statement.query_row([], |row| row.get(0)).map_err(fault)
+}
+
 pub(super) fn recorded(
     connection: &Connection,
     event: EventId,

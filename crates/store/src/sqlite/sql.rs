@@ -37,6 +37,7 @@ statements! {
     LEDGER_RECORDED = "ledger_recorded";
     PUBLISHED_ADVANCE = "published_advance";
     PUBLISHED_CURSORS = "published_cursors";
+    PUBLISHED_UNTOLD = "published_untold";
     REFUND_FIND = "refund_find";
     REFUND_INSERT = "refund_insert";
     REFUND_LIST = "refund_list";

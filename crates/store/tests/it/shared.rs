@@ -115,6 +115,10 @@ impl Store for Several {
         self.next().advance(stream, published).await
     }
 
+    async fn untold(&self) -> Result<u64, Fault> {
+        self.next().untold().await
+    }
+
     async fn health(&self) -> Result<(), Fault> {
         self.next().health().await
     }

@@ -107,7 +107,7 @@ mod open {
         }
 
         async fn lost(&self) {
-            pending().await
+            pending::<()>().await;
         }
 
         fn contended(&self) -> bool {

@@ -42,6 +42,8 @@ struct Inner {
     /// Whether there was one before that is gone.
     lost: bool,
     away_until: Option<Instant>,
+    /// How often all connections were broken: what was sent before never arrives.
+    breaks: u64,
     listeners: Vec<mpsc::UnboundedSender<BTreeSet<EventId>>>,
 }
 
@@ -84,9 +86,12 @@ impl Tower {
         }
     }
 
-    /// The last few messages are gone although their relays know that they arrived, as after a power cut.
+    /// The last few messages are gone although their relays know that they arrived, as after a power cut, which breaks
+    /// all connections, too.
     pub(crate) fn cut(&self, messages: usize) {
-        if let Some(kept) = &mut self.inner().stream {
+        let mut inner = self.inner();
+        inner.breaks += 1;
+        if let Some(kept) = &mut inner.stream {
             let left = kept.messages.len().saturating_sub(messages);
             kept.last -= (kept.messages.len() - left) as u64;
             kept.messages.truncate(left);
@@ -230,14 +235,15 @@ struct OnTheWay {
     entry: Entry,
     after: Option<Last>,
     arrives: Instant,
+    breaks: u64,
     answer: oneshot::Sender<Result<Stored, Trouble>>,
 }
 
 /// Carries messages to the stream, whatever has become of who sent them.
 async fn carry(tower: Arc<Tower>, mut line: mpsc::UnboundedReceiver<OnTheWay>) {
-    while let Some(OnTheWay { entry, after, arrives, answer }) = line.recv().await {
+    while let Some(OnTheWay { entry, after, arrives, breaks, answer }) = line.recv().await {
         sleep_until(arrives).await;
-        if tower.is_away() {
+        if tower.is_away() || tower.inner().breaks != breaks {
             continue;
         }
         if tower.world.strikes(Fault::MessageLost) {
@@ -299,7 +305,8 @@ impl Stream for Opened {
             *last
         };
         let (answer, answered) = oneshot::channel();
-        let sent = OnTheWay { entry: recorded.entry.clone(), after, arrives, answer };
+        let (entry, breaks) = (recorded.entry.clone(), self.bell.tower.inner().breaks);
+        let sent = OnTheWay { entry, after, arrives, breaks, answer };
         self.line.send(sent).map_err(|_| Trouble::Away("the simulation is over".to_owned()))?;
         Ok(Box::pin(async move {
             let heard = async {

@@ -1,10 +1,11 @@
 //! One turn at filling the stream.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::error::Error as _;
 
 use domain::EventId;
 use domain::sabotage::{Guard, removed};
-use store::{Progress, Recorded};
+use store::{Fault, Progress, Recorded};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::port::{Glance, Last, Receipt, Stream, Told, Trouble};
@@ -27,6 +28,8 @@ pub(super) struct Filling<'a> {
     on_the_way: VecDeque<Sent>,
     unnoted: BTreeMap<EventId, u64>,
     noted: Instant,
+    /// Events whose entries cannot be read.
+    stuck: BTreeSet<EventId>,
 }
 
 /// A message that was sent and not acknowledged yet.
@@ -51,6 +54,7 @@ impl<'a> Filling<'a> {
             on_the_way: VecDeque::new(),
             unnoted: BTreeMap::new(),
             noted: Instant::now(),
+            stuck: BTreeSet::new(),
         };
         filling.compare(found.counts).await?;
         relay.note(|standing| {
@@ -128,10 +132,19 @@ impl<'a> Filling<'a> {
         }
     }
 
-    /// Puts on the stream what these ledgers have that it has not.
+    /// Puts on the stream what these ledgers have that it has not. One that cannot be read keeps no other waiting.
     async fn catch_up(&mut self, events: BTreeSet<EventId>) -> Result<(), Trouble> {
         for event in events {
-            self.send_all_of(event).await?;
+            match self.send_all_of(event).await {
+                Ok(()) => _ = self.stuck.remove(&event),
+                Err(Trouble::Store(fault @ Fault::Broken(_))) => {
+                    if self.stuck.insert(event) {
+                        let cause = fault.source().map(ToString::to_string);
+                        tracing::error!(%event, %fault, cause, "an event's entries cannot be told; others are");
+                    }
+                }
+                Err(trouble) => return Err(trouble),
+            }
         }
         self.settle(0).await?;
         self.write_down(false).await
@@ -139,19 +152,27 @@ impl<'a> Filling<'a> {
 
     /// The same for every ledger that is longer than was noted: where a hint was lost, or there was none.
     async fn catch_up_with_all(&mut self) -> Result<(), Trouble> {
-        let (mut after, mut behind) = (None, 0);
+        let (mut after, mut waiting) = (None, 0);
         self.write_down(true).await?;
         loop {
             let page =
                 self.ground.store.cursors(self.expected.made, Progress::Behind, after, RELAY_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
-            behind += page.iter().map(|cursor| cursor.ledger.saturating_sub(cursor.published)).sum::<u64>();
-            self.relay.note(|standing| standing.behind = behind);
-            self.catch_up(page.into_iter().map(|cursor| cursor.event).collect()).await?;
+            let behind: u64 = page.iter().map(|cursor| cursor.ledger.saturating_sub(cursor.published)).sum();
+            self.relay.note(|standing| standing.behind = waiting + behind);
+            self.catch_up(page.iter().map(|cursor| cursor.event).collect()).await?;
+            for cursor in page.iter().filter(|cursor| self.stuck.contains(&cursor.event)) {
+                waiting += cursor.ledger - self.published.get(&cursor.event).unwrap_or(&0);
+            }
         }
         self.write_down(true).await?;
-        self.relay.note(|standing| standing.behind = 0);
+        let trouble = self.stuck.first().map(|event| {
+            format!(
+                "entries of {event} cannot be read, and are not told; `boxoffice audit` says what is wrong"
+            )
+        });
+        self.relay.note(|standing| (standing.behind, standing.trouble) = (waiting, trouble));
         Ok(())
     }
 

@@ -227,6 +227,41 @@ async fn a_stream_ahead_of_the_ledger_is_left_alone() {
     assert_eq!(length(&streams(&nats).await).await, before as u64);
 }
 
+/// One event's entries cannot be read: they wait, readiness says so, and everybody else's are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_keeps_no_other_event_waiting() {
+    let mut nats = NatsServer::start().await;
+    let database = Cluster::shared().await.database().await;
+    let server = setup(&nats).on_postgres(&database).start().await;
+    let events = sold(&server, 2, 3).await;
+    let before = complete(&nats, &mut server.admin()).await as u64;
+    database.execute("ALTER TABLE ledger ADD COLUMN kept text").await;
+    let damage = "UPDATE ledger SET kept = actor, actor = 'nobody' WHERE event_id =";
+    let relay = async || server.anonymous().get("/readyz?verbose").await.expect(200)["nats"]["relay"].clone();
+    // Damaged before it is told: while NATS is away.
+    nats.kill9();
+    eventually("NATS is missed", async || (relay().await["fills"] == false).then_some(())).await;
+    for event in &events {
+        server.service().book_for("late", event, 1).await.expect(201);
+    }
+    let first = "(SELECT event_id FROM ledger GROUP BY 1 ORDER BY min(at) LIMIT 1) AND seq = 5";
+    assert_eq!(database.execute(&format!("{damage} {first}")).await, 1);
+    nats.restart().await;
+    server.service().book_for("later", &events[1], 1).await.expect(201);
+    let shown = eventually("all that can be told is told", async || {
+        let relay = relay().await;
+        let stuck = relay["status"].as_str().is_some_and(|status| status.contains("cannot be read"));
+        (stuck && relay["behind"] == 1 && relay["fills"] == true).then_some(relay)
+    })
+    .await;
+    assert!(shown["status"].as_str().is_some_and(|status| status.contains(&events[0])), "{shown}");
+    assert_eq!(length(&streams(&nats).await).await, before + 2);
+    assert_eq!(database.execute("UPDATE ledger SET actor = kept WHERE kept IS NOT NULL").await, 1);
+    eventually("it is told as soon as it can be", async || (relay().await["status"] == "ok").then_some(()))
+        .await;
+    complete(&nats, &mut server.admin()).await;
+}
+
 /// Two relays without a lock between them; one is held up while the other goes on. What it knew is old.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_was_held_up_adds_nothing_twice() {

@@ -1,12 +1,15 @@
 //! What `boxoffice doctor` looks at on a Redis.
 
+use std::time::Duration;
+
 use coordination::redis::{Inspection, Redis, RedisOptions};
 use serde_json::{Map, json};
 use tokio::time::timeout;
 
 use super::doctor::{Dependency, Problem};
-use super::serve::REDIS_PATIENCE;
 
+/// How long Redis may take to let somebody in.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The oldest version with all that is used, as major and minor.
 const OLDEST: (u32, u32) = (6, 2);
 
@@ -14,7 +17,7 @@ const OLDEST: (u32, u32) = (6, 2);
 pub(super) async fn redis(options: RedisOptions, address: String) -> Dependency {
     let redis = Redis::start(options);
     // Whether it comes up shows in what it answers.
-    let _ = timeout(REDIS_PATIENCE, redis.up()).await;
+    let _ = timeout(PATIENCE, redis.up()).await;
     let mut dependency = Dependency {
         name: "redis",
         address,

@@ -23,7 +23,7 @@ use crate::shared::Crowd;
 use crate::telemetry::Telemetry;
 
 /// How long a start waits for Redis before it goes on without.
-pub(super) const REDIS_PATIENCE: Duration = Duration::from_secs(1);
+const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log(args.log, args.log_format);

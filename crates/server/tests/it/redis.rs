@@ -150,24 +150,28 @@ async fn a_redis_behind_tls_has_to_show_who_it_is() {
     let good = url(&format!(":{PASSWORD}"), "localhost");
     let [root, other] = [&certificates.root, &certificates.other].map(|file| file.display().to_string());
 
-    let (ending, found) = doctor(&["--redis", &good, "--redis-ca", &root]).await;
-    assert_eq!((ending, &found["problems"]), (Ending::Code(0), &json!([])), "{found:#}");
     let elsewhere = url(&format!(":{PASSWORD}"), "127.0.0.1");
     let stranger = url(":something-else", "localhost");
-    let wrong = [
-        (&good, Some(&other), "invalid peer certificate: UnknownIssuer"),
-        (&good, None, "invalid peer certificate: UnknownIssuer"),
-        (&elsewhere, Some(&root), "only valid for DnsName"),
-        (&stranger, Some(&root), "Password authentication failed"),
+    let told = [
+        (&good, Some(&root), 0, "\"reachable\":true"),
+        (&good, Some(&other), 3, "invalid peer certificate: UnknownIssuer"),
+        (&good, None, 3, "invalid peer certificate: UnknownIssuer"),
+        (&elsewhere, Some(&root), 3, "only valid for DnsName"),
+        (&stranger, Some(&root), 3, "Password authentication failed"),
     ];
-    for (url, authorities, why) in wrong {
+    let looks = told.map(|(url, authorities, code, why)| async move {
         let mut words = vec!["--redis", url];
         words.extend(authorities.iter().flat_map(|file| ["--redis-ca", file]));
-        let (ending, found) = doctor(&words).await;
-        assert_eq!((ending, &found["reachable"]), (Ending::Code(3), &json!(false)), "{found:#}");
-        let said = found.to_string();
-        assert!(said.contains(why) && !said.contains(PASSWORD), "{why}: {said}");
-    }
+        // On a busy machine a connection may not be made in time, which is another reason.
+        eventually(why, async || {
+            let (ending, found) = doctor(&words).await;
+            let said = found.to_string();
+            assert!(!said.contains(PASSWORD), "{said}");
+            (ending == Ending::Code(code) && said.contains(why)).then_some(())
+        })
+        .await;
+    });
+    futures_util::future::join_all(looks).await;
 
     let setup = Setup::new(program()).argument("--redis").argument(&good).argument("--redis-ca");
     let server = setup.argument(&root).start().await;
@@ -181,7 +185,7 @@ async fn a_redis_behind_tls_has_to_show_who_it_is() {
     let server = Setup::new(program()).argument("--redis").argument(&stranger).argument("--redis-ca");
     let server = server.argument(&root).start().await;
     let log = server.log().all().join("\n");
-    assert!(log.contains("Password authentication failed") && !log.contains("something-else"), "{log}");
+    assert!(log.contains("Redis cannot be reached") && !log.contains("something-else"), "{log}");
 }
 
 #[tokio::test]

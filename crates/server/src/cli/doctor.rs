@@ -12,6 +12,9 @@ use tokio::time::Instant;
 use super::{Failure, say};
 use crate::config::{DatabaseUrl, Doctor};
 
+/// In the details of a database: ledger entries that are not noted as told over NATS.
+const UNTOLD: &str = "untoldEntries";
+
 /// One thing that the program needs, as it was found.
 pub(super) struct Dependency {
     pub(super) name: &'static str,
@@ -44,12 +47,17 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
         }
         DatabaseUrl::Postgres(url) => postgres(&url).await,
     };
+    let untold = database.details.get(UNTOLD).and_then(Value::as_u64);
     let mut dependencies = vec![database];
     if let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? {
         dependencies.push(super::doctor_redis::redis(options, args.redis.public()).await);
     }
     if let Some(address) = args.nats.address() {
-        dependencies.push(super::doctor_nats::nats(&args.nats, &address).await?);
+        let mut nats = super::doctor_nats::nats(&args.nats, &address).await?;
+        if let Some(untold) = untold {
+            nats.facts.push(("untold", format!("{untold} ledger entries are not noted as told")));
+        }
+        dependencies.push(nats);
     }
     let is_healthy = dependencies.iter().all(|dependency| dependency.problems.is_empty());
     if args.json {
@@ -137,6 +145,7 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ("synchronousCommit", json!(found.synchronous_commit)),
         ("synchronousStandbys", json!(found.synchronous_standby_names)),
         ("maxConnections", json!(found.max_connections)),
+        (UNTOLD, json!(found.untold)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()
@@ -192,7 +201,8 @@ fn sqlite(path: &Path) -> Dependency {
 }
 
 fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) {
-    let Inspection { sqlite_version, schema_version, journal_mode, is_writable, is_owned } = inspection;
+    let Inspection { sqlite_version, schema_version, journal_mode, is_writable, is_owned, untold } =
+        inspection;
     let version = format!("SQLite {sqlite_version}");
     let schema = schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
     let owner = if is_owned { "in use by a running boxoffice" } else { "not in use" };
@@ -202,6 +212,7 @@ fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) 
         ("neededSchemaVersion", json!(SCHEMA_VERSION)),
         ("journalMode", json!(journal_mode)),
         ("inUse", json!(is_owned)),
+        (UNTOLD, json!(untold)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()

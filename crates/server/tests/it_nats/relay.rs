@@ -153,6 +153,9 @@ async fn a_whole_sale_without_nats_is_told_afterwards() {
         (ready["nats"]["relay"]["behind"] == 1_005).then_some(())
     })
     .await;
+    let url = format!("sqlite://{}", server.database().display());
+    let doctor = program().run(["doctor", "--json", "--database", &url]).await;
+    assert!(doctor.stdout.contains(r#""untoldEntries":1005"#), "{doctor:?}");
     nats.restart().await;
     assert_eq!(complete(&nats, &mut server.admin()).await, 1_005);
     let metrics = server.anonymous().get("/metrics").await.body;

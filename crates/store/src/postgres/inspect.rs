@@ -7,6 +7,7 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Error};
 
 use super::session::{Connector, Role, describe};
+use super::sql::Sql;
 use super::{PostgresUrl, schema, unreachable, usable};
 use crate::OpenError;
 
@@ -31,6 +32,8 @@ pub struct PostgresInspection {
     pub synchronous_standby_names: String,
     /// How many connections the server takes in all; an instance needs some ten.
     pub max_connections: String,
+    /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
+    pub untold: Option<u64>,
 }
 
 /// Looks at a database beside whoever uses it. Changes nothing.
@@ -59,15 +62,24 @@ async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, 
         )
         .await?;
     let found = schema::version(client).await?;
+    let schema_version = super::supported(url, row.try_get(7)?).and_then(|()| usable(found));
+    let untold = match &schema_version {
+        Ok(_) => {
+            let counted = client.query_one(&*Sql::PublishedUntold.text(), &[]).await?;
+            u64::try_from(counted.try_get::<_, i64>(0)?).ok()
+        }
+        Err(_) => None,
+    };
     Ok(PostgresInspection {
         round_trip,
         version: row.try_get(0)?,
-        schema_version: super::supported(url, row.try_get(7)?).and_then(|()| usable(found)),
+        schema_version,
         is_primary: row.try_get(1)?,
         fsync: row.try_get(2)?,
         full_page_writes: row.try_get(3)?,
         synchronous_commit: row.try_get(4)?,
         synchronous_standby_names: row.try_get(5)?,
         max_connections: row.try_get(6)?,
+        untold,
     })
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION, schema};
+use super::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION, schema, sql};
 use crate::OpenError;
 
 /// A database file as it was found.
@@ -22,6 +22,8 @@ pub struct Inspection {
     pub is_writable: bool,
     /// Whether a process that runs now owns the file.
     pub is_owned: bool,
+    /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
+    pub untold: Option<u64>,
 }
 
 /// Looks at a database file beside its owner, if it has one. Changes nothing.
@@ -33,12 +35,18 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     schema::configure_reader(&connection)?;
+    let schema_version = usable(schema::version(&connection)?, path);
+    let untold = match &schema_version {
+        Ok(_) => Some(connection.query_row(sql::PUBLISHED_UNTOLD, [], |row| row.get(0))?),
+        Err(_) => None,
+    };
     Ok(Inspection {
         sqlite_version: rusqlite::version(),
-        schema_version: usable(schema::version(&connection)?, path),
+        schema_version,
         journal_mode: connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?,
         is_writable: !connection.is_readonly(MAIN_DB)?,
         is_owned: is_owned(path)?,
+        untold,
     })
 }
 

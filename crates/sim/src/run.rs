@@ -142,7 +142,7 @@ fn new_event(world: &World, number: u64) -> NewEvent {
 async fn demand_progress(town: &Arc<Town>, fleet: &Fleet) {
     let world = &town.world;
     town.report_all().await;
-    // A booking that is being worked on is left alone twice; one that could not be read, up to 64 rounds.
+    // A booking that is being worked on is left alone once; one that could not be read, up to 64 rounds.
     let rounds =
         if world.poisoned(|poisoned| poisoned.bookings_ever.is_empty() && poisoned.events_ever.is_empty()) {
             5

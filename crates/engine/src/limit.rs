@@ -83,5 +83,5 @@ pub(crate) const RELAY_STANDBY: Duration = Duration::from_secs(2);
 /// Longest turn of a relay; then whoever waits may be next.
 pub(crate) const RELAY_TENURE_MAX: Duration = Duration::from_mins(10);
 
-/// Oldest entry that is announced to the those who do not read the stream: later it is no news.
+/// Oldest entry that is announced to those who do not read the stream: later it is no news.
 pub(crate) const ANNOUNCED_AGE_MAX: Duration = Duration::from_mins(5);

@@ -35,9 +35,8 @@ pub(crate) enum OnRedisDown {
 impl Redis {
     /// What is wrong with the address. Said here and not by the parser, which would repeat a password.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Some(text) = &self.text else { return Ok(()) };
-        RedisOptions::new(text, "check").map_err(|error| format!("--redis: {error}"))?;
-        if self.ca.is_some() && !text.starts_with("rediss://") {
+        self.named("check")?;
+        if self.ca.is_some() && !self.text.as_deref().is_some_and(|text| text.starts_with("rediss://")) {
             return Err("--redis-ca is for an address that begins with rediss://".to_owned());
         }
         Ok(())
@@ -46,15 +45,21 @@ impl Redis {
     /// How to reach it, for an instance with a fresh name; `None` where there is no Redis. Reads the file of
     /// authorities.
     pub(crate) fn options(&self, ids: &dyn Ids) -> Result<Option<RedisOptions>, String> {
-        let Some(text) = &self.text else { return Ok(None) };
         let mut wide = [0; 16];
         wide[6..].copy_from_slice(&ids.random());
-        let name = format!("{:020x}", u128::from_be_bytes(wide));
-        let options = RedisOptions::new(text, &name).map_err(|error| format!("--redis: {error}"))?;
+        let Some(options) = self.named(&format!("{:020x}", u128::from_be_bytes(wide)))? else {
+            return Ok(None);
+        };
         let Some(file) = &self.ca else { return Ok(Some(options)) };
         let unusable = |why: String| format!("--redis-ca {}: {why}", file.display());
         let authorities = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
         options.trusting(&authorities).map(Some).map_err(|error| unusable(error.to_string()))
+    }
+
+    /// The address, for an instance of this name.
+    fn named(&self, instance: &str) -> Result<Option<RedisOptions>, String> {
+        let options = self.text.as_deref().map(|text| RedisOptions::new(text, instance));
+        options.transpose().map_err(|error| format!("--redis: {error}"))
     }
 
     /// The address without its credentials.

@@ -1,5 +1,7 @@
 //! `boxoffice dev`: a first booking within a minute.
 
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,15 +13,18 @@ use domain::{
 };
 use engine::{Caller, Engine, Given, Silent, SystemIds};
 use store::Sqlite;
+use tokio::net::TcpListener;
 
 use super::database::sqlite_options;
-use super::serve::{assemble, listen, log, serve};
+use super::serve::{ListenError, assemble, listen, log, serve};
 use super::{Failure, say};
 use crate::auth::{Expected, Identity, Role, Tokens};
 use crate::config::{self, Dev, LogFormat};
 use crate::http::App;
 use crate::shared::Crowd;
 
+/// The port that `dev` listens on unless another program does.
+const PORT: u16 = 8080;
 /// How long the printed tokens are valid.
 const TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
 /// How often bookings that were not paid in time are freed.
@@ -45,10 +50,23 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
         Arc::new(Silent),
     );
     let event = sample_event(&app.engine).await?;
-    let listener = listen(args.listen).await?;
+    let listener = match args.listen {
+        Some(address) => listen(address).await?,
+        None => listen_on_default_port().await?,
+    };
     app.engine.start_chores(SWEEP_EVERY);
     greet(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
     serve(listener, None, app, PATIENCE).await
+}
+
+/// Listens on [`PORT`], or on a free port where another program has it: a first run needs no setting.
+async fn listen_on_default_port() -> Result<TcpListener, Failure> {
+    match listen((Ipv4Addr::LOCALHOST, PORT).into()).await {
+        Err(ListenError { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
+            Ok(listen((Ipv4Addr::LOCALHOST, 0).into()).await?)
+        }
+        listening => Ok(listening?),
+    }
 }
 
 /// The newest event, if it can be booked; a new one otherwise.
@@ -108,27 +126,30 @@ pub(super) async fn put_on_sale(
     }
 }
 
-/// Twelve lines at most: where it is, who one may be, and two commands to paste.
+/// Prints at most twelve lines: the address, a token for each role, and two commands to paste.
 fn greet(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result<(), Failure> {
     let token = |user: &str, role| {
         let user: UserId = user.parse().map_err(|_| Failure::Failed("the sample users are valid".into()))?;
         app.tokens.sign(&Identity { user, role }, &*app.clock, TOKEN_SECONDS).map_err(Failure::Failed)
     };
-    let (user, admin) = (token("buyer-1", Role::User)?, token("admin", Role::Admin)?);
-    let kept = data.map_or("gone when this ends".to_owned(), |data| format!("kept in {}", data.display()));
+    let buyer = token("buyer-1", Role::User)?;
+    let service = token("payments", Role::Service)?;
+    let admin = token("organiser", Role::Admin)?;
+    let data = data.map_or("deleted on exit".to_owned(), |data| format!("in {}", data.display()));
     let post = "-H 'Content-Type: application/json' -d";
-    say(format_args!("boxoffice is ready at {address}/v1/events (data: {kept}). Ctrl-C ends it."));
-    say(format_args!("What it can do: {address}/docs"));
-    say(format_args!("User token:  {user}"));
-    say(format_args!("Admin token: {admin}"));
-    say("Book two tickets:");
+    say(format_args!("boxoffice is ready at {address}/v1/events (data: {data}). Press Ctrl-C to stop."));
+    say(format_args!("API reference: {address}/docs"));
+    say(format_args!("Buyer token:   {buyer}"));
+    say(format_args!("Service token: {service}"));
+    say(format_args!("Admin token:   {admin}"));
+    say("Book two tickets as the buyer:");
     say(format_args!(
-        "curl -s {address}/v1/bookings -H 'Authorization: Bearer {user}' {post} '{{\"eventId\":\"{}\",\"ticketQuantity\":2}}'; echo",
+        "curl -s {address}/v1/bookings -H 'Authorization: Bearer {buyer}' {post} '{{\"eventId\":\"{}\",\"ticketQuantity\":2}}'; echo",
         event.id
     ));
-    say("Pay for the newest booking:");
+    say("Confirm the newest booking, as the payment service does once it is paid:");
     say(format_args!(
-        "curl -s {address}/v1/bookings/$(curl -s '{address}/v1/bookings?limit=1' -H 'Authorization: Bearer {admin}' | grep -o 'bkg_[0-9a-z]*' | head -n 1)/confirm -H 'Authorization: Bearer {admin}' {post} '{{\"paymentTransactionId\":\"pay-1\"}}'; echo"
+        "curl -s {address}/v1/bookings/$(curl -s '{address}/v1/bookings?limit=1' -H 'Authorization: Bearer {service}' | grep -o 'bkg_[0-9a-z]*' | head -n 1)/confirm -H 'Authorization: Bearer {service}' {post} '{{\"paymentTransactionId\":\"pay-1\"}}'; echo"
     ));
     Ok(())
 }

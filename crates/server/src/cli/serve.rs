@@ -1,6 +1,7 @@
 //! `boxoffice serve`: where the parts are put together.
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,10 +125,22 @@ pub(super) fn assemble(
     }
 }
 
-pub(super) async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::Failed(format!("cannot listen on {address}: {error}")))
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub(super) struct ListenError {
+    address: SocketAddr,
+    pub(super) source: std::io::Error,
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
 /// Serves until a signal to stop, lets what is under way finish, and ends. A second signal ends at once.

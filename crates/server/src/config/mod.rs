@@ -201,9 +201,9 @@ impl Command {
 
 #[derive(Args)]
 pub(crate) struct Dev {
-    /// Address to listen on; only this machine's own
-    #[arg(long, env = "BOXOFFICE_LISTEN", default_value = "127.0.0.1:8080", value_parser = loopback)]
-    pub(crate) listen: SocketAddr,
+    /// Address to listen on; loopback only [default: 127.0.0.1:8080, or a free port if 8080 is in use]
+    #[arg(long, env = "BOXOFFICE_LISTEN", value_name = "ADDRESS", value_parser = loopback)]
+    pub(crate) listen: Option<SocketAddr>,
     /// Keep the data in this directory; a temporary one, removed at the end, without it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,

@@ -215,10 +215,30 @@ async fn dev_prints_two_commands_that_work() {
         line.split_whitespace().last().unwrap().to_owned()
     };
     let address = said[0].split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
-    let mut user = testkit::Client::new(address, Some(token("User token")));
-    assert_eq!(user.booking(&id_of(&booked)).await["status"], "confirmed");
-    let mut admin = testkit::Client::new(address, Some(token("Admin token")));
-    admin.create_event(&event_body(1)).await;
+    let client = |name: &str| testkit::Client::new(address, Some(token(name)));
+    assert_eq!(client("Buyer token").booking(&id_of(&booked)).await["status"], "confirmed");
+    client("Service token").confirm(&id_of(&booked), "pay-1").await.expect(200);
+    client("Service token").get("/v1/stats").await.expect_problem(403, "forbidden");
+    client("Admin token").create_event(&event_body(1)).await;
+    let names = said.iter().filter_map(|line| line.split_once(" token:")).map(|(name, _)| name);
+    assert_eq!(names.collect::<Vec<_>>(), ["Buyer", "Service", "Admin"]);
+    dev.terminate();
+    assert_eq!(dev.ending().await, Ending::Code(0));
+}
+
+/// Without `--listen` a port that is in use is no reason to fail; with it, it is.
+#[tokio::test]
+async fn dev_listens_on_a_free_port_where_8080_is_in_use() {
+    // Ours, or another program's: in use either way.
+    let _taken = std::net::TcpListener::bind("127.0.0.1:8080");
+    let mut dev = Process::start(program().command(["dev"]));
+    let line = dev.stdout.find(|line| line.contains("is ready at").then(|| line.to_owned())).await;
+    let line = line.unwrap_or_else(|| panic!("{}", dev.stderr.tail()));
+    let address = line.split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
+    assert_ne!(address, "127.0.0.1:8080".parse().unwrap());
+    testkit::Client::new(address, None).get("/v1/events").await.expect(200);
+    let taken = run(&["dev", "--listen", &address.to_string()]).await;
+    check(&taken, 1, &format!("cannot listen on {address}"));
     dev.terminate();
     assert_eq!(dev.ending().await, Ending::Code(0));
 }

@@ -44,6 +44,11 @@ impl NatsServer {
         Self::run(program, Some(streams), settings, folder).await
     }
 
+    /// A server on a store directory that exists.
+    pub async fn start_in(program: Program, store: PathBuf) -> Self {
+        Self::run(program, Some(store), Vec::new(), tempfile::tempdir().expect("a folder")).await
+    }
+
     /// The distribution's server, with streams and with a configuration file of this text.
     pub async fn configured(text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -92,6 +97,17 @@ impl NatsServer {
     /// Its address by its name, which certificates know it by, with something before the `@`.
     pub fn url_as(&self, scheme: &str, login: &str) -> String {
         format!("{scheme}://{login}@localhost:{}", self.port)
+    }
+
+    /// The store directory, of a server with streams.
+    pub fn store(&self) -> &Path {
+        self.streams.as_deref().expect("a server with streams")
+    }
+
+    /// Stops it (SIGTERM), with everything in its store.
+    pub async fn terminate(&mut self) {
+        self.process.terminate();
+        self.process.ending().await;
     }
 
     /// A folder that lives as long, for files of the test's own.

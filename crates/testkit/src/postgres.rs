@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use crate::Process;
 use crate::wait::{eventually, within_deadline};
+use crate::{Ending, Process, Program};
 
 /// Who owns every database here.
 const USER: &str = "boxoffice";
@@ -207,6 +207,37 @@ impl Database {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Everything in it, as SQL that [`Database::restore`] takes.
+    pub async fn dump(&self) -> String {
+        self.dump_with(&[]).await
+    }
+
+    /// Its tables, constraints and indexes, without rows.
+    pub async fn schema(&self) -> String {
+        self.dump_with(&["--schema-only"]).await
+    }
+
+    async fn dump_with(&self, what: &[&str]) -> String {
+        let mut dump = command("pg_dump");
+        dump.args(what);
+        dump.args(["--no-owner", "--no-privileges", "--dbname", &self.url()]);
+        let dump = Program::finish(dump).await;
+        assert_eq!(dump.ending, Ending::Code(0), "{}", dump.stderr);
+        // Meta-commands that only the newest clients know; they guard against dumps of strangers.
+        let guard = |line: &&str| line.starts_with(r"\restrict") || line.starts_with(r"\unrestrict");
+        let lines: Vec<&str> = dump.stdout.split_inclusive('\n').filter(|line| !guard(line)).collect();
+        lines.concat()
+    }
+
+    /// Loads a dump into this empty database.
+    pub fn restore(&self, dump: &Path) {
+        let mut psql = command("psql");
+        psql.args(["--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--dbname", &self.url()]);
+        psql.stdin(fs::File::open(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display())));
+        let output = psql.output().unwrap_or_else(|error| panic!("{psql:?}: {error}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// A connection to reach behind the program's back.

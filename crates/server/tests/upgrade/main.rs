@@ -1,0 +1,52 @@
+//! Databases and streams of earlier versions under this version of the program.
+
+mod checks;
+mod fixture;
+#[path = "../it_nats/listener.rs"]
+mod listener;
+mod nats;
+mod postgres;
+mod sqlite;
+
+use tempfile::TempDir;
+use testkit::{Ending, Program, Setup};
+
+use crate::fixture::{FOLDER, Fixture, Manifest};
+
+/// The program under test.
+fn program() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_boxoffice"))
+}
+
+/// How a server is started on a database that `boxoffice migrate` has just brought up to date.
+async fn migrated(setup: Setup) -> Setup {
+    let migrate = program().run(["migrate", "--database", &setup.url()]).await;
+    assert_eq!(migrate.ending, Ending::Code(0), "{migrate:?}");
+    program().expect_clean_at(&setup.url()).await;
+    setup.argument("--no-migrate").argument("--sweep-every").argument("1s")
+}
+
+impl Fixture {
+    /// The fixtures of all versions on this kind of database.
+    fn all(database: &str) -> Vec<Self> {
+        let versions = std::fs::read_dir(FOLDER).expect("the folder of the fixtures");
+        let versions = versions.map(|version| version.expect("a folder").path().join(database));
+        let all: Vec<Self> = versions.map(|folder| Self { folder }).collect();
+        assert!(!all.is_empty(), "no fixture in {FOLDER}");
+        all
+    }
+
+    fn manifest(&self) -> Manifest {
+        let file = self.manifest_file();
+        let text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        serde_json::from_str(&text).expect("a manifest")
+    }
+
+    /// A copy of the store directory of NATS.
+    async fn stream(&self) -> TempDir {
+        let store = tempfile::tempdir().expect("a folder");
+        self.tar(&["--extract", "--gzip", "--no-same-owner"], store.path()).await;
+        store
+    }
+}

@@ -3,10 +3,4 @@
 //!
 //! Time is real here, as the server's is. Waits are for the thing itself; the only bounds on time are promises.
 
-mod faults;
-mod limiter;
-mod limiter_conforms;
-mod lock;
-mod lock_conforms;
-mod mutants;
-mod rig;
+mod on_redis;

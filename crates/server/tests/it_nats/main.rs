@@ -1,14 +1,8 @@
 //! The same service over NATS: a plain client that speaks as the original gateway does, and whoever listens
 //! to what the ledger says.
 
-mod access;
-mod description;
-mod gateway;
-mod hostile;
 mod listener;
-mod relay;
-mod requests;
-mod traces;
+mod on_nats;
 
 use testkit::{Cluster, Database, NatsServer, Program, Server, Setup};
 

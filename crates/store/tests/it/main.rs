@@ -15,13 +15,9 @@ mod poison;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
-mod round_trips;
-#[cfg(test)]
 mod shared;
 #[cfg(test)]
 mod tampering;
-#[cfg(test)]
-mod trust;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

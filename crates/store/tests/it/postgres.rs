@@ -1,5 +1,8 @@
 //! The suite on PostgreSQL: one instance, and three that share a database.
 
+mod round_trips;
+mod trust;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;

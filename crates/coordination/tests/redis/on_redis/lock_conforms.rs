@@ -8,7 +8,7 @@ use coordination::conformance::lock::{CASES, Rig};
 use coordination::redis::{Redis, Scripts};
 use testkit::RedisServer;
 
-use crate::rig::{Making, calm, failures, residue, started};
+use super::rig::{Making, calm, failures, residue, started};
 
 pub(super) struct RedisRig {
     redis: Redis,

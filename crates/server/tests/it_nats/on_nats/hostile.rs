@@ -4,7 +4,7 @@ use async_nats::HeaderMap;
 use serde_json::json;
 use testkit::{NatsServer, event_body};
 
-use crate::gateway::Gateway;
+use super::gateway::Gateway;
 use crate::setup;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use testkit::{NatsServer, Setup, event_body, eventually, id_of, with};
 
-use crate::gateway::{Gateway, now};
+use super::gateway::{Gateway, now};
 use crate::{instances, program, setup};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,8 @@ use testkit::RedisServer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::limiter_conforms::CLOCK;
-use crate::rig::{key, look, options, residue, started};
+use super::limiter_conforms::CLOCK;
+use super::rig::{key, look, options, residue, started};
 
 const LOG: &str = "test:log";
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::{DEADLINE, NatsServer, Server, event_body, id_of, with};
 use tokio::time::timeout;
 
-use crate::gateway::Gateway;
+use super::gateway::Gateway;
 use crate::listener::streams;
 use crate::{program, setup};
 
@@ -185,7 +185,7 @@ async fn every_message_that_is_described_is_sent_as_it_is_described() {
 /// The README's example, as it stands there but for the id.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_of_the_readme_books() {
-    let readme = include_str!("../../../../README.md");
+    let readme = include_str!("../../../../../README.md");
     let (_, example) = readme.split_once("nats request ").expect("the example is there");
     let (subject, rest) = example.split_once(" '").expect("a subject");
     let (request, _) = rest.split_once('\'').expect("a request");

@@ -12,7 +12,7 @@ use testkit::{DEADLINE, RedisProxy, RedisServer, RedisWire, eventually, within_d
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::rig::{LEASE, calm, key, options, residue, started};
+use super::rig::{LEASE, calm, key, options, residue, started};
 
 /// How long a section takes.
 const WORK: Duration = Duration::from_millis(5);

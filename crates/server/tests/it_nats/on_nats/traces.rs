@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use testkit::{NatsServer, event_body, eventually, id_of, with, within_deadline};
 
-use crate::gateway::Gateway;
+use super::gateway::Gateway;
 use crate::listener::{complete, read, streams};
 use crate::setup;
 

@@ -12,9 +12,9 @@ use testkit::RedisServer;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-use crate::limiter_conforms::{by_test_clock, making};
-use crate::lock_conforms;
-use crate::rig::{LEASE, calm, failures, look, named, residue, started};
+use super::limiter_conforms::{by_test_clock, making};
+use super::lock_conforms;
+use super::rig::{LEASE, calm, failures, look, named, residue, started};
 
 /// The limiter's suite must reject the script by each of these cases.
 async fn assert_limiter_rejected(script: fn(&str) -> String, by: &[&str]) {

@@ -11,7 +11,7 @@ use testkit::{RedisProxy, RedisServer, RedisWire, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::rig::{LEASE, calm, key, look, options, residue, started};
+use super::rig::{LEASE, calm, key, look, options, residue, started};
 
 const LOG: &str = "test:log";
 /// A wait that only a broken lock lets run out.

@@ -10,7 +10,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
-use crate::instances::{TICKETS, sale};
+use super::instances::{TICKETS, sale};
 use crate::program;
 
 /// Bookings of which each instance gets its share.

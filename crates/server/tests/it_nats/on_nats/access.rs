@@ -243,7 +243,7 @@ async fn a_credentials_file_proves_who_it_is() {
 
 /// The example of the documents, as it stands there.
 fn documented() -> String {
-    let page = include_str!("../../../../docs/operations.md");
+    let page = include_str!("../../../../../docs/operations.md");
     let (_, section) = page.split_once("### Rights on NATS").expect("the section is there");
     let (_, rest) = section.split_once("```conf\n").expect("the example is there");
     rest.split_once("```").expect("it ends").0.to_owned()

@@ -11,7 +11,7 @@ use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use testkit::RedisServer;
 
-use crate::rig::{Making, failures, look, options, started};
+use super::rig::{Making, failures, look, options, started};
 
 /// Where the clock lies that the scripts read instead of the server's.
 pub(super) const CLOCK: &str = "test:clock";

@@ -1,0 +1,9 @@
+//! Tests that need NATS, and most of them PostgreSQL; where either is not installed, `make test` skips them.
+
+mod access;
+mod description;
+mod gateway;
+mod hostile;
+mod relay;
+mod requests;
+mod traces;

@@ -1,18 +1,22 @@
 //! A process of our own: started, listened to, and never left behind.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::sync::Notify;
 
-use crate::wait::{eventually, within_deadline};
+use crate::wait::{DEADLINE, eventually, within};
 
 /// A running process. Dropped, it is killed and reaped, by its own id.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// Whether it leads a process group, which gets its signals.
+    group: bool,
     /// What it wrote on standard output.
     pub stdout: Lines,
     /// What it wrote on standard error.
@@ -46,12 +50,22 @@ struct Written {
 
 impl Process {
     /// Starts a command.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::spawn(command, false)
+    }
+
+    /// Starts a command in a process group of its own: a shell, with everything that it starts.
+    pub fn start_group(mut command: Command) -> Self {
+        command.process_group(0);
+        Self::spawn(command, true)
+    }
+
+    fn spawn(mut command: Command, group: bool) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Lines::read(child.stdout.take().expect("piped above"));
         let stderr = Lines::read(child.stderr.take().expect("piped above"));
-        Self { child, stdout, stderr }
+        Self { child, group, stdout, stderr }
     }
 
     /// The process's own id.
@@ -67,7 +81,9 @@ impl Process {
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         // Not yet reaped, so the id is still its own.
-        kill_process(Pid::from_child(&self.child), signal).expect("our own child takes our signal");
+        let id = Pid::from_child(&self.child);
+        let sent = if self.group { kill_process_group(id, signal) } else { kill_process(id, signal) };
+        sent.expect("our own child takes our signal");
     }
 
     /// Kills it (SIGKILL) and reaps it.
@@ -101,7 +117,10 @@ pub(crate) fn ending(status: ExitStatus) -> Ending {
 impl Drop for Process {
     #[expect(clippy::print_stderr, reason = "what the program said explains why a test failed")]
     fn drop(&mut self) {
-        // Neither fails but where it has ended and was reaped before.
+        // None fails but where it has ended and was reaped before.
+        if self.group {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -138,6 +157,11 @@ impl Lines {
 
     /// What `find` finds in a line, as soon as there is one; `None` once the process will write no more.
     pub async fn find<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.find_within(DEADLINE, find).await
+    }
+
+    /// As [`Lines::find`], for a process that takes longer.
+    pub async fn find_within<T>(&self, deadline: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         let found = async {
             loop {
                 let mut grown = std::pin::pin!(self.0.grown.notified());
@@ -150,7 +174,7 @@ impl Lines {
                 grown.await;
             }
         };
-        within_deadline("a line of a process", found).await
+        within(deadline, "a line of a process", found).await
     }
 }
 

@@ -3,11 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::process::{Ending, ending};
-use crate::wait::within_deadline;
+use crate::wait::{DEADLINE, within};
 
 /// The program under test.
 #[derive(Clone, Debug)]
@@ -62,10 +63,15 @@ impl Program {
 
     /// Runs any command to its end.
     pub async fn finish(command: Command) -> Finished {
+        Self::finish_within(DEADLINE, command).await
+    }
+
+    /// As [`Program::finish`], for a command that takes longer.
+    pub async fn finish_within(deadline: Duration, command: Command) -> Finished {
         let what = format!("{command:?}");
         let mut command = tokio::process::Command::from(command);
         command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = within_deadline(&what, command.output()).await;
+        let output = within(deadline, &what, command.output()).await;
         let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Finished { ending: ending(output.status), stdout: text(&output.stdout), stderr: text(&output.stderr) }

@@ -28,5 +28,10 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
 
 /// What `work` comes to; panics when it has not by the [`DEADLINE`].
 pub async fn within_deadline<T>(what: &str, work: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain: {what}"))
+    within(DEADLINE, what, work).await
+}
+
+/// As [`within_deadline`], for what takes longer: a build.
+pub(crate) async fn within<T>(deadline: Duration, what: &str, work: impl Future<Output = T>) -> T {
+    timeout(deadline, work).await.unwrap_or_else(|_| panic!("timed out after {deadline:?}: {what}"))
 }

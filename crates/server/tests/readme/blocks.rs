@@ -1,0 +1,62 @@
+//! The fenced blocks of shell commands in the documents.
+
+use std::path::Path;
+
+/// The checkout.
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// What a fence says of a block of shell commands.
+const SHELL: [&str; 5] = ["sh", "bash", "shell", "console", "zsh"];
+
+/// Blocks that nobody has taken yet.
+#[derive(Debug)]
+pub(crate) struct Blocks(Vec<(String, String)>);
+
+impl Blocks {
+    /// Reads the Markdown files of the root and of `docs/`.
+    pub(crate) fn read() -> Self {
+        let mut blocks = Vec::new();
+        for folder in ["", "docs"] {
+            let files = std::fs::read_dir(Path::new(ROOT).join(folder)).expect("a folder");
+            let names = files.map(|file| file.expect("a file").file_name().into_string().expect("a name"));
+            for name in names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md")) {
+                let file = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                blocks.extend(shell_blocks(&file).into_iter().map(|block| (file.clone(), block)));
+            }
+        }
+        Self(blocks)
+    }
+
+    /// Takes the block of a file that begins so.
+    pub(crate) fn take(&mut self, file: &str, beginning: &str) -> String {
+        let place = self.0.iter().position(|(of, block)| of == file && block.starts_with(beginning));
+        let place = place.unwrap_or_else(|| panic!("no block of {file} begins with `{beginning}`"));
+        self.0.remove(place).1
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn shell_blocks(file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(ROOT).join(file)).expect("a document");
+    let (mut blocks, mut open) = (Vec::new(), None::<(String, String)>);
+    for line in text.lines() {
+        match (line.trim_start().strip_prefix("```"), open.as_mut()) {
+            (Some(language), None) => {
+                let language = language.trim().to_owned();
+                assert!(!language.is_empty(), "{file}: a fence must name its language");
+                open = Some((language, String::new()));
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    let shell = blocks.into_iter().filter(|(language, _)| SHELL.contains(&&**language));
+    shell.map(|(_, block)| block).collect()
+}

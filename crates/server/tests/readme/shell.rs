@@ -1,0 +1,105 @@
+//! The shell of somebody who has just cloned the repository.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use testkit::{Finished, Program};
+
+use crate::blocks::ROOT;
+
+/// What begins so is set by cargo, rustup or make for this test, and is nothing that a reader has.
+const SET_FOR_TESTS: [&str; 14] = [
+    "BOXOFFICE_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+    "CARGO_MAKEFLAGS",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PRIMARY_",
+    "CARGO_TARGET_TMPDIR",
+    "LD_LIBRARY_PATH",
+    "MAKE",
+    "MFLAGS",
+    "OUT_DIR",
+    "RUSTUP_TOOLCHAIN",
+    "RUST_RECURSION_COUNT",
+];
+
+/// A shell in a fresh clone, with an empty home directory.
+pub(crate) struct Shell {
+    clone: PathBuf,
+    home: TempDir,
+    /// The caller's, so that dependencies are downloaded and compiled once.
+    rustup: PathBuf,
+    cargo: PathBuf,
+    target: PathBuf,
+    /// What the clone lacks: changes that are not committed.
+    pub(crate) uncommitted: String,
+}
+
+impl Shell {
+    /// Clones the last commit of this checkout.
+    pub(crate) fn in_a_fresh_clone() -> Self {
+        let target =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").to_owned();
+        // One place, so that builds of earlier runs do not pile up.
+        let clone = target.join("readme/boxoffice");
+        match std::fs::remove_dir_all(&clone) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                panic!("{}: {error}", clone.display())
+            }
+            Ok(()) | Err(_) => {}
+        }
+        git(&["clone", "--quiet", ".", clone.to_str().expect("a path in UTF-8")]);
+        Self {
+            clone,
+            home: tempfile::tempdir().expect("a folder"),
+            rustup: folder("RUSTUP_HOME", ".rustup"),
+            cargo: folder("CARGO_HOME", ".cargo"),
+            target,
+            uncommitted: git(&["status", "--porcelain"]),
+        }
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// What runs a text as if it were pasted into a terminal, but stops at the first command that fails.
+    pub(crate) fn command(&self, text: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.args(["-e", "-o", "pipefail", "-c", text]).current_dir(&self.clone);
+        for (name, _) in std::env::vars_os() {
+            if SET_FOR_TESTS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
+        command.env("HOME", self.home()).env("RUSTUP_HOME", &self.rustup).env("CARGO_HOME", &self.cargo);
+        command.env("CARGO_TARGET_DIR", &self.target);
+        let path = std::env::var_os("PATH").expect("a path");
+        let local = std::iter::once(self.home().join(".local/bin"));
+        let path = std::env::join_paths(local.chain(std::env::split_paths(&path)));
+        command.env("PATH", path.expect("a path"));
+        command
+    }
+
+    /// Runs a text to its end.
+    pub(crate) async fn run(&self, text: &str, deadline: Duration) -> Finished {
+        Program::finish_within(deadline, self.command(text)).await
+    }
+}
+
+/// Runs git in this checkout; what it prints.
+fn git(arguments: &[&str]) -> String {
+    let output = Command::new("git").arg("-C").arg(ROOT).args(arguments).output().expect("git is installed");
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A directory of the caller's: from the environment, or the usual one below the home directory.
+fn folder(variable: &str, usual: &str) -> PathBuf {
+    let set = std::env::var_os(variable).map(PathBuf::from);
+    set.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("a home directory")).join(usual))
+}

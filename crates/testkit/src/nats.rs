@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::{Program, SmallDisk};
 
-/// Where `make tools` puts a current server beside the distribution's.
+/// Where `make setup` puts a current server beside the distribution's.
 const CURRENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/bin");
 
 /// A running server. Dropped, it is killed, by its own id.
@@ -64,7 +64,7 @@ impl NatsServer {
         Self::run(program, Some(disk.folder().to_owned()), Vec::new(), folder).await
     }
 
-    /// The distribution's server, and the current one where `make tools` could get it.
+    /// The distribution's server, and the current one where `make setup` could get it.
     pub fn every_version() -> Vec<Program> {
         std::iter::once(Self::distributed()).chain(Self::current()).collect()
     }
@@ -171,7 +171,7 @@ async fn ready(process: &Process) -> u16 {
     let port = process.stderr.find(listening).await;
     port.unwrap_or_else(|| {
         let said = process.stderr.tail();
-        panic!("no nats-server started; is it installed? `make tools` installs it. It said:\n{said}")
+        panic!("no nats-server started; is it installed? `make setup` installs it. It said:\n{said}")
     })
 }
 

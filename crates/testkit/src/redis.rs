@@ -44,7 +44,7 @@ impl RedisServer {
                 return server;
             }
         }
-        panic!("no redis-server started; is it installed? `make tools` installs it");
+        panic!("no redis-server started; is it installed? `make setup` installs it");
     }
 
     /// Starts an empty server that speaks TLS only and lets in whoever knows `password`. It takes no

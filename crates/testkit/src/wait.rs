@@ -27,8 +27,8 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
 }
 
 /// What `work` comes to; panics when it has not by the [`DEADLINE`].
-pub async fn within_deadline<T>(what: &str, work: impl Future<Output = T>) -> T {
-    within(DEADLINE, what, work).await
+pub fn within_deadline<T>(what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    within(DEADLINE, what, work)
 }
 
 /// As [`within_deadline`], for what takes longer: a build.

@@ -17,7 +17,7 @@ check: ## Type-check everything, tests and benchmarks included
 	$(CARGO) check --workspace --all-targets --all-features --locked
 
 quick: ## Test domain, engine, and the store on SQLite: no server needed
-	$(CARGO) test -p domain -p engine -p store --all-features --locked -- --skip postgres
+	$(CARGO) test -p domain -p engine -p store --all-features --locked -- --skip on_postgres
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

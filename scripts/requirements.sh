@@ -61,9 +61,9 @@ ensure() {
 
 # The path of a test that needs a server names it. Those on NATS need PostgreSQL as well.
 skip() {
-    has_postgres || echo "--skip postgres --skip nats"
-    has redis-server || echo "--skip redis"
-    has nats-server || echo "--skip nats"
+    has_postgres || echo "--skip on_postgres --skip on_nats"
+    has redis-server || echo "--skip on_redis"
+    has nats-server || echo "--skip on_nats"
 }
 
 case ${1:-} in

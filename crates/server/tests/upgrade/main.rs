@@ -4,8 +4,8 @@ mod checks;
 mod fixture;
 #[path = "../it_nats/listener.rs"]
 mod listener;
-mod nats;
-mod postgres;
+mod on_nats;
+mod on_postgres;
 mod sqlite;
 
 use tempfile::TempDir;

@@ -9,11 +9,11 @@ mod conforms;
 #[cfg(test)]
 mod constraints;
 #[cfg(test)]
+mod on_postgres;
+#[cfg(test)]
 mod opening;
 #[cfg(test)]
 mod poison;
-#[cfg(test)]
-mod postgres;
 #[cfg(test)]
 mod shared;
 #[cfg(test)]

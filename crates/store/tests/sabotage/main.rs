@@ -1,7 +1,7 @@
 //! What stands when the rules forget to look whether tickets are left, and what is found when the database
 //! has forgotten it, too. A process of its own: what is taken away stays away.
 
-mod postgres;
+mod on_postgres;
 
 use std::sync::Arc;
 use std::time::Duration;

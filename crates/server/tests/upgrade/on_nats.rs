@@ -5,7 +5,7 @@ use testkit::{NatsServer, Program, Setup};
 use crate::checks::all_holds_expired;
 use crate::fixture::{Fixture, NatsRequest};
 use crate::listener::{complete, streams};
-use crate::{postgres, sqlite};
+use crate::{on_postgres, sqlite};
 
 /// Starts the program beside the stream that the earlier version left behind. Afterwards the stream is still the
 /// same one, from its first message on, with every entry once and in order.
@@ -40,7 +40,7 @@ async fn streams_beside_sqlite_are_continued() {
 async fn streams_beside_postgres_are_continued() {
     for fixture in Fixture::all("postgres") {
         for version in NatsServer::every_version() {
-            let setup = postgres::copy(&fixture).await;
+            let setup = on_postgres::copy(&fixture).await;
             check_stream(version, &fixture, setup).await;
         }
     }

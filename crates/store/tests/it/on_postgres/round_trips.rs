@@ -9,7 +9,7 @@ use store::conformance::stage::Stage;
 use store::{Postgres, Store};
 use testkit::{Cluster, Counts, Wire};
 
-use crate::postgres::PostgresRig;
+use crate::on_postgres::PostgresRig;
 
 /// A store at the end of a wire that counts.
 struct Wired(Arc<Postgres>);

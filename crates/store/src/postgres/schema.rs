@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
+use super::session::{describe, pause};
 use crate::sqlite::SCHEMA_VERSION;
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
@@ -22,10 +24,11 @@ const _: () =
 const MIGRATION_LOCK: i64 = 0x626f_786f;
 /// Longest wait for another migrator.
 const OTHER_MIGRATOR_MAX: Duration = Duration::from_mins(1);
-/// Longest wait of a script for a table: meanwhile everybody who wants it waits behind the script.
-const TABLE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often a script is tried that did not get its tables.
-const TRIES_MAX: u32 = 5;
+/// Longest wait of a script for a table: meanwhile everybody who wants it waits behind the script. Shorter than
+/// `deadlock_timeout` (1 s by default): where a script and a sale wait for each other, the script gives up.
+const TABLE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How often a script is tried that did not get its tables: for about 12 s, pauses included.
+const TRIES_MAX: u32 = 10;
 
 /// The schema version of a database: 0 where there is none of ours.
 pub(super) async fn version(client: &Client) -> Result<u32, Error> {
@@ -64,13 +67,21 @@ async fn run(client: &Client, number: u32, script: &str) -> Result<(), Error> {
     let mut tries = 1;
     loop {
         match client.batch_execute(&transaction).await {
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) && tries < TRIES_MAX => {
+            Err(error) if is_lock_conflict(&error) && tries < TRIES_MAX => {
+                tracing::warn!(version = number, error = %describe(&error), "a migration is tried again");
                 client.batch_execute("ROLLBACK").await?;
+                sleep(pause(tries)).await;
                 tries += 1;
             }
             done => return done,
         }
     }
+}
+
+/// Whether a script failed only because others use its tables.
+fn is_lock_conflict(error: &Error) -> bool {
+    let conflicts = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|code| conflicts.contains(code))
 }
 
 #[cfg(not(feature = "sabotage"))]

@@ -147,7 +147,7 @@ async fn prepare(client: &Client, sql: Sql) -> Result<Statement, Error> {
 }
 
 /// How long to wait after so many failures: longer each time, and not the same for every process.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     let longest = PAUSE_MIN.saturating_mul(1 << failures.min(5)).min(PAUSE_MAX);
     let spread = u64::from(std::process::id()).wrapping_add(u64::from(failures) * 7919) % 50;
     longest.mul_f64(f64::from(u32::try_from(spread).unwrap_or(0)).mul_add(-0.01, 1.0))

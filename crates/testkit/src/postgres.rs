@@ -124,8 +124,7 @@ impl Cluster {
 
     /// Kills it (SIGKILL), all its processes, and waits until they are gone.
     pub async fn kill9(&self) {
-        let ids = self.ids();
-        self.signal(Signal::KILL);
+        let ids = self.signal(Signal::KILL);
         *self.process() = None;
         eventually("the processes of PostgreSQL are gone", async || {
             ids.iter().all(|id| !is_alive(*id)).then_some(())
@@ -175,11 +174,23 @@ impl Cluster {
         std::iter::once(first).chain(ids.filter(|id| parent_of(*id) == Some(first))).collect()
     }
 
-    fn signal(&self, signal: Signal) {
-        for id in self.ids() {
-            // A process of its that has just ended is no harm.
+    /// Sends it to every process of its; their ids.
+    fn signal(&self, signal: Signal) -> Vec<i32> {
+        // A process of its that has just ended is no harm.
+        let send = |id: i32, signal| {
             let _ = kill_process(Pid::from_raw(id).expect("an id"), signal);
+        };
+        if signal != Signal::CONT
+            && let Some(first) = self.process().as_ref().map(|process| process.id().cast_signed())
+        {
+            // While it stands still it starts no process that would be missed.
+            send(first, Signal::STOP);
         }
+        let ids = self.ids();
+        for id in &ids {
+            send(*id, signal);
+        }
+        ids
     }
 }
 

@@ -127,8 +127,8 @@ async fn sales_have_a_beginning_and_an_end() {
 #[tokio::test]
 async fn nothing_is_booked_once_the_event_has_begun() {
     let server = server().await;
-    let (mut admin, mut ada, event) = stage(&server, 1_000, &json!({"cancelCutoffSeconds": 0})).await;
-    let soon = server_time(&mut admin, &event).await + jiff::SignedDuration::from_secs(2);
+    let (mut admin, mut ada, event) = stage(&server, 100_000, &json!({"cancelCutoffSeconds": 0})).await;
+    let soon = server_time(&mut admin, &event).await + jiff::SignedDuration::from_secs(5);
     admin.patch(&format!("/v1/events/{event}"), &json!({"startsAt": soon.to_string()})).await.expect(200);
     let held = id_of(&server.user("bob").book(&event, 1).await.expect(201));
     eventually("the event begins", async || {

@@ -38,16 +38,14 @@ pub(super) async fn a_grant_that_nobody_took_goes_to_the_next(rig: &dyn Rig) {
     let (lock, key) = (rig.lock(), key("a"));
     for polls in 2..8u8 {
         let (owner, mut calls) = (owned(&*lock, &key).await, Calls::new());
-        let release = async {
-            sleep(TICK / 4).await;
-            queue_up(&mut calls, &lock, &key, PATIENT).await;
-            // Between the last poll of the call and its end, so that it is granted a key it never learns of.
-            sleep(TICK * u32::from(polls - 2) + TICK / 4).await;
-            drop(owner);
-        };
-        let call = polled(usize::from(polls), lock.acquire(&key, PATIENT));
-        let (taken, ()) = tokio::join!(call, release);
-        assert!(taken.is_none(), "the call was not polled again");
+        let mut call = Box::pin(lock.acquire(&key, PATIENT));
+        assert!(polled(1, &mut call).await.is_none(), "the key is not free");
+        queue_up(&mut calls, &lock, &key, PATIENT).await;
+        assert!(polled(usize::from(polls - 1), &mut call).await.is_none(), "the key is not free");
+        // After the last poll of the call, so that it is granted a key it never learns of.
+        drop(owner);
+        sleep(TICK).await;
+        drop(call);
         drop(answer(&mut calls).await.expect("the one behind moves up"));
     }
     assert_eq!(rig.residue().await, 0);

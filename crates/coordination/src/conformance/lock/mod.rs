@@ -46,6 +46,12 @@ pub trait Rig: Send + Sync {
 
     /// Lets all state expire that only time can clear, and says how many keys and queue entries are left.
     async fn residue(&self) -> usize;
+
+    /// How much later than due a case may see something: nothing where time is paused, and on a real server as
+    /// long as a busy machine may stand still.
+    fn slack(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 cases![

@@ -81,12 +81,12 @@ pub(super) async fn a_wait_ends_on_time(rig: &dyn Rig) {
     for place in 1..=2 {
         let outcome = answer(&mut calls).await;
         assert!(matches!(outcome, Err(LockError::Timeout { position }) if position == place), "{outcome:?}");
-        assert!((wait..wait * 4).contains(&began.elapsed()), "after {:?}", began.elapsed());
+        assert!((wait..wait * 4 + rig.slack()).contains(&began.elapsed()), "after {:?}", began.elapsed());
     }
     let at_once = Instant::now();
     let outcome = lock.acquire(&key, waiting(Duration::ZERO)).await;
     assert!(matches!(outcome, Err(LockError::Timeout { position: 1 })), "{outcome:?}");
-    assert!(at_once.elapsed() < TICK);
+    assert!(at_once.elapsed() < TICK + rig.slack());
     drop(owner);
     assert!(lock.acquire(&key, waiting(Duration::ZERO)).await.is_ok(), "a free key needs no wait");
     assert_eq!(rig.residue().await, 0);
@@ -104,7 +104,7 @@ pub(super) async fn a_full_queue_refuses_at_once(rig: &dyn Rig) {
     for options in [two, none] {
         let (began, outcome) = (Instant::now(), lock.acquire(&key, options).await);
         assert!(matches!(outcome, Err(LockError::QueueFull { position: 3 })), "{outcome:?}");
-        assert!(began.elapsed() < TICK);
+        assert!(began.elapsed() < TICK + rig.slack());
     }
     drop(owner);
     for _ in 0..2 {
@@ -136,7 +136,7 @@ pub(super) async fn try_acquire_never_waits(rig: &dyn Rig) {
     assert!(lock.try_acquire_each(&[], PATIENT).await.is_ok_and(|none| none.is_empty()));
     drop((taken, tenures));
     assert!(is_free(&*lock, &keys[0]).await);
-    assert!(began.elapsed() < TICK * 2);
+    assert!(began.elapsed() < TICK * 2 + rig.slack());
     assert_eq!(rig.residue().await, 0);
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn a_key_is_not_taken_twice(rig: &dyn Rig) {
     });
     section.await.expect("a free key");
     assert!(with_lock(lock, &outer, PATIENT, async |_| ()).await.is_ok(), "the outer section is over");
-    assert!(began.elapsed() < TICK * 5, "it waited for itself");
+    assert!(began.elapsed() < TICK * 5 + rig.slack(), "it waited for itself");
     assert_eq!(rig.residue().await, 0);
 }
 
@@ -79,7 +79,8 @@ pub(super) async fn a_section_that_hangs_loses_the_key(rig: &dyn Rig) {
     });
     let outcome = section.await;
     assert!(matches!(outcome, Err(LockError::Lost)), "{outcome:?}");
-    assert!((max_hold / 2..max_hold * 2).contains(&began.elapsed()), "after {:?}", began.elapsed());
+    let due = max_hold / 2..max_hold * 2 + rig.slack();
+    assert!(due.contains(&began.elapsed()), "after {:?}", began.elapsed());
     drop(answer(&mut calls).await.expect("the next has it"));
     sleep(Duration::from_millis(1)).await;
     assert_eq!(rig.residue().await, 0);

@@ -47,9 +47,9 @@ pub(super) async fn max_hold_ends_a_tenure(rig: &dyn Rig) {
     let began = Instant::now();
     let tenure = lock.acquire(&key, holding(max_hold)).await.expect("a free key");
     assert!(!tenure.is_lost());
-    assert!(timeout(max_hold / 2, tenure.lost()).await.is_err(), "not before its time");
     tenure.lost().await;
-    assert!((max_hold / 2..max_hold * 2).contains(&began.elapsed()), "after {:?}", began.elapsed());
+    let due = max_hold / 2..max_hold * 2 + rig.slack();
+    assert!(due.contains(&began.elapsed()), "after {:?}", began.elapsed());
     assert!(tenure.is_lost());
     tenure.lost().await;
     assert!(lock.try_acquire(&key, PATIENT).await.is_ok_and(|next| next.is_some()), "the key is free again");
@@ -70,7 +70,8 @@ pub(super) async fn an_overdue_owner_does_not_stop_the_queue(rig: &dyn Rig) {
     for place in 1..=3 {
         tenures.push(answer(&mut calls).await.expect("its turn"));
         assert!(tenures[usize::from(place) - 1].is_lost(), "whoever comes in finds the one before lost");
-        assert!(began.elapsed() < max_hold * u32::from(place + 1u16), "after {:?}", began.elapsed());
+        let due = max_hold * u32::from(place + 1u16) + rig.slack();
+        assert!(began.elapsed() < due, "after {:?}", began.elapsed());
     }
     assert!(tenures.is_sorted_by(|one, next| one.token() < next.token()));
     assert!(tenures[0].contended(), "another owns it by now");

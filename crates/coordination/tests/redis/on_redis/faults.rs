@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coordination::conformance::SetClock;
 use coordination::redis::{Counts, OnDown, Redis, RedisOptions};
-use coordination::{Limiter as _, LockOptions, Rule};
+use coordination::{Limiter as _, LockError, LockOptions, Rule};
 use testkit::{DEADLINE, RedisProxy, RedisServer, RedisWire, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -112,10 +112,14 @@ async fn come_again(lock: Arc<dyn coordination::Lock>, number: usize, work: Dura
     let key = key(1);
     loop {
         let before = seen.last_token.load(Ordering::SeqCst);
-        let Ok(tenure) = lock.acquire(&key, options).await else {
-            seen.unavailable.fetch_add(1, Ordering::SeqCst);
-            sleep(WORK).await;
-            continue;
+        let tenure = match lock.acquire(&key, options).await {
+            Ok(tenure) => tenure,
+            Err(error) => {
+                let is_unavailable = matches!(error, LockError::Unavailable(_));
+                seen.unavailable.fetch_add(is_unavailable.into(), Ordering::SeqCst);
+                sleep(WORK).await;
+                continue;
+            }
         };
         let two = seen.inside.fetch_add(1, Ordering::SeqCst) > 0;
         seen.two_inside.fetch_add(two.into(), Ordering::SeqCst);
@@ -245,7 +249,7 @@ async fn a_replica_that_lags_and_is_promoted_gives_the_key_again() {
     let replica = RedisServer::replica_of(to_primary.port()).await;
     let way = RedisProxy::start(primary.port()).await;
     let url = way.url(0);
-    let (one, two) = (started(options(&url, "one")).await, started(options(&url, "two")).await);
+    let (one, two) = (started(calm(&url, "one")).await, started(calm(&url, "two")).await);
     // From here on the replica hears nothing.
     to_primary.set(RedisWire::Silent);
     let (first, second) = (one.lock(), two.lock());

@@ -1,6 +1,7 @@
 //! The lock's suite on a server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use coordination::Lock;
@@ -8,7 +9,7 @@ use coordination::conformance::lock::{CASES, Rig};
 use coordination::redis::{Redis, Scripts};
 use testkit::RedisServer;
 
-use super::rig::{Making, calm, failures, residue, started};
+use super::rig::{LEASE, Making, calm, failures, residue, started};
 
 pub(super) struct RedisRig {
     redis: Redis,
@@ -23,6 +24,10 @@ impl Rig for RedisRig {
 
     async fn residue(&self) -> usize {
         residue(&self.url).await
+    }
+
+    fn slack(&self) -> Duration {
+        LEASE * 10
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap};
 use serde_json::{Value, json};
-use testkit::{NatsServer, eventually, within_deadline};
+use testkit::{DEADLINE, NatsServer, eventually, within_deadline};
 
 /// Long after every answer that ever comes.
 const NO_ANSWER_AFTER: Duration = Duration::from_secs(2);
@@ -76,7 +76,7 @@ impl Gateway {
         reply
     }
 
-    /// Sends whatever it is.
+    /// Sends whatever it is, and answers the reply.
     pub(crate) async fn send(
         &self,
         subject: &'static str,
@@ -84,14 +84,23 @@ impl Gateway {
         headers: HeaderMap,
     ) -> Option<Value> {
         let request = async_nats::Request::new().payload(payload.into()).headers(headers);
-        let request = request.timeout(Some(NO_ANSWER_AFTER));
-        let reply = self.client.send_request(subject, request).await.ok()?;
-        Some(serde_json::from_slice(&reply.payload).expect("a reply is JSON"))
+        self.request(subject, request.timeout(Some(DEADLINE))).await
+    }
+
+    /// Sends what must not be answered.
+    pub(crate) async fn send_in_vain(&self, subject: &'static str, payload: Vec<u8>, headers: HeaderMap) {
+        let shown = String::from_utf8_lossy(&payload).into_owned();
+        let request = async_nats::Request::new().payload(payload.into()).headers(headers);
+        let reply = self.request(subject, request.timeout(Some(NO_ANSWER_AFTER))).await;
+        assert_eq!(reply, None, "{shown}");
     }
 
     async fn try_ask(&self, subject: &'static str, request: &Value) -> Option<Value> {
         let request = async_nats::Request::new().payload(request.to_string().into());
-        let request = request.timeout(Some(testkit::DEADLINE));
+        self.request(subject, request.timeout(Some(DEADLINE))).await
+    }
+
+    async fn request(&self, subject: &'static str, request: async_nats::Request) -> Option<Value> {
         let reply = self.client.send_request(subject, request).await.ok()?;
         Some(serde_json::from_slice(&reply.payload).expect("a reply is JSON"))
     }

@@ -116,7 +116,7 @@ async fn a_request_that_is_too_old_never_runs() {
     let gateway = Arc::new(Gateway::connect(&nats).await);
     let order = json!({"eventId": event, "userId": "user-1", "ticketQuantity": 1});
     let (_, millis) = now();
-    let date = |ago: i64| jiff::Timestamp::from_millisecond(millis - ago).expect("a date").to_string();
+    let date = |ago: i64| jiff::Timestamp::from_millisecond(now().1 - ago).expect("a date").to_string();
     let header = |deadline: String| {
         let mut headers = HeaderMap::new();
         headers.insert("Deadline", deadline);
@@ -136,16 +136,15 @@ async fn a_request_that_is_too_old_never_runs() {
     let sent = late.map(|(changes, headers)| {
         let (gateway, request) = (gateway.clone(), with(order.clone(), &changes));
         async move {
-            let reply = gateway.send("booking.create", request.to_string().into(), headers).await;
-            assert_eq!(reply, None, "{request}");
+            gateway.send_in_vain("booking.create", request.to_string().into(), headers).await;
         }
     });
     join_all(sent).await;
     assert_eq!(server.admin().counts(&event).await, (0, 0, 100));
 
     for (changes, headers) in [
-        (json!({"timestamp": date(10_000)}), none()),
-        (json!({"timestamp": millis}), none()),
+        (json!({"timestamp": date(5_000)}), none()),
+        (json!({"timestamp": now().1}), none()),
         (json!({"timestamp": null}), none()),
         (json!({"timestamp": "yesterday"}), none()),
         (json!({"timestamp": [1]}), none()),

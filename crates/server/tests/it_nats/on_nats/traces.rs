@@ -34,7 +34,9 @@ async fn a_trace_goes_from_the_request_to_all_that_tells_of_it() {
     let nats = NatsServer::start().await;
     let words = ["--log", "debug", "--sweep-every", "1s"];
     let server = words.into_iter().fold(setup(&nats), testkit::Setup::argument).start().await;
-    let listener = streams(&nats).await.client().subscribe(">").await.expect("a subscription");
+    let client = streams(&nats).await.client();
+    let listener = client.subscribe(">").await.expect("a subscription");
+    client.flush().await.expect("NATS has it");
     let mut admin = server.admin();
     let event = admin.create_event(&with(event_body(10), &json!({"holdSeconds": 2}))).await;
     let order = json!({"eventId": event, "userId": "user-1", "ticketQuantity": 1});

@@ -33,7 +33,7 @@ async fn three(database: &Database) -> Vec<Server> {
 
 /// Asks under one key until there is an answer that stands: what the database cannot be asked for now may be
 /// asked for again.
-async fn persist(client: &mut Client, path: &str, key: &str, body: &Value) -> (u16, Value) {
+pub(super) async fn persist(client: &mut Client, path: &str, key: &str, body: &Value) -> (u16, Value) {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     within_deadline("an answer that stands", async {
         loop {
@@ -126,8 +126,14 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
     let database = Cluster::durable().await.database().await;
     let wire = Wire::to(database.cluster().port()).await;
     let stopped = Setup::new(program()).on_postgres_by(&database, database.url_by(wire.port())).start().await;
+    let event = stopped.admin().create_event(&event_body(100)).await;
+    let inside = database
+        .number(
+            "SELECT max(pid)::bigint FROM pg_stat_activity
+             WHERE application_name = 'boxoffice desk' AND datname = current_database()",
+        )
+        .await;
     let other = Setup::new(program()).on_postgres(&database).start().await;
-    let event = other.admin().create_event(&event_body(100)).await;
     wire.at_commit(AtCommit::Hold, 1);
     let mut client = stopped.service();
     let path = event.clone();
@@ -135,17 +141,14 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
     asking.spawn(async move { client.book_for("stopped", &path, 1).await });
     wire.fault_after(0).await;
     stopped.pause();
-    let inside = eventually("a transaction that waits for its client", async || {
-        let sql =
-            "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity WHERE state = 'idle in transaction'";
-        Some(database.number(sql).await).filter(|pid| *pid != 0)
-    });
-    let inside = inside.await;
     for number in 0..5 {
-        other.service().book_for(&format!("other-{number}"), &event, 1).await.expect(201);
+        let user = format!("other-{number}");
+        let body = json!({"eventId": event, "ticketQuantity": 1, "userId": user});
+        let (status, booking) = persist(&mut other.service(), "/v1/bookings", &user, &body).await;
+        assert_eq!(status, 201, "{booking:#}");
     }
     let ended = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {inside}");
-    assert_eq!(database.number(&ended).await, 0, "the server has ended it");
+    eventually("the server has ended it", async || (database.number(&ended).await == 0).then_some(())).await;
     let log = database.cluster().log().join("\n");
     assert!(log.contains("idle-in-transaction timeout"), "{log}");
     stopped.resume();

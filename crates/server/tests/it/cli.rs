@@ -246,6 +246,10 @@ async fn dev_listens_on_a_free_port_where_8080_is_in_use() {
 #[tokio::test]
 async fn dev_keeps_its_data_where_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let below = file.join("deeper").display().to_string();
+    check(&run(&["dev", "--data", &below]).await, 1, &below);
     let data = folder.path().join("deep/er");
     let words = ["dev", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
     let mut events = Vec::new();

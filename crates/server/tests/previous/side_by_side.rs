@@ -60,6 +60,7 @@ async fn replace_instances() -> Journal {
         let (held, sold, available) = admin.counts(event).await;
         assert_eq!(held + sold + available, u64::from(FEW));
     }
+    assert!(all.refusals("sold_out") > 0, "the race for the last tickets was run: {:?}", all.codes());
     complete(&nats, &mut admin).await;
     for audit in [previous(), program()] {
         audit.expect_clean_at(&database.url()).await;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::shell::git;
+
 /// The checkout.
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
@@ -13,18 +15,11 @@ const SHELL: [&str; 5] = ["sh", "bash", "shell", "console", "zsh"];
 pub(crate) struct Blocks(Vec<(String, String)>);
 
 impl Blocks {
-    /// Reads the Markdown files of the root and of `docs/`.
+    /// Reads every Markdown file of the repository.
     pub(crate) fn read() -> Self {
-        let mut blocks = Vec::new();
-        for folder in ["", "docs"] {
-            let files = std::fs::read_dir(Path::new(ROOT).join(folder)).expect("a folder");
-            let names = files.map(|file| file.expect("a file").file_name().into_string().expect("a name"));
-            for name in names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md")) {
-                let file = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                blocks.extend(shell_blocks(&file).into_iter().map(|block| (file.clone(), block)));
-            }
-        }
-        Self(blocks)
+        let files = git(&["ls-files", "*.md"]);
+        let of = |file: &str| shell_blocks(file).into_iter().map(|block| (file.to_owned(), block)).collect();
+        Self(files.lines().flat_map(|file| -> Vec<_> { of(file) }).collect())
     }
 
     /// Takes the block of a file that begins so.
@@ -43,9 +38,10 @@ fn shell_blocks(file: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join(file)).expect("a document");
     let (mut blocks, mut open) = (Vec::new(), None::<(String, String)>);
     for line in text.lines() {
+        assert!(!line.trim_start().starts_with("~~~"), "{file}: a fence is written with backticks");
         match (line.trim_start().strip_prefix("```"), open.as_mut()) {
             (Some(language), None) => {
-                let language = language.trim().to_owned();
+                let language = language.split_whitespace().next().unwrap_or_default().to_owned();
                 assert!(!language.is_empty(), "{file}: a fence must name its language");
                 open = Some((language, String::new()));
             }

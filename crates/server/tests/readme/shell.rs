@@ -78,10 +78,6 @@ impl Shell {
         }
         command.env("HOME", self.home()).env("RUSTUP_HOME", &self.rustup).env("CARGO_HOME", &self.cargo);
         command.env("CARGO_TARGET_DIR", &self.target);
-        let path = std::env::var_os("PATH").expect("a path");
-        let local = std::iter::once(self.home().join(".local/bin"));
-        let path = std::env::join_paths(local.chain(std::env::split_paths(&path)));
-        command.env("PATH", path.expect("a path"));
         command
     }
 
@@ -92,7 +88,7 @@ impl Shell {
 }
 
 /// Runs git in this checkout; what it prints.
-fn git(arguments: &[&str]) -> String {
+pub(crate) fn git(arguments: &[&str]) -> String {
     let output = Command::new("git").arg("-C").arg(ROOT).args(arguments).output().expect("git is installed");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -329,12 +329,16 @@ async fn kills_and_restarts_lose_and_repeat_nothing() {
 }
 
 /// The same where a lock lets one of them at a time fill the stream.
-#[tokio::test(flavor = "multi_thread")]
-async fn kills_under_locks_lose_and_repeat_nothing() {
-    let kills = number_from_environment("BELLS").unwrap_or(BELLS / 2);
-    let redis = RedisServer::start().await;
-    let locked = |setup: Setup| setup.argument("--redis").argument(redis.url(0));
-    println!("with locks: {}", kill_and_restart(kills, locked).await);
+mod on_redis {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn kills_under_locks_lose_and_repeat_nothing() {
+        let kills = number_from_environment("BELLS").unwrap_or(BELLS / 2);
+        let redis = RedisServer::start().await;
+        let locked = |setup: Setup| setup.argument("--redis").argument(redis.url(0));
+        println!("with locks: {}", kill_and_restart(kills, locked).await);
+    }
 }
 
 async fn kill_and_restart(kills: u32, how: impl Fn(Setup) -> Setup) -> String {

@@ -101,6 +101,13 @@ async fn three_instances_sell_exactly_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn instances_that_share_nothing_but_a_database_are_warned_about() {
+    let server = crate::server().await;
+    let warned = server.log().find(|line| line.contains("no --redis").then_some(())).await;
+    assert!(warned.is_some(), "{}", server.log().tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_instances_outlive_a_database_that_is_killed() {
     let cluster = Cluster::durable().await;
     let servers = three(&cluster.database().await).await;

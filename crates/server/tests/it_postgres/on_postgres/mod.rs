@@ -27,4 +27,4 @@ mod commands;
 mod cuts;
 mod instances;
 mod migrations;
-mod redis_faults;
+mod on_redis;

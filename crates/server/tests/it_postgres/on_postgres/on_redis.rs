@@ -249,10 +249,3 @@ async fn failed_over(locks: Locks) {
     let stats = replica.command(&["INFO", "commandstats"]).await;
     assert!(stats.contains("cmdstat_evalsha"), "the new primary is asked: {stats}");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn instances_that_share_nothing_but_a_database_are_warned_about() {
-    let server = crate::server().await;
-    let warned = server.log().find(|line| line.contains("no --redis").then_some(())).await;
-    assert!(warned.is_some(), "{}", server.log().tail());
-}

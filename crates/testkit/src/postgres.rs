@@ -164,11 +164,14 @@ impl Cluster {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its first process, which starts the others.
+    fn first(&self) -> Option<i32> {
+        self.process().as_ref().map(|process| process.id().cast_signed())
+    }
+
     /// Its first process, and those that it has started.
     fn ids(&self) -> Vec<i32> {
-        let Some(first) = self.process().as_ref().map(|process| process.id().cast_signed()) else {
-            return Vec::new();
-        };
+        let Some(first) = self.first() else { return Vec::new() };
         let all = fs::read_dir("/proc").expect("the processes of this machine");
         let ids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         std::iter::once(first).chain(ids.filter(|id| parent_of(*id) == Some(first))).collect()
@@ -180,10 +183,8 @@ impl Cluster {
         let send = |id: i32, signal| {
             let _ = kill_process(Pid::from_raw(id).expect("an id"), signal);
         };
-        if signal != Signal::CONT
-            && let Some(first) = self.process().as_ref().map(|process| process.id().cast_signed())
-        {
-            // While it stands still it starts no process that would be missed.
+        // While the first stands still it starts no process that would be missed.
+        if let Some(first) = self.first().filter(|_| signal != Signal::CONT) {
             send(first, Signal::STOP);
         }
         let ids = self.ids();

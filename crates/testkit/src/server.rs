@@ -187,6 +187,14 @@ impl Server {
         Client::new(self.address, Some(self.tokens().admin()))
     }
 
+    /// The number of a metric, its labels as `/metrics` writes them.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = self.anonymous().get("/metrics").await;
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        let number = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(number).unwrap_or_else(|| panic!("{name} in {text}"))
+    }
+
     /// Kills it (SIGKILL) as it stands.
     pub fn kill9(&mut self) {
         self.process.kill9();

@@ -54,6 +54,7 @@ async fn a_limit_holds_across_servers_that_share_a_redis() {
         }
     }
     let (_, server) = servers.pop().expect("three");
+    eventually("Redis is up", async || (server.metric("boxoffice_redis_up").await == 1).then_some(())).await;
     // What a server forgets, Redis does not.
     let server = server.restart().await;
     let event = server.admin().create_event(&event_body(100)).await;
@@ -71,12 +72,8 @@ async fn a_limit_holds_across_servers_that_share_a_redis() {
 async fn decisions(servers: &[(String, Server)]) -> u64 {
     let mut decisions = 0;
     for (_, server) in servers {
-        let metrics = server.anonymous().get("/metrics").await;
-        let text = String::from_utf8_lossy(&metrics.body).into_owned();
         for kind in ["attempts_allowed", "attempts_denied", "attempts_denied_locally"] {
-            let name = format!("boxoffice_redis_events{{kind=\"{kind}\"}} ");
-            let count = text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok());
-            decisions += count.unwrap_or_else(|| panic!("{name} in {text}"));
+            decisions += server.metric(&format!("boxoffice_redis_events{{kind=\"{kind}\"}}")).await;
         }
     }
     decisions

@@ -47,25 +47,25 @@ async fn the_last_ticket_is_sold_once() {
     let server = server().await;
     let mut admin = server.admin();
     let mut clients = crowd(&server).await;
+    let may_be_late = server.setup().url().starts_with("postgres://");
     let (mut decided, mut events, mut bookings) = (0, 0, 0);
     while decided < ROUNDS {
         let event = admin.create_event(&event_body(1)).await;
         let answers;
         (clients, answers) = race(&server, clients, &event).await;
         assert_eq!(answers.len(), CLIENTS);
-        let held = admin.counts(&event).await.0;
-        (events, bookings) = (events + 1, bookings + held);
-        // On a machine that stands still for seconds a database does not answer in time, and nobody may win.
-        if count(&answers, 503) > 0 {
-            assert!(count(&answers, 201) <= 1 && held <= 1, "{answers:?}");
+        let counts = admin.counts(&event).await;
+        (events, bookings) = (events + 1, bookings + counts.0);
+        // On a machine that stands still for seconds PostgreSQL does not answer in time, and nobody may win.
+        if may_be_late && count(&answers, 503) > 0 {
+            assert!(count(&answers, 201) <= 1 && counts.0 <= 1, "{answers:?}");
             assert!(events < ROUNDS + 20, "the database does not answer");
             continue;
         }
-        assert_eq!((count(&answers, 201), held), (1, 1), "round {decided}");
+        assert_eq!((count(&answers, 201), counts), (1, (1, 0, 0)), "round {decided}");
         for answer in answers.iter().filter(|answer| answer.status != 201) {
             answer.expect_problem(409, "sold_out");
         }
-        assert_eq!(admin.counts(&event).await, (1, 0, 0), "round {decided}");
         decided += 1;
     }
     let report = server.expect_clean().await;

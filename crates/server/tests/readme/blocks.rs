@@ -17,9 +17,11 @@ pub(crate) struct Blocks(Vec<(String, String)>);
 impl Blocks {
     /// Reads every Markdown file of the repository.
     pub(crate) fn read() -> Self {
-        let files = git(&["ls-files", "*.md"]);
-        let of = |file: &str| shell_blocks(file).into_iter().map(|block| (file.to_owned(), block)).collect();
-        Self(files.lines().flat_map(|file| -> Vec<_> { of(file) }).collect())
+        let mut blocks = Vec::new();
+        for file in git(&["ls-files", "*.md"]).lines() {
+            blocks.extend(shell_blocks(file).into_iter().map(|block| (file.to_owned(), block)));
+        }
+        Self(blocks)
     }
 
     /// Takes the block of a file that begins so.

@@ -25,7 +25,7 @@ const MIGRATION_LOCK: i64 = 0x626f_786f;
 /// Longest wait for another migrator.
 const OTHER_MIGRATOR_MAX: Duration = Duration::from_mins(1);
 /// Longest wait of a script for a table: meanwhile everybody who wants it waits behind the script. Shorter than
-/// `deadlock_timeout` (1 s by default): where a script and a sale wait for each other, the script gives up.
+/// `deadlock_timeout` (1 s by default): in a deadlock with a batch it is the script that fails.
 const TABLE_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How often a script is tried that did not get its tables: for about 12 s, pauses included.
 const TRIES_MAX: u32 = 10;

@@ -33,7 +33,7 @@ async fn three(database: &Database) -> Vec<Server> {
 
 /// Asks under one key until there is an answer that stands: what the database cannot be asked for now may be
 /// asked for again.
-pub(super) async fn persist(client: &mut Client, path: &str, key: &str, body: &Value) -> (u16, Value) {
+async fn persist(client: &mut Client, path: &str, key: &str, body: &Value) -> (u16, Value) {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     within_deadline("an answer that stands", async {
         loop {
@@ -47,13 +47,18 @@ pub(super) async fn persist(client: &mut Client, path: &str, key: &str, body: &V
     .await
 }
 
+/// Asks for one ticket for a user, who is the key of the request, too, until there is an answer that stands.
+pub(super) async fn book(client: &mut Client, user: &str, event: &str) -> (u16, Value) {
+    let body = json!({"eventId": event, "ticketQuantity": 1, "userId": user});
+    persist(client, "/v1/bookings", user, &body).await
+}
+
 /// Buys one ticket after the other until none is left; the bookings, each paid.
 async fn buy(mut client: Client, number: usize, event: String, sold: Arc<AtomicUsize>) -> Vec<String> {
     let mut bought = Vec::new();
     for turn in 0.. {
         let key = format!("{number}-{turn}");
-        let body = json!({"eventId": event, "ticketQuantity": 1, "userId": format!("buyer-{key}")});
-        let (status, booking) = persist(&mut client, "/v1/bookings", &key, &body).await;
+        let (status, booking) = book(&mut client, &format!("buyer-{key}"), &event).await;
         if status == 409 {
             assert_eq!(booking["code"], "sold_out", "{booking:#}");
             break;
@@ -149,9 +154,7 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
     wire.fault_after(0).await;
     stopped.pause();
     for number in 0..5 {
-        let user = format!("other-{number}");
-        let body = json!({"eventId": event, "ticketQuantity": 1, "userId": user});
-        let (status, booking) = persist(&mut other.service(), "/v1/bookings", &user, &body).await;
+        let (status, booking) = book(&mut other.service(), &format!("other-{number}"), &event).await;
         assert_eq!(status, 201, "{booking:#}");
     }
     let ended = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {inside}");

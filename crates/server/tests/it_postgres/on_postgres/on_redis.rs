@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
 use testkit::{Cluster, RedisProxy, RedisServer, RedisWire, Server, Setup, event_body, eventually};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::instances::{TICKETS, persist, sale};
+use super::instances::{TICKETS, book, sale};
 use crate::program;
 
 /// Bookings of which each instance gets its share.
@@ -49,17 +48,9 @@ async fn sells(servers: &[Server], locks: Locks, meanwhile: impl AsyncFnOnce(&At
     assert_eq!(taken > 0, locks == Locks::Kept, "{taken} locks");
 }
 
-/// A number among the metrics of an instance.
-async fn metric(server: &Server, name: &str) -> u64 {
-    let metrics = server.anonymous().get("/metrics").await;
-    let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    let number = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-    text.lines().find_map(number).unwrap_or_else(|| panic!("{name} in {text}"))
-}
-
 /// How often something has happened between an instance and its Redis.
 async fn happened(server: &Server, kind: &str) -> u64 {
-    metric(server, &format!("boxoffice_redis_events{{kind=\"{kind}\"}}")).await
+    server.metric(&format!("boxoffice_redis_events{{kind=\"{kind}\"}}")).await
 }
 
 /// Waits until this share of the tickets is sold, in fifths.
@@ -79,7 +70,7 @@ async fn missed(servers: &[Server]) {
 /// Waits until every instance uses Redis again.
 async fn back(servers: &[Server]) {
     for server in servers {
-        eventually("Redis is used", async || (metric(server, "boxoffice_redis_up").await == 1).then_some(()))
+        eventually("Redis is used", async || (server.metric("boxoffice_redis_up").await == 1).then_some(()))
             .await;
         let event = server.admin().create_event(&event_body(9)).await;
         let before = happened(server, "attempts_allowed").await;
@@ -107,9 +98,7 @@ async fn instances_take_turns_at_a_hot_event() {
             all.wait().await;
             let mut own = 0;
             while booked.fetch_add(1, Ordering::SeqCst) < BOOKINGS {
-                let user = format!("buyer-{number}-{own}");
-                let body = json!({"eventId": event, "ticketQuantity": 1, "userId": user});
-                let (status, booking) = persist(&mut client, "/v1/bookings", &user, &body).await;
+                let (status, booking) = book(&mut client, &format!("buyer-{number}-{own}"), &event).await;
                 assert_eq!(status, 201, "{booking:#}");
                 own += 1;
             }

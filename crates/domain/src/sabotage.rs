@@ -63,6 +63,8 @@ guards! {
     RefundWhenLate = "refund-when-late",
     /// A ledger is never dated backwards.
     LedgerForward = "ledger-forward",
+    /// Deadlines and sales windows go by the clock, never by the date of the ledger's last entry.
+    ClockAlone = "clock-alone",
     /// The database accepts one refund for each payment.
     RefundUnique = "refund-unique",
     /// What a transaction has read, it has for itself until it ends.

@@ -1,5 +1,6 @@
 //! The engine as a whole: its ports, its desk, and the tasks in which commands run.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::chore::{self, Canceller, Chore, Health, Janitor, Sweeper};
+use crate::clock;
 use crate::desk::{Desk, Pulse};
 use crate::limit::JANITOR_EVERY;
 use crate::watch::Watched;
@@ -38,6 +40,7 @@ struct Chores {
     /// Woken when an event is cancelled.
     cancelled: Arc<Notify>,
     health: Mutex<Vec<Arc<Health>>>,
+    clock_jumps: Arc<AtomicU64>,
 }
 
 /// Who asks, and under which name the answer is known.
@@ -88,6 +91,7 @@ impl Engine {
             stop: CancellationToken::new(),
             cancelled: Arc::new(Notify::new()),
             health: Mutex::default(),
+            clock_jumps: Arc::default(),
         };
         Arc::new(Self { ports, policy, desk, tasks: TaskTracker::new(), chores, watched: Arc::default() })
     }
@@ -100,6 +104,8 @@ impl Engine {
         self.start_chore(Box::new(Janitor), JANITOR_EVERY, Arc::new(Notify::new()));
         let (watched, store) = (self.watched.clone(), self.ports.store.clone());
         drop(self.chores.tasks.spawn(watched.follow(store, self.chores.stop.clone())));
+        let (clock, jumps) = (self.ports.clock.clone(), self.chores.clock_jumps.clone());
+        drop(self.chores.tasks.spawn(clock::watch(clock, jumps, self.chores.stop.clone())));
     }
 
     fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, nudge: Arc<Notify>) {
@@ -112,6 +118,11 @@ impl Engine {
     /// How each background chore is getting on.
     pub fn chores(&self) -> Vec<Arc<Health>> {
         self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Jumps of the clock by more than a minute since the start.
+    pub fn clock_jumps(&self) -> u64 {
+        self.chores.clock_jumps.load(Ordering::Relaxed)
     }
 
     /// Wakes the chore that cancels the bookings of cancelled events.

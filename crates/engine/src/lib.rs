@@ -6,6 +6,7 @@
 
 mod bookings;
 mod chore;
+mod clock;
 mod desk;
 mod engine;
 mod error;

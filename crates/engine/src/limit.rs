@@ -56,6 +56,13 @@ pub(crate) const PARKED_ROUNDS_MAX: u32 = 64;
 /// How often the janitor tidies up: often enough that a day's answers are not two days'.
 pub(crate) const JANITOR_EVERY: Duration = Duration::from_mins(10);
 
+/// How often the wall clock is compared with the monotonic one.
+pub(crate) const CLOCK_CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// The smallest jump of the clock that is reported: beyond what a daemon corrects step by step, and a part of the
+/// shortest usual hold.
+pub(crate) const CLOCK_JUMP_MIN: Duration = Duration::from_mins(1);
+
 /// How often watched events are looked at: twice within the half second that watchers are promised.
 pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(250);
 

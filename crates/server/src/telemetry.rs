@@ -37,6 +37,7 @@ struct Gauges {
     commands: Gauge,
     unleased: Gauge,
     streams: Gauge,
+    clock_jumps: Gauge,
     chores: Family<Words<1>, Gauge>,
     redis: Family<Words<1>, Gauge>,
     redis_up: Gauge,
@@ -117,6 +118,7 @@ impl Telemetry {
             commands: Gauge::default(),
             unleased: Gauge::default(),
             streams: Gauge::default(),
+            clock_jumps: Gauge::default(),
             chores: Family::default(),
             redis: Family::default(),
             redis_up: Gauge::default(),
@@ -129,6 +131,11 @@ impl Telemetry {
             ("boxoffice_batches", "Batches carried out since the start", &gauges.batches),
             ("boxoffice_batch_commands", "Commands in those batches", &gauges.commands),
             ("boxoffice_streams", "Live streams that are open", &gauges.streams),
+            (
+                "boxoffice_clock_jumps",
+                "Jumps of this machine's clock by more than a minute since the start",
+                &gauges.clock_jumps,
+            ),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -186,6 +193,7 @@ impl Telemetry {
         gauges.commands.set(whole(pulse.commands));
         gauges.unleased.set(whole(pulse.unleased));
         gauges.streams.set(whole(streams));
+        gauges.clock_jumps.set(whole(engine.clock_jumps()));
         for chore in engine.chores() {
             let labels = Words([("chore", Word::Fixed(chore.name()))]);
             gauges.chores.get_or_create(&labels).set(chore.last_success().micros() / 1_000_000);

@@ -24,6 +24,9 @@ use crate::world::{CommonClock, World};
 /// Farthest that the clock jumps in all where orders come under keys, which live for a day.
 const JUMPS_WITHIN_A_DAY_MICROS: i64 = 10 * 3_600 * 1_000_000;
 
+/// The longest jump of the clock, in days: beyond every hold, window and cut-off.
+const DAYS_JUMPED: i64 = 40;
+
 /// All processes, and what they share.
 pub(crate) struct Fleet {
     pub(crate) shared: Arc<Sqlite>,
@@ -31,7 +34,6 @@ pub(crate) struct Fleet {
     limiter: Arc<SharedLimiter>,
     pub(crate) tower: Arc<Tower>,
     running: Mutex<Vec<Option<Running>>>,
-    jumped: AtomicI64,
 }
 
 #[derive(Clone)]
@@ -51,7 +53,6 @@ impl Fleet {
             limiter: Arc::new(SharedLimiter::new(world.clone())),
             tower: Arc::new(Tower::new(world.clone())),
             running: Mutex::default(),
-            jumped: AtomicI64::new(0),
         };
         for number in 0..usize::try_from(world.mix.instances).unwrap_or(1) {
             let running = fleet.start(world, number);
@@ -159,7 +160,7 @@ impl Fleet {
                 let seconds = i64::try_from(world.below(241)).unwrap_or(0) - 120;
                 victim.place.skew.store(seconds * 1_000_000, Ordering::Relaxed);
             }
-            self.jump(&world);
+            Self::jump(&world);
             self.poison(&world).await;
             self.trouble_the_stream(&world).await;
         }
@@ -177,22 +178,28 @@ impl Fleet {
         spawn(work);
     }
 
-    fn jump(&self, world: &World) {
-        let sizes = [1, 60, 3_600, 30 * 86_400];
+    fn jump(world: &World) {
+        let sizes = [1, 60, 3_600, DAYS_JUMPED * 86_400];
         let Some(seconds) = world.one_of(&sizes) else { return };
-        let before = self.jumped.load(Ordering::Relaxed);
+        let before = world.jumped();
         let jump = if world.strikes(Fault::JumpForward) {
             seconds * 1_000_000
         } else if world.strikes(Fault::JumpBack) {
             -seconds * 1_000_000
         } else {
+            // As often as not: decisions under a right clock must meet a ledger that a wrong one wrote.
+            if before != 0 && world.elapsed() / 1_000 % 2 == 0 {
+                world.set_clock_right();
+            }
             return;
         };
         if world.mix.keys && (before + jump).abs() > JUMPS_WITHIN_A_DAY_MICROS {
             return;
         }
-        self.jumped.store(before + jump, Ordering::Relaxed);
         world.jump(jump);
+        if seconds == DAYS_JUMPED * 86_400 {
+            world.saw("clock: jumps by weeks");
+        }
         world.note(format_args!("the clock jumps by {jump} us"));
     }
 
@@ -279,6 +286,7 @@ impl Fleet {
         world.heal();
         self.tower.come_back();
         self.repair(world);
+        world.set_clock_right();
         for running in self.running().iter().flatten() {
             running.place.life.resume();
             running.place.skew.store(0, Ordering::Relaxed);

@@ -89,6 +89,10 @@ async fn books(town: &Town, fleet: &Fleet) -> Result<Books, store::Fault> {
             quantity: booking.items.quantity(),
             total: booking.total.amount(),
             transaction: booking.payment().map(|payment| text(&payment.transaction)),
+            cancelled_at: match &booking.state {
+                domain::State::Cancelled { at, .. } => Some(at.micros()),
+                domain::State::Pending | domain::State::Confirmed(_) | domain::State::Expired { .. } => None,
+            },
         };
         books.bookings.insert(text(&booking.id), booked);
     }

@@ -9,6 +9,7 @@
 
 mod bell;
 mod campaign;
+mod deadlines;
 mod fleet;
 #[cfg(feature = "sabotage")]
 mod hunt;

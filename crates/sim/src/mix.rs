@@ -111,6 +111,9 @@ pub(crate) struct Mix {
     /// How long after the beginning the events start.
     pub(crate) starts_after: Duration,
     pub(crate) cut_off: Duration,
+    /// How long after the beginning sales open, and close; unset where nothing but the event's start bounds them.
+    pub(crate) sales_start_after: Option<Duration>,
+    pub(crate) sales_end_after: Option<Duration>,
     pub(crate) pause: Duration,
     /// Whether orders come under keys. A key lives for a day, so then no clock jumps that far.
     pub(crate) keys: bool,
@@ -149,12 +152,23 @@ impl Mix {
             sweep_every: Duration::from_secs(luck.u64(2..=40)),
             starts_after: Duration::from_secs(luck.u64(60..=900)),
             cut_off: Duration::from_secs(luck.u64(0..=600)),
+            sales_start_after: None,
+            sales_end_after: None,
             pause: Duration::from_secs(luck.u64(1..=60)),
             keys: luck.u8(..4) > 0,
             relay: Self::has_relays(seed),
             deeds,
             rates: Vec::new(),
         };
+        // From luck of its own, and without relays, so that seeds that once found something still draw the same.
+        if !mix.relay {
+            let mut windows = fastrand::Rng::with_seed(seed ^ 0x0c10_c4ed);
+            let starts = mix.starts_after.as_secs();
+            mix.sales_start_after =
+                (windows.u8(..3) == 0).then(|| Duration::from_secs(windows.u64(1..=starts / 2)));
+            mix.sales_end_after =
+                (windows.u8(..3) == 0).then(|| Duration::from_secs(windows.u64(starts / 2 + 1..=starts)));
+        }
         // Drawn last, so that seeds without a relay are what they were before there was one.
         if mix.relay {
             // Messages are few.

@@ -128,8 +128,8 @@ fn new_event(world: &World, number: u64) -> NewEvent {
             capacity: None,
         }],
         single_price: true,
-        sales_start_at: None,
-        sales_end_at: None,
+        sales_start_at: mix.sales_start_after.map(|after| now.plus_seconds(seconds(after))),
+        sales_end_at: mix.sales_end_after.map(|after| now.plus_seconds(seconds(after))),
         hold_seconds: seconds(mix.hold).max(1),
         cancel_cutoff_seconds: seconds(mix.cut_off),
         max_tickets_per_booking: 10,
@@ -212,7 +212,9 @@ async fn told_within(world: &World, fleet: &Fleet, most: Duration) {
 async fn probe(town: &Town, event: &Event) {
     let world = &town.world;
     let over = event.about.status == EventStatus::Cancelled
-        || event.about.starts_at <= world.now().max(event.stock.last_at);
+        || event.about.starts_at <= world.now()
+        || event.about.sales_end_at.is_some_and(|end| end <= world.now())
+        || event.about.sales_start_at.is_some_and(|start| world.now() < start);
     if over {
         return world.saw("probe: the event is over");
     }

@@ -14,6 +14,7 @@ use store::{
 };
 use tokio::time::sleep;
 
+use crate::deadlines;
 use crate::mix::Fault;
 use crate::ports::Place;
 
@@ -31,6 +32,7 @@ impl FaultyStore {
     /// Carries a batch out, in one instant of the simulation, and judges the replies by what then stands.
     async fn carry_out(&self, batch: Vec<Submission>) -> Vec<Reply> {
         let world = &self.place.world;
+        let now = world.now();
         let replies = self.shared.execute(batch.clone()).await;
         if batch.len() > 1 {
             world.saw("store: a batch of several");
@@ -41,6 +43,9 @@ impl FaultyStore {
             world.executed(request);
             world.saw(&format!("{}: {}", asked(&submission.command.action), said(reply)));
             self.judge(submission, reply, batch.len()).await;
+            if let Some(what) = deadlines::check(&*self.shared, submission, reply, now).await {
+                world.wrong(format!("{request}: {what}"));
+            }
         }
         replies
     }

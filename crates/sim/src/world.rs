@@ -139,6 +139,20 @@ impl World {
         self.jumped.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// By how much the clock of the database is wrong, in microseconds.
+    pub(crate) fn jumped(&self) -> i64 {
+        self.jumped.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock of the database right.
+    pub(crate) fn set_clock_right(&self) {
+        let wrong_by = self.jumped.swap(0, Ordering::Relaxed);
+        if wrong_by != 0 {
+            self.saw("clock: right again");
+            self.note(format_args!("the clock is right again, after {wrong_by} us"));
+        }
+    }
+
     /// Whether this fault strikes now; noted as seen if so.
     pub(crate) fn strikes(&self, fault: Fault) -> bool {
         let on = self.inner().faults;

@@ -302,10 +302,7 @@ impl<T: Tx> Fold<'_, T> {
             self.pools.push(Pool { event, scope, queue, after: None, exhausted: false });
             self.pools.len() - 1
         });
-        // The event's own time, as the rules see it: also when the clock has stepped back.
-        let last_at =
-            self.loaded.events.get(&event).and_then(|event| Some(event.as_ref().ok()?.stock.last_at));
-        let now = last_at.map_or(self.now, |last_at| last_at.max(self.now));
+        let now = self.now;
         loop {
             let pool = &mut self.pools[index];
             while let Some(id) = pool.queue.pop_front() {

@@ -100,9 +100,12 @@ pub enum Answer {
 #[error("stored data is inconsistent: {0}")]
 pub struct Inconsistent(pub &'static str);
 
-/// Decides one command. `now` is raised to the event's last entry, so that a ledger never runs backwards.
+/// Decides one command.
+///
+/// Deadlines and sales windows go by `now` alone. Only the date of a ledger entry is raised to the entry before
+/// it: a ledger never runs backwards, and one write under a wrong clock shifts no later deadline.
 pub fn decide(scene: &Scene<'_>, command: &Command, now: Timestamp) -> Result<Verdict, Inconsistent> {
-    let last_at = scene.event.filter(|_| !removed(Guard::LedgerForward)).map(|event| event.stock.last_at);
+    let last_at = scene.event.filter(|_| removed(Guard::ClockAlone)).map(|event| event.stock.last_at);
     let now = last_at.map_or(now, |last_at| now.max(last_at));
     match (&command.action, scene.event, scene.booking.map(|booking| (booking, booking.status()))) {
         (Action::CreateEvent(_), Some(_), _) => Err(Inconsistent("the id of a new event is taken")),
@@ -186,8 +189,10 @@ impl<'a> Draft<'a> {
     /// Appends an entry about the event as it stands in the draft.
     fn note(&mut self, note: &Note<'_>) -> Result<u64, Inconsistent> {
         let seq = self.event.stock.seq.checked_add(1).ok_or(Inconsistent("the ledger is full"))?;
+        let last_at = self.event.stock.last_at;
+        let at = if removed(Guard::LedgerForward) { self.now } else { self.now.max(last_at) };
         self.event.stock.seq = seq;
-        self.event.stock.last_at = self.now;
+        self.event.stock.last_at = at;
         let moved = note.booking.filter(|_| note.quantity > 0);
         let line = |item: &crate::Item| Line { ticket_type: item.ticket_type, quantity: item.quantity };
         self.entries.push(Entry {
@@ -205,7 +210,7 @@ impl<'a> Draft<'a> {
             actor: self.command.actor.clone(),
             request: self.command.request.clone(),
             trace: self.command.trace.clone(),
-            at: self.now,
+            at,
         });
         self.previous_seq = note.booking.map(|_| seq);
         Ok(seq)

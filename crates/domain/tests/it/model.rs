@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Model {
     pub(crate) about: About,
     pub(crate) version: u32,
-    /// The time of the last thing that was written down.
-    pub(crate) clock: i64,
+    /// The date of the last ledger entry.
+    pub(crate) last_at: i64,
     pub(crate) bookings: Vec<Known>,
 }
 
@@ -283,13 +283,18 @@ impl Model {
         }
     }
 
+    /// An entry is written: its date never lies before the entry before it.
+    pub(crate) fn date(&mut self, now: i64) {
+        self.last_at = self.last_at.max(now);
+    }
+
     /// The world freed this hold on its way to an answer.
     pub(crate) fn freed(&mut self, index: usize, now: i64) {
         let known = &mut self.bookings[index];
         assert!(known.is == Is::Pending && known.until <= now, "freed a hold that was not overdue");
         known.is = Is::Expired;
         known.version += 1;
-        self.clock = now;
+        self.date(now);
     }
 
     /// A booking came to a new state.
@@ -302,7 +307,7 @@ impl Model {
         }
         known.is = to;
         known.version += 1;
-        self.clock = now;
+        self.date(now);
     }
 
     /// A payment was given back. Says whether that was news.
@@ -313,7 +318,7 @@ impl Model {
         }
         known.refunds.insert(transaction, Owed { heard, own: false, settled: None });
         known.version += 1;
-        self.clock = now;
+        self.date(now);
         true
     }
 
@@ -322,6 +327,6 @@ impl Model {
         let known = &mut self.bookings[index];
         known.refunds.get_mut(&transaction).unwrap().settled = Some(outcome);
         known.version += 1;
-        self.clock = now;
+        self.date(now);
     }
 }

@@ -357,17 +357,48 @@ fn the_clock_may_step_back_but_no_ledger_does() {
     let made = world.now;
     world.wait(-86_400);
     let id = world.booked("ann", 1);
-    assert_eq!(world.booking(id).created_at, made, "dated as the entry before it");
-    assert_eq!(world.booking(id).hold_expires_at, shifted(made, 3_600_000_000));
     assert_eq!(word(&world.pay(id, "t1")), "ok");
     assert_eq!(word(&world.cancel(service(), id)), "ok");
-    assert!(world.ledger.iter().all(|entry| entry.at == made));
-    // What the ledger has seen to be over is over, whatever the clock says now.
-    let hold = world.booked("ann", 1);
-    world.now = shifted(made, 3_600_000_000);
+    assert!(world.ledger.iter().all(|entry| entry.at == made), "dated as the entry before");
+    invariants::check(&world);
+}
+
+#[test]
+fn r2_one_write_under_a_wrong_clock_shifts_no_later_deadline() {
+    const DAY: i64 = 86_400;
+    let right = World::empty().now;
+    let mut world = World::selling(NewEvent {
+        starts_at: shifted(right, 10 * DAY * 1_000_000),
+        sales_end_at: Some(shifted(right, 9 * DAY * 1_000_000)),
+        ..new_event()
+    });
+    let paid = world.paid("ann", 1, "t1");
+    world.wait(30 * DAY);
     assert_eq!(word(&world.edit(EventPatch { capacity: Some(11), ..EventPatch::default() })), "ok");
-    world.now = made;
-    assert_eq!(word(&world.expire(hold)), "ok");
+    assert_eq!(word(&world.book("ann", 1)), "event_started", "by the wrong clock");
+
+    world.now = right;
+    let id = world.booked("ann", 1);
+    assert_eq!(world.booking(id).created_at, right);
+    assert_eq!(world.booking(id).hold_expires_at, shifted(right, 3_600_000_000));
+    assert_eq!(word(&world.expire(id)), "invalid_state", "not overdue");
+    assert_eq!(word(&world.cancel(Actor::User(user("ann")), paid)), "ok", "before the cut-off");
+    world.now = shifted(right, 3_600_000_000);
+    assert_eq!(word(&world.expire(id)), "ok");
+    assert_eq!(world.ledger.last().unwrap().at, shifted(right, 30 * DAY * 1_000_000));
+    invariants::check(&world);
+}
+
+#[test]
+fn r2_sales_open_by_the_clock_and_not_by_the_ledger() {
+    let opens = shifted(World::empty().now, 86_400_000_000);
+    let mut world = World::selling(NewEvent { sales_start_at: Some(opens), ..new_event() });
+    world.wait(30 * 86_400);
+    assert_eq!(word(&world.book("ann", 1)), "ok");
+    world.wait(-30 * 86_400);
+    assert_eq!(word(&world.book("ben", 1)), "sales_not_open");
+    world.now = opens;
+    assert_eq!(word(&world.book("ben", 1)), "ok");
     invariants::check(&world);
 }
 

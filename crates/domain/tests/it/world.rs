@@ -157,11 +157,6 @@ impl World {
         &self.bookings[&id]
     }
 
-    /// The clock as the rules see it: never behind the ledger.
-    pub(crate) fn ledger_now(&self) -> Timestamp {
-        self.event.as_ref().map_or(self.now, |event| self.now.max(event.stock.last_at))
-    }
-
     pub(crate) fn wait(&mut self, seconds: i64) {
         self.now = shifted(self.now, seconds * 1_000_000);
     }
@@ -323,7 +318,7 @@ impl World {
     /// Frees overdue holds of a scope, oldest first, until enough tickets came back. Says whether there
     /// were any.
     fn free(&mut self, scope: &Scope, tickets: u32) -> bool {
-        let now = self.ledger_now();
+        let now = self.now;
         let helps = |booking: &Booking| match scope {
             Scope::Event => booking.items.quantity(),
             Scope::User(user) if booking.user == *user => booking.items.quantity(),

@@ -2,7 +2,7 @@
 //! wall clock goes with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use coordination::Rule;
 use coordination::local::{LocalLimiter, LocalLock};
@@ -16,13 +16,27 @@ use tokio::time::Instant;
 /// An instant in January 2027, in microseconds since 1970.
 const START: i64 = 1_800_000_000_000_000;
 
-/// Shows the time that has passed on tokio's clock.
-struct PausedClock(Instant);
+/// Shows the time that has passed on tokio's clock, and by how much it was set.
+pub(crate) struct PausedClock {
+    began: Instant,
+    set_by: AtomicI64,
+}
+
+impl PausedClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { began: Instant::now(), set_by: AtomicI64::new(0) })
+    }
+
+    /// Sets the clock forward by so many seconds, or back.
+    pub(crate) fn set(&self, seconds: i64) {
+        self.set_by.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    }
+}
 
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
-        let passed = i64::try_from(self.0.elapsed().as_micros()).expect("a test ends");
-        Timestamp::from_micros(START + passed).expect("an instant")
+        let passed = i64::try_from(self.began.elapsed().as_micros()).expect("a test ends");
+        Timestamp::from_micros(START + passed + self.set_by.load(Ordering::Relaxed)).expect("an instant")
     }
 }
 
@@ -45,7 +59,11 @@ impl Ids for Phase {
 
 /// An engine and its ports. `phase` says when its chores begin: 0 at once, 255 after nearly an interval.
 pub(crate) fn start(phase: u8) -> (Arc<Engine>, Ports) {
-    let clock = Arc::new(PausedClock(Instant::now()));
+    start_with(phase, PausedClock::new())
+}
+
+/// The same with a clock that the test can set.
+pub(crate) fn start_with(phase: u8, clock: Arc<PausedClock>) -> (Arc<Engine>, Ports) {
     let options = SqliteOptions { clock: clock.clone(), inline: true };
     let ports = Ports {
         store: Arc::new(Sqlite::in_memory(&options).expect("a store")),

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use engine::SystemIds;
+use domain::{Clock as _, Timestamp};
+use engine::{SystemClock, SystemIds};
 use serde_json::{Map, Value, json};
 use store::{Inspection, OpenError, PostgresInspection, PostgresUrl, SCHEMA_VERSION};
 use tokio::time::Instant;
@@ -14,6 +15,9 @@ use crate::config::{DatabaseUrl, Doctor};
 
 /// In the details of a database: ledger entries that are not noted as told over NATS.
 const UNTOLD: &str = "untoldEntries";
+
+/// The largest difference between two clocks that is no problem, in seconds: holds last at least as long.
+const CLOCK_DIFFERENCE_MAX: u64 = 60;
 
 /// One thing that the program needs, as it was found.
 pub(super) struct Dependency {
@@ -159,6 +163,10 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ("standbys", format!("waited for: {waits_for}")),
         ("connections", format!("at most {}", found.max_connections)),
     ];
+    if let Some(now) = found.now {
+        dependency.problems.extend(clock_problem(now, found.last_at));
+        dependency.problems.extend(clocks_problem(now, SystemClock.now()));
+    }
     if !found.is_primary {
         dependency.problems.push(Problem::new(
             "it is a standby, and takes no changes",
@@ -176,6 +184,31 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
             ));
         }
     }
+}
+
+/// What is wrong with the clock that deadlines go by, `now`.
+fn clock_problem(now: Timestamp, last_at: Option<Timestamp>) -> Option<Problem> {
+    let ahead = now.seconds_until(last_at?);
+    (ahead > CLOCK_DIFFERENCE_MAX).then(|| {
+        Problem::new(
+            format!(
+                "the latest ledger entry is dated {ahead} s after the present: the clock was ahead when it was \
+                 written, or is behind now"
+            ),
+            "check the clock and NTP; entries keep their dates, and no deadline depends on them",
+        )
+    })
+}
+
+/// What is wrong where the database's clock and this machine's differ.
+fn clocks_problem(database: Timestamp, machine: Timestamp) -> Option<Problem> {
+    let apart = database.seconds_until(machine).max(machine.seconds_until(database));
+    (apart > CLOCK_DIFFERENCE_MAX).then(|| {
+        Problem::new(
+            format!("the database's clock and this machine's are {apart} s apart"),
+            "set both by NTP: deadlines go by the database's, tokens and ids by this machine's",
+        )
+    })
 }
 
 /// Looks at the database file. Changes nothing, and waits for nobody.
@@ -201,8 +234,9 @@ fn sqlite(path: &Path) -> Dependency {
 }
 
 fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) {
-    let Inspection { sqlite_version, schema_version, journal_mode, is_writable, is_owned, untold } =
+    let Inspection { sqlite_version, schema_version, journal_mode, is_writable, is_owned, untold, last_at } =
         inspection;
+    dependency.problems.extend(clock_problem(SystemClock.now(), last_at));
     let version = format!("SQLite {sqlite_version}");
     let schema = schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
     let owner = if is_owned { "in use by a running boxoffice" } else { "not in use" };

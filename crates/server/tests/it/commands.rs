@@ -305,6 +305,18 @@ async fn the_doctor_says_what_is_wrong_and_the_next_step() {
     assert!(text.stdout.contains("something is wrong") && text.stdout.contains("\n  next: "), "{text:?}");
 }
 
+/// An entry that was written under a clock ahead of the present one.
+#[tokio::test]
+async fn r2_the_doctor_reports_a_ledger_dated_in_the_future() {
+    let mut server = server().await;
+    server.admin().create_event(&event_body(10)).await;
+    server.kill9();
+    doctor(server.database(), 0).await;
+    let database = Connection::open(server.database()).unwrap();
+    database.execute("UPDATE events SET last_at = last_at + 86400000000", []).unwrap();
+    advises(&doctor(server.database(), 1).await, "after the present", "NTP");
+}
+
 #[tokio::test]
 async fn completions_are_made_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {

@@ -158,3 +158,32 @@ pub(super) async fn an_edit_that_changes_nothing_writes_nothing(rig: &dyn Rig) {
     assert_eq!(stage.event(event.id).await, event);
     assert_eq!(stage.ledger(event.id).await.len(), 1);
 }
+
+/// An entry that was written under a clock 30 days ahead dates later entries, and moves no deadline.
+pub(super) async fn r2_deadlines_go_by_the_clock_not_by_the_ledger(rig: &dyn Rig) {
+    const AHEAD: i64 = 30 * 86_400 * 1_000_000;
+    let stage = Stage::new(rig);
+    let made = stage.create(stage.concert(1)).await;
+    let about = made.about.clone();
+    let starts_at = Some(about.created_at.plus_seconds(10 * 86_400));
+    let soon = EventPatch { starts_at, cancel_cutoff_seconds: Some(0), ..EventPatch::default() };
+    assert_eq!(word(&stage.run(edit(made.id, soon)).await), "ok");
+    for sql in [
+        format!("UPDATE ledger SET at = at + {AHEAD} WHERE event_id = :event AND seq = 2"),
+        format!("UPDATE events SET last_at = last_at + {AHEAD} WHERE id = :event"),
+    ] {
+        if !rig.tamper(&sql, made.id).await {
+            return;
+        }
+    }
+    let booking = stage.done(stage.book(made.id, "a", 1)).await;
+    assert_eq!(booking.hold_expires_at, booking.created_at.plus_seconds(about.hold_seconds));
+    assert!(booking.created_at < about.created_at.plus_seconds(86_400), "made today, not in a month");
+    let ledger = stage.ledger(made.id).await;
+    assert!(ledger.is_sorted_by_key(|entry| entry.at), "a ledger never runs backwards");
+    assert_eq!(stage.words(vec![expire(&booking)]).await, ["invalid_state"]);
+    rig.advance(HOLD).await;
+    assert_eq!(stage.words(vec![stage.book(made.id, "b", 1)]).await, ["ok"]);
+    assert_eq!(stage.status(&booking).await, BookingStatus::Expired);
+    stage.clean().await;
+}

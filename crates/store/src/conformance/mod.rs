@@ -45,7 +45,8 @@ use chores::{
 };
 use commands::{
     a_booking_named_with_another_event_is_not_found, an_edit_that_changes_nothing_writes_nothing,
-    an_id_that_is_taken_fails_alone, every_command_is_carried_out, unknown_ids_are_not_found,
+    an_id_that_is_taken_fails_alone, every_command_is_carried_out,
+    r2_deadlines_go_by_the_clock_not_by_the_ledger, unknown_ids_are_not_found,
 };
 use histories::histories_at_random_keep_the_books_clean;
 use keys::{
@@ -143,6 +144,7 @@ cases![
     traces_read_back,
     revenue_beyond_64_bits_reads_back,
     every_command_is_carried_out,
+    r2_deadlines_go_by_the_clock_not_by_the_ledger,
     unknown_ids_are_not_found,
     an_id_that_is_taken_fails_alone,
     a_booking_named_with_another_event_is_not_found,

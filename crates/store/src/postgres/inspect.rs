@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::Timestamp;
 use tokio::time::Instant;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Error};
@@ -34,6 +35,10 @@ pub struct PostgresInspection {
     pub max_connections: String,
     /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
     pub untold: Option<u64>,
+    /// The clock of the server.
+    pub now: Option<Timestamp>,
+    /// The latest date of a ledger entry; unset where there is none.
+    pub last_at: Option<Timestamp>,
 }
 
 /// Looks at a database beside whoever uses it. Changes nothing.
@@ -57,19 +62,22 @@ async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, 
             "SELECT current_setting('server_version'), NOT pg_is_in_recovery(), current_setting('fsync'),
                     current_setting('full_page_writes'), current_setting('synchronous_commit'),
                     current_setting('synchronous_standby_names'), current_setting('max_connections'),
-                    current_setting('server_version_num')::int",
+                    current_setting('server_version_num')::int,
+                    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
             &[],
         )
         .await?;
     let found = schema::version(client).await?;
     let schema_version = super::supported(url, row.try_get(7)?).and_then(|()| usable(found));
-    let untold = match &schema_version {
+    let (untold, last_at) = match &schema_version {
         Ok(_) => {
             let counted = client.query_one(&*Sql::PublishedUntold.text(), &[]).await?;
-            u64::try_from(counted.try_get::<_, i64>(0)?).ok()
+            let last_at = client.query_one("SELECT max(last_at) FROM events", &[]).await?;
+            (u64::try_from(counted.try_get::<_, i64>(0)?).ok(), last_at.try_get(0)?)
         }
-        Err(_) => None,
+        Err(_) => (None, None),
     };
+    let instant = |micros: i64| Timestamp::from_micros(micros).ok();
     Ok(PostgresInspection {
         round_trip,
         version: row.try_get(0)?,
@@ -81,5 +89,7 @@ async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, 
         synchronous_standby_names: row.try_get(5)?,
         max_connections: row.try_get(6)?,
         untold,
+        now: instant(row.try_get(8)?),
+        last_at: last_at.and_then(instant),
     })
 }

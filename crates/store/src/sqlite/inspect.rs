@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 
+use domain::Timestamp;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION, schema, sql};
@@ -24,6 +25,8 @@ pub struct Inspection {
     pub is_owned: bool,
     /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
     pub untold: Option<u64>,
+    /// The latest date of a ledger entry; unset where there is none.
+    pub last_at: Option<Timestamp>,
 }
 
 /// Looks at a database file beside its owner, if it has one. Changes nothing.
@@ -36,9 +39,12 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
     let connection = Connection::open_with_flags(path, flags)?;
     schema::configure_reader(&connection)?;
     let schema_version = usable(schema::version(&connection)?, path);
-    let untold = match &schema_version {
-        Ok(_) => Some(connection.query_row(sql::PUBLISHED_UNTOLD, [], |row| row.get(0))?),
-        Err(_) => None,
+    let (untold, last_at) = match &schema_version {
+        Ok(_) => (
+            Some(connection.query_row(sql::PUBLISHED_UNTOLD, [], |row| row.get(0))?),
+            connection.query_row("SELECT max(last_at) FROM events", [], |row| row.get(0))?,
+        ),
+        Err(_) => (None, None),
     };
     Ok(Inspection {
         sqlite_version: rusqlite::version(),
@@ -47,6 +53,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
         is_writable: !connection.is_readonly(MAIN_DB)?,
         is_owned: is_owned(path)?,
         untold,
+        last_at: last_at.and_then(|micros| Timestamp::from_micros(micros).ok()),
     })
 }
 

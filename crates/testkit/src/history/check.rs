@@ -137,7 +137,9 @@ fn origin(line: &Line, call: Option<&Call>, books: &Books) -> Option<String> {
         return Some(format!("changes what belongs to {}", booking.user));
     }
     let paid = line.kind == "booking.cancelled" && line.from.as_deref() == Some("confirmed");
-    let late = books.cut_offs.get(&line.event).is_some_and(|until| line.at > *until);
+    // Not by the date of the entry, which is raised to the one before it.
+    let late =
+        booking.cancelled_at.zip(books.cut_offs.get(&line.event)).is_some_and(|(at, until)| at > *until);
     (paid && late).then(|| "gives back a paid booking after the cut-off".to_owned())
 }
 

@@ -148,6 +148,8 @@ pub struct Booked {
     pub total: i64,
     /// The payment that confirmed it, also after it was cancelled.
     pub transaction: Option<String>,
+    /// When it was cancelled, by the clock that decided, in microseconds since the Unix epoch.
+    pub cancelled_at: Option<i64>,
 }
 
 /// A refund as it stands at the end.

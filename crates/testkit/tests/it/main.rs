@@ -36,7 +36,9 @@ fn line(seq: u64, kind: &str, booking: &str, (request, actor): (&str, &str), ava
 
 fn booked(user: &str, status: &str, transaction: Option<&str>) -> Booked {
     let (event, user, status) = ("e".to_owned(), user.to_owned(), status.to_owned());
-    Booked { event, user, status, quantity: 1, total: 100, transaction: transaction.map(str::to_owned) }
+    let cancelled_at = (status == "cancelled").then_some(0);
+    let transaction = transaction.map(str::to_owned);
+    Booked { event, user, status, quantity: 1, total: 100, transaction, cancelled_at }
 }
 
 /// Ada books, pays and looks; Ben books under a key, twice, and gives it up; a payment of his comes late, and one
@@ -153,7 +155,8 @@ const LIES: &[Lie] = &[
         first(books).transaction = None;
     }),
     ("a paid booking is given back after the cut-off", |(_, books)| {
-        (books.lines[3].from, books.lines[3].at) = (Some("confirmed".to_owned()), 11);
+        books.lines[3].from = Some("confirmed".to_owned());
+        books.bookings.get_mut("b2").expect("Ben's booking").cancelled_at = Some(11);
     }),
     ("two calls have one name", |(calls, _)| calls[8].request = "q8".into()),
 ];

@@ -20,6 +20,7 @@ mod contract;
 mod crash;
 mod description;
 mod disk_full;
+mod file_gone;
 mod health;
 mod hostile;
 mod limits;

@@ -7,6 +7,7 @@
 mod audit;
 mod backup;
 mod chores;
+mod files;
 #[cfg(test)]
 mod guards;
 mod inspect;
@@ -28,6 +29,7 @@ use domain::{
 use futures_util::FutureExt as _;
 use rusqlite::{Connection, OpenFlags, params};
 
+use self::files::Files;
 use self::read::opt_id;
 use self::tx::{SqliteWriter, fault};
 use crate::execute::Writer as _;
@@ -94,7 +96,9 @@ impl Sqlite {
             schema::migrate(&mut connection)?;
         }
         let readers = Readers::open(path)?;
-        let writer = SqliteWriter::new(connection, options.clock.clone());
+        schema::version(&readers.take())?;
+        let files = Files::of(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let writer = SqliteWriter::new(connection, options.clock.clone(), Some(files));
         Ok(Self::from_parts(Some(writer), readers, options.inline, Some(owner)))
     }
 
@@ -114,7 +118,7 @@ impl Sqlite {
         let mut connection = Connection::open_in_memory()?;
         schema::configure(&connection)?;
         schema::migrate(&mut connection)?;
-        let writer = SqliteWriter::new(connection, options.clock.clone());
+        let writer = SqliteWriter::new(connection, options.clock.clone(), None);
         Ok(Self::from_parts(Some(writer), Readers { connections: Vec::new() }, options.inline, None))
     }
 
@@ -288,7 +292,7 @@ impl Store for Sqlite {
     }
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
-        self.write(move |writer| chores::prune_keys(writer.connection_mut(), before, limit)).await
+        self.write(move |writer| chores::prune_keys(writer.writable()?, before, limit)).await
     }
 
     async fn cursors(
@@ -306,7 +310,7 @@ impl Store for Sqlite {
     }
 
     async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {
-        self.write(move |writer| published::advance(writer.connection_mut(), stream, &published)).await
+        self.write(move |writer| published::advance(writer.writable()?, stream, &published)).await
     }
 
     async fn untold(&self) -> Result<u64, Fault> {

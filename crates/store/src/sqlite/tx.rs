@@ -7,6 +7,7 @@ use domain::sabotage::{Guard, interrupted, removed};
 use domain::{Booking, Clock, Event, EventId, Refund, RefundStatus, Scope, Timestamp, UserId};
 use rusqlite::{Connection, ErrorCode, params};
 
+use super::files::Files;
 use super::read::{self, opt_id};
 use super::sql;
 use crate::execute::Writer;
@@ -21,6 +22,10 @@ pub(super) struct SqliteWriter {
     /// Set once a commit failed in a way that leaves its outcome open: what the file holds is then known
     /// only after it is opened anew, so nothing more is written on top of it.
     failed: bool,
+    /// The files behind the connection; unset in memory.
+    files: Option<Files>,
+    /// Whether the last look found one of them missing, so that it is logged once.
+    is_missing: bool,
     /// What a test has happen between the next load and its write.
     #[cfg(feature = "conformance")]
     pub(super) between: Option<String>,
@@ -31,11 +36,13 @@ pub(super) struct SqliteTx<'w> {
 }
 
 impl SqliteWriter {
-    pub(super) fn new(connection: Connection, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(connection: Connection, clock: Arc<dyn Clock>, files: Option<Files>) -> Self {
         Self {
             connection,
             clock,
             failed: false,
+            files,
+            is_missing: false,
             #[cfg(feature = "conformance")]
             between: None,
         }
@@ -50,17 +57,39 @@ impl SqliteWriter {
     pub(super) fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
+
+    /// The connection, where what it writes will be found again.
+    pub(super) fn writable(&mut self) -> Result<&mut Connection, Fault> {
+        if self.failed {
+            let why = "an earlier commit failed with an I/O error; restart to recover the file";
+            return Err(Fault::Unavailable(Cause::new(why)));
+        }
+        match self.missing() {
+            Some(missing) => Err(Fault::Unavailable(Cause::new(missing))),
+            None => Ok(&mut self.connection),
+        }
+    }
+
+    /// Which of the files is not in its place, in words.
+    fn missing(&mut self) -> Option<String> {
+        let missing = self.files.as_ref()?.missing();
+        match (&missing, self.is_missing) {
+            (Some(what), false) => tracing::error!(
+                "{what}: nothing is written until it is back; put it back, or restart with the right file"
+            ),
+            (None, true) => tracing::info!("the database file is back in its place"),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.is_missing = missing.is_some();
+        missing
+    }
 }
 
 impl Writer for SqliteWriter {
     type Tx<'w> = SqliteTx<'w>;
 
     async fn begin(&mut self) -> Result<SqliteTx<'_>, Fault> {
-        if self.failed {
-            let why = "an earlier commit failed with an I/O error; restart to recover the file";
-            return Err(Fault::Unavailable(Cause::new(why)));
-        }
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
+        self.writable()?.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
         Ok(SqliteTx { writer: self })
     }
 }
@@ -165,7 +194,11 @@ impl Tx for SqliteTx<'_> {
             self.writer.connection.execute_batch(&sql).map_err(fault)?;
         }
         self.write(&changes)?;
-        let Err(error) = self.writer.connection.execute_batch("COMMIT") else { return Ok(()) };
+        let Err(error) = self.writer.connection.execute_batch("COMMIT") else {
+            // Acknowledged only if whoever opens the path next finds it.
+            let missing = self.writer.missing();
+            return missing.map_or(Ok(()), |missing| Err(Fault::OutcomeUnknown(Cause::new(missing))));
+        };
         if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
             // The log may hold the whole commit although its flush failed: a restart could find it.
             self.writer.failed = true;

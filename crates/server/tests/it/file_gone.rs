@@ -1,0 +1,83 @@
+//! The database's files removed, renamed or replaced under a running server: nothing is acknowledged that is lost.
+
+use std::ffi::OsString;
+use std::fs::{copy, remove_file, rename};
+use std::path::{Path, PathBuf};
+
+use testkit::{Client, Ending, event_body, eventually};
+
+use crate::server;
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(database);
+    name.push(suffix);
+    name.into()
+}
+
+/// What happens to the file of that suffix.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Removed,
+    Renamed,
+    Replaced,
+}
+
+fn lose(database: &Path, suffix: &str, loss: Loss) {
+    let (file, elsewhere) = (beside(database, suffix), beside(database, ".elsewhere"));
+    match loss {
+        Loss::Removed => remove_file(file),
+        Loss::Renamed => rename(file, elsewhere),
+        Loss::Replaced => copy(&file, &elsewhere).and_then(|_| rename(elsewhere, file)),
+    }
+    .unwrap();
+}
+
+/// Waits until changes are refused; then readiness must say so, too.
+async fn expect_refused(admin: &mut Client, event: &str) {
+    let refused = eventually("changes are refused", async || {
+        let answer = admin.book_for("ada", event, 1).await;
+        (answer.status.as_u16() != 201).then_some(answer)
+    })
+    .await;
+    refused.expect_problem(503, "unavailable");
+    admin.get("/readyz").await.expect_problem(503, "unavailable");
+    admin.get(&format!("/v1/events/{event}")).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_changes_are_refused_while_a_file_of_the_database_is_gone() {
+    for (suffix, loss) in [
+        ("", Loss::Removed),
+        ("", Loss::Renamed),
+        ("", Loss::Replaced),
+        ("-wal", Loss::Removed),
+        ("-wal", Loss::Replaced),
+        ("-shm", Loss::Removed),
+    ] {
+        let mut server = server().await;
+        let mut admin = server.admin();
+        let event = admin.create_event(&event_body(100)).await;
+        admin.book_for("ada", &event, 1).await.expect(201);
+        lose(server.database(), suffix, loss);
+        expect_refused(&mut admin, &event).await;
+        let reason = if matches!(loss, Loss::Replaced) { "was replaced" } else { "was removed or renamed" };
+        let logged = server.log().find(|line| line.contains(reason).then_some(())).await;
+        assert!(logged.is_some(), "the log does not say that a file {reason}");
+        server.terminate();
+        assert_eq!(server.ending().await, Ending::Code(0), "{suffix} {loss:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_sales_go_on_once_a_renamed_file_is_back() {
+    let server = server().await;
+    let mut admin = server.admin();
+    let event = admin.create_event(&event_body(100)).await;
+    let database = server.database();
+    lose(database, "", Loss::Renamed);
+    expect_refused(&mut admin, &event).await;
+    rename(beside(database, ".elsewhere"), database).unwrap();
+    admin.book_for("ada", &event, 1).await.expect(201);
+    admin.get("/readyz").await.expect(200);
+    server.expect_clean().await;
+}

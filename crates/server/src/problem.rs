@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use store::Fault;
 
 use crate::limit::RETRY_SECONDS;
-use crate::wire::{MoneyView, RefundView};
+use crate::wire::{FieldErrorView, MoneyView, RefundView};
 
 /// A refusal or a fault on its way to the caller. It becomes a body in `http::finish`, which
 /// knows the request's id.
@@ -92,10 +92,11 @@ impl Problem {
             [only] => format!("{} {}.", only.pointer, only.detail),
             several => format!("{} things are wrong with the request.", several.len()),
         };
-        let list: Vec<Value> =
-            errors.iter().map(|error| json!({"pointer": error.pointer, "detail": error.detail})).collect();
+        let errors =
+            errors.iter().map(|error| FieldErrorView { pointer: &error.pointer, detail: &error.detail });
+        let errors: Vec<FieldErrorView<'_>> = errors.collect();
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Invalid request", detail)
-            .with("errors", list)
+            .with("errors", errors)
     }
 
     fn conflict(refusal: &Refusal, title: &'static str) -> Self {

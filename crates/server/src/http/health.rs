@@ -12,10 +12,11 @@ use super::App;
 use super::params::Params;
 use super::payload::Json;
 use crate::problem::Problem;
+use crate::wire::HealthView;
 
 /// The process answers. Looks at nothing else: restarting it would not bring a database back.
 pub(super) async fn alive() -> Response {
-    Json(json!({"status": "alive"})).into_response()
+    Json(HealthView { status: "alive", parts: Map::new() }).into_response()
 }
 
 /// Whether the service can sell now; with `?verbose`, what every part has to say.
@@ -35,11 +36,8 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
     }
     let is_degraded = app.redis.as_ref().is_some_and(|shared| !shared.redis.is_up())
         || app.nats.as_ref().is_some_and(|nats| nats.trouble().is_some());
-    let mut body = json!({"status": if is_degraded { "degraded" } else { "ready" }});
-    if let Some(body) = body.as_object_mut() {
-        body.extend(parts);
-    }
-    Ok(Json(body).into_response())
+    let status = if is_degraded { "degraded" } else { "ready" };
+    Ok(Json(HealthView { status, parts }).into_response())
 }
 
 /// What every part has to say.

@@ -8,12 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shape::As;
-use super::{MoneyField, MoneyView, Object, Parsed, either};
+use super::{MoneyField, MoneyView, Object, Parsed};
 
-/// The body of `POST /v1/bookings`.
+/// The body of `POST /v1/bookings`: exactly one of `ticketQuantity` and `items`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("oneOf" = either("ticketQuantity", "items")))]
 pub(crate) struct CreateBooking {
     /// Which event.
     #[schemars(with = "As<EventId>")]

@@ -11,21 +11,20 @@ use engine::Engine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shape::As;
-use super::{MoneyField, MoneyView, Object, Parsed, either, present};
+use super::shape::{As, Extensible};
+use super::{MoneyField, MoneyView, Object, Parsed, present};
 
 /// What the one ticket type of an event with a single price is called.
 const SINGLE_TICKET_TYPE: &str = "General admission";
 
-/// What a price has to keep to beyond other money.
-fn price_bounds() -> serde_json::Value {
-    serde_json::json!({"amount": {"maximum": PRICE_MAX}})
+/// The description of a price, with the bound that other money does not have.
+fn priced(description: &str) -> String {
+    format!("{description} At most {PRICE_MAX} minor units.")
 }
 
-/// The body of `POST /v1/events`.
+/// The body of `POST /v1/events`: exactly one of `price` and `ticketTypes`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("oneOf" = either("price", "ticketTypes")))]
 pub(crate) struct CreateEvent {
     /// What it is called.
     name: Parsed<Name>,
@@ -39,9 +38,8 @@ pub(crate) struct CreateEvent {
     /// Tickets in all.
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: u32,
-    /// The price of every ticket. Either this or `ticketTypes`.
     #[serde(default)]
-    #[schemars(extend("properties" = price_bounds()))]
+    #[schemars(description = priced("The price of every ticket. Either this or `ticketTypes`."))]
     price: Option<MoneyField>,
     /// What can be bought. Either this or `price`.
     #[serde(default)]
@@ -79,8 +77,7 @@ pub(crate) struct CreateEvent {
 struct TicketTypeRequest {
     /// What it is called.
     name: Parsed<Name>,
-    /// What one ticket costs.
-    #[schemars(extend("properties" = price_bounds()))]
+    #[schemars(description = priced("What one ticket costs."))]
     price: MoneyField,
     /// Its own bound beside the event's; none where absent.
     #[serde(default)]
@@ -151,9 +148,8 @@ pub(crate) struct UpdateEvent {
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: Option<u32>,
-    /// What one ticket costs a new booking, where there is one ticket type.
     #[serde(default)]
-    #[schemars(extend("properties" = price_bounds()))]
+    #[schemars(description = priced("What one ticket costs a new booking, where there is one ticket type."))]
     price: Option<MoneyField>,
     /// The ticket types that change.
     #[serde(default)]
@@ -196,9 +192,8 @@ struct TicketTypeUpdate {
     /// What it is called.
     #[serde(default)]
     name: Option<Parsed<Name>>,
-    /// What one ticket costs a new booking.
     #[serde(default)]
-    #[schemars(extend("properties" = price_bounds()))]
+    #[schemars(description = priced("What one ticket costs a new booking."))]
     price: Option<MoneyField>,
     /// Its own bound beside the event's; none after `null`.
     #[serde(default, deserialize_with = "present")]
@@ -255,7 +250,7 @@ pub(crate) struct EventView<'a> {
     #[schemars(with = "As<TimeZone>")]
     time_zone: Option<&'static str>,
     /// Whether tickets may be booked.
-    #[schemars(with = "As<EventStatus>")]
+    #[schemars(with = "Extensible<EventStatus>")]
     status: &'static str,
     /// Tickets in all.
     capacity: u32,

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use store::Stats;
 
-use super::shape::{As, Shape};
+use super::shape::{As, Extensible, Shape};
 use super::{MoneyView, Parsed};
 
 /// A ledger entry as it is shown.
@@ -22,7 +22,7 @@ pub(crate) struct EntryView<'a> {
     event_seq: u64,
     /// What happened.
     #[serde(rename = "type")]
-    #[schemars(with = "As<EntryKind>")]
+    #[schemars(with = "Extensible<EntryKind>")]
     kind: &'static str,
     /// The booking that changed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,11 +39,11 @@ pub(crate) struct EntryView<'a> {
     quantity: u32,
     /// The status before; absent where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "As<Label>")]
+    #[schemars(with = "Extensible<Label>")]
     from: Option<&'static str>,
     /// The status after; absent where none is concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "As<Label>")]
+    #[schemars(with = "Extensible<Label>")]
     to: Option<&'static str>,
     /// Tickets of the event left after this change.
     available_after: u32,
@@ -126,8 +126,12 @@ impl FromStr for Outcome {
 }
 
 impl Shape for Outcome {
+    const NAME: Option<&'static str> = Some("SettlementOutcome");
+
     fn schema() -> Schema {
-        json_schema!({"type": "string", "enum": ["succeeded", "failed"]})
+        json_schema!({
+            "type": "string", "description": "What became of a pay-out.", "enum": ["succeeded", "failed"],
+        })
     }
 }
 
@@ -208,7 +212,7 @@ pub(crate) struct RefundView<'a> {
     #[schemars(with = "As<RefundStatus>")]
     status: &'static str,
     /// Why it is owed.
-    #[schemars(with = "As<RefundReason>")]
+    #[schemars(with = "Extensible<RefundReason>")]
     reason: &'static str,
     /// The payment provider's name for the pay-out.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, ValidationView};
 pub(crate) use event::{AvailabilityView, CreateEvent, EventView, UpdateEvent};
 pub(crate) use ledger::{EntryView, RefundView, SettleRequest, StatsView};
-pub(crate) use shape::As;
+pub(crate) use shape::{As, Extensible, Shape};
 
 /// A page of a list.
 #[derive(Serialize, JsonSchema)]
@@ -32,7 +32,28 @@ pub(crate) struct PageView<T> {
     pub(crate) next_cursor: Option<String>,
 }
 
-/// Money as it is written.
+/// One thing that is wrong with a request.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FieldError")]
+pub(crate) struct FieldErrorView<'a> {
+    /// Into the body (RFC 6901), or `?` and the name of a parameter.
+    pub(crate) pointer: &'a str,
+    /// What is wrong there.
+    pub(crate) detail: &'a str,
+}
+
+/// Whether the process or the service can work.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
+pub(crate) struct HealthView {
+    /// One word for the whole: `alive`, `ready` or `degraded`.
+    pub(crate) status: &'static str,
+    /// With `?verbose`: the state of each part, by its name.
+    #[serde(flatten)]
+    pub(crate) parts: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Money: an amount and its currency.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Money", deny_unknown_fields)]
 pub(crate) struct MoneyView {
@@ -114,17 +135,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
         deserializer.deserialize_map(Fields(PhantomData)).map(Self)
     }
-}
-
-/// For a description: exactly one of two fields is there, `null` being as good as absent.
-fn either(one: &str, other: &str) -> serde_json::Value {
-    let only = |there: &str, absent: &str| {
-        serde_json::json!({
-            "required": [there],
-            "properties": {there: {"not": {"type": "null"}}, absent: {"type": "null"}},
-        })
-    };
-    serde_json::json!([only(one, other), only(other, one)])
 }
 
 /// For a field where `null` means something: absent is `None`, `null` is `Some(None)`.

@@ -25,6 +25,29 @@ pub(crate) trait Shape {
 /// Stands for a value of the domain in a view: `#[schemars(with = "As<EventId>")]`.
 pub(crate) struct As<T>(PhantomData<T>);
 
+/// A word of an answer to which later versions add others. Strict clients fail on a word that an `enum` lacks, so
+/// the field is any text and names the words of today; a component lists them for programs that compare.
+pub(crate) struct Extensible<T>(PhantomData<T>);
+
+impl<T: Shape> JsonSchema for Extensible<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Extensible".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<As<T>>();
+        let mut schema = T::schema();
+        if let Some(words) = schema.remove("enum") {
+            schema.insert("x-extensible-enum".to_owned(), words);
+        }
+        schema
+    }
+}
+
 macro_rules! described {
     ($($kind:ident),*) => {$(
         impl<T: Shape> JsonSchema for $kind<T> {

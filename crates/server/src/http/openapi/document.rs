@@ -16,8 +16,21 @@ use crate::wire::As;
 const ABOUT: &str = "\
 Sells tickets: events, bookings with a hold, payments reported by a service, refunds, and a ledger of every \
 change. `x-roles` of an operation names the roles of a token that may call it; where it is empty no token is \
-needed, but one that is given must be valid. A route that does not exist is `not_found`, a method that a \
-route does not know `method_not_allowed`.";
+needed, but one that is given must be valid. `x-codes` of an answer lists the codes of problems that the \
+operation gives with that status. A route that does not exist is `not_found`, a method that a route does not \
+know `method_not_allowed`. Later versions add members to answers, operations, and words to an \
+`x-extensible-enum`: ignore members and handle words that you do not know. Each such list is also a component \
+(`ProblemCode`), for its names. The words of an `enum` are complete.";
+
+/// What operations are about, in the order of the document.
+const TAGS: [(&str, &str); 6] = [
+    ("events", "What people attend: put on sale, edited, watched."),
+    ("bookings", "Tickets held, paid for and given back."),
+    ("refunds", "Money that is owed to buyers."),
+    ("stats", "Counts and revenue."),
+    ("health", "For load balancers and monitoring."),
+    ("description", "This description, and the meaning of each code."),
+];
 
 /// The makers of schemas: what is asked for and what is answered follow different rules about what may be
 /// absent.
@@ -33,6 +46,7 @@ pub(super) fn document() -> Value {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
         settings.transforms.push(Box::new(RecursiveTransform(without_null_default)));
+        settings.transforms.push(Box::new(RecursiveTransform(signed)));
         settings
     };
     let mut makers = Makers {
@@ -52,9 +66,10 @@ pub(super) fn document() -> Value {
         "openapi": "3.1.0",
         "info": {
             "title": "boxoffice", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT,
-            "license": {"name": "Apache-2.0 OR MIT"},
+            "license": {"name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE")},
         },
         "servers": [{"url": "/"}],
+        "tags": TAGS.map(|(name, description)| json!({"name": name, "description": description})),
         "paths": paths,
         "components": {
             "schemas": schemas, "headers": headers(), "parameters": parameters(),
@@ -71,6 +86,17 @@ fn without_null_default(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
+}
+
+/// Generators of clients know `int32` and `int64`, and take what they do not know for the smaller one. Every number
+/// fits its signed form: counts of tickets are below [`CAPACITY_MAX`], amounts and sequences below 2^63.
+fn signed(schema: &mut Schema) {
+    let signed = match schema.get("format").and_then(Value::as_str) {
+        Some("uint32") => "int32",
+        Some("uint64" | "int128") => "int64",
+        _ => return,
+    };
+    schema.insert("format".to_owned(), signed.into());
 }
 
 fn describe(operation: &Operation, makers: &mut Makers) -> Value {
@@ -187,10 +213,9 @@ fn answers(operation: &Operation, makers: &mut Makers) -> Map<String, Value> {
             json!({
                 "description": codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(", "),
                 "headers": sent(&[own, limited, kept]),
-                "content": {"application/problem+json": {"schema": {
-                    "$ref": "#/components/schemas/Problem",
-                    "properties": {"code": {"enum": codes}},
-                }}},
+                "x-codes": codes,
+                // A plain reference: whatever stands beside it makes generators invent a type for each answer.
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             }),
         );
     }

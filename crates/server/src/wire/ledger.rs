@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use domain::{
-    Actor, BookingId, Currency, Entry, EntryKind, EventId, Label, Line, Name, Refund, RefundId, RefundReason,
-    RefundStatus, RequestId, Tallies, TicketTypeId, Timestamp, TransactionId,
+    BookingId, Currency, Entry, EntryKind, EventId, Label, Line, Name, Refund, RefundId, RefundReason,
+    RefundStatus, Tallies, TicketTypeId, Timestamp,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
@@ -51,11 +51,9 @@ pub(crate) struct EntryView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     previous_seq: Option<u64>,
-    /// On whose behalf.
-    #[schemars(with = "As<Actor>")]
+    /// On whose behalf: `system`, or a role, a colon and a user.
     actor: String,
     /// The request that caused it.
-    #[schemars(with = "As<RequestId>")]
     request_id: &'a str,
     /// When; never before the entry with the number below.
     #[schemars(with = "As<Timestamp>")]
@@ -204,7 +202,6 @@ pub(crate) struct RefundView<'a> {
     #[schemars(with = "As<EventId>")]
     event_id: EventId,
     /// The captured payment.
-    #[schemars(with = "As<TransactionId>")]
     payment_transaction_id: &'a str,
     /// How much is to be given back.
     amount: MoneyView,
@@ -216,7 +213,7 @@ pub(crate) struct RefundView<'a> {
     reason: &'static str,
     /// The payment provider's name for the pay-out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "As<Name>")]
+    #[schemars(with = "String")]
     provider_reference: Option<&'a str>,
     /// When it was recorded.
     #[schemars(with = "As<Timestamp>")]

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use domain::{
-    Actor, BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, Label, PaymentStatus,
-    RefundId, RefundReason, RefundStatus, RequestId, TEXT_CHARS_MAX, Text, TicketTypeId, TimeZone, Timestamp,
-    USER_ID_CHARS_MAX, UserId,
+    BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, Label, PaymentStatus, RefundId,
+    RefundReason, RefundStatus, TEXT_CHARS_MAX, Text, TicketTypeId, TimeZone, Timestamp, USER_ID_CHARS_MAX,
+    UserId,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
@@ -191,18 +191,6 @@ fn currencies() -> Vec<String> {
     let words = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
     let words = words.map(String::from_iter);
     words.filter(|word| word.parse::<Currency>().is_ok()).collect()
-}
-
-impl Shape for RequestId {
-    fn schema() -> Schema {
-        json_schema!({"type": "string", "pattern": format!("^[!-~]{{1,{}}}$", domain::REQUEST_ID_CHARS_MAX)})
-    }
-}
-
-impl Shape for Actor {
-    fn schema() -> Schema {
-        json_schema!({"type": "string", "pattern": "^(system|(user|service|admin):.+)$"})
-    }
 }
 
 #[cfg(test)]

@@ -166,6 +166,47 @@ fn check_references(document: &Value, value: &Value) {
 }
 
 #[tokio::test]
+async fn u2_the_document_has_only_what_generators_of_clients_read() {
+    let document = document().await;
+    assert_eq!(document["info"]["license"]["identifier"], "Apache-2.0 OR MIT");
+    let tags =
+        document["tags"].as_array().expect("a list").iter().map(|tag| &tag["name"]).collect::<Vec<_>>();
+    for (method, path, operation) in operations(&document) {
+        assert!(tags.contains(&&operation["tags"][0]), "{method} {path}");
+    }
+    check_readable(&document, "");
+}
+
+/// Each of these made a generator fail, or invent a type where a user expects a named one.
+fn check_readable(value: &Value, place: &str) {
+    let has = |word: &str| value.get(word).is_some();
+    for word in ["oneOf", "allOf", "not", "const", "if", "patternProperties", "prefixItems"] {
+        assert!(!has(word), "{word} in {place}");
+    }
+    if has("$ref") {
+        assert!(names(value).is_subset(&["$ref", "description"].into()), "more than a reference: {place}");
+    }
+    if let Some(either) = value["anyOf"].as_array() {
+        let is_optional = either.len() == 2 && either[1]["type"] == "null";
+        assert!(is_optional, "more than what may be null: {place}");
+    }
+    if let Some(format) = value["format"].as_str() {
+        assert!(["int32", "int64", "date-time", "uri-reference"].contains(&format), "{format} in {place}");
+    }
+    let is_component = place.strip_prefix("/components/schemas/").is_some_and(|name| !name.contains('/'));
+    assert!(
+        is_component || value["type"] != "object" || !has("properties"),
+        "a type without a name: {place}"
+    );
+    for (name, child) in value.as_object().into_iter().flatten() {
+        check_readable(child, &format!("{place}/{name}"));
+    }
+    for (index, child) in value.as_array().into_iter().flatten().enumerate() {
+        check_readable(child, &format!("{place}/{index}"));
+    }
+}
+
+#[tokio::test]
 async fn every_code_has_a_page_and_every_page_a_code() {
     let mut sources = codes_in_the_sources();
     // One process has the second request wait instead; clients are told of it all the same.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{BookingId, EventId, RefundId};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
-use schemars::{Schema, SchemaGenerator};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::operations::{OPERATIONS, Operation};
@@ -129,8 +129,10 @@ fn tag(path: &'static str) -> &'static str {
 fn asked(operation: &Operation, makers: &mut Makers) -> Vec<Value> {
     let shared = |name: &str| json!({"$ref": format!("#/components/parameters/{name}")});
     let mut asked = Vec::new();
-    if let Some((name, schema)) = in_path(operation.path, makers) {
-        asked.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
+    if let Some((name, about, schema)) = in_path(operation.path, makers) {
+        asked.push(json!({
+            "name": name, "in": "path", "required": true, "description": about, "schema": schema,
+        }));
     }
     for query in operation.query {
         asked.push(json!({
@@ -143,17 +145,21 @@ fn asked(operation: &Operation, makers: &mut Makers) -> Vec<Value> {
     asked
 }
 
-/// The parameter in a path, and what it is.
-fn in_path(path: &str, makers: &mut Makers) -> Option<(&'static str, Value)> {
+/// The parameter in a path: its name, its description and its schema.
+fn in_path(path: &str, makers: &mut Makers) -> Option<(&'static str, &'static str, Schema)> {
     let generator = &mut makers.requests;
-    let schema = match path {
-        _ if path.starts_with("/v1/events/{id}") => generator.subschema_for::<As<EventId>>(),
-        _ if path.starts_with("/v1/bookings/{id}") => generator.subschema_for::<As<BookingId>>(),
-        _ if path.starts_with("/v1/refunds/{id}") => generator.subschema_for::<As<RefundId>>(),
-        "/problems/{code}" => return Some(("code", json!({"type": "string"}))),
+    let (about, schema) = match path {
+        _ if path.starts_with("/v1/events/{id}") => ("The event.", generator.subschema_for::<As<EventId>>()),
+        _ if path.starts_with("/v1/bookings/{id}") => {
+            ("The booking.", generator.subschema_for::<As<BookingId>>())
+        }
+        _ if path.starts_with("/v1/refunds/{id}") => {
+            ("The refund.", generator.subschema_for::<As<RefundId>>())
+        }
+        "/problems/{code}" => return Some(("code", "The code.", json_schema!({"type": "string"}))),
         _ => return None,
     };
-    Some(("id", schema.to_value()))
+    Some(("id", about, schema))
 }
 
 /// The codes that an operation may answer with.

@@ -7,12 +7,13 @@ use domain::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shape::As;
+use super::shape::{As, without_null};
 use super::{MoneyField, MoneyView, Object, Parsed};
 
 /// The body of `POST /v1/bookings`: exactly one of `ticketQuantity` and `items`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = without_null)]
 pub(crate) struct CreateBooking {
     /// Which event.
     #[schemars(with = "As<EventId>")]
@@ -74,7 +75,7 @@ impl CreateBooking {
 /// The body of `POST /v1/bookings/{id}/confirm`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "ConfirmBooking")]
+#[schemars(rename = "ConfirmBooking", transform = without_null)]
 pub(crate) struct ConfirmRequest {
     /// The payment provider's name for the captured payment, compared exactly.
     pub(crate) payment_transaction_id: Parsed<TransactionId>,
@@ -86,7 +87,7 @@ pub(crate) struct ConfirmRequest {
 /// The body of `POST /v1/bookings/{id}/cancel`; may be absent.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "CancelBooking")]
+#[schemars(rename = "CancelBooking", transform = without_null)]
 pub(crate) struct CancelRequest {
     /// Why; a remark.
     #[serde(default)]

@@ -11,7 +11,7 @@ use engine::Engine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shape::{As, Extensible};
+use super::shape::{As, Extensible, without_null};
 use super::{MoneyField, MoneyView, Object, Parsed, present};
 
 /// What the one ticket type of an event with a single price is called.
@@ -25,6 +25,7 @@ fn priced(description: &str) -> String {
 /// The body of `POST /v1/events`: exactly one of `price` and `ticketTypes`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = without_null)]
 pub(crate) struct CreateEvent {
     /// What it is called.
     name: Parsed<Name>,
@@ -73,7 +74,7 @@ pub(crate) struct CreateEvent {
 /// A ticket type to be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "NewTicketType")]
+#[schemars(rename = "NewTicketType", transform = without_null)]
 struct TicketTypeRequest {
     /// What it is called.
     name: Parsed<Name>,

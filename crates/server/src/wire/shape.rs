@@ -10,6 +10,7 @@ use domain::{
     UserId,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value};
 
 use super::{Object, Parsed};
 
@@ -24,6 +25,26 @@ pub(crate) trait Shape {
 
 /// Stands for a value of the domain in a view: `#[schemars(with = "As<EventId>")]`.
 pub(crate) struct As<T>(PhantomData<T>);
+
+/// For a request in which `null` is as good as absent: describes its optional fields without `null`. Clients then
+/// have one way to leave a field out, and no optional value of an optional value.
+pub(crate) fn without_null(schema: &mut Schema) {
+    let is_null = |kind: &Value| kind == "null" || kind["type"] == "null";
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for field in fields.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        if let Some(Value::Array(kinds)) = field.get_mut("type") {
+            kinds.retain(|kind| !is_null(kind));
+            if let [only] = kinds.as_slice() {
+                let only = only.clone();
+                field.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(Value::Array(kinds)) = field.remove("anyOf") {
+            let kind = kinds.into_iter().find(|kind| !is_null(kind));
+            field.extend(kind.as_ref().and_then(Value::as_object).cloned().into_iter().flatten());
+        }
+    }
+}
 
 /// A word of an answer to which later versions add others. Strict clients fail on a word that an `enum` lacks, so
 /// the field is any text and names the words of today; a component lists them for programs that compare.
@@ -181,7 +202,10 @@ impl Shape for Currency {
     const NAME: Option<&'static str> = Some("Currency");
 
     fn schema() -> Schema {
-        json_schema!({"type": "string", "description": "A currency of ISO 4217.", "enum": currencies()})
+        json_schema!({
+            "type": "string", "description": "A currency of ISO 4217, which adds some and removes others.",
+            "pattern": "^[A-Z]{3}$", "examples": ["EUR"], "x-extensible-enum": currencies(),
+        })
     }
 }
 

@@ -18,9 +18,9 @@ Sells tickets: events, bookings with a hold, payments reported by a service, ref
 change. `x-roles` of an operation names the roles of a token that may call it; where it is empty no token is \
 needed, but one that is given must be valid. `x-codes` of an answer lists the codes of problems that the \
 operation gives with that status. A route that does not exist is `not_found`, a method that a route does not \
-know `method_not_allowed`. Later versions add members to answers, operations, and words to an \
-`x-extensible-enum`: ignore members and handle words that you do not know. Each such list is also a component \
-(`ProblemCode`), for its names. The words of an `enum` are complete.";
+know `method_not_allowed`. In a request, `null` for an optional field is as good as its absence, except in an edit. Later versions add members to answers, operations, and words to an \
+`x-extensible-enum`: ignore members and handle words that you do not know. Such lists are components, too \
+(`ProblemCode`), for their names. The words of any other field of an answer are complete.";
 
 /// What operations are about, in the order of the document.
 const TAGS: [(&str, &str); 6] = [
@@ -88,8 +88,8 @@ fn without_null_default(schema: &mut Schema) {
     }
 }
 
-/// Generators of clients know `int32` and `int64`, and take what they do not know for the smaller one. Every number
-/// fits its signed form: counts of tickets are below [`CAPACITY_MAX`], amounts and sequences below 2^63.
+/// Generators of clients know `int32` and `int64`, and take what they do not know for the smaller one. Counts of
+/// tickets fit the first. `int64` is the widest that there is: revenue could exceed it by sales at the highest price.
 fn signed(schema: &mut Schema) {
     let signed = match schema.get("format").and_then(Value::as_str) {
         Some("uint32") => "int32",

@@ -107,8 +107,12 @@ fn check_kind(schema: &Value, shown: &Value, place: &str) {
     let wanted = &schema["type"];
     let is_one = |kind: &str| wanted == kind || keys_of_list(wanted).contains(kind);
     assert!(wanted.is_null() || kinds.into_iter().any(is_one), "{place} is {shown}, not {wanted}");
-    let is_word = |words: &Vec<Value>| words.contains(shown);
-    assert!(schema["enum"].as_array().is_none_or(is_word), "{place} is {shown}, none of {}", schema["enum"]);
+    for words in [&schema["enum"], &schema["x-extensible-enum"]] {
+        assert!(
+            words.as_array().is_none_or(|words| words.contains(shown)),
+            "{place} is {shown}, none of {words}"
+        );
+    }
     assert!(
         schema.get("const").is_none_or(|only| only == shown),
         "{place} is {shown}, not {}",

@@ -16,6 +16,7 @@ use coordination::Lock;
 use domain::sabotage::{Guard, removed};
 use domain::{Answer, EventId};
 use store::{BATCH_MAX, Cause, Fault, Reply, Store, Submission};
+use supervisor::Work;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -85,20 +86,18 @@ impl Queued {
 }
 
 impl Desk {
-    /// A desk, and the work it does, to be run as a task.
+    /// A desk, and its worker, to be run as a task.
     pub(crate) fn new(
         store: Arc<dyn Store>,
         publish: Arc<dyn Publish>,
         lease: Option<Arc<dyn Lock>>,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    ) -> (Self, Worker) {
+        let (sender, queue) = mpsc::unbounded_channel();
         let counts = Arc::new(Counts::default());
         let line = Line { waiting: VecDeque::new(), leases: Leases::new(lease) };
         let places = Arc::new(Semaphore::new(QUEUE_MAX));
-        (
-            Self { queue: sender, places, counts: counts.clone() },
-            serve(receiver, line, (store, publish), counts),
-        )
+        let desk = Self { queue: sender, places, counts: counts.clone() };
+        (desk, Worker { queue, line, store, publish, counts })
     }
 
     /// How the desk is getting on.
@@ -130,7 +129,9 @@ impl Desk {
             Err(_) if turn.claim() => return Err(Error::Overloaded),
             Err(_) => answer.await,
         };
-        answer.unwrap_or_else(|_| Err(Fault::OutcomeUnknown(Cause::new("the desk closed")).into()))
+        answer.unwrap_or_else(|_| {
+            Err(Fault::OutcomeUnknown(Cause::new("the desk closed, or was restarted")).into())
+        })
     }
 }
 
@@ -147,6 +148,14 @@ struct Batch {
 }
 
 impl Line {
+    /// Asks anew for the leases of all that waits: after a panic nobody knows which were counted.
+    fn rebuild(&mut self) {
+        self.leases.clear();
+        for queued in &self.waiting {
+            let _ = self.leases.joined(queued.event());
+        }
+    }
+
     /// Whether the next batch may take it.
     fn push(&mut self, queued: Queued) -> bool {
         let ready = self.leases.joined(queued.event());
@@ -198,35 +207,46 @@ impl Line {
     }
 }
 
-async fn serve(
-    mut queue: mpsc::UnboundedReceiver<Queued>,
-    mut line: Line,
-    (store, publish): (Arc<dyn Store>, Arc<dyn Publish>),
+/// What carries out batches. What waits outlives a panic; the senders of the batch under way get `outcome_unknown`,
+/// since the store may have committed it.
+pub(crate) struct Worker {
+    queue: mpsc::UnboundedReceiver<Queued>,
+    line: Line,
+    store: Arc<dyn Store>,
+    publish: Arc<dyn Publish>,
     counts: Arc<Counts>,
-) {
-    loop {
-        while let Ok(queued) = queue.try_recv() {
-            line.push(queued);
-        }
-        let Batch { commands, events } = line.next_batch();
-        if events.is_empty() {
-            if !line.news(&mut queue).await {
-                return;
+}
+
+impl Work for Worker {
+    /// Ends with the last sender.
+    async fn run(&mut self) {
+        let Self { queue, line, store, publish, counts } = self;
+        line.rebuild();
+        loop {
+            while let Ok(queued) = queue.try_recv() {
+                line.push(queued);
             }
-            continue;
-        }
-        counts.count(commands.len(), events.iter().filter(|event| line.leases.is_refused(**event)).count());
-        let mut running = std::pin::pin!(run(commands, &*store, &*publish));
-        // Leases of what comes meanwhile are asked for at once; without leases there is no hurry.
-        let mut open = line.leases.are_needed();
-        let carried = loop {
-            tokio::select! {
-                biased;
-                carried = &mut running => break carried,
-                more = line.news(&mut queue), if open => open = more,
+            let Batch { commands, events } = line.next_batch();
+            if events.is_empty() {
+                if !line.news(queue).await {
+                    return;
+                }
+                continue;
             }
-        };
-        line.finished(&events, carried);
+            let refused = events.iter().filter(|event| line.leases.is_refused(**event)).count();
+            counts.count(commands.len(), refused);
+            let mut running = std::pin::pin!(run(commands, &**store, &**publish));
+            // Leases of what comes meanwhile are asked for at once; without leases there is no hurry.
+            let mut open = line.leases.are_needed();
+            let carried = loop {
+                tokio::select! {
+                    biased;
+                    carried = &mut running => break carried,
+                    more = line.news(queue), if open => open = more,
+                }
+            };
+            line.finished(&events, carried);
+        }
     }
 }
 

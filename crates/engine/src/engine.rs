@@ -11,16 +11,17 @@ use domain::{
     Timestamp, TraceParent, UserId,
 };
 use store::{Cause, Fault, Keep, Submission};
+use supervisor::{Supervisor, Task, Work};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chore::{self, Canceller, Chore, Health, Janitor, Sweeper};
+use crate::chore::{Canceller, Chore, Health, Janitor, Rounds, Sweeper};
 use crate::clock;
 use crate::desk::{Desk, Pulse};
 use crate::limit::JANITOR_EVERY;
-use crate::watch::Watched;
+use crate::watch::{Follower, Watched};
 use crate::{Error, Policy, Ports};
 
 /// A running booking service. Several may live in one process.
@@ -30,6 +31,7 @@ pub struct Engine {
     pub(crate) desk: Desk,
     tasks: TaskTracker,
     chores: Chores,
+    supervisor: Supervisor,
     pub(crate) watched: Arc<Watched>,
 }
 
@@ -84,8 +86,9 @@ pub struct Attempt {
 impl Engine {
     /// Starts the desk. Must be called within a tokio runtime.
     pub fn start(ports: Ports, policy: Policy) -> Arc<Self> {
-        let (desk, work) = Desk::new(ports.store.clone(), ports.publish.clone(), ports.lease.clone());
-        spawn_desk(work);
+        let (desk, worker) = Desk::new(ports.store.clone(), ports.publish.clone(), ports.lease.clone());
+        let supervisor = Supervisor::default();
+        spawn_desk(supervisor.essential_task("desk"), worker);
         let chores = Chores {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -93,7 +96,8 @@ impl Engine {
             health: Mutex::default(),
             clock_jumps: Arc::default(),
         };
-        Arc::new(Self { ports, policy, desk, tasks: TaskTracker::new(), chores, watched: Arc::default() })
+        let (tasks, watched) = (TaskTracker::new(), Arc::default());
+        Arc::new(Self { ports, policy, desk, tasks, chores, supervisor, watched })
     }
 
     /// Starts the background chores: the clean-up of overdue bookings every `sweep_every`, and the others.
@@ -103,16 +107,29 @@ impl Engine {
         self.start_chore(Box::new(Canceller), sweep_every, self.chores.cancelled.clone());
         self.start_chore(Box::new(Janitor), JANITOR_EVERY, Arc::new(Notify::new()));
         let (watched, store) = (self.watched.clone(), self.ports.store.clone());
-        drop(self.chores.tasks.spawn(watched.follow(store, self.chores.stop.clone())));
+        let stop = self.chores.stop.clone();
+        self.start_task("watcher", Follower { watched, store, stop: stop.clone() });
         let (clock, jumps) = (self.ports.clock.clone(), self.chores.clock_jumps.clone());
-        drop(self.chores.tasks.spawn(clock::watch(clock, jumps, self.chores.stop.clone())));
+        self.start_task("clock-monitor", move || clock::watch(clock.clone(), jumps.clone(), stop.clone()));
     }
 
     fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, nudge: Arc<Notify>) {
-        let health = Arc::new(Health::new(chore.name(), self.now()));
+        let (name, health) = (chore.name(), Arc::new(Health::new(chore.name(), self.now())));
         self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).push(health.clone());
-        let wake = (every, nudge, self.chores.stop.clone());
-        drop(self.chores.tasks.spawn(chore::run(chore, self.clone(), health, wake)));
+        let stop = self.chores.stop.clone();
+        self.start_task(name, Rounds::new(chore, self.clone(), health, (every, nudge, stop)));
+    }
+
+    /// Starts a background task that ends with [`Engine::drain`].
+    #[expect(clippy::disallowed_methods, reason = "the task is supervised")]
+    fn start_task(&self, name: &'static str, mut work: impl Work + 'static) {
+        let (task, stop) = (self.supervisor.task(name), self.chores.stop.clone());
+        drop(self.chores.tasks.spawn(async move { task.run_until(&stop, &mut work).await }));
+    }
+
+    /// The background tasks of the engine, each with its health.
+    pub fn tasks(&self) -> Vec<Arc<Task>> {
+        self.supervisor.tasks()
     }
 
     /// How each background chore is getting on.
@@ -130,8 +147,8 @@ impl Engine {
         self.chores.cancelled.notify_one();
     }
 
-    /// Stops the chores and waits until every command that was begun is finished. New ones are the caller's
-    /// to stop first.
+    /// Stops the chores, also in the middle of a round, and waits until every command of a caller that was begun is
+    /// finished. New ones are the caller's to stop first.
     pub async fn drain(&self) {
         self.chores.stop.cancel();
         self.chores.tasks.close();
@@ -184,6 +201,10 @@ impl Engine {
     }
 
     /// Runs a command in a task of its own: a client that hangs up changes nothing.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it belongs to one request, which gets the panic for an answer"
+    )]
     pub(crate) async fn detached(&self, work: impl Future<Output = Attempt> + Send + 'static) -> Attempt {
         if removed(Guard::Detached) {
             return work.await;
@@ -236,6 +257,6 @@ impl Engine {
 }
 
 #[expect(clippy::disallowed_methods, reason = "not tracked: the desk ends with its last sender, the engine")]
-fn spawn_desk(work: impl Future<Output = ()> + Send + 'static) {
-    drop(tokio::spawn(work));
+fn spawn_desk(task: Arc<Task>, mut worker: impl Work + 'static) {
+    drop(tokio::spawn(async move { task.run(&mut worker).await }));
 }

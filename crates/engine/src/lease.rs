@@ -46,6 +46,12 @@ impl Leases {
         Self { lock, events: HashMap::new(), asked: FuturesUnordered::new() }
     }
 
+    /// Forgets all events; leases that are held end.
+    pub(crate) fn clear(&mut self) {
+        self.events.clear();
+        self.asked.clear();
+    }
+
     /// Whether there are leases at all.
     pub(crate) fn are_needed(&self) -> bool {
         self.lock.is_some()

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{Event, EventId};
 use store::Store;
+use supervisor::Work;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -47,33 +48,6 @@ impl Watched {
         watching
     }
 
-    /// Looks at the watched events until `stop`; at nothing while nobody watches.
-    pub(crate) async fn follow(self: Arc<Self>, store: Arc<dyn Store>, stop: CancellationToken) {
-        loop {
-            let watched = self.still_watched();
-            let wake = async {
-                if watched.is_empty() {
-                    self.begun.notified().await;
-                } else {
-                    tokio::time::sleep(WATCH_EVERY).await;
-                }
-            };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = wake => (),
-            }
-            if watched.is_empty() {
-                continue;
-            }
-            match store.events_named(watched).await {
-                Ok(events) => self.tell(events),
-                // Watchers keep what they know; it says as of when it is.
-                Err(error) => tracing::warn!(%error, "watched events cannot be read"),
-            }
-        }
-    }
-
     /// The events that somebody watches; the others are forgotten.
     fn still_watched(&self) -> Vec<EventId> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +66,41 @@ impl Watched {
                     }
                     news
                 });
+            }
+        }
+    }
+}
+
+/// Reads the watched events until `stop`; nothing while nobody watches.
+pub(crate) struct Follower {
+    pub(crate) watched: Arc<Watched>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Work for Follower {
+    async fn run(&mut self) {
+        loop {
+            let watched = self.watched.still_watched();
+            let wake = async {
+                if watched.is_empty() {
+                    self.watched.begun.notified().await;
+                } else {
+                    tokio::time::sleep(WATCH_EVERY).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = wake => (),
+            }
+            if watched.is_empty() {
+                continue;
+            }
+            match self.store.events_named(watched).await {
+                Ok(events) => self.watched.tell(events),
+                // Watchers keep what they know; it says as of when it is.
+                Err(error) => tracing::warn!(%error, "watched events cannot be read"),
             }
         }
     }

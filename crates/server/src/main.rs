@@ -10,25 +10,34 @@ mod config;
 mod http;
 mod kept;
 mod limit;
+mod log;
 mod nats;
 mod problem;
 mod shared;
 mod telemetry;
 mod wire;
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(feature = "sabotage")]
     sabotage();
-    cli::run(config::Cli::read().command)
+    let command = config::Cli::read().command;
+    // The exit code of a panic, and its message in the log before the end.
+    let code = catch_unwind(|| cli::run(command)).unwrap_or_else(|_| ExitCode::from(101));
+    log::flush();
+    code
 }
 
-/// Takes the guards away that a test names. Compiled only for tests.
+/// Takes the guards away that a test names, and panics tasks as a file says. Compiled only for tests.
 #[cfg(feature = "sabotage")]
 #[expect(clippy::disallowed_methods, reason = "no configuration: a release build does not have it")]
 fn sabotage() {
     if let Ok(guards) = std::env::var("BOXOFFICE_SABOTAGE") {
         domain::sabotage::remove(&guards);
+    }
+    if let Some(file) = std::env::var_os("BOXOFFICE_PANIC_FILE") {
+        supervisor::sabotage::set_panic_file(file.into());
     }
 }

@@ -3,9 +3,9 @@
 //! Labels are words of the program, never ids: their number is bounded whatever users send.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use engine::Engine;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -15,7 +15,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::nats::Nats;
+use crate::http::App;
+use crate::log;
 use crate::shared::Shared;
 
 /// The media type of what [`Telemetry::render`] writes.
@@ -44,6 +45,10 @@ struct Gauges {
     limiter_fallbacks: Gauge,
     nats_up: Family<Words<0>, Gauge>,
     relay: Family<Words<1>, Gauge>,
+    task_up: Family<Words<1>, Gauge>,
+    task_restarts: Family<Words<1>, Counter>,
+    panics: Counter,
+    log_lines_lost: Counter,
 }
 
 /// A label set: names and values of fixed number.
@@ -80,6 +85,26 @@ fn durations() -> Histogram {
 }
 
 impl Gauges {
+    fn register_tasks(&self, registry: &mut Registry) {
+        let help = "Whether a background task runs (1), or has panicked and waits for its restart (0)";
+        registry.register("boxoffice_task_up", help, self.task_up.clone());
+        let help = "Panics of a background task, each followed by a restart";
+        registry.register("boxoffice_task_restarts", help, self.task_restarts.clone());
+        registry.register("boxoffice_panics", "Panics in any task or thread", self.panics.clone());
+        let help = "Log lines that could not be written";
+        registry.register("boxoffice_log_lines_lost", help, self.log_lines_lost.clone());
+    }
+
+    fn read_tasks(&self, app: &App) {
+        for task in app.tasks() {
+            let labels = Words([("task", Word::Fixed(task.name()))]);
+            self.task_up.get_or_create(&labels).set((!task.is_down()).into());
+            set(&self.task_restarts.get_or_create(&labels), task.restarts());
+        }
+        set(&self.panics, log::panics());
+        set(&self.log_lines_lost, log::lines_lost());
+    }
+
     fn register_redis(&self, registry: &mut Registry) {
         let help = "What was done on Redis since the start, by kind; times in microseconds";
         registry.register("boxoffice_redis_events", help, self.redis.clone());
@@ -125,6 +150,10 @@ impl Telemetry {
             limiter_fallbacks: Gauge::default(),
             nats_up: Family::default(),
             relay: Family::default(),
+            task_up: Family::default(),
+            task_restarts: Family::default(),
+            panics: Counter::default(),
+            log_lines_lost: Counter::default(),
         };
         for (name, help, gauge) in [
             ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
@@ -146,6 +175,7 @@ impl Telemetry {
             Unit::Seconds,
             gauges.chores.clone(),
         );
+        gauges.register_tasks(&mut registry);
         if with_redis {
             gauges.register_redis(&mut registry);
         }
@@ -180,32 +210,27 @@ impl Telemetry {
     }
 
     /// Everything, as text.
-    pub(crate) fn render(
-        &self,
-        engine: &Engine,
-        streams: usize,
-        shared: Option<&Shared>,
-        nats: Option<&Nats>,
-    ) -> Result<String, fmt::Error> {
-        let (pulse, gauges) = (engine.pulse(), &self.gauges);
+    pub(crate) fn render(&self, app: &App) -> Result<String, fmt::Error> {
+        let (pulse, gauges) = (app.engine.pulse(), &self.gauges);
         gauges.waiting.set(whole(pulse.waiting));
         gauges.batches.set(whole(pulse.batches));
         gauges.commands.set(whole(pulse.commands));
         gauges.unleased.set(whole(pulse.unleased));
-        gauges.streams.set(whole(streams));
-        gauges.clock_jumps.set(whole(engine.clock_jumps()));
-        for chore in engine.chores() {
+        gauges.streams.set(whole(app.streams.count()));
+        gauges.clock_jumps.set(whole(app.engine.clock_jumps()));
+        gauges.read_tasks(app);
+        for chore in app.engine.chores() {
             let labels = Words([("chore", Word::Fixed(chore.name()))]);
             gauges.chores.get_or_create(&labels).set(chore.last_success().micros() / 1_000_000);
         }
-        if let Some(Shared { redis, limiter }) = shared {
+        if let Some(Shared { redis, limiter }) = app.redis.as_deref() {
             for (name, count) in redis.counts().iter() {
                 gauges.redis.get_or_create(&Words([("kind", Word::Fixed(name))])).set(whole(count));
             }
             gauges.redis_up.set(redis.is_up().into());
             gauges.limiter_fallbacks.set(whole(limiter.helped()));
         }
-        if let Some(nats) = nats {
+        if let Some(nats) = &app.nats {
             gauges.nats_up.get_or_create(&Words([])).set(nats.is_connected().into());
             let standing = nats.relay.standing();
             let figures = [
@@ -223,6 +248,11 @@ impl Telemetry {
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+/// Shows what is counted elsewhere.
+fn set(counter: &Counter, count: u64) {
+    counter.inner().store(count, Ordering::Relaxed);
 }
 
 fn whole<T: TryInto<i64>>(count: T) -> i64 {

@@ -7,6 +7,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a helper of a test ends the test where it cannot go on")]
 
 mod answer;
+mod bad_log;
 mod certificates;
 mod client;
 mod environment;
@@ -15,6 +16,7 @@ mod journal;
 mod load;
 mod nats;
 mod order;
+mod panics;
 mod postgres;
 mod process;
 mod program;
@@ -28,6 +30,7 @@ mod wait;
 mod wire;
 
 pub use answer::Answer;
+pub use bad_log::{BadLog, expect_service_and_stop};
 pub use certificates::Certificates;
 pub use client::{Client, Lost, id_of};
 pub use environment::number_from_environment;
@@ -35,6 +38,7 @@ pub use journal::Journal;
 pub use load::Load;
 pub use nats::NatsServer;
 pub use order::{event_body, with};
+pub use panics::Panics;
 pub use postgres::{Cluster, Database};
 pub use process::{Ending, Process};
 pub use program::{Finished, Program};

@@ -54,6 +54,14 @@ impl Process {
         Self::spawn(command, false)
     }
 
+    /// Starts a command whose standard error goes elsewhere.
+    pub(crate) fn start_with_stderr(mut command: Command, stderr: Stdio) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = Lines::read(child.stdout.take().expect("piped above"));
+        Self { child, group: false, stdout, stderr: Lines::read(std::io::empty()) }
+    }
+
     /// Starts a command in a process group of its own: a shell, with everything that it starts.
     pub fn start_group(mut command: Command) -> Self {
         command.process_group(0);

@@ -42,6 +42,14 @@ impl Program {
         self
     }
 
+    /// The program started by way of a shell that redirects, inside of whatever starts it already.
+    #[must_use]
+    pub(crate) fn redirected(mut self, how: &str) -> Self {
+        let shell = ["sh", "-c", &format!("exec \"$@\" {how}"), "sh"].map(OsString::from);
+        self.launcher.extend(shell);
+        self
+    }
+
     /// A command line of the program, in an environment that says nothing about it.
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut words = self.launcher.iter().map(OsString::as_os_str).chain([self.path.as_os_str()]);

@@ -1,16 +1,20 @@
 //! `boxoffice serve` as a real process on a port of the system's choice.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::io::PipeReader;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
+use hyper::Method;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Ending, Lines, Process};
 use crate::program::database_url;
-use crate::{Client, Database, Program, Tokens};
+use crate::wait::eventually;
+use crate::{BadLog, Client, Database, Program, Tokens};
 
 /// The secret of every server started here.
 pub const SECRET: &str = "a secret for tests only, 32 bytes and more";
@@ -37,6 +41,8 @@ pub struct Server {
     setup: Setup,
     process: Process,
     address: SocketAddr,
+    /// The other end of a standard error that nobody reads.
+    _unread: Option<PipeReader>,
 }
 
 impl Setup {
@@ -109,14 +115,18 @@ impl Setup {
 
     /// Starts the process, without waiting until it is ready.
     pub fn spawn(&self) -> Process {
+        Process::start(self.command("127.0.0.1:0"))
+    }
+
+    fn command(&self, listen: &str) -> Command {
         let words: [OsString; 5] =
-            ["serve".into(), "--listen".into(), "127.0.0.1:0".into(), "--database".into(), self.url().into()];
+            ["serve".into(), "--listen".into(), listen.into(), "--database".into(), self.url().into()];
         let mut command = self.program.command(words.iter().chain(&self.arguments));
         command.env("BOXOFFICE_JWT_SECRET", SECRET);
         // As good as none: only tests of the limits themselves want to meet them.
         command.env("BOXOFFICE_BOOK_LIMIT", "512/1us").env("BOXOFFICE_CANCEL_LIMIT", "512/1us");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Process::start(command)
+        command
     }
 
     /// Starts the server and waits until it says that it is ready.
@@ -126,7 +136,30 @@ impl Setup {
         let Some(address) = address else {
             panic!("the server did not get ready; it said:\n{}", process.stderr.tail())
         };
-        Server { setup: self, process, address }
+        Server { setup: self, process, address, _unread: None }
+    }
+
+    /// Starts the server with a standard error that takes no lines, and waits until it answers.
+    pub async fn start_with_log(mut self, log: &BadLog) -> Server {
+        if let BadLog::Redirected(how) = log {
+            self.program = self.program.redirected(how);
+        }
+        // Another process may be given the port between our looking and the server's start.
+        for _ in 0..20 {
+            let address =
+                TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+            let (stderr, unread) = log.open();
+            let mut process = Process::start_with_stderr(self.command(&address.to_string()), stderr);
+            let answers = eventually("the server answers, or has ended", async || {
+                let alive = Client::new(address, None).try_ask(Method::GET, "/livez", None).await.is_ok();
+                let running = process.is_running();
+                (alive || !running).then_some(alive && running)
+            });
+            if answers.await {
+                return Server { setup: self, process, address, _unread: unread };
+            }
+        }
+        panic!("no server started with {log:?}");
     }
 }
 

@@ -70,11 +70,15 @@ impl SmallDisk {
         std::fs::remove_file(self.ballast()).expect("the ballast lies on the disk");
     }
 
-    /// From outside the namespace the disk is seen through its holder.
     fn ballast(&self) -> PathBuf {
+        self.outside("ballast")
+    }
+
+    /// A file on the disk as it is seen from outside the namespace: through its holder.
+    pub fn outside(&self, name: &str) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         let inside = self.folder.path().strip_prefix("/").unwrap_or(self.folder.path());
-        root.join(inside).join("ballast")
+        root.join(inside).join(name)
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
+use supervisor::Work;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -61,6 +62,35 @@ pub(super) struct Actor {
     closing: bool,
 }
 
+/// The actor and what reaches it, which outlives a panic.
+pub(super) struct Worker {
+    pub(super) actor: Actor,
+    pub(super) asked: mpsc::UnboundedReceiver<Command>,
+    pub(super) rung: mpsc::UnboundedReceiver<Ring>,
+}
+
+impl Work for Worker {
+    async fn run(&mut self) {
+        self.actor.start_over();
+        self.actor.run(&mut self.asked, &mut self.rung).await;
+    }
+
+    /// Nobody waits for the restart: callers go on without the lock, as they do while the server is down.
+    async fn stand_in(&mut self) {
+        self.actor.start_over();
+        while let Some(command) = self.asked.recv().await {
+            match command {
+                Command::Acquire(requests) => {
+                    for Request { caller, .. } in requests {
+                        self.actor.refuse(caller, Unavailable::from(Trouble::Restarting).into());
+                    }
+                }
+                Command::Leave(_) | Command::Close => self.actor.asked(command),
+            }
+        }
+    }
+}
+
 /// A batch on the wire.
 pub(super) type InFlight = Pin<Box<dyn Future<Output = (Batch, Result<Vec<Value>, Trouble>)> + Send>>;
 
@@ -94,10 +124,10 @@ impl Actor {
     }
 
     /// Works until it is told to close and everything is given back, or nobody listens any more.
-    pub(super) async fn run(
-        mut self,
-        mut asked: mpsc::UnboundedReceiver<Command>,
-        mut bell: mpsc::UnboundedReceiver<Ring>,
+    async fn run(
+        &mut self,
+        asked: &mut mpsc::UnboundedReceiver<Command>,
+        bell: &mut mpsc::UnboundedReceiver<Ring>,
     ) {
         let link = Arc::clone(&self.link);
         let (mut in_flight, mut connection) = (None::<InFlight>, None);
@@ -137,6 +167,18 @@ impl Actor {
                     self.connection_changed(number.is_some());
                 }
             }
+        }
+    }
+
+    /// After a panic: refuses all callers, ends all tenures and gives back on the server what they owned.
+    fn start_over(&mut self) {
+        self.timers.clear();
+        self.renewals.clear();
+        self.by_text = false;
+        self.outbox.retain(|ask| matches!(ask, Ask::Leave { .. }));
+        let numbers: Vec<u64> = self.entries.keys().copied().collect();
+        for number in numbers {
+            self.end(number, &Trouble::Restarting);
         }
     }
 

@@ -5,7 +5,7 @@
 //! request, tries the server again, at growing intervals, and closes the breaker once a connection is made,
 //! the scripts are loaded and a write was taken. The first try follows at once: most connections break alone.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(super) struct Link {
     connect_timeout: Duration,
     open: watch::Sender<Option<Connection>>,
     failures: AtomicU32,
+    /// Connections made so far: the number of the latest one.
+    connections: AtomicU64,
     /// Why no connection could be made the last time.
     why_down: Mutex<Option<String>>,
 }
@@ -62,6 +64,7 @@ impl Link {
             connect_timeout: options.connect_timeout,
             open: watch::Sender::new(None),
             failures: AtomicU32::new(0),
+            connections: AtomicU64::new(0),
             why_down: Mutex::default(),
         }
     }
@@ -161,7 +164,7 @@ impl Link {
 
     /// Keeps a connection open for as long as it is polled.
     pub(super) async fn keep(&self) {
-        let (mut number, mut pause) = (0, PAUSE_MIN);
+        let mut pause = PAUSE_MIN;
         loop {
             let connected = timeout(self.connect_timeout, self.connect()).await;
             let connected = connected.unwrap_or_else(|_| Err(late()));
@@ -171,7 +174,8 @@ impl Link {
                 pause = (pause * 2).min(PAUSE_MAX);
                 continue;
             };
-            (number, pause) = (number + 1, PAUSE_MIN);
+            let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+            pause = PAUSE_MIN;
             self.failures.store(0, Ordering::Relaxed);
             self.open.send_replace(Some(Connection { inner, number }));
             self.counters.connected.add(1);

@@ -38,11 +38,12 @@ use std::time::Duration;
 use ::redis::{Client, TlsCertificates};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use supervisor::{Supervisor, Task};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use actor::{Actor, Timing};
+use actor::{Actor, Timing, Worker};
 use counters::Counters;
 use limiter::RedisLimiter;
 use link::Link;
@@ -148,6 +149,7 @@ pub struct Redis {
     limiter: Arc<DenyCache>,
     commands: mpsc::UnboundedSender<Command>,
     close_within: Duration,
+    supervisor: Supervisor,
     actor: Mutex<JoinSet<()>>,
     _helpers: JoinSet<()>,
 }
@@ -167,12 +169,17 @@ impl Redis {
         let (commands, asked) = mpsc::unbounded_channel();
         let (heard, rung) = mpsc::unbounded_channel();
         let (mut actor, mut helpers) = (JoinSet::new(), JoinSet::new());
-        let keeper = Arc::clone(&link);
-        helpers.spawn(async move { keeper.keep().await });
-        helpers.spawn(bell::listen(Arc::clone(&link), options.instance.clone(), heard));
-        actor.spawn(
-            Actor::new(Arc::clone(&link), timing, options.instance, commands.clone()).run(asked, rung),
-        );
+        let supervisor = Supervisor::default();
+        let (task, keeper) = (supervisor.task("redis-connection"), Arc::clone(&link));
+        helpers.spawn(async move { task.run(&mut || keeper.keep()).await });
+        let (task, listener, instance) =
+            (supervisor.task("redis-subscriber"), Arc::clone(&link), options.instance.clone());
+        helpers.spawn(async move {
+            task.run(&mut || bell::listen(Arc::clone(&listener), instance.clone(), heard.clone())).await;
+        });
+        let task = supervisor.task("redis-locks");
+        let locks = Actor::new(Arc::clone(&link), timing, options.instance, commands.clone());
+        actor.spawn(async move { task.run(&mut Worker { actor: locks, asked, rung }).await });
         Self {
             lock: Arc::new(RedisLock {
                 link: Arc::clone(&link),
@@ -183,9 +190,15 @@ impl Redis {
             link,
             commands,
             close_within: options.answer_timeout * 4,
+            supervisor,
             actor: Mutex::new(actor),
             _helpers: helpers,
         }
+    }
+
+    /// The background tasks, each with its health.
+    pub fn tasks(&self) -> Vec<Arc<Task>> {
+        self.supervisor.tasks()
     }
 
     /// The lock.

@@ -19,6 +19,9 @@ pub(super) enum Trouble {
     /// The answer is none that a script of ours gives.
     #[error("Redis gave an answer that makes no sense")]
     Nonsense,
+    /// The task that asks has panicked and is about to be restarted.
+    #[error("the task that speaks to Redis is being restarted")]
+    Restarting,
     /// The handle was closed.
     #[error("the connection to Redis was closed")]
     Closed,

@@ -8,14 +8,13 @@ mod canceller;
 mod janitor;
 mod sweeper;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{RequestId, Timestamp};
-use futures_util::FutureExt as _;
+use supervisor::Work;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -61,31 +60,57 @@ impl Health {
     }
 }
 
-/// Runs a chore until `stop`: every `every`, and when nudged. The first time comes after a random part of
-/// the interval, so that instances started together do not all sweep at once. One that panics is run again.
-pub(crate) async fn run(
-    mut chore: Box<dyn Chore>,
+/// The rounds of a chore until `stop`: every `every`, and when nudged.
+pub(crate) struct Rounds {
+    chore: Box<dyn Chore>,
     engine: Arc<Engine>,
     health: Arc<Health>,
-    (every, nudge, stop): (Duration, Arc<Notify>, CancellationToken),
-) {
-    let phase = f64::from(engine.ports.ids.random()[0]) / 256.0;
-    let mut pause = every.mul_f64(phase);
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = nudge.notified() => (),
-            () = tokio::time::sleep(pause) => (),
-        }
-        pause = every;
-        // What a chore remembers from one time to the next are hints, so a panic leaves nothing half done behind.
-        match AssertUnwindSafe(chore.run_once(&engine)).catch_unwind().await {
-            Ok(Ok(())) => health.last_success_micros.store(engine.now().micros(), Ordering::Relaxed),
-            Ok(Err(error)) => {
-                tracing::error!(chore = chore.name(), %error, "a chore failed; it will be tried again");
+    every: Duration,
+    nudge: Arc<Notify>,
+    stop: CancellationToken,
+    /// Until the next round.
+    pause: Duration,
+}
+
+impl Rounds {
+    /// The first round comes after a random part of the interval, so that instances started together do not all
+    /// sweep at once.
+    pub(crate) fn new(
+        chore: Box<dyn Chore>,
+        engine: Arc<Engine>,
+        health: Arc<Health>,
+        (every, nudge, stop): (Duration, Arc<Notify>, CancellationToken),
+    ) -> Self {
+        let pause = every.mul_f64(f64::from(engine.ports.ids.random()[0]) / 256.0);
+        Self { chore, engine, health, every, nudge, stop, pause }
+    }
+}
+
+impl Work for Rounds {
+    /// What a chore remembers from one round to the next are hints, so a panic leaves nothing half done behind.
+    async fn run(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.nudge.notified() => (),
+                () = tokio::time::sleep(self.pause) => (),
             }
-            Err(_) => tracing::error!(chore = chore.name(), "a chore panicked; it will be tried again"),
+            // A round that panics is repeated after the restart.
+            self.pause = Duration::ZERO;
+            // A stop does not wait for a long round; the next start goes on where it was.
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                outcome = self.chore.run_once(&self.engine) => outcome,
+            };
+            self.pause = self.every;
+            if let Err(error) = outcome {
+                let chore = self.chore.name();
+                tracing::error!(chore, %error, "a chore failed; it will be tried again");
+            } else {
+                self.health.last_success_micros.store(self.engine.now().micros(), Ordering::Relaxed);
+            }
         }
     }
 }

@@ -93,6 +93,8 @@ impl Relay {
     /// Fills the stream whenever it is this relay's turn, for as long as it is let.
     pub async fn run<T>(&self, ground: &Ground) -> T {
         let mut counted = None;
+        // A turn that a panic has ended says nothing of itself.
+        self.note(|standing| standing.fills = false);
         loop {
             let tenure = tokio::select! {
                 biased;

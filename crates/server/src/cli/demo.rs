@@ -24,9 +24,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::dev::put_on_sale;
-use super::serve::log;
 use super::{Failure, audit, embedded, say};
 use crate::config::{Demo, LogFormat};
+use crate::log;
 
 /// Every so many-th buyer is impatient, and clicks so often at once: one more than the limit allows.
 const IMPATIENT_EVERY: u32 = 10;
@@ -104,7 +104,7 @@ struct Report {
 }
 
 pub(super) async fn run(args: &Demo) -> Result<ExitCode, Failure> {
-    log(tracing::Level::WARN, LogFormat::Text);
+    log::init(tracing::Level::WARN, LogFormat::Text);
     // Removed at the end, also when it is interrupted.
     let folder = tempfile::tempdir()?;
     let report = tokio::select! {

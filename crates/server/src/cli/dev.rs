@@ -16,11 +16,12 @@ use store::Sqlite;
 use tokio::net::TcpListener;
 
 use super::database::sqlite_options;
-use super::serve::{ListenError, assemble, listen, log, serve};
+use super::serve::{ListenError, assemble, listen, serve};
 use super::{Failure, say};
 use crate::auth::{Expected, Identity, Role, Tokens};
 use crate::config::{self, Dev, LogFormat};
 use crate::http::App;
+use crate::log;
 use crate::shared::Crowd;
 
 /// The port that `dev` listens on unless another program does.
@@ -33,7 +34,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
-    log(tracing::Level::WARN, LogFormat::Text);
+    log::init(tracing::Level::WARN, LogFormat::Text);
     let temporary = if args.data.is_some() { None } else { Some(tempfile::tempdir()?) };
     let directory = args.data.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
     let directory = directory.unwrap_or(Path::new("."));

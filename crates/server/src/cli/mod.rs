@@ -20,12 +20,17 @@ mod sweep;
 mod token;
 
 use std::fmt;
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use store::OpenError;
 
 use crate::config::Command;
+use crate::log;
+
+/// The first error of standard output.
+static OUTPUT_ERROR: OnceLock<io::Error> = OnceLock::new();
 
 /// Why a command ends without success, and the exit code that says so.
 #[derive(Debug)]
@@ -88,24 +93,34 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Config(args) => config::run(&args),
     };
-    match outcome {
-        Ok(code) => code,
-        Err(Failure::Failed(message)) => complain(&message, 1),
-        Err(Failure::Unreachable(message)) => complain(&message, 3),
+    match (outcome, OUTPUT_ERROR.get()) {
+        (Ok(_), Some(error)) => complain(&format!("cannot write the output: {error}"), 1),
+        (Ok(code), None) => code,
+        (Err(Failure::Failed(message)), _) => complain(&message, 1),
+        (Err(Failure::Unreachable(message)), _) => complain(&message, 3),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command that fails")]
+/// The last word of a command that fails.
 fn complain(message: &str, code: u8) -> ExitCode {
-    eprintln!("boxoffice: {message}");
+    log::line(&format!("boxoffice: {message}"));
     ExitCode::from(code)
 }
 
-/// What a command reports is its output. Whoever reads it may stop early, as `head` does.
+/// What a command reports is its output. Whoever reads it may stop early, as `head` does; any other error is the
+/// command's failure once it is done.
 fn say(text: impl fmt::Display) {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("cannot write the report: {error}"),
-        Ok(()) | Err(_) => {}
+    write(format!("{text}\n").as_bytes());
+}
+
+/// As [`say`], without an end of line.
+fn write(bytes: &[u8]) {
+    let mut output = io::stdout();
+    if let Err(error) = output.write_all(bytes).and_then(|()| output.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        // The first says it all.
+        let _ = OUTPUT_ERROR.set(error);
     }
 }
 

@@ -1,6 +1,5 @@
 //! `boxoffice serve`: where the parts are put together.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,24 +9,30 @@ use engine::relay::Ground;
 use engine::{Engine, Policy, Ports, Publish, Silent, SystemClock, SystemIds};
 use futures_util::future::OptionFuture;
 use store::Store;
+use supervisor::Supervisor;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, database};
 use crate::auth::Tokens;
-use crate::config::{DatabaseUrl, LogFormat, Serve, wants_colours};
+use crate::config::{DatabaseUrl, Serve};
+use crate::http::listener::{self, Acceptor};
 use crate::http::{self, App};
+use crate::log;
 use crate::nats::Nats;
 use crate::shared::Crowd;
 use crate::telemetry::Telemetry;
 
 /// How long a start waits for Redis before it goes on without.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long after the time for requests under way what they have begun may still take.
+const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
-    log(args.log, args.log_format);
+    log::init(args.log, args.log_format);
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
     let crowd = crowd(args, &url).await?;
@@ -44,26 +49,26 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let app = App { nats, trusted_proxies: args.trusted_proxies.clone().into(), ..app };
     app.engine.start_chores(args.sweep_every);
     tracing::info!(address = %listener.local_addr()?, database = %url, "ready");
-    let served = serve(listener, metrics, app.clone(), args.shutdown_timeout);
-    match app.nats {
-        None => served.await,
-        // It ends with what it serves, which goes first: what was committed last is told, too.
-        Some(nats) => {
-            let (clock, ids) = (app.clock.clone(), app.ids.clone());
-            let ground = Ground { store: told, lock, clock, ids, bell: nats.clone() };
-            tokio::select! { biased; ended = served => ended, never = nats.relay.run(&ground) => never }
-        }
+    let mut background = JoinSet::new();
+    if let Some(nats) = &app.nats {
+        let (clock, ids) = (app.clock.clone(), app.ids.clone());
+        let ground = Ground { store: told, lock, clock, ids, bell: nats.clone() };
+        start_nats_tasks(&mut background, &app.supervisor, nats, ground);
     }
+    if let Some(shared) = &app.redis {
+        let (task, shared) = (app.supervisor.task("redis-monitor"), shared.clone());
+        background.spawn(async move { task.run(&mut || shared.watch()).await });
+    }
+    // The relay ends with what it serves, which goes first: what was committed last is told, too.
+    serve(listener, metrics, app, args.shutdown_timeout).await
 }
 
-/// Logs to standard error, in colours where a person reads it.
-pub(super) fn log(level: tracing::Level, format: LogFormat) {
-    let colours = std::io::stderr().is_terminal() && wants_colours();
-    let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+/// Starts what keeps the connection to NATS, and what fills the stream.
+fn start_nats_tasks(background: &mut JoinSet<()>, supervisor: &Supervisor, nats: &Arc<Nats>, ground: Ground) {
+    let (task, keeper) = (supervisor.task("nats-connection"), nats.clone());
+    background.spawn(async move { task.run(&mut || keeper.keep_client()).await });
+    let (task, relay) = (supervisor.task("relay"), nats.relay.clone());
+    background.spawn(async move { task.run(&mut || relay.run(&ground)).await });
 }
 
 /// Limits and locks as the operator wants them. A Redis that is away now may come later.
@@ -118,6 +123,7 @@ pub(super) fn assemble(
         ids,
         stop,
         streams: Arc::default(),
+        supervisor: Arc::default(),
         telemetry: Arc::new(Telemetry::new(crowd.shared.is_some())),
         redis: crowd.shared,
         nats: None,
@@ -152,31 +158,22 @@ pub(super) async fn serve(
 ) -> Result<ExitCode, Failure> {
     let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (engine, redis, nats) = (app.engine.clone(), app.redis.clone(), app.nats.clone());
-    let watched = redis.clone();
-    let over_nats = nats.clone().map(|nats| crate::nats::serve(app.clone(), nats));
-    let (spared, ending) = (app.trusted_proxies.clone(), (stop.clone(), patience));
-    let main = http::router(app.clone(), metrics.is_none());
+    let (redis, nats) = (app.redis.clone(), app.nats.clone());
+    let finish = finish(listener, metrics, app, patience);
+    let late = async {
+        stop.cancelled().await;
+        sleep(patience + DRAIN_MARGIN).await;
+    };
     let serving = async {
-        let main = http::listener::serve(listener, main, spared.clone(), ending.clone());
-        let apart =
-            metrics.map(|apart| http::listener::serve(apart, http::metrics_router(app), spared, ending));
-        let ((), _, over_nats) = tokio::join!(main, OptionFuture::from(apart), OptionFuture::from(over_nats));
-        if let Some(Err(error)) = over_nats {
-            tracing::error!(%error, "requests over NATS were not taken");
+        tokio::select! {
+            () = finish => (),
+            () = late => tracing::warn!("some changes were still under way when the time to shut down was over"),
         }
-        engine.drain().await;
         if let Some(nats) = nats {
             nats.flush().await;
         }
         if let Some(shared) = redis {
             shared.redis.close().await;
-        }
-    };
-    let watching = async {
-        match &watched {
-            Some(redis) => redis.watch().await,
-            None => std::future::pending().await,
         }
     };
     let signals = async {
@@ -187,7 +184,20 @@ pub(super) async fn serve(
     };
     tokio::select! {
         () = serving => Ok(ExitCode::SUCCESS),
-        () = watching => unreachable!("it watches as long as it is polled"),
         () = signals => Err(Failure::Failed("stopped by a second signal".to_owned())),
     }
+}
+
+/// Takes requests until the program stops, and finishes those under way.
+async fn finish(listener: TcpListener, metrics: Option<TcpListener>, app: App, patience: Duration) {
+    let (engine, supervisor) = (app.engine.clone(), app.supervisor.clone());
+    let over_nats = app.nats.clone().map(|nats| crate::nats::serve(app.clone(), nats));
+    let (spared, stop) = (app.trusted_proxies.clone(), app.stop.clone());
+    let api = http::router(app.clone(), metrics.is_none());
+    let api = Acceptor::new(listener, api, spared.clone(), stop.clone());
+    let apart = metrics.map(|apart| Acceptor::new(apart, http::metrics_router(app), spared, stop));
+    let apart = apart.map(|apart| listener::serve(supervisor.task("metrics-listener"), apart, patience));
+    let main = listener::serve(supervisor.essential_task("listener"), api, patience);
+    tokio::join!(main, OptionFuture::from(apart), OptionFuture::from(over_nats));
+    engine.drain().await;
 }

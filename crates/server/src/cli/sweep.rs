@@ -6,13 +6,13 @@ use std::sync::Arc;
 use engine::{Sweeper, SystemClock};
 use serde_json::json;
 
-use super::serve::log;
 use super::{Failure, database, embedded, say};
 use crate::config::{LogFormat, Sweep};
+use crate::log;
 
 /// Frees every overdue booking once; of a file as its owner. A server that runs does so by itself.
 pub(super) async fn run(args: &Sweep) -> Result<ExitCode, Failure> {
-    log(tracing::Level::WARN, LogFormat::Text);
+    log::init(tracing::Level::WARN, LogFormat::Text);
     let store = database::open(&args.database.url(), false).await?;
     let engine = embedded::engine(store, Arc::new(SystemClock));
     let swept = Sweeper::default().sweep(&engine).await?;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::nats::Address;
 
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub(crate) struct Nats {
     /// NATS for requests and messages: nats://… or tls://…, several of a cluster separated by commas; none when unset
     #[arg(id = "nats", long = "nats", env = "BOXOFFICE_NATS", value_name = "URL", hide_env_values = true)]

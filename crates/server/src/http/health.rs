@@ -7,6 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use store::{Cause, Fault};
+use supervisor::Task;
 
 use super::App;
 use super::params::Params;
@@ -24,17 +25,21 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
     params.only(&["verbose"])?;
     let store = app.engine.health().await;
     let stopping = app.stop.is_cancelled();
-    let why_not = match (&store, stopping) {
-        (_, true) => Some("The program is stopping."),
-        (Err(_), false) => Some("The database cannot be used."),
-        (Ok(()), false) => None,
+    let down: Vec<_> = app.tasks().into_iter().filter(|task| task.is_down()).collect();
+    let cannot_sell = down.iter().any(|task| task.is_essential());
+    let why_not = match (&store, stopping, cannot_sell) {
+        (_, true, _) => Some("The program is stopping."),
+        (Err(_), false, _) => Some("The database cannot be used."),
+        (Ok(()), false, true) => Some("A part of the program that sells is being restarted."),
+        (Ok(()), false, false) => None,
     };
     let parts = if params.has("verbose") { parts(&app, store) } else { Map::new() };
     if let Some(why) = why_not {
         let problem = Problem::unavailable(why);
         return Err(parts.into_iter().fold(problem, |problem, (name, part)| problem.with(&name, part)));
     }
-    let is_degraded = app.redis.as_ref().is_some_and(|shared| !shared.redis.is_up())
+    let is_degraded = !down.is_empty()
+        || app.redis.as_ref().is_some_and(|shared| !shared.redis.is_up())
         || app.nats.as_ref().is_some_and(|nats| nats.trouble().is_some());
     let status = if is_degraded { "degraded" } else { "ready" };
     Ok(Json(HealthView { status, parts }).into_response())
@@ -49,11 +54,17 @@ fn parts(app: &App, store: Result<(), engine::Error>) -> Map<String, Value> {
     let redis = app.redis.as_ref().map(|shared| shared.redis.is_up());
     let redis = redis.map(|is_up| if is_up { "ok" } else { "Redis is not reachable" });
     let nats = app.nats.as_ref().map(|nats| nats.describe());
+    let task = |task: Arc<Task>| {
+        let status = if task.is_down() { "down" } else { "ok" };
+        (task.name().to_owned(), json!({"status": status, "restarts": task.restarts()}))
+    };
+    let tasks: Map<String, Value> = app.tasks().into_iter().map(task).collect();
     [
         ("database", Some(database.into())),
         ("redis", redis.map(Value::from)),
         ("nats", nats),
         ("chores", Some(chores.into())),
+        ("tasks", Some(tasks.into())),
     ]
     .into_iter()
     .filter_map(|(name, part)| Some((name.to_owned(), part?)))
@@ -62,8 +73,6 @@ fn parts(app: &App, store: Result<(), engine::Error>) -> Map<String, Value> {
 
 /// What Prometheus asks for.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text =
-        app.telemetry.render(&app.engine, app.streams.count(), app.redis.as_deref(), app.nats.as_deref());
-    let text = text.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?;
+    let text = app.telemetry.render(&app).map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?;
     Ok(([(CONTENT_TYPE, crate::telemetry::CONTENT_TYPE)], text).into_response())
 }

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
+use supervisor::{Task, Work};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
@@ -29,38 +30,73 @@ use crate::limit::{
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves connections until `stop`; then takes no more, lets requests under way finish for at most
-/// `patience`, and returns.
-///
-/// `spared` are addresses that speak for many, and that no bound on the connections of one address holds for.
-pub(crate) async fn serve(
+/// What accepts connections. It and what it has accepted outlive a panic, so clients wait in the listener's backlog
+/// for the restart.
+pub(crate) struct Acceptor {
     listener: TcpListener,
     router: Router,
     spared: Arc<[IpNet]>,
-    (stop, patience): (CancellationToken, Duration),
-) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let addresses = Arc::new(Addresses::default());
-    let graceful = GracefulShutdown::new();
-    let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &connections) => accepted,
-        };
-        let Some((stream, peer, permit)) = accepted else { continue };
-        // Dropped at once: one address must not keep the others out.
-        let address = peer.ip().to_canonical();
-        let many = address.is_loopback() || spared.iter().any(|net| net.contains(&address));
-        let Some(place) = addresses.enter(address, many) else { continue };
-        let connection = graceful.watch(connection(stream, Peer(address), router.clone()));
-        tasks.spawn(async move {
-            // An error here is a client that broke off or was too slow; it has nobody to be told.
-            let _ = connection.await;
-            drop((permit, place));
-        });
+    stop: CancellationToken,
+    connections: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    graceful: GracefulShutdown,
+    tasks: TaskTracker,
+}
+
+impl Acceptor {
+    /// `spared` are addresses that speak for many, and that no bound on the connections of one address holds for.
+    pub(crate) fn new(
+        listener: TcpListener,
+        router: Router,
+        spared: Arc<[IpNet]>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            listener,
+            router,
+            spared,
+            stop,
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            addresses: Arc::default(),
+            graceful: GracefulShutdown::new(),
+            tasks: TaskTracker::new(),
+        }
     }
+}
+
+impl Work for Acceptor {
+    async fn run(&mut self) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = accept(&self.listener, &self.connections) => accepted,
+            };
+            let Some((stream, peer, permit)) = accepted else { continue };
+            // Dropped at once: one address must not keep the others out.
+            let address = peer.ip().to_canonical();
+            let many = address.is_loopback() || self.spared.iter().any(|net| net.contains(&address));
+            let Some(place) = self.addresses.enter(address, many) else { continue };
+            let connection = self.graceful.watch(connection(stream, Peer(address), self.router.clone()));
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it belongs to one connection, which a panic closes"
+            )]
+            self.tasks.spawn(async move {
+                // An error here is a client that broke off or was too slow; it has nobody to be told.
+                let _ = connection.await;
+                drop((permit, place));
+            });
+        }
+    }
+}
+
+/// Serves connections until the program stops; then takes no more, lets requests under way finish for at most
+/// `patience`, and returns.
+pub(crate) async fn serve(task: Arc<Task>, mut acceptor: Acceptor, patience: Duration) {
+    let stop = acceptor.stop.clone();
+    task.run_until(&stop, &mut acceptor).await;
+    let Acceptor { listener, graceful, tasks, .. } = acceptor;
     drop(listener);
     tasks.close();
     let drained = async {

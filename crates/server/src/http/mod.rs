@@ -29,6 +29,7 @@ use axum::routing::{get, post};
 use domain::{Clock, Ids, RequestId, TraceParent};
 use engine::Engine;
 use ipnet::IpNet;
+use supervisor::{Supervisor, Task};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,8 @@ pub(crate) struct App {
     /// Set when the program is told to stop.
     pub(crate) stop: CancellationToken,
     pub(crate) streams: Arc<Streams>,
+    /// Of the background tasks that belong to no part of their own.
+    pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Where limits and locks are shared with other processes; unset where they are not.
     pub(crate) redis: Option<Arc<Shared>>,
@@ -172,6 +175,12 @@ fn named(mut response: Response, id: &str, trace: Option<&str>) -> Response {
 }
 
 impl App {
+    /// All background tasks of the program.
+    pub(crate) fn tasks(&self) -> Vec<Arc<Task>> {
+        let redis = self.redis.iter().flat_map(|shared| shared.redis.tasks());
+        self.engine.tasks().into_iter().chain(self.supervisor.tasks()).chain(redis).collect()
+    }
+
     /// A name for a request that brought none.
     pub(crate) fn fresh_request_id(&self) -> RequestId {
         let bytes = self.ids.random();

@@ -45,7 +45,7 @@ struct Seat {
 
 impl Streams {
     /// How many are open.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 

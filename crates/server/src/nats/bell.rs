@@ -28,7 +28,7 @@ impl Bell for Nats {
         if !self.is_up() {
             return Err(Trouble::Away("no connection".to_owned()));
         }
-        let context = stream::context(self.client().clone());
+        let context = stream::context(self.client());
         let opened = stream::open(&context, true).await?;
         let stream = opened.ok_or_else(|| Trouble::Away("no stream".to_owned()))?;
         let hints = self.client().subscribe(GROWN).await.map_err(|error| away(&error))?;

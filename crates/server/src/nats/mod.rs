@@ -17,8 +17,9 @@ pub(crate) mod stream;
 mod subject;
 
 use std::future::ready;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -27,7 +28,8 @@ use async_nats::rustls::pki_types::pem::PemObject as _;
 use async_nats::{Client, ConnectOptions};
 use engine::relay::Relay;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::limit::NATS_FLUSH_WAIT_MAX;
 
@@ -41,13 +43,23 @@ const INBOX: &str = "_INBOX_boxoffice";
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts to connect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Pause before a client is replaced whose task in the library has ended.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The connection to NATS, which may be away.
 pub(crate) struct Nats {
-    client: Client,
+    config: crate::config::Nats,
+    current: RwLock<Current>,
     address: Address,
     objection: Arc<Objection>,
     pub(crate) relay: Arc<Relay>,
+}
+
+/// The library's client, and whether its task has ended, which only a panic there does.
+#[derive(Clone)]
+struct Current {
+    client: Client,
+    ended: CancellationToken,
 }
 
 /// Why NATS cannot be used as it was asked for.
@@ -68,19 +80,36 @@ impl Nats {
     /// Begins to connect, and goes on trying for as long as the program runs.
     pub(crate) async fn start(config: &crate::config::Nats, address: Address) -> Result<Self, SetupError> {
         let objection = Arc::default();
-        let options = options(config, &address, &objection).await?.retry_on_initial_connect();
-        let client = connect(options, &address).await?;
-        Ok(Self { client, address, objection, relay: Arc::default() })
+        let current = RwLock::new(start(config, &address, &objection).await?);
+        Ok(Self { config: config.clone(), current, address, objection, relay: Arc::default() })
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The connection itself.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    pub(crate) fn client(&self) -> Client {
+        self.current().client
+    }
+
+    /// Replaces the client whenever its task has ended, for as long as it is polled.
+    pub(crate) async fn keep_client(&self) {
+        loop {
+            self.current().ended.cancelled().await;
+            tracing::error!("the client of NATS has ended; a new one is made");
+            sleep(REPLACE_PAUSE).await;
+            match start(&self.config, &self.address, &self.objection).await {
+                Ok(new) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = new,
+                Err(error) => tracing::error!(%error, "no client of NATS could be made"),
+            }
+        }
     }
 
     /// Whether it is connected now.
     pub(crate) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        let Current { client, ended } = self.current();
+        !ended.is_cancelled() && client.connection_state() == State::Connected
     }
 
     /// What is wrong, in a sentence; nothing where all is well.
@@ -110,11 +139,50 @@ impl Nats {
     /// Sends what still waits to be sent, within a bound.
     pub(crate) async fn flush(&self) {
         if self.is_connected()
-            && !matches!(timeout(NATS_FLUSH_WAIT_MAX, self.client.flush()).await, Ok(Ok(())))
+            && !matches!(timeout(NATS_FLUSH_WAIT_MAX, self.client().flush()).await, Ok(Ok(())))
         {
             tracing::warn!(nats = %self.address, "the last messages may not have reached NATS");
         }
     }
+}
+
+/// Begins to connect.
+async fn start(
+    config: &crate::config::Nats,
+    address: &Address,
+    objection: &Arc<Objection>,
+) -> Result<Current, SetupError> {
+    let ended = CancellationToken::new();
+    // Dropped with the callback, which the library's task owns.
+    let alive = ended.clone().drop_guard();
+    let pause = move |attempts| {
+        let _alive = &alive;
+        #[cfg(feature = "sabotage")]
+        panic_on_demand();
+        pause(attempts)
+    };
+    let options = options(config, address, objection).await?;
+    let options = options.retry_on_initial_connect().reconnect_delay_callback(pause);
+    Ok(Current { client: connect(options, address).await?, ended })
+}
+
+/// A panic in the task of the library, for tests.
+#[cfg(feature = "sabotage")]
+fn panic_on_demand() {
+    static PANICS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    supervisor::sabotage::panic_if_wanted("nats-library", &PANICS);
+}
+
+/// How long to wait before an attempt to connect.
+fn pause(attempts: usize) -> Duration {
+    let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
+    RECONNECT_PAUSE_MAX.min(Duration::from_millis(100) * 2_u32.pow(exponent))
+}
+
+/// Runs a callback, which must not end the library's task that calls it.
+fn guarded(callback: impl FnOnce()) {
+    // The panic is in the log; there is nothing else to do about it.
+    let _ = catch_unwind(AssertUnwindSafe(callback));
 }
 
 /// How every connection is made. What NATS has against it is told to `objection`.
@@ -131,10 +199,6 @@ pub(crate) async fn options(
         check_authorities(file).map_err(SetupError::Authorities)?;
         options = options.add_root_certificates(file.clone());
     }
-    let pause = |attempts: usize| {
-        let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
-        RECONNECT_PAUSE_MAX.min(Duration::from_millis(100) * 2_u32.pow(exponent))
-    };
     let (attempts, events) = (objection.clone(), objection.clone());
     Ok(address
         .log_in(options)
@@ -143,12 +207,12 @@ pub(crate) async fn options(
         .ping_interval(PING_EVERY)
         .reconnect_delay_callback(pause)
         .reconnect_to_server_callback(move |servers, _| {
-            attempts.attempted(&servers);
+            guarded(|| attempts.attempted(&servers));
             // Which server is tried next is left to the library.
             ready(None)
         })
         .event_callback(move |event| {
-            events.hear(&event);
+            guarded(|| events.hear(&event));
             ready(())
         }))
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use domain::{Timestamp, TraceParent};
 use futures_util::stream::{SelectAll, select_all};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value, json};
 use store::{Cause, Fault};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::call::Call;
@@ -31,6 +31,8 @@ const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// Longest wait, when the program is told to stop, for the requests that NATS has already sent.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Pause before another attempt to subscribe, which fails only where the client has ended and is being replaced.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(250);
 
 /// One service of this program, as others see it.
 struct Service {
@@ -51,9 +53,10 @@ struct Figures {
     nanos: AtomicU64,
 }
 
-/// Answers requests until the program is told to stop; then those that are on their way already.
-pub(crate) async fn serve(app: App, nats: Arc<Nats>) -> Result<(), async_nats::SubscribeError> {
+/// Answers requests until the program stops; then those that are on their way already.
+pub(crate) async fn serve(app: App, nats: Arc<Nats>) {
     let (stop, id) = (app.stop.clone(), format!("{:x}", u128::from_be_bytes(wide(app.ids.random()))));
+    let task = app.supervisor.task("nats-requests");
     let service = Arc::new(Service {
         started: app.engine.now(),
         figures: Default::default(),
@@ -63,33 +66,9 @@ pub(crate) async fn serve(app: App, nats: Arc<Nats>) -> Result<(), async_nats::S
         nats,
         id,
     });
-    let mut questions = service.questions().await?;
-    let mut requests = Vec::new();
-    for (_, subject) in REQUESTS {
-        requests.push(service.nats.client().queue_subscribe(subject, QUEUE_GROUP.to_owned()).await?);
-    }
-    let mut requests: SelectAll<Subscriber> = select_all(requests);
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(message) = questions.next() => service.describe(&message).await,
-            Some(message) = requests.next() => service.take(message).await,
-        }
-    }
-    let draining = async {
-        for subscriber in &mut requests {
-            // Fails only where the connection has ended for good.
-            let _ = subscriber.drain().await;
-        }
-        while let Some(message) = requests.next().await {
-            service.take(message).await;
-        }
-    };
-    let _ = timeout(DRAIN_WAIT_MAX, draining).await;
+    task.run_until(&stop, &mut || service.listen()).await;
     service.tasks.close();
     service.tasks.wait().await;
-    Ok(())
 }
 
 fn wide(random: [u8; 10]) -> [u8; 16] {
@@ -99,6 +78,52 @@ fn wide(random: [u8; 10]) -> [u8; 16] {
 }
 
 impl Service {
+    /// Listens until the program stops, anew whenever the client was replaced.
+    async fn listen(self: &Arc<Self>) {
+        let stop = &self.app.stop;
+        while !stop.is_cancelled() {
+            if let Err(error) = self.listen_on(self.nats.client()).await {
+                tracing::debug!(%error, "requests over NATS cannot be taken now");
+            }
+            tokio::select! { () = stop.cancelled() => (), () = sleep(SUBSCRIBE_PAUSE) => () }
+        }
+    }
+
+    /// Takes requests until the program stops, or the client has ended.
+    async fn listen_on(self: &Arc<Self>, client: Client) -> Result<(), async_nats::SubscribeError> {
+        let mut questions = self.questions(&client).await?;
+        let mut requests = Vec::new();
+        for (_, subject) in REQUESTS {
+            requests.push(client.queue_subscribe(subject, QUEUE_GROUP.to_owned()).await?);
+        }
+        let mut requests: SelectAll<Subscriber> = select_all(requests);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.app.stop.cancelled() => break,
+                question = questions.next() => match question {
+                    Some(message) => self.describe(&message).await,
+                    None => return Ok(()),
+                },
+                request = requests.next() => match request {
+                    Some(message) => self.take(message).await,
+                    None => return Ok(()),
+                },
+            }
+        }
+        let draining = async {
+            for subscriber in &mut requests {
+                // Fails only where the connection has ended for good.
+                let _ = subscriber.drain().await;
+            }
+            while let Some(message) = requests.next().await {
+                self.take(message).await;
+            }
+        };
+        let _ = timeout(DRAIN_WAIT_MAX, draining).await;
+        Ok(())
+    }
+
     /// Takes a request on: in a task of its own, so that a slow one delays nobody.
     async fn take(self: &Arc<Self>, message: Message) {
         let Some(place) = REQUESTS.iter().position(|(_, subject)| *subject == message.subject.as_str())
@@ -116,6 +141,10 @@ impl Service {
             return self.send(place, &message, &call, reply).await;
         };
         let service = self.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it belongs to one request, which gets a panic for an answer"
+        )]
         drop(self.tasks.spawn(async move {
             let reply = service.answer(asked, &call).await;
             if call.is_late() {
@@ -159,11 +188,11 @@ impl Service {
     }
 
     /// Listens for who asks which services there are.
-    async fn questions(&self) -> Result<SelectAll<Subscriber>, async_nats::SubscribeError> {
+    async fn questions(&self, client: &Client) -> Result<SelectAll<Subscriber>, async_nats::SubscribeError> {
         let mut all = Vec::new();
         for verb in ["PING", "INFO", "STATS"] {
             for suffix in [String::new(), format!(".{NAME}"), format!(".{NAME}.{}", self.id)] {
-                all.push(self.nats.client().subscribe(format!("$SRV.{verb}{suffix}")).await?);
+                all.push(client.subscribe(format!("$SRV.{verb}{suffix}")).await?);
             }
         }
         Ok(select_all(all))

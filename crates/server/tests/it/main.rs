@@ -11,6 +11,7 @@ mod api_payments;
 mod api_roles;
 mod audit_beside;
 mod authorization;
+mod bad_log;
 mod bench;
 mod booking_life;
 mod canaries;
@@ -28,6 +29,8 @@ mod on_redis;
 mod overdue;
 mod race;
 mod repeats;
+#[cfg(feature = "sabotage")]
+mod restarts;
 mod senders;
 mod settings;
 mod shutdown;

@@ -81,6 +81,8 @@ pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
             "retryAfterMs": count,
             "database": {"type": "string", "description": "Of `/readyz?verbose`: what the database says."},
             "chores": {"type": "object", "description": "Of `/readyz?verbose`: when each chore last succeeded."},
+            "tasks": {"type": "object", "description":
+                "Of `/readyz?verbose`: whether each background task runs, and how often it was restarted."},
         },
     })
 }

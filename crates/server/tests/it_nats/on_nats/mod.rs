@@ -1,9 +1,12 @@
 //! Tests that need NATS, and most of them PostgreSQL; where either is not installed, `make test` skips them.
 
 mod access;
+mod bad_log;
 mod description;
 mod gateway;
 mod hostile;
 mod relay;
 mod requests;
+#[cfg(feature = "sabotage")]
+mod restarts;
 mod traces;

@@ -23,6 +23,7 @@ mod race;
 #[path = "../../it/shutdown.rs"]
 mod shutdown;
 
+mod bad_log;
 mod commands;
 mod cuts;
 mod instances;

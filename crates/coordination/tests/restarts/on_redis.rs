@@ -1,0 +1,53 @@
+//! On a real Redis server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordination::redis::{Redis, RedisOptions};
+use coordination::{Key, LockError, LockOptions};
+use testkit::{DEADLINE, RedisServer, eventually, within_deadline};
+use tokio::time::Instant;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_a_panic_of_the_lock_task_leaves_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("panics");
+    supervisor::sabotage::set_panic_file(file.clone());
+    let server = RedisServer::start().await;
+    let mut options = RedisOptions::new(&server.url(0), "one").unwrap();
+    (options.lease, options.answer_timeout) = (Duration::from_mins(1), Duration::from_secs(10));
+    let redis = Redis::start(options);
+    within_deadline("Redis is up", redis.up()).await;
+    let (lock, key) = (redis.lock(), Key::new("test", "1").unwrap());
+    let patient = LockOptions { wait: DEADLINE * 10, ..LockOptions::default() };
+    let tenure = lock.acquire(&key, patient).await.unwrap();
+    let waiting = {
+        let (lock, key) = (lock.clone(), key.clone());
+        let mut set = tokio::task::JoinSet::new();
+        set.spawn(async move { lock.acquire(&key, patient).await });
+        set
+    };
+    eventually("somebody waits", async || tenure.contended().then_some(())).await;
+
+    // Down for more than three seconds in all.
+    std::fs::write(&file, "redis-locks 5\n").unwrap();
+    within_deadline("the owner learns of it", tenure.lost()).await;
+    let refused = within_deadline("the waiter is answered", waiting.join_all()).await;
+    assert!(matches!(refused.as_slice(), [Err(LockError::Unavailable(_))]), "{refused:?}");
+    let task = redis.tasks().into_iter().find(|task| task.name() == "redis-locks").unwrap();
+    let mut answers = 0;
+    while task.restarts() < 5 || task.is_down() {
+        let began = Instant::now();
+        let answer =
+            within_deadline("an answer", lock.acquire(&Key::new("test", "2").unwrap(), patient)).await;
+        assert!(matches!(answer, Ok(_) | Err(LockError::Unavailable(_))), "{answer:?}");
+        assert!(began.elapsed() < DEADLINE);
+        answers += 1;
+    }
+    assert!(answers > 0);
+    // What it owned was given back on the server, whose lease is a minute.
+    drop(tenure);
+    let tenure = within_deadline("the key is free", lock.acquire(&key, patient)).await.unwrap();
+    assert!(!tenure.is_lost());
+    drop(Arc::new(redis));
+}

@@ -1,0 +1,192 @@
+//! The log: lines on standard error, which may be closed, broken, full, or a pipe that nobody reads. Lines that
+//! cannot be written are counted; nothing ever waits for one.
+//!
+//! A line goes into a bounded buffer, and a thread of its own writes it. Whoever logs holds a lock for as long as it
+//! takes to copy the line, never for a write.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::config::{LogFormat, wants_colours};
+
+/// Most bytes that wait to be written: some ten thousand lines, more than a second of a busy server at debug level.
+const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest wait at the end of the program for the last lines. A healthy log takes them in a millisecond; a pipe that
+/// nobody reads never does.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Pause before another attempt where standard error would block: somebody else made it non-blocking.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+static LOG: Log = Log {
+    pending: Mutex::new(Pending { bytes: Vec::new(), is_writing: false, has_writer: false }),
+    changed: Condvar::new(),
+};
+static LINES_LOST: AtomicU64 = AtomicU64::new(0);
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+struct Log {
+    pending: Mutex<Pending>,
+    /// Signals the writer that there are lines, and whoever flushes that there are none.
+    changed: Condvar,
+}
+
+/// What waits to be written.
+struct Pending {
+    bytes: Vec<u8>,
+    is_writing: bool,
+    has_writer: bool,
+}
+
+/// Log lines since the start that could not be written.
+pub(crate) fn lines_lost() -> u64 {
+    LINES_LOST.load(Ordering::Relaxed)
+}
+
+/// Panics since the start, in whatever task or thread.
+pub(crate) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// Sends the program's events, and the messages of panics, to the log; in colours where a person reads it.
+pub(crate) fn init(level: tracing::Level, format: LogFormat) {
+    let colours = io::stderr().is_terminal() && wants_colours();
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(colours)
+        .with_writer(|| Line)
+        // It would say so on standard error, and panic where that fails.
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Writes one line that is no event: the last word of a command.
+pub(crate) fn line(text: &str) {
+    push(format!("{text}\n").as_bytes());
+}
+
+/// Waits until everything is written, at most [`FLUSH_WAIT_MAX`].
+pub(crate) fn flush() {
+    let is_busy = |pending: &mut Pending| pending.is_writing || !pending.bytes.is_empty();
+    let waited = LOG.changed.wait_timeout_while(pending(), FLUSH_WAIT_MAX, is_busy);
+    drop(waited);
+}
+
+/// A panic is an event as any other: the standard hook would wait for standard error.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+    let (reason, backtrace) = (info.payload_as_str().unwrap_or("no message"), Backtrace::capture());
+    let location = info.location().map(tracing::field::display);
+    // On one line, and only where RUST_BACKTRACE asks for it.
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| format!("{backtrace:?}"));
+    tracing::error!(reason, location, backtrace, "a panic");
+}
+
+/// What an event is written to, whole and at once.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn pending() -> MutexGuard<'static, Pending> {
+    LOG.pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn push(bytes: &[u8]) {
+    let mut pending = pending();
+    if !pending.has_writer {
+        pending.has_writer = thread::Builder::new().name("log".to_owned()).spawn(write_all).is_ok();
+    }
+    if !pending.has_writer || pending.bytes.len() + bytes.len() > BUFFER_BYTES_MAX {
+        lost(bytes);
+        return;
+    }
+    pending.bytes.extend_from_slice(bytes);
+    drop(pending);
+    LOG.changed.notify_all();
+}
+
+fn lost(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').count() - 1;
+    LINES_LOST.fetch_add(lines as u64, Ordering::Relaxed);
+}
+
+/// The writer's thread, which lives as long as the program.
+fn write_all() {
+    let (mut file, mut bytes) = (Writer::default(), Vec::new());
+    loop {
+        let idle = |pending: &mut Pending| pending.bytes.is_empty();
+        let waited = LOG.changed.wait_while(pending(), idle);
+        let mut next = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut next.bytes, &mut bytes);
+        next.is_writing = true;
+        drop(next);
+        // Nothing in it panics as far as is known; if it does, the lines are lost and the thread is not.
+        if catch_unwind(AssertUnwindSafe(|| file.write(&bytes))).is_err() {
+            lost(&bytes);
+        }
+        bytes.clear();
+        pending().is_writing = false;
+        LOG.changed.notify_all();
+    }
+}
+
+/// Standard error without the lock of [`io::stderr`], which a blocked write would hold.
+#[derive(Default)]
+struct Writer {
+    file: Option<File>,
+    /// The last write ended in the middle of a line.
+    is_torn: bool,
+}
+
+impl Writer {
+    /// Writes all of it, or counts what is lost.
+    fn write(&mut self, bytes: &[u8]) {
+        if self.is_torn && self.try_write(b"\n").is_err() {
+            return lost(bytes);
+        }
+        self.is_torn = false;
+        if let Err(written) = self.try_write(bytes) {
+            let whole = bytes[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            self.is_torn = whole < written;
+            lost(&bytes[whole..]);
+        }
+    }
+
+    /// Fails with the number of bytes that were written.
+    fn try_write(&mut self, bytes: &[u8]) -> Result<(), usize> {
+        if self.file.is_none() {
+            self.file = io::stderr().as_fd().try_clone_to_owned().ok().map(File::from);
+        }
+        let Some(file) = &mut self.file else { return Err(0) };
+        let mut written = 0;
+        while written < bytes.len() {
+            match file.write(&bytes[written..]) {
+                Ok(0) => return Err(written),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(BUSY_PAUSE),
+                Err(_) => return Err(written),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! One background task.
+
+use std::any::Any;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// First pause before a restart: a single panic costs no more than this.
+pub const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause before a restart; pauses double. A task that panics at every start must not take the processor from
+/// the others, and an operator should not wait long once its cause is gone.
+pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Length of a run after which the next pause is the first one again.
+pub const HEALTHY_AFTER: Duration = Duration::from_mins(1);
+
+/// What a background task does, and the state that outlives a panic of it.
+pub trait Work: Send {
+    /// Works until there is nothing left to do. Called again after a panic: whatever the panic may have left
+    /// inconsistent must be rebuilt first.
+    fn run(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Runs between a panic and the restart, which drops it: answers callers who would wait in vain.
+    fn stand_in(&mut self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+}
+
+/// Work without state of its own.
+impl<F, R> Work for F
+where
+    F: FnMut() -> R + Send,
+    R: Future<Output = ()> + Send,
+{
+    fn run(&mut self) -> impl Future<Output = ()> + Send {
+        self()
+    }
+}
+
+/// The name and the health of a background task.
+#[derive(Debug)]
+pub struct Task {
+    name: &'static str,
+    is_essential: bool,
+    is_down: AtomicBool,
+    restarts: AtomicU64,
+    #[cfg(feature = "sabotage")]
+    pub(crate) injected: AtomicU64,
+}
+
+impl Task {
+    pub(crate) fn new(name: &'static str, is_essential: bool) -> Self {
+        Self {
+            name,
+            is_essential,
+            is_down: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            #[cfg(feature = "sabotage")]
+            injected: AtomicU64::new(0),
+        }
+    }
+
+    /// Its name in logs, metrics and readiness.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether the program cannot serve without it.
+    pub fn is_essential(&self) -> bool {
+        self.is_essential
+    }
+
+    /// Whether it has panicked and not been restarted yet.
+    pub fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Panics since the start, each followed by a restart unless the program stopped.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work` to its end, however often it panics.
+    pub async fn run(&self, work: &mut impl Work) {
+        self.run_until(&CancellationToken::new(), work).await;
+    }
+
+    /// As [`Task::run`], for work that ends by itself after `stop`: a panic after that is its end.
+    pub async fn run_until(&self, stop: &CancellationToken, work: &mut impl Work) {
+        let mut pause = RESTART_PAUSE_MIN;
+        loop {
+            let start = Instant::now();
+            let Err(panic) = AssertUnwindSafe(self.once(work)).catch_unwind().await else { return };
+            if start.elapsed() >= HEALTHY_AFTER {
+                pause = RESTART_PAUSE_MIN;
+            }
+            self.is_down.store(true, Ordering::Relaxed);
+            let restarts = self.restarts.fetch_add(1, Ordering::Relaxed) + 1;
+            let (task, reason) = (self.name, message(&*panic));
+            tracing::error!(task, reason, restarts, ?pause, "a background task panicked; it is restarted");
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => (),
+                () = sleep(pause) => (),
+                never = stand_in(work) => never,
+            }
+            self.is_down.store(false, Ordering::Relaxed);
+            if stop.is_cancelled() {
+                return;
+            }
+            pause = (pause * 2).min(RESTART_PAUSE_MAX);
+        }
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    async fn once(&self, work: &mut impl Work) {
+        work.run().await;
+    }
+
+    #[cfg(feature = "sabotage")]
+    async fn once(&self, work: &mut impl Work) {
+        tokio::select! { biased; never = crate::sabotage::panic_on_demand(self) => never, () = work.run() => () }
+    }
+}
+
+/// The substitute, whose own panic is of no consequence.
+async fn stand_in<T>(work: &mut impl Work) -> T {
+    let _ = AssertUnwindSafe(work.stand_in()).catch_unwind().await;
+    pending().await
+}
+
+/// The message of a panic.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

@@ -1,0 +1,117 @@
+//! Restarts, their backoff, and what outlives a panic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use supervisor::{HEALTHY_AFTER, RESTART_PAUSE_MAX, RESTART_PAUSE_MIN, Supervisor, Work};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_counted_and_followed_by_a_restart_after_a_growing_pause() {
+    let task = Supervisor::default().task("flaky");
+    let starts = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (seen, began) = (starts.clone(), Instant::now());
+    let mut work = move || {
+        let (seen, at) = (seen.clone(), began.elapsed());
+        async move {
+            let count = {
+                let mut seen = seen.lock().unwrap();
+                seen.push(at);
+                seen.len()
+            };
+            sleep(Duration::ZERO).await;
+            assert!(count > 10, "start {count}");
+        }
+    };
+    task.run(&mut work).await;
+    let starts = starts.lock().unwrap();
+    let pauses: Vec<u128> =
+        starts.windows(2).map(|two| two[1].saturating_sub(two[0]).as_millis() / 100).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 100, 100, 100]);
+    assert_eq!((RESTART_PAUSE_MIN.as_millis(), RESTART_PAUSE_MAX.as_millis()), (100, 10_000));
+    assert_eq!((task.restarts(), task.is_down()), (10, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_run_makes_the_pause_short_again() {
+    let task = Supervisor::default().task("rare");
+    let runs = AtomicU64::new(0);
+    let began = Instant::now();
+    let mut work = || async {
+        if runs.fetch_add(1, Ordering::Relaxed) < 5 {
+            sleep(HEALTHY_AFTER).await;
+            panic!("after a minute");
+        }
+    };
+    task.run(&mut work).await;
+    assert!(began.elapsed() < HEALTHY_AFTER * 5 + RESTART_PAUSE_MIN * 6, "{:?}", began.elapsed());
+}
+
+/// A queue: what waits in it outlives a panic, and callers are answered meanwhile.
+struct Queue {
+    asked: mpsc::UnboundedReceiver<oneshot::Sender<&'static str>>,
+    runs: u32,
+}
+
+impl Work for Queue {
+    async fn run(&mut self) {
+        self.runs += 1;
+        while let Some(answer) = self.asked.recv().await {
+            assert!(self.runs > 1, "with a caller at hand");
+            let _ = answer.send("done");
+        }
+    }
+
+    async fn stand_in(&mut self) {
+        while let Some(answer) = self.asked.recv().await {
+            let _ = answer.send("refused");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_are_answered_while_a_task_is_down_and_served_afterwards() {
+    let supervisor = Arc::new(Supervisor::default());
+    let task = supervisor.essential_task("queue");
+    let (asks, asked) = mpsc::unbounded_channel();
+    let running = {
+        let task = task.clone();
+        let mut queue = Queue { asked, runs: 0 };
+        async move { task.run(&mut queue).await }
+    };
+    let asking = async move {
+        let ask = || {
+            let (answer, answered) = oneshot::channel();
+            asks.send(answer).unwrap();
+            answered
+        };
+        let during = ask();
+        assert!(during.await.is_err(), "the caller of the run that panicked gets no answer, at once");
+        assert!(task.is_down() && task.is_essential());
+        assert_eq!(ask().await, Ok("refused"));
+        sleep(2 * RESTART_PAUSE_MIN).await;
+        assert!(!task.is_down());
+        assert_eq!(ask().await, Ok("done"));
+        drop(asks);
+    };
+    tokio::join!(running, asking);
+    assert_eq!(supervisor.tasks().len(), 1);
+    assert_eq!(supervisor.task("queue").restarts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_restart() {
+    let (task, stop) = (Supervisor::default().task("stopped"), CancellationToken::new());
+    let mut work = || async { panic!("at every start") };
+    let ended = async { timeout(Duration::from_hours(1), task.run_until(&stop, &mut work)).await.unwrap() };
+    let stopping = async {
+        sleep(Duration::from_secs(5)).await;
+        stop.cancel();
+        Instant::now()
+    };
+    let ((), at) = tokio::join!(ended, stopping);
+    assert_eq!(at.elapsed(), Duration::ZERO);
+}

@@ -117,6 +117,27 @@ impl Invalid {
 }
 
 impl Refusal {
+    /// What is given back for the payment that was refused, where something is.
+    pub fn refund(&self) -> Option<&Refund> {
+        match self {
+            Self::HoldExpired { refund, .. } => Some(refund),
+            Self::EventCancelled { refund, .. } | Self::InvalidState { refund, .. } => refund.as_deref(),
+            Self::NotFound(_)
+            | Self::Invalid(_)
+            | Self::SoldOut { .. }
+            | Self::InsufficientAvailability { .. }
+            | Self::SalesNotOpen(_)
+            | Self::SalesClosed
+            | Self::EventStarted
+            | Self::EventPaused
+            | Self::CancelCutoffPassed { .. }
+            | Self::CapacityInUse { .. }
+            | Self::VersionMismatch { .. }
+            | Self::AmountMismatch { .. }
+            | Self::BookingLimitExceeded { .. } => None,
+        }
+    }
+
     /// The stable code that clients switch on.
     pub fn code(&self) -> &'static str {
         match self {

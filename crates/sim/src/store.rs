@@ -10,7 +10,7 @@ use domain::{
 };
 use store::{
     BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault as StoreFault, Page, Progress, Recorded, Reply,
-    Sqlite, Stats, Store, Submission,
+    Sqlite, Stats, Store, StoreHealth, Submission,
 };
 use tokio::time::sleep;
 
@@ -71,7 +71,7 @@ impl FaultyStore {
             Reply::Answered(Answer::Refused(refusal)) => {
                 self.judge_refusal(command, refusal, batch).await;
             }
-            Reply::Answered(_) | Reply::Kept { .. } | Reply::KeyReused | Reply::Carried => {}
+            Reply::Answered(_) | Reply::Kept { .. } | Reply::KeyReused | Reply::Carried | Reply::Busy => {}
         }
     }
 
@@ -168,6 +168,7 @@ fn said(reply: &Reply) -> &'static str {
         Reply::Kept { replayed: true, .. } => "replayed",
         Reply::KeyReused => "key reused",
         Reply::Carried => "carried",
+        Reply::Busy => "busy",
         Reply::Failed(StoreFault::Broken(_)) => "broken",
         Reply::Failed(_) => "failed",
     }
@@ -299,7 +300,7 @@ impl Store for FaultyStore {
         self.read(self.shared.untold()).await
     }
 
-    async fn health(&self) -> Result<(), StoreFault> {
+    async fn health(&self) -> Result<StoreHealth, StoreFault> {
         self.read(self.shared.health()).await
     }
 

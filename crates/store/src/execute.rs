@@ -2,10 +2,11 @@
 
 use std::future::Future;
 
+use domain::EventId;
 use domain::sabotage::{Guard, removed};
 
 use crate::fold::{Tx, fold};
-use crate::{Fault, Reply, Submission};
+use crate::{Cause, Fault, Reply, Submission};
 
 /// A connection that writes: begins one transaction at a time.
 pub(crate) trait Writer: Send {
@@ -15,48 +16,169 @@ pub(crate) trait Writer: Send {
         Self: 'w;
 
     /// Begins a transaction.
-    fn begin(&mut self) -> impl Future<Output = Result<Self::Tx<'_>, Fault>> + Send;
+    fn begin(&mut self, patience: Patience) -> impl Future<Output = Result<Self::Tx<'_>, Fault>> + Send;
 
     /// Whether the last transaction failed only because somebody else's came in between, so that the same
     /// batch may do better now.
     fn has_conflicted(&self) -> bool {
         false
     }
+
+    /// Whether the last transaction failed because somebody else has locked what it needs for longer than its
+    /// patience: commands that do not need it may do better alone.
+    fn is_blocked(&self) -> bool {
+        false
+    }
+}
+
+/// How long a batch waits for rows that somebody else has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as others usually take. Then commands that need such a row are [`Reply::Busy`].
+    Short,
+    /// As long as their senders can wait. Then those commands fail.
+    Long,
 }
 
 /// How often a batch is tried again that met somebody else's. More than a few in a row is no accident.
 const REPEATS_MAX: u32 = 8;
 
+/// How often the commands on one event are halved because something is locked: finds one among a batch, and bounds the
+/// time that many of them cost.
+const BLOCKED_HALVINGS_MAX: u32 = 12;
+
+/// Commands that are carried out in one transaction, and where their replies belong.
+struct Part {
+    places: Vec<usize>,
+    commands: Vec<Submission>,
+}
+
+impl Part {
+    fn split(self, at: usize) -> (Self, Self) {
+        let Self { mut places, mut commands } = self;
+        let rest = Self { places: places.split_off(at), commands: commands.split_off(at) };
+        (Self { places, commands }, rest)
+    }
+
+    /// Two parts that concern different events, each in its order; itself where it concerns only one.
+    fn split_by_event(self) -> Result<(Self, Self), Self> {
+        let event = |command: &Submission| command.command.event_id();
+        let mut all: Vec<(EventId, usize, Submission)> =
+            self.commands.into_iter().zip(self.places).map(|(command, place)| (event(&command), place, command)).collect();
+        all.sort_by_key(|(event, place, _)| (*event, *place));
+        let middle = all.get(all.len() / 2).map(|(event, ..)| *event);
+        let mut at = all.partition_point(|(event, ..)| Some(*event) < middle);
+        if at == 0 {
+            at = all.partition_point(|(event, ..)| Some(*event) <= middle);
+        }
+        let (places, commands) = all.into_iter().map(|(_, place, command)| (place, command)).unzip();
+        let part = Self { places, commands };
+        if at == part.places.len() { Err(part) } else { Ok(part.split(at)) }
+    }
+}
+
 /// Carries out a batch. One that fails for a reason of its own is halved and tried again, so that only
-/// the command at fault hears of it.
-pub(crate) async fn execute<W: Writer>(writer: &mut W, batch: &[Submission]) -> Vec<Reply> {
-    let mut replies = Vec::with_capacity(batch.len());
+/// the command at fault hears of it; one that meets a lock is tried event by event.
+pub(crate) async fn execute<W: Writer>(
+    writer: &mut W,
+    batch: Vec<Submission>,
+    patience: Patience,
+) -> Vec<Reply> {
+    let mut replies = vec![Reply::Busy; batch.len()];
     // Parts still to be carried out, the next one on top; so commands keep their order.
-    let mut parts = vec![batch];
-    let mut repeats = 0;
+    let mut parts = vec![Part { places: (0..batch.len()).collect(), commands: batch }];
+    let (mut repeats, mut halvings) = (0, 0);
+    // Time is lost once: after that a lock is waited for as long as others usually take.
+    let mut waits = patience;
     while let Some(part) = parts.pop() {
-        match attempt(writer, part).await {
-            Ok(answers) => replies.extend(answers),
+        let attempted = attempt(writer, &part.commands, waits).await;
+        if writer.is_blocked() {
+            waits = Patience::Short;
+        }
+        match attempted {
+            Ok(answers) => {
+                for (place, answer) in part.places.into_iter().zip(answers) {
+                    replies[place] = answer;
+                }
+            }
             Err(_) if writer.has_conflicted() && repeats < REPEATS_MAX => {
                 repeats += 1;
                 parts.push(part);
             }
-            Err(fault) if part.len() > 1 && fault.concerns_one() && !removed(Guard::Halving) => {
-                let (first, second) = part.split_at(part.len() / 2);
+            Err(_) if writer.is_blocked() => match part.split_by_event() {
+                Ok((first, second)) => parts.extend([second, first]),
+                Err(part) if patience == Patience::Long && halvings < BLOCKED_HALVINGS_MAX => {
+                    halvings += 1;
+                    if part.places.len() > 1 {
+                        let middle = part.places.len() / 2;
+                        let (first, second) = part.split(middle);
+                        parts.extend([second, first]);
+                    }
+                }
+                Err(_) => {}
+            },
+            Err(fault) if part.places.len() > 1 && fault.concerns_one() && !removed(Guard::Halving) => {
+                let middle = part.places.len() / 2;
+                let (first, second) = part.split(middle);
                 parts.extend([second, first]);
             }
-            Err(fault) => replies.extend(part.iter().map(|_| Reply::Failed(fault.clone()))),
+            Err(fault) => part.places.into_iter().for_each(|place| replies[place] = Reply::Failed(fault.clone())),
+        }
+    }
+    if patience == Patience::Long {
+        for reply in replies.iter_mut().filter(|reply| matches!(reply, Reply::Busy)) {
+            let why = Cause::new("somebody else has locked what it needs");
+            *reply = Reply::Failed(Fault::Unavailable(why));
         }
     }
     replies
 }
 
 /// One transaction. A batch of refusals is a read: nothing is committed.
-async fn attempt<W: Writer>(writer: &mut W, batch: &[Submission]) -> Result<Vec<Reply>, Fault> {
-    let mut tx = writer.begin().await?;
+async fn attempt<W: Writer>(
+    writer: &mut W,
+    batch: &[Submission],
+    patience: Patience,
+) -> Result<Vec<Reply>, Fault> {
+    let mut tx = writer.begin(patience).await?;
     let (replies, changes) = fold(&mut tx, batch).await?;
     if !changes.is_empty() {
         tx.commit(changes).await?;
+    } else if replies.iter().any(Reply::shows_change) {
+        tx.confirm().await?;
     }
     Ok(replies)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Action, Actor, BookingId, Command, Timestamp};
+
+    use super::*;
+
+    fn part(events: &[u8]) -> Part {
+        let id = |number: u8| EventId::new(Timestamp::from_micros(0).unwrap(), [number; 10]);
+        let booking_id = BookingId::new(Timestamp::from_micros(0).unwrap(), [0; 10]);
+        let command = |number: &u8| Command {
+            actor: Actor::System,
+            request: "r".parse().unwrap(),
+            trace: None,
+            action: Action::Expire { event_id: id(*number), booking_id },
+        };
+        let commands: Vec<Submission> = events.iter().map(|event| command(event).into()).collect();
+        Part { places: (0..events.len()).collect(), commands }
+    }
+
+    #[test]
+    fn r4_a_part_is_split_between_events_and_keeps_the_order_of_each() {
+        let (first, second) = part(&[2, 1, 2, 1, 2]).split_by_event().ok().unwrap();
+        assert_eq!((first.places, second.places), (vec![1, 3], vec![0, 2, 4]));
+        let (first, second) = part(&[1, 1, 1, 2]).split_by_event().ok().unwrap();
+        assert_eq!((first.places, second.places), (vec![0, 1, 2], vec![3]));
+        let (first, second) = part(&[3, 1, 2]).split_by_event().ok().unwrap();
+        assert_eq!((first.places, second.places), (vec![1], vec![2, 0]));
+        for events in [&[1_u8][..], &[1, 1]] {
+            assert!(part(events).split_by_event().is_err_and(|part| part.places.len() == events.len()));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The fold: commands in, one after the other, changes out. The same for every database.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -37,6 +37,14 @@ pub(crate) trait Tx: Send {
 
     /// Writes everything under its guards and commits. A guard that misses fails the transaction.
     fn commit(self, changes: Changes) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Ends a transaction without changes, once what it has shown is as durable as what is committed.
+    fn confirm(self) -> impl Future<Output = Result<(), Fault>> + Send
+    where
+        Self: Sized,
+    {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// Which overdue holds are wanted.
@@ -71,6 +79,8 @@ pub(crate) struct Loaded {
     pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
     /// Answers kept under the batch's keys, by scope and key; none that is older than a day.
     pub(crate) keys: BTreeMap<(String, String), Kept>,
+    /// Events that somebody else has locked: nothing is decided by what was loaded of them.
+    pub(crate) busy: BTreeSet<EventId>,
 }
 
 /// An answer kept under a key.
@@ -163,7 +173,10 @@ struct Pool {
 impl<T: Tx> Fold<'_, T> {
     /// One submission: what is kept under its key, or else a decision, which is then kept.
     async fn submission(&mut self, submission: &Submission) -> Result<Reply, Fault> {
-        let Some(keep) = &submission.keep else { return self.command(&submission.command).await };
+        let is_busy = self.loaded.busy.contains(&submission.command.event_id());
+        let Some(keep) = submission.keep.as_ref() else {
+            return if is_busy { Ok(Reply::Busy) } else { self.command(&submission.command).await };
+        };
         let key = (keep.scope.clone(), keep.key.clone());
         match self.loaded.keys.get(&key) {
             Some(_) if removed(Guard::KeyReplayed) => {}
@@ -172,6 +185,9 @@ impl<T: Tx> Fold<'_, T> {
             }
             Some(_) => return Ok(Reply::KeyReused),
             None => {}
+        }
+        if is_busy {
+            return Ok(Reply::Busy);
         }
         let reply = self.command(&submission.command).await?;
         let Reply::Answered(answer) = &reply else { return Ok(reply) };

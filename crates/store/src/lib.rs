@@ -19,10 +19,10 @@ pub use fault::{Cause, Fault};
 pub use fold::{BATCH_MAX, KEY_KEPT_SECONDS, OVERDUE_PER_BATCH_MAX};
 pub use open::OpenError;
 pub use postgres::{
-    Postgres, PostgresInspection, PostgresUrl, TRANSACTION_MAX, UrlError, inspect_postgres, masked,
+    Postgres, PostgresInspection, PostgresUrl, Standbys, TRANSACTION_MAX, UrlError, inspect_postgres, masked,
 };
 pub use sqlite::{BackupError, Inspection, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
 pub use store::{
     BookingList, Cursor, DoomedBooking, DueHold, Keep, Page, Progress, Recorded, Render, Reply, Stats, Store,
-    Submission,
+    StoreHealth, Submission,
 };

@@ -27,6 +27,13 @@ pub trait Store: Send + Sync {
     /// Once begun, a batch is finished even if the caller goes away.
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply>;
 
+    /// As [`Store::execute`], but does not wait long for what others have locked: commands on events that they keep
+    /// busy are answered [`Reply::Busy`], and the rest goes first. May be called while `execute` is under way with
+    /// commands on other events.
+    async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
+        self.execute(batch).await
+    }
+
     /// One event.
     async fn event(&self, id: EventId) -> Result<Option<Event>, Fault>;
 
@@ -106,11 +113,18 @@ pub trait Store: Send + Sync {
     /// who cannot ask the stream itself.
     async fn untold(&self) -> Result<u64, Fault>;
 
-    /// Whether commands can be carried out now. Changes nothing.
-    async fn health(&self) -> Result<(), Fault>;
+    /// Whether commands can be carried out now, and what is not as it should be meanwhile. Changes nothing.
+    async fn health(&self) -> Result<StoreHealth, Fault>;
 
     /// Derives every count again and compares, in one consistent snapshot beside running sales.
     async fn audit(&self) -> Result<AuditReport, Fault>;
+}
+
+/// How a store is in which commands can be carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// What is not as it should be, for operators: names of servers may stand in it.
+    pub warnings: Vec<String>,
 }
 
 /// How far an event is on a stream of messages, as far as was noted.
@@ -225,8 +239,22 @@ pub enum Reply {
     /// Undecided, and nothing changed for it: it lacks tickets while more overdue holds remain than one
     /// batch frees. Submit it again in the next batch.
     Carried,
+    /// Undecided, and nothing changed for it: others keep what it needs locked. Only [`Store::try_execute`] says so;
+    /// [`Store::execute`] waits for it longer.
+    Busy,
     /// It was not carried out, or nobody can say.
     Failed(Fault),
+}
+
+impl Reply {
+    /// Whether whoever reads it may take it for the acknowledgement of a change, made now or before.
+    pub(crate) fn shows_change(&self) -> bool {
+        match self {
+            Self::Answered(Answer::Refused(refusal)) => refusal.refund().is_some(),
+            Self::Answered(_) | Self::Kept { .. } => true,
+            Self::KeyReused | Self::Carried | Self::Busy | Self::Failed(_) => false,
+        }
+    }
 }
 
 /// Which bookings are listed, and where the page begins.

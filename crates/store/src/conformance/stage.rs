@@ -78,7 +78,7 @@ pub fn edit(event_id: EventId, patch: EventPatch) -> Command {
     command(Action::UpdateEvent { event_id, patch: Box::new(patch) })
 }
 
-/// What was said, in a word: `ok`, the code of the refusal, `carried` or `failed`.
+/// What was said, in a word: `ok`, the code of the refusal, `carried`, `busy` or `failed`.
 pub fn word(reply: &Reply) -> &'static str {
     match reply {
         Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
@@ -87,6 +87,7 @@ pub fn word(reply: &Reply) -> &'static str {
         Reply::Kept { replayed: true, .. } => "replayed",
         Reply::KeyReused => "key reused",
         Reply::Carried => "carried",
+        Reply::Busy => "busy",
         Reply::Failed(_) => "failed",
     }
 }

@@ -49,7 +49,7 @@ pub async fn inspect_postgres(url: &PostgresUrl) -> Result<PostgresInspection, O
     let refused = |error: Error| unreachable(url, &describe(&error));
     let (client, driver) = connector.connect(Role::Alone).await.map_err(refused)?;
     let found = look(&client, url).await.map_err(refused);
-    driver.abort();
+    drop(driver);
     found
 }
 

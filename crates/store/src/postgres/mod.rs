@@ -5,16 +5,18 @@
 //! commit, and every write fails the transaction unless it finds the rows that were loaded. A connection
 //! that breaks at COMMIT is followed up until it is known what became of it.
 //!
-//! One connection carries out batches, a few read, and each audit has its own. All are made anew when they
-//! are lost.
+//! One connection carries out batches, a second one those whose rows others keep locked, a few read, and each audit
+//! has its own. All are made anew when they are lost.
 
 mod audit;
+mod confirm;
 mod inspect;
 mod outcome;
 mod read;
 mod schema;
 mod session;
 mod sql;
+mod standby;
 mod tls;
 mod tx;
 mod url;
@@ -37,20 +39,25 @@ use self::read::Cells;
 use self::session::{Call, Connector, Readers, Role, Value, describe, fault};
 use self::sql::Sql;
 use self::tx::PostgresWriter;
+use crate::execute::Patience;
 use crate::fold::Loadable;
 use crate::sqlite::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
 use crate::{
     BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
-    Stats, Store, Submission,
+    Stats, Store, StoreHealth, Submission,
 };
 
 pub use self::inspect::{PostgresInspection, inspect_postgres};
+pub use self::standby::Standbys;
 pub use self::url::{PostgresUrl, UrlError, masked};
 
 /// Connections that read, each several things one after the other.
 const READERS: usize = 4;
 /// The oldest server that is known to do, as it counts its versions.
 const SERVER_VERSION_MIN: i32 = 140_000;
+/// Longest wait of a batch for a row that another instance works on, before its commands on other events go first:
+/// many batches of another instance.
+const ROW_WAIT_MAX: Duration = Duration::from_millis(250);
 /// Longest wait of a statement for a row that another instance works on.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest run of a statement, its waits included.
@@ -75,9 +82,14 @@ const CREATED_SEQ: usize = 19;
 /// Bookings in a PostgreSQL database, alone or beside other instances. Cheap to share behind an `Arc`.
 pub struct Postgres {
     connector: Arc<Connector>,
-    writer: Arc<tokio::sync::Mutex<PostgresWriter>>,
+    /// For batches that wait for nobody for long.
+    writer: Writer,
+    /// For batches that wait for what others have locked.
+    patient: Writer,
     readers: Readers,
 }
+
+type Writer = Arc<tokio::sync::Mutex<PostgresWriter>>;
 
 impl Postgres {
     /// Connects, and brings the schema up to date where `migrate` says so; otherwise an older schema is an
@@ -103,12 +115,13 @@ impl Postgres {
         // A connection of its own, so that the migrators' lock ends with it.
         let (client, driver) = connector.connect(Role::Alone).await.map_err(refused)?;
         let prepared = prepare(url, &client, migrate).await;
-        driver.abort();
+        drop(driver);
         prepared?;
         let connector = Arc::new(connector);
-        let writer = Arc::new(tokio::sync::Mutex::new(PostgresWriter::new(connector.clone())));
+        let writer = || Arc::new(tokio::sync::Mutex::new(PostgresWriter::new(connector.clone())));
+        let (writer, patient) = (writer(), writer());
         let readers = Readers::new(connector.clone(), READERS);
-        Ok(Self { connector, writer, readers })
+        Ok(Self { connector, writer, patient, readers })
     }
 
     async fn rows(&self, sql: Sql, values: Vec<Value<'_>>) -> Result<Vec<Row>, Fault> {
@@ -191,18 +204,26 @@ fn surplus(limit: u32) -> Value<'static> {
     Box::new(i64::from(limit) + 1)
 }
 
+async fn carry_out(writer: &Writer, batch: Vec<Submission>, patience: Patience) -> Vec<Reply> {
+    let (count, writer) = (batch.len(), writer.clone());
+    let work = async move { crate::execute::execute(&mut *writer.lock().await, batch, patience).await };
+    #[expect(clippy::disallowed_methods, reason = "once begun it is finished, whoever goes away")]
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| {
+        let cause = Cause::new(&error);
+        let fault = if error.is_panic() { Fault::Broken(cause) } else { Fault::OutcomeUnknown(cause) };
+        vec![Reply::Failed(fault); count]
+    })
+}
+
 #[async_trait]
 impl Store for Postgres {
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
-        let (count, writer) = (batch.len(), self.writer.clone());
-        let work = async move { crate::execute::execute(&mut *writer.lock().await, &batch).await };
-        #[expect(clippy::disallowed_methods, reason = "once begun it is finished, whoever goes away")]
-        let done = tokio::spawn(work).await;
-        done.unwrap_or_else(|error| {
-            let cause = Cause::new(&error);
-            let fault = if error.is_panic() { Fault::Broken(cause) } else { Fault::OutcomeUnknown(cause) };
-            vec![Reply::Failed(fault); count]
-        })
+        carry_out(&self.patient, batch, Patience::Long).await
+    }
+
+    async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
+        carry_out(&self.writer, batch, Patience::Short).await
     }
 
     async fn event(&self, event: EventId) -> Result<Option<Event>, Fault> {
@@ -369,11 +390,17 @@ impl Store for Postgres {
         Ok(untold.into_iter().sum())
     }
 
-    async fn health(&self) -> Result<(), Fault> {
-        let is_primary = |row: Cells<'_>| row.get::<bool>(0);
-        match self.list(Sql::Health, Vec::new(), is_primary).await?.first() {
-            Some(true) => Ok(()),
-            Some(false) | None => Err(Fault::Unavailable(Cause::new("the database is a standby"))),
+    async fn health(&self) -> Result<StoreHealth, Fault> {
+        let found = |row: Cells<'_>| Ok((row.get::<bool>(0)?, Standbys::from_row(row)?));
+        let standbys = match self.list(Sql::Health, Vec::new(), found).await?.pop() {
+            Some((true, standbys)) => standbys,
+            Some((false, _)) | None => {
+                return Err(Fault::Unavailable(Cause::new("the database is a standby")));
+            }
+        };
+        match standbys.hang() {
+            Some(why) => Err(Fault::Unavailable(Cause::new(why))),
+            None => Ok(StoreHealth { warnings: standbys.lack().into_iter().collect() }),
         }
     }
 

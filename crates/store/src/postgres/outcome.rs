@@ -1,9 +1,11 @@
 //! Finding out what became of a COMMIT that was not answered.
 //!
-//! First the server's process behind the lost connection is ended: as long as it lives it may yet commit.
+//! First the server's process behind the lost connection is ended: as long as it lives it may yet commit. One that
+//! waits for a standby has committed and is left to it: to end it would show everybody what a failover takes back.
 //! Once it is gone, what it committed is seen by everybody, so a look at what the batch would have left tells
 //! which of the two it was. The number of the transaction would not do: after a crash of the server the
-//! numbers that never reached its disk are given out again.
+//! numbers that never reached its disk are given out again. What stands is then confirmed, because it may be that
+//! the standbys do not have it.
 
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::FIND_OUT_MAX;
+use super::confirm::Confirmation;
+use super::tx::Link;
 use super::session::{Backend, Call, Connector, Role, Session, Value, fault};
 use super::sql::Sql;
 use crate::fold::{Changes, KeptChange};
@@ -79,35 +83,45 @@ impl Witness {
     }
 }
 
-/// What became of a batch: it stands, or nothing was done, or that cannot be found out in time. Hands back
-/// the connection on which it was found out.
+/// What became of a batch: it stands, here and wherever a commit has to be; or nothing was done; or that cannot be
+/// found out in time. And the connection as the next batch finds it.
 pub(super) async fn find_out(
     connector: &Connector,
     backend: Backend,
     witness: &Witness,
     why: &str,
-) -> (Result<(), Fault>, Option<Session>) {
+) -> (Result<(), Fault>, Link) {
     #[cfg(feature = "sabotage")]
     if domain::sabotage::removed(domain::sabotage::Guard::FollowUp) {
-        return (Err(Fault::Unavailable(Cause::new(why))), None);
+        return (Err(Fault::Unavailable(Cause::new(why))), Link::Lost);
     }
     let deadline = Instant::now() + FIND_OUT_MAX;
+    let unknown = || {
+        tracing::error!(%why, "what became of a batch cannot be found out in time");
+        Err(Fault::OutcomeUnknown(Cause::new(why)))
+    };
     loop {
-        match timeout_at(deadline, ask(connector, backend, witness)).await {
-            Ok(Ok((true, session))) => return (Ok(()), Some(session)),
+        let fault = match timeout_at(deadline, ask(connector, backend, witness)).await {
+            Ok(Ok((true, session))) => {
+                let mut confirmation = Confirmation::start(session);
+                match confirmation.wait(deadline).await {
+                    Some(Ok(session)) => return (Ok(()), Link::Ready(session)),
+                    Some(Err(fault)) => fault,
+                    None => return (unknown(), Link::Confirming(confirmation)),
+                }
+            }
             Ok(Ok((false, session))) => {
                 let nothing = Cause::new(format!("nothing was done: {why}"));
-                return (Err(Fault::Unavailable(nothing)), Some(session));
+                return (Err(Fault::Unavailable(nothing)), Link::Ready(session));
             }
-            Ok(Err(fault)) if Instant::now() + LOOK_EVERY < deadline => {
-                tracing::debug!(%fault, "what became of a batch is not known yet");
-                sleep(LOOK_EVERY).await;
-            }
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!(%why, "what became of a batch cannot be found out in time");
-                return (Err(Fault::OutcomeUnknown(Cause::new(why))), None);
-            }
+            Ok(Err(fault)) => fault,
+            Err(_) => return (unknown(), Link::Unconfirmed),
+        };
+        if Instant::now() + LOOK_EVERY >= deadline {
+            return (unknown(), Link::Unconfirmed);
         }
+        tracing::debug!(%fault, "what became of a batch is not known yet");
+        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -1,15 +1,16 @@
 //! Connections: how they are made, set up, and lost.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
 use futures_util::future::{join_all, try_join_all};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Error, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::sql::Sql;
@@ -61,7 +62,14 @@ pub(super) struct Session {
     pub(super) client: Client,
     statements: Vec<Statement>,
     pub(super) backend: Backend,
-    driver: AbortHandle,
+    driver: Driver,
+}
+
+/// The task that moves a connection's messages.
+pub(super) struct Driver {
+    task: AbortHandle,
+    /// How many warnings the server has sent.
+    warnings: Arc<AtomicU64>,
 }
 
 /// The server's process behind a session. Its start tells it from a later one of the same number.
@@ -112,28 +120,43 @@ impl Connector {
         let (client, driver) = self.connect(role).await?;
         client.batch_execute(&settings(role)).await?;
         let prepared = try_join_all(Sql::ALL.iter().map(|sql| prepare(&client, *sql))).await;
-        let statements = prepared.inspect_err(|_| driver.abort())?;
+        let statements = prepared?;
         let backend = client.query_one(&statements[Sql::BackendOwn as usize], &[]).await?;
         let backend = Backend { pid: backend.try_get(0)?, started_at: backend.try_get(1)? };
         Ok(Session { client, statements, backend, driver })
     }
 
-    /// A bare connection, on which no statement is prepared: there may be no tables yet.
-    pub(super) async fn connect(&self, role: Role) -> Result<(Client, AbortHandle), Error> {
+    /// A bare connection, on which no statement is prepared: there may be no tables yet. It lasts as long as its
+    /// driver.
+    pub(super) async fn connect(&self, role: Role) -> Result<(Client, Driver), Error> {
         let mut config = self.url.config.clone();
         let name = config.get_application_name().unwrap_or("boxoffice");
         let name = match role {
             Role::Desk => format!("{name} desk"),
             Role::Reader | Role::Alone => name.to_owned(),
         };
-        let (client, connection) = config.application_name(name).connect(self.tls.clone()).await?;
+        let (client, mut connection) = config.application_name(name).connect(self.tls.clone()).await?;
+        let warnings = Arc::new(AtomicU64::new(0));
+        let seen = warnings.clone();
         #[expect(clippy::disallowed_methods, reason = "ends with its session, which aborts it")]
-        let driver = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %describe(&error), "a connection to the database has ended");
+        let task = tokio::spawn(async move {
+            let mut messages = stream::poll_fn(|cx| connection.poll_message(cx));
+            while let Some(message) = messages.next().await {
+                match message {
+                    // Counted before what follows it on the wire is handed on.
+                    Ok(AsyncMessage::Notice(notice)) if notice.parsed_severity() == Some(Severity::Warning) => {
+                        seen.fetch_add(1, Ordering::Release);
+                        tracing::warn!(warning = notice.message(), "the database warns");
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(error = %describe(&error), "a connection to the database has ended");
+                        return;
+                    }
+                }
             }
         });
-        Ok((client, driver.abort_handle()))
+        Ok((client, Driver { task: task.abort_handle(), warnings }))
     }
 
     fn gate(&self) -> std::sync::MutexGuard<'_, Gate> {
@@ -153,8 +176,9 @@ pub(super) fn pause(failures: u32) -> Duration {
     longest.mul_f64(f64::from(u32::try_from(spread).unwrap_or(0)).mul_add(-0.01, 1.0))
 }
 
-/// What every connection is told. Durable at COMMIT whatever the server's default: `remote_apply` is more.
-/// Times out at the server, too, so that nothing is waited for in vain. The desk's statements go by index
+/// What every connection is told. The desk's commits are durable whatever the server's default: `remote_apply` is
+/// more; and what the server warns of at COMMIT is heard, whatever the user's default. What readers commit (notes that
+/// are not believed, keys that are pruned again) waits for no standby. Times out at the server, too, so that nothing is waited for in vain. The desk's statements go by index
 /// whatever the statistics say, and their plans are made once: they name their rows by key.
 fn settings(role: Role) -> String {
     let (lock, statement) = match role {
@@ -162,6 +186,13 @@ fn settings(role: Role) -> String {
         Role::Alone => (0, 0),
     };
     let idle = if role == Role::Alone { 0 } else { IDLE_IN_TRANSACTION_MAX.as_millis() };
+    let durable = match role {
+        Role::Reader => "SET synchronous_commit = local",
+        Role::Desk | Role::Alone => {
+            "SELECT set_config('synchronous_commit', 'on', false)
+             WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+        }
+    };
     let plans = match role {
         Role::Desk => {
             "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
@@ -172,8 +203,7 @@ fn settings(role: Role) -> String {
     format!(
         "SET lock_timeout = {lock}; SET statement_timeout = {statement};
          SET idle_in_transaction_session_timeout = {idle}; SET jit = off; {plans}
-         SELECT set_config('synchronous_commit', 'on', false)
-         WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+         SET client_min_messages = warning; {durable}"
     )
 }
 
@@ -181,6 +211,12 @@ impl Session {
     /// Whether it is known to be lost.
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// How many warnings the server has sent on it: all of those that were sent before any answer that has
+    /// arrived.
+    pub(super) fn warnings(&self) -> u64 {
+        self.driver.warnings.load(Ordering::Acquire)
     }
 
     /// Runs a statement. It is sent when this is first polled.
@@ -209,9 +245,9 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Driver {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.task.abort();
     }
 }
 

@@ -35,6 +35,7 @@ statements! {
     ChoreDoomedBookings = "chore_doomed_bookings";
     ChoreDueHolds = "chore_due_holds";
     ChorePruneKeys = "chore_prune_keys";
+    CommitEmpty = "commit_empty";
     CommitReceipt = "commit_receipt";
     DetailsWrite = "details_write";
     EventInsert = "event_insert";
@@ -42,6 +43,7 @@ statements! {
     EventListAll = "event_list_all";
     EventLoad = "event_load";
     EventLock = "event_lock";
+    EventLockFree = "event_lock_free";
     EventStats = "event_stats";
     EventUpdate = "event_update";
     Health = "health";

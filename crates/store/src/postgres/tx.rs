@@ -12,12 +12,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::confirm::Confirmation;
 use super::outcome::{self, Witness};
 use super::read::{self, Cells};
 use super::session::{Call, Connector, Role, Session, Value, describe, fault};
 use super::sql::Sql;
-use super::{TRANSACTION_MAX, write};
-use crate::execute::Writer;
+use super::{LOCK_WAIT_MAX, ROW_WAIT_MAX, TRANSACTION_MAX, write};
+use crate::execute::{Patience, Writer};
 use crate::fold::{Changes, Hold, HoldPage, Loaded, Overdue, Tx};
 use crate::row::hex;
 use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
@@ -25,15 +26,37 @@ use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
 /// Pause before a batch is tried again that met somebody else's.
 const REPEAT_PAUSE: Duration = Duration::from_millis(3);
 
+/// What begins a transaction.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 /// What commits whatever was done since the last one.
 const COMMIT: &str = "COMMIT";
 
-/// The one connection that carries out batches, made again whenever it is lost.
+/// Longest wait of a batch for the confirmation of what was committed before it. Short: nobody can be served
+/// meanwhile, and those who wait learn soon that nothing was done.
+const CONFIRMATION_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// One connection that carries out batches, made again whenever it is lost.
 pub(super) struct PostgresWriter {
     connector: Arc<Connector>,
-    session: Option<Session>,
+    link: Link,
     /// Whether the last transaction failed only because of somebody else's.
     conflicted: bool,
+    /// Whether the last transaction failed because somebody else has locked what it needs.
+    blocked: bool,
+}
+
+/// A writer's connection.
+#[derive(Default)]
+pub(super) enum Link {
+    /// There is none.
+    #[default]
+    Lost,
+    /// Ready for a batch.
+    Ready(Session),
+    /// There is none, and what was committed on the last one may be only here and on no standby.
+    Unconfirmed,
+    /// That is being found out.
+    Confirming(Confirmation),
 }
 
 pub(super) struct PostgresTx<'w> {
@@ -42,30 +65,72 @@ pub(super) struct PostgresTx<'w> {
     deadline: Instant,
     /// Begun, and neither committed nor rolled back.
     is_open: bool,
+    /// Longest wait for a row that somebody else has locked.
+    row_wait: Duration,
     now: Timestamp,
     /// The transaction as PostgreSQL names it.
     xid: String,
+    /// Whether commits wait for standbys.
+    has_standbys: bool,
 }
 
 impl PostgresWriter {
     pub(super) fn new(connector: Arc<Connector>) -> Self {
-        Self { connector, session: None, conflicted: false }
+        Self { connector, link: Link::Lost, conflicted: false, blocked: false }
     }
 
-    /// Connects where no connection is known to stand.
+    /// Connects where no connection is known to stand, and has what may not be on the standbys confirmed first:
+    /// nothing is built on it, and commits that hang do not pile up.
     pub(super) async fn connect(&mut self) -> Result<(), Fault> {
-        if self.session.as_ref().is_none_or(Session::is_closed) {
-            self.session = None;
-            self.session = Some(self.connector.open(Role::Desk).await?);
+        match &self.link {
+            Link::Ready(session) if !session.is_closed() => return Ok(()),
+            Link::Ready(_) | Link::Lost => {
+                self.link = Link::Lost;
+                self.link = Link::Ready(self.connector.open(Role::Desk).await?);
+                return Ok(());
+            }
+            Link::Unconfirmed => {
+                let session = self.connector.open(Role::Desk).await?;
+                self.link = Link::Confirming(Confirmation::start(session));
+            }
+            Link::Confirming(_) => {}
         }
-        Ok(())
+        self.confirmed(Instant::now() + CONFIRMATION_WAIT_MAX).await
+    }
+
+    /// Has everything that was committed before confirmed.
+    async fn confirm(&mut self, deadline: Instant) -> Result<(), Fault> {
+        match std::mem::take(&mut self.link) {
+            Link::Ready(session) => self.link = Link::Confirming(Confirmation::start(session)),
+            link => self.link = link,
+        }
+        self.confirmed(deadline).await
+    }
+
+    /// Waits for the confirmation that is under way.
+    async fn confirmed(&mut self, deadline: Instant) -> Result<(), Fault> {
+        let Link::Confirming(confirmation) = &mut self.link else {
+            return Err(Fault::Unavailable(Cause::new("there is no connection")));
+        };
+        match confirmation.wait(deadline).await {
+            Some(Ok(session)) => {
+                self.link = Link::Ready(session);
+                Ok(())
+            }
+            Some(Err(fault)) => {
+                self.link = Link::Unconfirmed;
+                Err(fault)
+            }
+            None => Err(Fault::Unavailable(Cause::new("commits wait for a standby"))),
+        }
     }
 }
 
 impl Writer for PostgresWriter {
     type Tx<'w> = PostgresTx<'w>;
 
-    async fn begin(&mut self) -> Result<PostgresTx<'_>, Fault> {
+    async fn begin(&mut self, patience: Patience) -> Result<PostgresTx<'_>, Fault> {
+        self.blocked = false;
         if std::mem::take(&mut self.conflicted) {
             // Long enough for whoever was met to finish; not the same for every process.
             sleep(REPEAT_PAUSE.saturating_mul(1 + std::process::id() % 5)).await;
@@ -73,11 +138,20 @@ impl Writer for PostgresWriter {
         self.connect().await?;
         let deadline = Instant::now() + TRANSACTION_MAX;
         let now = Timestamp::from_micros(0).map_err(|error| Fault::Broken(Cause::new(error)))?;
-        Ok(PostgresTx { writer: self, deadline, is_open: false, now, xid: String::new() })
+        let row_wait = match patience {
+            Patience::Short => ROW_WAIT_MAX,
+            Patience::Long => LOCK_WAIT_MAX,
+        };
+        let (xid, has_standbys) = (String::new(), false);
+        Ok(PostgresTx { writer: self, deadline, is_open: false, row_wait, now, xid, has_standbys })
     }
 
     fn has_conflicted(&self) -> bool {
         self.conflicted
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked
     }
 }
 
@@ -85,32 +159,23 @@ impl Writer for PostgresWriter {
 /// waits for the answer.
 impl Drop for PostgresTx<'_> {
     fn drop(&mut self) {
-        if self.is_open
-            && let Some(session) = &self.writer.session
-        {
-            let _ = session.client.batch_execute("ROLLBACK").now_or_never();
-        }
+        self.roll_back();
     }
 }
 
 impl Tx for PostgresTx<'_> {
     async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
-        let calls = Wanted::by(batch).calls();
-        let session = session(self.writer)?;
-        self.is_open = true;
-        let open = session.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-        let answers = timeout_at(self.deadline, join(open, session.pipeline(&calls))).await;
-        let Ok((opened, answers)) = answers else { return Err(self.gave_up()) };
-        opened.map_err(|error| self.failed(&error))?;
-        let mut rows = Vec::with_capacity(answers.len());
-        for answer in answers {
-            rows.push(answer.map_err(|error| self.failed(&error))?);
+        let wanted = Wanted::by(batch);
+        match self.lock_and_load(&wanted, Sql::EventLock).await {
+            Err(_) if self.writer.blocked => {
+                self.roll_back();
+                self.writer.blocked = false;
+                // Only a table as a whole is waited for here.
+                self.row_wait = ROW_WAIT_MAX;
+                self.lock_and_load(&wanted, Sql::EventLockFree).await
+            }
+            done => done,
         }
-        let [_locked, clock, events, bookings, refunds, users, keys] = rows.as_slice() else {
-            return Err(Fault::Broken(Cause::new("an answer is missing")));
-        };
-        self.take_clock(clock).map_err(Fault::Broken)?;
-        decode(events, bookings, refunds, users, keys).map_err(Fault::Broken)
     }
 
     async fn now(&mut self) -> Result<Timestamp, Fault> {
@@ -148,7 +213,7 @@ impl Tx for PostgresTx<'_> {
         let witness = Witness::of(&changes);
         let receipt = Call { sql: Sql::CommitReceipt, values: vec![Box::new(self.xid.clone())] };
         let session = session(self.writer)?;
-        let backend = session.backend;
+        let (backend, warnings) = (session.backend, session.warnings());
         // It ends with what is sent now, either way.
         self.is_open = false;
         let sent =
@@ -163,19 +228,36 @@ impl Tx for PostgresTx<'_> {
                     }
                 }
                 match committed.and(receipt).as_deref().map(is_committed) {
-                    Ok(true) => return Ok(()),
+                    Ok(true) if session.warnings() == warnings => return Ok(()),
+                    // It stands here, and the wait for the standbys was cancelled.
+                    Ok(true) => return self.writer.confirm(self.deadline).await.map_err(unknown),
                     Ok(false) => return Err(Fault::Broken(Cause::new("the transaction was rolled back"))),
                     Err(error) => describe(error),
                 }
             }
             Err(_) => "the database does not answer".to_owned(),
         };
-        self.writer.session = None;
+        self.writer.link = Link::Unconfirmed;
         tracing::warn!(%why, "a connection broke at COMMIT");
-        let (stands, session) = outcome::find_out(&self.writer.connector, backend, &witness, &why).await;
-        self.writer.session = session;
+        let (stands, link) = outcome::find_out(&self.writer.connector, backend, &witness, &why).await;
+        self.writer.link = link;
         stands
     }
+
+    async fn confirm(mut self) -> Result<(), Fault> {
+        if !self.has_standbys {
+            return Ok(());
+        }
+        // Before the commit, on the same connection: nobody waits for rows while it waits for the standbys.
+        self.roll_back();
+        self.writer.confirm(self.deadline).await
+    }
+}
+
+/// What was done stands here and perhaps nowhere else.
+fn unknown(fault: Fault) -> Fault {
+    let (Fault::Unavailable(cause) | Fault::OutcomeUnknown(cause) | Fault::Broken(cause)) = fault;
+    Fault::OutcomeUnknown(cause)
 }
 
 /// Whether the receipt says so.
@@ -184,14 +266,59 @@ fn is_committed(rows: &[Row]) -> bool {
 }
 
 fn session(writer: &PostgresWriter) -> Result<&Session, Fault> {
-    writer.session.as_ref().ok_or_else(|| Fault::Unavailable(Cause::new("there is no connection")))
+    match &writer.link {
+        Link::Ready(session) => Ok(session),
+        Link::Lost | Link::Unconfirmed | Link::Confirming(_) => {
+            Err(Fault::Unavailable(Cause::new("there is no connection")))
+        }
+    }
 }
 
 impl PostgresTx<'_> {
+    /// Begins, locks the events of a batch by a statement, and loads what the batch concerns.
+    async fn lock_and_load(&mut self, wanted: &Wanted<'_>, lock: Sql) -> Result<Loaded, Fault> {
+        let calls = wanted.calls(lock);
+        let begin = format!("{BEGIN}; SET LOCAL lock_timeout = {}", self.row_wait.as_millis());
+        let session = session(self.writer)?;
+        self.is_open = true;
+        let open = session.client.batch_execute(&begin);
+        let answers = timeout_at(self.deadline, join(open, session.pipeline(&calls))).await;
+        let Ok((opened, answers)) = answers else { return Err(self.gave_up()) };
+        opened.map_err(|error| self.failed(&error))?;
+        let mut rows = Vec::with_capacity(answers.len());
+        for answer in answers {
+            rows.push(answer.map_err(|error| {
+                let fault = self.failed(&error);
+                // It waited for one row after the other.
+                self.writer.blocked |= lock == Sql::EventLock && error.code() == Some(&SqlState::QUERY_CANCELED);
+                fault
+            })?);
+        }
+        let [locked, clock, events, bookings, refunds, users, keys] = rows.as_slice() else {
+            return Err(Fault::Broken(Cause::new("an answer is missing")));
+        };
+        self.take_clock(clock).map_err(Fault::Broken)?;
+        let mut loaded = decode(events, bookings, refunds, users, keys).map_err(Fault::Broken)?;
+        if lock == Sql::EventLockFree {
+            let locked = event_ids(locked).map_err(Fault::Broken)?;
+            loaded.busy = loaded.events.keys().copied().filter(|event| !locked.contains(event)).collect();
+        }
+        Ok(loaded)
+    }
+
+    /// Undoes what is not committed: sent at once, and nobody waits for the answer.
+    fn roll_back(&mut self) {
+        if std::mem::take(&mut self.is_open)
+            && let Ok(session) = session(self.writer)
+        {
+            let _ = session.client.batch_execute("ROLLBACK").now_or_never();
+        }
+    }
+
     /// The server takes too long. Nothing was committed; it undoes the rest once it sees us gone.
     fn gave_up(&mut self) -> Fault {
         self.is_open = false;
-        self.writer.session = None;
+        self.writer.link = Link::Lost;
         Fault::Unavailable(Cause::new("the database does not answer"))
     }
 
@@ -199,6 +326,7 @@ impl PostgresTx<'_> {
     fn failed(&mut self, error: &Error) -> Fault {
         let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
         self.writer.conflicted = error.code().is_some_and(|code| conflicts.contains(code));
+        self.writer.blocked = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
         fault(error)
     }
 
@@ -217,7 +345,7 @@ impl PostgresTx<'_> {
     fn take_clock(&mut self, rows: &[Row]) -> Result<(), Cause> {
         let row = rows.first().ok_or_else(|| Cause::new("the database has no clock"))?;
         let cells = Cells::new(row, 0);
-        (self.now, self.xid) = (cells.at(0)?, cells.get(1)?);
+        (self.now, self.xid, self.has_standbys) = (cells.at(0)?, cells.get(1)?, cells.get(2)?);
         Ok(())
     }
 }
@@ -252,7 +380,7 @@ impl<'b> Wanted<'b> {
     }
 
     /// The statements that lock and load it. None of what is read depends on another's answer.
-    fn calls(&self) -> [Option<Call<'b>>; 7] {
+    fn calls(&self, lock: Sql) -> [Option<Call<'b>>; 7] {
         let uuid = |bytes: &[u8; 16]| Uuid::from_bytes(*bytes);
         let events: Vec<Uuid> = self.events.iter().map(|id| uuid(id.bytes())).collect();
         let bookings: Vec<Uuid> = self.bookings.iter().map(|id| uuid(id.bytes())).collect();
@@ -273,7 +401,7 @@ impl<'b> Wanted<'b> {
         });
         let bookings = (!bookings.is_empty()).then(|| vec![Box::new(bookings) as Value<'b>]);
         [
-            call(Sql::EventLock, vec![Box::new(events.clone())]),
+            call(lock, vec![Box::new(events.clone())]),
             call(Sql::TxBegin, Vec::new()),
             call(Sql::EventLoad, vec![Box::new(events)]),
             bookings.and_then(|values| call(Sql::BookingLoad, values)),
@@ -282,6 +410,10 @@ impl<'b> Wanted<'b> {
             keys.and_then(|values| call(Sql::KeyLoad, values)),
         ]
     }
+}
+
+fn event_ids(rows: &[Row]) -> Result<BTreeSet<EventId>, Cause> {
+    rows.iter().map(|row| Ok(EventId::from_bytes(Cells::new(row, 0).id(0)?))).collect()
 }
 
 /// A row that cannot be read fails only the commands that need it.

@@ -12,7 +12,7 @@ use super::tx::{SqliteWriter, fault};
 use super::{Sqlite, SqliteOptions, lock, schema};
 use crate::conformance::Rig;
 use crate::conformance::stage::{Stage, command, edit, payment, words};
-use crate::execute::Writer as _;
+use crate::execute::{Patience, Writer as _};
 use crate::fold::{Tx as _, fold};
 use crate::{Fault, Reply, Store};
 
@@ -53,7 +53,7 @@ fn now<T>(work: impl Future<Output = T>) -> T {
 /// Loads and decides, lets `between` happen, and writes.
 fn attempt(writer: &mut SqliteWriter, commands: Vec<Command>, between: &str) -> Result<Vec<Reply>, Fault> {
     let commands: Vec<_> = commands.into_iter().map(crate::Submission::from).collect();
-    let mut tx = now(writer.begin())?;
+    let mut tx = now(writer.begin(Patience::Long))?;
     let (replies, changes) = now(fold(&mut tx, &commands))?;
     tx.connection().execute_batch(between).map_err(fault)?;
     now(tx.commit(changes))?;
@@ -222,7 +222,7 @@ fn a_transaction_that_is_dropped_is_undone() {
     let writer = rig.0.writer.clone().unwrap();
     let mut writer = lock(&writer);
     let before = dump(writer.connection_mut());
-    let tx = now(writer.begin()).unwrap();
+    let tx = now(writer.begin(Patience::Long)).unwrap();
     tx.connection().execute_batch("DELETE FROM ledger").unwrap();
     drop(tx);
     assert_eq!(dump(writer.connection_mut()), before);
@@ -241,7 +241,7 @@ fn a_transaction_locks_others_out_before_it_reads() {
     other.busy_timeout(std::time::Duration::ZERO).unwrap();
     let writer = store.writer.clone().unwrap();
     let mut writer = lock(&writer);
-    let tx = now(writer.begin()).unwrap();
+    let tx = now(writer.begin(Patience::Long)).unwrap();
     let refused = other.execute("DELETE FROM ledger", []).unwrap_err();
     assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
     drop(tx);

@@ -32,10 +32,10 @@ use rusqlite::{Connection, OpenFlags, params};
 use self::files::Files;
 use self::read::opt_id;
 use self::tx::{SqliteWriter, fault};
-use crate::execute::Writer as _;
+use crate::execute::{Patience, Writer as _};
 use crate::{
     BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
-    Stats, Store, Submission,
+    Stats, Store, StoreHealth, Submission,
 };
 
 pub use self::backup::BackupError;
@@ -177,7 +177,7 @@ impl Store for Sqlite {
         let all = |fault: Fault| std::iter::repeat_n(Reply::Failed(fault), count).collect();
         // SQLite answers at once, so the shared fold never waits here.
         let work = move |writer: &mut SqliteWriter| {
-            Ok(crate::execute::execute(writer, &batch).now_or_never().unwrap_or_default())
+            Ok(crate::execute::execute(writer, batch, Patience::Long).now_or_never().unwrap_or_default())
         };
         self.write(work).await.unwrap_or_else(all)
     }
@@ -317,8 +317,11 @@ impl Store for Sqlite {
         self.read(|connection| published::untold(connection)).await
     }
 
-    async fn health(&self) -> Result<(), Fault> {
-        self.write(|writer| writer.begin().now_or_never().map_or(Ok(()), |begun| begun.map(drop))).await
+    async fn health(&self) -> Result<StoreHealth, Fault> {
+        let begin = |writer: &mut SqliteWriter| {
+            writer.begin(Patience::Long).now_or_never().map_or(Ok(()), |begun| begun.map(drop))
+        };
+        self.write(begin).await.map(|()| StoreHealth::default())
     }
 
     async fn audit(&self) -> Result<AuditReport, Fault> {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use super::files::Files;
 use super::read::{self, opt_id};
 use super::sql;
-use crate::execute::Writer;
+use crate::execute::{Patience, Writer};
 use crate::fold::{Changes, EventChange, Hold, HoldPage, KeptChange, Loaded, Overdue, Tx};
 use crate::row::{self, StateColumns, hex};
 use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
@@ -88,7 +88,7 @@ impl SqliteWriter {
 impl Writer for SqliteWriter {
     type Tx<'w> = SqliteTx<'w>;
 
-    async fn begin(&mut self) -> Result<SqliteTx<'_>, Fault> {
+    async fn begin(&mut self, _: Patience) -> Result<SqliteTx<'_>, Fault> {
         self.writable()?.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
         Ok(SqliteTx { writer: self })
     }

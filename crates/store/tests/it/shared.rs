@@ -10,7 +10,7 @@ use domain::{
 };
 use store::{
     BookingList, Cursor, DoomedBooking, DueHold, Fault, Page, Progress, Recorded, Reply, Stats, Store,
-    Submission,
+    StoreHealth, Submission,
 };
 
 pub(crate) struct Several {
@@ -119,7 +119,7 @@ impl Store for Several {
         self.next().untold().await
     }
 
-    async fn health(&self) -> Result<(), Fault> {
+    async fn health(&self) -> Result<StoreHealth, Fault> {
         self.next().health().await
     }
 

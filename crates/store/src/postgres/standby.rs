@@ -1,0 +1,127 @@
+//! The standbys that a commit waits for, and whether they are there.
+
+use std::time::Duration;
+
+use super::TRANSACTION_MAX;
+use super::read::Cells;
+use crate::Cause;
+
+/// A commit that has waited for longer than this waits for standbys that do not answer: whoever asked for the change
+/// has been given up.
+pub(super) const COMMIT_WAIT_MAX: Duration = TRANSACTION_MAX;
+
+/// The standbys of a server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standbys {
+    /// `synchronous_standby_names` of the server; empty where a commit waits for none.
+    pub setting: String,
+    /// How many of the named standbys a commit waits for.
+    pub needed: usize,
+    /// Those that are named and not connected; empty also where `*` names all.
+    pub missing: Vec<String>,
+    /// How many of those that are named are connected.
+    pub connected: usize,
+    /// Whether this user may see whether a connected standby keeps up (`pg_read_all_stats`, or `pg_monitor`).
+    pub are_visible: bool,
+    /// For how long a commit of this user has waited for them.
+    pub commit_wait: Duration,
+}
+
+impl Standbys {
+    /// From the row of `health.sql`.
+    pub(super) fn from_row(row: Cells<'_>) -> Result<Self, Cause> {
+        let (setting, seconds): (String, f64) = (row.get(1)?, row.get(2)?);
+        let (connected, are_visible): (Vec<String>, bool) = (row.get(3)?, row.get(4)?);
+        let commit_wait = Duration::try_from_secs_f64(seconds.max(0.0)).map_err(Cause::new)?;
+        let Names { needed, names } = Names::parse(&setting);
+        let is = |name: &str, standby: &str| name == "*" || name.eq_ignore_ascii_case(standby);
+        let is_missing = |name: &&String| !connected.iter().any(|standby| is(name, standby)) && *name != "*";
+        let missing = names.iter().filter(is_missing).cloned().collect();
+        let connected = connected.iter().filter(|standby| names.iter().any(|name| is(name, standby))).count();
+        Ok(Self { setting, needed, missing, connected, are_visible, commit_wait })
+    }
+
+    /// Why no commit is acknowledged now, as far as that is seen.
+    pub fn hang(&self) -> Option<String> {
+        let is_hanging = self.commit_wait > COMMIT_WAIT_MAX;
+        is_hanging.then(|| {
+            format!("commits wait for standbys that do not answer, for {} s now", self.commit_wait.as_secs())
+        })
+    }
+
+    /// Why a commit may wait, although none is known to do so.
+    pub fn lack(&self) -> Option<String> {
+        if self.needed > self.connected {
+            let hidden = if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join(", ")) };
+            return Some(format!(
+                "a commit waits for {} of the standbys in synchronous_standby_names, and {} are connected{hidden}",
+                self.needed, self.connected
+            ));
+        }
+        let is_missing = !self.missing.is_empty();
+        is_missing.then(|| format!("standbys that are named are not connected: {}", self.missing.join(", ")))
+    }
+}
+
+/// `synchronous_standby_names`, as the server reads it.
+#[derive(Debug, PartialEq)]
+struct Names {
+    needed: usize,
+    names: Vec<String>,
+}
+
+impl Names {
+    /// `one, two`; `2 (one, two)`; `FIRST 2 (…)`; `ANY 2 (…)`. A name with other characters stands in double quotes.
+    fn parse(setting: &str) -> Self {
+        let (method, list) = setting.split_once('(').unwrap_or(("", setting));
+        // In quotes a parenthesis is part of a name.
+        let (method, list) = if method.contains('"') { ("", setting) } else { (method, list) };
+        let number = method.split_whitespace().find_map(|word| word.parse().ok());
+        let names = names(list);
+        let needed = if names.is_empty() { 0 } else { number.unwrap_or(1) };
+        Self { needed, names }
+    }
+}
+
+fn names(list: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut name = String::new();
+    let mut quoted = false;
+    let mut characters = list.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => name.extend(characters.next()),
+            '"' => quoted = !quoted,
+            ',' | ')' if !quoted => names.push(std::mem::take(&mut name)),
+            space if space.is_whitespace() && !quoted => {}
+            other => name.push(other),
+        }
+    }
+    names.push(name);
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r1_the_names_of_standbys_are_read_as_the_server_reads_them() {
+        let cases: [(&str, usize, &[&str]); 9] = [
+            ("", 0, &[]),
+            ("nobody", 1, &["nobody"]),
+            ("*", 1, &["*"]),
+            ("s1, S_2", 1, &["s1", "S_2"]),
+            ("2 (s1, s2, s3)", 2, &["s1", "s2", "s3"]),
+            ("FIRST 2 (s1,s2,s3)", 2, &["s1", "s2", "s3"]),
+            ("any 1 ( s1 , \"s 2\" )", 1, &["s1", "s 2"]),
+            ("\"a \"\"b\"\" (c), d\"", 1, &["a \"b\" (c), d"]),
+            ("ANY 1 (*)", 1, &["*"]),
+        ];
+        for (setting, needed, names) in cases {
+            let names = names.iter().map(ToString::to_string).collect();
+            assert_eq!(Names::parse(setting), Names { needed, names }, "{setting}");
+        }
+    }
+}

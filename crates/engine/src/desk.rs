@@ -4,7 +4,8 @@
 //! transaction. While one batch commits the next gathers, so batches find their own size: one command when
 //! it is quiet, hundreds in a sale, and no timer in between. The queue is first come, first served; where desks of
 //! several instances work on the same events, an event's commands come up once it has its lease ([`Leases`]), and
-//! those of others do not wait for them.
+//! those of others do not wait for them. Commands on events that others keep locked in the database go in a second lane,
+//! which waits for the lock beside the first.
 //!
 //! The desk decides nothing, and a batch that was begun waits for nothing but the store.
 
@@ -15,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use coordination::Lock;
 use domain::sabotage::{Guard, removed};
 use domain::{Answer, EventId};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use store::{BATCH_MAX, Cause, Fault, Reply, Store, Submission};
 use supervisor::Work;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -94,7 +97,8 @@ impl Desk {
     ) -> (Self, Worker) {
         let (sender, queue) = mpsc::unbounded_channel();
         let counts = Arc::new(Counts::default());
-        let line = Line { waiting: VecDeque::new(), leases: Leases::new(lease) };
+        let leases = Leases::new(lease);
+        let line = Line { waiting: VecDeque::new(), leases, busy: BTreeSet::new(), under_way: BTreeSet::new() };
         let places = Arc::new(Semaphore::new(QUEUE_MAX));
         let desk = Self { queue: sender, places, counts: counts.clone() };
         (desk, Worker { queue, line, store, publish, counts })
@@ -139,39 +143,69 @@ impl Desk {
 struct Line {
     waiting: VecDeque<Queued>,
     leases: Leases,
+    /// Events that others keep locked in the database, as far as is known.
+    busy: BTreeSet<EventId>,
+    /// Lanes in which a batch is under way.
+    under_way: BTreeSet<Lane>,
+}
+
+/// Where a batch is carried out. An event's commands are in one lane at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    /// Waits for nobody for long.
+    Main,
+    /// Waits for what others have locked.
+    Busy,
 }
 
 /// What is carried out together, and the events whose commands were looked at for it.
 struct Batch {
+    lane: Lane,
     commands: Vec<Queued>,
     events: BTreeSet<EventId>,
+}
+
+/// What is left of a batch that was carried out.
+struct Done {
+    lane: Lane,
+    events: BTreeSet<EventId>,
+    carried: Vec<Queued>,
+    /// Events whose commands came to nothing because others have locked them.
+    busy: BTreeSet<EventId>,
 }
 
 impl Line {
     /// Asks anew for the leases of all that waits: after a panic nobody knows which were counted.
     fn rebuild(&mut self) {
         self.leases.clear();
+        self.under_way.clear();
         for queued in &self.waiting {
             let _ = self.leases.joined(queued.event());
         }
     }
 
-    /// Whether the next batch may take it.
+    /// Whether a batch may take it now.
     fn push(&mut self, queued: Queued) -> bool {
-        let ready = self.leases.joined(queued.event());
+        let event = queued.event();
+        let lane = if self.busy.contains(&event) { Lane::Busy } else { Lane::Main };
+        let ready = self.leases.joined(event);
         self.waiting.push_back(queued);
-        ready
+        ready && !self.under_way.contains(&lane)
     }
 
-    /// Takes whoever's turn it is, in order; those whose event has to wait stay where they are.
-    fn next_batch(&mut self) -> Batch {
-        let mut batch = Batch { commands: Vec::new(), events: BTreeSet::new() };
+    /// Takes whoever's turn it is in a lane that is idle, in order; those whose event has to wait stay where they
+    /// are.
+    fn next_batch(&mut self, lane: Lane) -> Option<Batch> {
+        if self.under_way.contains(&lane) || (lane == Lane::Busy && self.busy.is_empty()) {
+            return None;
+        }
+        let mut batch = Batch { lane, commands: Vec::new(), events: BTreeSet::new() };
         let mut passed_over = Vec::new();
         while batch.commands.len() < BATCH_MAX
             && let Some(mut queued) = self.waiting.pop_front()
         {
             let event = queued.event();
-            if !self.leases.let_run(event) {
+            if self.busy.contains(&event) != (lane == Lane::Busy) || !self.leases.let_run(event) {
                 passed_over.push(queued);
                 continue;
             }
@@ -182,16 +216,24 @@ impl Line {
             }
         }
         passed_over.into_iter().rev().for_each(|queued| self.waiting.push_front(queued));
-        batch
+        if batch.events.is_empty() {
+            return None;
+        }
+        self.under_way.insert(lane);
+        Some(batch)
     }
 
     /// A batch is over; what is carried over stands first again.
-    fn finished(&mut self, events: &BTreeSet<EventId>, carried: Vec<Queued>) {
+    fn finished(&mut self, done: Done) {
+        let Done { lane, events, carried, busy } = done;
+        self.under_way.remove(&lane);
         for queued in carried.into_iter().rev() {
             let _ = self.leases.joined(queued.event());
             self.waiting.push_front(queued);
         }
-        self.leases.finished(events);
+        self.leases.finished(&events);
+        self.busy.retain(|event| !events.contains(event));
+        self.busy.extend(busy);
     }
 
     /// Returns when there is more that a batch may take; false once nothing can come any more.
@@ -222,30 +264,30 @@ impl Work for Worker {
     async fn run(&mut self) {
         let Self { queue, line, store, publish, counts } = self;
         line.rebuild();
+        let mut running = FuturesUnordered::new();
+        let mut open = true;
         loop {
             while let Ok(queued) = queue.try_recv() {
                 line.push(queued);
             }
-            let Batch { commands, events } = line.next_batch();
-            if events.is_empty() {
-                if !line.news(queue).await {
-                    return;
+            for lane in [Lane::Main, Lane::Busy] {
+                if let Some(batch) = line.next_batch(lane) {
+                    let refused = batch.events.iter().filter(|event| line.leases.is_refused(**event)).count();
+                    counts.count(batch.commands.len(), refused);
+                    running.push(run(batch, &**store, &**publish));
                 }
-                continue;
             }
-            let refused = events.iter().filter(|event| line.leases.is_refused(**event)).count();
-            counts.count(commands.len(), refused);
-            let mut running = std::pin::pin!(run(commands, &**store, &**publish));
             // Leases of what comes meanwhile are asked for at once; without leases there is no hurry.
-            let mut open = line.leases.are_needed();
-            let carried = loop {
-                tokio::select! {
-                    biased;
-                    carried = &mut running => break carried,
-                    more = line.news(queue), if open => open = more,
+            let listens = open && (line.leases.are_needed() || !line.under_way.contains(&Lane::Main));
+            tokio::select! {
+                biased;
+                Some(done) = running.next() => {
+                    line.finished(done);
+                    open = true;
                 }
-            };
-            line.finished(&events, carried);
+                more = line.news(queue), if listens => open = more,
+                else => return,
+            }
         }
     }
 }
@@ -259,24 +301,39 @@ impl Counts {
 }
 
 /// Carries out one batch and answers it; returns what has to be carried over.
-async fn run(batch: Vec<Queued>, store: &dyn Store, publish: &dyn Publish) -> Vec<Queued> {
-    if batch.is_empty() {
-        return batch;
+async fn run(batch: Batch, store: &dyn Store, publish: &dyn Publish) -> Done {
+    let Batch { lane, commands, events } = batch;
+    if commands.is_empty() {
+        // Nobody waited long enough to learn whether they are still locked.
+        let busy = if lane == Lane::Busy { events.clone() } else { BTreeSet::new() };
+        return Done { lane, events, carried: commands, busy };
     }
-    let submissions = batch.iter().map(|queued| queued.submission.clone()).collect();
-    let mut replies = store.execute(submissions).await.into_iter();
+    let mut done = Done { lane, events, carried: Vec::new(), busy: BTreeSet::new() };
+    let submissions = commands.iter().map(|queued| queued.submission.clone()).collect();
+    let replies = match lane {
+        Lane::Main => store.try_execute(submissions).await,
+        Lane::Busy => store.execute(submissions).await,
+    };
+    let mut replies = replies.into_iter();
     let now = Instant::now();
-    let mut carried = Vec::new();
     let mut grown = BTreeSet::new();
-    for queued in batch {
+    let mut reached = BTreeSet::new();
+    for queued in commands {
+        let event = queued.event();
         let reply =
             replies.next().unwrap_or_else(|| Reply::Failed(Fault::OutcomeUnknown(Cause::new("no answer"))));
+        if !matches!(reply, Reply::Busy | Reply::Failed(Fault::Unavailable(_))) {
+            reached.insert(event);
+        } else if lane == Lane::Busy || matches!(reply, Reply::Busy) {
+            done.busy.insert(event);
+        }
         let answer = match reply {
-            Reply::Carried if now < queued.deadline => {
-                carried.push(queued);
+            Reply::Carried | Reply::Busy if now < queued.deadline => {
+                done.carried.push(queued);
                 continue;
             }
             Reply::Carried => Err(Error::Overloaded),
+            Reply::Busy => Err(Fault::Unavailable(Cause::new("others keep its event locked")).into()),
             Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownTold) => {
                 Err(Fault::Unavailable(cause).into())
             }
@@ -287,13 +344,17 @@ async fn run(batch: Vec<Queued>, store: &dyn Store, publish: &dyn Publish) -> Ve
             Reply::Kept { answer, replayed } => Ok(Given::Kept { answer, replayed }),
         };
         if !matches!(answer, Err(Error::Refused(_))) {
-            grown.insert(queued.event());
+            grown.insert(event);
         }
         // A sender that has gone away does not hear the answer; what was done stands.
         let _ = queued.reply.send(answer);
     }
+    if lane == Lane::Busy {
+        // One that was reached is free again, whatever became of the others.
+        done.busy.retain(|event| !reached.contains(event));
+    }
     if !grown.is_empty() {
         publish.grown(&grown.into_iter().collect::<Vec<EventId>>());
     }
-    carried
+    done
 }

@@ -10,7 +10,7 @@ use domain::{
     Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
     Timestamp, TraceParent, UserId,
 };
-use store::{Cause, Fault, Keep, Submission};
+use store::{Cause, Fault, Keep, StoreHealth, Submission};
 use supervisor::{Supervisor, Task, Work};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -190,8 +190,8 @@ impl Engine {
         self.desk.pulse()
     }
 
-    /// Whether commands can be carried out now.
-    pub async fn health(&self) -> Result<(), Error> {
+    /// Whether commands can be carried out now, and what is not as it should be meanwhile.
+    pub async fn health(&self) -> Result<StoreHealth, Error> {
         Ok(self.ports.store.health().await?)
     }
 

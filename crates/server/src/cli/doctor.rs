@@ -135,9 +135,14 @@ async fn postgres(url: &PostgresUrl) -> Dependency {
 fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut Dependency) {
     let role = if found.is_primary { "primary" } else { "standby" };
     let schema = found.schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
-    let waits_for = match found.synchronous_standby_names.as_str() {
-        "" => "none".to_owned(),
-        names => names.to_owned(),
+    let standbys = &found.standbys;
+    let waits_for = match (standbys.setting.as_str(), standbys.are_visible) {
+        ("", _) => "waited for: none".to_owned(),
+        (names, true) => format!("waited for: {names}; {} connected", standbys.connected),
+        (names, false) => format!(
+            "waited for: {names}; {} connected, and this user may not see whether they keep up (GRANT pg_monitor)",
+            standbys.connected
+        ),
     };
     dependency.details = [
         ("version", json!(format!("PostgreSQL {}", found.version))),
@@ -147,7 +152,11 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ("fsync", json!(found.fsync)),
         ("fullPageWrites", json!(found.full_page_writes)),
         ("synchronousCommit", json!(found.synchronous_commit)),
-        ("synchronousStandbys", json!(found.synchronous_standby_names)),
+        ("synchronousStandbys", json!(standbys.setting)),
+        ("connectedStandbys", json!(standbys.connected)),
+        ("missingStandbys", json!(standbys.missing)),
+        ("standbysVisible", json!(standbys.are_visible)),
+        ("commitWaitMillis", json!(millis(standbys.commit_wait))),
         ("maxConnections", json!(found.max_connections)),
         (UNTOLD, json!(found.untold)),
     ]
@@ -160,7 +169,7 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ("role", role.to_owned()),
         ("fsync", found.fsync.clone()),
         ("commit", format!("always waits for the disk; others here: {}", found.synchronous_commit)),
-        ("standbys", format!("waited for: {waits_for}")),
+        ("standbys", waits_for),
         ("connections", format!("at most {}", found.max_connections)),
     ];
     if let Some(now) = found.now {
@@ -171,6 +180,16 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         dependency.problems.push(Problem::new(
             "it is a standby, and takes no changes",
             "name the primary with --database; several hosts may be given: postgres://…@one,two/…",
+        ));
+    }
+    let waits = [
+        (standbys.hang(), "until one answers, no change is acknowledged"),
+        (standbys.lack(), "while too few are connected, no change is acknowledged"),
+    ];
+    for (what, until) in waits.into_iter().filter_map(|(what, until)| Some((what?, until))) {
+        dependency.problems.push(Problem::new(
+            what,
+            format!("start the standby or mend its connection, or take it out of synchronous_standby_names; {until}"),
         ));
     }
     if let Err(error) = found.schema_version {

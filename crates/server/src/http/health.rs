@@ -1,12 +1,13 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use store::{Cause, Fault};
+use store::{Cause, Fault, StoreHealth};
 use supervisor::Task;
 
 use super::App;
@@ -30,15 +31,16 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
     let why_not = match (&store, stopping, cannot_sell) {
         (_, true, _) => Some("The program is stopping."),
         (Err(_), false, _) => Some("The database cannot be used."),
-        (Ok(()), false, true) => Some("A part of the program that sells is being restarted."),
-        (Ok(()), false, false) => None,
+        (Ok(_), false, true) => Some("A part of the program that sells is being restarted."),
+        (Ok(_), false, false) => None,
     };
-    let parts = if params.has("verbose") { parts(&app, store) } else { Map::new() };
+    let parts = if params.has("verbose") { parts(&app, &store) } else { Map::new() };
     if let Some(why) = why_not {
         let problem = Problem::unavailable(why);
         return Err(parts.into_iter().fold(problem, |problem, (name, part)| problem.with(&name, part)));
     }
     let is_degraded = !down.is_empty()
+        || store.is_ok_and(|health| !health.warnings.is_empty())
         || app.redis.as_ref().is_some_and(|shared| !shared.redis.is_up())
         || app.nats.as_ref().is_some_and(|nats| nats.trouble().is_some());
     let status = if is_degraded { "degraded" } else { "ready" };
@@ -46,10 +48,14 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
 }
 
 /// What every part has to say.
-fn parts(app: &App, store: Result<(), engine::Error>) -> Map<String, Value> {
+fn parts(app: &App, store: &Result<StoreHealth, engine::Error>) -> Map<String, Value> {
     let chore =
         |chore: &Arc<engine::Health>| (chore.name().to_owned(), json!({"lastSuccess": chore.last_success()}));
-    let database = store.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
+    let database = match store {
+        Ok(health) if health.warnings.is_empty() => "ok".to_owned(),
+        Ok(health) => health.warnings.join("; "),
+        Err(error) => error.source().map_or(error.to_string(), |cause| format!("{error}: {cause}")),
+    };
     let chores: Map<String, Value> = app.engine.chores().iter().map(chore).collect();
     let redis = app.redis.as_ref().map(|shared| shared.redis.is_up());
     let redis = redis.map(|is_up| if is_up { "ok" } else { "Redis is not reachable" });

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Error};
 
 use super::session::{Connector, Role, describe};
 use super::sql::Sql;
-use super::{PostgresUrl, schema, unreachable, usable};
+use super::{PostgresUrl, Standbys, schema, unreachable, usable};
 use crate::OpenError;
 
 /// A PostgreSQL as it was found.
@@ -29,8 +29,8 @@ pub struct PostgresInspection {
     pub full_page_writes: String,
     /// `synchronous_commit` as others on this server have it; this program always waits for the disk.
     pub synchronous_commit: String,
-    /// Standbys that a commit waits for; empty where it waits for none.
-    pub synchronous_standby_names: String,
+    /// Standbys that a commit waits for.
+    pub standbys: Standbys,
     /// How many connections the server takes in all; an instance needs some ten.
     pub max_connections: String,
     /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
@@ -61,14 +61,14 @@ async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, 
         .query_one(
             "SELECT current_setting('server_version'), NOT pg_is_in_recovery(), current_setting('fsync'),
                     current_setting('full_page_writes'), current_setting('synchronous_commit'),
-                    current_setting('synchronous_standby_names'), current_setting('max_connections'),
-                    current_setting('server_version_num')::int,
+                    current_setting('max_connections'), current_setting('server_version_num')::int,
                     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
             &[],
         )
         .await?;
+    let standbys = Standbys::from_row(&client.query_one(&*Sql::Health.text(), &[]).await?)?;
     let found = schema::version(client).await?;
-    let schema_version = super::supported(url, row.try_get(7)?).and_then(|()| usable(found));
+    let schema_version = super::supported(url, row.try_get(6)?).and_then(|()| usable(found));
     let (untold, last_at) = match &schema_version {
         Ok(_) => {
             let counted = client.query_one(&*Sql::PublishedUntold.text(), &[]).await?;
@@ -86,10 +86,10 @@ async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, 
         fsync: row.try_get(2)?,
         full_page_writes: row.try_get(3)?,
         synchronous_commit: row.try_get(4)?,
-        synchronous_standby_names: row.try_get(5)?,
-        max_connections: row.try_get(6)?,
+        standbys,
+        max_connections: row.try_get(5)?,
         untold,
-        now: instant(row.try_get(8)?),
+        now: instant(row.try_get(7)?),
         last_at: last_at.and_then(instant),
     })
 }

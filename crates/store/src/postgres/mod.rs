@@ -391,13 +391,12 @@ impl Store for Postgres {
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {
-        let found = |row: Cells<'_>| Ok((row.get::<bool>(0)?, Standbys::from_row(row)?));
-        let standbys = match self.list(Sql::Health, Vec::new(), found).await?.pop() {
-            Some((true, standbys)) => standbys,
-            Some((false, _)) | None => {
-                return Err(Fault::Unavailable(Cause::new("the database is a standby")));
-            }
-        };
+        let rows = self.rows(Sql::Health, Vec::new()).await?;
+        let row = rows.first().ok_or_else(|| Fault::Broken(Cause::new("no answer")))?;
+        if !row.try_get::<_, bool>(0).map_err(|error| fault(&error))? {
+            return Err(Fault::Unavailable(Cause::new("the database is a standby")));
+        }
+        let standbys = Standbys::from_row(row).map_err(|error| fault(&error))?;
         match standbys.hang() {
             Some(why) => Err(Fault::Unavailable(Cause::new(why))),
             None => Ok(StoreHealth { warnings: standbys.lack().into_iter().collect() }),

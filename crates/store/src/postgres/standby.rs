@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use tokio_postgres::{Error, Row};
+
 use super::TRANSACTION_MAX;
-use super::read::Cells;
-use crate::Cause;
 
 /// A commit that has waited for longer than this waits for standbys that do not answer: whoever asked for the change
 /// has been given up.
@@ -29,10 +29,10 @@ pub struct Standbys {
 
 impl Standbys {
     /// From the row of `health.sql`.
-    pub(super) fn from_row(row: Cells<'_>) -> Result<Self, Cause> {
-        let (setting, seconds): (String, f64) = (row.get(1)?, row.get(2)?);
-        let (connected, are_visible): (Vec<String>, bool) = (row.get(3)?, row.get(4)?);
-        let commit_wait = Duration::try_from_secs_f64(seconds.max(0.0)).map_err(Cause::new)?;
+    pub(super) fn from_row(row: &Row) -> Result<Self, Error> {
+        let (setting, seconds): (String, f64) = (row.try_get(1)?, row.try_get(2)?);
+        let (connected, are_visible): (Vec<String>, bool) = (row.try_get(3)?, row.try_get(4)?);
+        let commit_wait = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let Names { needed, names } = Names::parse(&setting);
         let is = |name: &str, standby: &str| name == "*" || name.eq_ignore_ascii_case(standby);
         let is_missing = |name: &&String| !connected.iter().any(|standby| is(name, standby)) && *name != "*";
@@ -51,15 +51,15 @@ impl Standbys {
 
     /// Why a commit may wait, although none is known to do so.
     pub fn lack(&self) -> Option<String> {
-        if self.needed > self.connected {
-            let hidden = if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join(", ")) };
+        let Self { needed, connected, missing, .. } = self;
+        let missing = if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
+        if needed > connected {
             return Some(format!(
-                "a commit waits for {} of the standbys in synchronous_standby_names, and {} are connected{hidden}",
-                self.needed, self.connected
+                "a commit waits for {needed} of the standbys in synchronous_standby_names, and {connected} are \
+                 connected{missing}"
             ));
         }
-        let is_missing = !self.missing.is_empty();
-        is_missing.then(|| format!("standbys that are named are not connected: {}", self.missing.join(", ")))
+        (!missing.is_empty()).then(|| format!("standbys in synchronous_standby_names are not connected{missing}"))
     }
 }
 

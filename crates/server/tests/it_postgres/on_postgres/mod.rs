@@ -24,8 +24,10 @@ mod race;
 mod shutdown;
 
 mod bad_log;
+mod busy_rows;
 mod commands;
 mod cuts;
 mod instances;
 mod migrations;
 mod on_redis;
+mod standbys;

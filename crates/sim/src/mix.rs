@@ -57,6 +57,7 @@ faults! {
     AnswerLost = "stream: an answer is lost",
     StreamDeleted = "stream: deleted",
     StreamCut = "stream: loses its end",
+    StoreBusy = "store: others keep an event locked",
 }
 
 /// What somebody does.
@@ -133,6 +134,7 @@ impl Mix {
     /// Odd seeds demand progress, and every other pair of seeds has leases.
     pub(crate) fn draw(seed: u64, luck: &mut fastrand::Rng) -> Self {
         let (first, relays) = Fault::ALL.split_at(Fault::StreamAway as usize);
+        let (relays, _) = relays.split_at(Fault::StoreBusy as usize - Fault::StreamAway as usize);
         let rate = |luck: &mut fastrand::Rng, most| if luck.bool() { 0 } else { luck.u64(1..=most) };
         let mut rates: Vec<u64> = first.iter().map(|_| rate(luck, 12)).collect();
         // Some deeds are left out, so that others meet in ways that an even mix would hardly bring about.
@@ -177,6 +179,11 @@ impl Mix {
             rates[Fault::PoisonEvent as usize] = 0;
         }
         mix.rates = if calm { Vec::new() } else { rates };
+        // Not drawn, so that seeds without it are what they were before there was one.
+        if !calm && [9, 14].contains(&(seed % 16)) {
+            mix.rates.resize(Fault::ALL.len(), 0);
+            mix.rates[Fault::StoreBusy as usize] = 25;
+        }
         mix
     }
 

@@ -1,5 +1,6 @@
 //! The way to the store that all processes share, and a look over its shoulder.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,6 +210,22 @@ impl Store for FaultyStore {
         let replies = self.carry_out(batch).await;
         self.place.delay(Fault::StoreSlowAnswer).await;
         replies
+    }
+
+    async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
+        let world = &self.place.world;
+        if world.mix.rate(Fault::StoreBusy) == 0 {
+            return self.execute(batch).await;
+        }
+        let event = |submission: &Submission| submission.command.event_id();
+        let events: BTreeSet<EventId> = batch.iter().map(event).collect();
+        let busy: BTreeSet<EventId> =
+            events.into_iter().filter(|_| world.strikes(Fault::StoreBusy)).collect();
+        let rest: Vec<Submission> = batch.iter().filter(|one| !busy.contains(&event(one))).cloned().collect();
+        let replies = if rest.is_empty() { Vec::new() } else { self.execute(rest).await };
+        let mut replies = replies.into_iter();
+        let reply = |one| if busy.contains(&event(one)) { Reply::Busy } else { replies.next().unwrap_or(Reply::Busy) };
+        batch.iter().map(reply).collect()
     }
 
     async fn event(&self, id: EventId) -> Result<Option<Event>, StoreFault> {

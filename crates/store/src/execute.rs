@@ -43,9 +43,9 @@ pub(crate) enum Patience {
 /// How often a batch is tried again that met somebody else's. More than a few in a row is no accident.
 const REPEATS_MAX: u32 = 8;
 
-/// How often the commands on one event are halved because something is locked: finds one among a batch, and bounds the
-/// time that many of them cost.
-const BLOCKED_HALVINGS_MAX: u32 = 12;
+/// How often a batch is split because something is locked: finds one among a batch, and bounds the time that many of
+/// them cost.
+const BLOCKED_SPLITS_MAX: u32 = 12;
 
 /// Commands that are carried out in one transaction, and where their replies belong.
 struct Part {
@@ -58,6 +58,20 @@ impl Part {
         let Self { mut places, mut commands } = self;
         let rest = Self { places: places.split_off(at), commands: commands.split_off(at) };
         (Self { places, commands }, rest)
+    }
+
+    /// Two parts, the second one first, that may not both need what is locked. Who waits only for a short time leaves
+    /// an event as a whole alone.
+    fn split_blocked(self, patience: Patience) -> Option<[Self; 2]> {
+        let (first, second) = match self.split_by_event() {
+            Ok(parts) => parts,
+            Err(part) if patience == Patience::Long && part.places.len() > 1 => {
+                let middle = part.places.len() / 2;
+                part.split(middle)
+            }
+            Err(_) => return None,
+        };
+        Some([second, first])
     }
 
     /// Two parts that concern different events, each in its order; itself where it concerns only one.
@@ -87,7 +101,7 @@ pub(crate) async fn execute<W: Writer>(
     let mut replies = vec![Reply::Busy; batch.len()];
     // Parts still to be carried out, the next one on top; so commands keep their order.
     let mut parts = vec![Part { places: (0..batch.len()).collect(), commands: batch }];
-    let (mut repeats, mut halvings) = (0, 0);
+    let (mut repeats, mut splits) = (0, 0);
     // Time is lost once: after that a lock is waited for as long as others usually take.
     let mut waits = patience;
     while let Some(part) = parts.pop() {
@@ -105,18 +119,11 @@ pub(crate) async fn execute<W: Writer>(
                 repeats += 1;
                 parts.push(part);
             }
-            Err(_) if writer.is_blocked() => match part.split_by_event() {
-                Ok((first, second)) => parts.extend([second, first]),
-                Err(part) if patience == Patience::Long && halvings < BLOCKED_HALVINGS_MAX => {
-                    halvings += 1;
-                    if part.places.len() > 1 {
-                        let middle = part.places.len() / 2;
-                        let (first, second) = part.split(middle);
-                        parts.extend([second, first]);
-                    }
-                }
-                Err(_) => {}
-            },
+            Err(_) if writer.is_blocked() => {
+                splits += 1;
+                let split = (splits <= BLOCKED_SPLITS_MAX).then(|| part.split_blocked(patience)).flatten();
+                parts.extend(split.into_iter().flatten());
+            }
             Err(fault) if part.places.len() > 1 && fault.concerns_one() && !removed(Guard::Halving) => {
                 let middle = part.places.len() / 2;
                 let (first, second) = part.split(middle);

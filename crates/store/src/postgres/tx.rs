@@ -170,9 +170,13 @@ impl Tx for PostgresTx<'_> {
             Err(_) if self.writer.blocked => {
                 self.roll_back();
                 self.writer.blocked = false;
-                // Only a table as a whole is waited for here.
                 self.row_wait = ROW_WAIT_MAX;
-                self.lock_and_load(&wanted, Sql::EventLockFree).await
+                let loaded = self.lock_and_load(&wanted, Sql::EventLockFree).await;
+                // Only a table is waited for here: whoever has locked it keeps all events busy.
+                if std::mem::take(&mut self.writer.blocked) {
+                    return Ok(Loaded { busy: wanted.events, ..Loaded::default() });
+                }
+                loaded
             }
             done => done,
         }

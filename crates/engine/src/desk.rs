@@ -98,7 +98,8 @@ impl Desk {
         let (sender, queue) = mpsc::unbounded_channel();
         let counts = Arc::new(Counts::default());
         let leases = Leases::new(lease);
-        let line = Line { waiting: VecDeque::new(), leases, busy: BTreeSet::new(), under_way: BTreeSet::new() };
+        let line =
+            Line { waiting: VecDeque::new(), leases, busy: BTreeSet::new(), under_way: BTreeSet::new() };
         let places = Arc::new(Semaphore::new(QUEUE_MAX));
         let desk = Self { queue: sender, places, counts: counts.clone() };
         (desk, Worker { queue, line, store, publish, counts })

@@ -224,7 +224,9 @@ impl Store for FaultyStore {
         let rest: Vec<Submission> = batch.iter().filter(|one| !busy.contains(&event(one))).cloned().collect();
         let replies = if rest.is_empty() { Vec::new() } else { self.execute(rest).await };
         let mut replies = replies.into_iter();
-        let reply = |one| if busy.contains(&event(one)) { Reply::Busy } else { replies.next().unwrap_or(Reply::Busy) };
+        let reply = |one| {
+            if busy.contains(&event(one)) { Reply::Busy } else { replies.next().unwrap_or(Reply::Busy) }
+        };
         batch.iter().map(reply).collect()
     }
 

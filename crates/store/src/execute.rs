@@ -47,6 +47,10 @@ const REPEATS_MAX: u32 = 8;
 /// them cost.
 const BLOCKED_SPLITS_MAX: u32 = 12;
 
+/// How often a patient batch over several events is tried, each time for what others have let go meanwhile: as often as a
+/// short wait fits into a long one. The last event left is waited for in the database's own queue.
+const BUSY_TRIES_MAX: u32 = 8;
+
 /// Commands that are carried out in one transaction, and where their replies belong.
 struct Part {
     places: Vec<usize>,
@@ -58,6 +62,25 @@ impl Part {
         let Self { mut places, mut commands } = self;
         let rest = Self { places: places.split_off(at), commands: commands.split_off(at) };
         (Self { places, commands }, rest)
+    }
+
+    fn is_of_one_event(&self) -> bool {
+        let mut events = self.commands.iter().map(|submission| submission.command.event_id());
+        let first = events.next();
+        events.all(|event| Some(event) == first)
+    }
+
+    /// Puts the answers where they belong; what is left because others keep it busy.
+    fn answer(self, answers: Vec<Reply>, replies: &mut [Reply]) -> Self {
+        let mut rest = Self { places: Vec::new(), commands: Vec::new() };
+        for ((place, command), answer) in self.places.into_iter().zip(self.commands).zip(answers) {
+            if matches!(answer, Reply::Busy) {
+                rest.places.push(place);
+                rest.commands.push(command);
+            }
+            replies[place] = answer;
+        }
+        rest
     }
 
     /// Two parts, the second one first, that may not both need what is locked. Who waits only for a short time leaves
@@ -77,8 +100,12 @@ impl Part {
     /// Two parts that concern different events, each in its order; itself where it concerns only one.
     fn split_by_event(self) -> Result<(Self, Self), Self> {
         let event = |command: &Submission| command.command.event_id();
-        let mut all: Vec<(EventId, usize, Submission)> =
-            self.commands.into_iter().zip(self.places).map(|(command, place)| (event(&command), place, command)).collect();
+        let mut all: Vec<(EventId, usize, Submission)> = self
+            .commands
+            .into_iter()
+            .zip(self.places)
+            .map(|(command, place)| (event(&command), place, command))
+            .collect();
         all.sort_by_key(|(event, place, _)| (*event, *place));
         let middle = all.get(all.len() / 2).map(|(event, ..)| *event);
         let mut at = all.partition_point(|(event, ..)| Some(*event) < middle);
@@ -101,18 +128,18 @@ pub(crate) async fn execute<W: Writer>(
     let mut replies = vec![Reply::Busy; batch.len()];
     // Parts still to be carried out, the next one on top; so commands keep their order.
     let mut parts = vec![Part { places: (0..batch.len()).collect(), commands: batch }];
-    let (mut repeats, mut splits) = (0, 0);
-    // Time is lost once: after that a lock is waited for as long as others usually take.
-    let mut waits = patience;
+    let (mut repeats, mut splits, mut tries) = (0, 0, 0);
+    let mut may_wait = patience == Patience::Long;
     while let Some(part) = parts.pop() {
-        let attempted = attempt(writer, &part.commands, waits).await;
-        if writer.is_blocked() {
-            waits = Patience::Short;
-        }
-        match attempted {
+        // Nobody waits long for a lock that others of the batch do not need, and time is lost once.
+        let waits = if may_wait && part.is_of_one_event() { Patience::Long } else { Patience::Short };
+        may_wait &= waits == Patience::Short;
+        match attempt(writer, &part.commands, waits).await {
             Ok(answers) => {
-                for (place, answer) in part.places.into_iter().zip(answers) {
-                    replies[place] = answer;
+                let rest = part.answer(answers, &mut replies);
+                if patience != waits && !rest.places.is_empty() && tries < BUSY_TRIES_MAX {
+                    tries += 1;
+                    parts.push(rest);
                 }
             }
             Err(_) if writer.has_conflicted() && repeats < REPEATS_MAX => {
@@ -129,7 +156,9 @@ pub(crate) async fn execute<W: Writer>(
                 let (first, second) = part.split(middle);
                 parts.extend([second, first]);
             }
-            Err(fault) => part.places.into_iter().for_each(|place| replies[place] = Reply::Failed(fault.clone())),
+            Err(fault) => {
+                part.places.into_iter().for_each(|place| replies[place] = Reply::Failed(fault.clone()));
+            }
         }
     }
     if patience == Patience::Long {

@@ -19,7 +19,10 @@ pub(super) struct Confirmation(JoinHandle<Result<Session, Fault>>);
 impl Confirmation {
     /// Begins an empty commit on a session on which the change in question was seen, or that committed it.
     pub(super) fn start(session: Session) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "ends with the wait for the standby, or the connection")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the wait for the standby, or the connection"
+        )]
         Self(tokio::spawn(async move { commit_empty(&session).await.map(|()| session) }))
     }
 

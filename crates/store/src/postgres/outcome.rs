@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use super::FIND_OUT_MAX;
 use super::confirm::Confirmation;
-use super::tx::Link;
 use super::session::{Backend, Call, Connector, Role, Session, Value, fault};
 use super::sql::Sql;
+use super::tx::Link;
 use crate::fold::{Changes, KeptChange};
 use crate::{Cause, Fault};
 

@@ -144,7 +144,9 @@ impl Connector {
             while let Some(message) = messages.next().await {
                 match message {
                     // Counted before what follows it on the wire is handed on.
-                    Ok(AsyncMessage::Notice(notice)) if notice.parsed_severity() == Some(Severity::Warning) => {
+                    Ok(AsyncMessage::Notice(notice))
+                        if notice.parsed_severity() == Some(Severity::Warning) =>
+                    {
                         seen.fetch_add(1, Ordering::Release);
                         tracing::warn!(warning = notice.message(), "the database warns");
                     }

@@ -52,14 +52,16 @@ impl Standbys {
     /// Why a commit may wait, although none is known to do so.
     pub fn lack(&self) -> Option<String> {
         let Self { needed, connected, missing, .. } = self;
-        let missing = if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
+        let missing =
+            if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
         if needed > connected {
             return Some(format!(
                 "a commit waits for {needed} of the standbys in synchronous_standby_names, and {connected} are \
                  connected{missing}"
             ));
         }
-        (!missing.is_empty()).then(|| format!("standbys in synchronous_standby_names are not connected{missing}"))
+        (!missing.is_empty())
+            .then(|| format!("standbys in synchronous_standby_names are not connected{missing}"))
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) struct PostgresWriter {
 
 /// A writer's connection.
 #[derive(Default)]
+#[expect(clippy::large_enum_variant, reason = "there are two of them")]
 pub(super) enum Link {
     /// There is none.
     #[default]
@@ -294,7 +295,8 @@ impl PostgresTx<'_> {
             rows.push(answer.map_err(|error| {
                 let fault = self.failed(&error);
                 // It waited for one row after the other.
-                self.writer.blocked |= lock == Sql::EventLock && error.code() == Some(&SqlState::QUERY_CANCELED);
+                self.writer.blocked |=
+                    lock == Sql::EventLock && error.code() == Some(&SqlState::QUERY_CANCELED);
                 fault
             })?);
         }

@@ -6,6 +6,7 @@ use domain::{EventId, Timestamp};
 use store::conformance::stage::{Stage, words};
 use store::{Keep, Postgres, Store as _, Submission};
 use testkit::{Cluster, Database, eventually, within_deadline};
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use crate::on_postgres::{PostgresRig, literal, open};
@@ -64,11 +65,12 @@ async fn r4_a_lock_that_is_let_go_in_time_is_waited_for() {
     let event = stage.create(stage.concert(9)).await.id;
     let stranger = lock(&rig.database, &lock_event(event)).await;
     let (store, order) = (stage.store.clone(), stage.book(event, "a", 1));
-    let waiting = tokio::spawn(async move { store.execute(vec![order.into()]).await });
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { store.execute(vec![order.into()]).await });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("it waits", async || (rig.database.number(waits).await > 0).then_some(())).await;
     stranger.batch_execute("ROLLBACK").await.expect("the end of it");
-    assert_eq!(words(&waiting.await.expect("replies")), ["ok"]);
+    assert_eq!(words(&waiting.join_next().await.expect("it was asked").expect("replies")), ["ok"]);
 }
 
 /// Rows below an event: who needs them is found by trying.
@@ -156,6 +158,7 @@ async fn r1_what_was_done_before_is_acknowledged_once_the_standby_has_it() {
     let health = store.health().await;
     assert!(health.is_err() || health.is_ok_and(|health| health.warnings.len() == 1), "it says so");
     cluster.set("synchronous_standby_names", "''").await;
-    eventually("it is settled", async || (words(&store.execute(again()).await) == ["ok"]).then_some(())).await;
+    eventually("it is settled", async || (words(&store.execute(again()).await) == ["ok"]).then_some(()))
+        .await;
     assert_eq!(store.health().await.expect("health").warnings, Vec::<String>::new());
 }

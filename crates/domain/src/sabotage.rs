@@ -97,9 +97,9 @@ guards! {
     FollowUp = "follow-up",
     /// A command goes on when its client hangs up.
     Detached = "detached",
-    /// The relay names what must be last on the stream, and believes the stream more than its own numbers.
+    /// The relay names what must be its event's last message, and believes the stream more than its own numbers.
     StreamSequence = "stream-sequence",
-    /// The relay names the message before each, too, and not its sequence alone.
+    /// The relay compares an event's last message with the ledger before it appends the next one.
     StreamPredecessor = "stream-predecessor",
     /// The relay asks the stream what is on it, and believes no note of its own.
     StreamSurveyed = "stream-surveyed",

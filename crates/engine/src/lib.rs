@@ -25,7 +25,7 @@ pub use desk::Pulse;
 pub use engine::{Attempt, Caller, Engine, Given};
 pub use error::Error;
 pub use limit::{
-    BOOKING_LOCK_WAIT_MAX, LEASE_WAIT_MAX, QUEUE_MAX, RELAY_GROWN_MAX, RELAY_PIPELINE_MAX, TURN_WAIT_MAX,
+    BOOKING_LOCK_WAIT_MAX, LEASE_WAIT_MAX, QUEUE_MAX, RELAY_EVENTS_MAX, RELAY_GROWN_MAX, TURN_WAIT_MAX,
 };
 pub use ports::{Policy, Ports, Publish, Silent};
 pub use refunds::RefundOutcome;

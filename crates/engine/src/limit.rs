@@ -69,8 +69,8 @@ pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// Ledger entries, or events, that the relay reads at a time: some 500 kB.
 pub(crate) const RELAY_PAGE: u32 = 512;
 
-/// Most messages on their way to the stream: enough to fill a connection, and a second's work to send again.
-pub const RELAY_PIPELINE_MAX: usize = 1_024;
+/// Most events whose messages are on their way to the stream, one of each: enough to fill a connection.
+pub const RELAY_EVENTS_MAX: usize = 256;
 
 /// Most events that wait to be looked at because their ledgers have grown; more are found in the ledger.
 pub const RELAY_GROWN_MAX: usize = 10_000;
@@ -92,3 +92,7 @@ pub(crate) const RELAY_TENURE_MAX: Duration = Duration::from_mins(10);
 
 /// Oldest entry that is announced to those who do not read the stream: later it is no news.
 pub(crate) const ANNOUNCED_AGE_MAX: Duration = Duration::from_mins(5);
+
+/// Longest time that entries may wait while none is published; then the relay is in trouble, whatever it says. With
+/// the pauses between two counts, that is noticed within 30 s.
+pub(crate) const RELAY_STALL_MAX: Duration = Duration::from_secs(25);

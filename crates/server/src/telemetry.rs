@@ -239,6 +239,7 @@ impl Telemetry {
                 ("lag_microseconds", whole(standing.lag_micros)),
                 ("told", whole(standing.told)),
                 ("trouble", i64::from(standing.trouble.is_some())),
+                ("waiting_seconds", whole(standing.waiting_seconds)),
             ];
             for (figure, value) in figures {
                 gauges.relay.get_or_create(&Words([("figure", Word::Fixed(figure))])).set(value);

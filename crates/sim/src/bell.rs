@@ -1,8 +1,9 @@
 //! The stream that all relays fill, by the rules of the real one, and the way to it.
 //!
-//! The rules that matter: whoever names what must be last is refused where that is not so; a name that comes
-//! again within two seconds is called a repetition and not stored; an emptied stream goes on counting. What a
-//! relay sends arrives in its order or not at all, at times long after the relay has given up waiting.
+//! The rules that matter: whoever names the sequence of an event's last message is refused where that is not so; a
+//! name that comes again within two seconds is called a repetition and not stored; an emptied stream goes on counting,
+//! and one that is made anew counts from where its relay says. What a relay sends over one connection arrives in its
+//! order, any of it may be lost, and some arrives long after the relay has given up waiting, or is dead.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Entry, EventId, Timestamp};
-use engine::relay::{Bell, Glance, Last, Receipt, Stored, Stream, Survey, Told, Trouble};
+use engine::relay::{Bell, Glance, Stored, Stream, Survey, Told, Trouble};
 use store::Recorded;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -50,9 +51,9 @@ struct Inner {
 /// The stream itself.
 struct Kept {
     made: Timestamp,
-    messages: Vec<Entry>,
+    /// Each with its sequence.
+    messages: Vec<(u64, Entry)>,
     last: u64,
-    last_name: Option<Name>,
     names: Vec<(Name, u64, Instant)>,
 }
 
@@ -70,7 +71,9 @@ impl Tower {
 
     /// Everything that is on the stream, in its order.
     pub(crate) fn messages(&self) -> Vec<Entry> {
-        self.inner().stream.as_ref().map(|kept| kept.messages.clone()).unwrap_or_default()
+        let inner = self.inner();
+        let messages = inner.stream.iter().flat_map(|kept| &kept.messages);
+        messages.map(|(_, entry)| entry.clone()).collect()
     }
 
     /// The stream is gone, as after a disk was lost or somebody deleted it.
@@ -95,7 +98,6 @@ impl Tower {
             let left = kept.messages.len().saturating_sub(messages);
             kept.last -= (kept.messages.len() - left) as u64;
             kept.messages.truncate(left);
-            kept.last_name = kept.messages.last().map(name);
             let last = kept.last;
             kept.names.retain(|(_, sequence, _)| *sequence <= last);
         }
@@ -115,35 +117,33 @@ impl Tower {
     }
 
     /// A message arrives.
-    fn take(&self, entry: Entry, after: Option<Last>) -> Result<Stored, Trouble> {
+    fn take(&self, entry: Entry, after: Option<u64>) -> Result<Stored, Trouble> {
         let mut inner = self.inner();
         let Inner { stream, lost, .. } = &mut *inner;
-        let Some(kept) = stream else { return Err(Trouble::Changed) };
+        let Some(kept) = stream else { return Err(changed("no stream")) };
         let (name, now) = (name(&entry), Instant::now());
         kept.names.retain(|(.., at)| now.duration_since(*at) < DUPLICATE_WINDOW);
         if let Some((_, sequence, _)) = kept.names.iter().find(|(known, ..)| *known == name) {
             self.world.saw("stream: calls a message a repetition");
             return Ok(Stored { sequence: *sequence, duplicate: true });
         }
-        if let Some(after) = after {
-            if after.sequence != kept.last {
-                self.world.saw("stream: refuses a message, by its sequence");
-                return Err(Trouble::Changed);
-            }
-            if after.entry.is_some_and(|entry| Some(entry) != kept.last_name) {
-                self.world.saw("stream: refuses a message, by the one before it");
-                return Err(Trouble::Changed);
-            }
+        let last_of_event = kept.last_of(entry.event_id).map_or(0, |(sequence, _)| *sequence);
+        if after.is_some_and(|after| after != last_of_event) {
+            self.world.saw("stream: refuses a message, by its event's last one");
+            return Err(changed("wrong last sequence"));
         }
-        if kept.last == 0 && *lost {
+        if kept.messages.is_empty() && *lost {
             self.world.saw("stream: filled again");
         }
         kept.last += 1;
-        kept.last_name = Some(name);
         kept.names.push((name, kept.last, now));
-        kept.messages.push(entry);
+        kept.messages.push((kept.last, entry));
         Ok(Stored { sequence: kept.last, duplicate: false })
     }
+}
+
+fn changed(why: &str) -> Trouble {
+    Trouble::Changed(why.to_owned())
 }
 
 fn name(entry: &Entry) -> Name {
@@ -151,8 +151,12 @@ fn name(entry: &Entry) -> Name {
 }
 
 impl Kept {
-    fn new(made: Timestamp) -> Self {
-        Self { made, messages: Vec::new(), last: 0, last_name: None, names: Vec::new() }
+    fn new(made: Timestamp, first: u64) -> Self {
+        Self { made, messages: Vec::new(), last: first - 1, names: Vec::new() }
+    }
+
+    fn last_of(&self, event: EventId) -> Option<&(u64, Entry)> {
+        self.messages.iter().rfind(|(_, entry)| entry.event_id == event)
     }
 
     fn glance(&self) -> Glance {
@@ -191,23 +195,24 @@ impl Bell for FaultyBell {
         !self.tower.is_away()
     }
 
-    async fn open(&self) -> Result<Box<dyn Stream>, Trouble> {
+    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, Trouble> {
         let world = &self.place.world;
         let listened = self.ask(|inner| {
-            inner.stream.get_or_insert_with(|| Kept::new(world.now()));
+            inner.stream.get_or_insert_with(|| Kept::new(world.now(), first));
             let (speaks, hears) = mpsc::unbounded_channel();
             inner.listeners.retain(|listener| !listener.is_closed());
             if !inner.listeners.is_empty() {
                 world.saw("stream: opened while another relay has it");
             }
             inner.listeners.push(speaks);
-            Ok(hears)
+            Ok((hears, inner.breaks))
         });
-        let hints = listened.await?;
+        let (hints, breaks) = listened.await?;
         world.note(format_args!("relay {} opens the stream", self.place.number));
         let (sender, line) = mpsc::unbounded_channel();
         spawn(carry(self.tower.clone(), line));
-        Ok(Box::new(Opened { bell: self.clone(), hints, line: sender, arrives: Mutex::new(Instant::now()) }))
+        let arrives = Mutex::new(Instant::now());
+        Ok(Box::new(Opened { bell: self.clone(), hints, line: sender, arrives, breaks }))
     }
 
     async fn hint(&self, grown: BTreeSet<EventId>) {
@@ -229,11 +234,13 @@ struct Opened {
     line: mpsc::UnboundedSender<OnTheWay>,
     /// When the last message that was sent arrives: none arrives before one that was sent earlier.
     arrives: Mutex<Instant>,
+    /// The connection that it was opened on: nothing is sent over a later one.
+    breaks: u64,
 }
 
 struct OnTheWay {
     entry: Entry,
-    after: Option<Last>,
+    after: Option<u64>,
     arrives: Instant,
     breaks: u64,
     answer: oneshot::Sender<Result<Stored, Trouble>>,
@@ -272,7 +279,7 @@ impl Stream for Opened {
     async fn survey(&self) -> Result<Survey, Trouble> {
         let survey = |kept: &Kept| {
             let mut counts = HashMap::new();
-            for entry in &kept.messages {
+            for (_, entry) in &kept.messages {
                 *counts.entry(entry.event_id).or_default() += 1;
             }
             Survey { glance: kept.glance(), counts }
@@ -284,16 +291,20 @@ impl Stream for Opened {
         self.bell.ask(|inner| Ok(inner.stream.as_ref().map(Kept::glance))).await
     }
 
-    async fn last_of(&self, event: EventId) -> Result<Option<Told>, Trouble> {
-        let last = |kept: &Kept| kept.messages.iter().rfind(|entry| entry.event_id == event).map(Told::from);
+    async fn last_of(&self, event: EventId) -> Result<Option<(u64, Told)>, Trouble> {
+        let last = |kept: &Kept| kept.last_of(event).map(|(sequence, entry)| (*sequence, Told::from(entry)));
         self.bell.ask_of_it(last).await
     }
 
-    async fn append(&self, recorded: &Recorded, after: Option<Last>) -> Result<Receipt, Trouble> {
-        let place = self.bell.place.clone();
+    async fn append(&self, recorded: &Recorded, after: Option<u64>) -> Result<Stored, Trouble> {
+        let place = &self.bell.place;
         place.life.step().await;
         if self.bell.tower.is_away() {
             return Err(Trouble::Away("injected".to_owned()));
+        }
+        let breaks = self.bell.tower.inner().breaks;
+        if breaks != self.breaks {
+            return Err(changed("another connection"));
         }
         let mut way = Duration::from_millis(1 + place.world.below(20));
         if place.world.strikes(Fault::MessageLate) {
@@ -305,21 +316,18 @@ impl Stream for Opened {
             *last
         };
         let (answer, answered) = oneshot::channel();
-        let (entry, breaks) = (recorded.entry.clone(), self.bell.tower.inner().breaks);
-        let sent = OnTheWay { entry, after, arrives, breaks, answer };
+        let sent = OnTheWay { entry: recorded.entry.clone(), after, arrives, breaks, answer };
         self.line.send(sent).map_err(|_| Trouble::Away("the simulation is over".to_owned()))?;
-        Ok(Box::pin(async move {
-            let heard = async {
-                match answered.await {
-                    Ok(said) => said,
-                    // Lost: nobody says so.
-                    Err(_) => std::future::pending().await,
-                }
-            };
-            let late = |_| Err(Trouble::Away("no answer in time".to_owned()));
-            let said = timeout(ANSWER_WAIT_MAX, heard).await.unwrap_or_else(late);
-            place.life.step().await;
-            said
-        }))
+        let heard = async {
+            match answered.await {
+                Ok(said) => said,
+                // Lost: nobody says so.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let late = |_| Err(Trouble::Away("no answer in time".to_owned()));
+        let said = timeout(ANSWER_WAIT_MAX, heard).await.unwrap_or_else(late);
+        place.life.step().await;
+        said
     }
 }

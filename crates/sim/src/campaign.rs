@@ -115,8 +115,7 @@ const SOMETIMES: &[&str] = &[
     "stream: calls a message a repetition",
     "stream: filled again",
     "stream: opened while another relay has it",
-    "stream: refuses a message, by its sequence",
-    "stream: refuses a message, by the one before it",
+    "stream: refuses a message, by its event's last one",
     "sweeper: leaves a busy booking alone",
 ];
 

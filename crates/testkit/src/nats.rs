@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::process::Process;
+use crate::process::{Lines, Process};
 use crate::{Program, SmallDisk};
 
 /// Where `make setup` puts a current server beside the distribution's.
@@ -73,7 +73,8 @@ impl NatsServer {
         Program::new("nats-server")
     }
 
-    fn current() -> Option<Program> {
+    /// The current server, where `make setup` could get it.
+    pub fn current() -> Option<Program> {
         let path = Path::new(CURRENT).join("nats-server");
         path.exists().then(|| Program::new(path))
     }
@@ -89,6 +90,21 @@ impl NatsServer {
         Self { program, process, port, settings, streams, folder }
     }
 
+    /// One server of a cluster, with streams: its name, the port of its routes, and those of the others. `None` where
+    /// another process has taken that port.
+    pub(crate) async fn member(program: Program, name: &str, route: u16, others: &[u16]) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let streams = Some(folder.path().join("streams"));
+        let address = |port: &u16| format!("nats://127.0.0.1:{port}");
+        let routes = others.iter().map(address).collect::<Vec<_>>().join(",");
+        let own = address(&route);
+        let settings = ["--name", name, "--cluster_name", "testkit", "--cluster", &own, "--routes", &routes];
+        let settings: Vec<OsString> = settings.map(OsString::from).to_vec();
+        let process = spawn(&program, -1, streams.as_deref(), &settings);
+        let port = process.stderr.find(listening).await?;
+        Some(Self { program, process, port, settings, streams, folder })
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
@@ -97,6 +113,11 @@ impl NatsServer {
     /// Its address by its name, which certificates know it by, with something before the `@`.
     pub fn url_as(&self, scheme: &str, login: &str) -> String {
         format!("{scheme}://{login}@localhost:{}", self.port)
+    }
+
+    /// What it logged since it was last started.
+    pub fn log(&self) -> &Lines {
+        &self.process.stderr
     }
 
     /// The store directory, of a server with streams.

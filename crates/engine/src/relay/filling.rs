@@ -1,57 +1,81 @@
 //! One turn at filling the stream.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::EventId;
 use domain::sabotage::{Guard, removed};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use store::{Fault, Progress, Recorded};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::port::{Glance, Last, Receipt, Stream, Told, Trouble};
+use super::port::{Glance, Stream, Told, Trouble};
 use super::{Ground, Relay};
+use crate::Publish as _;
 use crate::limit::{
-    ANNOUNCED_AGE_MAX, RELAY_CHECK_EVERY, RELAY_NOTE_EVERY, RELAY_PAGE, RELAY_PIPELINE_MAX, RELAY_SCAN_EVERY,
+    ANNOUNCED_AGE_MAX, RELAY_CHECK_EVERY, RELAY_EVENTS_MAX, RELAY_NOTE_EVERY, RELAY_PAGE, RELAY_SCAN_EVERY,
 };
 
-/// Everything that is known of the stream, and on its way to it.
+/// Everything that is known of the stream in one turn.
 pub(super) struct Filling<'a> {
     relay: &'a Relay,
     ground: &'a Ground,
     stream: Box<dyn Stream>,
-    /// What the stream says of itself once all that was sent has arrived.
-    expected: Glance,
-    /// Its last message, where that was sent in this turn.
-    last: Option<(EventId, u64)>,
-    /// Messages of each event, once all that was sent has arrived.
-    published: HashMap<EventId, u64>,
-    on_the_way: VecDeque<Sent>,
+    /// What the stream said of itself when the turn began.
+    begun: Glance,
+    /// Messages that this turn has appended.
+    appended: AtomicU64,
+    tails: HashMap<EventId, Tail>,
     unnoted: BTreeMap<EventId, u64>,
     noted: Instant,
     /// Events whose entries cannot be read.
     stuck: BTreeSet<EventId>,
 }
 
-/// A message that was sent and not acknowledged yet.
-struct Sent {
-    recorded: Recorded,
-    sequence: u64,
-    receipt: Receipt,
+/// Where the messages of an event end on the stream.
+#[derive(Clone, Copy)]
+struct Tail {
+    /// The number of the event's last entry there; 0 where there is none.
+    seq: u64,
+    /// The sequence of that message, once the stream has said it in this turn; 0 where there is none. Never a
+    /// prediction: the next message is stored only if this one is still the event's last.
+    sequence: Option<u64>,
+}
+
+impl Tail {
+    const EMPTY: Self = Self { seq: 0, sequence: Some(0) };
+
+    /// Of an event with so many messages.
+    fn of(count: u64) -> Self {
+        if count == 0 { Self::EMPTY } else { Self { seq: count, sequence: None } }
+    }
+}
+
+/// What became of one attempt to extend an event's messages.
+struct Extended {
+    event: EventId,
+    tail: Tail,
+    /// Why the entries after the tail cannot be read.
+    unreadable: Option<Fault>,
 }
 
 impl<'a> Filling<'a> {
     /// Looks at the stream, made where there is none, and at all ledgers.
     pub(super) async fn begin(relay: &'a Relay, ground: &'a Ground) -> Result<Self, Trouble> {
-        let stream = ground.bell.open().await?;
+        // Sequences of one stream are never those of another of its name: it starts at the microsecond of its
+        // creation, and no server stores a million messages per second. So a delayed message for a stream that was
+        // deleted is refused by the next one.
+        let first = u64::try_from(ground.clock.now().micros()).unwrap_or(1);
+        let stream = ground.bell.open(first).await?;
         let found = stream.survey().await?;
         let mut filling = Self {
             relay,
             ground,
             stream,
-            expected: found.glance,
-            last: None,
-            published: HashMap::new(),
-            on_the_way: VecDeque::new(),
+            begun: found.glance,
+            appended: AtomicU64::new(0),
+            tails: HashMap::new(),
             unnoted: BTreeMap::new(),
             noted: Instant::now(),
             stuck: BTreeSet::new(),
@@ -68,8 +92,7 @@ impl<'a> Filling<'a> {
     async fn compare(&mut self, mut counts: HashMap<EventId, u64>) -> Result<(), Trouble> {
         let (mut after, mut behind) = (None, 0);
         loop {
-            let page =
-                self.ground.store.cursors(self.expected.made, Progress::All, after, RELAY_PAGE).await?;
+            let page = self.ground.store.cursors(self.begun.made, Progress::All, after, RELAY_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             for cursor in page {
@@ -78,14 +101,13 @@ impl<'a> Filling<'a> {
                     count = cursor.published;
                 }
                 behind += cursor.ledger.checked_sub(count).ok_or_else(|| ahead(cursor.event))?;
-                self.published.insert(cursor.event, count);
+                let mut tail = Tail::of(count);
                 // A note that is not true is corrected: what the stream has is what counts.
                 if count != cursor.published {
-                    if count > 0 {
-                        self.check(cursor.event, count).await?;
-                    }
+                    tail.sequence = Some(self.sequence_of(cursor.event, tail).await?);
                     self.unnoted.insert(cursor.event, count);
                 }
+                self.tails.insert(cursor.event, tail);
             }
         }
         if let Some(stranger) = counts.into_keys().min() {
@@ -95,14 +117,28 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
-    /// Checks that an event's last message is the entry of that number: that all before it are there, and that
-    /// the stream tells of the same ledger.
-    async fn check(&mut self, event: EventId, seq: u64) -> Result<(), Trouble> {
-        let Some(last) = self.ground.store.recorded(event, seq - 1, 1).await?.pop() else {
+    /// The sequence of an event's last message, which must be the entry of that number: so all before it are there,
+    /// and the stream tells of the same ledger.
+    async fn sequence_of(&self, event: EventId, tail: Tail) -> Result<u64, Trouble> {
+        if let Some(sequence) = tail.sequence {
+            return Ok(sequence);
+        }
+        let Some((sequence, told)) = self.stream.last_of(event).await? else {
+            return Err(Trouble::Changed(format!("messages of {event} are gone")));
+        };
+        if is_unguarded() || removed(Guard::StreamPredecessor) {
+            return Ok(sequence);
+        }
+        let Some(last) = self.ground.store.recorded(event, tail.seq - 1, 1).await?.pop() else {
             return Err(ahead(event));
         };
-        if self.stream.last_of(event).await?.is_some_and(|told| told == Told::from(&last.entry)) {
-            return Ok(());
+        if told == Told::from(&last.entry) {
+            return Ok(sequence);
+        }
+        // Another relay may have gone on since the survey.
+        let expected = self.begun.after(self.appended.load(Ordering::Relaxed));
+        if self.stream.glance().await? != Some(expected) {
+            return Err(Trouble::Changed(format!("another message of {event} is the last one")));
         }
         Err(Trouble::Operator(format!(
             "what the stream tells of {event} is not the ledger of this database, or has gaps; if the database was \
@@ -132,21 +168,27 @@ impl<'a> Filling<'a> {
         }
     }
 
-    /// Puts on the stream what these ledgers have that it has not. One that cannot be read keeps no other waiting.
+    /// Puts on the stream what these ledgers have that it has not, up to a page of each. One that cannot be read
+    /// keeps no other waiting.
     async fn catch_up(&mut self, events: BTreeSet<EventId>) -> Result<(), Trouble> {
-        for event in events {
-            match self.send_all_of(event).await {
-                Ok(()) => _ = self.stuck.remove(&event),
-                Err(Trouble::Store(fault @ Fault::Broken(_))) => {
-                    if self.stuck.insert(event) {
-                        let cause = fault.source().map(ToString::to_string);
-                        tracing::error!(%event, %fault, cause, "an event's entries cannot be told; others are");
-                    }
+        let extended = futures_util::stream::iter(events)
+            .map(|event| self.extend(event))
+            .buffer_unordered(RELAY_EVENTS_MAX)
+            .try_collect::<Vec<Extended>>()
+            .await?;
+        for Extended { event, tail, unreadable } in extended {
+            if self.tails.insert(event, tail).unwrap_or(Tail::EMPTY).seq < tail.seq {
+                self.unnoted.insert(event, tail.seq);
+            }
+            match unreadable {
+                None => _ = self.stuck.remove(&event),
+                Some(fault) if self.stuck.insert(event) => {
+                    let cause = fault.source().map(ToString::to_string);
+                    tracing::error!(%event, %fault, cause, "an event's entries cannot be told; others are");
                 }
-                Err(trouble) => return Err(trouble),
+                Some(_) => {}
             }
         }
-        self.settle(0).await?;
         self.write_down(false).await
     }
 
@@ -156,14 +198,15 @@ impl<'a> Filling<'a> {
         self.write_down(true).await?;
         loop {
             let page =
-                self.ground.store.cursors(self.expected.made, Progress::Behind, after, RELAY_PAGE).await?;
+                self.ground.store.cursors(self.begun.made, Progress::Behind, after, RELAY_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             let behind: u64 = page.iter().map(|cursor| cursor.ledger.saturating_sub(cursor.published)).sum();
             self.relay.note(|standing| standing.behind = waiting + behind);
             self.catch_up(page.iter().map(|cursor| cursor.event).collect()).await?;
-            for cursor in page.iter().filter(|cursor| self.stuck.contains(&cursor.event)) {
-                waiting += cursor.ledger - self.published.get(&cursor.event).unwrap_or(&0);
+            for cursor in page {
+                let tail = self.tails.get(&cursor.event).map_or(0, |tail| tail.seq);
+                waiting += cursor.ledger.saturating_sub(tail);
             }
         }
         self.write_down(true).await?;
@@ -173,68 +216,56 @@ impl<'a> Filling<'a> {
             )
         });
         self.relay.note(|standing| (standing.behind, standing.trouble) = (waiting, trouble));
+        self.relay.sample(waiting);
         Ok(())
     }
 
-    async fn send_all_of(&mut self, event: EventId) -> Result<(), Trouble> {
-        loop {
-            let after = self.published.get(&event).copied().unwrap_or(0);
-            let page = self.ground.store.recorded(event, after, RELAY_PAGE).await?;
-            let is_last = page.len() < RELAY_PAGE as usize;
-            for recorded in page {
-                self.send(recorded).await?;
-            }
-            if is_last {
-                return Ok(());
-            }
+    /// Appends up to a page of an event's entries.
+    async fn extend(&self, event: EventId) -> Result<Extended, Trouble> {
+        let mut tail = self.tails.get(&event).copied().unwrap_or(Tail::EMPTY);
+        let unreadable = match self.append_page(event, &mut tail).await {
+            Ok(()) => None,
+            Err(Trouble::Store(fault @ Fault::Broken(_))) => Some(fault),
+            Err(trouble) => return Err(trouble),
+        };
+        Ok(Extended { event, tail, unreadable })
+    }
+
+    /// One message of an event after the other: each is sent once the stream has acknowledged the one before.
+    async fn append_page(&self, event: EventId, tail: &mut Tail) -> Result<(), Trouble> {
+        let page = self.ground.store.recorded(event, tail.seq, RELAY_PAGE).await?;
+        if page.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// Sends one message, without waiting until it has arrived.
-    async fn send(&mut self, recorded: Recorded) -> Result<(), Trouble> {
-        self.settle(RELAY_PIPELINE_MAX - 1).await?;
-        let (event, seq) = (recorded.entry.event_id, recorded.entry.seq);
-        let receipt = self.stream.append(&recorded, self.guard()).await?;
-        self.expected.last += 1;
-        self.expected.messages += 1;
-        self.last = Some((event, seq));
-        self.published.insert(event, seq);
-        self.on_the_way.push_back(Sent { recorded, sequence: self.expected.last, receipt });
-        Ok(())
-    }
-
-    /// What must be last on the stream when the next message arrives: a sequence and, where it is known, an
-    /// entry. The entry is what a message that was lost before this one, and replaced by another relay's, is
-    /// not.
-    fn guard(&self) -> Option<Last> {
-        let entry = self.last.filter(|_| !removed(Guard::StreamPredecessor));
-        (!is_unguarded()).then_some(Last { sequence: self.expected.last, entry })
-    }
-
-    /// Waits until at most so many messages are on their way.
-    async fn settle(&mut self, most: usize) -> Result<(), Trouble> {
-        while self.on_the_way.len() > most {
-            let Some(Sent { recorded, sequence, receipt }) = self.on_the_way.pop_front() else { break };
-            let stored = receipt.await?;
+        let is_full = page.len() == RELAY_PAGE as usize;
+        let mut after = self.sequence_of(event, *tail).await?;
+        for recorded in page {
+            let stored = self.stream.append(&recorded, (!is_unguarded()).then_some(after)).await?;
             // A message that counts as a repetition may be on the stream, or have been purged from it.
-            if !is_unguarded() && (stored.duplicate || stored.sequence != sequence) {
-                return Err(Trouble::Changed);
+            if stored.duplicate && !is_unguarded() {
+                return Err(Trouble::Changed(format!("a message of {event} is there already")));
             }
+            after = stored.sequence;
+            *tail = Tail { seq: recorded.entry.seq, sequence: Some(after) };
             self.arrived(&recorded).await;
+        }
+        if is_full {
+            self.relay.grown(&[event]);
         }
         Ok(())
     }
 
     /// Notes that an entry is on the stream, and announces it to those who do not read that.
-    async fn arrived(&mut self, recorded: &Recorded) {
+    async fn arrived(&self, recorded: &Recorded) {
         let (now, entry) = (self.ground.clock.now(), &recorded.entry);
         let age = u64::try_from(now.micros().saturating_sub(entry.at.micros())).unwrap_or(0);
-        self.unnoted.insert(entry.event_id, entry.seq);
+        self.appended.fetch_add(1, Ordering::Relaxed);
         self.relay.note(|standing| {
             standing.told += 1;
             standing.lag_micros = age;
             standing.behind = standing.behind.saturating_sub(1);
         });
+        self.relay.published();
         // Old news on a stream that is filled anew were announced once before, and a mail is not sent twice.
         if u128::from(age) <= ANNOUNCED_AGE_MAX.as_micros() {
             self.ground.bell.announce(recorded).await;
@@ -248,18 +279,26 @@ impl<'a> Filling<'a> {
         }
         let notes: Vec<(EventId, u64)> = std::mem::take(&mut self.unnoted).into_iter().collect();
         for page in notes.chunks(RELAY_PAGE as usize) {
-            self.ground.store.advance(self.expected.made, page.to_vec()).await?;
+            self.ground.store.advance(self.begun.made, page.to_vec()).await?;
         }
         self.noted = Instant::now();
         Ok(())
     }
 
-    /// Looks whether the stream is still what was put on it.
-    async fn look_after(&mut self) -> Result<(), Trouble> {
-        self.settle(0).await?;
-        let is_ours = self.stream.glance().await? == Some(self.expected);
-        let is_trusted = is_unguarded() || removed(Guard::StreamLookedAfter);
-        if is_ours || is_trusted { Ok(()) } else { Err(Trouble::Changed) }
+    /// Looks whether the stream still has what was put on it. Other relays may have appended.
+    async fn look_after(&self) -> Result<(), Trouble> {
+        if is_unguarded() || removed(Guard::StreamLookedAfter) {
+            return Ok(());
+        }
+        let last = self.tails.values().filter_map(|tail| tail.sequence).max().unwrap_or(0);
+        match self.stream.glance().await? {
+            None => Err(Trouble::Changed("it is gone".to_owned())),
+            Some(now) if now.made != self.begun.made => Err(Trouble::Changed("it is another one".to_owned())),
+            Some(now) if now.lacks() != self.begun.lacks() || now.last < last.max(self.begun.last) => {
+                Err(Trouble::Changed("it has lost messages".to_owned()))
+            }
+            Some(_) => Ok(()),
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! The relay: fills the stream from the ledger, every entry once and in order per event, whatever dies.
 //!
-//! One relay at a time, by a lock; where the lock fails, the stream itself is the guard. Each message names
-//! the sequence and the message that must be the last ones before it, so that one that is sent late, or by
-//! somebody who does not know the latest, is refused with all that follow it. After any refusal the stream is
-//! asked what is on it, and the relay goes on from there. Where there are notes of how far it had got, they
-//! spare work and decide nothing.
+//! One relay at a time, by a lock; where the lock fails, the stream itself is the guard. Each message names the
+//! sequence of its event's last message, as the stream has said it, so that one that is sent late, or by a relay that
+//! does not know the latest, is refused. After any refusal the stream is asked what is on it, and the relay goes on
+//! from there. Where there are notes of how far it had got, they spare work and decide nothing.
 
 mod filling;
 mod port;
+mod progress;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordination::{Key, Lock, LockError, LockOptions, Tenure};
@@ -20,10 +20,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use self::filling::Filling;
+use self::progress::Progress;
 use crate::Publish;
 use crate::limit::{RELAY_GROWN_MAX, RELAY_SCAN_EVERY, RELAY_STANDBY, RELAY_TENURE_MAX};
 
-pub use self::port::{Bell, Glance, Last, Receipt, Stored, Stream, Survey, Told, Trouble};
+pub use self::port::{Bell, Glance, Stored, Stream, Survey, Told, Trouble};
 
 /// What the relay needs of the rest of the program.
 #[derive(Clone)]
@@ -52,7 +53,9 @@ pub struct Standing {
     pub lag_micros: u64,
     /// Entries put on the stream since the start.
     pub told: u64,
-    /// Why the stream cannot be filled.
+    /// For how many seconds entries have waited while none was published; 0 where none waits.
+    pub waiting_seconds: u64,
+    /// Why the stream cannot be filled, or is not.
     pub trouble: Option<String>,
 }
 
@@ -60,6 +63,7 @@ pub struct Standing {
 #[derive(Default)]
 pub struct Relay {
     standing: Mutex<Standing>,
+    progress: Mutex<Progress>,
     grown: Mutex<BTreeSet<EventId>>,
     wake: Notify,
 }
@@ -78,7 +82,30 @@ impl Publish for Relay {
 impl Relay {
     /// How it is getting on.
     pub fn standing(&self) -> Standing {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let progress = self.progress();
+        if let Some((unpublished, seconds)) = progress.waiting() {
+            standing.waiting_seconds = seconds;
+            if let Some(stall) = progress.stall() {
+                standing.behind = standing.behind.max(unpublished);
+                standing.trouble.get_or_insert(stall);
+            }
+        }
+        standing
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An entry was published.
+    fn published(&self) {
+        self.progress().published();
+    }
+
+    /// So many entries are not on the stream.
+    fn sample(&self, unpublished: u64) {
+        self.progress().sample(unpublished);
     }
 
     fn note(&self, change: impl FnOnce(&mut Standing)) {
@@ -99,13 +126,16 @@ impl Relay {
             let tenure = tokio::select! {
                 biased;
                 never = self.pass_on(&*ground.bell) => never,
-                tenure = lead(&*ground.lock) => tenure,
+                tenure = self.lead(ground) => tenure,
             };
             let trouble = self.fill(ground, tenure).await;
             self.note(|standing| {
                 standing.fills = false;
                 standing.trouble = trouble.as_ref().and_then(Trouble::told);
             });
+            if let Some(trouble) = &trouble {
+                self.progress().ended(trouble.to_string());
+            }
             let rest = async {
                 self.count(&*ground.store, trouble.as_ref(), &mut counted).await;
                 sleep(pause(trouble.as_ref(), ground.ids.random()[0])).await;
@@ -130,27 +160,54 @@ impl Relay {
         };
         let trouble = tokio::select! { biased; trouble = turn => trouble, () = lost => return None };
         match &trouble {
-            Trouble::Changed => tracing::debug!("the stream is filled by another instance, or was changed"),
+            Trouble::Changed(why) => {
+                tracing::debug!(why, "the stream is filled by another instance, or was changed")
+            }
             Trouble::Away(why) => tracing::debug!(why, "the stream cannot be filled now"),
             Trouble::Operator(_) | Trouble::Store(_) => tracing::error!(%trouble, "the stream is not filled"),
         }
         Some(trouble)
     }
 
-    /// Counts, now and then, what no note says to be told, while the stream itself cannot be asked. Where another
-    /// instance fills it, that one counts.
+    /// Counts, now and then, what no note says to be on the stream, while this relay does not fill it. Where another
+    /// instance fills it, that one shows the number.
     async fn count(&self, store: &dyn Store, trouble: Option<&Trouble>, counted: &mut Option<Instant>) {
-        let behind = match trouble {
-            None | Some(Trouble::Changed) => Ok(0),
-            Some(_) if counted.is_some_and(|at| at.elapsed() < RELAY_SCAN_EVERY) => return,
-            Some(_) => {
-                *counted = Some(Instant::now());
-                store.untold().await
-            }
-        };
+        let Some(trouble) = trouble else { return self.rest() };
+        if matches!(trouble, Trouble::Changed(_)) {
+            self.note(|standing| standing.behind = 0);
+        }
+        if counted.is_some_and(|at| at.elapsed() < RELAY_SCAN_EVERY) {
+            return;
+        }
+        *counted = Some(Instant::now());
         // A ledger that cannot be read tells nothing new.
-        if let Ok(behind) = behind {
-            self.note(|standing| standing.behind = behind);
+        let Ok(unpublished) = store.untold().await else { return };
+        self.sample(unpublished);
+        if !matches!(trouble, Trouble::Changed(_)) {
+            self.note(|standing| standing.behind = unpublished);
+        }
+    }
+
+    /// Another instance has the turn: what this one could not do is no trouble any more.
+    fn rest(&self) {
+        self.progress().rest();
+        self.note(|standing| (standing.behind, standing.trouble) = (0, None));
+    }
+
+    /// Waits for its turn; goes on without the lock where that cannot be asked for.
+    async fn lead(&self, ground: &Ground) -> Option<Tenure> {
+        let key = Key::new("relay", "ledger").ok()?;
+        let options =
+            LockOptions { wait: RELAY_STANDBY, max_hold: RELAY_TENURE_MAX, ..LockOptions::default() };
+        loop {
+            match ground.lock.acquire(&key, options).await {
+                Ok(tenure) => return Some(tenure),
+                Err(LockError::Unavailable(_)) => return None,
+                Err(_) => {
+                    self.rest();
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
         }
     }
 
@@ -169,25 +226,12 @@ impl Relay {
     }
 }
 
-/// Waits for its turn; goes on without the lock where that cannot be asked for.
-async fn lead(lock: &dyn Lock) -> Option<Tenure> {
-    let key = Key::new("relay", "ledger").ok()?;
-    let options = LockOptions { wait: RELAY_STANDBY, max_hold: RELAY_TENURE_MAX, ..LockOptions::default() };
-    loop {
-        match lock.acquire(&key, options).await {
-            Ok(tenure) => return Some(tenure),
-            Err(LockError::Unavailable(_)) => return None,
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
 impl Trouble {
     /// What is said about it. That another instance fills the stream is none.
     fn told(&self) -> Option<String> {
         match self {
             Self::Away(_) | Self::Operator(_) | Self::Store(_) => Some(self.to_string()),
-            Self::Changed => None,
+            Self::Changed(_) => None,
         }
     }
 }
@@ -198,7 +242,9 @@ fn pause(trouble: Option<&Trouble>, luck: u8) -> Duration {
     match trouble {
         None => Duration::ZERO,
         Some(Trouble::Away(_) | Trouble::Store(_)) => Duration::from_millis(250),
-        Some(Trouble::Changed) => Duration::from_millis(100) + RELAY_STANDBY.mul_f64(f64::from(luck) / 256.0),
+        Some(Trouble::Changed(_)) => {
+            Duration::from_millis(100) + RELAY_STANDBY.mul_f64(f64::from(luck) / 256.0)
+        }
         Some(Trouble::Operator(_)) => RELAY_STANDBY,
     }
 }

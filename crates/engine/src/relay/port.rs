@@ -1,10 +1,9 @@
-//! The relay's door: a stream that refuses whoever does not know what is last on it.
+//! The relay's door: a stream that refuses whoever does not know an event's last message.
 
 use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use domain::{Entry, EventId, RequestId, Timestamp};
-use futures_util::future::BoxFuture;
 use store::{Fault, Recorded};
 
 /// What tells others what the ledger says. It may be away for as long as it likes.
@@ -13,8 +12,8 @@ pub trait Bell: Send + Sync {
     /// Whether it can be reached, as far as is known without asking.
     fn is_up(&self) -> bool;
 
-    /// The stream, made where there is none.
-    async fn open(&self) -> Result<Box<dyn Stream>, Trouble>;
+    /// The stream. Where there is none it is created, and its first message gets the sequence `first`.
+    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, Trouble>;
 
     /// Tells whoever fills the stream which ledgers have grown. A hint, which may be lost.
     async fn hint(&self, grown: BTreeSet<EventId>);
@@ -23,8 +22,7 @@ pub trait Bell: Send + Sync {
     async fn announce(&self, recorded: &Recorded);
 }
 
-/// The stream, in the hands of one relay. What one relay appends arrives in that order, if it arrives; when it
-/// does, the relay may have lost its turn long ago.
+/// The stream, in the hands of one relay. A message may arrive long after the relay has lost its turn.
 #[async_trait]
 pub trait Stream: Send + Sync {
     /// Waits for the next hint of another instance. May be dropped and asked again.
@@ -36,16 +34,14 @@ pub trait Stream: Send + Sync {
     /// What it says about itself; nothing where it is gone.
     async fn glance(&self) -> Result<Option<Glance>, Trouble>;
 
-    /// The last message of an event; nothing where there is none that is a ledger entry.
-    async fn last_of(&self, event: EventId) -> Result<Option<Told>, Trouble>;
+    /// The last message of an event, and its sequence; nothing where there is none that is a ledger entry.
+    async fn last_of(&self, event: EventId) -> Result<Option<(u64, Told)>, Trouble>;
 
-    /// Sends an entry, to be stored only directly `after` that; wherever it may be, where that is unset. Returns
-    /// as soon as it is sent.
-    async fn append(&self, recorded: &Recorded, after: Option<Last>) -> Result<Receipt, Trouble>;
+    /// Sends an entry, to be stored only while the last message of its event has the sequence `after`, 0 for none;
+    /// whatever it is, where that is unset. Returns once the stream has acknowledged it. A refusal is
+    /// [`Trouble::Changed`].
+    async fn append(&self, recorded: &Recorded, after: Option<u64>) -> Result<Stored, Trouble>;
 }
-
-/// Comes once the stream has said what became of a message. A refusal is [`Trouble::Changed`].
-pub type Receipt = BoxFuture<'static, Result<Stored, Trouble>>;
 
 /// What the stream says of a message that it has not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,24 +52,28 @@ pub struct Stored {
     pub duplicate: bool,
 }
 
-/// What is last on the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Last {
-    /// The sequence of the message.
-    pub sequence: u64,
-    /// The entry that it is, by event and number, where that is known.
-    pub entry: Option<(EventId, u64)>,
-}
-
 /// What the stream says about itself, as of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance {
     /// When it was made: another stream of the same name is another.
     pub made: Timestamp,
-    /// The sequence of its last message.
+    /// The sequence of its last message; where it was always empty, the one before the first.
     pub last: u64,
     /// How many messages there are.
     pub messages: u64,
+}
+
+impl Glance {
+    /// What it says of itself once so many messages more are there.
+    pub(super) fn after(self, messages: u64) -> Self {
+        Self { last: self.last + messages, messages: self.messages + messages, ..self }
+    }
+
+    /// Sequences up to the last one without a message. An append leaves their number as it is; whatever removes
+    /// messages raises it.
+    pub(super) fn lacks(self) -> u64 {
+        self.last.saturating_sub(self.messages)
+    }
 }
 
 /// Everything that is on the stream, as of one moment.
@@ -111,8 +111,8 @@ pub enum Trouble {
     #[error("the stream does not answer: {0}")]
     Away(String),
     /// Somebody else fills it, or it is not what it was: look again.
-    #[error("the stream was changed by somebody else")]
-    Changed,
+    #[error("another relay fills the stream, or it was changed: {0}")]
+    Changed(String),
     /// Somebody has to do something about it.
     #[error("{0}")]
     Operator(String),

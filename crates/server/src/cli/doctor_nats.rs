@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Info;
 use engine::relay::Trouble;
 use serde_json::{Map, json};
 use tokio::time::{Instant, timeout};
@@ -30,7 +31,7 @@ pub(super) async fn nats(config: &Nats, address: &Address) -> Result<Dependency,
         problems: Vec::new(),
     };
     match timeout(PATIENCE, crate::nats::connect(options, address)).await {
-        Ok(Ok(client)) => look(client, &mut dependency).await,
+        Ok(Ok(client)) => look(client, config.replicas, &mut dependency).await,
         Ok(Err(error)) => dependency.problems.push(unreachable(&error.to_string())),
         Err(_) => dependency.problems.push(unreachable("no answer in time")),
     }
@@ -51,7 +52,7 @@ fn unreachable(why: &str) -> Problem {
     )
 }
 
-async fn look(client: async_nats::Client, dependency: &mut Dependency) {
+async fn look(client: async_nats::Client, replicas: usize, dependency: &mut Dependency) {
     let began = Instant::now();
     let is_answered = matches!(timeout(PATIENCE, client.flush()).await, Ok(Ok(())));
     dependency.round_trip = is_answered.then(|| began.elapsed());
@@ -59,8 +60,9 @@ async fn look(client: async_nats::Client, dependency: &mut Dependency) {
     dependency.facts.push(("version", format!("NATS {}", about.version)));
     dependency.details.insert("version".to_owned(), json!(format!("NATS {}", about.version)));
     dependency.details.insert("maxPayloadBytes".to_owned(), json!(about.max_payload));
-    match stream::open(&stream::context(client), false).await {
+    match stream::find(&stream::context(client)).await {
         Ok(Some(stream)) => {
+            dependency.problems.extend(replication(stream.cached_info(), replicas));
             let (state, config) = (&stream.cached_info().state, &stream.cached_info().config);
             let stream = format!("{} messages, {} replicas", state.messages, config.num_replicas);
             dependency.facts.push(("stream", stream));
@@ -71,6 +73,37 @@ async fn look(client: async_nats::Client, dependency: &mut Dependency) {
         Err(Trouble::Operator(what)) => dependency
             .problems
             .push(Problem::new(what, "until then messages wait in the ledger; sales and requests go on")),
-        Err(other) => dependency.problems.push(unreachable(&other.to_string())),
+        Err(other) => dependency.problems.push(Problem::new(
+            other.to_string(),
+            "look at the servers of NATS; until the stream answers, messages wait in the ledger",
+        )),
     }
+}
+
+/// What is wrong with the replicas of the stream, each with the next step.
+fn replication(info: &Info, wanted: usize) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let count = info.config.num_replicas;
+    if count < wanted {
+        problems.push(Problem::new(
+            format!("the stream has {count} replica, and --nats-replicas says {wanted}"),
+            format!("`nats stream edit {} --replicas {wanted}`", info.config.name),
+        ));
+    }
+    let Some(cluster) = &info.cluster else { return problems };
+    if cluster.leader.is_none() {
+        problems.push(Problem::new(
+            "the stream has no leader",
+            "start its servers: more than half of them must run; until then messages wait in the ledger",
+        ));
+    }
+    for replica in cluster.replicas.iter().filter(|replica| replica.offline || !replica.current) {
+        let state = if replica.offline { "offline" } else { "not current" };
+        let lag = replica.lag.unwrap_or_default();
+        problems.push(Problem::new(
+            format!("the replica of the stream on {} is {state}, {lag} operations behind", replica.name),
+            "look at that server; until it is current, the loss of another one may stop the stream",
+        ));
+    }
+    problems
 }

@@ -17,6 +17,24 @@ pub(crate) struct Nats {
     /// The authorities that the certificate of NATS is checked with, in PEM; the system's when unset
     #[arg(long = "nats-ca", env = "BOXOFFICE_NATS_CA", value_name = "FILE", requires = "nats")]
     pub(crate) ca: Option<PathBuf>,
+    /// Replicas of the stream when it is created: 3 on a cluster. A stream that exists keeps its number
+    #[arg(
+        long = "nats-replicas",
+        env = "BOXOFFICE_NATS_REPLICAS",
+        value_name = "1|3",
+        default_value_t = 1,
+        value_parser = replicas
+    )]
+    pub(crate) replicas: usize,
+}
+
+/// One server, or as many as survive the loss of one. Two lose the stream with either, and more only cost.
+fn replicas(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("a stream has 1 replica, or 3 on a cluster".to_owned()),
+    }
 }
 
 impl Nats {

@@ -2,19 +2,22 @@
 //! original service's subscribers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use async_nats::Subscriber;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::Stream as JetStream;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream as JetStream};
+use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
 use domain::EventId;
 use engine::RELAY_GROWN_MAX;
-use engine::relay::{Bell, Glance, Last, Receipt, Stored, Stream, Survey, Told, Trouble};
+use engine::relay::{Bell, Glance, Stored, Stream, Survey, Told, Trouble};
 use futures_util::StreamExt as _;
 use store::{Cause, Fault, Recorded};
 
+use super::objection::Objection;
 use super::subject::{GROWN, STREAM, ledger};
 use super::{Nats, message, stream};
 
@@ -24,15 +27,19 @@ impl Bell for Nats {
         self.is_connected()
     }
 
-    async fn open(&self) -> Result<Box<dyn Stream>, Trouble> {
+    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, Trouble> {
         if !self.is_up() {
             return Err(Trouble::Away("no connection".to_owned()));
         }
+        let connection = Connection::current(self.client());
         let context = stream::context(self.client());
-        let opened = stream::open(&context, true).await?;
-        let stream = opened.ok_or_else(|| Trouble::Away("no stream".to_owned()))?;
+        let stream = match stream::find(&context).await? {
+            Some(stream) => stream,
+            None => stream::create(&context, self.config.replicas, first).await?,
+        };
         let hints = self.client().subscribe(GROWN).await.map_err(|error| away(&error))?;
-        Ok(Box::new(Opened { context, stream, hints }))
+        let objection = self.objection.clone();
+        Ok(Box::new(Opened { connection, objection, context, stream, hints }))
     }
 
     async fn hint(&self, grown: BTreeSet<EventId>) {
@@ -48,8 +55,33 @@ impl Bell for Nats {
     }
 }
 
+/// One connection of the client, which connects again by itself.
+struct Connection {
+    client: Client,
+    number: u64,
+}
+
+impl Connection {
+    fn current(client: Client) -> Self {
+        let number = connections(&client);
+        Self { client, number }
+    }
+
+    /// Whether the client has not connected anew since. What was read over an earlier connection may not be true of
+    /// the server behind a later one: it may have lost the end of its stream with its power.
+    fn is_current(&self) -> bool {
+        connections(&self.client) == self.number
+    }
+}
+
+fn connections(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
 /// The stream during one turn of the relay.
 struct Opened {
+    connection: Connection,
+    objection: Arc<Objection>,
     context: Context,
     stream: JetStream,
     hints: Subscriber,
@@ -69,47 +101,55 @@ impl Stream for Opened {
     }
 
     async fn glance(&self) -> Result<Option<Glance>, Trouble> {
-        match stream::open(&self.context, false).await? {
+        match stream::find(&self.context).await? {
             Some(found) => stream::glance(&found).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn last_of(&self, event: EventId) -> Result<Option<Told>, Trouble> {
-        let found = self.stream.get_last_raw_message_by_subject(&ledger(event)).await;
-        Ok(message::told(&found.map_err(|error| away(&error))?.payload))
+    async fn last_of(&self, event: EventId) -> Result<Option<(u64, Told)>, Trouble> {
+        match self.stream.get_last_raw_message_by_subject(&ledger(event)).await {
+            Ok(found) => match message::told(&found.payload) {
+                Some(told) => Ok(Some((found.sequence, told))),
+                None => Err(Trouble::Operator(format!(
+                    "the last message of {event} on the stream is no ledger entry"
+                ))),
+            },
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(away(&error)),
+        }
     }
 
-    async fn append(&self, recorded: &Recorded, after: Option<Last>) -> Result<Receipt, Trouble> {
+    async fn append(&self, recorded: &Recorded, after: Option<u64>) -> Result<Stored, Trouble> {
         let (event, seq) = (recorded.entry.event_id, recorded.entry.seq);
         let payload = message::render(recorded).map_err(|error| Fault::Broken(Cause::new(error)))?;
         let mut message = PublishMessage::build()
             .headers(message::headers(recorded))
             .message_id(message::id(event, seq))
             .expected_stream(STREAM);
-        if let Some(last) = after {
-            message = message.expected_last_sequence(last.sequence);
-            if let Some((event, seq)) = last.entry {
-                message = message.expected_last_message_id(message::id(event, seq));
-            }
+        if let Some(sequence) = after {
+            message = message.expected_last_subject_sequence(sequence);
         }
         let message = message.header("Content-Type", "application/cloudevents+json").payload(payload.into());
-        let sent = self.context.send_publish(ledger(event), message).await;
-        Ok(Box::pin(receipt(sent.map_err(|error| away(&error))?)))
+        if !self.connection.is_current() {
+            return Err(Trouble::Changed("NATS was connected anew".to_owned()));
+        }
+        let acknowledged =
+            self.context.send_publish(ledger(event), message).await.map_err(|error| refused(&error))?;
+        let ack = acknowledged.await.map_err(|error| refused(&error))?;
+        self.objection.may_publish();
+        Ok(Stored { sequence: ack.sequence, duplicate: ack.duplicate })
     }
 }
 
-/// What the stream says of a message.
-async fn receipt(acknowledged: PublishAckFuture) -> Result<Stored, Trouble> {
-    match acknowledged.await {
-        Ok(ack) => Ok(Stored { sequence: ack.sequence, duplicate: ack.duplicate }),
-        Err(error) => Err(match error.kind() {
-            PublishErrorKind::WrongLastSequence
-            | PublishErrorKind::WrongLastMessageId
-            | PublishErrorKind::StreamNotFound => Trouble::Changed,
-            PublishErrorKind::Other => Trouble::Operator(format!("NATS refuses messages: {}", whole(&error))),
-            _ => away(&error),
-        }),
+/// Why a message is not on the stream.
+fn refused(error: &PublishError) -> Trouble {
+    match error.kind() {
+        PublishErrorKind::WrongLastSequence | PublishErrorKind::StreamNotFound => {
+            Trouble::Changed(error.to_string())
+        }
+        PublishErrorKind::Other => Trouble::Operator(format!("NATS refuses messages: {}", whole(error))),
+        _ => away(error),
     }
 }
 

@@ -132,6 +132,7 @@ impl Nats {
                 "fills": relay.fills,
                 "behind": relay.behind,
                 "lagMillis": relay.lag_micros / 1_000,
+                "waitingSeconds": relay.waiting_seconds,
             },
         })
     }

@@ -34,6 +34,13 @@ impl Objection {
         }
     }
 
+    /// A message was stored: what was said against that before is true no more.
+    pub(super) fn may_publish(&self) {
+        if self.reason().is_some_and(|reason| reason.contains(LEDGER_REFUSED)) {
+            self.note(None);
+        }
+    }
+
     /// Whatever happens to the connection.
     pub(super) fn hear(&self, event: &Event) {
         match event {
@@ -58,9 +65,14 @@ impl Objection {
     }
 }
 
+/// How NATS says that this program may not put messages on its stream.
+const LEDGER_REFUSED: &str = r#"for Publish to "boxoffice.ledger."#;
+
 /// Whether it concerns what this program does all the time. Where a reply may go is up to who asked.
 fn is_lasting(reason: &str) -> bool {
-    reason.contains("for Subscription to") || reason.contains(r#"for Publish to "$JS.API."#)
+    ["for Subscription to", r#"for Publish to "$JS.API."#, LEDGER_REFUSED]
+        .iter()
+        .any(|lasting| reason.contains(lasting))
 }
 
 /// What the library says, for people.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind};
+use async_nats::jetstream::context::{ContextBuilder, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use domain::Timestamp;
-use engine::RELAY_PIPELINE_MAX;
+use engine::RELAY_EVENTS_MAX;
 use engine::relay::{Glance, Survey, Trouble};
 use futures_util::TryStreamExt as _;
 
@@ -17,7 +17,7 @@ use super::subject::{LEDGERS, STREAM, event_of};
 use crate::limit::RELAY_ANSWER_WAIT_MAX;
 
 /// How long the server looks for a repeated id. Short: what keeps entries from being on the stream twice is
-/// the expected last sequence, and a stream that was purged is not to be taken for a full one for long.
+/// the expected last sequence of their subject, and a stream that was purged is not to be taken for a full one for long.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
 
 /// The way to streams.
@@ -25,30 +25,42 @@ pub(crate) fn context(client: Client) -> Context {
     ContextBuilder::new()
         .timeout(RELAY_ANSWER_WAIT_MAX)
         .ack_timeout(RELAY_ANSWER_WAIT_MAX)
-        .max_ack_inflight(2 * RELAY_PIPELINE_MAX)
+        .max_ack_inflight(2 * RELAY_EVENTS_MAX)
         .build(client)
 }
 
-/// The stream, made where there is none and `make` says so.
-pub(crate) async fn open(context: &Context, make: bool) -> Result<Option<Stream>, Trouble> {
-    let missing = match context.get_stream(STREAM).await {
-        Ok(stream) => return usable(stream).map(Some),
+/// The stream, where there is one.
+pub(crate) async fn find(context: &Context) -> Result<Option<Stream>, Trouble> {
+    match context.get_stream(STREAM).await {
+        Ok(stream) => usable(stream).map(Some),
         Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => true,
-            GetStreamErrorKind::JetStream(error) => return Err(refused(&error)),
-            _ => return Err(unanswered(context, away(&error)).await),
+            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Ok(None)
+            }
+            GetStreamErrorKind::JetStream(error) => Err(refused(&error)),
+            _ => Err(unanswered(context, away(&error)).await),
         },
-    };
-    if missing && make {
-        return context.create_stream(wanted()).await.map(Some).map_err(|error| match error.kind() {
-            async_nats::jetstream::context::CreateStreamErrorKind::JetStream(error) => refused(&error),
-            _ => away(&error),
-        });
     }
-    Ok(None)
 }
 
-fn wanted() -> Config {
+/// Creates the stream. Its first message gets the sequence `first`; servers before 2.10 say 1.
+pub(super) async fn create(context: &Context, replicas: usize, first: u64) -> Result<Stream, Trouble> {
+    let created = context.create_stream(wanted(replicas, first)).await;
+    created.map_err(|error| match error.kind() {
+        CreateStreamErrorKind::JetStream(error) => match error.error_code() {
+            // Another instance has just created it, from another sequence: the next attempt finds it.
+            ErrorCode::STREAM_NAME_EXIST => Trouble::Changed(error.to_string()),
+            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => Trouble::Operator(format!(
+                "NATS refuses the stream {STREAM} with {replicas} replicas, since it is no cluster: give the addresses \
+                 of a cluster, or --nats-replicas 1"
+            )),
+            _ => refused(&error),
+        },
+        _ => away(&error),
+    })
+}
+
+fn wanted(replicas: usize, first: u64) -> Config {
     Config {
         name: STREAM.to_owned(),
         description: Some("Every ledger entry of boxoffice, once, in order per event".to_owned()),
@@ -56,8 +68,9 @@ fn wanted() -> Config {
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::New,
         storage: StorageType::File,
-        num_replicas: 1,
+        num_replicas: replicas,
         duplicate_window: DUPLICATE_WINDOW,
+        first_sequence: Some(first),
         ..Config::default()
     }
 }
@@ -91,6 +104,9 @@ fn usable(stream: Stream) -> Result<Stream, Trouble> {
 fn refused(error: &async_nats::jetstream::Error) -> Trouble {
     match error.error_code() {
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => no_streams(),
+        ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::CLUSTER_NOT_LEADER | ErrorCode::STREAM_OFFLINE => {
+            leaderless()
+        }
         _ => Trouble::Operator(format!("NATS refuses the stream {STREAM}: {error}")),
     }
 }
@@ -99,13 +115,20 @@ fn no_streams() -> Trouble {
     Trouble::Operator("NATS has no JetStream for this user; start the server with --jetstream".to_owned())
 }
 
-/// Tells a NATS without streams from one that is away.
+fn leaderless() -> Trouble {
+    Trouble::Away(format!("{STREAM} has no leader; more than half of its servers must run"))
+}
+
+/// Tells a NATS without streams, and one whose stream has no leader, from one that is away.
 async fn unanswered(context: &Context, away: Trouble) -> Trouble {
     use async_nats::jetstream::context::AccountErrorKind;
     match context.query_account().await {
-        Err(error) if matches!(error.kind(), AccountErrorKind::JetStreamUnavailable) => no_streams(),
-        Err(error) if matches!(error.kind(), AccountErrorKind::JetStream(_)) => no_streams(),
-        _ => away,
+        Ok(_) => leaderless(),
+        Err(error) => match error.kind() {
+            AccountErrorKind::JetStreamUnavailable => no_streams(),
+            AccountErrorKind::JetStream(error) => refused(&error),
+            _ => away,
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::stream::Stream;
-use async_nats::{HeaderMap, jetstream};
+use async_nats::{HeaderMap, ServerAddr, jetstream};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use testkit::history::{Line, check_stream};
@@ -19,7 +19,13 @@ pub(crate) struct Told {
 
 /// The way to the stream, over a fresh connection.
 pub(crate) async fn streams(nats: &NatsServer) -> jetstream::Context {
-    let client = within_deadline("a connection", async_nats::connect(nats.url())).await.expect("NATS is up");
+    streams_at(&nats.url()).await
+}
+
+/// The way to the stream of a cluster: its addresses are separated by commas.
+pub(crate) async fn streams_at(url: &str) -> jetstream::Context {
+    let servers: Vec<ServerAddr> = url.split(',').map(|url| url.parse().expect("an address")).collect();
+    let client = within_deadline("a connection", async_nats::connect(servers)).await.expect("NATS is up");
     jetstream::new(client)
 }
 
@@ -54,9 +60,14 @@ pub(crate) async fn read(streams: &jetstream::Context) -> Vec<Told> {
 /// Waits until the stream is as long as the ledgers together, and checks that it tells each of them: every
 /// entry once and in order. How long it is.
 pub(crate) async fn complete(nats: &NatsServer, admin: &mut Client) -> usize {
+    complete_at(&nats.url(), admin).await
+}
+
+/// As [`complete`], of a cluster.
+pub(crate) async fn complete_at(url: &str, admin: &mut Client) -> usize {
     let ledgers = ledgers(admin).await;
     let wanted: usize = ledgers.values().map(Vec::len).sum();
-    let streams = streams(nats).await;
+    let streams = streams_at(url).await;
     eventually("the stream is as long as the ledgers", async || {
         let length = length(&streams).await;
         assert!(length <= wanted as u64, "{length} messages for {wanted} entries");

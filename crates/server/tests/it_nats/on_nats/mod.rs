@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_log;
+mod cluster;
 mod description;
 mod gateway;
 mod hostile;

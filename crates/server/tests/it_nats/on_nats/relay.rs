@@ -325,9 +325,108 @@ async fn kills_and_restarts_lose_and_repeat_nothing() {
     println!("{}", kill_and_restart(kills, |setup| setup).await);
 }
 
+/// C3: a stream that takes no message any more is trouble, whatever it answers. Here it takes all for repetitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_entries_that_are_not_published_are_reported() {
+    let nats = NatsServer::start().await;
+    let server = setup(&nats).start().await;
+    sold(&server, 1, 3).await;
+    let entries = complete(&nats, &mut server.admin()).await;
+    let streams = streams(&nats).await;
+    let mut config = streams.get_stream("BOXOFFICE").await.expect("a stream").cached_info().config.clone();
+    config.duplicate_window = Duration::from_mins(10);
+    streams.update_stream(config).await.expect("an edited stream");
+    sold(&server, 1, 3).await;
+    assert!(complete(&nats, &mut server.admin()).await > entries);
+    streams.get_stream("BOXOFFICE").await.expect("a stream").purge().await.expect("an empty stream");
+    degraded(&server, "none was published for").await;
+    let log = server.log().all().join("\n");
+    assert!(log.contains("messages are not published"), "{log}");
+    streams.delete_stream("BOXOFFICE").await.expect("it goes");
+    complete(&nats, &mut server.admin()).await;
+    ready(&server).await;
+}
+
+/// C3: what the stream refuses is reported with its reason, and forgotten once it is refused no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_a_refused_publish_is_reported() {
+    let nats = NatsServer::start().await;
+    let server = setup(&nats).start().await;
+    sold(&server, 1, 3).await;
+    complete(&nats, &mut server.admin()).await;
+    let streams = streams(&nats).await;
+    let mut config = streams.get_stream("BOXOFFICE").await.expect("a stream").cached_info().config.clone();
+    config.max_bytes = 1_000;
+    streams.update_stream(config.clone()).await.expect("a full stream");
+    sold(&server, 1, 3).await;
+    degraded(&server, "maximum bytes exceeded").await;
+    config.max_bytes = -1;
+    streams.update_stream(config).await.expect("an edited stream");
+    complete(&nats, &mut server.admin()).await;
+    ready(&server).await;
+
+    let nats = NatsServer::configured(
+        r#"authorization: { users: [ { user: "ada", password: "test",
+           permissions: { publish: { deny: ["boxoffice.ledger.*"] } } } ] }"#,
+    )
+    .await;
+    let url = nats.url_as("nats", "ada:test");
+    let server = Setup::new(program()).argument("--nats").argument(url).start().await;
+    sold(&server, 1, 3).await;
+    degraded(&server, "Publish to \"boxoffice.ledger.").await;
+}
+
+/// Waits until readiness says so, with this reason.
+async fn degraded(server: &Server, why: &str) {
+    eventually("readiness says so", async || {
+        let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+        let said = ready["nats"].to_string();
+        (ready["status"] == "degraded" && said.contains(&why.replace('"', "\\\""))).then_some(())
+    })
+    .await;
+}
+
+/// Waits until nothing is wrong any more.
+async fn ready(server: &Server) {
+    eventually("it is ready", async || {
+        let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+        (ready["status"] == "ready" && ready["nats"]["relay"]["status"] == "ok").then_some(())
+    })
+    .await;
+}
+
 /// The same where a lock lets one of them at a time fill the stream.
 mod on_redis {
     use super::*;
+
+    /// U3: trouble of an instance that only waits for its turn is over when NATS is back, or PostgreSQL.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn u3_who_waits_for_the_turn_is_ready_again() {
+        let (mut nats, redis) = (NatsServer::start().await, RedisServer::start().await);
+        let database = Cluster::shared().await.database().await;
+        let mut servers = Vec::new();
+        for _ in 0..2 {
+            let setup = setup(&nats).argument("--redis").argument(redis.url(0));
+            servers.push(setup.on_postgres(&database).start().await);
+        }
+        for server in &servers {
+            ready(server).await;
+        }
+        nats.kill9();
+        for server in &servers {
+            eventually("its relay is in trouble", async || {
+                let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+                (ready["nats"]["relay"]["status"] != "ok").then_some(())
+            })
+            .await;
+        }
+        nats.restart().await;
+        for server in &servers {
+            ready(server).await;
+        }
+        let fills = async |server: &Server| server.metric(r#"boxoffice_relay{figure="fills"}"#).await;
+        assert_eq!(fills(&servers[0]).await + fills(&servers[1]).await, 1, "one fills, one waits");
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn kills_under_locks_lose_and_repeat_nothing() {

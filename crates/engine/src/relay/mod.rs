@@ -161,7 +161,7 @@ impl Relay {
         let trouble = tokio::select! { biased; trouble = turn => trouble, () = lost => return None };
         match &trouble {
             Trouble::Changed(why) => {
-                tracing::debug!(why, "the stream is filled by another instance, or was changed")
+                tracing::debug!(why, "the stream is filled elsewhere, or was changed");
             }
             Trouble::Away(why) => tracing::debug!(why, "the stream cannot be filled now"),
             Trouble::Operator(_) | Trouble::Store(_) => tracing::error!(%trouble, "the stream is not filled"),

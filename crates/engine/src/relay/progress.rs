@@ -91,7 +91,7 @@ mod tests {
         let mut progress = Progress::default();
         progress.ended("refused".to_owned());
         progress.sample(3);
-        advance(RELAY_STALL_MAX - SECOND).await;
+        advance(RELAY_STALL_MAX.saturating_sub(SECOND)).await;
         assert_eq!(progress.stall(), None);
         // More sales are no progress.
         progress.sample(5);

@@ -340,8 +340,10 @@ async fn c3_entries_that_are_not_published_are_reported() {
     assert!(complete(&nats, &mut server.admin()).await > entries);
     streams.get_stream("BOXOFFICE").await.expect("a stream").purge().await.expect("an empty stream");
     degraded(&server, "none was published for").await;
-    let log = server.log().all().join("\n");
-    assert!(log.contains("messages are not published"), "{log}");
+    let logged = server.log().find(|line| line.contains("messages are not published").then_some(()));
+    assert_eq!(logged.await, Some(()), "the log says so");
+    assert_eq!(server.metric(r#"boxoffice_relay{figure="trouble"}"#).await, 1);
+    assert!(server.metric(r#"boxoffice_relay{figure="waiting_seconds"}"#).await > 0);
     streams.delete_stream("BOXOFFICE").await.expect("it goes");
     complete(&nats, &mut server.admin()).await;
     ready(&server).await;
@@ -355,8 +357,9 @@ async fn c3_a_refused_publish_is_reported() {
     sold(&server, 1, 3).await;
     complete(&nats, &mut server.admin()).await;
     let streams = streams(&nats).await;
-    let mut config = streams.get_stream("BOXOFFICE").await.expect("a stream").cached_info().config.clone();
-    config.max_bytes = 1_000;
+    let stream = streams.get_stream("BOXOFFICE").await.expect("a stream");
+    let mut config = stream.cached_info().config.clone();
+    config.max_bytes = i64::try_from(stream.cached_info().state.bytes).expect("a small stream") + 100;
     streams.update_stream(config.clone()).await.expect("a full stream");
     sold(&server, 1, 3).await;
     degraded(&server, "maximum bytes exceeded").await;

@@ -2,13 +2,14 @@
 //! original service's subscribers.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream as JetStream};
+use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
 use domain::EventId;
@@ -144,11 +145,17 @@ impl Stream for Opened {
 
 /// Why a message is not on the stream.
 fn refused(error: &PublishError) -> Trouble {
-    match error.kind() {
-        PublishErrorKind::WrongLastSequence | PublishErrorKind::StreamNotFound => {
-            Trouble::Changed(error.to_string())
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<async_nats::jetstream::Error>());
+    match (error.kind(), cause.map(async_nats::jetstream::Error::error_code)) {
+        (PublishErrorKind::WrongLastSequence | PublishErrorKind::StreamNotFound, _)
+        // One of this event, or this very one, is on its way to the replicas.
+        | (_, Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)) => {
+            Trouble::Changed(whole(error))
         }
-        PublishErrorKind::Other => Trouble::Operator(format!("NATS refuses messages: {}", whole(error))),
+        (_, Some(ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::STREAM_TOO_MANY_REQUESTS)) => {
+            Trouble::Away(whole(error))
+        }
+        (PublishErrorKind::Other, _) => Trouble::Operator(format!("NATS refuses messages: {}", whole(error))),
         _ => away(error),
     }
 }

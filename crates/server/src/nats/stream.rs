@@ -138,6 +138,10 @@ pub(super) async fn glance(stream: &Stream) -> Result<Glance, Trouble> {
 }
 
 fn about(info: &Info) -> Result<Glance, Trouble> {
+    // A server that is left alone answers what it knows, and stores nothing.
+    if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_none()) {
+        return Err(leaderless());
+    }
     let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
     let made = Timestamp::from_micros(micros).map_err(|error| Trouble::Operator(error.to_string()))?;
     Ok(Glance { made, last: info.state.last_sequence, messages: info.state.messages })

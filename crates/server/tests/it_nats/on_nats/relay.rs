@@ -382,7 +382,7 @@ async fn c3_a_refused_publish_is_reported() {
 /// Waits until readiness says so, with this reason.
 async fn degraded(server: &Server, why: &str) {
     eventually("readiness says so", async || {
-        let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+        let ready = server.anonymous().get("/readyz?verbose").await.json();
         let said = ready["nats"].to_string();
         (ready["status"] == "degraded" && said.contains(&why.replace('"', "\\\""))).then_some(())
     })
@@ -392,7 +392,7 @@ async fn degraded(server: &Server, why: &str) {
 /// Waits until nothing is wrong any more.
 async fn ready(server: &Server) {
     eventually("it is ready", async || {
-        let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+        let ready = server.anonymous().get("/readyz?verbose").await.json();
         (ready["status"] == "ready" && ready["nats"]["relay"]["status"] == "ok").then_some(())
     })
     .await;
@@ -418,7 +418,7 @@ mod on_redis {
         nats.kill9();
         for server in &servers {
             eventually("its relay is in trouble", async || {
-                let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+                let ready = server.anonymous().get("/readyz?verbose").await.json();
                 (ready["nats"]["relay"]["status"] != "ok").then_some(())
             })
             .await;

@@ -6,6 +6,7 @@ mod cluster;
 mod description;
 mod gateway;
 mod hostile;
+mod progress;
 mod relay;
 mod requests;
 #[cfg(feature = "sabotage")]

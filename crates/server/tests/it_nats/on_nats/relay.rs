@@ -14,6 +14,7 @@ use testkit::{
 };
 use tokio::time::sleep;
 
+use super::progress::ready;
 use crate::listener::{complete, length, read, streams};
 use crate::{program, setup};
 
@@ -325,79 +326,6 @@ async fn kills_and_restarts_lose_and_repeat_nothing() {
     println!("{}", kill_and_restart(kills, |setup| setup).await);
 }
 
-/// C3: a stream that takes no message any more is trouble, whatever it answers. Here it takes all for repetitions.
-#[tokio::test(flavor = "multi_thread")]
-async fn c3_entries_that_are_not_published_are_reported() {
-    let nats = NatsServer::start().await;
-    let server = setup(&nats).start().await;
-    sold(&server, 1, 3).await;
-    let entries = complete(&nats, &mut server.admin()).await;
-    let streams = streams(&nats).await;
-    let mut config = streams.get_stream("BOXOFFICE").await.expect("a stream").cached_info().config.clone();
-    config.duplicate_window = Duration::from_mins(10);
-    streams.update_stream(config).await.expect("an edited stream");
-    sold(&server, 1, 3).await;
-    assert!(complete(&nats, &mut server.admin()).await > entries);
-    streams.get_stream("BOXOFFICE").await.expect("a stream").purge().await.expect("an empty stream");
-    degraded(&server, "none was published for").await;
-    let logged = server.log().find(|line| line.contains("messages are not published").then_some(()));
-    assert_eq!(logged.await, Some(()), "the log says so");
-    assert_eq!(server.metric(r#"boxoffice_relay{figure="trouble"}"#).await, 1);
-    assert!(server.metric(r#"boxoffice_relay{figure="waiting_seconds"}"#).await > 0);
-    streams.delete_stream("BOXOFFICE").await.expect("it goes");
-    complete(&nats, &mut server.admin()).await;
-    ready(&server).await;
-}
-
-/// C3: what the stream refuses is reported with its reason, and forgotten once it is refused no more.
-#[tokio::test(flavor = "multi_thread")]
-async fn c3_a_refused_publish_is_reported() {
-    let nats = NatsServer::start().await;
-    let server = setup(&nats).start().await;
-    sold(&server, 1, 3).await;
-    complete(&nats, &mut server.admin()).await;
-    let streams = streams(&nats).await;
-    let stream = streams.get_stream("BOXOFFICE").await.expect("a stream");
-    let mut config = stream.cached_info().config.clone();
-    config.max_bytes = i64::try_from(stream.cached_info().state.bytes).expect("a small stream") + 100;
-    streams.update_stream(config.clone()).await.expect("a full stream");
-    sold(&server, 1, 3).await;
-    degraded(&server, "maximum bytes exceeded").await;
-    config.max_bytes = -1;
-    streams.update_stream(config).await.expect("an edited stream");
-    complete(&nats, &mut server.admin()).await;
-    ready(&server).await;
-
-    let nats = NatsServer::configured(
-        r#"authorization: { users: [ { user: "ada", password: "test",
-           permissions: { publish: { deny: ["boxoffice.ledger.*"] } } } ] }"#,
-    )
-    .await;
-    let url = nats.url_as("nats", "ada:test");
-    let server = Setup::new(program()).argument("--nats").argument(url).start().await;
-    sold(&server, 1, 3).await;
-    degraded(&server, "Publish to \"boxoffice.ledger.").await;
-}
-
-/// Waits until readiness says so, with this reason.
-async fn degraded(server: &Server, why: &str) {
-    eventually("readiness says so", async || {
-        let ready = server.anonymous().get("/readyz?verbose").await.json();
-        let said = ready["nats"].to_string();
-        (ready["status"] == "degraded" && said.contains(&why.replace('"', "\\\""))).then_some(())
-    })
-    .await;
-}
-
-/// Waits until nothing is wrong any more.
-async fn ready(server: &Server) {
-    eventually("it is ready", async || {
-        let ready = server.anonymous().get("/readyz?verbose").await.json();
-        (ready["status"] == "ready" && ready["nats"]["relay"]["status"] == "ok").then_some(())
-    })
-    .await;
-}
-
 /// The same where a lock lets one of them at a time fill the stream.
 mod on_redis {
     use super::*;
@@ -480,7 +408,7 @@ async fn kill_and_restart(kills: u32, how: impl Fn(Setup) -> Setup) -> String {
 }
 
 /// Events that are sold to many, and some of it given back.
-async fn sold(server: &Server, events: usize, bookings: usize) -> Vec<String> {
+pub(super) async fn sold(server: &Server, events: usize, bookings: usize) -> Vec<String> {
     let mut made = Vec::new();
     for _ in 0..events {
         let event = with(event_body(10_000), &json!({"name": "A sale"}));

@@ -104,11 +104,11 @@ impl Engine {
     /// They end with [`Engine::drain`].
     pub fn start_chores(self: &Arc<Self>, sweep_every: Duration) {
         self.start_chore(Box::<Sweeper>::default(), sweep_every, Arc::new(Notify::new()));
-        self.start_chore(Box::new(Canceller), sweep_every, self.chores.cancelled.clone());
+        self.start_chore(Box::<Canceller>::default(), sweep_every, self.chores.cancelled.clone());
         self.start_chore(Box::new(Janitor), JANITOR_EVERY, Arc::new(Notify::new()));
         let (watched, store) = (self.watched.clone(), self.ports.store.clone());
         let stop = self.chores.stop.clone();
-        self.start_task("watcher", Follower { watched, store, stop: stop.clone() });
+        self.start_task("watcher", Follower::new(watched, store, stop.clone()));
         let (clock, jumps) = (self.ports.clock.clone(), self.chores.clock_jumps.clone());
         self.start_task("clock-monitor", move || clock::watch(clock.clone(), jumps.clone(), stop.clone()));
     }

@@ -47,10 +47,14 @@ pub(crate) const CHORE_PAGE: u32 = 512;
 /// a request that hangs a hold is freed within two rounds.
 pub(crate) const POSTPONED_MAX: u8 = 1;
 
-/// Bookings that the clean-up remembers as impossible to expire; more are tried every round.
+/// Bookings of an event that a chore finds impossible to change in one run, with none that succeeds, before it leaves
+/// the event's others for the next run: most likely the event itself is at fault.
+pub(crate) const EVENT_FAILURES_MAX: u32 = 8;
+
+/// Bookings that a chore remembers as impossible to change; more are tried every run.
 pub(crate) const PARKED_MAX: usize = 10_000;
 
-/// Most rounds of the clean-up that skip a booking which could not be expired.
+/// Most runs of a chore that skip a booking which could not be changed.
 pub(crate) const PARKED_ROUNDS_MAX: u32 = 64;
 
 /// How often the janitor tidies up: often enough that a day's answers are not two days'.

@@ -4,11 +4,11 @@
 //! whatever instance. A watcher that is slow sees the latest state and skips what was in between, so
 //! nothing queues up behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{Event, EventId};
-use store::Store;
+use store::{Cause, Store};
 use supervisor::Work;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -73,9 +73,37 @@ impl Watched {
 
 /// Reads the watched events until `stop`; nothing while nobody watches.
 pub(crate) struct Follower {
-    pub(crate) watched: Arc<Watched>,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) stop: CancellationToken,
+    watched: Arc<Watched>,
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+    /// Watched events that cannot be read.
+    unreadable: BTreeSet<EventId>,
+}
+
+impl Follower {
+    pub(crate) fn new(watched: Arc<Watched>, store: Arc<dyn Store>, stop: CancellationToken) -> Self {
+        Self { watched, store, stop, unreadable: BTreeSet::new() }
+    }
+
+    /// The events that can be read. The others are logged once, and not at every look: those who watch them keep what
+    /// they know.
+    fn readable(&mut self, events: Vec<(EventId, Result<Event, Cause>)>) -> Vec<Event> {
+        let mut readable = Vec::with_capacity(events.len());
+        for (id, event) in events {
+            match event {
+                Ok(event) => {
+                    self.unreadable.remove(&id);
+                    readable.push(event);
+                }
+                Err(cause) => {
+                    if self.unreadable.insert(id) {
+                        tracing::error!(event = %id, %cause, "a watched event cannot be read");
+                    }
+                }
+            }
+        }
+        readable
+    }
 }
 
 impl Work for Follower {
@@ -98,7 +126,10 @@ impl Work for Follower {
                 continue;
             }
             match self.store.events_named(watched).await {
-                Ok(events) => self.watched.tell(events),
+                Ok(events) => {
+                    let events = self.readable(events);
+                    self.watched.tell(events);
+                }
                 // Watchers keep what they know; it says as of when it is.
                 Err(error) => tracing::warn!(%error, "watched events cannot be read"),
             }

@@ -156,12 +156,12 @@ async fn demand_progress(town: &Arc<Town>, fleet: &Fleet) {
     for hold in due {
         world.wrong(format!(
             "{} is still held, overdue since {}, {slack:?} after all was well",
-            hold.booking, hold.at
+            hold.booking, hold.at_micros
         ));
     }
-    let doomed = fleet.shared.doomed_bookings(None, judge::ALL).await.unwrap_or_default();
-    for booking in doomed {
-        world.wrong(format!("{} lives on at a cancelled event", booking.booking));
+    let cancelled = fleet.shared.cancelled_events(None, judge::ALL).await.unwrap_or_default();
+    for cancelled in cancelled.iter().filter(|cancelled| cancelled.has_live_bookings) {
+        world.wrong(format!("{} is cancelled and still has live bookings", cancelled.event));
     }
     let events = town.known().events.clone();
     for id in events {

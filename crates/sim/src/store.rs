@@ -10,8 +10,8 @@ use domain::{
     RefundId, RefundStatus, Refusal, Timestamp, UserId,
 };
 use store::{
-    BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault as StoreFault, Page, Progress, Recorded, Reply,
-    Sqlite, Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault as StoreFault, Page, Progress, Recorded,
+    Reply, Sqlite, Stats, Store, StoreHealth, Submission,
 };
 use tokio::time::sleep;
 
@@ -234,7 +234,10 @@ impl Store for FaultyStore {
         self.read(self.shared.event(id)).await
     }
 
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, StoreFault> {
+    async fn events_named(
+        &self,
+        ids: Vec<EventId>,
+    ) -> Result<Vec<(EventId, Result<Event, Cause>)>, StoreFault> {
         self.read(self.shared.events_named(ids)).await
     }
 
@@ -285,12 +288,22 @@ impl Store for FaultyStore {
         self.read(self.shared.due_holds(now, after, limit)).await
     }
 
-    async fn doomed_bookings(
+    async fn cancelled_events(
         &self,
-        after: Option<DoomedBooking>,
+        after: Option<EventId>,
         limit: u32,
-    ) -> Result<Vec<DoomedBooking>, StoreFault> {
-        self.read(self.shared.doomed_bookings(after, limit)).await
+    ) -> Result<Vec<CancelledEvent>, StoreFault> {
+        self.read(self.shared.cancelled_events(after, limit)).await
+    }
+
+    async fn bookings_in_status(
+        &self,
+        event: EventId,
+        status: BookingStatus,
+        after: Option<BookingId>,
+        limit: u32,
+    ) -> Result<Vec<BookingId>, StoreFault> {
+        self.read(self.shared.bookings_in_status(event, status, after, limit)).await
     }
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, StoreFault> {

@@ -20,6 +20,9 @@ pub const OVERDUE_PER_BATCH_MAX: usize = 1_024;
 pub const KEY_KEPT_SECONDS: u32 = 24 * 60 * 60;
 /// Overdue holds fetched at a time.
 const OVERDUE_PAGE: u32 = 64;
+/// Most pages of one event's overdue holds that a batch looks at: enough for all that it may free, and for three times
+/// as many that cannot be read or freed. With more of those the event is at fault, and no order waits for them all.
+const OVERDUE_PAGES_MAX: u32 = 64;
 
 /// A row, or why it cannot be read. Only the commands that need it fail.
 pub(crate) type Loadable<T> = Result<T, Cause>;
@@ -52,7 +55,8 @@ pub(crate) struct Overdue<'a> {
     pub(crate) event: EventId,
     pub(crate) scope: &'a Scope,
     pub(crate) now: Timestamp,
-    pub(crate) after: Option<(Timestamp, BookingId)>,
+    /// The deadline, in microseconds, and the id of the last hold of the page before.
+    pub(crate) after: Option<(i64, BookingId)>,
     pub(crate) limit: u32,
 }
 
@@ -61,7 +65,7 @@ pub(crate) struct Overdue<'a> {
 pub(crate) struct HoldPage {
     pub(crate) holds: Vec<Hold>,
     /// Where the next page begins; unset on the last one.
-    pub(crate) next: Option<(Timestamp, BookingId)>,
+    pub(crate) next: Option<(i64, BookingId)>,
 }
 
 /// An overdue hold, and how many tickets its user holds in all (0 where that is not counted).
@@ -166,7 +170,8 @@ struct Pool {
     event: EventId,
     scope: Scope,
     queue: VecDeque<BookingId>,
-    after: Option<(Timestamp, BookingId)>,
+    after: Option<(i64, BookingId)>,
+    pages: u32,
     exhausted: bool,
 }
 
@@ -315,7 +320,7 @@ impl<T: Tx> Fold<'_, T> {
         let known = self.pools.iter().position(|pool| pool.event == event && pool.scope == *scope);
         let index = known.unwrap_or_else(|| {
             let (queue, scope) = (VecDeque::new(), scope.clone());
-            self.pools.push(Pool { event, scope, queue, after: None, exhausted: false });
+            self.pools.push(Pool { event, scope, queue, after: None, pages: 0, exhausted: false });
             self.pools.len() - 1
         });
         let now = self.now;
@@ -333,7 +338,8 @@ impl<T: Tx> Fold<'_, T> {
             }
             let wanted = Overdue { event, scope: &pool.scope, now, after: pool.after, limit: OVERDUE_PAGE };
             let page = self.tx.overdue(&wanted).await?;
-            pool.exhausted = page.next.is_none();
+            pool.pages += 1;
+            pool.exhausted = page.next.is_none() || pool.pages == OVERDUE_PAGES_MAX;
             pool.after = page.next;
             for hold in page.holds {
                 pool.queue.push_back(hold.booking.id);

@@ -23,6 +23,6 @@ pub use postgres::{
 };
 pub use sqlite::{BackupError, Inspection, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
 pub use store::{
-    BookingList, Cursor, DoomedBooking, DueHold, Keep, Page, Progress, Recorded, Render, Reply, Stats, Store,
-    StoreHealth, Submission,
+    BookingList, CancelledEvent, Cursor, DueHold, Keep, Page, Progress, Recorded, Render, Reply, Stats,
+    Store, StoreHealth, Submission,
 };

@@ -9,7 +9,7 @@ use domain::{
     RefundId, RefundStatus, Tallies, Timestamp, UserId,
 };
 
-use crate::Fault;
+use crate::{Cause, Fault};
 
 /// Where truth lives.
 ///
@@ -37,8 +37,9 @@ pub trait Store: Send + Sync {
     /// One event.
     async fn event(&self, id: EventId) -> Result<Option<Event>, Fault>;
 
-    /// Those of the named events that exist, as of one moment. The caller bounds the list.
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault>;
+    /// Those of the named events that exist, as of one moment, each or why it cannot be read. The caller bounds the
+    /// list.
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault>;
 
     /// Up to `limit` events made before `after`, newest first.
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault>;
@@ -71,8 +72,8 @@ pub trait Store: Send + Sync {
     /// The tallies of all events together, per currency.
     async fn stats(&self) -> Result<Stats, Fault>;
 
-    /// Up to `limit` unpaid holds whose time had passed at `now`, and by the store's own clock, event by
-    /// event, oldest first, after a given one. Nothing is locked: by the time one is expired, somebody else may have been faster.
+    /// Up to `limit` unpaid holds whose time had passed at `now`, and by the store's own clock, oldest first, after a
+    /// given one. Nothing is locked: by the time one is expired, somebody else may have been faster.
     async fn due_holds(
         &self,
         now: Timestamp,
@@ -80,13 +81,21 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<DueHold>, Fault>;
 
-    /// Up to `limit` live bookings of cancelled events, event by event in the order of their creation,
-    /// after a given one. Nothing is locked.
-    async fn doomed_bookings(
+    /// Up to `limit` cancelled events by id, after a given one.
+    async fn cancelled_events(
         &self,
-        after: Option<DoomedBooking>,
+        after: Option<EventId>,
         limit: u32,
-    ) -> Result<Vec<DoomedBooking>, Fault>;
+    ) -> Result<Vec<CancelledEvent>, Fault>;
+
+    /// Up to `limit` bookings of an event in a status by id, after a given one. Nothing is locked.
+    async fn bookings_in_status(
+        &self,
+        event: EventId,
+        status: BookingStatus,
+        after: Option<BookingId>,
+        limit: u32,
+    ) -> Result<Vec<BookingId>, Fault>;
 
     /// Forgets up to `limit` answers that were kept before `before`; says how many.
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault>;
@@ -101,7 +110,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Cursor>, Fault>;
 
     /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first, each with its
-    /// booking.
+    /// booking. Ends before an entry that cannot be read; [`Fault::Broken`] where that is the first.
     async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault>;
 
     /// Notes up to which number the ledgers of these events are on the stream that was made at `stream`. The
@@ -161,21 +170,19 @@ pub struct Recorded {
 pub struct DueHold {
     /// Its event.
     pub event: EventId,
-    /// When its time passed.
-    pub at: Timestamp,
+    /// When its time passed, in microseconds since 1970 as they are stored: a corrupt value may be no instant.
+    pub at_micros: i64,
     /// The booking.
     pub booking: BookingId,
 }
 
-/// A live booking of a cancelled event.
+/// A cancelled event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DoomedBooking {
-    /// Its event.
+pub struct CancelledEvent {
+    /// The event.
     pub event: EventId,
-    /// The ledger number of its creation.
-    pub seq: u64,
-    /// The booking.
-    pub booking: BookingId,
+    /// Whether it has bookings that are pending or confirmed.
+    pub has_live_bookings: bool,
 }
 
 /// The tallies of all events, per currency and in the order of the currencies' codes.
@@ -269,12 +276,12 @@ pub enum BookingList {
         /// The last booking of the page before.
         after: Option<BookingId>,
     },
-    /// An event's, before a ledger number.
+    /// An event's, before a booking.
     OfEvent {
         /// What is attended.
         event: EventId,
-        /// The ledger number at which the last booking of the page before was created.
-        after: Option<u64>,
+        /// The last booking of the page before.
+        after: Option<BookingId>,
     },
     /// All, before a booking.
     All {
@@ -283,7 +290,12 @@ pub enum BookingList {
     },
 }
 
-/// A page of a list.
+/// How many of a user's bookings, newest first, a filtered page of them looks at, and an order that lacks tickets for
+/// the user's own overdue holds.
+pub(crate) const USER_WINDOW: u32 = 1_000;
+
+/// A page of a list. It may hold fewer rows than asked for, also none, although more follow: rows that cannot be read
+/// are left out, and a filter looks at a bounded number of rows.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     /// The rows, in the list's order.
@@ -293,12 +305,32 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// A page from one row more than it shows: the surplus row says that there is a next page.
-    pub(crate) fn from_surplus(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+    /// A page from one row more than it shows, each with its key: the surplus row says that there is a next page. Rows
+    /// that cannot be read are left out and logged.
+    pub(crate) fn from_surplus<K: fmt::Display>(mut rows: Vec<(K, Result<T, Cause>)>, limit: u32) -> Self {
         let limit = limit as usize;
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(cursor);
-        Self { rows, next }
+        let next = rows.last().filter(|_| more).map(|(key, _)| key.to_string());
+        Self { rows: readable(rows), next }
     }
+}
+
+/// The rows that can be read; the others are logged.
+pub(crate) fn readable<K: fmt::Display, T>(rows: Vec<(K, Result<T, Cause>)>) -> Vec<T> {
+    let log = |key: &K, cause: &Cause| tracing::error!(%key, %cause, "a row cannot be read and is left out");
+    rows.into_iter().filter_map(|(key, row)| row.inspect_err(|cause| log(&key, cause)).ok()).collect()
+}
+
+/// The rows up to the first that cannot be read; a fault where that is the very first.
+pub(crate) fn readable_prefix<T>(rows: Vec<Result<T, Cause>>) -> Result<Vec<T>, Fault> {
+    let mut read = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row {
+            Ok(row) => read.push(row),
+            Err(cause) if read.is_empty() => return Err(Fault::Broken(cause)),
+            Err(_) => break,
+        }
+    }
+    Ok(read)
 }

@@ -1,23 +1,29 @@
 //! Finishes what cancelling an event began: cancels its live bookings, and has every paid one refunded.
 //!
 //! It looks for cancelled events that still have live bookings, so it needs no memory and goes on after a
-//! crash where it was.
+//! crash where it was. Where no event has any it reads the few that are cancelled, and no booking.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::{Action, Actor, Cancellation, RequestId};
+use domain::{Action, Actor, BookingId, BookingStatus, Cancellation, EventId, RequestId};
 use futures_util::future::join_all;
-use store::DoomedBooking;
+use store::Fault;
 
 use super::Chore;
+use super::parked::Parked;
 use crate::limit::CHORE_PAGE;
 use crate::{Caller, Engine, Error};
 
 /// What a booking says that ended with its event.
 const REASON: &str = "The event was cancelled.";
 
-pub(crate) struct Canceller;
+/// The chore, and what it remembers from run to run.
+#[derive(Default)]
+pub(crate) struct Canceller {
+    /// Bookings that could not be cancelled.
+    parked: Parked,
+}
 
 #[async_trait]
 impl Chore for Canceller {
@@ -27,28 +33,70 @@ impl Chore for Canceller {
 
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {
         let request = super::request(engine, "cancel");
+        self.parked.begin_run();
         let mut after = None;
         loop {
-            let page = engine.ports.store.doomed_bookings(after, CHORE_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(*last);
-            let failed = join_all(page.iter().map(|booking| cancel(engine, booking, &request))).await;
-            let failed = failed.into_iter().filter(Result::is_err).count();
-            if failed > 0 {
-                tracing::error!(failed, "bookings of a cancelled event were not cancelled yet");
+            let page = engine.ports.store.cancelled_events(after, CHORE_PAGE).await?;
+            for cancelled in page.iter().filter(|cancelled| cancelled.has_live_bookings) {
+                for status in [BookingStatus::Pending, BookingStatus::Confirmed] {
+                    self.cancel_bookings(engine, (cancelled.event, status), &request).await?;
+                }
             }
+            if page.len() < CHORE_PAGE as usize {
+                return Ok(());
+            }
+            after = page.last().map(|cancelled| cancelled.event);
         }
     }
 }
 
-async fn cancel(engine: &Engine, doomed: &DoomedBooking, request: &RequestId) -> Result<(), Error> {
+impl Canceller {
+    /// Cancels an event's bookings in a status, page by page. An event that is itself at fault is left for the next
+    /// run.
+    async fn cancel_bookings(
+        &mut self,
+        engine: &Engine,
+        (event, status): (EventId, BookingStatus),
+        request: &RequestId,
+    ) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let page = engine.ports.store.bookings_in_status(event, status, after, CHORE_PAGE).await?;
+            let due = |id: &&BookingId| self.parked.is_due(event, **id);
+            let due: Vec<BookingId> = page.iter().filter(due).copied().collect();
+            let outcomes = join_all(due.iter().map(|id| cancel(engine, (event, *id), request))).await;
+            let (mut failed, mut first) = (0, None);
+            for (id, outcome) in due.iter().zip(outcomes) {
+                match outcome {
+                    Ok(()) => self.parked.done(event, *id),
+                    Err(error) => {
+                        failed += 1;
+                        if matches!(error, Error::Fault(Fault::Broken(_))) {
+                            self.parked.failed(event, *id);
+                        }
+                        first.get_or_insert((*id, error));
+                    }
+                }
+            }
+            if let Some((booking, error)) = first {
+                tracing::error!(%event, failed, %booking, error = ?error, "bookings of a cancelled event were not cancelled");
+            }
+            if page.len() < CHORE_PAGE as usize || self.parked.is_at_fault(event) {
+                return Ok(());
+            }
+            after = page.last().copied();
+        }
+    }
+}
+
+async fn cancel(
+    engine: &Engine,
+    (event_id, booking_id): (EventId, BookingId),
+    request: &RequestId,
+) -> Result<(), Error> {
     let caller = Caller { actor: Actor::System, request: request.clone(), trace: None, gives_up: None };
-    let wish = Cancellation {
-        event_id: doomed.event,
-        booking_id: doomed.booking,
-        reason: REASON.parse().ok(),
-        refund_id: engine.refund_id(),
-    };
+    let reason = REASON.parse().ok();
+    let wish = Cancellation { event_id, booking_id, reason, refund_id: engine.refund_id() };
     match engine.submit(caller, Action::Cancel(Box::new(wish)), None).await {
         // A refusal means that somebody was faster, which is as good.
         Ok(_) | Err(Error::Refused(_)) => Ok(()),

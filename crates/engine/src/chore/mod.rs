@@ -6,6 +6,7 @@
 
 mod canceller;
 mod janitor;
+mod parked;
 mod sweeper;
 
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use futures_util::future::join_all;
 use store::{DueHold, Fault};
 
 use super::Chore;
-use crate::limit::{CHORE_PAGE, PARKED_MAX, PARKED_ROUNDS_MAX, POSTPONED_MAX};
+use super::parked::Parked;
+use crate::limit::{CHORE_PAGE, POSTPONED_MAX};
 use crate::{Caller, Engine, Error, Given};
 
 /// What a round has freed.
@@ -33,14 +34,8 @@ pub struct Swept {
 pub struct Sweeper {
     /// How often a booking was left alone because somebody held its lock.
     postponed: HashMap<BookingId, u8>,
-    /// Bookings that could not be expired, so that a bad row does not cost a failed batch every round.
-    parked: HashMap<BookingId, Parked>,
-}
-
-#[derive(Debug)]
-struct Parked {
-    failures: u32,
-    rounds_left: u32,
+    /// Bookings that could not be expired.
+    parked: Parked,
 }
 
 impl Sweeper {
@@ -50,9 +45,7 @@ impl Sweeper {
         // The store's clock alone says what is due: instances that share it may each have another time.
         let far_ahead = engine.now().plus_seconds(u32::MAX);
         let mut postponed = std::mem::take(&mut self.postponed);
-        for parked in self.parked.values_mut() {
-            parked.rounds_left = parked.rounds_left.saturating_sub(1);
-        }
+        self.parked.begin_run();
         let mut swept = Swept::default();
         let mut after = None;
         loop {
@@ -75,9 +68,8 @@ impl Sweeper {
         page: &[DueHold],
         swept: &mut Swept,
     ) {
-        let parked =
-            |hold: &&DueHold| self.parked.get(&hold.booking).is_none_or(|parked| parked.rounds_left == 0);
-        let due: Vec<DueHold> = page.iter().filter(parked).copied().collect();
+        let is_due = |hold: &&DueHold| self.parked.is_due(hold.event, hold.booking);
+        let due: Vec<DueHold> = page.iter().filter(is_due).copied().collect();
         // Held until the page is done, so that nobody begins to work on what is being expired.
         let (free, _turns) = self.without_busy(engine, due).await;
         let expiries = free.iter().map(|hold| {
@@ -91,16 +83,16 @@ impl Sweeper {
                 Ok(Given::Fresh(Answer::Booking(booking))) => {
                     swept.bookings += 1;
                     swept.tickets += u64::from(booking.items.quantity());
-                    self.parked.remove(&hold.booking);
+                    self.parked.done(hold.event, hold.booking);
                 }
                 // Somebody was faster, or the turn did not come: nothing to do, or next round.
                 Ok(Given::Fresh(_) | Given::Kept { .. }) | Err(Error::Refused(_)) => {
-                    self.parked.remove(&hold.booking);
+                    self.parked.done(hold.event, hold.booking);
                 }
                 Err(Error::Fault(Fault::Broken(cause))) => {
                     swept.failed += 1;
                     tracing::error!(booking = %hold.booking, %cause, "an overdue booking cannot be expired");
-                    self.park(hold.booking);
+                    self.parked.failed(hold.event, hold.booking);
                 }
                 Err(error) => {
                     swept.failed += 1;
@@ -108,15 +100,6 @@ impl Sweeper {
                 }
             }
         }
-    }
-
-    fn park(&mut self, booking: BookingId) {
-        if self.parked.len() >= PARKED_MAX && !self.parked.contains_key(&booking) {
-            return;
-        }
-        let parked = self.parked.entry(booking).or_insert(Parked { failures: 0, rounds_left: 0 });
-        parked.failures = parked.failures.saturating_add(1);
-        parked.rounds_left = 1_u32.checked_shl(parked.failures).unwrap_or(u32::MAX).min(PARKED_ROUNDS_MAX);
     }
 
     /// The holds that nobody is working on, and the locks that keep it so. Without a lock service all are

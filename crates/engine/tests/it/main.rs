@@ -1,6 +1,13 @@
-//! The engine with a real lock, a real limiter and a store in memory, under a clock that tests own.
+//! The engine with a real lock, a real limiter and a store in memory, under a clock that tests own; and on real
+//! databases with spoilt rows.
 
 mod clock;
+#[cfg(test)]
+mod corrupt;
+#[cfg(test)]
+mod large;
 mod leases;
+#[cfg(test)]
+mod on_postgres;
 mod overdue;
 mod stage;

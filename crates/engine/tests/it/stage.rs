@@ -99,11 +99,11 @@ pub(crate) fn as_user(name: &str) -> Caller {
 }
 
 /// An event of ten tickets that begins so many seconds from now.
-pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
+pub(crate) fn new_event(engine: &Arc<Engine>, seconds: u32) -> NewEvent {
     let policy = engine.policy();
     let price = Money::new(4_500, "EUR".parse().expect("a currency")).expect("an amount");
     let name = || "Night of the Open Doors".parse().expect("a name");
-    let new = NewEvent {
+    NewEvent {
         id: engine.event_id(),
         name: name(),
         venue: name(),
@@ -123,7 +123,12 @@ pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
         cancel_cutoff_seconds: policy.cancel_cutoff_seconds,
         max_tickets_per_booking: 10,
         max_tickets_per_user: None,
-    };
+    }
+}
+
+/// The same, on sale.
+pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
+    let new = new_event(engine, seconds);
     let admin = Caller { actor: Actor::Admin(user("boss")), ..as_user("boss") };
     match engine.create_event(admin, new, None).await {
         Ok(Given::Fresh(Answer::Event(event))) => *event,

@@ -230,7 +230,11 @@ impl Whose {
         let end = window.skip + window.limit;
         let reach = if counted.is_some() { end } else { NATS_LIST_REACH };
         let (mut rows, mut seen, mut after) = (Vec::new(), 0, None);
-        while seen < reach {
+        // A filtered page looks at a bounded number of bookings and may be short, so pages are bounded, too.
+        for _ in 0..NATS_LIST_REACH.div_ceil(LIST_ROWS_MAX) {
+            if seen >= reach {
+                break;
+            }
             let list = self.after(after.as_deref())?;
             let step = LIST_ROWS_MAX.max(window.limit).min(reach - seen);
             let page = app.engine.bookings(list, status, step).await?;

@@ -28,7 +28,8 @@ pub(crate) use shape::{As, Extensible, Shape};
 pub(crate) struct PageView<T> {
     /// The rows.
     pub(crate) data: Vec<T>,
-    /// What to give as `after` for the next page; `null` on the last.
+    /// What to give as `after` for the next page; `null` on the last. A page before the last may hold fewer rows than
+    /// `limit`, also none.
     pub(crate) next_cursor: Option<String>,
 }
 

@@ -1,6 +1,8 @@
--- A user's bookings, newest first. Served by bookings_by_user.
+-- A user's bookings down to a given one, newest first, at one event and in one status where they are given. Served by
+-- bookings_by_user: its columns are compared as a row, so that no other index has the order.
 SELECT id, event_id, user_id, status, version, last_seq, items, currency, total, hold_expires_at, payment_method,
        transaction_id, confirmed_at, cancelled_at, cancellation_reason, refunded, expired_at, created_at, updated_at
 FROM bookings
-WHERE user_id = $1 AND id < $2 AND ($3::uuid IS NULL OR event_id = $3) AND ($4::text IS NULL OR status = $4)
-ORDER BY id DESC LIMIT $5
+WHERE (user_id, id) < ($1::text, $2::uuid) AND (user_id, id) >= ($1, $3::uuid)
+  AND ($4::uuid IS NULL OR event_id = $4) AND ($5::text IS NULL OR status = $5)
+ORDER BY user_id DESC, id DESC LIMIT $6

@@ -1,7 +1,6 @@
--- The oldest overdue holds of an event after a given one: any ($5 and $6 unset), with a ticket type, or of a
--- user; and how many tickets the user holds in all. Served by bookings_held. The ticket type is searched as
--- text: a JSON function would raise at items that are spoilt, and so stop every order. A name cannot pass for
--- an item, its quotes are escaped.
+-- The oldest overdue holds of an event after a given one: any ($5 unset), or with a ticket type; and how many tickets
+-- the user of each holds in all. Served by bookings_held. The ticket type is searched as text: a JSON function would
+-- raise at items that are spoilt, and so stop every order. A name cannot pass for an item, its quotes are escaped.
 SELECT b.id, b.event_id, b.user_id, b.status, b.version, b.last_seq, b.items, b.currency, b.total,
        b.hold_expires_at, b.payment_method, b.transaction_id, b.confirmed_at, b.cancelled_at,
        b.cancellation_reason, b.refunded, b.expired_at, b.created_at, b.updated_at,
@@ -10,5 +9,4 @@ FROM bookings b
 WHERE b.status = 'pending' AND b.event_id = $1 AND b.hold_expires_at <= $2
   AND (b.hold_expires_at, b.id) > ($3::bigint, $4::uuid)
   AND ($5::text IS NULL OR strpos(b.items, '["' || $5 || '",') > 0)
-  AND ($6::text IS NULL OR b.user_id = $6)
-ORDER BY b.hold_expires_at, b.id LIMIT $7
+ORDER BY b.hold_expires_at, b.id LIMIT $6

@@ -1,7 +1,7 @@
 -- Forgets idempotency keys made before a moment, a bounded number at a time, and leaves those that somebody
--- else is forgetting or replacing. Served by idempotency_by_age.
-DELETE FROM idempotency i
-USING (SELECT scope, key FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2
-       FOR UPDATE SKIP LOCKED) old
-WHERE i.scope = old.scope AND i.key = old.key
+-- else is forgetting or replacing. Served by idempotency_by_age; the rows that it has locked are named by their place,
+-- since a join may be made by reading the whole table.
+DELETE FROM idempotency
+WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2
+                        FOR UPDATE SKIP LOCKED))
 RETURNING 1

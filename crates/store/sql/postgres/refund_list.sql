@@ -1,4 +1,4 @@
--- Refunds, newest first. Served by the primary key, or by refunds_by_status.
+-- Refunds, newest first. Served by the primary key.
 SELECT id, booking_id, event_id, transaction_id, amount, currency, status, reason, provider_reference,
        created_at, settled_at
-FROM refunds WHERE id < $1 AND ($2::text IS NULL OR status = $2) ORDER BY id DESC LIMIT $3
+FROM refunds WHERE id < $1 ORDER BY id DESC LIMIT $2

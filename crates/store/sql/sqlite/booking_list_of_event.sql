@@ -1,7 +1,11 @@
--- An event's bookings, newest first. Served by the ledger's key: every booking has one first entry.
-SELECT b.id, b.event_id, b.user_id, b.status, b.version, b.last_seq, b.items, b.currency, b.total,
-       b.hold_expires_at, b.payment_method, b.transaction_id, b.confirmed_at, b.cancelled_at,
-       b.cancellation_reason, b.refunded, b.expired_at, b.created_at, b.updated_at, l.seq
-FROM ledger l JOIN bookings b ON b.id = l.booking_id
-WHERE l.event_id = ?1 AND l.seq < ?2 AND l.type = 'booking.created' AND (?3 IS NULL OR b.status = ?3)
-ORDER BY l.seq DESC LIMIT ?4
+-- An event's bookings, newest first. Served by bookings_by_event: those of each status, merged by id.
+SELECT id, event_id, user_id, status, version, last_seq, items, currency, total, hold_expires_at, payment_method,
+       transaction_id, confirmed_at, cancelled_at, cancellation_reason, refunded, expired_at, created_at, updated_at
+FROM bookings
+WHERE length(id) = 16 AND id IN (
+    SELECT id FROM bookings WHERE event_id = ?1 AND status = 'pending' AND id < ?2
+    UNION ALL SELECT id FROM bookings WHERE event_id = ?1 AND status = 'confirmed' AND id < ?2
+    UNION ALL SELECT id FROM bookings WHERE event_id = ?1 AND status = 'cancelled' AND id < ?2
+    UNION ALL SELECT id FROM bookings WHERE event_id = ?1 AND status = 'expired' AND id < ?2
+    ORDER BY id DESC LIMIT ?3)
+ORDER BY id DESC

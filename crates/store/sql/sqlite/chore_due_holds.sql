@@ -1,7 +1,7 @@
--- Unpaid holds whose time has passed, event by event, oldest first, after a given one. Walks the events (not
--- their bookings) and asks bookings_held about those that have pending bookings.
-SELECT b.event_id, b.hold_expires_at, b.id
-FROM events e JOIN bookings b ON b.event_id = e.id
-WHERE e.pending > 0 AND e.id >= ?2 AND b.status = 'pending' AND b.hold_expires_at <= ?1
-  AND (b.event_id, b.hold_expires_at, b.id) > (?2, ?3, ?4)
-ORDER BY e.id, b.hold_expires_at, b.id LIMIT ?5
+-- Unpaid holds of all events whose time has passed, oldest first, after a given one. Served by bookings_due, which has to
+-- be named: by the conditions alone bookings_by_status is as good.
+SELECT event_id, hold_expires_at, id
+FROM bookings INDEXED BY bookings_due
+WHERE status = 'pending' AND hold_expires_at <= ?1 AND (hold_expires_at, id) > (?2, ?3)
+  AND length(id) = 16 AND length(event_id) = 16
+ORDER BY hold_expires_at, id LIMIT ?4

@@ -2,9 +2,7 @@
 
 use std::future::Future;
 
-use domain::{
-    BookingId, BookingStatus, EntryKind, Event, EventPatch, EventStatus, NewEvent, RefundStatus, UserId,
-};
+use domain::{BookingId, BookingStatus, Event, EventPatch, EventStatus, NewEvent, RefundStatus, UserId};
 
 use super::Rig;
 use super::stage::{HOLD, Stage, edit, expire, user};
@@ -140,16 +138,8 @@ pub(super) async fn bookings_are_listed_by_user(rig: &dyn Rig) {
 
 pub(super) async fn bookings_are_listed_by_event(rig: &dyn Rig) {
     let stage = Stage::new(rig);
-    let (events, mut made) = sixty(&stage).await;
+    let (events, made) = sixty(&stage).await;
     for (place, event) in events.iter().enumerate() {
-        // Newest by the ledger, whatever the ids say.
-        let ledger = stage.ledger(event.id).await;
-        let created: Vec<_> = ledger
-            .iter()
-            .filter(|entry| entry.kind == EntryKind::BookingCreated)
-            .map(|entry| entry.booking_id.expect("a booking"))
-            .collect();
-        made.sort_by_key(|made| created.iter().position(|id| *id == made.id));
         let list = |cursor| BookingList::OfEvent { event: event.id, after: parsed(cursor) };
         check_bookings(&stage, &made, |made| made.event == place, list).await;
     }

@@ -40,7 +40,7 @@ use batches::{
 };
 use books::{the_audit_counts_what_it_saw, the_audit_finds_what_was_tampered_with};
 use chores::{
-    due_holds_are_listed_by_event_oldest_first, events_are_found_by_name,
+    due_holds_are_listed_oldest_first, events_are_found_by_name,
     live_bookings_of_cancelled_events_are_listed, statistics_add_up_by_currency,
 };
 use commands::{
@@ -185,7 +185,7 @@ cases![
     only_what_was_decided_is_kept,
     a_key_used_by_many_at_once_is_carried_out_once,
     kept_answers_are_forgotten_a_few_at_a_time,
-    due_holds_are_listed_by_event_oldest_first,
+    due_holds_are_listed_oldest_first,
     live_bookings_of_cancelled_events_are_listed,
     statistics_add_up_by_currency,
     events_are_found_by_name,

@@ -11,6 +11,7 @@
 mod audit;
 mod confirm;
 mod inspect;
+mod lists;
 mod outcome;
 mod read;
 mod schema;
@@ -42,8 +43,9 @@ use self::tx::PostgresWriter;
 use crate::execute::Patience;
 use crate::fold::Loadable;
 use crate::sqlite::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
+use crate::store::{readable, readable_prefix};
 use crate::{
-    BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
+    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
     Stats, Store, StoreHealth, Submission,
 };
 
@@ -73,11 +75,6 @@ const _: () = assert!(
         && STATEMENT_MAX.as_millis() < TRANSACTION_MAX.as_millis(),
     "whoever waits inside gives up first, and says why"
 );
-
-/// Above every id: where a list of the newest begins.
-const LAST_ID: Uuid = Uuid::max();
-/// The column after a booking's own.
-const CREATED_SEQ: usize = 19;
 
 /// Bookings in a PostgreSQL database, alone or beside other instances. Cheap to share behind an `Arc`.
 pub struct Postgres {
@@ -128,7 +125,7 @@ impl Postgres {
         self.readers.call(&Call { sql, values }).await
     }
 
-    /// The rows of a list, each of which must be readable.
+    /// The values of a statement's rows; a fault where one has none. What may be corrupt goes into the value.
     async fn list<T>(
         &self,
         sql: Sql,
@@ -139,10 +136,12 @@ impl Postgres {
         rows.iter().map(|row| decode(Cells::new(row, 0)).map_err(Fault::Broken)).collect()
     }
 
-    async fn list_events(&self, sql: Sql, values: Vec<Value<'_>>) -> Result<Vec<Event>, Fault> {
-        let rows = self.rows(sql, values).await?;
-        let events = read::events(&rows).map_err(Fault::Broken)?;
-        events.into_iter().map(|(_, event)| event.map_err(Fault::Broken)).collect()
+    async fn list_events(
+        &self,
+        sql: Sql,
+        values: Vec<Value<'_>>,
+    ) -> Result<Vec<(EventId, Loadable<Event>)>, Fault> {
+        read::events(&self.rows(sql, values).await?).map_err(Fault::Broken)
     }
 }
 
@@ -191,17 +190,8 @@ fn id(bytes: &[u8; 16]) -> Value<'static> {
     Box::new(Uuid::from_bytes(*bytes))
 }
 
-fn before(bytes: Option<&[u8; 16]>) -> Value<'static> {
-    Box::new(bytes.map_or(LAST_ID, |bytes| Uuid::from_bytes(*bytes)))
-}
-
 fn count(limit: u32) -> Value<'static> {
     Box::new(i64::from(limit))
-}
-
-/// One more than are shown: it says that there is a next page.
-fn surplus(limit: u32) -> Value<'static> {
-    Box::new(i64::from(limit) + 1)
 }
 
 async fn carry_out(writer: &Writer, batch: Vec<Submission>, patience: Patience) -> Vec<Reply> {
@@ -227,18 +217,17 @@ impl Store for Postgres {
     }
 
     async fn event(&self, event: EventId) -> Result<Option<Event>, Fault> {
-        Ok(self.events_named(vec![event]).await?.pop())
+        let event = self.events_named(vec![event]).await?.pop();
+        event.map(|(_, event)| event).transpose().map_err(Fault::Broken)
     }
 
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault> {
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Loadable<Event>)>, Fault> {
         let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_bytes(*id.bytes())).collect();
         self.list_events(Sql::EventLoad, vec![Box::new(ids)]).await
     }
 
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
-        let values = vec![before(after.as_ref().map(EventId::bytes)), surplus(limit)];
-        let events = self.list_events(Sql::EventList, values).await?;
-        Ok(Page::from_surplus(events, limit, |event: &Event| event.id.to_string()))
+        lists::events(self, after, limit).await
     }
 
     async fn booking(&self, booking: BookingId) -> Result<Option<Booking>, Fault> {
@@ -252,42 +241,11 @@ impl Store for Postgres {
         status: Option<BookingStatus>,
         limit: u32,
     ) -> Result<Page<Booking>, Fault> {
-        let status: Value<'_> = Box::new(status.map(BookingStatus::as_str));
-        let (sql, values): (Sql, Vec<Value<'_>>) = match &list {
-            BookingList::OfUser { user, event, after } => {
-                let event = event.map(|event| Uuid::from_bytes(*event.bytes()));
-                let after = before(after.as_ref().map(BookingId::bytes));
-                let values: Vec<Value<'_>> =
-                    vec![Box::new(user.as_str()), after, Box::new(event), status, surplus(limit)];
-                (Sql::BookingListOfUser, values)
-            }
-            BookingList::OfEvent { event, after } => {
-                let after = after.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
-                (Sql::BookingListOfEvent, vec![id(event.bytes()), Box::new(after), status, surplus(limit)])
-            }
-            BookingList::All { after } => (
-                Sql::BookingListAll,
-                vec![before(after.as_ref().map(BookingId::bytes)), status, surplus(limit)],
-            ),
-        };
-        let is_by_seq = sql == Sql::BookingListOfEvent;
-        let listed = |row: Cells<'_>| {
-            let seq = if is_by_seq { Some(row.get::<i64>(CREATED_SEQ)?) } else { None };
-            Ok((read::booking(row)?, seq))
-        };
-        let rows = self.list(sql, values, listed).await?;
-        let page = Page::from_surplus(rows, limit, |(booking, seq): &(Booking, Option<i64>)| match seq {
-            Some(seq) => seq.to_string(),
-            None => booking.id.to_string(),
-        });
-        Ok(Page { rows: page.rows.into_iter().map(|(booking, _)| booking).collect(), next: page.next })
+        lists::bookings(self, &list, status, limit).await
     }
 
     async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault> {
-        let after = i64::try_from(after).unwrap_or(i64::MAX);
-        let values = vec![id(event.bytes()), Box::new(after), surplus(limit)];
-        let rows = self.list(Sql::LedgerList, values, read::entry).await?;
-        Ok(Page::from_surplus(rows, limit, |entry: &Entry| entry.seq.to_string()))
+        lists::ledger(self, event, after, limit).await
     }
 
     async fn refunds(
@@ -296,10 +254,7 @@ impl Store for Postgres {
         after: Option<RefundId>,
         limit: u32,
     ) -> Result<Page<Refund>, Fault> {
-        let status: Value<'_> = Box::new(status.map(RefundStatus::as_str));
-        let values = vec![before(after.as_ref().map(RefundId::bytes)), status, surplus(limit)];
-        let rows = self.list(Sql::RefundList, values, read::refund).await?;
-        Ok(Page::from_surplus(rows, limit, |refund: &Refund| refund.id.to_string()))
+        lists::refunds(self, status, after, limit).await
     }
 
     async fn refund(&self, refund: RefundId) -> Result<Option<Refund>, Fault> {
@@ -308,8 +263,9 @@ impl Store for Postgres {
 
     async fn stats(&self) -> Result<Stats, Fault> {
         let row = |row: Cells<'_>| Ok((row.parse::<Currency>(0)?, read::tallies(row, 1)?));
+        let rows = self.list(Sql::EventStats, Vec::new(), |cells| Ok(("an event", row(cells)))).await?;
         let mut sums: BTreeMap<&'static str, (Currency, Tallies)> = BTreeMap::new();
-        for (currency, tallies) in self.list(Sql::EventStats, Vec::new(), row).await? {
+        for (currency, tallies) in readable(rows) {
             let (_, sum) = sums.entry(currency.code()).or_insert((currency, Tallies::default()));
             *sum = sum.plus(tallies);
         }
@@ -322,28 +278,39 @@ impl Store for Postgres {
         after: Option<DueHold>,
         limit: u32,
     ) -> Result<Vec<DueHold>, Fault> {
-        let after = after.map(|hold| (*hold.event.bytes(), hold.at.micros(), *hold.booking.bytes()));
-        let (event, at, booking) = after.unwrap_or(([0; 16], i64::MIN, [0; 16]));
-        let values = vec![Box::new(now.micros()), id(&event), Box::new(at), id(&booking), count(limit)];
+        let (at, booking) = after.map_or((i64::MIN, [0; 16]), |hold| (hold.at_micros, *hold.booking.bytes()));
+        let values = vec![Box::new(now.micros()), Box::new(at) as Value<'_>, id(&booking), count(limit)];
         let due = |row: Cells<'_>| {
             let (event, booking) = (EventId::from_bytes(row.id(0)?), BookingId::from_bytes(row.id(2)?));
-            Ok(DueHold { event, at: row.at(1)?, booking })
+            Ok(DueHold { event, at_micros: row.get(1)?, booking })
         };
         self.list(Sql::ChoreDueHolds, values, due).await
     }
 
-    async fn doomed_bookings(
+    async fn cancelled_events(
         &self,
-        after: Option<DoomedBooking>,
+        after: Option<EventId>,
         limit: u32,
-    ) -> Result<Vec<DoomedBooking>, Fault> {
-        let (event, seq) = after.map_or(([0; 16], 0), |booking| (*booking.event.bytes(), booking.seq));
-        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-        let doomed = |row: Cells<'_>| {
-            let (event, booking) = (EventId::from_bytes(row.id(0)?), BookingId::from_bytes(row.id(2)?));
-            Ok(DoomedBooking { event, seq: row.number(1)?, booking })
+    ) -> Result<Vec<CancelledEvent>, Fault> {
+        let after = after.map_or([0; 16], |event| *event.bytes());
+        let cancelled = |row: Cells<'_>| {
+            let (event, has_live_bookings) = (EventId::from_bytes(row.id(0)?), row.get(1)?);
+            Ok(CancelledEvent { event, has_live_bookings })
         };
-        self.list(Sql::ChoreDoomedBookings, vec![id(&event), Box::new(seq), count(limit)], doomed).await
+        self.list(Sql::ChoreCancelledEvents, vec![id(&after), count(limit)], cancelled).await
+    }
+
+    async fn bookings_in_status(
+        &self,
+        event: EventId,
+        status: BookingStatus,
+        after: Option<BookingId>,
+        limit: u32,
+    ) -> Result<Vec<BookingId>, Fault> {
+        let after = after.map_or([0; 16], |booking| *booking.bytes());
+        let values = vec![id(event.bytes()), Box::new(status.as_str()), id(&after), count(limit)];
+        let booking = |row: Cells<'_>| Ok(BookingId::from_bytes(row.id(0)?));
+        self.list(Sql::ChoreBookingsInStatus, values, booking).await
     }
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
@@ -371,7 +338,7 @@ impl Store for Postgres {
     async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let values = vec![id(event.bytes()), Box::new(after), count(limit)];
-        self.list(Sql::LedgerRecorded, values, read::recorded).await
+        readable_prefix(self.list(Sql::LedgerRecorded, values, |row| Ok(read::recorded(row))).await?)
     }
 
     async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
@@ -11,10 +11,11 @@ use super::session::{describe, pause};
 use crate::sqlite::SCHEMA_VERSION;
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/postgres/0001_tickets.sql"),
     include_str!("../../migrations/postgres/0002_published.sql"),
     include_str!("../../migrations/postgres/0003_trace.sql"),
+    include_str!("../../migrations/postgres/0004_indexes.sql"),
 ];
 
 const _: () =
@@ -22,8 +23,15 @@ const _: () =
 
 /// Whoever migrates holds this advisory lock: "boxo".
 const MIGRATION_LOCK: i64 = 0x626f_786f;
-/// Longest wait for another migrator.
-const OTHER_MIGRATOR_MAX: Duration = Duration::from_mins(1);
+/// Longest wait for another migrator, which may be building an index of a large table.
+const OTHER_MIGRATOR_MAX: Duration = Duration::from_mins(10);
+/// How often it is looked whether another migrator is done.
+const OTHER_MIGRATOR_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait of an index that is built beside sales, for transactions that began before it: a dump, an audit.
+/// Nobody waits behind it.
+const BUILD_WAIT_MAX: Duration = Duration::from_mins(1);
+/// How often indexes are built that did not get done.
+const BUILDS_MAX: u32 = 3;
 /// Longest wait of a script for a table: meanwhile everybody who wants it waits behind the script. Shorter than
 /// `deadlock_timeout` (1 s by default): in a deadlock with a batch it is the script that fails.
 const TABLE_WAIT_MAX: Duration = Duration::from_millis(500);
@@ -40,17 +48,73 @@ pub(super) async fn version(client: &Client) -> Result<u32, Error> {
     Ok(u32::try_from(newest.try_get::<_, i64>(0)?).unwrap_or(u32::MAX))
 }
 
-/// Runs the scripts that are missing, each in its own transaction together with its number, so that it can
-/// be interrupted anywhere and run again. The connection must be used for nothing else and then be closed:
-/// the lock lasts as long as it does.
+/// Runs the scripts that are missing, each so that it can be interrupted anywhere and run again: in its own
+/// transaction together with its number or, where it builds indexes beside sales, statement by statement. The
+/// connection must be used for nothing else and then be closed: the lock lasts as long as it does.
 pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
-    client.batch_execute(&format!("SET lock_timeout = {}", OTHER_MIGRATOR_MAX.as_millis())).await?;
-    client.query_one("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
+    lock_out_others(client).await?;
+    let wait = BUILD_WAIT_MAX.as_millis();
+    client.batch_execute(&format!("SET lock_timeout = {wait}; SET statement_timeout = 0")).await?;
     let found = version(client).await?;
     for (number, script) in (1..).zip(MIGRATIONS) {
-        if found < number {
-            run(client, number, &guarded(script)).await?;
+        let script = guarded(script);
+        match script.contains(CONCURRENTLY) {
+            _ if number <= found => (),
+            // Nobody uses tables that are new.
+            true if found == 0 => run(client, number, &script.replace(CONCURRENTLY, "CREATE INDEX")).await?,
+            true => build(client, number, &script).await?,
+            false => run(client, number, &script).await?,
         }
+    }
+    Ok(())
+}
+
+/// How a script begins a statement that cannot run in a transaction.
+const CONCURRENTLY: &str = "CREATE INDEX CONCURRENTLY";
+
+/// Asks again and again: a statement that waits for the lock has a snapshot, and the index that the lock's owner builds
+/// would wait for its end.
+async fn lock_out_others(client: &Client) -> Result<(), Error> {
+    let deadline = Instant::now() + OTHER_MIGRATOR_MAX;
+    while !client.query_one("SELECT pg_try_advisory_lock($1)", &[&MIGRATION_LOCK]).await?.try_get(0)? {
+        if Instant::now() >= deadline {
+            // Fails, and says why.
+            client.batch_execute("SET lock_timeout = 1").await?;
+            return client.query_one("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.map(drop);
+        }
+        sleep(OTHER_MIGRATOR_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Builds indexes, and notes the script's number once all are valid.
+async fn build(client: &Client, number: u32, script: &str) -> Result<(), Error> {
+    let lines: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    let script = lines.join("\n");
+    let mut tries = 1;
+    while let Err(error) = build_once(client, &script).await {
+        if !is_lock_conflict(&error) || tries == BUILDS_MAX {
+            return Err(error);
+        }
+        tracing::warn!(version = number, error = %describe(&error), "indexes are built again");
+        tries += 1;
+    }
+    let note = "INSERT INTO boxoffice_schema (version) VALUES ($1)";
+    client.execute(note, &[&i64::from(number)]).await.map(drop)
+}
+
+async fn build_once(client: &Client, script: &str) -> Result<(), Error> {
+    // What an attempt leaves that was interrupted.
+    let invalid = "SELECT quote_ident(c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                   WHERE NOT i.indisvalid AND pg_table_is_visible(i.indrelid)";
+    for row in client.query(invalid, &[]).await? {
+        let name: &str = row.try_get(0)?;
+        if script.contains(&format!(" {name} ")) {
+            client.batch_execute(&format!("DROP INDEX CONCURRENTLY {name}")).await?;
+        }
+    }
+    for statement in script.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+        client.batch_execute(statement).await?;
     }
     Ok(())
 }

@@ -180,8 +180,10 @@ pub(super) fn pause(failures: u32) -> Duration {
 
 /// What every connection is told. The desk's commits are durable whatever the server's default: `remote_apply` is
 /// more; and what the server warns of at COMMIT is heard, whatever the user's default. What readers commit (notes that
-/// are not believed, keys that are pruned again) waits for no standby. Times out at the server, too, so that nothing is waited for in vain. The desk's statements go by index
-/// whatever the statistics say, and their plans are made once: they name their rows by key.
+/// are not believed, keys that are pruned again) waits for no standby. Times out at the server, too, so that nothing is
+/// waited for in vain. The desk's statements go by index whatever the statistics say, and their plans are made once:
+/// they name their rows by key. Pages come from an index that has their order, and are joined by key: a bitmap or a
+/// hash would have to be complete before the first row.
 fn settings(role: Role) -> String {
     let (lock, statement) = match role {
         Role::Desk | Role::Reader => (LOCK_WAIT_MAX.as_millis(), STATEMENT_MAX.as_millis()),
@@ -195,12 +197,11 @@ fn settings(role: Role) -> String {
              WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
         }
     };
+    let keyed = "SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;";
     let plans = match role {
-        Role::Desk => {
-            "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
-             SET enable_mergejoin = off;"
-        }
-        Role::Reader | Role::Alone => "",
+        Role::Desk => format!("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; {keyed}"),
+        Role::Reader => keyed.to_owned(),
+        Role::Alone => String::new(),
     };
     format!(
         "SET lock_timeout = {lock}; SET statement_timeout = {statement};

@@ -27,12 +27,17 @@ statements! {
     BackendOwn = "backend_own";
     BookingInsert = "booking_insert";
     BookingListAll = "booking_list_all";
+    BookingListInStatus = "booking_list_in_status";
     BookingListOfEvent = "booking_list_of_event";
+    BookingListOfEventInStatus = "booking_list_of_event_in_status";
     BookingListOfUser = "booking_list_of_user";
     BookingLoad = "booking_load";
     BookingOverdue = "booking_overdue";
+    BookingOverdueOfUser = "booking_overdue_of_user";
     BookingUpdate = "booking_update";
-    ChoreDoomedBookings = "chore_doomed_bookings";
+    BookingWindowOfUser = "booking_window_of_user";
+    ChoreBookingsInStatus = "chore_bookings_in_status";
+    ChoreCancelledEvents = "chore_cancelled_events";
     ChoreDueHolds = "chore_due_holds";
     ChorePruneKeys = "chore_prune_keys";
     CommitEmpty = "commit_empty";
@@ -60,6 +65,7 @@ statements! {
     RefundFind = "refund_find";
     RefundInsert = "refund_insert";
     RefundList = "refund_list";
+    RefundListInStatus = "refund_list_in_status";
     RefundListOfEvent = "refund_list_of_event";
     RefundLoad = "refund_load";
     RefundUpdate = "refund_update";

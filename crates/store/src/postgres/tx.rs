@@ -21,6 +21,7 @@ use super::{LOCK_WAIT_MAX, ROW_WAIT_MAX, TRANSACTION_MAX, write};
 use crate::execute::{Patience, Writer};
 use crate::fold::{Changes, Hold, HoldPage, Loaded, Overdue, Tx};
 use crate::row::hex;
+use crate::store::USER_WINDOW;
 use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
 
 /// Pause before a batch is tried again that met somebody else's.
@@ -188,29 +189,12 @@ impl Tx for PostgresTx<'_> {
     }
 
     async fn overdue(&mut self, wanted: &Overdue<'_>) -> Result<HoldPage, Fault> {
-        let (ticket_type, user) = match wanted.scope {
-            Scope::Event => (None, None),
-            Scope::TicketType(id) => (Some(hex(*id)), None),
-            Scope::User(user) => (None, Some(user.as_str())),
-        };
-        let (after_time, after_id) = match &wanted.after {
-            Some((at, id)) => (at.micros(), Uuid::from_bytes(*id.bytes())),
-            None => (i64::MIN, Uuid::nil()),
-        };
-        let values: Vec<Value<'_>> = vec![
-            Box::new(Uuid::from_bytes(*wanted.event.bytes())),
-            Box::new(wanted.now.micros()),
-            Box::new(after_time),
-            Box::new(after_id),
-            Box::new(ticket_type),
-            Box::new(user),
-            Box::new(i64::from(wanted.limit)),
-        ];
-        let call = Call { sql: Sql::BookingOverdue, values };
+        let call = overdue_call(wanted);
         let answer = timeout_at(self.deadline, session(self.writer)?.call(&call)).await;
         let Ok(rows) = answer else { return Err(self.gave_up()) };
         let rows = rows.map_err(|error| self.failed(&error))?;
-        hold_page(&rows, wanted.limit as usize).map_err(Fault::Broken)
+        let is_paged = call.sql == Sql::BookingOverdue;
+        hold_page(&rows, is_paged.then_some(wanted.limit as usize)).map_err(Fault::Broken)
     }
 
     async fn commit(mut self, changes: Changes) -> Result<(), Fault> {
@@ -457,7 +441,33 @@ fn decode(
     Ok(loaded)
 }
 
-fn hold_page(rows: &[Row], limit: usize) -> Result<HoldPage, Cause> {
+/// The statement for a page of overdue holds. A user's are few: they come all at once.
+fn overdue_call<'v>(wanted: &Overdue<'v>) -> Call<'v> {
+    let mut values: Vec<Value<'v>> =
+        vec![Box::new(Uuid::from_bytes(*wanted.event.bytes())), Box::new(wanted.now.micros())];
+    let ticket_type = match wanted.scope {
+        Scope::Event => None,
+        Scope::TicketType(id) => Some(hex(*id)),
+        Scope::User(user) => {
+            values.extend([Box::new(user.as_str()) as Value<'v>, Box::new(i64::from(USER_WINDOW))]);
+            return Call { sql: Sql::BookingOverdueOfUser, values };
+        }
+    };
+    let (after_time, after_id) = match &wanted.after {
+        Some((at, id)) => (*at, Uuid::from_bytes(*id.bytes())),
+        None => (i64::MIN, Uuid::nil()),
+    };
+    values.extend([
+        Box::new(after_time) as Value<'v>,
+        Box::new(after_id),
+        Box::new(ticket_type),
+        Box::new(i64::from(wanted.limit)),
+    ]);
+    Call { sql: Sql::BookingOverdue, values }
+}
+
+/// Overdue holds by deadline and id; all there are where no limit was set.
+fn hold_page(rows: &[Row], limit: Option<usize>) -> Result<HoldPage, Cause> {
     /// The columns of a booking's deadline, and of its user's count after the booking's own.
     const HOLD_EXPIRES_AT: usize = 9;
     const USER_TICKETS: usize = 19;
@@ -474,10 +484,11 @@ fn hold_page(rows: &[Row], limit: usize) -> Result<HoldPage, Cause> {
             Err(cause) => tracing::error!(%cause, "an overdue hold cannot be read and is left alone"),
         }
     }
-    let next = match rows.last().filter(|_| rows.len() == limit) {
+    holds.sort_unstable_by_key(|hold: &Hold| (hold.booking.hold_expires_at, hold.booking.id));
+    let next = match rows.last().filter(|_| Some(rows.len()) == limit) {
         Some(row) => {
             let cells = Cells::new(row, 0);
-            Some((cells.at(HOLD_EXPIRES_AT)?, BookingId::from_bytes(cells.id(0)?)))
+            Some((cells.get(HOLD_EXPIRES_AT)?, BookingId::from_bytes(cells.id(0)?)))
         }
         None => None,
     };

@@ -12,9 +12,16 @@ pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport
     let mut audit = Audit::default();
     let ids = tx
         .prepare_cached(sql::EVENT_LIST_ALL)?
-        .query_map([], |row| row.get::<_, [u8; 16]>(0))?
+        .query_map([], |row| Ok(row.get::<_, [u8; 16]>(0)))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     for id in ids {
+        let id = match id {
+            Ok(id) => id,
+            Err(error) => {
+                audit.unreadable(format!("the id of an event: {error}"));
+                continue;
+            }
+        };
         let id = EventId::from_bytes(id);
         match read::event(&tx, id)? {
             Some(Ok(event)) => audit.event(event),

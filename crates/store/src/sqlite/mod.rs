@@ -11,6 +11,7 @@ mod files;
 #[cfg(test)]
 mod guards;
 mod inspect;
+mod lists;
 mod published;
 mod read;
 mod schema;
@@ -27,14 +28,13 @@ use domain::{
     RefundStatus, Timestamp,
 };
 use futures_util::FutureExt as _;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 
 use self::files::Files;
-use self::read::opt_id;
 use self::tx::{SqliteWriter, fault};
 use crate::execute::{Patience, Writer as _};
 use crate::{
-    BookingList, Cause, Cursor, DoomedBooking, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
+    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
     Stats, Store, StoreHealth, Submission,
 };
 
@@ -47,8 +47,6 @@ const READERS: usize = 4;
 /// A schema serves the program that brought it and the one before, so that instances can be replaced one
 /// by one: this program works on a schema one newer than its own.
 pub(crate) const NEWEST_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
-/// Above every id: where a list of the newest begins.
-const LAST_ID: [u8; 16] = [0xff; 16];
 
 /// How a SQLite store is opened.
 #[derive(Clone)]
@@ -189,30 +187,17 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault> {
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault> {
         self.read(move |connection| {
             let tx = connection.transaction().map_err(fault)?;
-            let event = |id| read::event(&tx, id).map_err(fault).transpose();
-            let events = ids.into_iter().filter_map(event);
-            events.map(|event| event?.map_err(Fault::Broken)).collect()
+            let event = |id| Some(read::event(&tx, id).map_err(fault).transpose()?.map(|event| (id, event)));
+            ids.into_iter().filter_map(event).collect()
         })
         .await
     }
 
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
-        self.read(move |connection| {
-            // One read transaction: the page and its events are of one moment.
-            let tx = connection.transaction().map_err(fault)?;
-            let after = after.map_or(LAST_ID, |id| *id.bytes());
-            let mut statement = tx.prepare_cached(sql::EVENT_LIST).map_err(fault)?;
-            let ids = statement.query_map(params![after, limit + 1], |row| row.get::<_, [u8; 16]>(0));
-            let ids = ids.map_err(fault)?.collect::<rusqlite::Result<Vec<_>>>().map_err(fault)?;
-            let event = |id| read::event(&tx, EventId::from_bytes(id)).map_err(fault).transpose();
-            let events = ids.into_iter().filter_map(event);
-            let events = events.map(|event| event?.map_err(Fault::Broken)).collect::<Result<_, _>>()?;
-            Ok(Page::from_surplus(events, limit, |event: &Event| event.id.to_string()))
-        })
-        .await
+        self.read(move |connection| lists::events(connection, after, limit)).await
     }
 
     async fn booking(&self, id: BookingId) -> Result<Option<Booking>, Fault> {
@@ -228,20 +213,11 @@ impl Store for Sqlite {
         status: Option<BookingStatus>,
         limit: u32,
     ) -> Result<Page<Booking>, Fault> {
-        self.read(move |connection| bookings(connection, &list, status, limit)).await
+        self.read(move |connection| lists::bookings(connection, &list, status, limit)).await
     }
 
     async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault> {
-        self.read(move |connection| {
-            let after = i64::try_from(after).unwrap_or(i64::MAX);
-            let mut statement = connection.prepare_cached(sql::LEDGER_LIST).map_err(fault)?;
-            let values = params![event.bytes(), after, limit + 1];
-            let rows = statement.query_map(values, |row| Ok(read::entry_row(row))).map_err(fault)?;
-            let rows =
-                rows.map(|row| row.map_err(fault)?.map_err(Fault::Broken)).collect::<Result<_, _>>()?;
-            Ok(Page::from_surplus(rows, limit, |entry: &Entry| entry.seq.to_string()))
-        })
-        .await
+        self.read(move |connection| lists::ledger(connection, event, after, limit)).await
     }
 
     async fn refunds(
@@ -250,16 +226,7 @@ impl Store for Sqlite {
         after: Option<RefundId>,
         limit: u32,
     ) -> Result<Page<Refund>, Fault> {
-        self.read(move |connection| {
-            let after = after.map_or(LAST_ID, |id| *id.bytes());
-            let mut statement = connection.prepare_cached(sql::REFUND_LIST).map_err(fault)?;
-            let values = params![after, status.map(RefundStatus::as_str), limit + 1];
-            let rows = statement.query_map(values, |row| Ok(read::refund_row(row))).map_err(fault)?;
-            let rows =
-                rows.map(|row| row.map_err(fault)?.map_err(Fault::Broken)).collect::<Result<_, _>>()?;
-            Ok(Page::from_surplus(rows, limit, |refund: &Refund| refund.id.to_string()))
-        })
-        .await
+        self.read(move |connection| lists::refunds(connection, status, after, limit)).await
     }
 
     async fn refund(&self, id: RefundId) -> Result<Option<Refund>, Fault> {
@@ -283,12 +250,23 @@ impl Store for Sqlite {
         self.read(move |connection| chores::due_holds(connection, now, after, limit)).await
     }
 
-    async fn doomed_bookings(
+    async fn cancelled_events(
         &self,
-        after: Option<DoomedBooking>,
+        after: Option<EventId>,
         limit: u32,
-    ) -> Result<Vec<DoomedBooking>, Fault> {
-        self.read(move |connection| chores::doomed_bookings(connection, after, limit)).await
+    ) -> Result<Vec<CancelledEvent>, Fault> {
+        self.read(move |connection| chores::cancelled_events(connection, after, limit)).await
+    }
+
+    async fn bookings_in_status(
+        &self,
+        event: EventId,
+        status: BookingStatus,
+        after: Option<BookingId>,
+        limit: u32,
+    ) -> Result<Vec<BookingId>, Fault> {
+        self.read(move |connection| chores::bookings_in_status(connection, (event, status), after, limit))
+            .await
     }
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
@@ -328,55 +306,6 @@ impl Store for Sqlite {
         self.read(|connection| audit::audit(connection).map_err(fault)).await
     }
 }
-
-fn bookings(
-    connection: &Connection,
-    list: &BookingList,
-    status: Option<BookingStatus>,
-    limit: u32,
-) -> Result<Page<Booking>, Fault> {
-    let status = status.map(BookingStatus::as_str);
-    let before = |after: &Option<BookingId>| after.map_or(LAST_ID, |id| *id.bytes());
-    let collect = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<Vec<Listed>, Fault> {
-        let mut statement = connection.prepare_cached(sql).map_err(fault)?;
-        let rows =
-            statement.query_map(values, |row| Ok((read::booking_row(row)?, row.get(CREATED_SEQ).ok())));
-        let rows = rows.map_err(fault)?.collect::<rusqlite::Result<Vec<_>>>().map_err(fault)?;
-        let decoded =
-            |(row, seq)| Ok(Listed { booking: Booking::try_from(row).map_err(Fault::Broken)?, seq });
-        rows.into_iter().map(decoded).collect()
-    };
-    let rows = match list {
-        BookingList::OfUser { user, event, after } => {
-            let event = opt_id(event.as_ref().map(EventId::bytes));
-            collect(
-                sql::BOOKING_LIST_OF_USER,
-                params![user.as_str(), before(after), event, status, limit + 1],
-            )
-        }
-        BookingList::OfEvent { event, after } => {
-            let after = after.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
-            collect(sql::BOOKING_LIST_OF_EVENT, params![event.bytes(), after, status, limit + 1])
-        }
-        BookingList::All { after } => {
-            collect(sql::BOOKING_LIST_ALL, params![before(after), status, limit + 1])
-        }
-    };
-    let page = Page::from_surplus(rows?, limit, |listed: &Listed| match listed.seq {
-        Some(seq) => seq.to_string(),
-        None => listed.booking.id.to_string(),
-    });
-    Ok(Page { rows: page.rows.into_iter().map(|listed| listed.booking).collect(), next: page.next })
-}
-
-/// A booking in a list, with the ledger number of its creation where the ledger led to it.
-struct Listed {
-    booking: Booking,
-    seq: Option<i64>,
-}
-
-/// The column after a booking's own.
-const CREATED_SEQ: usize = 19;
 
 impl Readers {
     fn open(path: &Path) -> Result<Self, OpenError> {

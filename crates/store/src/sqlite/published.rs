@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, params};
 use super::tx::fault;
 use super::{read, sql};
 use crate::fold::Loadable;
+use crate::store::readable_prefix;
 use crate::{Cause, Cursor, Fault, Progress, Recorded};
 
 /// The column after an entry's own.
@@ -42,7 +43,7 @@ pub(super) fn recorded(
     let mut statement = connection.prepare_cached(sql::LEDGER_RECORDED).map_err(fault)?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let rows = statement.query_map(params![event.bytes(), after, limit], |row| Ok(recorded_row(row)));
-    rows.map_err(fault)?.map(|row| row.map_err(fault)?.map_err(Fault::Broken)).collect()
+    readable_prefix(rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)?)
 }
 
 fn recorded_row(row: &Row<'_>) -> Loadable<Recorded> {

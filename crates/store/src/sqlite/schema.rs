@@ -7,10 +7,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// One script per schema version, from 1. Forward only; a script that has shipped never changes.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_tickets.sql"),
     include_str!("../../migrations/sqlite/0002_published.sql"),
     include_str!("../../migrations/sqlite/0003_trace.sql"),
+    include_str!("../../migrations/sqlite/0004_indexes.sql"),
 ];
 
 /// The schema that this program reads and writes.

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use domain::sabotage::{Guard, interrupted, removed};
-use domain::{Booking, Clock, Event, EventId, Refund, RefundStatus, Scope, Timestamp, UserId};
+use domain::{Booking, BookingId, Clock, Event, EventId, Refund, RefundStatus, Scope, Timestamp, UserId};
 use rusqlite::{Connection, ErrorCode, params};
 
 use super::files::Files;
+use super::lists::list;
 use super::read::{self, opt_id};
 use super::sql;
 use crate::execute::{Patience, Writer};
 use crate::fold::{Changes, EventChange, Hold, HoldPage, KeptChange, Loaded, Overdue, Tx};
 use crate::row::{self, StateColumns, hex};
+use crate::store::USER_WINDOW;
 use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
 
 /// The one connection that writes. SQLite has one writer at a time, so this is the row lock, too.
@@ -153,39 +155,20 @@ impl Tx for SqliteTx<'_> {
     }
 
     async fn overdue(&mut self, wanted: &Overdue<'_>) -> Result<HoldPage, Fault> {
-        let connection = &self.writer.connection;
-        let (ticket_type, user) = match wanted.scope {
-            Scope::Event => (None, None),
-            Scope::TicketType(id) => (Some(hex(*id)), None),
-            Scope::User(user) => (None, Some(user.as_str())),
+        let ticket_type = match wanted.scope {
+            Scope::Event => None,
+            Scope::TicketType(id) => Some(hex(*id)),
+            Scope::User(user) => return self.overdue_of_user(wanted, user),
         };
         let (after_time, after_id) = match &wanted.after {
-            Some((at, id)) => (at.micros(), id.bytes().as_slice()),
+            Some((at, id)) => (*at, id.bytes().as_slice()),
             None => (i64::MIN, [].as_slice()),
         };
-        let event = wanted.event.bytes();
-        let until = wanted.now.micros();
-        let values = params![event, until, after_time, after_id, ticket_type, user, wanted.limit];
-        let mut statement = connection.prepare_cached(sql::BOOKING_OVERDUE).map_err(fault)?;
-        let mut rows = statement.query(values).map_err(fault)?;
-        let (mut holds, mut count, mut next) = (Vec::new(), 0, None);
-        while let Some(row) = rows.next().map_err(fault)? {
-            count += 1;
-            let hold = read::booking_row(row).map_err(Cause::new).and_then(Booking::try_from);
-            let hold = hold.and_then(|booking| {
-                let counted = read::user_tickets(connection, wanted.event, &booking.user);
-                Ok(Hold { user_tickets: counted.map_err(Cause::new)?, booking })
-            });
-            match hold {
-                Ok(hold) => holds.push(hold),
-                Err(cause) => tracing::error!(%cause, "an overdue hold cannot be read and is left alone"),
-            }
-            if count == wanted.limit {
-                let until = row::time(row.get(HOLD_EXPIRES_AT).map_err(fault)?).map_err(Fault::Broken)?;
-                next = Some((until, domain::BookingId::from_bytes(row.get(0).map_err(fault)?)));
-            }
-        }
-        Ok(HoldPage { holds, next })
+        let (event, until) = (wanted.event.bytes(), wanted.now.micros());
+        let values = params![event, until, after_time, after_id, ticket_type, wanted.limit];
+        let rows = self.hold_rows(sql::BOOKING_OVERDUE, values, wanted.event)?;
+        let next = rows.last().filter(|_| rows.len() == wanted.limit as usize).map(|(key, _)| *key);
+        Ok(HoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next })
     }
 
     async fn commit(self, changes: Changes) -> Result<(), Fault> {
@@ -209,6 +192,36 @@ impl Tx for SqliteTx<'_> {
 }
 
 impl SqliteTx<'_> {
+    /// All at once: they are few.
+    fn overdue_of_user(&self, wanted: &Overdue<'_>, user: &UserId) -> Result<HoldPage, Fault> {
+        let values = params![wanted.event.bytes(), wanted.now.micros(), user.as_str(), USER_WINDOW - 1];
+        let mut rows = self.hold_rows(sql::BOOKING_OVERDUE_OF_USER, values, wanted.event)?;
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        Ok(HoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next: None })
+    }
+
+    /// The overdue holds of a statement.
+    fn hold_rows(
+        &self,
+        sql: &str,
+        values: &[&dyn rusqlite::ToSql],
+        event: EventId,
+    ) -> Result<Vec<KeyedHold>, Fault> {
+        let connection = &self.writer.connection;
+        list(connection, sql, values, |row| {
+            let hold = read::booking_row(row).map_err(Cause::new).and_then(Booking::try_from);
+            let hold = hold.and_then(|booking| {
+                let counted = read::user_tickets(connection, event, &booking.user);
+                Ok(Hold { user_tickets: counted.map_err(Cause::new)?, booking })
+            });
+            let log = |cause: &Cause| {
+                tracing::error!(%cause, "an overdue hold cannot be read and is left alone");
+            };
+            let key = (row.get(HOLD_EXPIRES_AT)?, BookingId::from_bytes(row.get(0)?));
+            Ok((key, hold.inspect_err(log).ok()))
+        })
+    }
+
     /// The connection, for tests that come between the load and the write.
     #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
@@ -444,6 +457,9 @@ fn guarded_by(guard: Guard, sql: &'static str, condition: &str) -> Cow<'static, 
     let parameter = condition.split_once('?').map_or("1", |(_, number)| number);
     Cow::Owned(sql.replace(&format!("AND {condition}"), &format!("AND ?{parameter} IS NOT NULL")))
 }
+
+/// An overdue hold behind its deadline and id; unset where it cannot be read.
+type KeyedHold = ((i64, BookingId), Option<Hold>);
 
 /// The column of a booking's deadline.
 const HOLD_EXPIRES_AT: usize = 9;

@@ -13,11 +13,15 @@ mod on_postgres;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
+mod planted;
+#[cfg(test)]
 mod poison;
 #[cfg(test)]
 mod shared;
 #[cfg(test)]
 mod tampering;
+#[cfg(test)]
+mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

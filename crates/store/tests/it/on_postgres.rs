@@ -1,8 +1,10 @@
 //! The suite on PostgreSQL: one instance, and three that share a database.
 
 mod locks;
+mod migration;
 mod round_trips;
 mod trust;
+mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

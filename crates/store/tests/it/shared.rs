@@ -9,8 +9,8 @@ use domain::{
     Timestamp,
 };
 use store::{
-    BookingList, Cursor, DoomedBooking, DueHold, Fault, Page, Progress, Recorded, Reply, Stats, Store,
-    StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, Page, Progress, Recorded, Reply, Stats,
+    Store, StoreHealth, Submission,
 };
 
 pub(crate) struct Several {
@@ -34,7 +34,7 @@ impl Store for Several {
         self.next().event(id).await
     }
 
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<Event>, Fault> {
+    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault> {
         self.next().events_named(ids).await
     }
 
@@ -85,12 +85,22 @@ impl Store for Several {
         self.next().due_holds(now, after, limit).await
     }
 
-    async fn doomed_bookings(
+    async fn cancelled_events(
         &self,
-        after: Option<DoomedBooking>,
+        after: Option<EventId>,
         limit: u32,
-    ) -> Result<Vec<DoomedBooking>, Fault> {
-        self.next().doomed_bookings(after, limit).await
+    ) -> Result<Vec<CancelledEvent>, Fault> {
+        self.next().cancelled_events(after, limit).await
+    }
+
+    async fn bookings_in_status(
+        &self,
+        event: EventId,
+        status: BookingStatus,
+        after: Option<BookingId>,
+        limit: u32,
+    ) -> Result<Vec<BookingId>, Fault> {
+        self.next().bookings_in_status(event, status, after, limit).await
     }
 
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {

@@ -1,0 +1,434 @@
+//! Rows that somebody else has spoilt: one in every column of every table, with every kind of value, each of an event
+//! of its own. All other events go on: their sales, chores, lists, statistics, and what the relay reads.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coordination::Rule;
+use coordination::local::{LocalLimiter, LocalLock};
+use domain::{
+    Actor, Answer, Ask, Booking, BookingId, BookingStatus, Event, EventId, EventPatch, EventStatus, NewEvent,
+    RefundStatus, Timestamp,
+};
+use engine::{
+    Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Policy, Ports, RefundOutcome, Silent,
+    SystemClock, SystemIds,
+};
+use futures_util::future::join_all;
+use rusqlite::Connection;
+use store::{BookingList, Fault, Keep, Page, Progress, Sqlite, SqliteOptions, Store};
+use testkit::eventually;
+
+use crate::stage::{new_event, user};
+
+/// How often chores run here.
+const SWEEP_EVERY: Duration = Duration::from_millis(200);
+
+/// The database behind a store.
+#[async_trait]
+pub(crate) trait Behind: Send + Sync {
+    /// Every column of every table of the program: table, column, type.
+    async fn columns(&self) -> Vec<(String, String, String)>;
+    /// Changes rows past every check that can be switched off; how many, or why the database refuses.
+    async fn change(&self, sql: &str) -> Result<u64, String>;
+    /// An id in SQL.
+    fn literal(&self, id: &[u8; 16]) -> String;
+    /// The beginning of a statement, and its table `n` with a column `i` from 1 to a number.
+    fn numbers(&self, count: u32) -> (String, String);
+    /// The id made of a number.
+    fn id(&self, number: &str) -> String;
+    /// Does what the database does by itself after many changes, in time.
+    async fn settle(&self);
+}
+
+pub(crate) fn engine_on(store: Arc<dyn Store>) -> Arc<Engine> {
+    let clock = Arc::new(SystemClock);
+    let ports = Ports {
+        store,
+        lock: Arc::new(LocalLock::new(clock.clone())),
+        lease: None,
+        limiter: Arc::new(LocalLimiter::new(clock.clone())),
+        clock,
+        ids: Arc::new(SystemIds),
+        publish: Arc::new(Silent),
+    };
+    let rule = |name| Rule::parse(name, "500/1s").unwrap();
+    let policy = Policy {
+        hold_seconds: 600,
+        cancel_cutoff_seconds: 86_400,
+        book: rule("book"),
+        cancel: rule("cancel"),
+    };
+    Engine::start(ports, policy)
+}
+
+fn caller(actor: Actor) -> Caller {
+    Caller { actor, request: "req-test".parse().unwrap(), trace: None, gives_up: None }
+}
+
+fn service() -> Caller {
+    caller(Actor::Service(user("gateway")))
+}
+
+pub(crate) fn admin() -> Caller {
+    caller(Actor::Admin(user("boss")))
+}
+
+/// An event whose holds last so long.
+async fn create(engine: &Arc<Engine>, hold_seconds: u32) -> Event {
+    create_as(
+        engine,
+        NewEvent { hold_seconds, max_tickets_per_user: Some(9), ..new_event(engine, 86_400 * 30) },
+    )
+    .await
+}
+
+/// An event of so many tickets.
+pub(crate) async fn create_large(engine: &Arc<Engine>, capacity: u32) -> Event {
+    create_as(engine, NewEvent { capacity, ..new_event(engine, 86_400 * 30) }).await
+}
+
+/// Repeats what the machine was too slow for: nothing was done, and the server ends a transaction that stands still.
+async fn patiently(ask: impl AsyncFn() -> Result<Given, Error>) -> Result<Given, Error> {
+    eventually("an answer", async || match ask().await {
+        Err(Error::Fault(Fault::Unavailable(_)) | Error::Overloaded) => None,
+        answer => Some(answer),
+    })
+    .await
+}
+
+async fn create_as(engine: &Arc<Engine>, new: NewEvent) -> Event {
+    match patiently(async || engine.create_event(admin(), new.clone(), None).await).await {
+        Ok(Given::Fresh(Answer::Event(event))) => *event,
+        other => panic!("no event: {other:?}"),
+    }
+}
+
+pub(crate) async fn order(
+    engine: &Arc<Engine>,
+    event_id: EventId,
+    name: &str,
+    keep: Option<Arc<Keep>>,
+) -> Result<Given, Error> {
+    patiently(async || {
+        let (user, ask) = (user(name), Ask::Quantity(1));
+        let order = OrderRequest { event_id, user, ask, expected_total: None, payment_method: None };
+        engine.book(service(), order, keep.clone()).await.outcome
+    })
+    .await
+}
+
+pub(crate) fn booked(given: Result<Given, Error>) -> Arc<Booking> {
+    match given {
+        Ok(Given::Fresh(Answer::Booking(booking))) => booking,
+        other => panic!("no booking: {other:?}"),
+    }
+}
+
+pub(crate) async fn confirm(engine: &Arc<Engine>, id: BookingId) -> Arc<Booking> {
+    let paid = CapturedPayment { transaction: "t".parse().unwrap(), amount: None };
+    booked(patiently(async || engine.confirm(service(), id, paid.clone(), None).await).await)
+}
+
+async fn cancel(engine: &Arc<Engine>, id: BookingId) -> Result<Given, Error> {
+    patiently(async || engine.cancel(service(), id, None, None).await.outcome).await
+}
+
+/// An event with a booking that is about to be overdue, one that is paid, one that was given back and refunded, an
+/// answer under a key, and a note of how far it is on the stream.
+struct Victim {
+    event: EventId,
+    held: BookingId,
+    spoilt: String,
+}
+
+async fn victim(engine: &Arc<Engine>, store: &dyn Store, spoilt: String) -> Victim {
+    let event = create(engine, 1).await.id;
+    let buyer = format!("buyer-{event}");
+    let held = booked(order(engine, event, &buyer, None).await).id;
+    let paid = booked(order(engine, event, &buyer, None).await);
+    confirm(engine, paid.id).await;
+    let given_back = booked(order(engine, event, &buyer, None).await);
+    confirm(engine, given_back.id).await;
+    cancel(engine, given_back.id).await.unwrap();
+    let render = Box::new(|_: &Answer, _| Some(b"made".to_vec()));
+    let keep = Keep { scope: "s".to_owned(), key: event.to_string(), fingerprint: [0; 32], render };
+    order(engine, event, &buyer, Some(Arc::new(keep))).await.unwrap();
+    store.advance(stream(), vec![(event, 2)]).await.unwrap();
+    Victim { event, held, spoilt }
+}
+
+/// When the stream was made whose notes are kept.
+fn stream() -> Timestamp {
+    Timestamp::from_micros(1_800_000_000_000_000).unwrap()
+}
+
+/// What a column may be set to that it should never hold.
+fn values(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "INTEGER" | "bigint" => {
+            &["-9000000000000000000", "-1", "0", "1099511627776", "9000000000000000000", "NULL"]
+        }
+        "numeric" => &["-1", "1e60", "0.5", "NULL"],
+        "TEXT" => {
+            &["''", "'no such word'", "CAST(X'5BFF' AS TEXT)", "hex(zeroblob(5000))", "'-1'", "7", "NULL"]
+        }
+        "text" => &["''", "'no such word'", "repeat('x', 10000)", "'-1'", "NULL"],
+        "BLOB" => &["X''", "X'00'", "zeroblob(16)", "zeroblob(17)", "'text'", "NULL"],
+        "uuid" => &["'00000000-0000-0000-0000-000000000000'", "NULL"],
+        "bytea" => &[r"'\x'", r"'\x00'", "NULL"],
+        "boolean" => &["true", "NULL"],
+        other => panic!("no values for the type {other}"),
+    }
+}
+
+/// The one row of an event in a table.
+fn row_of(table: &str, event: &str, id: EventId) -> String {
+    match table {
+        "events" => format!("id = {event}"),
+        "bookings" => format!("event_id = {event} AND status = 'pending' AND last_seq = 2"),
+        "ledger" => format!("event_id = {event} AND seq = 3"),
+        "idempotency" => format!("key = '{id}'"),
+        _ => format!("event_id = {event}"),
+    }
+}
+
+/// Spoils a row of each victim; those that the database lets be spoilt, and what it refuses.
+async fn spoil(behind: &dyn Behind, engine: &Arc<Engine>, store: &dyn Store) -> (Vec<Victim>, Vec<String>) {
+    let columns = behind.columns().await;
+    let tables: std::collections::BTreeSet<&str> = columns.iter().map(|(table, ..)| table.as_str()).collect();
+    assert_eq!(tables.len(), 9, "{tables:?}");
+    let all = columns.iter().flat_map(|(table, column, kind)| {
+        values(kind)
+            .iter()
+            .map(move |value| (table.as_str(), format!("{table}.{column} = {value}"), column, value))
+    });
+    let all: Vec<_> = all.collect();
+    let victims = join_all(all.iter().map(|(_, what, ..)| victim(engine, store, what.clone()))).await;
+    // Until their holds are overdue.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let (mut spoilt, mut refused) = (Vec::new(), Vec::new());
+    for ((table, what, column, value), victim) in all.iter().zip(victims) {
+        let rows = row_of(table, &behind.literal(victim.event.bytes()), victim.event);
+        match behind.change(&format!("UPDATE {table} SET {column} = {value} WHERE {rows}")).await {
+            Ok(changed) => {
+                assert_eq!(changed, 1, "{what}");
+                spoilt.push(victim);
+            }
+            Err(why) => refused.push(format!("{what}: {why}")),
+        }
+    }
+    (spoilt, refused)
+}
+
+/// All rows of a list, by pages of seven.
+async fn walk<T, F>(mut page: impl FnMut(Option<String>) -> F) -> Vec<T>
+where
+    F: Future<Output = Result<Page<T>, Error>>,
+{
+    let (mut all, mut cursor) = (Vec::new(), None);
+    for _ in 0..10_000 {
+        let Page { rows, next } = page(cursor).await.expect("a page");
+        all.extend(rows);
+        let Some(next) = next else { return all };
+        cursor = Some(next);
+    }
+    panic!("a list has no end");
+}
+
+fn parsed<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
+    cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is no cursor")))
+}
+
+/// Every list shows these bookings, once each.
+async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId]) {
+    let name = format!("good-{}", event.id);
+    for status in
+        [None, Some(BookingStatus::Confirmed), Some(BookingStatus::Cancelled), Some(BookingStatus::Expired)]
+    {
+        let all = walk(|after| engine.bookings(BookingList::All { after: parsed(after) }, status, 7)).await;
+        let list = |after| BookingList::OfEvent { event: event.id, after: parsed(after) };
+        let of_event = walk(|after| engine.bookings(list(after), status, 7)).await;
+        let list =
+            |after| BookingList::OfUser { user: user(&name), event: Some(event.id), after: parsed(after) };
+        let of_user = walk(|after| engine.bookings(list(after), status, 7)).await;
+        for list in [all, of_event, of_user] {
+            for id in bookings {
+                let now = engine.booking(&Actor::System, *id).await.unwrap();
+                let is_listed = status.is_none_or(|status| status == now.status());
+                let times = list.iter().filter(|booking| booking.id == *id).count();
+                assert_eq!(times, usize::from(is_listed), "{status:?}: {now:?}");
+            }
+        }
+    }
+    let events = walk(|after| engine.events(parsed(after), 7)).await;
+    assert_eq!(events.iter().filter(|listed| listed.id == event.id).count(), 1);
+    let entries = walk(|after| engine.ledger(event.id, parsed(after).unwrap_or(0), 7)).await;
+    assert!(entries.iter().map(|entry| entry.seq).eq(1..=entries.len() as u64), "{entries:?}");
+}
+
+/// The whole life of bookings at an event that nobody has spoilt.
+async fn life(engine: &Arc<Engine>, event: &Event) {
+    let name = format!("good-{}", event.id);
+    let mut watching = engine.watch(event.id).await.unwrap();
+    watching.borrow_and_update();
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        made.push(booked(order(engine, event.id, &name, None).await).id);
+    }
+    confirm(engine, made[0]).await;
+    confirm(engine, made[1]).await;
+    cancel(engine, made[1]).await.unwrap();
+    eventually("watchers see the change", async || watching.has_changed().unwrap().then_some(())).await;
+    eventually("the clean-up frees what is overdue", async || {
+        let booking = engine.booking(&Actor::System, made[2]).await.unwrap();
+        (booking.status() == BookingStatus::Expired).then_some(())
+    })
+    .await;
+    lists_show(engine, event, &made).await;
+    let refunds = walk(|after| engine.refunds(Some(RefundStatus::Requested), parsed(after), 7)).await;
+    let refund = refunds.iter().find(|refund| refund.booking_id == made[1]).expect("a refund");
+    let outcome = RefundOutcome { succeeded: true, provider_reference: "r".parse().unwrap() };
+    patiently(async || engine.settle(service(), refund.id, outcome.clone(), None).await).await.unwrap();
+    let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
+    patiently(async || engine.update_event(admin(), event.id, off.clone()).await).await.unwrap();
+    eventually("bookings of a cancelled event are cancelled", async || {
+        let booking = engine.booking(&Actor::System, made[0]).await.unwrap();
+        (booking.status() == BookingStatus::Cancelled).then_some(())
+    })
+    .await;
+    let refunds = walk(|after| engine.refunds(None, parsed(after), 7)).await;
+    assert_eq!(refunds.iter().filter(|refund| refund.event_id == event.id).count(), 2);
+}
+
+/// What the relay, the janitor and whoever looks at the whole ask for.
+async fn the_rest_goes_on(engine: &Arc<Engine>, store: &dyn Store, event: &Event) {
+    for which in [Progress::All, Progress::Behind] {
+        let (mut after, mut found) = (None, None);
+        loop {
+            let page = store.cursors(stream(), which, after, 7).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.event);
+            found = found.or_else(|| page.iter().find(|cursor| cursor.event == event.id).copied());
+        }
+        let found = found.expect("the event is behind");
+        let entries = store.recorded(event.id, 0, 100).await.unwrap();
+        assert_eq!((found.ledger, found.published), (entries.len() as u64, 0));
+    }
+    store.advance(stream(), vec![(event.id, 1)]).await.unwrap();
+    assert!(store.untold().await.unwrap() > 0);
+    let stats = engine.stats().await.unwrap();
+    assert!(stats.per_currency.iter().any(|(currency, _)| currency.code() == "EUR"));
+    engine.audit().await.unwrap();
+    store.prune_keys(engine.now().minus_seconds(60), 10_000).await.unwrap();
+}
+
+/// Whoever asks for a row that cannot be read is told so, and nothing worse.
+async fn victims_fail_alone(engine: &Arc<Engine>, victims: &[Victim]) -> (usize, usize) {
+    let (mut events, mut bookings) = (0, 0);
+    let is_own = |given: &Result<Given, Error>| {
+        matches!(given, Ok(_) | Err(Error::Refused(_) | Error::Fault(Fault::Broken(_))))
+    };
+    for victim in victims {
+        let given = order(engine, victim.event, "late", None).await;
+        assert!(is_own(&given), "{}: {given:?}", victim.spoilt);
+        if let Err(Error::Fault(Fault::Broken(_))) = engine.event(victim.event).await {
+            events += 1;
+            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.spoilt);
+        }
+        let is_unreadable =
+            matches!(engine.booking(&Actor::System, victim.held).await, Err(Error::Fault(Fault::Broken(_))));
+        let given = cancel(engine, victim.held).await;
+        assert!(is_own(&given), "{}: {given:?}", victim.spoilt);
+        if is_unreadable {
+            bookings += 1;
+            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.spoilt);
+        }
+    }
+    (events, bookings)
+}
+
+/// The whole of it; at least so many events and bookings must turn out to be unreadable.
+pub(crate) async fn everything_else_goes_on(
+    store: Arc<dyn Store>,
+    behind: &dyn Behind,
+    (events_min, bookings_min): (usize, usize),
+) {
+    let engine = &engine_on(store.clone());
+    let before = create(engine, 1).await;
+    let (victims, refused) = spoil(behind, engine, &*store).await;
+    let mut watched = Vec::new();
+    for victim in &victims {
+        // Those that can still be read are watched, beside those that cannot.
+        watched.extend(engine.watch(victim.event).await);
+    }
+    let after = create(engine, 1).await;
+    let began = engine.now();
+    engine.start_chores(SWEEP_EVERY);
+    life(engine, &before).await;
+    life(engine, &after).await;
+    the_rest_goes_on(engine, &*store, &after).await;
+    let (events, bookings) = victims_fail_alone(engine, &victims).await;
+    life(engine, &create(engine, 1).await).await;
+    eventually("every chore finishes", async || {
+        let is_done =
+            |name| engine.chores().iter().any(|chore| chore.name() == name && chore.last_success() > began);
+        (is_done("sweeper") && is_done("canceller")).then_some(())
+    })
+    .await;
+    engine.drain().await;
+    println!(
+        "{} rows spoilt: {events} events and {bookings} bookings cannot be read; the database refuses {}: {refused:#?}",
+        victims.len(),
+        refused.len(),
+    );
+    assert!(events >= events_min && bookings >= bookings_min, "too little was spoilt");
+}
+
+/// A file, and a connection past its owner's lock.
+pub(crate) struct File(pub(crate) std::path::PathBuf);
+
+#[async_trait]
+impl Behind for File {
+    async fn columns(&self) -> Vec<(String, String, String)> {
+        let connection = Connection::open(&self.0).unwrap();
+        let sql = "SELECT t.name, c.name, c.type FROM pragma_table_list t, pragma_table_info(t.name) c
+                   WHERE t.schema = 'main' AND t.name NOT LIKE 'sqlite_%'";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    async fn change(&self, sql: &str) -> Result<u64, String> {
+        let connection = Connection::open(&self.0).unwrap();
+        connection.busy_timeout(Duration::from_mins(1)).unwrap();
+        connection.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
+        connection.execute(sql, []).map(|rows| rows as u64).map_err(|error| error.to_string())
+    }
+
+    fn literal(&self, id: &[u8; 16]) -> String {
+        format!("X'{:032x}'", u128::from_be_bytes(*id))
+    }
+
+    fn numbers(&self, count: u32) -> (String, String) {
+        let with = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <";
+        (format!("{with} {count})"), "n".to_owned())
+    }
+
+    fn id(&self, number: &str) -> String {
+        format!("unhex(printf('%032x', {number}))")
+    }
+
+    async fn settle(&self) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r6_a_corrupt_row_of_any_column_stops_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("box.db");
+    let options = SqliteOptions { clock: Arc::new(SystemClock), inline: false };
+    let store = Arc::new(Sqlite::open(&path, true, &options).unwrap());
+    everything_else_goes_on(store, &File(path), (100, 60)).await;
+}

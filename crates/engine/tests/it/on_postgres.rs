@@ -1,0 +1,63 @@
+//! The same on PostgreSQL.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use store::Postgres;
+use testkit::{Cluster, Database};
+
+use crate::corrupt::{Behind, everything_else_goes_on};
+use crate::large::a_large_event_is_cancelled;
+
+struct Server(Database);
+
+#[async_trait]
+impl Behind for Server {
+    async fn columns(&self) -> Vec<(String, String, String)> {
+        let sql =
+            "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
+                   WHERE table_schema = 'public' AND table_name <> 'boxoffice_schema'";
+        let rows = self.0.connect().await.query(sql, &[]).await.expect("columns");
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    }
+
+    async fn change(&self, sql: &str) -> Result<u64, String> {
+        let changed = self.0.connect().await.execute(sql, &[]).await;
+        changed.map_err(|error| {
+            error.as_db_error().map_or_else(|| error.to_string(), |e| e.message().to_owned())
+        })
+    }
+
+    fn literal(&self, id: &[u8; 16]) -> String {
+        format!("'{:032x}'::uuid", u128::from_be_bytes(*id))
+    }
+
+    fn numbers(&self, count: u32) -> (String, String) {
+        (String::new(), format!("generate_series(1, {count}) n (i)"))
+    }
+
+    fn id(&self, number: &str) -> String {
+        format!("lpad(to_hex({number}), 32, '0')::uuid")
+    }
+
+    async fn settle(&self) {
+        self.0.connect().await.batch_execute("VACUUM ANALYZE").await.expect("statistics");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r6_a_corrupt_row_of_any_column_stops_nothing_else() {
+    let database = Cluster::shared().await.database().await;
+    let url = database.url().parse().expect("a URL");
+    let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
+    // The database refuses more by itself.
+    everything_else_goes_on(store, &Server(database), (30, 12)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_a_large_event_is_cancelled() {
+    let database = Cluster::durable().await.database().await;
+    let url = database.url().parse().expect("a URL");
+    let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
+    a_large_event_is_cancelled(store, &Server(database)).await;
+}

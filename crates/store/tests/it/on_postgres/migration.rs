@@ -1,0 +1,71 @@
+//! Indexes that are built beside running sales.
+
+use store::conformance::stage::Stage;
+use testkit::eventually;
+use tokio::task::JoinSet;
+
+use super::{PostgresRig, open};
+
+/// Takes the last schema version back.
+const UNDO: &str = "DROP INDEX bookings_due, bookings_by_event, bookings_by_status, event_details_cancelled;
+                    DELETE FROM boxoffice_schema WHERE version = 4";
+
+const VALID: &str =
+    "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid IN ('bookings_due'::regclass,
+    'bookings_by_event'::regclass, 'bookings_by_status'::regclass, 'event_details_cancelled'::regclass)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_indexes_are_built_beside_sales() {
+    let rig = PostgresRig::new(1).await;
+    let stage = Stage::new(&rig);
+    let event = stage.create(stage.concert(100)).await.id;
+    let held = stage.hold(event, &[("a", 1), ("b", 1)]).await;
+    rig.database.connect().await.batch_execute(UNDO).await.expect("the schema before");
+    // A sale that has begun before and takes its time: the build waits for it, and nobody behind the build.
+    let slow = rig.database.connect().await;
+    slow.batch_execute(
+        "BEGIN; UPDATE bookings SET payment_method = 'x' WHERE false; SELECT pg_current_xact_id()",
+    )
+    .await
+    .expect("a transaction");
+    slow.execute("LOCK TABLE bookings IN ROW EXCLUSIVE MODE", &[]).await.expect("what a sale locks");
+    let database = rig.database.clone();
+    let mut migrators = JoinSet::new();
+    // Two instances that are started at once: one builds, one waits.
+    for _ in 0..2 {
+        let database = database.clone();
+        migrators.spawn(async move { drop(open(&database).await) });
+    }
+    let building = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'
+                    AND datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the build waits", async || (rig.database.number(building).await == 1).then_some(())).await;
+    for round in 0..3 {
+        assert_eq!(stage.words(vec![stage.book(event, "c", 1)]).await, ["ok"], "{round}");
+    }
+    stage.done(stage.confirm(&held[0], "t")).await;
+    assert_eq!(rig.database.number(building).await, 1, "it waits all the time");
+    slow.batch_execute("COMMIT").await.expect("an end");
+    assert_eq!(migrators.join_all().await.len(), 2);
+    assert_eq!(rig.database.number(VALID).await, 4);
+    assert_eq!(rig.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
+    stage.clean().await;
+}
+
+/// A build that was interrupted leaves an index that is written and never read.
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_an_index_of_an_interrupted_build_is_built_again() {
+    let rig = PostgresRig::new(1).await;
+    let client = rig.database.connect().await;
+    client
+        .batch_execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'bookings_due'::regclass;
+             DROP INDEX bookings_by_status; DELETE FROM boxoffice_schema WHERE version = 4",
+        )
+        .await
+        .expect("an interrupted build");
+    let before = rig.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await;
+    drop(open(&rig.database).await);
+    assert_eq!(rig.database.number(VALID).await, 4);
+    assert_ne!(rig.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await, before);
+    assert_eq!(rig.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
+}

@@ -1,0 +1,265 @@
+//! What statements read: their page, and not what the table holds. Counted on an event of 50,000 bookings.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use domain::{Booking, EventPatch, EventStatus};
+use rusqlite::types::Value;
+use rusqlite::{Connection, StatementStatus};
+use store::conformance::stage::{Stage, edit};
+use store::{Keep, Submission};
+
+use crate::conforms::{FileRig, literal};
+use crate::planted::{Dialect, FIRST_ID, copies};
+
+/// Bookings of the large event.
+pub(crate) const BOOKINGS: u32 = 50_000;
+/// How many of a user's bookings a filter looks at.
+const USER_WINDOW: i64 = 1_000;
+
+/// A value of a statement.
+pub(crate) enum Arg {
+    Id([u8; 16]),
+    Text(&'static str),
+    Number(i64),
+    Null,
+}
+
+/// A statement, its values, and how many rows it may read of all tables and indexes together.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) args: Vec<Arg>,
+    pub(crate) rows_max: i64,
+}
+
+/// Statements without a case, and why.
+pub(crate) const EXEMPT: &[(&str, &str)] = &[
+    ("audit_", "the audit reads everything"),
+    ("event_list_all", "the audit reads everything"),
+    ("refund_list_of_event", "the audit reads everything"),
+    ("user_list", "the audit reads everything"),
+    ("event_stats", "a row for each event, none for a booking"),
+    ("published_", "a row for each event, none for a booking"),
+    ("backend_", "asks about the session"),
+    ("commit_receipt", "asks about the session"),
+    ("health", "asks about the session"),
+    ("tx_begin", "asks about the session"),
+    ("_insert", "writes rows by their keys"),
+    ("_update", "writes rows by their keys"),
+    ("_write", "writes rows by their keys"),
+];
+
+/// Every statement that reads and is not exempt.
+pub(crate) fn cases(template: &Booking) -> Vec<Case> {
+    use Arg::{Id, Null, Number, Text};
+    let (event, booking) = (*template.event_id.bytes(), *template.id.bytes());
+    let (first, last, now) = ([0; 16], [0xff; 16], 1_000_000_000_000_i64);
+    let case = |name, args, rows_max| Case { name, args, rows_max };
+    // One booking in the middle of the oldest two thousand of the heavy user.
+    let mut window_end = [0; 16];
+    window_end[8..].copy_from_slice(&(FIRST_ID + u64::from(BOOKINGS) - 2 * 999).to_be_bytes());
+    let mut all = vec![
+        case("booking_list_all", vec![Id(last), Number(101)], 101),
+        case("booking_list_of_event", vec![Id(event), Id(last), Number(101)], 6 * 101),
+        case("booking_list_of_user", vec![Text("heavy"), Id(last), Id(first), Null, Null, Number(101)], 101),
+        case(
+            "booking_list_of_user",
+            vec![Text("heavy"), Id(last), Id(window_end), Id(event), Text("expired"), Number(101)],
+            USER_WINDOW,
+        ),
+        case("booking_window_of_user", vec![Text("heavy"), Id(last), Number(USER_WINDOW - 1)], USER_WINDOW),
+        case("booking_load", vec![Id(booking)], 1),
+        case(
+            "booking_overdue",
+            vec![Id(event), Number(now), Number(i64::MIN), Id(first), Null, Number(64)],
+            2 * 64,
+        ),
+        case("chore_cancelled_events", vec![Id(first), Number(512)], 4),
+        case("chore_due_holds", vec![Number(now), Number(i64::MIN), Id(first), Number(512)], 512),
+        case("chore_due_holds", vec![Number(now), Number(now), Id(first), Number(512)], 0),
+        case("chore_prune_keys", vec![Number(now), Number(512)], 4 * 512),
+        case("event_list", vec![Id(last), Number(101)], 4 * 101),
+        case("event_load", vec![Id(event)], 3),
+        case("key_load", vec![Text("s"), Text("k7"), Number(0)], 2),
+        case("ledger_list", vec![Id(event), Number(30_000), Number(101)], 101),
+        case("ledger_recorded", vec![Id(event), Number(30_000), Number(512)], 2 * 512),
+        case("refund_find", vec![Id(booking)], 1),
+        case("refund_list", vec![Id(last), Number(101)], 101),
+        case("refund_load", vec![Id(booking), Text("t")], 2),
+        case("user_load", vec![Id(event), Text("heavy")], 3),
+    ];
+    for status in ["pending", "confirmed", "cancelled", "expired"] {
+        all.push(case("booking_list_in_status", vec![Text(status), Id(last), Number(101)], 101));
+        let args = vec![Id(event), Text(status), Id(last), Number(101)];
+        all.push(case("booking_list_of_event_in_status", args, 101));
+        let args = vec![Id(event), Text(status), Id(first), Number(512)];
+        all.push(case("chore_bookings_in_status", args, 512));
+    }
+    for status in ["requested", "succeeded", "failed"] {
+        all.push(case("refund_list_in_status", vec![Text(status), Id(last), Number(101)], 101));
+    }
+    all
+}
+
+/// Every file of a database's statements has a case or a reason.
+pub(crate) fn expect_complete(folder: &str, cases: &[Case], elsewhere: &[&str]) {
+    let folder = format!("{}/sql/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let names: BTreeSet<String> =
+        files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let counted: BTreeSet<&str> =
+        cases.iter().map(|case| case.name).chain(elsewhere.iter().copied()).collect();
+    let is_exempt = |name: &str| EXEMPT.iter().any(|(part, _)| name.contains(part));
+    let missing: Vec<_> =
+        names.iter().filter(|name| !counted.contains(name.as_str()) && !is_exempt(name)).collect();
+    assert!(missing.is_empty(), "nobody counts what {missing:?} read");
+}
+
+/// The text of a statement.
+pub(crate) fn text(folder: &str, name: &str) -> String {
+    fs::read_to_string(format!("{}/sql/{folder}/{name}.sql", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// A booking to copy, at an event beside a few others of which one is cancelled and empty, and an answer kept.
+pub(crate) async fn template(stage: &Stage<'_>) -> Booking {
+    for _ in 0..5 {
+        let event = stage.create(stage.concert(10)).await.id;
+        stage.paid(event, "a", 1, "t").await;
+    }
+    let off = stage.create(stage.concert(10)).await.id;
+    stage.run(edit(off, EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() })).await;
+    let event = stage.create(stage.concert(100_000)).await.id;
+    let order = stage.book(event, "a", 1);
+    let id = order.booking_id().unwrap();
+    let render = Box::new(|_: &_, _| Some(b"made".to_vec()));
+    let keep = Keep { scope: "s".to_owned(), key: "key".to_owned(), fingerprint: [0; 32], render };
+    let order = Submission { command: order.into(), keep: Some(keep.into()) };
+    stage.store.execute(vec![order]).await;
+    stage.booking(id).await
+}
+
+const SQLITE: Dialect = Dialect {
+    series: |count| {
+        format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
+    },
+    table: "n",
+    few: "n",
+    id: |number| format!("unhex(printf('%032x', {number}))"),
+    literal,
+    no: "0",
+};
+
+fn planted(connection: &Connection, template: &Booking) {
+    let transaction = connection.unchecked_transaction().unwrap();
+    for sql in copies(&SQLITE, template, BOOKINGS) {
+        assert!(connection.execute(&sql, []).unwrap() >= 5_000, "{sql}");
+    }
+    transaction.commit().unwrap();
+}
+
+/// Runs a statement and says how many rows it gave, and how many steps of SQLite's machine it took.
+fn run(connection: &Connection, case: &Case) -> (i64, i64) {
+    let mut statement = connection.prepare(&text("sqlite", case.name)).unwrap();
+    let args = case.args.iter().map(|arg| match arg {
+        Arg::Id(id) => Value::Blob(id.to_vec()),
+        Arg::Text(text) => Value::Text((*text).to_owned()),
+        Arg::Number(number) => Value::Integer(*number),
+        Arg::Null => Value::Null,
+    });
+    let mut rows = 0;
+    if statement.readonly() {
+        let mut found = statement.query(rusqlite::params_from_iter(args)).unwrap();
+        while found.next().unwrap().is_some() {
+            rows += 1;
+        }
+    } else {
+        rows = i64::try_from(statement.execute(rusqlite::params_from_iter(args)).unwrap()).unwrap();
+    }
+    assert_eq!(statement.get_status(StatementStatus::FullscanStep), 0, "{} scans", case.name);
+    assert_eq!(statement.get_status(StatementStatus::Sort), 0, "{} sorts", case.name);
+    (rows, statement.get_status(StatementStatus::VmStep).into())
+}
+
+/// Steps for each row that is read, at most, and for the statement itself.
+const STEPS_PER_ROW: i64 = 70;
+const STEPS_ONCE: i64 = 1_000;
+
+#[tokio::test]
+async fn r3_statements_read_their_page_and_no_more() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let template = template(&stage).await;
+    let connection = Connection::open(&rig.path).unwrap();
+    planted(&connection, &template);
+    let mut cases = cases(&template);
+    let overdue = vec![
+        Arg::Id(*template.event_id.bytes()),
+        Arg::Number(1_000_000_000_000),
+        Arg::Text("heavy"),
+        Arg::Number(USER_WINDOW - 1),
+    ];
+    cases.push(Case { name: "booking_overdue_of_user", args: overdue, rows_max: 2 * USER_WINDOW });
+    let types =
+        Case { name: "ticket_types_load", args: vec![Arg::Id(*template.event_id.bytes())], rows_max: 2 };
+    cases.push(types);
+    expect_complete("sqlite", &cases, &[]);
+    for case in &cases {
+        let (rows, steps) = run(&connection, case);
+        assert!(rows <= case.rows_max, "{}: {rows} rows", case.name);
+        assert!(
+            steps <= STEPS_ONCE + STEPS_PER_ROW * case.rows_max,
+            "{}: {steps} steps for {rows} rows",
+            case.name
+        );
+    }
+    // What is counted is there: pages of the rarest status are full.
+    for (name, full) in [("booking_list_in_status", 101), ("chore_bookings_in_status", 512)] {
+        assert!(cases.iter().filter(|case| case.name == name).all(|case| run(&connection, case).0 == full));
+    }
+}
+
+/// Every 30 s, on every instance, for as long as nothing is overdue and no cancelled event has bookings.
+#[tokio::test]
+async fn r3_an_idle_sweep_reads_no_ledger() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let template = template(&stage).await;
+    let connection = Connection::open(&rig.path).unwrap();
+    planted(&connection, &template);
+    let mut steps = 0;
+    for case in cases(&template).iter().filter(|case| case.name.starts_with("chore_")) {
+        let is_idle = case.name == "chore_cancelled_events" || case.rows_max == 0;
+        steps += if is_idle { run(&connection, case).1 } else { 0 };
+    }
+    assert!((1..200).contains(&steps), "{steps} steps");
+}
+
+/// A booking that is cancelled leaves what is still to be read, so the last page costs what the first one did.
+#[tokio::test]
+async fn r3_pages_of_live_bookings_cost_the_same_to_the_end() {
+    let rig = FileRig::new();
+    let stage = Stage::new(&rig);
+    let template = template(&stage).await;
+    let connection = Connection::open(&rig.path).unwrap();
+    planted(&connection, &template);
+    let event = literal(template.event_id.bytes());
+    let cases = cases(&template);
+    let pending = |case: &&Case| {
+        case.name == "chore_bookings_in_status" && matches!(case.args[1], Arg::Text("pending"))
+    };
+    let case = cases.iter().find(pending).unwrap();
+    let mut steps = Vec::new();
+    loop {
+        let (rows, taken) = run(&connection, case);
+        if rows < 512 {
+            break;
+        }
+        steps.push(taken);
+        let cancel = format!(
+            "UPDATE bookings SET status = 'cancelled', cancelled_at = 1 WHERE id IN
+                 (SELECT id FROM bookings WHERE event_id = {event} AND status = 'pending' ORDER BY id LIMIT 512)"
+        );
+        assert_eq!(connection.execute(&cancel, []).unwrap(), 512);
+    }
+    assert!(steps.len() > 15 && steps.iter().all(|taken| *taken == steps[0]), "{steps:?}");
+}

@@ -22,7 +22,7 @@ mod text;
 mod time;
 mod trace;
 
-pub use audit::{Audit, AuditReport};
+pub use audit::{Audit, AuditReport, History};
 pub use booking::{Booking, BookingStatus, Item, Items, Payment, PaymentStatus, State};
 pub use command::{
     Action, Actor, Ask, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,

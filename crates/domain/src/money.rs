@@ -90,6 +90,13 @@ impl Money {
     }
 }
 
+/// Minor units and the currency's code: `4500 EUR`.
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.amount, self.currency.code())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,11 +70,11 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ("DELETE FROM bookings WHERE event_id = :event AND user_id = 'held'", "has a ledger but no row"),
     (
         "UPDATE bookings SET last_seq = last_seq - 1 WHERE event_id = :event AND user_id = 'paid'",
-        "is confirmed, but its ledger says pending",
+        "names entry 8 as its last, but that is 9",
     ),
     (
         "UPDATE bookings SET last_seq = 500 WHERE event_id = :event AND user_id = 'paid'",
-        "no row that stands where it ends",
+        "names entry 500 as its last",
     ),
     (
         "UPDATE bookings SET status = 'expired', expired_at = created_at WHERE event_id = :event AND user_id = 'held'",
@@ -88,7 +88,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ("UPDATE bookings SET user_id = 'thief' WHERE event_id = :event AND user_id = 'paid'", "user thief"),
     (
         "UPDATE bookings SET total = total + 1 WHERE event_id = :event AND user_id = 'paid'",
-        "revenue is stored as 9000",
+        "costs 9001 EUR, but its items cost 9000",
     ),
     ("DELETE FROM ledger WHERE event_id = :event AND seq = 5", "the ledger should go on with 5"),
     ("DELETE FROM ledger WHERE event_id = :event AND seq = 13", "seq is stored as 13 and derived as 12"),

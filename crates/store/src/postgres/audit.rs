@@ -1,37 +1,38 @@
 //! Feeding the audit from one read transaction, which sees one moment of the database.
 
+use std::collections::HashMap;
 use std::pin::pin;
 
-use domain::{Audit, AuditReport, EventId};
+use domain::{Audit, AuditReport, Booking, BookingId, Entry, EventId, History, Refund};
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::read::{self, Cells};
-use super::session::{Call, Session};
+use super::session::{Session, Snapshot};
 use super::sql::Sql;
 
+/// Entries whose bookings are looked at together: some megabytes, and three statements.
+const PAGE: i32 = 4_096;
+
+/// Entries by their bookings: the numbers of each booking's entries.
+type Groups = Vec<(Uuid, Vec<i64>)>;
+
 /// Audits on a session that is used for nothing else.
-pub(super) async fn audit(session: &Session) -> Result<AuditReport, Error> {
-    session.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+pub(super) async fn audit(session: &mut Session) -> Result<AuditReport, Error> {
+    let snapshot = session.snapshot().await?;
     let mut audit = Audit::default();
-    for row in session.call(&Call { sql: Sql::EventListAll, values: Vec::new() }).await? {
-        let id: Uuid = row.try_get(0)?;
-        let rows = session.call(&Call { sql: Sql::EventLoad, values: vec![Box::new(vec![id])] }).await?;
-        let event = read::events(&rows).map(|events| events.into_iter().next());
-        match event {
-            Ok(Some((_, Ok(event)))) => audit.event(event),
-            Ok(Some((_, Err(cause)))) | Err(cause) => {
-                audit.unreadable(cause);
-                continue;
-            }
-            Ok(None) => continue,
+    let events = snapshot.portal(Sql::EventListAll, &[]).await?;
+    loop {
+        let page = snapshot.next_page(&events, PAGE).await?;
+        if page.is_empty() {
+            break;
         }
-        walk_ledger(session, id, &mut audit).await?;
-        walk_rest(session, id, &mut audit).await?;
+        for row in page {
+            walk_event(&snapshot, row.try_get(0)?, &mut audit).await?;
+        }
     }
-    let totals = session.call(&Call { sql: Sql::AuditTotals, values: Vec::new() }).await?;
-    session.client.batch_execute("COMMIT").await?;
+    let totals = snapshot.call(Sql::AuditTotals, &[]).await?;
     let total = |column: usize| -> Result<u64, Error> {
         let count = totals.first().map(|row| row.try_get::<_, i64>(column)).transpose()?;
         Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
@@ -39,18 +40,36 @@ pub(super) async fn audit(session: &Session) -> Result<AuditReport, Error> {
     Ok(audit.finish(total(0)?, total(1)?, total(2)?))
 }
 
-async fn walk_ledger(session: &Session, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
+async fn walk_event(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
+    let rows = snapshot.call(Sql::EventLoad, &[&vec![id]]).await?;
+    let limited = match read::events(&rows).map(|events| events.into_iter().next()) {
+        Ok(Some((_, Ok(event)))) => {
+            let limited = event.about.max_tickets_per_user.is_some();
+            audit.event(event);
+            limited
+        }
+        Ok(Some((_, Err(cause)))) | Err(cause) => {
+            audit.unreadable(cause);
+            return Ok(());
+        }
+        Ok(None) => return Ok(()),
+    };
+    walk_ledger(snapshot, id, audit).await?;
+    walk_bookings(snapshot, id, audit).await?;
+    if limited {
+        walk_users(snapshot, id, audit).await?;
+    }
+    Ok(())
+}
+
+async fn walk_ledger(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
     /// Where the booking's columns begin in the joined row.
     const BOOKING: usize = 15;
     let event = EventId::from_bytes(*id.as_bytes());
-    let mut rows = pin!(session.stream(Sql::AuditLedger, &[&id]).await?);
+    let mut rows = pin!(snapshot.stream(Sql::AuditLedger, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {
-        let booking = if row.try_get::<_, Option<Uuid>>(BOOKING)?.is_none() {
-            None
-        } else {
-            let booking = read::booking(Cells::new(&row, BOOKING));
-            booking.map_err(|cause| audit.unreadable(format!("a booking of {event}: {cause}"))).ok()
-        };
+        // One that cannot be read is reported with its history.
+        let booking = read::booking(Cells::new(&row, BOOKING)).ok();
         match read::entry(Cells::new(&row, 0)) {
             Ok(entry) => audit.entry(&entry, booking.as_ref()),
             Err(cause) => audit.unreadable(format!("a ledger entry of {event}: {cause}")),
@@ -59,20 +78,78 @@ async fn walk_ledger(session: &Session, id: Uuid, audit: &mut Audit) -> Result<(
     Ok(())
 }
 
-/// The refunds and the counted users of an event.
-async fn walk_rest(session: &Session, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
-    let event = EventId::from_bytes(*id.as_bytes());
-    let mut rows = pin!(session.stream(Sql::RefundListOfEvent, &[&id]).await?);
-    while let Some(row) = rows.try_next().await? {
-        match read::refund(Cells::new(&row, 0)) {
-            Ok(refund) => audit.refund(&refund),
-            Err(cause) => audit.unreadable(format!("a refund of {event}: {cause}")),
+/// The bookings of an event, a page of histories at a time.
+async fn walk_bookings(snapshot: &Snapshot<'_>, event: Uuid, audit: &mut Audit) -> Result<(), Error> {
+    let order = snapshot.portal(Sql::AuditOrder, &[&event]).await?;
+    let mut groups = Groups::new();
+    loop {
+        let rows = snapshot.next_page(&order, PAGE).await?;
+        if rows.is_empty() {
+            return finish_bookings(snapshot, event, groups, audit).await;
+        }
+        for row in rows {
+            let (booking, seq): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
+            match groups.last_mut() {
+                Some((last, seqs)) if *last == booking => seqs.push(seq),
+                Some(_) | None => groups.push((booking, vec![seq])),
+            }
+        }
+        // The last booking may have more entries on the next page.
+        let unfinished = groups.pop();
+        finish_bookings(snapshot, event, std::mem::take(&mut groups), audit).await?;
+        groups.extend(unfinished);
+    }
+}
+
+async fn finish_bookings(
+    snapshot: &Snapshot<'_>,
+    event: Uuid,
+    groups: Groups,
+    audit: &mut Audit,
+) -> Result<(), Error> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let of = EventId::from_bytes(*event.as_bytes());
+    let ids: Vec<Uuid> = groups.iter().map(|(id, _)| *id).collect();
+    let seqs: Vec<i64> = groups.into_iter().flat_map(|(_, seqs)| seqs).collect();
+    let mut entries: HashMap<BookingId, Vec<Entry>> = HashMap::with_capacity(ids.len());
+    for row in snapshot.call(Sql::AuditEntries, &[&event, &seqs]).await? {
+        // What cannot be read was reported when the ledger was.
+        if let Ok(entry) = read::entry(Cells::new(&row, 0))
+            && let Some(booking) = entry.booking_id
+        {
+            entries.entry(booking).or_default().push(entry);
         }
     }
-    let mut rows = pin!(session.stream(Sql::UserList, &[&id]).await?);
+    let mut bookings: HashMap<BookingId, Booking> = HashMap::with_capacity(ids.len());
+    for row in snapshot.call(Sql::BookingLoad, &[&ids]).await? {
+        match read::booking(Cells::new(&row, 0)) {
+            Ok(booking) => drop(bookings.insert(booking.id, booking)),
+            Err(cause) => audit.unreadable(format!("a booking of {of}: {cause}")),
+        }
+    }
+    let mut refunds: HashMap<BookingId, Vec<Refund>> = HashMap::new();
+    for row in snapshot.call(Sql::RefundListOfBookings, &[&ids]).await? {
+        match read::refund(Cells::new(&row, 0)) {
+            Ok(refund) => refunds.entry(refund.booking_id).or_default().push(refund),
+            Err(cause) => audit.unreadable(format!("a refund of {of}: {cause}")),
+        }
+    }
+    for id in ids.into_iter().map(|id| BookingId::from_bytes(*id.as_bytes())) {
+        let (entries, booking) = (entries.remove(&id).unwrap_or_default(), bookings.remove(&id));
+        let refunds = refunds.remove(&id).unwrap_or_default();
+        audit.history(&History { id, entries, booking, refunds });
+    }
+    Ok(())
+}
+
+async fn walk_users(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
+    let event = EventId::from_bytes(*id.as_bytes());
+    let mut rows = pin!(snapshot.stream(Sql::AuditUsers, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {
         match read::counted_user(Cells::new(&row, 0)) {
-            Ok((user, tickets)) => audit.user(&user, tickets),
+            Ok((user, holds, counted)) => audit.user(&user, holds, counted),
             Err(cause) => audit.unreadable(format!("a counted user of {event}: {cause}")),
         }
     }

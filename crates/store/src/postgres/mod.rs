@@ -371,7 +371,7 @@ impl Store for Postgres {
     }
 
     async fn audit(&self) -> Result<AuditReport, Fault> {
-        let session = self.connector.open(Role::Alone).await?;
-        audit::audit(&session).await.map_err(|error| fault(&error))
+        let mut session = self.connector.open(Role::Alone).await?;
+        audit::audit(&mut session).await.map_err(|error| fault(&error))
     }
 }

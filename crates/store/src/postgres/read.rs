@@ -236,6 +236,7 @@ pub(super) fn kept(row: Cells<'_>) -> Loadable<((String, String), Kept)> {
     Ok(((row.get(0)?, row.get(1)?), Kept { fingerprint, answer: row.get::<&[u8]>(3)?.into() }))
 }
 
-pub(super) fn counted_user(row: Cells<'_>) -> Loadable<(UserId, u32)> {
-    Ok((row.parse(0)?, row.number(1)?))
+/// A user, the tickets that its bookings hold, and its stored count.
+pub(super) fn counted_user(row: Cells<'_>) -> Loadable<(UserId, u64, Option<u32>)> {
+    Ok((row.parse(0)?, row.number(1)?, row.number_if_set(2)?))
 }

@@ -10,7 +10,9 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Error, Row, Statement};
+use tokio_postgres::{
+    AsyncMessage, Client, Error, IsolationLevel, Portal, Row, RowStream, Statement, Transaction,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::sql::Sql;
@@ -228,13 +230,11 @@ impl Session {
         self.client.query_raw(&self.statements[call.sql as usize], values).await?.try_collect().await
     }
 
-    /// Runs a statement and hands its rows on one by one.
-    pub(super) async fn stream(
-        &self,
-        sql: Sql,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<tokio_postgres::RowStream, Error> {
-        self.client.query_raw(&self.statements[sql as usize], values.iter().copied()).await
+    /// Begins a read transaction that sees one moment of the database.
+    pub(super) async fn snapshot(&mut self) -> Result<Snapshot<'_>, Error> {
+        let begin = self.client.build_transaction().read_only(true);
+        let tx = begin.isolation_level(IsolationLevel::RepeatableRead).start().await?;
+        Ok(Snapshot { tx, statements: &self.statements })
     }
 
     /// Sends statements one behind the other without waiting in between, and waits for all. What is not
@@ -245,6 +245,34 @@ impl Session {
             None => Ok(Vec::new()),
         };
         join_all(calls.iter().map(run)).await
+    }
+}
+
+/// A read transaction that sees one moment of the database, and ends when it is dropped.
+pub(super) struct Snapshot<'s> {
+    tx: Transaction<'s>,
+    statements: &'s [Statement],
+}
+
+impl Snapshot<'_> {
+    /// Runs a statement.
+    pub(super) async fn call(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        self.tx.query(&self.statements[sql as usize], values).await
+    }
+
+    /// Runs a statement and returns its rows as they come. Nothing else can be run before the last of them.
+    pub(super) async fn stream(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<RowStream, Error> {
+        self.tx.query_raw(&self.statements[sql as usize], values.iter().copied()).await
+    }
+
+    /// Prepares to read a statement's rows a page at a time, with other statements in between.
+    pub(super) async fn portal(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<Portal, Error> {
+        self.tx.bind(&self.statements[sql as usize], values).await
+    }
+
+    /// The next rows, at most `count`; none after the last.
+    pub(super) async fn next_page(&self, portal: &Portal, count: i32) -> Result<Vec<Row>, Error> {
+        self.tx.query_portal(portal, count).await
     }
 }
 

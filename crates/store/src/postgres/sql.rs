@@ -21,8 +21,11 @@ macro_rules! statements {
 }
 
 statements! {
+    AuditEntries = "audit_entries";
     AuditLedger = "audit_ledger";
+    AuditOrder = "audit_order";
     AuditTotals = "audit_totals";
+    AuditUsers = "audit_users";
     BackendEnd = "backend_end";
     BackendOwn = "backend_own";
     BookingInsert = "booking_insert";
@@ -66,13 +69,12 @@ statements! {
     RefundInsert = "refund_insert";
     RefundList = "refund_list";
     RefundListInStatus = "refund_list_in_status";
-    RefundListOfEvent = "refund_list_of_event";
+    RefundListOfBookings = "refund_list_of_bookings";
     RefundLoad = "refund_load";
     RefundUpdate = "refund_update";
     TicketTypeUpdate = "ticket_type_update";
     TicketTypeWrite = "ticket_type_write";
     TxBegin = "tx_begin";
-    UserList = "user_list";
     UserLoad = "user_load";
     UserWrite = "user_write";
 }

@@ -1,53 +1,29 @@
 //! Feeding the audit from one read transaction, which sees one moment of the database.
 
-use domain::{Audit, AuditReport, Booking, EventId, UserId};
-use rusqlite::{Connection, Row};
+use domain::{Audit, AuditReport, Booking, BookingId, Entry, EventId, History, UserId};
+use rusqlite::{Connection, Row, params};
 
 use super::{read, sql};
 use crate::Cause;
 use crate::fold::Loadable;
 
+/// Audits on a connection whose sorts go to files as long as it takes: in memory they grow with the ledger.
 pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
+    connection.pragma_update(None, "temp_store", "FILE")?;
+    let report = walk(connection);
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    report
+}
+
+fn walk(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
     let tx = connection.transaction()?;
     let mut audit = Audit::default();
-    let ids = tx
-        .prepare_cached(sql::EVENT_LIST_ALL)?
-        .query_map([], |row| Ok(row.get::<_, [u8; 16]>(0)))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    for id in ids {
-        let id = match id {
-            Ok(id) => id,
-            Err(error) => {
-                audit.unreadable(format!("the id of an event: {error}"));
-                continue;
-            }
-        };
-        let id = EventId::from_bytes(id);
-        match read::event(&tx, id)? {
-            Some(Ok(event)) => audit.event(event),
-            Some(Err(cause)) => {
-                audit.unreadable(cause);
-                continue;
-            }
-            None => {
-                audit.unreadable(format!("{id}: has counters but no description"));
-                continue;
-            }
-        }
-        walk_ledger(&tx, id, &mut audit)?;
-        let mut statement = tx.prepare_cached(sql::REFUND_LIST_OF_EVENT)?;
-        for refund in statement.query_map([id.bytes()], |row| Ok(read::refund_row(row)))? {
-            match refund? {
-                Ok(refund) => audit.refund(&refund),
-                Err(cause) => audit.unreadable(format!("a refund of {id}: {cause}")),
-            }
-        }
-        let mut statement = tx.prepare_cached(sql::USER_LIST)?;
-        for user in statement.query_map([id.bytes()], |row| Ok(counted_user(row)))? {
-            match user? {
-                Ok((user, tickets)) => audit.user(&user, tickets),
-                Err(cause) => audit.unreadable(format!("a counted user of {id}: {cause}")),
-            }
+    let mut events = tx.prepare_cached(sql::EVENT_LIST_ALL)?;
+    let mut ids = events.query([])?;
+    while let Some(row) = ids.next()? {
+        match row.get(0) {
+            Ok(id) => walk_event(&tx, EventId::from_bytes(id), &mut audit)?,
+            Err(error) => audit.unreadable(format!("the id of an event: {error}")),
         }
     }
     let totals = tx.query_row(sql::AUDIT_TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
@@ -55,9 +31,28 @@ pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport
     Ok(audit.finish(bookings, entries, refunds))
 }
 
-fn counted_user(row: &Row<'_>) -> Loadable<(UserId, u32)> {
-    let user = row.get::<_, String>(0).map_err(Cause::new)?.parse().map_err(Cause::new)?;
-    Ok((user, row.get(1).map_err(Cause::new)?))
+fn walk_event(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
+    let limited = match read::event(connection, id)? {
+        Some(Ok(event)) => {
+            let limited = event.about.max_tickets_per_user.is_some();
+            audit.event(event);
+            limited
+        }
+        Some(Err(cause)) => {
+            audit.unreadable(cause);
+            return Ok(());
+        }
+        None => {
+            audit.unreadable(format!("{id}: has counters but no description"));
+            return Ok(());
+        }
+    };
+    walk_ledger(connection, id, audit)?;
+    walk_bookings(connection, id, audit)?;
+    if limited {
+        walk_users(connection, id, audit)?;
+    }
+    Ok(())
 }
 
 fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
@@ -66,16 +61,73 @@ fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusql
     let mut statement = connection.prepare_cached(sql::AUDIT_LEDGER)?;
     let mut rows = statement.query([id.bytes()])?;
     while let Some(row) = rows.next()? {
-        let booking = if row.get_ref(BOOKING)? == rusqlite::types::ValueRef::Null {
-            None
-        } else {
-            let booking = read::booking_row_at(row, BOOKING).map_err(Cause::new).and_then(Booking::try_from);
-            booking.map_err(|cause| audit.unreadable(format!("a booking of {id}: {cause}"))).ok()
-        };
+        // One that cannot be read is reported with its history.
+        let booking = read::booking_row_at(row, BOOKING).ok().and_then(|row| Booking::try_from(row).ok());
         match read::entry_row(row) {
             Ok(entry) => audit.entry(&entry, booking.as_ref()),
             Err(cause) => audit.unreadable(format!("a ledger entry of {id}: {cause}")),
         }
     }
     Ok(())
+}
+
+/// The bookings of an event, one history at a time.
+fn walk_bookings(connection: &Connection, event: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(sql::AUDIT_ORDER)?;
+    let mut rows = statement.query([event.bytes()])?;
+    let mut history: Option<(BookingId, Vec<Entry>)> = None;
+    while let Some(row) = rows.next()? {
+        // What cannot be read was reported when the ledger was.
+        let Ok(id) = row.get(0).map(BookingId::from_bytes) else { continue };
+        if let Some((last, entries)) = history.take_if(|(last, _)| *last != id) {
+            finish_booking(connection, (event, last), entries, audit)?;
+        }
+        let entries = &mut history.get_or_insert((id, Vec::new())).1;
+        let seq: i64 = row.get(1)?;
+        let mut entry = connection.prepare_cached(sql::AUDIT_ENTRY)?;
+        entries.extend(entry.query_row(params![event.bytes(), seq], |row| Ok(read::entry_row(row)))?.ok());
+    }
+    match history {
+        Some((last, entries)) => finish_booking(connection, (event, last), entries, audit),
+        None => Ok(()),
+    }
+}
+
+fn finish_booking(
+    connection: &Connection,
+    (event, id): (EventId, BookingId),
+    entries: Vec<Entry>,
+    audit: &mut Audit,
+) -> rusqlite::Result<()> {
+    let booking = read::booking(connection, id)?.transpose();
+    let booking = booking.unwrap_or_else(|cause| {
+        audit.unreadable(format!("a booking of {event}: {cause}"));
+        None
+    });
+    let mut refunds = Vec::new();
+    let mut statement = connection.prepare_cached(sql::REFUND_LIST_OF_BOOKING)?;
+    for refund in statement.query_map([id.bytes()], |row| Ok(read::refund_row(row)))? {
+        match refund? {
+            Ok(refund) => refunds.push(refund),
+            Err(cause) => audit.unreadable(format!("a refund of {event}: {cause}")),
+        }
+    }
+    audit.history(&History { id, entries, booking, refunds });
+    Ok(())
+}
+
+fn walk_users(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(sql::AUDIT_USERS)?;
+    for user in statement.query_map([id.bytes()], |row| Ok(counted_user(row)))? {
+        match user? {
+            Ok((user, holds, counted)) => audit.user(&user, holds, counted),
+            Err(cause) => audit.unreadable(format!("a counted user of {id}: {cause}")),
+        }
+    }
+    Ok(())
+}
+
+fn counted_user(row: &Row<'_>) -> Loadable<(UserId, u64, Option<u32>)> {
+    let user = row.get::<_, String>(0).map_err(Cause::new)?.parse().map_err(Cause::new)?;
+    Ok((user, row.get(1).map_err(Cause::new)?, row.get(2).map_err(Cause::new)?))
 }

@@ -9,6 +9,8 @@ mod conforms;
 #[cfg(test)]
 mod constraints;
 #[cfg(test)]
+mod money;
+#[cfg(test)]
 mod on_postgres;
 #[cfg(test)]
 mod opening;

@@ -2,6 +2,7 @@
 
 mod locks;
 mod migration;
+mod money;
 mod round_trips;
 mod trust;
 mod work;

@@ -39,7 +39,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
     ("UPDATE bookings SET event_id = X'00' WHERE status = 'pending'", "has a ledger but no row"),
     ("UPDATE ledger SET event_id = randomblob(16) WHERE seq = 10", "but only 9 ledger entries that an event leads to"),
-    ("UPDATE refunds SET event_id = randomblob(16)", "but only 0 refunds that an event leads to"),
+    ("UPDATE refunds SET event_id = randomblob(16)", "belongs to evt_"),
     ("DELETE FROM event_details", "has counters but no description"),
     ("DELETE FROM event_details; DELETE FROM ticket_types; DELETE FROM events", "4 rows are stored, but only 0 bookings"),
     // Rows that cannot be read.

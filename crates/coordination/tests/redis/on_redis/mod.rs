@@ -1,6 +1,7 @@
 //! Tests that need Redis; where it is not installed, `make test` skips them.
 
 mod faults;
+mod idle;
 mod limiter;
 mod limiter_conforms;
 mod lock;

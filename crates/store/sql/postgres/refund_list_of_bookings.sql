@@ -1,4 +1,4 @@
--- Every refund of an event, for the audit. Served by refunds_by_event.
+-- Every refund of some bookings, for the audit. Served by one_refund_per_payment.
 SELECT id, booking_id, event_id, transaction_id, amount, currency, status, reason, provider_reference,
        created_at, settled_at
-FROM refunds WHERE event_id = $1
+FROM refunds WHERE booking_id = ANY ($1::uuid[])

@@ -3,7 +3,9 @@
 //! Callers put wishes and farewells into a channel and wait for nothing but an answer, so a caller that is
 //! dropped at any await has sent all there is to send. What is to be asked is gathered into batches, one at a
 //! time on the wire: hence whatever concerns one caller (acquire, renew, leave) reaches the server in the order
-//! in which it happened. All scripts may be sent twice, so an unknown outcome is asked again, or undone.
+//! in which it happened. All scripts may be sent twice, so an unknown outcome is asked again, or undone: after a
+//! pause, or on the next connection, and never at once. A step of [`Actor::run`] that has nothing to wait for would
+//! keep its thread from everything else.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -25,6 +27,9 @@ use super::lock::{Caller, Command, Lease, RedisHold, Request};
 use super::trouble::Trouble;
 use crate::{Key, LockError, Tenure, Unavailable};
 
+/// Commands taken over in one step, so that a step ends however many come.
+const COMMANDS_MAX: usize = 512;
+
 /// How long things last. See [`RedisOptions`](super::RedisOptions).
 #[derive(Clone, Copy)]
 pub(super) struct Timing {
@@ -43,6 +48,16 @@ impl Timing {
     pub(super) fn renew_after(self) -> Duration {
         self.lease / 3
     }
+
+    /// The pause before something that failed is asked again on the same connection.
+    fn retry_after(self) -> Duration {
+        self.answer_timeout
+    }
+
+    /// How long a caller who has no answer yet waits for another connection: the first one is tried for at once.
+    fn reconnect_within(self) -> Duration {
+        self.answer_timeout / 2
+    }
 }
 
 pub(super) struct Actor {
@@ -55,6 +70,8 @@ pub(super) struct Actor {
     /// When to look at which entry; one that was put off is met here too early, and left alone.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     pub(super) outbox: VecDeque<Ask>,
+    /// What failed, in the order in which it is to be asked again.
+    retries: VecDeque<(Instant, Ask)>,
     /// Who is to be renewed, when there is nothing more urgent.
     pub(super) renewals: VecDeque<u64>,
     /// The server has forgotten a script.
@@ -97,9 +114,9 @@ pub(super) type InFlight = Pin<Box<dyn Future<Output = (Batch, Result<Vec<Value>
 enum Event {
     Time,
     Answered(Batch, Result<Vec<Value>, Trouble>),
-    Asked(Command),
+    Asked,
     Rung(Ring),
-    Connection(Option<u64>),
+    Connection,
 }
 
 impl Actor {
@@ -117,6 +134,7 @@ impl Actor {
             entries: HashMap::new(),
             timers: BinaryHeap::new(),
             outbox: VecDeque::new(),
+            retries: VecDeque::new(),
             renewals: VecDeque::new(),
             by_text: false,
             closing: false,
@@ -131,41 +149,41 @@ impl Actor {
     ) {
         let link = Arc::clone(&self.link);
         let (mut in_flight, mut connection) = (None::<InFlight>, None);
+        let mut commands = Vec::new();
         loop {
+            // Before anything is sent: what is sent on a lost connection fails without any wait.
+            let current = link.connection();
+            if current != connection {
+                connection = current;
+                self.connection_changed(current.is_some());
+            }
+            self.retry_due(Instant::now());
             if in_flight.is_none() && connection.is_some() {
                 in_flight = self.send();
             }
-            if self.closing && in_flight.is_none() && (self.outbox.is_empty() || connection.is_none()) {
+            let is_given_back = self.outbox.is_empty() && self.retries.is_empty();
+            if self.closing && in_flight.is_none() && (is_given_back || connection.is_none()) {
                 return;
             }
             let timer = self.next_timer();
             let event = tokio::select! {
                 biased;
                 () = sleep_until(timer) => Event::Time,
+                () = link.changed(connection) => Event::Connection,
                 (batch, outcome) = answer(&mut in_flight) => Event::Answered(batch, outcome),
-                number = link.changed(connection) => Event::Connection(number),
-                Some(command) = asked.recv() => Event::Asked(command),
+                1.. = asked.recv_many(&mut commands, COMMANDS_MAX) => Event::Asked,
                 Some(ring) = bell.recv() => Event::Rung(ring),
             };
             // First of all what time has brought: nobody is to find a key taken whose owner is overdue.
             self.look_at_due(Instant::now());
             match event {
-                Event::Time => {}
+                Event::Time | Event::Connection => {}
                 Event::Answered(batch, outcome) => {
                     in_flight = None;
                     self.answered(batch, outcome);
                 }
-                Event::Asked(command) => {
-                    self.asked(command);
-                    while let Ok(command) = asked.try_recv() {
-                        self.asked(command);
-                    }
-                }
+                Event::Asked => commands.drain(..).for_each(|command| self.asked(command)),
                 Event::Rung(ring) => self.rung(ring),
-                Event::Connection(number) => {
-                    connection = number;
-                    self.connection_changed(number.is_some());
-                }
             }
         }
     }
@@ -175,6 +193,7 @@ impl Actor {
         self.timers.clear();
         self.renewals.clear();
         self.by_text = false;
+        self.outbox.extend(self.retries.drain(..).map(|(_, ask)| ask));
         self.outbox.retain(|ask| matches!(ask, Ask::Leave { .. }));
         let numbers: Vec<u64> = self.entries.keys().copied().collect();
         for number in numbers {
@@ -183,8 +202,22 @@ impl Actor {
     }
 
     fn next_timer(&self) -> Instant {
-        let idle = || Instant::now() + Duration::from_secs(1);
-        self.timers.peek().map_or_else(idle, |Reverse((at, _))| *at)
+        let entry = self.timers.peek().map(|Reverse((at, _))| *at);
+        let retry = self.retries.front().map(|(at, _)| *at);
+        let next = entry.into_iter().chain(retry).min();
+        next.unwrap_or_else(|| Instant::now() + Duration::from_secs(1))
+    }
+
+    /// Asks again after a pause, or as soon as there is another connection.
+    pub(super) fn retry(&mut self, ask: Ask) {
+        self.retries.push_back((Instant::now() + self.timing.retry_after(), ask));
+    }
+
+    /// Moves what is due to the outbox. While there is no connection it waits there.
+    fn retry_due(&mut self, now: Instant) {
+        while let Some((_, ask)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
+            self.outbox.push_back(ask);
+        }
     }
 
     /// Looks at an entry again at this time, and not before.
@@ -325,6 +358,9 @@ impl Actor {
 
     /// After a connection everybody asks once, in a batch; without one, waiters soon go on without the lock.
     fn connection_changed(&mut self, up: bool) {
+        if up {
+            self.outbox.extend(self.retries.drain(..).map(|(_, ask)| ask));
+        }
         let (now, mut numbers) = (Instant::now(), self.entries.keys().copied().collect::<Vec<u64>>());
         numbers.sort_unstable();
         for number in numbers {
@@ -334,8 +370,21 @@ impl Actor {
                     self.touch(number, now);
                 }
             } else {
+                self.plan_without_connection(number, now);
+            }
+        }
+    }
+
+    /// Whoever waits for an answer or for a key goes on without the lock soon, unless there is another connection.
+    fn plan_without_connection(&mut self, number: u64, now: Instant) {
+        match self.entries.get(&number).map(|entry| (&entry.stage, entry.next)) {
+            Some((Stage::Asking { .. }, answer_by)) => {
+                self.look_again(number, answer_by.min(now + self.timing.reconnect_within()));
+            }
+            Some((Stage::Queued { .. } | Stage::Held { .. }, _)) => {
                 self.plan(number, now + self.timing.answer_timeout);
             }
+            None => {}
         }
     }
 

@@ -30,6 +30,16 @@ pub(super) enum Ask {
     Clear(Key),
 }
 
+impl Ask {
+    /// The key that it clears.
+    fn cleared(&self) -> Option<&Key> {
+        match self {
+            Self::Clear(key) => Some(key),
+            Self::Acquire(_) | Self::Touch(_) | Self::Leave { .. } => None,
+        }
+    }
+}
+
 /// Questions that travel together.
 pub(super) struct Batch {
     asks: Vec<Ask>,
@@ -144,6 +154,7 @@ impl Actor {
             }
         };
         let mut again = Vec::new();
+        let cleared: Vec<Key> = asks.iter().filter_map(Ask::cleared).cloned().collect();
         for (ask, value) in asks.into_iter().zip(values) {
             match Reply::read(value) {
                 Ok(reply) => self.replied(&ask, &reply, sent),
@@ -151,10 +162,14 @@ impl Actor {
                     self.by_text = true;
                     again.push(ask);
                 }
-                Err(trouble) if trouble.is_wrong_type() => {
-                    again.extend(self.clearing(&ask));
-                    again.push(ask);
-                }
+                // Once: what comes back as soon as it was removed, or cannot be removed, is asked again later.
+                Err(trouble) if trouble.is_wrong_type() => match self.clearing(&ask) {
+                    Some(Ask::Clear(key)) if cleared.contains(&key) => self.failed(ask, &trouble),
+                    clear => {
+                        again.extend(clear);
+                        again.push(ask);
+                    }
+                },
                 Err(trouble) => self.failed(ask, &trouble),
             }
         }
@@ -176,12 +191,12 @@ impl Actor {
         let now = Instant::now();
         match ask {
             Ask::Acquire(number) => match self.entries.get(&number) {
-                Some(entry) if trouble.is_cut() && now < entry.next => self.outbox.push_back(ask),
+                Some(entry) if trouble.is_cut() && now < entry.next => self.retry(ask),
                 Some(_) => self.end(number, trouble),
                 None => {}
             },
             Ask::Touch(number) => self.plan(number, now + self.timing.answer_timeout),
-            Ask::Leave { .. } => self.outbox.push_back(ask),
+            Ask::Leave { .. } => self.retry(ask),
             Ask::Clear(_) => {}
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::counters::Counters;
 use super::scripts::Scripts;
@@ -25,6 +25,9 @@ const FAILURES_MAX: u32 = 3;
 /// First and longest pause between two tries to reach a server again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A connection that is lost sooner counts as a failed try: a server that takes connections and fails what is asked
+/// on them must not be connected to in a loop.
+const CONNECTION_MIN: Duration = Duration::from_millis(100);
 /// How often a server is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// Requests that may wait to be written. The library's 50 would make a crowd queue before it is heard.
@@ -92,14 +95,15 @@ impl Link {
         self.wait_for(false).await;
     }
 
-    /// The number of the connection, once it is another than `known`; `None` while there is none.
-    pub(super) async fn changed(&self, known: Option<u64>) -> Option<u64> {
-        let number = |open: &Option<Connection>| open.as_ref().map(|connection| connection.number);
-        let mut open = self.open.subscribe();
-        match open.wait_for(|open| number(open) != known).await {
-            Ok(open) => number(&open),
-            Err(_) => None,
-        }
+    /// The number of the connection; `None` while there is none.
+    pub(super) fn connection(&self) -> Option<u64> {
+        number(&self.open.borrow())
+    }
+
+    /// Returns once the connection is another than `known`.
+    pub(super) async fn changed(&self, known: Option<u64>) {
+        // The sender lives as long as this link.
+        let _ = self.open.subscribe().wait_for(|open| number(open) != known).await;
     }
 
     async fn wait_for(&self, up: bool) {
@@ -175,14 +179,20 @@ impl Link {
                 continue;
             };
             let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-            pause = PAUSE_MIN;
             self.failures.store(0, Ordering::Relaxed);
             self.open.send_replace(Some(Connection { inner, number }));
             self.counters.connected.add(1);
+            let began = Instant::now();
             // A server that nobody asks anything would not be missed.
             let ping = redis::cmd("PING");
             while timeout(PING_EVERY, self.down()).await.is_err() {
                 let _ = self.ask::<String>(&ping).await;
+            }
+            if began.elapsed() >= CONNECTION_MIN {
+                pause = PAUSE_MIN;
+            } else {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
             }
         }
     }
@@ -212,6 +222,10 @@ impl Link {
         .await
         .unwrap_or_else(|_| Err(late()))
     }
+}
+
+fn number(open: &Option<Connection>) -> Option<u64> {
+    open.as_ref().map(|connection| connection.number)
 }
 
 fn late() -> RedisError {

@@ -18,10 +18,13 @@ const KEYS: usize = 64;
 /// Callers who go on meanwhile, and the pause between two of their requests.
 const CALLERS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long the server is away. A loop that does not wait would last for two leases: 4 s.
+/// How long the server is away, and the processor time that is far too much for it.
 const AWAY: Duration = Duration::from_secs(3);
+const MUCH: Duration = Duration::from_secs(1);
+/// What is given up is asked about for two of these: as long as a loop without any wait would last.
+const LEASE: Duration = Duration::from_secs(10);
 /// Slower than anything that is meant to happen, also on a busy machine.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Processor time of this thread so far, in steps of 10 ms.
 fn processor_time() -> Duration {
@@ -70,7 +73,9 @@ async fn crowd(redis: &Redis) -> (Vec<Tenure>, JoinSet<Result<Tenure, LockError>
 #[tokio::test(flavor = "current_thread")]
 async fn c4_a_server_killed_under_load_costs_no_processor_time() {
     let mut server = RedisServer::start().await;
-    let redis = started(RedisOptions::new(&server.url(0), "one").expect("valid options")).await;
+    let mut options = RedisOptions::new(&server.url(0), "one").expect("valid options");
+    options.lease = LEASE;
+    let redis = started(options).await;
     let limiter: Arc<dyn Limiter> = Arc::new(redis.limiter_or(OnDown::Local, Arc::new(SetClock::new())));
     let (tenures, mut waiters) = crowd(&redis).await;
     let (end, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
@@ -82,7 +87,6 @@ async fn c4_a_server_killed_under_load_costs_no_processor_time() {
     // Everybody leaves while the server stands still, so all of it is on the wire when it dies.
     server.stop();
     drop(tenures);
-    waiters.spawn(async { std::future::pending().await });
     sleep(PAUSE).await;
     server.kill9();
     let (began, used) = (Instant::now(), processor_time());
@@ -99,9 +103,9 @@ async fn c4_a_server_killed_under_load_costs_no_processor_time() {
         at(990),
         at(999)
     );
-    assert!(used * 2 < wall, "{used:?} of processor time in {wall:?}");
+    assert!(used < MUCH, "{used:?} of processor time in {wall:?}");
     let slow = took.iter().filter(|took| **took > SLOW).count();
-    assert!(slow <= CALLERS && took.len() > CALLERS * 10, "{slow} of {} were slow", took.len());
+    assert!(slow == 0 && took.len() > CALLERS, "{slow} of {} were slow", took.len());
     // Nobody waits for a server that is away.
     let mut waited = 0;
     while let Some(Ok(answer)) = waiters.try_join_next() {

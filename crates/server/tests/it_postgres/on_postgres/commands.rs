@@ -34,6 +34,8 @@ async fn audit_and_sweep_work_beside_a_running_server() {
     let swept = report(&on(&url, &["sweep", "--json"]).await, 0);
     assert_eq!(swept, json!({"bookings": 1, "tickets": 2, "failed": 0}));
     assert_eq!(server.admin().counts(&event).await, (0, 0, 9));
+    database.postgres().execute("UPDATE bookings SET total = total * 1000").await;
+    check(&on(&url, &["audit"]).await, 1, "costs 9000000 EUR, but its items cost 9000");
     database.postgres().execute("UPDATE events SET sold = 3").await;
     check(&on(&url, &["audit"]).await, 1, "sold is stored as 3");
 }

@@ -1,7 +1,13 @@
--- What each user holds of an event by its bookings and ledger, beside the stored count. Sorts, outside of memory.
-SELECT coalesce(h.user_id, u.user_id), coalesce(h.tickets, 0), u.tickets
+-- What each user holds of an event by its bookings and ledger, beside the stored count; then who is counted and holds
+-- nothing. Sorts, outside of memory. Served by the primary keys and bookings_by_user.
+SELECT h.user_id, h.tickets, u.tickets
 FROM (SELECT b.user_id, sum(l.quantity) AS tickets
       FROM ledger l JOIN bookings b ON b.id = l.booking_id AND b.event_id = l.event_id
       WHERE l.event_id = ?1 AND l.type = 'booking.created' AND b.status IN ('pending', 'confirmed')
       GROUP BY b.user_id) h
-FULL JOIN (SELECT user_id, tickets FROM user_limits WHERE event_id = ?1) u ON u.user_id = h.user_id
+LEFT JOIN user_limits u ON u.event_id = ?1 AND u.user_id = h.user_id
+UNION ALL
+SELECT u.user_id, 0, u.tickets FROM user_limits u
+WHERE u.event_id = ?1 AND u.tickets > 0 AND NOT EXISTS (
+    SELECT 1 FROM bookings b
+    WHERE b.user_id = u.user_id AND b.event_id = u.event_id AND b.status IN ('pending', 'confirmed'))

@@ -188,7 +188,7 @@ impl Fleet {
             -seconds * 1_000_000
         } else {
             // As often as not: decisions under a right clock must meet a ledger that a wrong one wrote.
-            if before != 0 && world.elapsed() / 1_000 % 2 == 0 {
+            if before != 0 && (world.elapsed() / 1_000).is_multiple_of(2) {
                 world.set_clock_right();
             }
             return;

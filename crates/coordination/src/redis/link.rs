@@ -97,13 +97,13 @@ impl Link {
 
     /// The number of the connection; `None` while there is none.
     pub(super) fn connection(&self) -> Option<u64> {
-        number(&self.open.borrow())
+        number(self.open.borrow().as_ref())
     }
 
     /// Returns once the connection is another than `known`.
     pub(super) async fn changed(&self, known: Option<u64>) {
         // The sender lives as long as this link.
-        let _ = self.open.subscribe().wait_for(|open| number(open) != known).await;
+        let _ = self.open.subscribe().wait_for(|open| number(open.as_ref()) != known).await;
     }
 
     async fn wait_for(&self, up: bool) {
@@ -224,8 +224,8 @@ impl Link {
     }
 }
 
-fn number(open: &Option<Connection>) -> Option<u64> {
-    open.as_ref().map(|connection| connection.number)
+fn number(open: Option<&Connection>) -> Option<u64> {
+    open.map(|connection| connection.number)
 }
 
 fn late() -> RedisError {

@@ -24,12 +24,12 @@ enum Loss {
 
 fn lose(database: &Path, suffix: &str, loss: Loss) {
     let (file, elsewhere) = (beside(database, suffix), beside(database, ".elsewhere"));
-    match loss {
+    let done = match loss {
         Loss::Removed => remove_file(file),
         Loss::Renamed => rename(file, elsewhere),
         Loss::Replaced => copy(&file, &elsewhere).and_then(|_| rename(elsewhere, file)),
-    }
-    .unwrap();
+    };
+    assert!(done.is_ok(), "{suffix} {loss:?}: {done:?}");
 }
 
 /// Waits until changes are refused; then readiness must say so, too.

@@ -88,8 +88,14 @@ mod tests {
     fn no_statement_but_those_of_the_audit_scans_a_table() {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         super::super::schema::migrate(&mut connection).unwrap();
-        let lists_all =
-            ["audit_order", "audit_totals", "audit_users", "event_list_all", "event_stats", "published_untold"];
+        let lists_all = [
+            "audit_order",
+            "audit_totals",
+            "audit_users",
+            "event_list_all",
+            "event_stats",
+            "published_untold",
+        ];
         for (name, sql) in ALL.iter().filter(|(name, _)| !lists_all.contains(name)) {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let nulls = vec![rusqlite::types::Null; plan.parameter_count()];

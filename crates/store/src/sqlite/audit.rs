@@ -128,6 +128,8 @@ fn walk_users(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqli
 }
 
 fn counted_user(row: &Row<'_>) -> Loadable<(UserId, u64, Option<u32>)> {
-    let user = row.get::<_, String>(0).map_err(Cause::new)?.parse().map_err(Cause::new)?;
-    Ok((user, row.get(1).map_err(Cause::new)?, row.get(2).map_err(Cause::new)?))
+    let name = row.get::<_, String>(0).map_err(Cause::new)?;
+    let of_user = |error| Cause::new(format!("user {name}: {error}"));
+    let (holds, counted) = (row.get(1).map_err(of_user)?, row.get(2).map_err(of_user)?);
+    Ok((name.parse().map_err(Cause::new)?, holds, counted))
 }

@@ -163,6 +163,12 @@ impl Lines {
         })
     }
 
+    /// Waits until a line holds these words: lines are written after what they report.
+    pub async fn expect(&self, words: &str) {
+        let found = self.find(|line| line.contains(words).then_some(())).await;
+        assert!(found.is_some(), "no line holds {words:?}: {}", self.tail());
+    }
+
     /// What `find` finds in a line, as soon as there is one; `None` once the process will write no more.
     pub async fn find<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.find_within(DEADLINE, find).await

@@ -75,10 +75,10 @@ async fn a_trace_goes_from_the_request_to_all_that_tells_of_it() {
     check_messages(&nats, &mut admin, listener).await;
 
     // In the log, and not over HTTP.
-    let log = server.log().all().join("\n");
     for (given, place) in [(OVER_HTTP, "/v1/bookings"), (OVER_NATS, "booking.create")] {
-        let is_it = |line: &&str| line.contains(&format!("trace=\"{}\"", &given[3..35]));
-        assert!(log.lines().filter(is_it).any(|line| line.contains(place)), "{given}: {log}");
+        let trace = format!("trace=\"{}\"", &given[3..35]);
+        let found = server.log().find(|line| (line.contains(&trace) && line.contains(place)).then_some(()));
+        assert!(found.await.is_some(), "{given}: {}", server.log().tail());
     }
     let shown = format!(
         "{}{}",

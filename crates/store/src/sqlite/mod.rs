@@ -94,6 +94,7 @@ impl Sqlite {
             schema::migrate(&mut connection)?;
         }
         let readers = Readers::open(path)?;
+        // The first read makes the log and its index.
         schema::version(&readers.take())?;
         let files = Files::of(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let writer = SqliteWriter::new(connection, options.clock.clone(), Some(files));

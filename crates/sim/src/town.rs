@@ -193,8 +193,9 @@ impl Town {
                 Outcome::Failed
             }
             Err(Error::Fault(StoreFault::Unavailable(cause))) => {
-                // The last is what a limiter says that cannot be asked; here only where a fault has struck it.
-                let known = ["injected", "interrupted", "coordination is unavailable"];
+                // The limiter and a locked row say so themselves, here only where a fault was injected.
+                let known =
+                    ["injected", "interrupted", "coordination is unavailable", "others keep its event locked"];
                 if !known.iter().any(|known| cause.to_string().contains(known)) {
                     self.world.wrong(format!("unavailable, and nothing explains it: {cause}"));
                 }

@@ -29,6 +29,7 @@ fn no_seed_breaks_a_promise_and_together_they_meet_everything() {
 /// What a seed once showed, and must not show again. Each is named by what it was about.
 const ONCE: &[(&str, u64)] = &[
     ("a settled refund is taken for a new one by the judge of late payments", 501),
+    ("R4: a command whose row stays locked until its deadline is refused as unavailable", 9_003_966),
     ("a message outlives the connections that a power cut of the stream breaks", 5_015_985),
     ("R14: a late message for a stream that was deleted is taken by the next one", 6_021_394),
     ("R14: a late message for a stream that was deleted is taken by the next one", 6_031_936),

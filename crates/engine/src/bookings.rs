@@ -10,7 +10,7 @@ use domain::{
 use store::{BookingList, Keep, Page};
 
 use crate::limit::BOOKING_LOCK_WAIT_MAX;
-use crate::{Attempt, Caller, Engine, Error, Given};
+use crate::{Attempt, Caller, Engine, Error, Given, Reader};
 
 /// Tickets asked for.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Engine {
     ) -> Result<Given, Error> {
         let engine = self.clone();
         self.detached_unlimited(async move {
-            let event_id = engine.booking(&caller.actor, id).await?.event_id;
+            let event_id = engine.event_of(&caller.actor, id).await?;
             let _turn = engine.booking_turn(id).await;
             let (refund_id, CapturedPayment { transaction, amount }) = (engine.refund_id(), payment);
             let paid = Confirmation { event_id, booking_id: id, transaction, amount, refund_id };
@@ -93,7 +93,7 @@ impl Engine {
                 Actor::Service(_) | Actor::Admin(_) | Actor::System => None,
             };
             let work = async {
-                let event_id = engine.booking(&caller.actor, id).await?.event_id;
+                let event_id = engine.event_of(&caller.actor, id).await?;
                 let _turn = engine.booking_turn(id).await;
                 let refund_id = engine.refund_id();
                 let wish = Cancellation { event_id, booking_id: id, reason, refund_id };
@@ -108,30 +108,47 @@ impl Engine {
     }
 
     /// The booking, if it admits its bearer to an event: confirmed, and for that event.
-    pub async fn admits(&self, id: BookingId, event: EventId) -> Result<Option<Booking>, Error> {
-        let booking = self.ports.store.booking(id).await?;
+    pub async fn admits(
+        &self,
+        reader: &Reader,
+        id: BookingId,
+        event: EventId,
+    ) -> Result<Option<Booking>, Error> {
+        let booking = self.read(reader, |store| async move { store.booking(id).await }).await?;
         Ok(booking
             .filter(|booking| booking.event_id == event && booking.status() == BookingStatus::Confirmed))
     }
 
     /// One booking. For a user, one of somebody else is as good as none.
-    pub async fn booking(&self, asker: &Actor, id: BookingId) -> Result<Booking, Error> {
+    pub async fn booking(&self, reader: &Reader, id: BookingId) -> Result<Booking, Error> {
+        let booking = self.read(reader, |store| async move { store.booking(id).await }).await?;
+        let visible = booking.filter(|booking| match reader {
+            Reader::User(user) => *user == booking.user,
+            Reader::Service => true,
+            Reader::Address(_) => false,
+        });
+        visible.ok_or_else(|| Refusal::NotFound("booking").into())
+    }
+
+    /// The event of a booking that is to be changed. For a user, one of somebody else is as good as none.
+    async fn event_of(&self, actor: &Actor, id: BookingId) -> Result<EventId, Error> {
         let booking = self.ports.store.booking(id).await?;
-        let visible = booking.filter(|booking| match asker {
+        let visible = booking.filter(|booking| match actor {
             Actor::User(user) => *user == booking.user,
             Actor::Service(_) | Actor::Admin(_) | Actor::System => true,
         });
-        visible.ok_or_else(|| Refusal::NotFound("booking").into())
+        visible.map(|booking| booking.event_id).ok_or_else(|| Refusal::NotFound("booking").into())
     }
 
     /// Up to `limit` bookings of a list, newest first.
     pub async fn bookings(
         &self,
+        reader: &Reader,
         list: BookingList,
         status: Option<BookingStatus>,
         limit: u32,
     ) -> Result<Page<Booking>, Error> {
-        Ok(self.ports.store.bookings(list, status, limit).await?)
+        self.read(reader, |store| async move { store.bookings(list, status, limit).await }).await
     }
 
     /// Waits a little for `booking:{id}`, then goes on without it: the database decides who wins, the lock

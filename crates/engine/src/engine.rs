@@ -21,6 +21,7 @@ use crate::chore::{Canceller, Chore, Health, Janitor, Rounds, Sweeper};
 use crate::clock;
 use crate::desk::{Desk, Pulse};
 use crate::limit::JANITOR_EVERY;
+use crate::reads::Reads;
 use crate::watch::{Follower, Watched};
 use crate::{Error, Policy, Ports};
 
@@ -29,7 +30,9 @@ pub struct Engine {
     pub(crate) ports: Ports,
     pub(crate) policy: Policy,
     pub(crate) desk: Desk,
-    tasks: TaskTracker,
+    pub(crate) reads: Reads,
+    /// What was begun for a caller and is finished although the caller may go away.
+    pub(crate) tasks: TaskTracker,
     chores: Chores,
     supervisor: Supervisor,
     pub(crate) watched: Arc<Watched>,
@@ -97,7 +100,7 @@ impl Engine {
             clock_jumps: Arc::default(),
         };
         let (tasks, watched) = (TaskTracker::new(), Arc::default());
-        Arc::new(Self { ports, policy, desk, tasks, chores, supervisor, watched })
+        Arc::new(Self { ports, policy, desk, reads: Reads::default(), tasks, chores, supervisor, watched })
     }
 
     /// Starts the background chores: the clean-up of overdue bookings every `sweep_every`, and the others.
@@ -188,6 +191,11 @@ impl Engine {
     /// How the desk is getting on.
     pub fn pulse(&self) -> Pulse {
         self.desk.pulse()
+    }
+
+    /// How many reads of callers wait for their turn.
+    pub fn reads_waiting(&self) -> usize {
+        self.reads.waiting()
     }
 
     /// Whether commands can be carried out now, and what is not as it should be meanwhile.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use domain::{Action, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
+use domain::{Action, Currency, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
 use store::{Keep, Page, Stats};
 
-use crate::{Caller, Engine, Error, Given};
+use crate::{Caller, Engine, Error, Given, Reader};
 
 impl Engine {
     /// Puts an event on sale.
@@ -43,26 +43,45 @@ impl Engine {
     }
 
     /// One event, with every change that was acknowledged before.
-    pub async fn event(&self, id: EventId) -> Result<Event, Error> {
-        self.ports.store.event(id).await?.ok_or_else(|| Refusal::NotFound("event").into())
+    pub async fn event(&self, reader: &Reader, id: EventId) -> Result<Event, Error> {
+        let event = self.read(reader, |store| async move { store.event(id).await }).await?;
+        event.ok_or_else(|| Refusal::NotFound("event").into())
+    }
+
+    /// The currency of an event, for a command that names an amount: not a read of a caller, and so not queued
+    /// with them.
+    pub async fn currency(&self, id: EventId) -> Result<Currency, Error> {
+        let event = self.ports.store.event(id).await?;
+        event.map(|event| event.about.currency).ok_or_else(|| Refusal::NotFound("event").into())
     }
 
     /// Up to `limit` events made before `after`, newest first.
-    pub async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Error> {
-        Ok(self.ports.store.events(after, limit).await?)
+    pub async fn events(
+        &self,
+        reader: &Reader,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Page<Event>, Error> {
+        self.read(reader, |store| async move { store.events(after, limit).await }).await
     }
 
     /// How many bookings stand where, in all events together, and what the confirmed ones cost.
-    pub async fn stats(&self) -> Result<Stats, Error> {
-        Ok(self.ports.store.stats().await?)
+    pub async fn stats(&self, reader: &Reader) -> Result<Stats, Error> {
+        self.read(reader, |store| async move { store.stats().await }).await
     }
 
     /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first.
-    pub async fn ledger(&self, id: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Error> {
-        let page = self.ports.store.ledger(id, after, limit).await?;
+    pub async fn ledger(
+        &self,
+        reader: &Reader,
+        id: EventId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Page<Entry>, Error> {
+        let page = self.read(reader, |store| async move { store.ledger(id, after, limit).await }).await?;
         if page.rows.is_empty() {
             // An empty page is the end of a ledger, or no event at all.
-            self.event(id).await?;
+            self.event(reader, id).await?;
         }
         Ok(page)
     }

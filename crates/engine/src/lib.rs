@@ -14,6 +14,7 @@ mod events;
 mod lease;
 mod limit;
 mod ports;
+mod reads;
 mod refunds;
 pub mod relay;
 mod system;
@@ -25,8 +26,10 @@ pub use desk::Pulse;
 pub use engine::{Attempt, Caller, Engine, Given};
 pub use error::Error;
 pub use limit::{
-    BOOKING_LOCK_WAIT_MAX, LEASE_WAIT_MAX, QUEUE_MAX, RELAY_EVENTS_MAX, RELAY_GROWN_MAX, TURN_WAIT_MAX,
+    BOOKING_LOCK_WAIT_MAX, CALLER_READS_WAITING_MAX, LEASE_WAIT_MAX, QUEUE_MAX, READ_WAIT_MAX,
+    READS_WAITING_MAX, RELAY_EVENTS_MAX, RELAY_GROWN_MAX, TURN_WAIT_MAX,
 };
 pub use ports::{Policy, Ports, Publish, Silent};
+pub use reads::Reader;
 pub use refunds::RefundOutcome;
 pub use system::{SystemClock, SystemIds};

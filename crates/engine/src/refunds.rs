@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::{Action, Name, Refund, RefundId, RefundStatus, Refusal, Settlement};
 use store::{Keep, Page};
 
-use crate::{Caller, Engine, Error, Given};
+use crate::{Caller, Engine, Error, Given, Reader};
 
 /// What became of a pay-out, as a trusted service reports it.
 #[derive(Clone, Debug)]
@@ -40,10 +40,11 @@ impl Engine {
     /// Up to `limit` refunds made before `after`, newest first.
     pub async fn refunds(
         &self,
+        reader: &Reader,
         status: Option<RefundStatus>,
         after: Option<RefundId>,
         limit: u32,
     ) -> Result<Page<Refund>, Error> {
-        Ok(self.ports.store.refunds(status, after, limit).await?)
+        self.read(reader, |store| async move { store.refunds(status, after, limit).await }).await
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::limit::WATCH_EVERY;
-use crate::{Engine, Error};
+use crate::{Engine, Error, Reader};
 
 /// The events that somebody watches.
 #[derive(Default)]
@@ -26,11 +26,11 @@ pub(crate) struct Watched {
 
 impl Engine {
     /// An event as it is, and as it will be: the receiver changes within half a second of every commit.
-    pub async fn watch(&self, id: EventId) -> Result<watch::Receiver<Arc<Event>>, Error> {
+    pub async fn watch(&self, reader: &Reader, id: EventId) -> Result<watch::Receiver<Arc<Event>>, Error> {
         if let Some(watching) = self.watched.join(id) {
             return Ok(watching);
         }
-        let event = Arc::new(self.event(id).await?);
+        let event = Arc::new(self.event(reader, id).await?);
         Ok(self.watched.begin(event))
     }
 }

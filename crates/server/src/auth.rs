@@ -2,6 +2,7 @@
 //! public key (RS256, ES256, `EdDSA`).
 
 use domain::{Actor, Clock, UserId};
+use engine::Reader;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,14 @@ impl Identity {
             Role::User => Actor::User(self.user.clone()),
             Role::Service => Actor::Service(self.user.clone()),
             Role::Admin => Actor::Admin(self.user.clone()),
+        }
+    }
+
+    /// With whom it takes turns when it reads.
+    pub(crate) fn reader(&self) -> Reader {
+        match self.role {
+            Role::User => Reader::User(self.user.clone()),
+            Role::Service | Role::Admin => Reader::Service,
         }
     }
 }

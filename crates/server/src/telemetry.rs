@@ -34,6 +34,7 @@ pub(crate) struct Telemetry {
 /// What is looked up when somebody asks.
 struct Gauges {
     waiting: Gauge,
+    reads_waiting: Gauge,
     batches: Gauge,
     commands: Gauge,
     unleased: Gauge,
@@ -139,6 +140,7 @@ impl Telemetry {
         registry.register("boxoffice_nats_requests", help, over_nats.clone());
         let gauges = Gauges {
             waiting: Gauge::default(),
+            reads_waiting: Gauge::default(),
             batches: Gauge::default(),
             commands: Gauge::default(),
             unleased: Gauge::default(),
@@ -157,6 +159,7 @@ impl Telemetry {
         };
         for (name, help, gauge) in [
             ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
+            ("boxoffice_reads_waiting", "Reads that wait for their turn", &gauges.reads_waiting),
             ("boxoffice_batches", "Batches carried out since the start", &gauges.batches),
             ("boxoffice_batch_commands", "Commands in those batches", &gauges.commands),
             ("boxoffice_streams", "Live streams that are open", &gauges.streams),
@@ -213,6 +216,7 @@ impl Telemetry {
     pub(crate) fn render(&self, app: &App) -> Result<String, fmt::Error> {
         let (pulse, gauges) = (app.engine.pulse(), &self.gauges);
         gauges.waiting.set(whole(pulse.waiting));
+        gauges.reads_waiting.set(whole(app.engine.reads_waiting()));
         gauges.batches.set(whole(pulse.batches));
         gauges.commands.set(whole(pulse.commands));
         gauges.unleased.set(whole(pulse.unleased));

@@ -7,7 +7,7 @@ use domain::{
     Actor, Answer, Ask as Wish, BookingId, EventId, EventPatch, EventStatus, Money, RefundId, Refusal,
     RequestId, TransactionId, UserId,
 };
-use engine::{Caller, CapturedPayment, Engine, Error, Given, OrderRequest, RefundOutcome};
+use engine::{Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Reader, RefundOutcome};
 use store::{Fault as StoreFault, Keep};
 use testkit::history::{Ask, Call, Outcome, Told};
 use tokio::time::sleep;
@@ -194,8 +194,12 @@ impl Town {
             }
             Err(Error::Fault(StoreFault::Unavailable(cause))) => {
                 // The limiter and a locked row say so themselves, here only where a fault was injected.
-                let known =
-                    ["injected", "interrupted", "coordination is unavailable", "others keep its event locked"];
+                let known = [
+                    "injected",
+                    "interrupted",
+                    "coordination is unavailable",
+                    "others keep its event locked",
+                ];
                 if !known.iter().any(|known| cause.to_string().contains(known)) {
                     self.world.wrong(format!("unavailable, and nothing explains it: {cause}"));
                 }
@@ -303,11 +307,10 @@ impl Town {
     /// Reads a booking that was told of by name only.
     async fn meet(&self, id: BookingId) {
         let (engine, life) = self.fleet.any(&self.world).await;
-        let service = Self::service();
         let found = tokio::select! {
             biased;
             () = life.death() => None,
-            found = engine.booking(&service, id) => found.ok(),
+            found = engine.booking(&Reader::Service, id) => found.ok(),
         };
         if let Some(booking) = found {
             let _ = self.learn(&Given::Fresh(Answer::Booking(Arc::new(booking))));
@@ -398,7 +401,7 @@ impl Town {
         let listed = tokio::select! {
             biased;
             () = life.death() => None,
-            listed = engine.refunds(None, None, 20) => listed.ok(),
+            listed = engine.refunds(&Reader::Service, None, None, 20) => listed.ok(),
         };
         if let Some(page) = listed {
             self.known().refunds.extend(page.rows.iter().map(|refund| refund.id));
@@ -420,7 +423,7 @@ impl Town {
         let seen = tokio::select! {
             biased;
             () = life.death() => return,
-            seen = engine.event(id) => seen,
+            seen = engine.event(&Reader::Service, id) => seen,
         };
         let Ok(event) = seen else { return };
         let told = Told { seen: Some((event.stock.seq, event.available())), ..Told::default() };

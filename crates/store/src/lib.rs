@@ -15,11 +15,15 @@ mod row;
 mod sqlite;
 mod store;
 
+/// Connections of a store that read: so many reads go on at once, and others wait for them.
+pub const READERS: usize = 8;
+
 pub use fault::{Cause, Fault};
 pub use fold::{BATCH_MAX, KEY_KEPT_SECONDS, OVERDUE_PER_BATCH_MAX};
 pub use open::OpenError;
 pub use postgres::{
-    Postgres, PostgresInspection, PostgresUrl, Standbys, TRANSACTION_MAX, UrlError, inspect_postgres, masked,
+    Postgres, PostgresInspection, PostgresUrl, STATEMENT_MAX, Standbys, TRANSACTION_MAX, UrlError,
+    inspect_postgres, masked,
 };
 pub use sqlite::{BackupError, Inspection, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
 pub use store::{

@@ -14,7 +14,8 @@ use domain::{
     Actor, Answer, Ask, AuditReport, BookingId, Clock, Event, EventId, RequestId, Timestamp, UserId,
 };
 use engine::{
-    Attempt, Caller, CapturedPayment, Engine, Error, Given, OrderRequest, QUEUE_MAX, Sweeper, SystemClock,
+    Attempt, Caller, CapturedPayment, Engine, Error, Given, OrderRequest, QUEUE_MAX, Reader, Sweeper,
+    SystemClock,
 };
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -132,9 +133,9 @@ async fn show(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> 
     })
     .await?;
     let rush = rush(&engine, event.id, args.buyers).await?;
-    let after_rush = engine.event(event.id).await?;
+    let after_rush = engine.event(&Reader::Service, event.id).await?;
     let aftermath = settle(&engine, &rush.booked, &clock).await?;
-    let after_all = engine.event(event.id).await?;
+    let after_all = engine.event(&Reader::Service, event.id).await?;
     let audit = engine.audit().await?;
     engine.drain().await;
     let oversold = oversold(rush.booked.len() as u64, &[&after_rush, &after_all]);

@@ -11,7 +11,7 @@ use domain::{
     Actor, Answer, Event, EventStatus, Ids, Money, NewEvent, NewTicketType, TICKETS_PER_BOOKING_DEFAULT,
     UserId,
 };
-use engine::{Caller, Engine, Given, Silent, SystemIds};
+use engine::{Caller, Engine, Given, Reader, Silent, SystemIds};
 use store::Sqlite;
 use tokio::net::TcpListener;
 
@@ -75,7 +75,7 @@ async fn listen_on_default_port() -> Result<TcpListener, Failure> {
 /// The newest event, if it can be booked; a new one otherwise.
 async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
     let failed = |error: engine::Error| Failure::Failed(error.to_string());
-    let known = engine.events(None, 1).await.map_err(failed)?.rows.into_iter().next();
+    let known = engine.events(&Reader::Service, None, 1).await.map_err(failed)?.rows.into_iter().next();
     let open =
         |event: &Event| event.about.status == EventStatus::OnSale && event.about.starts_at > engine.now();
     if let Some(event) = known.filter(open) {

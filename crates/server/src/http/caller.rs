@@ -1,6 +1,6 @@
 //! Who asks.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -57,6 +57,9 @@ impl FromRequestParts<App> for Caller {
 /// last address in `X-Forwarded-For` that is not a trusted proxy itself.
 pub(super) struct Client(pub(super) IpAddr);
 
+/// With whom a request that needs no token takes turns when it reads.
+pub(super) struct Reader(pub(super) engine::Reader);
+
 impl FromRequestParts<App> for Client {
     type Rejection = Problem;
 
@@ -75,7 +78,35 @@ impl FromRequestParts<App> for Client {
     }
 }
 
+impl FromRequestParts<App> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if let Some(identity) = parts.extensions.get::<Option<Identity>>().and_then(Option::as_ref) {
+            return Ok(Self(identity.reader()));
+        }
+        let Client(address) = Client::from_request_parts(parts, app).await?;
+        Ok(Self(engine::Reader::Address(network(address))))
+    }
+}
+
+/// What one subscriber has: an IPv4 address, or the /64 of an IPv6 address (RFC 6177).
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
 impl Caller {
+    /// With whom it takes turns when it reads.
+    pub(super) fn reader(&self) -> engine::Reader {
+        self.identity.reader()
+    }
+
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }

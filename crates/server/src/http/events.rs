@@ -3,11 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use domain::{Answer, EventId};
+use domain::Answer;
 use engine::Given;
 
 use super::App;
-use super::caller::Caller;
+use super::caller::{Caller, Reader};
 use super::params::{Named, Params};
 use super::payload::Json;
 use super::post::Post;
@@ -31,21 +31,33 @@ pub(super) async fn update(State(app): State<App>, event: Named, post: Post) -> 
     show_answer(&app, given, StatusCode::OK)
 }
 
-pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<App>,
+    Reader(reader): Reader,
+    params: Params,
+) -> Result<Response, Problem> {
     params.only(&["limit", "after"])?;
-    let page = app.engine.events(params.get("after")?, params.limit()?).await?;
+    let page = app.engine.events(&reader, params.get("after")?, params.limit()?).await?;
     let data = page.rows.iter().map(EventView::from).collect();
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
 }
 
-pub(super) async fn show(State(app): State<App>, event: Named) -> Result<Response, Problem> {
-    let event = app.engine.event(event.id("event")?).await?;
+pub(super) async fn show(
+    State(app): State<App>,
+    Reader(reader): Reader,
+    event: Named,
+) -> Result<Response, Problem> {
+    let event = app.engine.event(&reader, event.id("event")?).await?;
     show_answer(&app, Given::Fresh(Answer::Event(Box::new(event))), StatusCode::OK)
 }
 
-pub(super) async fn availability(State(app): State<App>, event: Named) -> Result<Response, Problem> {
+pub(super) async fn availability(
+    State(app): State<App>,
+    Reader(reader): Reader,
+    event: Named,
+) -> Result<Response, Problem> {
     let as_of = app.engine.now();
-    let event = app.engine.event(event.id("event")?).await?;
+    let event = app.engine.event(&reader, event.id("event")?).await?;
     Ok(Json(AvailabilityView::new(&event, as_of)).into_response())
 }
 
@@ -58,7 +70,7 @@ pub(super) async fn ledger(
     caller.require_admin()?;
     params.only(&["limit", "after"])?;
     let (after, limit) = (params.get("after")?.unwrap_or(0), params.limit()?);
-    let page = app.engine.ledger(event.id::<EventId>("event")?, after, limit).await?;
+    let page = app.engine.ledger(&caller.reader(), event.id("event")?, after, limit).await?;
     let data = page.rows.iter().map(EntryView::from).collect();
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
 }

@@ -31,7 +31,8 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     caller.require_service()?;
     params.only(&["limit", "after", "status"])?;
-    let page = app.engine.refunds(params.get("status")?, params.get("after")?, params.limit()?).await?;
+    let (status, after, limit) = (params.get("status")?, params.get("after")?, params.limit()?);
+    let page = app.engine.refunds(&caller.reader(), status, after, limit).await?;
     let data = page.rows.iter().map(RefundView::from).collect();
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
 }

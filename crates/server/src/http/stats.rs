@@ -11,6 +11,6 @@ use crate::wire::StatsView;
 
 pub(super) async fn show(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
     caller.require_admin()?;
-    let stats = app.engine.stats().await?;
+    let stats = app.engine.stats(&caller.reader()).await?;
     Ok(Json(StatsView::from(&stats)).into_response())
 }

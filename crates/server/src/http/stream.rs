@@ -18,7 +18,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
 use super::App;
-use super::caller::Client;
+use super::caller::{Client, Reader};
 use super::params::Named;
 use crate::limit::{STREAM_HEARTBEAT, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX};
 use crate::problem::Problem;
@@ -78,9 +78,10 @@ impl Drop for Seat {
 pub(super) async fn availability(
     State(app): State<App>,
     Client(address): Client,
+    Reader(reader): Reader,
     event: Named,
 ) -> Result<Response, Problem> {
-    let watching = app.engine.watch(event.id("event")?).await?;
+    let watching = app.engine.watch(&reader, event.id("event")?).await?;
     let seat = app.streams.open(address).ok_or_else(|| Problem::from(engine::Error::Overloaded))?;
     // Spread over some seconds, so that those who lost one instance do not all come back at once.
     let retry = Duration::from_millis(2_000 + u64::from(app.ids.random()[0]) * 12);

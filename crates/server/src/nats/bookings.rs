@@ -3,7 +3,7 @@
 use domain::{
     Ask, Booking, BookingId, BookingStatus, EventId, Invalid, Note, Refusal, TransactionId, UserId,
 };
-use engine::{CapturedPayment, Error, Given, OrderRequest};
+use engine::{CapturedPayment, Error, Given, OrderRequest, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -66,8 +66,8 @@ async fn create(app: &App, call: &Call) -> Result<Reply, Problem> {
 
 /// A total in the currency of the event; nothing where there is no such event, which the engine says.
 async fn expected(app: &App, event: EventId, total: &str) -> Result<Option<domain::Money>, Problem> {
-    let currency = match app.engine.event(event).await {
-        Ok(event) => event.about.currency,
+    let currency = match app.engine.currency(event).await {
+        Ok(currency) => currency,
         Err(Error::Refused(refusal)) if matches!(*refusal, Refusal::NotFound(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
@@ -118,11 +118,8 @@ struct Get {
 
 async fn get(app: &App, call: &Call) -> Result<Reply, Problem> {
     let body: Get = call.parse()?;
-    let asker = match body.user_id {
-        Some(Parsed(user)) => call.user(&user),
-        None => call.service(),
-    };
-    let booking = app.engine.booking(&asker.actor, booking_id(&body.booking_id)?).await?;
+    let reader = body.user_id.map_or(Reader::Service, |user| Reader::User(user.0));
+    let booking = app.engine.booking(&reader, booking_id(&body.booking_id)?).await?;
     let data = BookingReply::new(&booking, app.engine.now());
     Ok(Reply::success(data, call.message_id(), "Booking fetched successfully"))
 }
@@ -144,7 +141,7 @@ async fn validate(app: &App, call: &Call) -> Result<Reply, Problem> {
     let body: Validate = call.parse()?;
     // What is shown at a door may be anything; what names no booking admits nobody.
     let booking = match body.booking_id.parse() {
-        Ok(id) => app.engine.admits(id, body.event_id).await?,
+        Ok(id) => app.engine.admits(&Reader::Service, id, body.event_id).await?,
         Err(_) => None,
     };
     let now = app.engine.now();
@@ -227,6 +224,10 @@ impl Whose {
             Self::Event(event) => Some(self.tallied(app, *event, status).await?),
             Self::User(..) => None,
         };
+        let reader = match self {
+            Self::User(user, _) => Reader::User(user.clone()),
+            Self::Event(_) => Reader::Service,
+        };
         let end = window.skip + window.limit;
         let reach = if counted.is_some() { end } else { NATS_LIST_REACH };
         let (mut rows, mut seen, mut after) = (Vec::new(), 0, None);
@@ -237,7 +238,7 @@ impl Whose {
             }
             let list = self.after(after.as_deref())?;
             let step = LIST_ROWS_MAX.max(window.limit).min(reach - seen);
-            let page = app.engine.bookings(list, status, step).await?;
+            let page = app.engine.bookings(&reader, list, status, step).await?;
             let first = usize::try_from(window.skip.saturating_sub(seen)).unwrap_or(usize::MAX);
             let missing = usize::try_from(window.limit).unwrap_or(usize::MAX) - rows.len();
             seen += u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
@@ -256,7 +257,7 @@ impl Whose {
         event: EventId,
         status: Option<BookingStatus>,
     ) -> Result<u64, Problem> {
-        let tallies = app.engine.event(event).await?.stock.tallies;
+        let tallies = app.engine.event(&Reader::Service, event).await?.stock.tallies;
         Ok(match status {
             None => tallies.pending + tallies.confirmed + tallies.cancelled + tallies.expired,
             Some(BookingStatus::Pending) => tallies.pending,
@@ -285,7 +286,7 @@ async fn stats(app: &App, call: &Call) -> Result<Reply, Problem> {
     #[derive(Default, Deserialize)]
     struct Nothing {}
     let Nothing {} = call.parse_or_default()?;
-    let stats = app.engine.stats().await?;
+    let stats = app.engine.stats(&Reader::Service).await?;
     let message = "Booking statistics fetched successfully";
     Ok(Reply::success(StatsView::from(&stats), call.message_id(), message))
 }

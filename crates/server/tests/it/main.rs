@@ -19,6 +19,7 @@ mod cli;
 mod commands;
 mod contract;
 mod crash;
+mod crowd;
 mod description;
 mod disk_full;
 mod file_gone;
@@ -45,7 +46,6 @@ fn program() -> Program {
 }
 
 /// How a server on a fresh database is started.
-#[cfg_attr(not(feature = "sabotage"), expect(dead_code, reason = "for races without guards"))]
 #[expect(clippy::unused_async, reason = "other databases take their time")]
 async fn setup() -> Setup {
     Setup::new(program())

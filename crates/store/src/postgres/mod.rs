@@ -5,8 +5,8 @@
 //! commit, and every write fails the transaction unless it finds the rows that were loaded. A connection
 //! that breaks at COMMIT is followed up until it is known what became of it.
 //!
-//! One connection carries out batches, a second one those whose rows others keep locked, a few read, and each audit
-//! has its own. All are made anew when they are lost.
+//! One connection carries out batches, a second one those whose rows others keep locked, up to [`READERS`] read, and
+//! each audit has its own. All are made anew when they are lost.
 
 mod audit;
 mod confirm;
@@ -45,16 +45,14 @@ use crate::fold::Loadable;
 use crate::sqlite::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
 use crate::store::{readable, readable_prefix};
 use crate::{
-    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
-    Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, READERS, Recorded,
+    Reply, Stats, Store, StoreHealth, Submission,
 };
 
 pub use self::inspect::{PostgresInspection, inspect_postgres};
 pub use self::standby::Standbys;
 pub use self::url::{PostgresUrl, UrlError, masked};
 
-/// Connections that read, each several things one after the other.
-const READERS: usize = 4;
 /// The oldest server that is known to do, as it counts its versions.
 const SERVER_VERSION_MIN: i32 = 140_000;
 /// Longest wait of a batch for a row that another instance works on, before its commands on other events go first:
@@ -63,7 +61,7 @@ const ROW_WAIT_MAX: Duration = Duration::from_millis(250);
 /// Longest wait of a statement for a row that another instance works on.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest run of a statement, its waits included.
-const STATEMENT_MAX: Duration = Duration::from_secs(3);
+pub const STATEMENT_MAX: Duration = Duration::from_secs(3);
 /// Longest time from the beginning of a transaction to its end, as the client sees it. Shorter than the wait
 /// for a turn, so that one slow transaction does not cost the next its turn.
 pub const TRANSACTION_MAX: Duration = Duration::from_secs(4);

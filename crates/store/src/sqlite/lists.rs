@@ -1,5 +1,7 @@
 //! Lists, page by page. A row that cannot be read is left out of its page, which its key leads past.
 
+use std::collections::HashMap;
+
 use domain::{
     Booking, BookingId, BookingStatus, Entry, Event, EventId, Refund, RefundId, RefundStatus, UserId,
 };
@@ -23,14 +25,24 @@ pub(super) fn events(
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Page<Event>, Fault> {
-    // One read transaction: the page and its events are of one moment.
+    // One read transaction: events and their ticket types are of one moment.
     let tx = connection.transaction().map_err(fault)?;
     let after = after.map_or(LAST_ID, |id| *id.bytes());
     let values = params![after, limit + 1];
-    let ids = list(&tx, sql::EVENT_LIST, values, |row| Ok(EventId::from_bytes(row.get(0)?)))?;
-    let without_details = || Err(Cause::new("has counters but no description"));
-    let event = |id| Ok((id, read::event(&tx, id).map_err(fault)?.unwrap_or_else(without_details)));
-    Ok(Page::from_surplus(ids.into_iter().map(event).collect::<Result<_, Fault>>()?, limit))
+    let events = list(&tx, sql::EVENT_LIST, values, |row| {
+        let id = EventId::from_bytes(row.get(0)?);
+        Ok((id, read::event_row(id, row)))
+    })?;
+    let bounds = events.last().zip(events.first()).map(|((last, _), (first, _))| (*last, *first));
+    let mut types: HashMap<EventId, Vec<_>> = HashMap::new();
+    if let Some((last, first)) = bounds {
+        let row = |row: &Row<'_>| Ok((EventId::from_bytes(row.get(6)?), read::type_row(row)));
+        for (event, row) in list(&tx, sql::TICKET_TYPES_LIST, params![last.bytes(), first.bytes()], row)? {
+            types.entry(event).or_default().push(row);
+        }
+    }
+    let with_types = |(id, event)| (id, read::with_types(id, event, types.remove(&id).unwrap_or_default()));
+    Ok(Page::from_surplus(events.into_iter().map(with_types).collect(), limit))
 }
 
 pub(super) fn bookings(

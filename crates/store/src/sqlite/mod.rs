@@ -29,21 +29,20 @@ use domain::{
 };
 use futures_util::FutureExt as _;
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::files::Files;
 use self::tx::{SqliteWriter, fault};
 use crate::execute::{Patience, Writer as _};
 use crate::{
-    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, Recorded, Reply,
-    Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, READERS, Recorded,
+    Reply, Stats, Store, StoreHealth, Submission,
 };
 
 pub use self::backup::BackupError;
 pub use self::inspect::{Inspection, inspect};
 pub use self::schema::SCHEMA_VERSION;
 
-/// Connections that read. Two cores are kept busy by two; the rest cover a long list or an audit.
-const READERS: usize = 4;
 /// A schema serves the program that brought it and the one before, so that instances can be replaced one
 /// by one: this program works on a schema one newer than its own.
 pub(crate) const NEWEST_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
@@ -60,7 +59,8 @@ pub struct SqliteOptions {
 /// Bookings in a SQLite file, or in memory. Cheap to share behind an `Arc`.
 pub struct Sqlite {
     writer: Option<Arc<Mutex<SqliteWriter>>>,
-    readers: Arc<Readers>,
+    /// Unset in memory, where the writer's connection is the only one.
+    readers: Option<Arc<Readers>>,
     inline: bool,
     /// Decides what is due; unset where the file is only read.
     clock: Option<Arc<dyn Clock>>,
@@ -68,9 +68,18 @@ pub struct Sqlite {
     _owner: Option<File>,
 }
 
-/// Connections that read; in memory there is none but the writer's.
+/// Connections that read.
 struct Readers {
-    connections: Vec<Mutex<Connection>>,
+    idle: Mutex<Vec<Connection>>,
+    /// One for each connection, to wait for: first come, first served.
+    permits: Arc<Semaphore>,
+}
+
+/// A connection in use. Dropped, it is idle again: also after a panic, whose transaction is rolled back.
+struct Reader {
+    connection: Option<Connection>,
+    readers: Arc<Readers>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Sqlite {
@@ -95,10 +104,10 @@ impl Sqlite {
         }
         let readers = Readers::open(path)?;
         // The first read makes the log and its index.
-        schema::version(&readers.take())?;
+        readers.version()?;
         let files = Files::of(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let writer = SqliteWriter::new(connection, options.clock.clone(), Some(files));
-        Ok(Self::from_parts(Some(writer), readers, options.inline, Some(owner)))
+        Ok(Self::from_parts(Some(writer), Some(readers), options.inline, Some(owner)))
     }
 
     /// Opens a file to read beside its owner, also right after one was killed.
@@ -107,9 +116,9 @@ impl Sqlite {
             return Err(OpenError::Missing(path.to_owned()));
         }
         let readers = Readers::open(path)?;
-        let found = schema::version(&readers.take())?;
+        let found = readers.version()?;
         inspect::usable(found, path)?;
-        Ok(Self::from_parts(None, readers, false, None))
+        Ok(Self::from_parts(None, Some(readers), false, None))
     }
 
     /// A fresh store in memory, gone with the value.
@@ -118,13 +127,18 @@ impl Sqlite {
         schema::configure(&connection)?;
         schema::migrate(&mut connection)?;
         let writer = SqliteWriter::new(connection, options.clock.clone(), None);
-        Ok(Self::from_parts(Some(writer), Readers { connections: Vec::new() }, options.inline, None))
+        Ok(Self::from_parts(Some(writer), None, options.inline, None))
     }
 
-    fn from_parts(writer: Option<SqliteWriter>, readers: Readers, inline: bool, owner: Option<File>) -> Self {
+    fn from_parts(
+        writer: Option<SqliteWriter>,
+        readers: Option<Readers>,
+        inline: bool,
+        owner: Option<File>,
+    ) -> Self {
         let clock = writer.as_ref().map(SqliteWriter::clock);
         let writer = writer.map(|writer| Arc::new(Mutex::new(writer)));
-        Self { writer, readers: Arc::new(readers), inline, clock, _owner: owner }
+        Self { writer, readers: readers.map(Arc::new), inline, clock, _owner: owner }
     }
 
     /// Runs statements behind the store's back; for tests of what it then says.
@@ -148,11 +162,12 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let (readers, writer) = (self.readers.clone(), self.writer.clone());
-        let read = move || match (readers.connections.is_empty(), writer) {
-            (true, Some(writer)) => work(lock(&writer).connection_mut()),
-            _ => work(&mut readers.take()),
+        let Some(readers) = self.readers.clone() else {
+            return self.write(|writer| work(writer.connection_mut())).await;
         };
+        // Waited for here, so that no thread has to wait.
+        let mut reader = readers.reader().await?;
+        let read = move || work(reader.connection()?);
         if self.inline { read() } else { on_a_thread(read).await? }
     }
 
@@ -309,22 +324,52 @@ impl Store for Sqlite {
 }
 
 impl Readers {
+    fn new(connections: Vec<Connection>) -> Self {
+        let permits = Arc::new(Semaphore::new(connections.len()));
+        Self { idle: Mutex::new(connections), permits }
+    }
+
     fn open(path: &Path) -> Result<Self, OpenError> {
         let open = || {
             // Not read-only: after a kill -9 the first to come replays the log into shared memory.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
             schema::configure_reader(&connection)?;
-            Ok(Mutex::new(connection))
+            Ok(connection)
         };
-        Ok(Self { connections: (0..READERS).map(|_| open()).collect::<rusqlite::Result<_>>()? })
+        Ok(Self::new((0..READERS).map(|_| open()).collect::<rusqlite::Result<_>>()?))
     }
 
-    /// A free connection, or the first when all are busy.
-    fn take(&self) -> MutexGuard<'_, Connection> {
-        let free = self.connections.iter().find_map(|connection| connection.try_lock().ok());
-        free.unwrap_or_else(|| lock(&self.connections[0]))
+    /// The version of the schema, before anybody else reads.
+    fn version(&self) -> Result<Option<u32>, OpenError> {
+        let idle = lock(&self.idle);
+        Ok(idle.last().map(schema::version).transpose()?.flatten())
     }
+
+    /// Waits for an idle connection.
+    async fn reader(self: Arc<Self>) -> Result<Reader, Fault> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(no_connection)?;
+        let connection = lock(&self.idle).pop();
+        Ok(Reader { connection, readers: self, _permit: permit })
+    }
+}
+
+impl Reader {
+    fn connection(&mut self) -> Result<&mut Connection, Fault> {
+        self.connection.as_mut().ok_or_else(|| no_connection("all are in use"))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            lock(&self.readers.idle).push(connection);
+        }
+    }
+}
+
+fn no_connection(why: impl std::fmt::Display) -> Fault {
+    Fault::Unavailable(Cause::new(format!("there is no connection to read on: {why}")))
 }
 
 /// A panic while the lock was held has rolled its transaction back; the connection is as good as before.

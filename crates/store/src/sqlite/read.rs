@@ -7,6 +7,7 @@ use domain::{
     About, Booking, BookingId, Currency, Entry, Event, EventId, Money, Refund, RefundId, Stock, Tallies,
     TicketType, TicketTypeId, Timestamp, TransactionId, TypeStock, UserId,
 };
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sql;
@@ -22,7 +23,7 @@ pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<Loadabl
     let Some(event) = event else { return Ok(None) };
     let mut statement = connection.prepare_cached(sql::TICKET_TYPES_LOAD)?;
     let types = statement.query_map([id.bytes()], |row| Ok(type_row(row)))?.collect::<Read<Vec<_>>>()?;
-    Ok(Some(event.and_then(|event| with_types(event, types)).map_err(|cause| about(id, &cause))))
+    Ok(Some(with_types(id, event, types)))
 }
 
 pub(super) fn booking(connection: &Connection, id: BookingId) -> Read<Option<Loadable<Booking>>> {
@@ -95,7 +96,11 @@ pub(super) fn booking_row_at(row: &Row<'_>, first: usize) -> Read<BookingRow> {
     })
 }
 
-fn event_row(id: EventId, row: &Row<'_>) -> Loadable<Event> {
+/// An event whose ticket types are still missing.
+pub(super) fn event_row(id: EventId, row: &Row<'_>) -> Loadable<Event> {
+    if row.get_ref(11).map_err(Cause::new)? == ValueRef::Null {
+        return Err(Cause::new("has counters but no description"));
+    }
     let text = |column: usize| row.get::<_, String>(column).map_err(Cause::new);
     let number = |column: usize| row.get::<_, u32>(column).map_err(Cause::new);
     let count = |column: usize| row.get::<_, u64>(column).map_err(Cause::new);
@@ -134,14 +139,14 @@ fn event_row(id: EventId, row: &Row<'_>) -> Loadable<Event> {
 }
 
 /// A ticket type whose price still lacks the currency of its event.
-struct TypeRow {
+pub(super) struct TypeRow {
     id: TicketTypeId,
     name: domain::Name,
     price: i64,
     stock: TypeStock,
 }
 
-fn type_row(row: &Row<'_>) -> Loadable<TypeRow> {
+pub(super) fn type_row(row: &Row<'_>) -> Loadable<TypeRow> {
     let stock = TypeStock {
         capacity: row.get(3).map_err(Cause::new)?,
         held: row.get(4).map_err(Cause::new)?,
@@ -155,7 +160,16 @@ fn type_row(row: &Row<'_>) -> Loadable<TypeRow> {
     })
 }
 
-fn with_types(mut event: Event, rows: Vec<Loadable<TypeRow>>) -> Loadable<Event> {
+/// An event with its ticket types.
+pub(super) fn with_types(
+    id: EventId,
+    event: Loadable<Event>,
+    rows: Vec<Loadable<TypeRow>>,
+) -> Loadable<Event> {
+    event.and_then(|event| add_types(event, rows)).map_err(|cause| about(id, &cause))
+}
+
+fn add_types(mut event: Event, rows: Vec<Loadable<TypeRow>>) -> Loadable<Event> {
     let about = Arc::make_mut(&mut event.about);
     let currency: Currency = about.currency;
     for row in rows {

@@ -55,6 +55,7 @@ statements! {
     REFUND_UPDATE = "refund_update";
     TICKET_TYPE_UPDATE = "ticket_type_update";
     TICKET_TYPE_WRITE = "ticket_type_write";
+    TICKET_TYPES_LIST = "ticket_types_list";
     TICKET_TYPES_LOAD = "ticket_types_load";
     USER_LOAD = "user_load";
     USER_WRITE = "user_write";

@@ -203,6 +203,9 @@ async fn r3_statements_read_their_page_and_no_more() {
     let types =
         Case { name: "ticket_types_load", args: vec![Arg::Id(*template.event_id.bytes())], rows_max: 2 };
     cases.push(types);
+    let event = *template.event_id.bytes();
+    let types = Case { name: "ticket_types_list", args: vec![Arg::Id(event), Arg::Id(event)], rows_max: 2 };
+    cases.push(types);
     expect_complete("sqlite", &cases, &[]);
     for case in &cases {
         let (rows, steps) = run(&connection, case);

@@ -174,8 +174,8 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
         (operation.body.is_some(), body),
         (operation.keyed, &["idempotency_key_reused", "idempotency_key_in_use"]),
         (operation.limit.is_some(), &["rate_limited"]),
-        (operation.path.starts_with("/v1/"), &["internal_error", "unavailable"]),
-        (operation.changes, &["overloaded", "outcome_unknown"]),
+        (operation.path.starts_with("/v1/"), &["internal_error", "overloaded", "unavailable"]),
+        (operation.changes, &["outcome_unknown"]),
     ];
     let implied = rules.into_iter().filter(|(applies, _)| *applies).flat_map(|(_, codes)| codes);
     implied.chain(operation.refusals).copied().collect()

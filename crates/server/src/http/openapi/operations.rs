@@ -185,16 +185,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Read what is left of an event. Shows every change acknowledged before, by any instance.",
         ok(of::<AvailabilityView>, "What is left."),
     ),
-    Operation {
-        refusals: &["overloaded"],
-        ..read(
-            "/v1/events/{id}/availability/stream",
-            "streamAvailability",
-            "Watch what is left of an event: server-sent events named `availability`, at once and on change, \
-             whose data is the answer of `getAvailability`.",
-            Answer { media_type: "text/event-stream", ..ok(text, "A stream that stays open.") },
-        )
-    },
+    read(
+        "/v1/events/{id}/availability/stream",
+        "streamAvailability",
+        "Watch what is left of an event: server-sent events named `availability`, at once and on change, \
+         whose data is the answer of `getAvailability`.",
+        Answer { media_type: "text/event-stream", ..ok(text, "A stream that stays open.") },
+    ),
     Operation {
         roles: ADMINS,
         query: &[LIMIT, after(number)],

@@ -18,6 +18,8 @@ mod api_payments;
 mod api_roles;
 #[path = "../../it/booking_life.rs"]
 mod booking_life;
+#[path = "../../it/crowd.rs"]
+mod crowd;
 #[path = "../../it/race.rs"]
 mod race;
 #[path = "../../it/shutdown.rs"]

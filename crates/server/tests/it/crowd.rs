@@ -1,0 +1,181 @@
+//! A crowd that only reads leaves sales, payments and readiness to those who need them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use testkit::{Answer, Client, Server, event_body, id_of, with};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Events of the list, with three ticket types each.
+const EVENTS: usize = 100;
+/// Clients that fill the database before.
+const FILLERS: u32 = 32;
+/// Clients that buy.
+const BUYERS: u32 = 4;
+
+/// How large the crowd is.
+#[derive(Clone, Copy)]
+struct Crowd {
+    /// Clients without a token that list all events.
+    anonymous: usize,
+    /// Connections of one user that lists its confirmed bookings.
+    heavy: usize,
+    /// Bookings of that user.
+    bookings: u32,
+    /// Tickets that each buyer buys beside the crowd, and before it.
+    purchases: u32,
+}
+
+impl Crowd {
+    /// A part of it in every run; the whole with `CROWD=1`.
+    fn new() -> Self {
+        if std::env::var_os("CROWD").is_some() {
+            Self { anonymous: 500, heavy: 64, bookings: 49_500, purchases: 250 }
+        } else {
+            Self { anonymous: 60, heavy: 16, bookings: 1_500, purchases: 25 }
+        }
+    }
+}
+
+/// The times that answers took.
+type Times = Vec<Duration>;
+
+/// What buyers and others met.
+#[derive(Default)]
+struct Met(BTreeMap<&'static str, Times>);
+
+impl Met {
+    fn absorb(&mut self, other: Self) {
+        for (what, times) in other.0 {
+            self.0.entry(what).or_default().extend(times);
+        }
+    }
+
+    async fn time(&mut self, what: &'static str, answer: impl Future<Output = Answer>) -> Answer {
+        let begun = Instant::now();
+        let answer = answer.await;
+        self.0.entry(what).or_default().push(begun.elapsed());
+        answer
+    }
+}
+
+/// How many answers of each kind readers were given, and how long they took.
+#[derive(Default)]
+struct Reads(BTreeMap<String, Times>);
+
+async fn fill(server: &Server, bookings: u32) -> String {
+    let types = json!([
+        {"name": "Seat", "price": {"amount": 4_500, "currency": "EUR"}},
+        {"name": "Box", "price": {"amount": 9_500, "currency": "EUR"}, "capacity": 10},
+        {"name": "Standing", "price": {"amount": 2_500, "currency": "EUR"}},
+    ]);
+    let body = with(event_body(1_000), &json!({"price": null, "ticketTypes": types}));
+    let mut admin = server.admin();
+    for _ in 0..EVENTS {
+        admin.create_event(&body).await;
+    }
+    let event = admin.create_event(&event_body(1_000_000)).await;
+    let mut fillers = JoinSet::new();
+    for _ in 0..FILLERS {
+        let (mut client, event) = (server.service(), event.clone());
+        fillers.spawn(async move {
+            for _ in 0..bookings.div_ceil(FILLERS) {
+                client.book_for("heavy", &event, 1).await.expect(201);
+            }
+        });
+    }
+    fillers.join_all().await;
+    event
+}
+
+/// Asks again and again, until it is stopped.
+fn read(set: &mut JoinSet<Reads>, (mut client, path): (Client, &'static str), stop: &Arc<AtomicBool>) {
+    let stop = stop.clone();
+    set.spawn(async move {
+        let mut reads = Reads::default();
+        while !stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let answer = client.get(path).await;
+            let kind = if answer.status == StatusCode::OK { "200".to_owned() } else { answer.code() };
+            if answer.status != StatusCode::OK {
+                assert_eq!(answer.header("retry-after"), "1", "{answer:?}");
+            }
+            reads.0.entry(kind).or_default().push(begun.elapsed());
+        }
+        reads
+    });
+}
+
+/// Books and pays, looks at what is left, and asks whether the server is ready.
+async fn buy(server: &Server, event: &str, purchases: u32) -> Met {
+    let mut buyers = JoinSet::new();
+    for buyer in 0..BUYERS {
+        let (mut service, mut user) = (server.service(), server.user(&format!("buyer-{buyer}")));
+        let (event, mut anonymous) = (event.to_owned(), server.anonymous());
+        buyers.spawn(async move {
+            let (mut met, looks) = (Met::default(), format!("/v1/events/{event}/availability"));
+            for _ in 0..purchases {
+                let booking: Value = met.time("book", user.book(&event, 1)).await.expect(201);
+                let id = id_of(&booking);
+                met.time("availability", user.get(&looks)).await.expect(200);
+                let paid = met.time("confirm", service.confirm(&id, &format!("pay-{id}"))).await;
+                assert_eq!(paid.expect(200)["status"], "confirmed");
+                met.time("readiness", anonymous.get("/readyz")).await.expect(200);
+            }
+            met
+        });
+    }
+    let mut all = Met::default();
+    buyers.join_all().await.into_iter().for_each(|met| all.absorb(met));
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_a_crowd_of_readers_leaves_sales_and_payments_alone() {
+    let crowd = Crowd::new();
+    let server = crate::setup().await.environment("BOXOFFICE_BOOK_LIMIT", "512/1us").start().await;
+    let event = fill(&server, crowd.bookings).await;
+    let before = buy(&server, &event, crowd.purchases).await;
+    let (mut readers, stop) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+    for _ in 0..crowd.anonymous {
+        read(&mut readers, (server.anonymous(), "/v1/events?limit=100"), &stop);
+    }
+    for _ in 0..crowd.heavy {
+        read(&mut readers, (server.user("heavy"), "/v1/bookings?status=confirmed&limit=100"), &stop);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let beside = buy(&server, &event, crowd.purchases).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut reads = Reads::default();
+    for reader in readers.join_all().await {
+        for (kind, times) in reader.0 {
+            reads.0.entry(kind).or_default().extend(times);
+        }
+    }
+    // Whoever waits too long is refused so that it may try again; nobody is left without an answer.
+    assert!(
+        reads.0.keys().all(|kind| ["200", "overloaded"].contains(&kind.as_str())),
+        "{:?}",
+        reads.0.keys()
+    );
+    assert!(reads.0["200"].len() > crowd.anonymous / 2);
+    server.expect_clean().await;
+    report("before the crowd", before.0);
+    report("beside the crowd", beside.0);
+    report("the crowd", reads.0);
+}
+
+#[expect(clippy::print_stdout, reason = "figures to be recorded")]
+fn report(when: &str, figures: BTreeMap<impl std::fmt::Display, Times>) {
+    for (what, mut times) in figures {
+        times.sort_unstable();
+        let percentile = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+        let (median, slow, slowest) = (percentile(50), percentile(99), percentile(100));
+        println!("{when}: {what}: {} in all, p50 {median:?}, p99 {slow:?}, slowest {slowest:?}", times.len());
+    }
+}

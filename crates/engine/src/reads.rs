@@ -176,9 +176,13 @@ mod tests {
 
     /// Waits until `count` reads are waiting.
     async fn waiting(reads: &Reads, count: usize) {
-        while reads.waiting() != count {
+        for _ in 0..1_000_000 {
+            if reads.waiting() == count {
+                return;
+            }
             tokio::task::yield_now().await;
         }
+        panic!("{} reads are waiting, not {count}", reads.waiting());
     }
 
     /// Sends a read that takes no time; the answer names it.

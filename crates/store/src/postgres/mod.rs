@@ -18,6 +18,7 @@ mod schema;
 mod session;
 mod sql;
 mod standby;
+mod statements;
 mod tls;
 mod tx;
 mod url;

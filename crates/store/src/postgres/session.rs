@@ -4,18 +4,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{
-    AsyncMessage, Client, Error, IsolationLevel, Portal, Row, RowStream, Statement, Transaction,
-};
+use tokio_postgres::{AsyncMessage, Client, Error, IsolationLevel, Portal, Row, RowStream, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::sql::Sql;
+use super::statements::Statements;
 use super::url::PostgresUrl;
 use super::{LOCK_WAIT_MAX, STATEMENT_MAX};
 use crate::{Cause, Fault};
@@ -59,10 +58,10 @@ struct Gate {
     closed_until: Option<(Instant, Fault)>,
 }
 
-/// A connection that is set up, with every statement prepared. Dropped, it is closed.
+/// A connection that is set up. Dropped, it is closed.
 pub(super) struct Session {
     pub(super) client: Client,
-    statements: Vec<Statement>,
+    statements: Statements,
     pub(super) backend: Backend,
     driver: Driver,
 }
@@ -121,9 +120,11 @@ impl Connector {
     async fn try_open(&self, role: Role) -> Result<Session, Error> {
         let (client, driver) = self.connect(role).await?;
         client.batch_execute(&settings(role)).await?;
-        let prepared = try_join_all(Sql::ALL.iter().map(|sql| prepare(&client, *sql))).await;
-        let statements = prepared?;
-        let backend = client.query_one(&statements[Sql::BackendOwn as usize], &[]).await?;
+        let statements = Statements::new();
+        if role == Role::Desk {
+            statements.prepare_all(&client).await?;
+        }
+        let backend = client.query_one(statements.get(&client, Sql::BackendOwn).await?, &[]).await?;
         let backend = Backend { pid: backend.try_get(0)?, started_at: backend.try_get(1)? };
         Ok(Session { client, statements, backend, driver })
     }
@@ -166,11 +167,6 @@ impl Connector {
     fn gate(&self) -> std::sync::MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Types are given by the statements themselves, so preparing one asks for nothing else.
-async fn prepare(client: &Client, sql: Sql) -> Result<Statement, Error> {
-    client.prepare(&sql.text()).await
 }
 
 /// How long to wait after so many failures: longer each time, and not the same for every process.
@@ -224,10 +220,11 @@ impl Session {
         self.driver.warnings.load(Ordering::Acquire)
     }
 
-    /// Runs a statement. It is sent when this is first polled.
+    /// Runs a statement. On the desk's session it is sent when this is first polled.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Vec<Row>, Error> {
         let values = call.values.iter().map(|value| &**value as &(dyn ToSql + Sync));
-        self.client.query_raw(&self.statements[call.sql as usize], values).await?.try_collect().await
+        let statement = self.statements.get(&self.client, call.sql).await?;
+        self.client.query_raw(statement, values).await?.try_collect().await
     }
 
     /// Begins a read transaction that sees one moment of the database.
@@ -251,23 +248,23 @@ impl Session {
 /// A read transaction that sees one moment of the database, and ends when it is dropped.
 pub(super) struct Snapshot<'s> {
     tx: Transaction<'s>,
-    statements: &'s [Statement],
+    statements: &'s Statements,
 }
 
 impl Snapshot<'_> {
     /// Runs a statement.
     pub(super) async fn call(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
-        self.tx.query(&self.statements[sql as usize], values).await
+        self.tx.query(self.statements.get(&self.tx, sql).await?, values).await
     }
 
     /// Runs a statement and returns its rows as they come. Nothing else can be run before the last of them.
     pub(super) async fn stream(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<RowStream, Error> {
-        self.tx.query_raw(&self.statements[sql as usize], values.iter().copied()).await
+        self.tx.query_raw(self.statements.get(&self.tx, sql).await?, values.iter().copied()).await
     }
 
     /// Prepares to read a statement's rows a page at a time, with other statements in between.
     pub(super) async fn portal(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<Portal, Error> {
-        self.tx.bind(&self.statements[sql as usize], values).await
+        self.tx.bind(self.statements.get(&self.tx, sql).await?, values).await
     }
 
     /// The next rows, at most `count`; none after the last.

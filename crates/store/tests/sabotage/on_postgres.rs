@@ -6,6 +6,7 @@ use domain::sabotage;
 use store::conformance::stage::{Stage, word};
 use store::{Postgres, Reply, Store};
 use testkit::{Cluster, Database};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::Memory;
@@ -30,14 +31,19 @@ async fn scramble() -> Vec<String> {
     let first = open(&database).await;
     let create = store::conformance::stage::command(domain::Action::CreateEvent(Box::new(new)));
     assert_eq!(word(&first.execute(vec![create.into()]).await[0]), "ok");
-    let mut instances = JoinSet::new();
+    let (mut instances, connected) = (JoinSet::new(), Arc::new(Barrier::new(INSTANCES)));
     for _ in 0..INSTANCES {
         let store = open(&database).await;
         let orders: Vec<_> = (0..ORDERS).map(|_| stage.book(event, "a", 1)).collect();
+        let connected = connected.clone();
         instances.spawn(async move {
             let mut replies = Vec::new();
-            for order in orders {
+            for (number, order) in orders.into_iter().enumerate() {
                 replies.extend(store.execute(vec![order.into()]).await);
+                // The first one connects; what follows is at once.
+                if number == 0 {
+                    connected.wait().await;
+                }
             }
             replies
         });

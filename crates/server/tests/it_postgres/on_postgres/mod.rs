@@ -32,4 +32,5 @@ mod cuts;
 mod instances;
 mod migrations;
 mod on_redis;
+mod slow_reads;
 mod standbys;

@@ -1,0 +1,32 @@
+//! The prepared statements of a session.
+
+use futures_util::future::try_join_all;
+use tokio::sync::OnceCell;
+use tokio_postgres::{Error, GenericClient, Statement};
+
+use super::sql::Sql;
+
+/// Statements, each prepared when it is first needed: a session is soon ready, and one that is made while somebody
+/// keeps a table locked waits for that table only where it is asked for it.
+pub(super) struct Statements(Vec<OnceCell<Statement>>);
+
+impl Statements {
+    pub(super) fn new() -> Self {
+        Self(Sql::ALL.iter().map(|_| OnceCell::new()).collect())
+    }
+
+    /// Prepares every statement, so that none waits for it later: statements that are sent one behind the other keep
+    /// their order.
+    pub(super) async fn prepare_all<C: GenericClient + Sync>(&self, client: &C) -> Result<(), Error> {
+        try_join_all(Sql::ALL.iter().map(|sql| self.get(client, *sql))).await.map(drop)
+    }
+
+    /// Types are given by the statements themselves, so preparing one asks for nothing else.
+    pub(super) async fn get<C: GenericClient + Sync>(
+        &self,
+        client: &C,
+        sql: Sql,
+    ) -> Result<&Statement, Error> {
+        self.0[sql as usize].get_or_try_init(|| async move { client.prepare(&sql.text()).await }).await
+    }
+}

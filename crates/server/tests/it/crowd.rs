@@ -32,12 +32,11 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// A part of it in every run; the whole with `CROWD=1`.
+    /// A part of it in every run; the whole with `CROWD=500` or any other number of clients without a token.
     fn new() -> Self {
-        if std::env::var_os("CROWD").is_some() {
-            Self { anonymous: 500, heavy: 64, bookings: 49_500, purchases: 250 }
-        } else {
-            Self { anonymous: 60, heavy: 16, bookings: 1_500, purchases: 25 }
+        match std::env::var("CROWD").ok().map(|clients| clients.parse().expect("a number of clients")) {
+            Some(anonymous) => Self { anonymous, heavy: 64, bookings: 49_500, purchases: 250 },
+            None => Self { anonymous: 60, heavy: 16, bookings: 1_500, purchases: 25 },
         }
     }
 }

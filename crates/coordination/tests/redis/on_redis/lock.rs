@@ -178,7 +178,8 @@ async fn an_answer_from_before_the_hand_over_takes_nothing_away() {
     long.lease = Duration::from_mins(10);
     let owner = started(long).await;
     let mut slow = options(&proxy.url(0), "waiter");
-    (slow.lease, slow.claim) = (LEASE * 6, LEASE * 6);
+    // Long enough for a busy machine; a third of it is waited for below.
+    (slow.lease, slow.claim) = (LEASE * 15, LEASE * 15);
     slow.answer_timeout = LEASE * 30;
     let waiter = started(slow).await;
 

@@ -56,17 +56,17 @@ struct Caller {
     reads: usize,
 }
 
-/// One read of a caller, waiting or under way.
-struct Entered {
+/// Counts one read of a caller, waiting or under way, until it is dropped.
+struct CallerGuard {
     callers: Arc<Callers>,
     reader: Reader,
 }
 
 /// The right to read, until it is dropped.
 pub(crate) struct Slot {
-    _of_all: OwnedSemaphorePermit,
-    _of_caller: OwnedSemaphorePermit,
-    _entered: Entered,
+    _permit: OwnedSemaphorePermit,
+    _caller_permit: OwnedSemaphorePermit,
+    _caller: CallerGuard,
 }
 
 impl Default for Reads {
@@ -90,11 +90,11 @@ impl Reads {
     async fn slot(&self, reader: &Reader) -> Result<Slot, Error> {
         let lane = if *reader == Reader::Service { &self.services } else { &self.public };
         let _place = lane.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        let (entered, of_caller) = self.callers.enter(reader)?;
+        let (caller, caller_slots) = self.callers.enter(reader)?;
         let wait = async {
-            let of_caller = of_caller.acquire_owned().await.ok()?;
-            let of_all = lane.slots.clone().acquire_owned().await.ok()?;
-            Some(Slot { _of_all: of_all, _of_caller: of_caller, _entered: entered })
+            let caller_permit = caller_slots.acquire_owned().await.ok()?;
+            let permit = lane.slots.clone().acquire_owned().await.ok()?;
+            Some(Slot { _permit: permit, _caller_permit: caller_permit, _caller: caller })
         };
         let waited = timeout(READ_WAIT_MAX, wait).await;
         waited.ok().flatten().ok_or(Error::Overloaded)
@@ -103,7 +103,7 @@ impl Reads {
 
 impl Callers {
     /// Counts one more read of a caller, where it may have one more; its slots are the caller's own.
-    fn enter(self: &Arc<Self>, reader: &Reader) -> Result<(Entered, Arc<Semaphore>), Error> {
+    fn enter(self: &Arc<Self>, reader: &Reader) -> Result<(CallerGuard, Arc<Semaphore>), Error> {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Caller { slots: Arc::new(Semaphore::new(CALLER_READS_MAX)), reads: 0 };
         let caller = callers.entry(reader.clone()).or_insert_with(new);
@@ -113,11 +113,11 @@ impl Callers {
         }
         caller.reads += 1;
         let slots = caller.slots.clone();
-        Ok((Entered { callers: self.clone(), reader: reader.clone() }, slots))
+        Ok((CallerGuard { callers: self.clone(), reader: reader.clone() }, slots))
     }
 }
 
-impl Drop for Entered {
+impl Drop for CallerGuard {
     fn drop(&mut self) {
         let mut callers = self.callers.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut caller) = callers.entry(self.reader.clone()) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server, event_body, id_of, with};
+use testkit::{Answer, Client, Server, event_body, id_of, number_from_environment, with};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ const BUYERS: u32 = 4;
 #[derive(Clone, Copy)]
 struct Crowd {
     /// Clients without a token that list all events.
-    anonymous: usize,
+    anonymous: u32,
     /// Connections of one user that lists its confirmed bookings.
     heavy: usize,
     /// Bookings of that user.
@@ -34,7 +34,7 @@ struct Crowd {
 impl Crowd {
     /// A part of it in every run; the whole with `CROWD=500` or any other number of clients without a token.
     fn new() -> Self {
-        match std::env::var("CROWD").ok().map(|clients| clients.parse().expect("a number of clients")) {
+        match number_from_environment("CROWD") {
             Some(anonymous) => Self { anonymous, heavy: 64, bookings: 49_500, purchases: 250 },
             None => Self { anonymous: 60, heavy: 16, bookings: 1_500, purchases: 25 },
         }
@@ -162,7 +162,7 @@ async fn s1_a_crowd_of_readers_leaves_sales_and_payments_alone() {
         "{:?}",
         reads.0.keys()
     );
-    assert!(reads.0["200"].len() > crowd.anonymous / 2);
+    assert!(reads.0["200"].len() > crowd.anonymous as usize / 2);
     server.expect_clean().await;
     report("before the crowd", before.0);
     report("beside the crowd", beside.0);

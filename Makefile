@@ -9,7 +9,7 @@ export PATH := $(PATH):/usr/sbin
 # One after the other, also under `make -j`: cargo uses all processors by itself.
 .NOTPARALLEL:
 .PHONY: help setup requirements check quick test fmt fmt-check lint deny docs tests readme dev \
-	kills cuts bells standbys clusters crowds doomed redises sim schemathesis upgrade-fixtures upgrade-campaign
+	kills cuts bells standbys clusters readers doomed redises sim schemathesis upgrade-fixtures upgrade-campaign
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -79,9 +79,9 @@ standbys: ## ROUNDS=100 failovers to a standby under load, resuming where target
 clusters: ## Three NATS servers: each is killed, frozen and restarted twice during sales, after an edit to three replicas
 	CLUSTERS=2 $(CARGO) test -p server --all-features --locked --test it_nats -- c2_every --nocapture
 
-crowds: ## 500 clients that list events and a user with 49,500 bookings read, beside sales and payments
+readers: ## 500 clients that list events and a user with 49,500 bookings read, beside sales and payments
 	for suite in it it_postgres; do \
-	CROWD=500 $(CARGO) test --release -p server --all-features --locked --test $$suite -- crowd --nocapture || exit 1; done
+	READERS=500 $(CARGO) test --release -p server --all-features --locked --test $$suite -- readers --nocapture || exit 1; done
 
 doomed: ## An event of 1,000,000 bookings is cancelled, on a file and on PostgreSQL; the pace by tenths
 	DOOMED=1000000 $(CARGO) test -p engine --all-features --locked --test it -- r3_a_large_event --nocapture --test-threads 1

@@ -7,9 +7,9 @@ use domain::{
     Action, Actor, Ask, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId, Money, Note,
     Order, Refusal, TransactionId, UserId,
 };
-use store::{BookingList, Keep, Page};
+use store::{BookingList, Cause, Fault, Keep, Page};
 
-use crate::limit::BOOKING_LOCK_WAIT_MAX;
+use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP};
 use crate::{Attempt, Caller, Engine, Error, Given, Reader};
 
 /// Tickets asked for.
@@ -120,24 +120,13 @@ impl Engine {
     }
 
     /// One booking. For a user, one of somebody else is as good as none.
-    pub async fn booking(&self, reader: &Reader, id: BookingId) -> Result<Booking, Error> {
-        let booking = self.read(reader, |store| async move { store.booking(id).await }).await?;
-        let visible = booking.filter(|booking| match reader {
-            Reader::User(user) => *user == booking.user,
-            Reader::Service => true,
-            Reader::Address(_) => false,
-        });
-        visible.ok_or_else(|| Refusal::NotFound("booking").into())
+    pub async fn booking(&self, reader: &Reader, actor: &Actor, id: BookingId) -> Result<Booking, Error> {
+        visible(actor, self.read(reader, |store| async move { store.booking(id).await }).await?)
     }
 
-    /// The event of a booking that is to be changed. For a user, one of somebody else is as good as none.
+    /// The event of a booking that is to be changed.
     async fn event_of(&self, actor: &Actor, id: BookingId) -> Result<EventId, Error> {
-        let booking = self.ports.store.booking(id).await?;
-        let visible = booking.filter(|booking| match actor {
-            Actor::User(user) => *user == booking.user,
-            Actor::Service(_) | Actor::Admin(_) | Actor::System => true,
-        });
-        visible.map(|booking| booking.event_id).ok_or_else(|| Refusal::NotFound("booking").into())
+        Ok(visible(actor, self.ports.store.booking(id).await?)?.event_id)
     }
 
     /// Up to `limit` bookings of a list, newest first.
@@ -151,6 +140,36 @@ impl Engine {
         self.read(reader, |store| async move { store.bookings(list, status, limit).await }).await
     }
 
+    /// A page of a list that is reached by number: the bookings after the first `skip`, at most `limit`, and how many
+    /// bookings there are up to `reach`. Costs what lies before it; one slot for all of it.
+    pub async fn bookings_at(
+        &self,
+        reader: &Reader,
+        (list, status): (BookingList, Option<BookingStatus>),
+        (skip, limit): (u32, u32),
+        reach: u32,
+    ) -> Result<(Vec<Booking>, u32), Error> {
+        self.read(reader, move |store| async move {
+            let (mut list, mut rows, mut seen) = (list, Vec::new(), 0);
+            // A filtered page looks at a bounded number of bookings and may be short, so pages are bounded, too.
+            for _ in 0..reach.div_ceil(NUMBERED_STEP) {
+                let step = NUMBERED_STEP.min(reach.saturating_sub(seen));
+                if step == 0 {
+                    break;
+                }
+                let page = store.bookings(list.clone(), status, step).await?;
+                let first = usize::try_from(skip.saturating_sub(seen)).unwrap_or(usize::MAX);
+                let missing = (limit as usize).saturating_sub(rows.len());
+                seen += u32::try_from(page.rows.len()).unwrap_or(u32::MAX);
+                rows.extend(page.rows.into_iter().skip(first).take(missing));
+                let Some(next) = page.next else { break };
+                list = list.after(next.parse().map_err(|error| Fault::Broken(Cause::new(error)))?);
+            }
+            Ok((rows, seen))
+        })
+        .await
+    }
+
     /// Waits a little for `booking:{id}`, then goes on without it: the database decides who wins, the lock
     /// only keeps those who want the same booking from asking all at once.
     async fn booking_turn(&self, id: BookingId) -> Option<Tenure> {
@@ -158,4 +177,13 @@ impl Engine {
         let options = LockOptions { wait: BOOKING_LOCK_WAIT_MAX, ..LockOptions::default() };
         self.ports.lock.acquire(&key, options).await.ok()
     }
+}
+
+/// A booking, where there is one that somebody may see.
+fn visible(actor: &Actor, booking: Option<Booking>) -> Result<Booking, Error> {
+    let visible = booking.filter(|booking| match actor {
+        Actor::User(user) => *user == booking.user,
+        Actor::Service(_) | Actor::Admin(_) | Actor::System => true,
+    });
+    visible.ok_or_else(|| Refusal::NotFound("booking").into())
 }

@@ -150,7 +150,7 @@ impl Engine {
         self.chores.cancelled.notify_one();
     }
 
-    /// Stops the chores, also in the middle of a round, and waits until every command of a caller that was begun is
+    /// Stops the chores, also in the middle of a round, and waits until every command and read of a caller that was begun is
     /// finished. New ones are the caller's to stop first.
     pub async fn drain(&self) {
         self.chores.stop.cancel();
@@ -193,8 +193,8 @@ impl Engine {
         self.desk.pulse()
     }
 
-    /// How many reads of callers wait for their turn.
-    pub fn reads_waiting(&self) -> usize {
+    /// How many reads of callers wait for their turn, by kind of callers.
+    pub fn reads_waiting(&self) -> [(&'static str, usize); 3] {
         self.reads.waiting()
     }
 

@@ -48,8 +48,7 @@ impl Engine {
         event.ok_or_else(|| Refusal::NotFound("event").into())
     }
 
-    /// The currency of an event, for a command that names an amount: not a read of a caller, and so not queued
-    /// with them.
+    /// The currency of an event, for a command that names an amount.
     pub async fn currency(&self, id: EventId) -> Result<Currency, Error> {
         let event = self.ports.store.event(id).await?;
         event.map(|event| event.about.currency).ok_or_else(|| Refusal::NotFound("event").into())
@@ -78,11 +77,12 @@ impl Engine {
         after: u64,
         limit: u32,
     ) -> Result<Page<Entry>, Error> {
-        let page = self.read(reader, |store| async move { store.ledger(id, after, limit).await }).await?;
-        if page.rows.is_empty() {
+        let page = self.read(reader, |store| async move {
+            let page = store.ledger(id, after, limit).await?;
             // An empty page is the end of a ledger, or no event at all.
-            self.event(reader, id).await?;
-        }
-        Ok(page)
+            let exists = !page.rows.is_empty() || store.event(id).await?.is_some();
+            Ok(exists.then_some(page))
+        });
+        page.await?.ok_or_else(|| Refusal::NotFound("event").into())
     }
 }

@@ -26,8 +26,8 @@ pub use desk::Pulse;
 pub use engine::{Attempt, Caller, Engine, Given};
 pub use error::Error;
 pub use limit::{
-    BOOKING_LOCK_WAIT_MAX, CALLER_READS_WAITING_MAX, LEASE_WAIT_MAX, QUEUE_MAX, READ_WAIT_MAX,
-    READS_WAITING_MAX, RELAY_EVENTS_MAX, RELAY_GROWN_MAX, TURN_WAIT_MAX,
+    BOOKING_LOCK_WAIT_MAX, CALLER_READS_QUEUED_MAX, LEASE_WAIT_MAX, QUEUE_MAX, READ_MAX, READ_WAIT_MAX,
+    RELAY_EVENTS_MAX, RELAY_GROWN_MAX, TURN_WAIT_MAX,
 };
 pub use ports::{Policy, Ports, Publish, Silent};
 pub use reads::Reader;

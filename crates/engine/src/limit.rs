@@ -10,39 +10,38 @@ pub const QUEUE_MAX: usize = 16_384;
 /// up, and a booking nobody knows of would hold tickets for nothing.
 pub const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Reads of users and of the public that are under way at once. The database has more connections than these and
-/// [`SERVICE_READS_MAX`] together: the others are for commands, readiness and background tasks.
-pub(crate) const PUBLIC_READS_MAX: usize = 4;
+/// Reads under way at once of each kind of callers: users, addresses and services. The database has more connections
+/// than all of these together; the others are for commands, readiness and background tasks.
+pub(crate) const KIND_READS_MAX: usize = 3;
 
-/// Reads of services and admins that are under way at once, beside those of the public.
-pub(crate) const SERVICE_READS_MAX: usize = 2;
-
-/// Reads of one caller that are under way at once: half of the public's, so that slow ones leave room for others.
+/// Reads of one caller under way at once: fewer than its kind has, so that slow ones leave room for others.
 pub(crate) const CALLER_READS_MAX: usize = 2;
 
-/// Reads that wait, of the public and of services each: what can be done in [`READ_WAIT_MAX`], some twenty
-/// kilobytes each.
-pub const READS_WAITING_MAX: usize = 8_192;
+/// Reads of one caller that wait or are under way: as many as requests over NATS may be, whose gateway is one caller,
+/// as is everybody behind a proxy that is not trusted.
+pub const CALLER_READS_QUEUED_MAX: usize = 4_096;
 
-/// Reads of one caller that wait. Behind a proxy that is not trusted, the public is one caller.
-pub const CALLER_READS_WAITING_MAX: usize = 1_024;
-
-/// Longest wait of a read for its slot. With the longest run of a statement it makes the five seconds in which every
-/// reader has an answer.
+/// Longest wait of a read for its slot. One more second would be one less for the read itself.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Longest time from a caller's request to read to its answer; what is not read by then is read in vain.
+pub const READ_MAX: Duration = Duration::from_secs(5);
+
 const _: () = assert!(
-    PUBLIC_READS_MAX + SERVICE_READS_MAX + 2 <= store::READERS,
-    "reads of callers leave two connections for commands, readiness and background tasks"
+    3 * KIND_READS_MAX + 3 <= store::READERS && CALLER_READS_MAX < KIND_READS_MAX,
+    "reads of callers leave connections for commands, readiness and background tasks, and those of one caller leave \
+     one for others"
 );
 const _: () = assert!(
-    CALLER_READS_MAX <= SERVICE_READS_MAX && 2 * CALLER_READS_MAX <= PUBLIC_READS_MAX,
-    "no caller can have all slots of the public, and services have all of theirs"
+    READ_WAIT_MAX.as_millis() + store::STATEMENT_MAX.as_millis() <= READ_MAX.as_millis(),
+    "a read that waited as long as it may has time for its statement"
 );
-const _: () = assert!(
-    READ_WAIT_MAX.as_millis() + store::STATEMENT_MAX.as_millis() <= TURN_WAIT_MAX.as_millis(),
-    "a read is answered, or refused, as soon as a command"
-);
+
+/// Bookings that are read at a time on the way to a page that is reached by number.
+pub(crate) const NUMBERED_STEP: u32 = 100;
+
+/// Reads of the relay under way at once, of the connections that are left for commands, readiness and it.
+pub(crate) const RELAY_READS_MAX: usize = 2;
 
 /// Longest wait for `booking:{id}` before a confirmation or cancellation goes on without it. The lock
 /// spares the database repeated work; the database alone decides who wins.

@@ -1,59 +1,61 @@
-//! Reads of callers: a few at a time, fair among callers, and bounded. A crowd of readers leaves the database to
+//! Reads of callers: a few at a time, fair among callers, and bounded, so that many readers leave the database to
 //! commands, to readiness and to the background tasks.
 //!
-//! A read waits twice: for one of its caller's own slots, then for one of all callers' slots, first come, first
-//! served. A caller has no more reads in the second queue than slots of its own, so callers take turns there,
-//! however many reads one of them sends. Services have slots apart from everybody else's.
+//! A read waits twice: for one of its caller's own slots, then for one of those of its kind of callers, first come,
+//! first served. A caller has no more reads in the second queue than slots of its own, so callers take turns there,
+//! however many reads one of them sends. Users, callers without a token, and services each have slots of their own.
 //!
-//! What a command looks up on its way is no read of a caller and waits for no slot.
+//! What a command looks up is not a read of a caller and waits for no slot.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::UserId;
 use store::{Cause, Fault, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::limit::{
-    CALLER_READS_MAX, CALLER_READS_WAITING_MAX, PUBLIC_READS_MAX, READ_WAIT_MAX, READS_WAITING_MAX,
-    SERVICE_READS_MAX,
-};
+use crate::limit::{CALLER_READS_MAX, CALLER_READS_QUEUED_MAX, KIND_READS_MAX, READ_MAX, READ_WAIT_MAX};
 use crate::{Engine, Error};
 
-/// Who reads: what it may see, and with whom it takes turns.
+/// Who reads, and so with whom a read takes turns. It says nothing about what may be seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reader {
-    /// A user, who sees its own bookings.
+    /// A user.
     User(UserId),
     /// Somebody without a token, by the network that its address belongs to.
     Address(IpAddr),
-    /// A service, an admin, or the program itself: sees everything.
-    Service,
+    /// A service or an admin, by the subject of its token.
+    Service(UserId),
 }
 
 /// The slots in which callers read.
+#[derive(Default)]
 pub(crate) struct Reads {
-    public: Lane,
-    services: Lane,
+    users: Slots,
+    addresses: Slots,
+    services: Slots,
     callers: Arc<Callers>,
 }
 
-/// Slots of one kind of callers, and the places of those who wait for one.
-struct Lane {
-    slots: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+/// The slots of one kind of callers.
+struct Slots {
+    permits: Arc<Semaphore>,
+    /// Reads that wait for one, or for one of their caller's.
+    waiting: AtomicUsize,
 }
 
 /// Callers that read or wait.
 #[derive(Default)]
-struct Callers(Mutex<HashMap<Reader, Caller>>);
+struct Callers(Mutex<HashMap<Reader, CallerReads>>);
 
-struct Caller {
+struct CallerReads {
     slots: Arc<Semaphore>,
-    reads: usize,
+    /// Reads that wait or are under way.
+    count: usize,
 }
 
 /// Counts one read of a caller, waiting or under way, until it is dropped.
@@ -62,6 +64,9 @@ struct CallerGuard {
     reader: Reader,
 }
 
+/// Counts one read that waits, until it is dropped.
+struct WaitGuard<'s>(&'s AtomicUsize);
+
 /// The right to read, until it is dropped.
 pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
@@ -69,31 +74,35 @@ pub(crate) struct Slot {
     _caller: CallerGuard,
 }
 
-impl Default for Reads {
+impl Default for Slots {
     fn default() -> Self {
-        let lane = |slots| Lane {
-            slots: Arc::new(Semaphore::new(slots)),
-            places: Arc::new(Semaphore::new(READS_WAITING_MAX)),
-        };
-        Self { public: lane(PUBLIC_READS_MAX), services: lane(SERVICE_READS_MAX), callers: Arc::default() }
+        Self { permits: Arc::new(Semaphore::new(KIND_READS_MAX)), waiting: AtomicUsize::new(0) }
     }
 }
 
 impl Reads {
-    /// How many reads wait for a slot.
-    pub(crate) fn waiting(&self) -> usize {
-        let waiting = |lane: &Lane| READS_WAITING_MAX - lane.places.available_permits();
-        waiting(&self.public) + waiting(&self.services)
+    /// How many reads wait, by kind of callers.
+    pub(crate) fn waiting(&self) -> [(&'static str, usize); 3] {
+        let waiting = |slots: &Slots| slots.waiting.load(Ordering::Relaxed);
+        [
+            ("users", waiting(&self.users)),
+            ("addresses", waiting(&self.addresses)),
+            ("services", waiting(&self.services)),
+        ]
     }
 
     /// Waits for a slot, at most [`READ_WAIT_MAX`].
     async fn slot(&self, reader: &Reader) -> Result<Slot, Error> {
-        let lane = if *reader == Reader::Service { &self.services } else { &self.public };
-        let _place = lane.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        let slots = match reader {
+            Reader::User(_) => &self.users,
+            Reader::Address(_) => &self.addresses,
+            Reader::Service(_) => &self.services,
+        };
         let (caller, caller_slots) = self.callers.enter(reader)?;
+        let _waiting = WaitGuard::new(&slots.waiting);
         let wait = async {
             let caller_permit = caller_slots.acquire_owned().await.ok()?;
-            let permit = lane.slots.clone().acquire_owned().await.ok()?;
+            let permit = slots.permits.clone().acquire_owned().await.ok()?;
             Some(Slot { _permit: permit, _caller_permit: caller_permit, _caller: caller })
         };
         let waited = timeout(READ_WAIT_MAX, wait).await;
@@ -102,16 +111,15 @@ impl Reads {
 }
 
 impl Callers {
-    /// Counts one more read of a caller, where it may have one more; its slots are the caller's own.
+    /// Counts one more read of a caller, where it may have one more. Returns the caller's slots, too.
     fn enter(self: &Arc<Self>, reader: &Reader) -> Result<(CallerGuard, Arc<Semaphore>), Error> {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Caller { slots: Arc::new(Semaphore::new(CALLER_READS_MAX)), reads: 0 };
+        let new = || CallerReads { slots: Arc::new(Semaphore::new(CALLER_READS_MAX)), count: 0 };
         let caller = callers.entry(reader.clone()).or_insert_with(new);
-        // The places of services bound their reads.
-        if *reader != Reader::Service && caller.reads >= CALLER_READS_WAITING_MAX {
+        if caller.count >= CALLER_READS_QUEUED_MAX {
             return Err(Error::Overloaded);
         }
-        caller.reads += 1;
+        caller.count += 1;
         let slots = caller.slots.clone();
         Ok((CallerGuard { callers: self.clone(), reader: reader.clone() }, slots))
     }
@@ -121,17 +129,30 @@ impl Drop for CallerGuard {
     fn drop(&mut self) {
         let mut callers = self.callers.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut caller) = callers.entry(self.reader.clone()) {
-            caller.get_mut().reads -= 1;
-            if caller.get().reads == 0 {
+            caller.get_mut().count -= 1;
+            if caller.get().count == 0 {
                 caller.remove();
             }
         }
     }
 }
 
+impl<'s> WaitGuard<'s> {
+    fn new(waiting: &'s AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Engine {
-    /// Reads for a caller once it has a slot, and keeps the slot until the database has answered, also when the
-    /// caller goes away before: the database does not notice that.
+    /// Has `work` read for a caller once it has a slot, and answers within [`READ_MAX`]. The read keeps its slot until
+    /// the database has answered, also when the caller goes away before: the database does not notice that.
     #[expect(
         clippy::disallowed_methods,
         reason = "it belongs to one request, which gets the panic for an answer"
@@ -139,26 +160,32 @@ impl Engine {
     pub(crate) async fn read<T, R>(
         &self,
         reader: &Reader,
-        read: impl FnOnce(Arc<dyn Store>) -> R,
+        work: impl FnOnce(Arc<dyn Store>) -> R,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
         R: Future<Output = Result<T, Fault>> + Send + 'static,
     {
+        let latest = Instant::now() + READ_MAX;
         let slot = self.reads.slot(reader).await?;
-        let read = read(self.ports.store.clone());
+        let work = work(self.ports.store.clone());
         let finished = self.tasks.spawn(async move {
-            let answer = read.await;
+            let answer = work.await;
             drop(slot);
             answer
         });
-        let failed = |error| Err(Fault::Broken(Cause::new(error)));
-        Ok(finished.await.unwrap_or_else(failed)?)
+        match timeout_at(latest, finished).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(error)) => Err(Fault::Broken(Cause::new(error)).into()),
+            Err(_) => Err(Fault::Unavailable(Cause::new("the database did not answer in time")).into()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use coordination::Rule;
     use coordination::local::{LocalLimiter, LocalLock};
     use domain::{Actor, Answer, BookingId, Money, NewEvent, NewTicketType};
@@ -174,15 +201,39 @@ mod tests {
         Reader::User(name.parse().unwrap())
     }
 
+    fn service(name: &str) -> Reader {
+        Reader::Service(name.parse().unwrap())
+    }
+
+    fn address(number: u8) -> Reader {
+        Reader::Address([192, 0, 2, number].into())
+    }
+
+    fn all_waiting(reads: &Reads) -> usize {
+        reads.waiting().into_iter().map(|(_, waiting)| waiting).sum()
+    }
+
     /// Waits until `count` reads are waiting.
     async fn waiting(reads: &Reads, count: usize) {
         for _ in 0..1_000_000 {
-            if reads.waiting() == count {
+            if all_waiting(reads) == count {
                 return;
             }
             tokio::task::yield_now().await;
         }
-        panic!("{} reads are waiting, not {count}", reads.waiting());
+        panic!("{} reads are waiting, not {count}", all_waiting(reads));
+    }
+
+    /// All slots of all kinds.
+    async fn all_slots(reads: &Reads) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        for number in 0..u8::try_from(KIND_READS_MAX).unwrap() {
+            let name = format!("busy-{number}");
+            for reader in [user(&name), service(&name), address(number)] {
+                slots.push(reads.slot(&reader).await.unwrap());
+            }
+        }
+        slots
     }
 
     /// Sends a read that takes no time; the answer names it.
@@ -199,57 +250,72 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn s1_a_caller_that_sends_many_reads_lets_others_go_first() {
         let (reads, done) = (Arc::new(Reads::default()), Arc::default());
-        let mut slow = Vec::new();
-        for name in ["a", "a", "b", "b"] {
-            slow.push(reads.slot(&user(name)).await.unwrap());
-        }
+        let slots = all_slots(&reads).await;
         for name in 0..1_000 {
-            send(&reads, &user("crowd"), name, &done);
+            send(&reads, &user("many"), name, &done);
         }
         waiting(&reads, 1_000).await;
         for name in 1_000..1_010 {
             send(&reads, &user(&format!("single-{name}")), name, &done);
         }
         waiting(&reads, 1_010).await;
-        drop(slow);
+        drop(slots);
         waiting(&reads, 0).await;
         tokio::task::yield_now().await;
         let done = done.lock().unwrap().clone();
         let last_single = done.iter().rposition(|name| *name >= 1_000).unwrap();
         assert_eq!(done.len(), 1_010);
-        // Those of the crowd that were in the queue before, and as many again as single ones were done at a time.
-        assert!(last_single < 2 * CALLER_READS_MAX + 10 + CALLER_READS_MAX * 5, "{last_single}");
+        // Two of the many are in the queue at any time.
+        assert!(last_single < 3 * 10, "{last_single}");
+    }
+
+    /// However many reads of however few callers wait, one more caller waits for two of each.
+    #[tokio::test(start_paused = true)]
+    async fn s1_callers_that_wait_with_many_reads_keep_no_other_out() {
+        let (reads, done) = (Arc::new(Reads::default()), Arc::default());
+        let slots = all_slots(&reads).await;
+        for name in 0..20_000 {
+            send(&reads, &user(&format!("many-{}", name % 10)), name, &done);
+        }
+        waiting(&reads, 20_000).await;
+        send(&reads, &user("single"), 20_000, &done);
+        waiting(&reads, 20_001).await;
+        drop(slots);
+        waiting(&reads, 0).await;
+        tokio::task::yield_now().await;
+        let place = done.lock().unwrap().iter().position(|name| *name == 20_000).unwrap();
+        assert!(place < 30, "{place}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn s1_no_caller_has_all_slots_and_services_have_their_own() {
+    async fn s1_no_caller_has_all_slots_and_each_kind_has_its_own() {
         let reads = Reads::default();
+        for one in [user("a"), service("a"), address(1)] {
+            let begun = Instant::now();
+            let mut slots = Vec::new();
+            for _ in 0..CALLER_READS_MAX {
+                slots.push(reads.slot(&one).await.unwrap());
+            }
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+            assert!(matches!(reads.slot(&one).await, Err(Error::Overloaded)));
+            assert_eq!(begun.elapsed(), READ_WAIT_MAX);
+        }
         let begun = Instant::now();
-        let mut slots = Vec::new();
-        for _ in 0..CALLER_READS_MAX {
-            slots.push(reads.slot(&user("a")).await.unwrap());
+        let mut slots = all_slots(&reads).await;
+        for other in [user("b"), service("b"), address(200)] {
+            assert!(matches!(reads.slot(&other).await, Err(Error::Overloaded)));
         }
-        assert!(matches!(reads.slot(&user("a")).await, Err(Error::Overloaded)));
-        assert_eq!(begun.elapsed(), READ_WAIT_MAX);
-        for name in ["b", "c"] {
-            slots.push(reads.slot(&user(name)).await.unwrap());
-        }
-        assert!(matches!(reads.slot(&user("d")).await, Err(Error::Overloaded)));
-        assert_eq!(begun.elapsed(), 2 * READ_WAIT_MAX);
-        for _ in 0..SERVICE_READS_MAX {
-            slots.push(reads.slot(&Reader::Service).await.unwrap());
-        }
-        assert_eq!(begun.elapsed(), 2 * READ_WAIT_MAX);
-        drop(slots);
-        assert_eq!(reads.waiting(), 0);
+        assert_eq!(begun.elapsed(), 3 * READ_WAIT_MAX);
+        slots.clear();
+        assert_eq!(all_waiting(&reads), 0);
         assert!(reads.callers.0.lock().unwrap().is_empty(), "no caller is remembered");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn s1_a_caller_waits_with_so_many_reads_and_is_refused_more() {
+    async fn s1_a_caller_has_so_many_reads_queued_and_is_refused_more() {
         let (reads, done) = (Arc::new(Reads::default()), Arc::default());
         let slots = (reads.slot(&user("a")).await.unwrap(), reads.slot(&user("a")).await.unwrap());
-        let waits = CALLER_READS_WAITING_MAX - CALLER_READS_MAX;
+        let waits = CALLER_READS_QUEUED_MAX - CALLER_READS_MAX;
         for name in 0..waits {
             send(&reads, &user("a"), u32::try_from(name).unwrap(), &done);
         }
@@ -257,7 +323,7 @@ mod tests {
         let begun = Instant::now();
         assert!(matches!(reads.slot(&user("a")).await, Err(Error::Overloaded)));
         assert!(reads.slot(&user("b")).await.is_ok());
-        assert_eq!(begun.elapsed(), std::time::Duration::ZERO);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
         drop(slots);
         waiting(&reads, 0).await;
     }
@@ -326,41 +392,54 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn s1_payments_cancellations_and_readiness_wait_for_no_read() {
         let (engine, admin, booking) = engine_with_booking().await;
-        let mut slots = Vec::new();
-        for reader in [user("a"), user("a"), user("b"), user("b"), Reader::Service, Reader::Service] {
-            slots.push(engine.reads.slot(&reader).await.unwrap());
-        }
+        let slots = all_slots(&engine.reads).await;
         let begun = Instant::now();
         let transaction = "pay-1".parse().unwrap();
         let payment = CapturedPayment { transaction, amount: None };
         engine.confirm(admin.clone(), booking, payment, None).await.unwrap();
-        engine.cancel(admin, booking, None, None).await.outcome.unwrap();
+        engine.cancel(admin.clone(), booking, None, None).await.outcome.unwrap();
         engine.health().await.unwrap();
         assert!(begun.elapsed() < READ_WAIT_MAX);
-        for reader in [user("c"), Reader::Service] {
-            assert!(matches!(engine.booking(&reader, booking).await, Err(Error::Overloaded)));
+        for reader in [user("c"), service("c")] {
+            let read = engine.booking(&reader, &admin.actor, booking).await;
+            assert!(matches!(read, Err(Error::Overloaded)));
         }
-        slots.clear();
-        engine.booking(&Reader::Service, booking).await.unwrap();
+        drop(slots);
+        engine.booking(&service("c"), &admin.actor, booking).await.unwrap();
     }
 
-    /// A caller that goes away leaves its read behind, which still works on a connection.
+    /// A caller that goes away, or whose read takes too long, leaves a read that still uses a connection.
     #[tokio::test(start_paused = true)]
-    async fn s1_a_read_keeps_its_slot_until_it_is_finished() {
+    async fn s1_a_read_is_answered_in_time_and_keeps_its_slot_until_it_is_finished() {
         let (engine, ..) = engine_with_booking().await;
-        let finish = Arc::new(tokio::sync::Notify::new());
+        let (slow, finish) = (service("slow"), Arc::new(tokio::sync::Notify::new()));
         let read = || {
             let finish = finish.clone();
-            engine.read(&Reader::Service, move |_| async move {
+            engine.read(&slow, move |_| async move {
                 finish.notified().await;
                 Ok(())
             })
         };
-        for _ in 0..SERVICE_READS_MAX {
-            assert!(timeout(READ_WAIT_MAX / 4, read()).await.is_err());
-        }
-        assert!(matches!(engine.stats(&Reader::Service).await, Err(Error::Overloaded)));
+        assert!(timeout(READ_WAIT_MAX / 4, read()).await.is_err());
+        let begun = Instant::now();
+        assert!(matches!(read().await, Err(Error::Fault(Fault::Unavailable(_)))));
+        assert_eq!(begun.elapsed(), READ_MAX);
+        assert!(matches!(engine.stats(&service("slow")).await, Err(Error::Overloaded)));
+        engine.stats(&service("other")).await.unwrap();
         finish.notify_waiters();
-        engine.stats(&Reader::Service).await.unwrap();
+        engine.stats(&service("slow")).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s1_a_read_that_panics_gives_its_slot_back() {
+        let ((engine, ..), reader) = (engine_with_booking().await, user("a"));
+        for _ in 0..2 * KIND_READS_MAX {
+            let unknown = engine.booking_id();
+            let read = engine.read(&reader, |store| async move {
+                let none = store.booking(unknown).await?;
+                Ok(none.expect("a panic").id)
+            });
+            assert!(matches!(read.await, Err(Error::Fault(Fault::Broken(_)))));
+        }
     }
 }

@@ -50,7 +50,7 @@ impl Identity {
     pub(crate) fn reader(&self) -> Reader {
         match self.role {
             Role::User => Reader::User(self.user.clone()),
-            Role::Service | Role::Admin => Reader::Service,
+            Role::Service | Role::Admin => Reader::Service(self.user.clone()),
         }
     }
 }

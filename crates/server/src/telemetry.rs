@@ -34,7 +34,7 @@ pub(crate) struct Telemetry {
 /// What is looked up when somebody asks.
 struct Gauges {
     waiting: Gauge,
-    reads_waiting: Gauge,
+    reads_waiting: Family<Words<1>, Gauge>,
     batches: Gauge,
     commands: Gauge,
     unleased: Gauge,
@@ -140,7 +140,7 @@ impl Telemetry {
         registry.register("boxoffice_nats_requests", help, over_nats.clone());
         let gauges = Gauges {
             waiting: Gauge::default(),
-            reads_waiting: Gauge::default(),
+            reads_waiting: Family::default(),
             batches: Gauge::default(),
             commands: Gauge::default(),
             unleased: Gauge::default(),
@@ -159,7 +159,6 @@ impl Telemetry {
         };
         for (name, help, gauge) in [
             ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
-            ("boxoffice_reads_waiting", "Reads that wait for their turn", &gauges.reads_waiting),
             ("boxoffice_batches", "Batches carried out since the start", &gauges.batches),
             ("boxoffice_batch_commands", "Commands in those batches", &gauges.commands),
             ("boxoffice_streams", "Live streams that are open", &gauges.streams),
@@ -171,6 +170,8 @@ impl Telemetry {
         ] {
             registry.register(name, help, gauge.clone());
         }
+        let help = "Reads that wait for their turn, by kind of callers";
+        registry.register("boxoffice_reads_waiting", help, gauges.reads_waiting.clone());
         let help = "When a background chore last finished without a fault";
         registry.register_with_unit(
             "boxoffice_chore_last_success_timestamp",
@@ -216,7 +217,10 @@ impl Telemetry {
     pub(crate) fn render(&self, app: &App) -> Result<String, fmt::Error> {
         let (pulse, gauges) = (app.engine.pulse(), &self.gauges);
         gauges.waiting.set(whole(pulse.waiting));
-        gauges.reads_waiting.set(whole(app.engine.reads_waiting()));
+        for (callers, waiting) in app.engine.reads_waiting() {
+            let labels = Words([("callers", Word::Fixed(callers))]);
+            gauges.reads_waiting.get_or_create(&labels).set(whole(waiting));
+        }
         gauges.batches.set(whole(pulse.batches));
         gauges.commands.set(whole(pulse.commands));
         gauges.unleased.set(whole(pulse.unleased));

@@ -95,6 +95,10 @@ impl Town {
         Actor::Service(parse("gateway"))
     }
 
+    fn reader() -> Reader {
+        Reader::Service(parse("gateway"))
+    }
+
     pub(crate) fn admin() -> Actor {
         Actor::Admin(parse("organiser"))
     }
@@ -307,10 +311,11 @@ impl Town {
     /// Reads a booking that was told of by name only.
     async fn meet(&self, id: BookingId) {
         let (engine, life) = self.fleet.any(&self.world).await;
+        let reader = Self::reader();
         let found = tokio::select! {
             biased;
             () = life.death() => None,
-            found = engine.booking(&Reader::Service, id) => found.ok(),
+            found = engine.booking(&reader, &Actor::System, id) => found.ok(),
         };
         if let Some(booking) = found {
             let _ = self.learn(&Given::Fresh(Answer::Booking(Arc::new(booking))));
@@ -398,10 +403,11 @@ impl Town {
 
     async fn settle(&self) {
         let (engine, life) = self.fleet.any(&self.world).await;
+        let reader = Self::reader();
         let listed = tokio::select! {
             biased;
             () = life.death() => None,
-            listed = engine.refunds(&Reader::Service, None, None, 20) => listed.ok(),
+            listed = engine.refunds(&reader, None, None, 20) => listed.ok(),
         };
         if let Some(page) = listed {
             self.known().refunds.extend(page.rows.iter().map(|refund| refund.id));
@@ -420,10 +426,11 @@ impl Town {
         let Some(id) = self.world.one_of(&self.known().events) else { return };
         let (engine, life) = self.fleet.any(&self.world).await;
         let start = self.world.elapsed();
+        let reader = Self::reader();
         let seen = tokio::select! {
             biased;
             () = life.death() => return,
-            seen = engine.event(&Reader::Service, id) => seen,
+            seen = engine.event(&reader, id) => seen,
         };
         let Ok(event) = seen else { return };
         let told = Told { seen: Some((event.stock.seq, event.available())), ..Told::default() };

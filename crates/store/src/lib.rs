@@ -16,7 +16,7 @@ mod sqlite;
 mod store;
 
 /// Connections of a store that read: so many reads go on at once, and others wait for them.
-pub const READERS: usize = 8;
+pub const READERS: usize = 12;
 
 pub use fault::{Cause, Fault};
 pub use fold::{BATCH_MAX, KEY_KEPT_SECONDS, OVERDUE_PER_BATCH_MAX};

@@ -290,6 +290,19 @@ pub enum BookingList {
     },
 }
 
+impl BookingList {
+    /// The same list after a booking.
+    #[must_use]
+    pub fn after(self, booking: BookingId) -> Self {
+        let after = Some(booking);
+        match self {
+            Self::OfUser { user, event, .. } => Self::OfUser { user, event, after },
+            Self::OfEvent { event, .. } => Self::OfEvent { event, after },
+            Self::All { .. } => Self::All { after },
+        }
+    }
+}
+
 /// How many of a user's bookings, newest first, a filtered page of them looks at, and an order that lacks tickets for
 /// the user's own overdue holds.
 pub(crate) const USER_WINDOW: u32 = 1_000;

@@ -8,13 +8,15 @@ use domain::EventId;
 use domain::sabotage::{Guard, removed};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use store::{Fault, Progress, Recorded};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::port::{Glance, Stream, Told, Trouble};
 use super::{Ground, Relay};
 use crate::Publish as _;
 use crate::limit::{
-    ANNOUNCED_AGE_MAX, RELAY_CHECK_EVERY, RELAY_EVENTS_MAX, RELAY_NOTE_EVERY, RELAY_PAGE, RELAY_SCAN_EVERY,
+    ANNOUNCED_AGE_MAX, RELAY_CHECK_EVERY, RELAY_EVENTS_MAX, RELAY_NOTE_EVERY, RELAY_PAGE, RELAY_READS_MAX,
+    RELAY_SCAN_EVERY,
 };
 
 /// Everything that is known of the stream in one turn.
@@ -31,6 +33,8 @@ pub(super) struct Filling<'a> {
     noted: Instant,
     /// Events whose entries cannot be read.
     stuck: BTreeSet<EventId>,
+    /// Reads of entries that may be under way at once.
+    reads: Semaphore,
 }
 
 /// Where the messages of an event end on the stream.
@@ -79,6 +83,7 @@ impl<'a> Filling<'a> {
             unnoted: BTreeMap::new(),
             noted: Instant::now(),
             stuck: BTreeSet::new(),
+            reads: Semaphore::new(RELAY_READS_MAX),
         };
         filling.compare(found.counts).await?;
         relay.note(|standing| {
@@ -129,7 +134,7 @@ impl<'a> Filling<'a> {
         if is_unguarded() || removed(Guard::StreamPredecessor) {
             return Ok(sequence);
         }
-        let Some(last) = self.ground.store.recorded(event, tail.seq - 1, 1).await?.pop() else {
+        let Some(last) = self.recorded(event, tail.seq - 1, 1).await?.pop() else {
             return Err(ahead(event));
         };
         if told == Told::from(&last.entry) {
@@ -231,9 +236,15 @@ impl<'a> Filling<'a> {
         Ok(Extended { event, tail, unreadable })
     }
 
+    /// As [`store::Store::recorded`], with few reads at once: however many events are behind, others read, too.
+    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
+        let _permit = self.reads.acquire().await;
+        self.ground.store.recorded(event, after, limit).await
+    }
+
     /// One message of an event after the other: each is sent once the stream has acknowledged the one before.
     async fn append_page(&self, event: EventId, tail: &mut Tail) -> Result<(), Trouble> {
-        let page = self.ground.store.recorded(event, tail.seq, RELAY_PAGE).await?;
+        let page = self.recorded(event, tail.seq, RELAY_PAGE).await?;
         if page.is_empty() {
             return Ok(());
         }

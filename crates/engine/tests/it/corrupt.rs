@@ -13,15 +13,15 @@ use domain::{
     RefundStatus, Timestamp,
 };
 use engine::{
-    Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Policy, Ports, Reader, RefundOutcome,
-    Silent, SystemClock, SystemIds,
+    Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Policy, Ports, RefundOutcome, Silent,
+    SystemClock, SystemIds,
 };
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use store::{BookingList, Fault, Keep, Page, Progress, Sqlite, SqliteOptions, Store};
 use testkit::eventually;
 
-use crate::stage::{new_event, user};
+use crate::stage::{new_event, reader, user};
 
 /// How often chores run here.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
@@ -244,39 +244,39 @@ fn parsed<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
 
 /// Every list shows these bookings, once each.
 async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId]) {
+    let reader = reader();
     let name = format!("good-{}", event.id);
     for status in
         [None, Some(BookingStatus::Confirmed), Some(BookingStatus::Cancelled), Some(BookingStatus::Expired)]
     {
-        let all = walk(|after| {
-            engine.bookings(&Reader::Service, BookingList::All { after: parsed(after) }, status, 7)
-        })
-        .await;
+        let all =
+            walk(|after| engine.bookings(&reader, BookingList::All { after: parsed(after) }, status, 7))
+                .await;
         let list = |after| BookingList::OfEvent { event: event.id, after: parsed(after) };
-        let of_event = walk(|after| engine.bookings(&Reader::Service, list(after), status, 7)).await;
+        let of_event = walk(|after| engine.bookings(&reader, list(after), status, 7)).await;
         let list =
             |after| BookingList::OfUser { user: user(&name), event: Some(event.id), after: parsed(after) };
-        let of_user = walk(|after| engine.bookings(&Reader::Service, list(after), status, 7)).await;
+        let of_user = walk(|after| engine.bookings(&reader, list(after), status, 7)).await;
         for list in [all, of_event, of_user] {
             for id in bookings {
-                let now = engine.booking(&Reader::Service, *id).await.unwrap();
+                let now = engine.booking(&reader, &Actor::System, *id).await.unwrap();
                 let is_listed = status.is_none_or(|status| status == now.status());
                 let times = list.iter().filter(|booking| booking.id == *id).count();
                 assert_eq!(times, usize::from(is_listed), "{status:?}: {now:?}");
             }
         }
     }
-    let events = walk(|after| engine.events(&Reader::Service, parsed(after), 7)).await;
+    let events = walk(|after| engine.events(&reader, parsed(after), 7)).await;
     assert_eq!(events.iter().filter(|listed| listed.id == event.id).count(), 1);
-    let entries =
-        walk(|after| engine.ledger(&Reader::Service, event.id, parsed(after).unwrap_or(0), 7)).await;
+    let entries = walk(|after| engine.ledger(&reader, event.id, parsed(after).unwrap_or(0), 7)).await;
     assert!(entries.iter().map(|entry| entry.seq).eq(1..=entries.len() as u64), "{entries:?}");
 }
 
 /// The whole life of bookings at an event that nobody has spoilt.
 async fn life(engine: &Arc<Engine>, event: &Event) {
+    let reader = reader();
     let name = format!("good-{}", event.id);
-    let mut watching = engine.watch(&Reader::Service, event.id).await.unwrap();
+    let mut watching = engine.watch(&reader, event.id).await.unwrap();
     watching.borrow_and_update();
     let mut made = Vec::new();
     for _ in 0..4 {
@@ -287,24 +287,24 @@ async fn life(engine: &Arc<Engine>, event: &Event) {
     cancel(engine, made[1]).await.unwrap();
     eventually("watchers see the change", async || watching.has_changed().unwrap().then_some(())).await;
     eventually("the clean-up frees what is overdue", async || {
-        let booking = engine.booking(&Reader::Service, made[2]).await.unwrap();
+        let booking = engine.booking(&reader, &Actor::System, made[2]).await.unwrap();
         (booking.status() == BookingStatus::Expired).then_some(())
     })
     .await;
     lists_show(engine, event, &made).await;
     let refunds =
-        walk(|after| engine.refunds(&Reader::Service, Some(RefundStatus::Requested), parsed(after), 7)).await;
+        walk(|after| engine.refunds(&reader, Some(RefundStatus::Requested), parsed(after), 7)).await;
     let refund = refunds.iter().find(|refund| refund.booking_id == made[1]).expect("a refund");
     let outcome = RefundOutcome { succeeded: true, provider_reference: "r".parse().unwrap() };
     patiently(async || engine.settle(service(), refund.id, outcome.clone(), None).await).await.unwrap();
     let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
     patiently(async || engine.update_event(admin(), event.id, off.clone()).await).await.unwrap();
     eventually("bookings of a cancelled event are cancelled", async || {
-        let booking = engine.booking(&Reader::Service, made[0]).await.unwrap();
+        let booking = engine.booking(&reader, &Actor::System, made[0]).await.unwrap();
         (booking.status() == BookingStatus::Cancelled).then_some(())
     })
     .await;
-    let refunds = walk(|after| engine.refunds(&Reader::Service, None, parsed(after), 7)).await;
+    let refunds = walk(|after| engine.refunds(&reader, None, parsed(after), 7)).await;
     assert_eq!(refunds.iter().filter(|refund| refund.event_id == event.id).count(), 2);
 }
 
@@ -324,7 +324,7 @@ async fn the_rest_goes_on(engine: &Arc<Engine>, store: &dyn Store, event: &Event
     }
     store.advance(stream(), vec![(event.id, 1)]).await.unwrap();
     assert!(store.untold().await.unwrap() > 0);
-    let stats = engine.stats(&Reader::Service).await.unwrap();
+    let stats = engine.stats(&reader()).await.unwrap();
     assert!(stats.per_currency.iter().any(|(currency, _)| currency.code() == "EUR"));
     engine.audit().await.unwrap();
     store.prune_keys(engine.now().minus_seconds(60), 10_000).await.unwrap();
@@ -339,12 +339,12 @@ async fn victims_fail_alone(engine: &Arc<Engine>, victims: &[Victim]) -> (usize,
     for victim in victims {
         let given = order(engine, victim.event, "late", None).await;
         assert!(is_own(&given), "{}: {given:?}", victim.spoilt);
-        if let Err(Error::Fault(Fault::Broken(_))) = engine.event(&Reader::Service, victim.event).await {
+        if let Err(Error::Fault(Fault::Broken(_))) = engine.event(&reader(), victim.event).await {
             events += 1;
             assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.spoilt);
         }
         let is_unreadable = matches!(
-            engine.booking(&Reader::Service, victim.held).await,
+            engine.booking(&reader(), &Actor::System, victim.held).await,
             Err(Error::Fault(Fault::Broken(_)))
         );
         let given = cancel(engine, victim.held).await;
@@ -369,7 +369,7 @@ pub(crate) async fn everything_else_goes_on(
     let mut watched = Vec::new();
     for victim in &victims {
         // Those that can still be read are watched, beside those that cannot.
-        watched.extend(engine.watch(&Reader::Service, victim.event).await);
+        watched.extend(engine.watch(&reader(), victim.event).await);
     }
     let after = create(engine, 1).await;
     let began = engine.now();

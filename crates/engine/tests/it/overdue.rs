@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coordination::{Key, Lock, LockError, LockOptions, Tenure};
 use domain::{Actor, BookingStatus};
-use engine::{Engine, Error, Given, Ports, Reader};
+use engine::{Engine, Error, Given, Ports};
 use tokio::time::sleep;
 
-use crate::stage::{as_user, book, event_in, start, user};
+use crate::stage::{as_user, book, event_in, reader, start, user};
 
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -36,13 +36,13 @@ async fn a_hold_is_freed_in_time_whatever_stands_in_its_way() {
         }
         let refused = engine.cancel(as_user("ada"), booking.id, None, None).await;
         assert!(matches!(refused.outcome, Err(Error::Limited(_))), "{refused:?}");
-        let pending = engine.booking(&Reader::Service, booking.id).await.unwrap();
+        let pending = engine.booking(&reader(), &Actor::System, booking.id).await.unwrap();
         assert_eq!(pending.status(), BookingStatus::Pending, "not before its time");
 
         sleep(Duration::from_secs(1) + 2 * EVERY + Duration::from_secs(1)).await;
-        let freed = engine.booking(&Reader::Service, booking.id).await.unwrap();
+        let freed = engine.booking(&reader(), &Actor::System, booking.id).await.unwrap();
         assert_eq!(freed.status(), BookingStatus::Expired, "phase {phase}");
-        assert_eq!(engine.event(&Reader::Service, event.id).await.unwrap().stock.held, 0);
+        assert_eq!(engine.event(&reader(), event.id).await.unwrap().stock.held, 0);
         assert!(!dead.is_lost(), "the lock was held all the time");
         drop(dead);
         engine.drain().await;
@@ -61,7 +61,7 @@ async fn a_booking_that_is_being_worked_on_is_left_for_the_next_round() {
     let tenure = ports.lock.acquire(&key, LockOptions::default()).await.unwrap();
     let mut sweeper = engine::Sweeper::default();
     assert_eq!(sweeper.sweep(&engine).await.unwrap().bookings, 1);
-    let status = async |id| engine.booking(&Reader::Service, id).await.unwrap().status();
+    let status = async |id| engine.booking(&reader(), &Actor::System, id).await.unwrap().status();
     assert_eq!(
         (status(busy.id).await, status(idle.id).await),
         (BookingStatus::Pending, BookingStatus::Expired)
@@ -108,7 +108,7 @@ async fn a_clean_up_that_panics_is_restarted_and_its_health_tells() {
     let task = engine.tasks().into_iter().find(|task| task.name() == "sweeper").unwrap();
     // The first round comes at once; two panics later the same round is run again.
     sleep(EVERY / 2).await;
-    let status = engine.booking(&Reader::Service, booking.id).await.unwrap().status();
+    let status = engine.booking(&reader(), &Actor::System, booking.id).await.unwrap().status();
     assert_eq!((lock.0.load(Ordering::SeqCst), status), (3, BookingStatus::Expired));
     assert_eq!((task.restarts(), task.is_down()), (2, false));
     let sweeper = engine.chores().into_iter().find(|chore| chore.name() == "sweeper").unwrap();

@@ -9,7 +9,7 @@ use coordination::local::{LocalLimiter, LocalLock};
 use domain::{
     Actor, Answer, Ask, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, Timestamp, UserId,
 };
-use engine::{Attempt, Caller, Engine, Given, OrderRequest, Policy, Ports, Silent};
+use engine::{Attempt, Caller, Engine, Given, OrderRequest, Policy, Ports, Reader, Silent};
 use store::{Sqlite, SqliteOptions};
 use tokio::time::Instant;
 
@@ -86,6 +86,11 @@ pub(crate) fn start_with(phase: u8, clock: Arc<PausedClock>) -> (Arc<Engine>, Po
 /// The user of that name.
 pub(crate) fn user(name: &str) -> UserId {
     name.parse().expect("a user")
+}
+
+/// A service that reads.
+pub(crate) fn reader() -> Reader {
+    Reader::Service(user("gateway"))
 }
 
 /// A caller with role `user`.

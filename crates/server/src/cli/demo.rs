@@ -14,8 +14,7 @@ use domain::{
     Actor, Answer, Ask, AuditReport, BookingId, Clock, Event, EventId, RequestId, Timestamp, UserId,
 };
 use engine::{
-    Attempt, Caller, CapturedPayment, Engine, Error, Given, OrderRequest, QUEUE_MAX, Reader, Sweeper,
-    SystemClock,
+    Attempt, Caller, CapturedPayment, Engine, Error, Given, OrderRequest, QUEUE_MAX, Sweeper, SystemClock,
 };
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,7 +23,7 @@ use store::{Sqlite, SqliteOptions};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::dev::put_on_sale;
+use super::dev::{put_on_sale, reader};
 use super::{Failure, audit, embedded, say};
 use crate::config::{Demo, LogFormat};
 use crate::log;
@@ -133,9 +132,9 @@ async fn show(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> 
     })
     .await?;
     let rush = rush(&engine, event.id, args.buyers).await?;
-    let after_rush = engine.event(&Reader::Service, event.id).await?;
+    let after_rush = engine.event(&reader(), event.id).await?;
     let aftermath = settle(&engine, &rush.booked, &clock).await?;
-    let after_all = engine.event(&Reader::Service, event.id).await?;
+    let after_all = engine.event(&reader(), event.id).await?;
     let audit = engine.audit().await?;
     engine.drain().await;
     let oversold = oversold(rush.booked.len() as u64, &[&after_rush, &after_all]);

@@ -74,7 +74,7 @@ pub(super) async fn show(
     caller: Caller,
     booking: Named,
 ) -> Result<Response, Problem> {
-    let booking = app.engine.booking(&caller.reader(), booking.id("booking")?).await?;
+    let booking = app.engine.booking(&caller.reader(), &caller.actor(), booking.id("booking")?).await?;
     Ok(Json(BookingView::new(&booking, app.engine.now())).into_response())
 }
 

@@ -58,7 +58,7 @@ impl FromRequestParts<App> for Caller {
 pub(super) struct Client(pub(super) IpAddr);
 
 /// With whom a request that needs no token takes turns when it reads.
-pub(super) struct Reader(pub(super) engine::Reader);
+pub(super) struct AnyReader(pub(super) engine::Reader);
 
 impl FromRequestParts<App> for Client {
     type Rejection = Problem;
@@ -78,7 +78,7 @@ impl FromRequestParts<App> for Client {
     }
 }
 
-impl FromRequestParts<App> for Reader {
+impl FromRequestParts<App> for AnyReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {

@@ -7,7 +7,7 @@ use domain::Answer;
 use engine::Given;
 
 use super::App;
-use super::caller::{Caller, Reader};
+use super::caller::{AnyReader, Caller};
 use super::params::{Named, Params};
 use super::payload::Json;
 use super::post::Post;
@@ -33,7 +33,7 @@ pub(super) async fn update(State(app): State<App>, event: Named, post: Post) -> 
 
 pub(super) async fn list(
     State(app): State<App>,
-    Reader(reader): Reader,
+    AnyReader(reader): AnyReader,
     params: Params,
 ) -> Result<Response, Problem> {
     params.only(&["limit", "after"])?;
@@ -44,7 +44,7 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(app): State<App>,
-    Reader(reader): Reader,
+    AnyReader(reader): AnyReader,
     event: Named,
 ) -> Result<Response, Problem> {
     let event = app.engine.event(&reader, event.id("event")?).await?;
@@ -53,7 +53,7 @@ pub(super) async fn show(
 
 pub(super) async fn availability(
     State(app): State<App>,
-    Reader(reader): Reader,
+    AnyReader(reader): AnyReader,
     event: Named,
 ) -> Result<Response, Problem> {
     let as_of = app.engine.now();

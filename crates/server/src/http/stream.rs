@@ -18,7 +18,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
 use super::App;
-use super::caller::{Client, Reader};
+use super::caller::{AnyReader, Client};
 use super::params::Named;
 use crate::limit::{STREAM_HEARTBEAT, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX};
 use crate::problem::Problem;
@@ -78,7 +78,7 @@ impl Drop for Seat {
 pub(super) async fn availability(
     State(app): State<App>,
     Client(address): Client,
-    Reader(reader): Reader,
+    AnyReader(reader): AnyReader,
     event: Named,
 ) -> Result<Response, Problem> {
     let watching = app.engine.watch(&reader, event.id("event")?).await?;

@@ -88,8 +88,7 @@ impl Call {
 
     /// The caller as the engine knows it: whoever may send requests is trusted.
     pub(super) fn service(&self) -> engine::Caller {
-        let name = "nats".parse().unwrap_or_else(|_| unreachable!("four letters are a user id"));
-        self.caller(Actor::Service(name))
+        self.caller(Actor::Service(gateway()))
     }
 
     fn caller(&self, actor: Actor) -> engine::Caller {
@@ -148,6 +147,11 @@ impl Call {
         }
         value.to_string()
     }
+}
+
+/// The name of all who send requests over NATS.
+pub(super) fn gateway() -> UserId {
+    "nats".parse().unwrap_or_else(|_| unreachable!("four letters are a user id"))
 }
 
 /// The one `traceparent` among headers. Their names are as given, and some write each part of one large.

@@ -19,7 +19,6 @@ mod cli;
 mod commands;
 mod contract;
 mod crash;
-mod crowd;
 mod description;
 mod disk_full;
 mod file_gone;
@@ -29,6 +28,7 @@ mod limits;
 mod on_redis;
 mod overdue;
 mod race;
+mod readers;
 mod repeats;
 #[cfg(feature = "sabotage")]
 mod restarts;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::{Severity, SqlState};
@@ -321,80 +322,73 @@ pub(super) fn describe(error: &Error) -> String {
     }
 }
 
-/// Sessions for reads of one statement each, made when they are needed. A session carries out what it is
-/// sent one after the other, so a read goes to the one with the least before it.
+/// Sessions for reads of one statement each, opened when they are needed. Each carries out one statement at a time, so
+/// that no read is behind one that hangs; reads wait for a session first come, first served.
 pub(super) struct Readers {
     connector: Arc<Connector>,
-    slots: Vec<Slot>,
+    idle: Mutex<Vec<Session>>,
+    permits: Semaphore,
 }
 
-#[derive(Default)]
-struct Slot {
-    session: tokio::sync::Mutex<Option<Arc<Session>>>,
-    reads: std::sync::atomic::AtomicUsize,
+/// A session in use. Dropped, it is idle again.
+struct BorrowedSession<'r> {
+    session: Option<Session>,
+    readers: &'r Readers,
+    _permit: SemaphorePermit<'r>,
 }
 
 impl Readers {
     pub(super) fn new(connector: Arc<Connector>, count: usize) -> Self {
-        Self { connector, slots: (0..count).map(|_| Slot::default()).collect() }
+        Self { connector, idle: Mutex::default(), permits: Semaphore::new(count) }
     }
 
     /// Runs a statement, a second time where the connection turns out to be lost: what only reads, or says
     /// the same when it is said again, may be.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Vec<Row>, Fault> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let Some(slot) = self.slots.iter().min_by_key(|slot| slot.reads.load(Relaxed)) else {
-            return Err(Fault::Unavailable(Cause::new("there is no connection to read on")));
-        };
-        slot.reads.fetch_add(1, Relaxed);
-        let _less = Less(&slot.reads);
-        let session = self.session(slot).await?;
-        match self.try_call(slot, &session, call).await {
-            Err(Fault::Unavailable(cause)) if session.is_closed() => {
+        let permit = self.permits.acquire().await;
+        let permit = permit.map_err(|error| Fault::Unavailable(Cause::new(error)))?;
+        let mut borrowed = BorrowedSession { session: self.take_idle(), readers: self, _permit: permit };
+        match borrowed.call(call).await {
+            Err(Fault::Unavailable(cause)) if borrowed.is_lost() => {
                 tracing::debug!(%cause, "a read is tried again on another connection");
-                let session = self.session(slot).await?;
-                self.try_call(slot, &session, call).await
+                borrowed.session = None;
+                borrowed.call(call).await
             }
             done => done,
         }
     }
 
-    async fn try_call(
-        &self,
-        slot: &Slot,
-        session: &Arc<Session>,
-        call: &Call<'_>,
-    ) -> Result<Vec<Row>, Fault> {
-        let lost = match timeout(STATEMENT_MAX, session.call(call)).await {
-            Ok(Ok(rows)) => return Ok(rows),
-            Ok(Err(error)) => fault(&error),
-            Err(_) => Fault::Unavailable(Cause::new("the database does not answer")),
-        };
-        if matches!(lost, Fault::Unavailable(_)) {
-            let mut current = slot.session.lock().await;
-            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-                *current = None;
-            }
-        }
-        Err(lost)
-    }
-
-    async fn session(&self, slot: &Slot) -> Result<Arc<Session>, Fault> {
-        let mut current = slot.session.lock().await;
-        if let Some(session) = current.as_ref().filter(|session| !session.is_closed()) {
-            return Ok(session.clone());
-        }
-        let session = Arc::new(self.connector.open(Role::Reader).await?);
-        *current = Some(session.clone());
-        Ok(session)
+    /// The session that was used last.
+    fn take_idle(&self) -> Option<Session> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|session| !session.is_closed());
+        idle.pop()
     }
 }
 
-/// Counts down again, also where a read is given up.
-struct Less<'c>(&'c std::sync::atomic::AtomicUsize);
+impl BorrowedSession<'_> {
+    async fn call(&mut self, call: &Call<'_>) -> Result<Vec<Row>, Fault> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(self.readers.connector.open(Role::Reader).await?),
+        };
+        if let Ok(answer) = timeout(STATEMENT_MAX, session.call(call)).await {
+            return answer.map_err(|error| fault(&error));
+        }
+        // It may answer later, and whoever has it next would wait for that.
+        self.session = None;
+        Err(Fault::Unavailable(Cause::new("the database does not answer")))
+    }
 
-impl Drop for Less<'_> {
+    fn is_lost(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_closed)
+    }
+}
+
+impl Drop for BorrowedSession<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(session) = self.session.take() {
+            self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        }
     }
 }

@@ -6,8 +6,8 @@ use tokio_postgres::{Error, GenericClient, Statement};
 
 use super::sql::Sql;
 
-/// Statements, each prepared when it is first needed: a session is soon ready, and one that is made while somebody
-/// keeps a table locked waits for that table only where it is asked for it.
+/// Statements, each prepared when it is first needed. A session that is opened while a table is locked waits only in
+/// statements that use that table.
 pub(super) struct Statements(Vec<OnceCell<Statement>>);
 
 impl Statements {

@@ -41,8 +41,8 @@ pub(super) fn events(
             types.entry(event).or_default().push(row);
         }
     }
-    let with_types = |(id, event)| (id, read::with_types(id, event, types.remove(&id).unwrap_or_default()));
-    Ok(Page::from_surplus(events.into_iter().map(with_types).collect(), limit))
+    let finish = |(id, event)| (id, read::finish_event(id, event, types.remove(&id).unwrap_or_default()));
+    Ok(Page::from_surplus(events.into_iter().map(finish).collect(), limit))
 }
 
 pub(super) fn bookings(

@@ -76,7 +76,7 @@ struct Readers {
 }
 
 /// A connection in use. Dropped, it is idle again: also after a panic, whose transaction is rolled back.
-struct Reader {
+struct BorrowedConnection {
     connection: Option<Connection>,
     readers: Arc<Readers>,
     _permit: OwnedSemaphorePermit,
@@ -166,8 +166,8 @@ impl Sqlite {
             return self.write(|writer| work(writer.connection_mut())).await;
         };
         // Waited for here, so that no thread has to wait.
-        let mut reader = readers.reader().await?;
-        let read = move || work(reader.connection()?);
+        let mut borrowed = readers.borrow().await?;
+        let read = move || work(borrowed.connection()?);
         if self.inline { read() } else { on_a_thread(read).await? }
     }
 
@@ -347,20 +347,20 @@ impl Readers {
     }
 
     /// Waits for an idle connection.
-    async fn reader(self: Arc<Self>) -> Result<Reader, Fault> {
+    async fn borrow(self: Arc<Self>) -> Result<BorrowedConnection, Fault> {
         let permit = self.permits.clone().acquire_owned().await.map_err(no_connection)?;
         let connection = lock(&self.idle).pop();
-        Ok(Reader { connection, readers: self, _permit: permit })
+        Ok(BorrowedConnection { connection, readers: self, _permit: permit })
     }
 }
 
-impl Reader {
+impl BorrowedConnection {
     fn connection(&mut self) -> Result<&mut Connection, Fault> {
         self.connection.as_mut().ok_or_else(|| no_connection("all are in use"))
     }
 }
 
-impl Drop for Reader {
+impl Drop for BorrowedConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             lock(&self.readers.idle).push(connection);

@@ -23,7 +23,7 @@ pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<Loadabl
     let Some(event) = event else { return Ok(None) };
     let mut statement = connection.prepare_cached(sql::TICKET_TYPES_LOAD)?;
     let types = statement.query_map([id.bytes()], |row| Ok(type_row(row)))?.collect::<Read<Vec<_>>>()?;
-    Ok(Some(with_types(id, event, types)))
+    Ok(Some(finish_event(id, event, types)))
 }
 
 pub(super) fn booking(connection: &Connection, id: BookingId) -> Read<Option<Loadable<Booking>>> {
@@ -161,7 +161,7 @@ pub(super) fn type_row(row: &Row<'_>) -> Loadable<TypeRow> {
 }
 
 /// An event with its ticket types.
-pub(super) fn with_types(
+pub(super) fn finish_event(
     id: EventId,
     event: Loadable<Event>,
     rows: Vec<Loadable<TypeRow>>,

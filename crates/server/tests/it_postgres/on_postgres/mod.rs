@@ -18,10 +18,10 @@ mod api_payments;
 mod api_roles;
 #[path = "../../it/booking_life.rs"]
 mod booking_life;
-#[path = "../../it/crowd.rs"]
-mod crowd;
 #[path = "../../it/race.rs"]
 mod race;
+#[path = "../../it/readers.rs"]
+mod readers;
 #[path = "../../it/shutdown.rs"]
 mod shutdown;
 

@@ -1,4 +1,4 @@
-//! A crowd that only reads leaves sales, payments and readiness to those who need them.
+//! Many readers keep neither sales nor payments nor readiness waiting.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ const FILLERS: u32 = 32;
 /// Clients that buy.
 const BUYERS: u32 = 4;
 
-/// How large the crowd is.
+/// How many read, and what.
 #[derive(Clone, Copy)]
-struct Crowd {
+struct ReadLoad {
     /// Clients without a token that list all events.
     anonymous: u32,
     /// Connections of one user that lists its confirmed bookings.
     heavy: usize,
     /// Bookings of that user.
     bookings: u32,
-    /// Tickets that each buyer buys beside the crowd, and before it.
+    /// Tickets that each buyer buys beside the readers, and before them.
     purchases: u32,
 }
 
-impl Crowd {
-    /// A part of it in every run; the whole with `CROWD=500` or any other number of clients without a token.
+impl ReadLoad {
+    /// A part of it in every run; the whole with `READERS=500` or any other number of clients without a token.
     fn new() -> Self {
-        match number_from_environment("CROWD") {
+        match number_from_environment("READERS") {
             Some(anonymous) => Self { anonymous, heavy: 64, bookings: 49_500, purchases: 250 },
             None => Self { anonymous: 60, heavy: 16, bookings: 1_500, purchases: 25 },
         }
@@ -44,11 +44,11 @@ impl Crowd {
 /// The times that answers took.
 type Times = Vec<Duration>;
 
-/// What buyers and others met.
+/// How long answers took, by what was asked.
 #[derive(Default)]
-struct Met(BTreeMap<&'static str, Times>);
+struct Latencies(BTreeMap<&'static str, Times>);
 
-impl Met {
+impl Latencies {
     fn absorb(&mut self, other: Self) {
         for (what, times) in other.0 {
             self.0.entry(what).or_default().extend(times);
@@ -111,44 +111,44 @@ fn read(set: &mut JoinSet<Reads>, (mut client, path): (Client, &'static str), st
 }
 
 /// Books and pays, looks at what is left, and asks whether the server is ready.
-async fn buy(server: &Server, event: &str, purchases: u32) -> Met {
+async fn buy(server: &Server, event: &str, purchases: u32) -> Latencies {
     let mut buyers = JoinSet::new();
     for buyer in 0..BUYERS {
         let (mut service, mut user) = (server.service(), server.user(&format!("buyer-{buyer}")));
         let (event, mut anonymous) = (event.to_owned(), server.anonymous());
         buyers.spawn(async move {
-            let (mut met, looks) = (Met::default(), format!("/v1/events/{event}/availability"));
+            let (mut latencies, looks) = (Latencies::default(), format!("/v1/events/{event}/availability"));
             for _ in 0..purchases {
-                let booking: Value = met.time("book", user.book(&event, 1)).await.expect(201);
+                let booking: Value = latencies.time("book", user.book(&event, 1)).await.expect(201);
                 let id = id_of(&booking);
-                met.time("availability", user.get(&looks)).await.expect(200);
-                let paid = met.time("confirm", service.confirm(&id, &format!("pay-{id}"))).await;
+                latencies.time("availability", user.get(&looks)).await.expect(200);
+                let paid = latencies.time("confirm", service.confirm(&id, &format!("pay-{id}"))).await;
                 assert_eq!(paid.expect(200)["status"], "confirmed");
-                met.time("readiness", anonymous.get("/readyz")).await.expect(200);
+                latencies.time("readiness", anonymous.get("/readyz")).await.expect(200);
             }
-            met
+            latencies
         });
     }
-    let mut all = Met::default();
-    buyers.join_all().await.into_iter().for_each(|met| all.absorb(met));
+    let mut all = Latencies::default();
+    buyers.join_all().await.into_iter().for_each(|latencies| all.absorb(latencies));
     all
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s1_a_crowd_of_readers_leaves_sales_and_payments_alone() {
-    let crowd = Crowd::new();
+async fn s1_many_readers_keep_no_sale_and_no_payment_waiting() {
+    let load = ReadLoad::new();
     let server = crate::setup().await.environment("BOXOFFICE_BOOK_LIMIT", "512/1us").start().await;
-    let event = fill(&server, crowd.bookings).await;
-    let before = buy(&server, &event, crowd.purchases).await;
+    let event = fill(&server, load.bookings).await;
+    let before = buy(&server, &event, load.purchases).await;
     let (mut readers, stop) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
-    for _ in 0..crowd.anonymous {
+    for _ in 0..load.anonymous {
         read(&mut readers, (server.anonymous(), "/v1/events?limit=100"), &stop);
     }
-    for _ in 0..crowd.heavy {
+    for _ in 0..load.heavy {
         read(&mut readers, (server.user("heavy"), "/v1/bookings?status=confirmed&limit=100"), &stop);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let beside = buy(&server, &event, crowd.purchases).await;
+    let beside = buy(&server, &event, load.purchases).await;
     stop.store(true, Ordering::Relaxed);
     let mut reads = Reads::default();
     for reader in readers.join_all().await {
@@ -162,11 +162,11 @@ async fn s1_a_crowd_of_readers_leaves_sales_and_payments_alone() {
         "{:?}",
         reads.0.keys()
     );
-    assert!(reads.0["200"].len() > crowd.anonymous as usize / 2);
+    assert!(reads.0["200"].len() > load.anonymous as usize / 2);
     server.expect_clean().await;
-    report("before the crowd", before.0);
-    report("beside the crowd", beside.0);
-    report("the crowd", reads.0);
+    report("without readers", before.0);
+    report("beside readers", beside.0);
+    report("readers", reads.0);
 }
 
 #[expect(clippy::print_stdout, reason = "figures to be recorded")]

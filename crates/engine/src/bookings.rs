@@ -9,7 +9,7 @@ use domain::{
 };
 use store::{BookingList, Cause, Fault, Keep, Page};
 
-use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP};
+use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP, NUMBERED_STEPS_MAX};
 use crate::{Attempt, Caller, Engine, Error, Given, Reader};
 
 /// Tickets asked for.
@@ -152,7 +152,7 @@ impl Engine {
         self.read(reader, move |store| async move {
             let (mut list, mut rows, mut seen) = (list, Vec::new(), 0);
             // A filtered page looks at a bounded number of bookings and may be short, so pages are bounded, too.
-            for _ in 0..reach.div_ceil(NUMBERED_STEP) {
+            for _ in 0..NUMBERED_STEPS_MAX {
                 let step = NUMBERED_STEP.min(reach.saturating_sub(seen));
                 if step == 0 {
                     break;

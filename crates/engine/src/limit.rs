@@ -21,10 +21,10 @@ pub(crate) const CALLER_READS_MAX: usize = 2;
 /// as is everybody behind a proxy that is not trusted.
 pub const CALLER_READS_QUEUED_MAX: usize = 4_096;
 
-/// Longest wait of a read for its slot. One more second would be one less for the read itself.
+/// Longest wait of a read for its slot. What is left of [`READ_MAX`] is for the read itself.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Longest time from a caller's request to read to its answer; what is not read by then is read in vain.
+/// Longest time until a read of a caller is answered; one that is not finished by then is answered as unavailable.
 pub const READ_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(
@@ -39,6 +39,9 @@ const _: () = assert!(
 
 /// Bookings that are read at a time on the way to a page that is reached by number.
 pub(crate) const NUMBERED_STEP: u32 = 100;
+
+/// Most such steps for one page: some tens of milliseconds.
+pub(crate) const NUMBERED_STEPS_MAX: u32 = 100;
 
 /// Reads of the relay under way at once, of the connections that are left for commands, readiness and it.
 pub(crate) const RELAY_READS_MAX: usize = 2;

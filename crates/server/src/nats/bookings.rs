@@ -258,7 +258,7 @@ impl Whose {
     }
 }
 
-/// Who reads: whoever may send requests is one trusted service.
+/// Who reads over NATS: all senders are one trusted service.
 fn reader() -> Reader {
     Reader::Service(gateway())
 }

@@ -156,7 +156,7 @@ async fn s1_many_readers_keep_no_sale_and_no_payment_waiting() {
             reads.0.entry(kind).or_default().extend(times);
         }
     }
-    // Whoever waits too long is refused so that it may try again; nobody is left without an answer.
+    // A read that waits too long is refused and may be repeated; none is left without an answer.
     assert!(
         reads.0.keys().all(|kind| ["200", "overloaded"].contains(&kind.as_str())),
         "{:?}",

@@ -375,7 +375,7 @@ impl BorrowedSession<'_> {
         if let Ok(answer) = timeout(STATEMENT_MAX, session.call(call)).await {
             return answer.map_err(|error| fault(&error));
         }
-        // It may answer later, and whoever has it next would wait for that.
+        // It may answer later, and the next read would wait for that.
         self.session = None;
         Err(Fault::Unavailable(Cause::new("the database does not answer")))
     }

@@ -44,7 +44,7 @@ fn look_up(server: &Server) -> JoinSet<Answer> {
     others
 }
 
-/// Whoever reads what is locked has the connections of readers and no others.
+/// Reads of locked tables take the connections of readers and no others.
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_reads_that_hang_are_refused_and_keep_nobody_else_waiting() {
     let server = server().await;

@@ -9,7 +9,7 @@ use domain::sabotage::{Guard, remove_here};
 use crate::{protocol, store_guards};
 
 /// Seeds that a missing guard is hunted with.
-const SEEDS: usize = 300;
+const SEEDS: usize = 1500;
 
 /// Guards that cover for each other, taken away together.
 const TOGETHER: &[&[Guard]] = &[

@@ -150,8 +150,8 @@ impl Engine {
         self.chores.cancelled.notify_one();
     }
 
-    /// Stops the chores, also in the middle of a round, and waits until every command and read of a caller that was begun is
-    /// finished. New ones are the caller's to stop first.
+    /// Stops the chores, also in the middle of a round, and waits until every command and every read of a caller that
+    /// was begun is finished. New ones are the caller's to stop first.
     pub async fn drain(&self) {
         self.chores.stop.cancel();
         self.chores.tasks.close();

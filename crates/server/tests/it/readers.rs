@@ -41,31 +41,26 @@ impl ReadLoad {
     }
 }
 
-/// The times that answers took.
-type Times = Vec<Duration>;
-
-/// How long answers took, by what was asked.
+/// How long answers took, by what was asked or by their kind.
 #[derive(Default)]
-struct Latencies(BTreeMap<&'static str, Times>);
+struct Latencies(BTreeMap<String, Vec<Duration>>);
 
 impl Latencies {
-    fn absorb(&mut self, other: Self) {
-        for (what, times) in other.0 {
-            self.0.entry(what).or_default().extend(times);
+    fn all(clients: Vec<Self>) -> Self {
+        let mut all = Self::default();
+        for (what, times) in clients.into_iter().flat_map(|client| client.0) {
+            all.0.entry(what).or_default().extend(times);
         }
+        all
     }
 
-    async fn time(&mut self, what: &'static str, answer: impl Future<Output = Answer>) -> Answer {
+    async fn time(&mut self, what: &str, answer: impl Future<Output = Answer>) -> Answer {
         let begun = Instant::now();
         let answer = answer.await;
-        self.0.entry(what).or_default().push(begun.elapsed());
+        self.0.entry(what.to_owned()).or_default().push(begun.elapsed());
         answer
     }
 }
-
-/// How many answers of each kind readers were given, and how long they took.
-#[derive(Default)]
-struct Reads(BTreeMap<String, Times>);
 
 async fn fill(server: &Server, bookings: u32) -> String {
     let types = json!([
@@ -93,10 +88,10 @@ async fn fill(server: &Server, bookings: u32) -> String {
 }
 
 /// Asks again and again, until it is stopped.
-fn read(set: &mut JoinSet<Reads>, (mut client, path): (Client, &'static str), stop: &Arc<AtomicBool>) {
+fn read(set: &mut JoinSet<Latencies>, (mut client, path): (Client, &'static str), stop: &Arc<AtomicBool>) {
     let stop = stop.clone();
     set.spawn(async move {
-        let mut reads = Reads::default();
+        let mut reads = Latencies::default();
         while !stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
             let answer = client.get(path).await;
@@ -129,9 +124,7 @@ async fn buy(server: &Server, event: &str, purchases: u32) -> Latencies {
             latencies
         });
     }
-    let mut all = Latencies::default();
-    buyers.join_all().await.into_iter().for_each(|latencies| all.absorb(latencies));
-    all
+    Latencies::all(buyers.join_all().await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,12 +143,7 @@ async fn s1_many_readers_keep_no_sale_and_no_payment_waiting() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let beside = buy(&server, &event, load.purchases).await;
     stop.store(true, Ordering::Relaxed);
-    let mut reads = Reads::default();
-    for reader in readers.join_all().await {
-        for (kind, times) in reader.0 {
-            reads.0.entry(kind).or_default().extend(times);
-        }
-    }
+    let reads = Latencies::all(readers.join_all().await);
     // A read that waits too long is refused and may be repeated; none is left without an answer.
     assert!(
         reads.0.keys().all(|kind| ["200", "overloaded"].contains(&kind.as_str())),
@@ -164,14 +152,14 @@ async fn s1_many_readers_keep_no_sale_and_no_payment_waiting() {
     );
     assert!(reads.0["200"].len() > load.anonymous as usize / 2);
     server.expect_clean().await;
-    report("without readers", before.0);
-    report("beside readers", beside.0);
-    report("readers", reads.0);
+    report("without readers", before);
+    report("beside readers", beside);
+    report("readers", reads);
 }
 
 #[expect(clippy::print_stdout, reason = "figures to be recorded")]
-fn report(when: &str, figures: BTreeMap<impl std::fmt::Display, Times>) {
-    for (what, mut times) in figures {
+fn report(when: &str, latencies: Latencies) {
+    for (what, mut times) in latencies.0 {
         times.sort_unstable();
         let percentile = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
         let (median, slow, slowest) = (percentile(50), percentile(99), percentile(100));

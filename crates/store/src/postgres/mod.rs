@@ -6,7 +6,7 @@
 //! that breaks at COMMIT is followed up until it is known what became of it.
 //!
 //! One connection carries out batches, a second one those whose rows others keep locked, up to [`READERS`] read, and
-//! each audit has its own. All are made anew when they are lost.
+//! each audit has its own. A connection that is lost is opened again.
 
 mod audit;
 mod confirm;

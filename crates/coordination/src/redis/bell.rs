@@ -52,7 +52,7 @@ pub(super) async fn listen(link: Arc<Link>, instance: String, heard: mpsc::Unbou
     loop {
         link.up().await;
         if let Ok(listener) = link.listen().await {
-            link.counters.subscribed.add(1);
+            link.counters.subscriptions.add(1);
             if heard.send(Ring::Subscribed).is_err() {
                 return;
             }

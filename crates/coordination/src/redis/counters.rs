@@ -1,4 +1,4 @@
-//! What has happened so far, for metrics.
+//! Counters of Redis operations, for metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,16 +18,16 @@ impl Counter {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
+    ($(#[doc = $doc:literal] $name:ident,)+) => {
         #[derive(Debug, Default)]
         pub(super) struct Counters {
             $(pub(super) $name: Counter,)+
         }
 
-        /// What a [`Redis`](super::Redis) has done since it was started. Every number only grows.
+        /// Counts of a [`Redis`](super::Redis) since its start.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         pub struct Counts {
-            $($(#[$doc])+ pub $name: u64,)+
+            $(#[doc = $doc] pub $name: u64,)+
         }
 
         impl Counters {
@@ -37,55 +37,55 @@ macro_rules! counters {
         }
 
         impl Counts {
-            /// Every number with its name.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)+].into_iter()
+            /// Each count's name, description and value.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $doc, self.$name),)+].into_iter()
             }
         }
     };
 }
 
 counters! {
-    /// Requests or batches of requests sent to the server.
+    /// Requests or batches of requests sent to Redis.
     round_trips,
-    /// Connections made.
-    connected,
-    /// Times the breaker opened.
-    breaker_opened,
-    /// Times the connection that wakes waiters was made.
-    subscribed,
+    /// Connections opened.
+    connections,
+    /// Times the circuit breaker opened.
+    breaker_openings,
+    /// Subscriptions opened for the notifications of lock owners.
+    subscriptions,
     /// Stored values of a wrong type or form, each treated as absent.
-    corrupt,
-    /// Attempts the server let through.
+    corrupt_values,
+    /// Attempts that Redis allowed.
     attempts_allowed,
-    /// Attempts the server refused.
+    /// Attempts that Redis denied.
     attempts_denied,
-    /// Attempts refused without asking, because the server's last refusal still holds.
+    /// Attempts denied by the local deny cache, without a request to Redis.
     attempts_denied_locally,
-    /// Attempts the server could not be asked about.
+    /// Attempts that Redis did not decide in time.
     attempts_unavailable,
-    /// Keys taken that were free.
-    locks_taken,
-    /// Keys got by waiting.
-    locks_granted,
-    /// Time waited for them, in microseconds.
-    wait_micros,
-    /// Grants whose message did not arrive, found by asking.
-    grants_found,
-    /// Grants nobody was left to take, given back at once.
+    /// Locks acquired without waiting.
+    locks_acquired_free,
+    /// Locks acquired after waiting in the queue.
+    locks_acquired_queued,
+    /// Time spent waiting for locks that were acquired.
+    lock_wait_micros,
+    /// Grants whose notification was lost, found by a poll.
+    grants_polled,
+    /// Grants whose waiter had left, released at once.
     grants_returned,
-    /// Waits that ended without the key.
-    locks_timed_out,
-    /// Callers turned away by a full queue.
-    queues_full,
-    /// Callers told that the server could not be asked.
+    /// Lock requests that timed out in the queue.
+    lock_timeouts,
+    /// Lock requests rejected because the queue was full.
+    queue_rejections,
+    /// Lock requests that failed because Redis was unavailable.
     locks_unavailable,
-    /// Tenures given up that another took over.
-    handed_over,
-    /// Time keys were owned, in microseconds.
-    hold_micros,
-    /// Tenures that ended by themselves: overdue, or their lease could not be renewed.
+    /// Locks released to a waiter of another instance or of this one.
+    handovers,
+    /// Time locks were owned.
+    lock_owned_micros,
+    /// Locks whose lease expired or could not be renewed.
     leases_lost,
-    /// Places in a queue that the server had forgotten, taken anew.
+    /// Waiters that Redis had forgotten and that were queued again.
     requeued,
 }

@@ -31,7 +31,7 @@ impl Limiter for RedisLimiter {
         let (allowed, remaining, reset_micros, corrupt) = answer.inspect_err(|_| {
             counters.attempts_unavailable.add(1);
         })?;
-        counters.corrupt.add(corrupt.into());
+        counters.corrupt_values.add(corrupt.into());
         let counted = if allowed { &counters.attempts_allowed } else { &counters.attempts_denied };
         counted.add(1);
         // A value that only looks like a ring may name any time; no true one names a later.

@@ -159,7 +159,7 @@ impl Link {
                 let same = open.as_ref().is_some_and(|connection| connection.number == number);
                 if same {
                     *open = None;
-                    self.counters.breaker_opened.add(1);
+                    self.counters.breaker_openings.add(1);
                 }
                 same
             });
@@ -181,7 +181,7 @@ impl Link {
             let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
             self.failures.store(0, Ordering::Relaxed);
             self.open.send_replace(Some(Connection { inner, number }));
-            self.counters.connected.add(1);
+            self.counters.connections.add(1);
             let began = Instant::now();
             // A server that nobody asks anything would not be missed.
             let ping = redis::cmd("PING");

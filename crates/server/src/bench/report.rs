@@ -56,8 +56,8 @@ impl Sample {
             let Ok(mut client) = load.admin(number) else { continue };
             let Ok(answer) = client.ask(Method::GET, "/metrics", None).await else { continue };
             let text = String::from_utf8_lossy(&answer.body);
-            sample.batches += metric(&text, "boxoffice_batches");
-            sample.commands += metric(&text, "boxoffice_batch_commands");
+            sample.batches += metric(&text, "boxoffice_batches_total");
+            sample.commands += metric(&text, "boxoffice_commands_total");
         }
         sample.cpu = cpu::seconds(&load.pids);
         sample

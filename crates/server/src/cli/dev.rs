@@ -11,7 +11,7 @@ use domain::{
     Actor, Answer, Event, EventStatus, Ids, Money, NewEvent, NewTicketType, TICKETS_PER_BOOKING_DEFAULT,
     UserId,
 };
-use engine::{Caller, Engine, Given, Reader, Silent, SystemIds};
+use engine::{Caller, Engine, Given, Reader, SystemIds};
 use store::Sqlite;
 use tokio::net::TcpListener;
 
@@ -50,7 +50,7 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
         Tokens::new(&[secret], &[], &Expected::default()),
         policy,
         Crowd::local(),
-        Arc::new(Silent),
+        None,
     );
     let event = sample_event(&app.engine).await?;
     let listener = match args.listen {

@@ -14,7 +14,7 @@ use super::{Failure, say};
 use crate::config::{DatabaseUrl, Doctor};
 
 /// In the details of a database: ledger entries that are not noted as told over NATS.
-const UNTOLD: &str = "untoldEntries";
+const UNPUBLISHED: &str = "unpublishedEntries";
 
 /// The largest difference between two clocks that is no problem, in seconds: holds last at least as long.
 const CLOCK_DIFFERENCE_MAX: u64 = 60;
@@ -51,7 +51,7 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
         }
         DatabaseUrl::Postgres(url) => postgres(&url).await,
     };
-    let untold = database.details.get(UNTOLD).and_then(Value::as_u64);
+    let untold = database.details.get(UNPUBLISHED).and_then(Value::as_u64);
     let mut dependencies = vec![database];
     if let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? {
         dependencies.push(super::doctor_redis::redis(options, args.redis.public()).await);
@@ -158,7 +158,7 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ("standbysVisible", json!(standbys.are_visible)),
         ("commitWaitMillis", json!(millis(standbys.commit_wait))),
         ("maxConnections", json!(found.max_connections)),
-        (UNTOLD, json!(found.untold)),
+        (UNPUBLISHED, json!(found.untold)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()
@@ -265,7 +265,7 @@ fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) 
         ("neededSchemaVersion", json!(SCHEMA_VERSION)),
         ("journalMode", json!(journal_mode)),
         ("inUse", json!(is_owned)),
-        (UNTOLD, json!(untold)),
+        (UNPUBLISHED, json!(untold)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()

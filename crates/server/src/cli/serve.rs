@@ -37,16 +37,14 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let store = database::open(&url, !args.no_migrate).await?;
     let crowd = crowd(args, &url).await?;
     let nats = nats(&args.nats).await?;
-    let publish = nats.as_ref().map(|nats| nats.relay.clone() as Arc<dyn Publish>);
     let (told, lock) = (store.clone(), crowd.lock.clone());
-    let publish = publish.unwrap_or_else(|| Arc::new(Silent));
-    let app = assemble(store, args.identity.tokens(), args.policy(), crowd, publish);
+    let app = assemble(store, args.identity.tokens(), args.policy(), crowd, nats);
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let app = App { nats, trusted_proxies: args.trusted_proxies.clone().into(), ..app };
+    let app = App { trusted_proxies: args.trusted_proxies.clone().into(), ..app };
     app.engine.start_chores(args.sweep_every);
     tracing::info!(address = %listener.local_addr()?, database = %url, "ready");
     let mut background = JoinSet::new();
@@ -103,9 +101,13 @@ pub(super) fn assemble(
     tokens: Tokens,
     policy: Policy,
     crowd: Crowd,
-    publish: Arc<dyn Publish>,
+    nats: Option<Arc<Nats>>,
 ) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+    let publish: Arc<dyn Publish> = match &nats {
+        Some(nats) => nats.relay.clone(),
+        None => Arc::new(Silent),
+    };
     let ports = Ports {
         store,
         lock: crowd.lock,
@@ -124,9 +126,9 @@ pub(super) fn assemble(
         stop,
         streams: Arc::default(),
         supervisor: Arc::default(),
-        telemetry: Arc::new(Telemetry::new(crowd.shared.is_some())),
+        telemetry: Arc::new(Telemetry::new(crowd.shared.is_some(), nats.is_some())),
         redis: crowd.shared,
-        nats: None,
+        nats,
         trusted_proxies: Arc::default(),
     }
 }

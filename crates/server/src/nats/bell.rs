@@ -19,7 +19,7 @@ use futures_util::StreamExt as _;
 use store::{Cause, Fault, Recorded};
 
 use super::objection::Objection;
-use super::subject::{GROWN, STREAM, ledger};
+use super::subject::{STREAM, WAKEUP, ledger};
 use super::{Nats, message, stream};
 
 #[async_trait]
@@ -38,14 +38,14 @@ impl Bell for Nats {
             Some(stream) => stream,
             None => stream::create(&context, self.config.replicas, first).await?,
         };
-        let hints = self.client().subscribe(GROWN).await.map_err(|error| away(&error))?;
+        let hints = self.client().subscribe(WAKEUP).await.map_err(|error| away(&error))?;
         let objection = self.objection.clone();
         Ok(Box::new(Opened { connection, objection, context, stream, hints }))
     }
 
     async fn hint(&self, grown: BTreeSet<EventId>) {
         let ids: Vec<String> = grown.iter().map(ToString::to_string).collect();
-        let _ = self.client().publish(GROWN, ids.join(",").into()).await;
+        let _ = self.client().publish(WAKEUP, ids.join(",").into()).await;
     }
 
     async fn announce(&self, recorded: &Recorded) {

@@ -35,7 +35,7 @@ pub(crate) const STREAM: &str = "BOXOFFICE";
 pub(crate) const LEDGERS: &str = "boxoffice.ledger.*";
 
 /// On which instances tell the one that fills the stream which ledgers have grown.
-pub(super) const GROWN: &str = "boxoffice.grown";
+pub(super) const WAKEUP: &str = "boxoffice.wakeup";
 
 const LEDGER: &str = "boxoffice.ledger.";
 

@@ -92,7 +92,7 @@ async fn metrics_count_what_happens_and_no_label_is_a_strangers() {
     for name in ["boxoffice_queue_length", "boxoffice_streams"] {
         assert_eq!(count(name), 0, "{name}");
     }
-    assert!(count("boxoffice_batches") >= 5 && count("boxoffice_batch_commands") >= 5);
+    assert!(count("boxoffice_batches_total") >= 5 && count("boxoffice_commands_total") >= 5);
     assert!(count("boxoffice_chore_last_success_timestamp_seconds{chore=\"sweeper\"}") > 1_600_000_000);
     assert_eq!(shown.keys().filter(|name| name.starts_with("boxoffice_build_info{version=")).count(), 1);
     for stranger in ["unknown", "nowhere", "M1", &event, "ada"] {

@@ -73,7 +73,7 @@ async fn decisions(servers: &[(String, Server)]) -> u64 {
     let mut decisions = 0;
     for (_, server) in servers {
         for kind in ["attempts_allowed", "attempts_denied", "attempts_denied_locally"] {
-            decisions += server.metric(&format!("boxoffice_redis_events{{kind=\"{kind}\"}}")).await;
+            decisions += server.metric(&format!("boxoffice_redis_{kind}_total")).await;
         }
     }
     decisions

@@ -136,7 +136,7 @@ impl Connector {
         let mut config = self.url.config.clone();
         let name = config.get_application_name().unwrap_or("boxoffice");
         let name = match role {
-            Role::Desk => format!("{name} desk"),
+            Role::Desk => format!("{name}-writer"),
             Role::Reader | Role::Alone => name.to_owned(),
         };
         let (client, mut connection) = config.application_name(name).connect(self.tls.clone()).await?;

@@ -162,7 +162,7 @@ async fn a_server_that_stands_still_is_soon_not_asked_any_more() {
     assert_eq!((allowed, limiter.helped()), (5, 100));
     assert_eq!(crowd.instances[0].counts().round_trips, before);
     sleep(FAULT).await;
-    assert!(crowd.saw(|seen| &seen.unavailable) > 0 && crowd.counted(|counts| counts.breaker_opened) >= 3);
+    assert!(crowd.saw(|seen| &seen.unavailable) > 0 && crowd.counted(|counts| counts.breaker_openings) >= 3);
     server.go_on();
     crowd.recovers().await;
     crowd.ends(&url).await;
@@ -184,8 +184,10 @@ async fn a_pause_of_all_clients_is_no_different() {
     let url = server.url(0);
     let crowd = Crowd::start(&url, SHORT, WORK).await;
     server.command(&["CLIENT", "PAUSE", "1500", "ALL"]).await;
-    eventually("a breaker opens", async || (crowd.counted(|counts| counts.breaker_opened) > 0).then_some(()))
-        .await;
+    eventually("a breaker opens", async || {
+        (crowd.counted(|counts| counts.breaker_openings) > 0).then_some(())
+    })
+    .await;
     crowd.recovers().await;
     crowd.ends(&url).await;
 }
@@ -203,7 +205,7 @@ async fn a_server_killed_and_empty_again_lets_two_in_and_goes_on() {
         crowd.recovers().await;
         kills += 1;
     }
-    assert!(crowd.counted(|counts| counts.connected) >= 15);
+    assert!(crowd.counted(|counts| counts.connections) >= 15);
     crowd.ends(&url).await;
 }
 
@@ -284,7 +286,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_new_one() {
     way.lead_to(new.port());
     // Its connections are whole; it only takes no writes.
     crowd.recovers().await;
-    assert!(crowd.counted(|counts| counts.breaker_opened) >= 3);
+    assert!(crowd.counted(|counts| counts.breaker_openings) >= 3);
     crowd.ends(&url).await;
 }
 
@@ -312,7 +314,7 @@ async fn answers_that_never_come_are_waited_for_no_longer_than_said() {
     let url = way.url(0);
     let crowd = Crowd::start(&url, SHORT, WORK).await;
     for wire in [RedisWire::LosesAnswers, RedisWire::Silent, RedisWire::Cut] {
-        let (before, hit) = (crowd.counted(|counts| counts.breaker_opened), way.hit());
+        let (before, hit) = (crowd.counted(|counts| counts.breaker_openings), way.hit());
         way.set(wire);
         eventually("every breaker opens", async || {
             crowd.instances.iter().all(|instance| !instance.is_up()).then_some(())
@@ -321,7 +323,7 @@ async fn answers_that_never_come_are_waited_for_no_longer_than_said() {
         sleep(FAULT / 3).await;
         way.set(RedisWire::Whole);
         crowd.recovers().await;
-        assert!(crowd.counted(|counts| counts.breaker_opened) > before);
+        assert!(crowd.counted(|counts| counts.breaker_openings) > before);
         assert!(wire == RedisWire::Silent || way.hit() > hit);
     }
     assert!(crowd.saw(|seen| &seen.unavailable) > 0);
@@ -334,18 +336,18 @@ async fn waiters_that_are_not_told_find_out() {
     let way = RedisProxy::start(server.port()).await;
     let url = way.url(0);
     let crowd = Crowd::start(&url, LONG, WORK).await;
-    let found = crowd.counted(|counts| counts.grants_found);
+    let found = crowd.counted(|counts| counts.grants_polled);
     way.set(RedisWire::LosesMessages);
     eventually("grants are found", async || {
-        (crowd.counted(|counts| counts.grants_found) > found + 2).then_some(())
+        (crowd.counted(|counts| counts.grants_polled) > found + 2).then_some(())
     })
     .await;
     // Rings of their own that are not heard make them try to listen anew.
-    let (accepted, subscribed) = (way.accepted(), crowd.counted(|counts| counts.subscribed));
+    let (accepted, subscribed) = (way.accepted(), crowd.counted(|counts| counts.subscriptions));
     eventually("a listener gives up", async || (way.accepted() > accepted).then_some(())).await;
     way.set(RedisWire::Whole);
     eventually("it listens anew", async || {
-        (crowd.counted(|counts| counts.subscribed) > subscribed).then_some(())
+        (crowd.counted(|counts| counts.subscriptions) > subscribed).then_some(())
     })
     .await;
     way.set(RedisWire::CutsListeners);

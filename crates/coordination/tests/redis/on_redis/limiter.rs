@@ -181,7 +181,7 @@ async fn what_makes_no_sense_is_taken_for_nothing_and_counted() {
     }
     connection.lpush::<_, _, ()>("rl:{test:9}:test", "a list").await.expect("stored");
     assert!(limiter.attempt(rule, &key(9)).await.expect("no error").allowed);
-    assert_eq!(redis.counts().corrupt, 5, "all but those that were once a possible time");
+    assert_eq!(redis.counts().corrupt_values, 5, "all but those that were once a possible time");
 }
 
 #[tokio::test]

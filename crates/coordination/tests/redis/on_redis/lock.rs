@@ -198,7 +198,7 @@ async fn an_answer_from_before_the_hand_over_takes_nothing_away() {
         drop(first);
     };
     let (tenure, ()) = tokio::join!(next, hand_over);
-    assert_eq!(waiter.counts().locks_granted, 1, "by the bell");
+    assert_eq!(waiter.counts().locks_acquired_queued, 1, "by the bell");
     proxy.set(RedisWire::Whole);
     // What is asked now is answered after what was kept.
     assert!(lock.try_acquire(&key(2), PATIENT).await.expect("available").is_none());
@@ -275,7 +275,7 @@ async fn what_others_left_under_our_keys_is_put_right() {
             second.unwrap_or_else(|error| panic!("{command:?}, {round}: {error}"));
         }
     }
-    assert!(redis.counts().corrupt > 0);
+    assert!(redis.counts().corrupt_values > 0);
 }
 
 /// Which share of the tenures each of a few instances got that all want one key all the time.

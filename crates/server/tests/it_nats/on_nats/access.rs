@@ -314,7 +314,7 @@ async fn the_documented_rights_are_enough_and_no_more_than_needed() {
     let ledger = format!("boxoffice.ledger.{event}");
     for (name, password) in [("gateway", "change-this-too"), ("subscriber", "and-this")] {
         for subject in
-            [ledger.as_str(), "boxoffice.grown", "event.booking.created", "$JS.API.STREAM.PURGE.BOXOFFICE"]
+            [ledger.as_str(), "boxoffice.wakeup", "event.booking.created", "$JS.API.STREAM.PURGE.BOXOFFICE"]
         {
             assert!(!may_publish(name, password, &nats, subject).await, "{name} may publish on {subject}");
         }

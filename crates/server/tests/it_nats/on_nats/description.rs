@@ -36,7 +36,7 @@ impl Described {
         if let Some(reply) = self.replies.remove(subject) {
             return Some(reply);
         }
-        if ["$", "_INBOX"].iter().any(|start| subject.starts_with(start)) || subject == "boxoffice.grown" {
+        if ["$", "_INBOX"].iter().any(|start| subject.starts_with(start)) || subject == "boxoffice.wakeup" {
             return None;
         }
         let channels = self.document["channels"].as_object().expect("channels");

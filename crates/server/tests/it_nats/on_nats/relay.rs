@@ -158,7 +158,7 @@ async fn a_whole_sale_without_nats_is_told_afterwards() {
     .await;
     let url = format!("sqlite://{}", server.database().display());
     let doctor = program().run(["doctor", "--json", "--database", &url]).await;
-    assert!(doctor.stdout.contains(r#""untoldEntries":1005"#), "{doctor:?}");
+    assert!(doctor.stdout.contains(r#""unpublishedEntries":1005"#), "{doctor:?}");
     nats.restart().await;
     assert_eq!(complete(&nats, &mut server.admin()).await, 1_005);
     eventually("nothing is left to tell", async || {
@@ -167,7 +167,7 @@ async fn a_whole_sale_without_nats_is_told_afterwards() {
     })
     .await;
     // What NATS acknowledged too late is on the stream, and not counted.
-    let published = server.metric(r#"boxoffice_relay{figure="told"}"#).await;
+    let published = server.metric("boxoffice_relay_published_total").await;
     assert!((1..=1_005).contains(&published), "{published}");
 }
 
@@ -355,7 +355,7 @@ mod on_redis {
         for server in &servers {
             ready(server).await;
         }
-        let fills = async |server: &Server| server.metric(r#"boxoffice_relay{figure="fills"}"#).await;
+        let fills = async |server: &Server| server.metric("boxoffice_relay_active").await;
         assert_eq!(fills(&servers[0]).await + fills(&servers[1]).await, 1, "one fills, one waits");
     }
 
@@ -436,7 +436,7 @@ async fn says(nats: &NatsServer, what: &str) {
     .await;
     let metrics = server.anonymous().get("/metrics").await.body;
     let metrics = String::from_utf8_lossy(&metrics);
-    assert!(metrics.contains(r#"boxoffice_relay{figure="trouble"} 1"#), "{told}: {metrics}");
+    assert!(metrics.contains("\nboxoffice_relay_error 1\n"), "{told}: {metrics}");
     let url = format!("sqlite://{}", server.database().display());
     let doctor = program().run(["doctor", "--json", "--nats", &nats.url(), "--database", &url]).await;
     if what != "knows more" {

@@ -40,7 +40,7 @@ async fn d1_a_client_of_nats_that_has_ended_is_replaced() {
         .await
         .expect("noticed");
     nats.restart().await;
-    eventually("NATS is up", async || (server.metric("boxoffice_nats_up{}").await == 1).then_some(())).await;
+    eventually("NATS is up", async || (server.metric("boxoffice_nats_up").await == 1).then_some(())).await;
     assert_eq!(server.metric("boxoffice_panics_total").await, 1);
     drop(Gateway::connect(&nats).await);
     let mut admin = server.admin();

@@ -142,7 +142,7 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
     let inside = database
         .number(
             "SELECT max(pid)::bigint FROM pg_stat_activity
-             WHERE application_name = 'boxoffice desk' AND datname = current_database()",
+             WHERE application_name = 'boxoffice-writer' AND datname = current_database()",
         )
         .await;
     let other = Setup::new(program()).on_postgres(&database).start().await;

@@ -43,14 +43,15 @@ async fn sells(servers: &[Server], locks: Locks, meanwhile: impl AsyncFnOnce(&At
     sale(servers, meanwhile).await;
     let mut taken = 0;
     for server in servers {
-        taken += happened(server, "locks_taken").await + happened(server, "locks_granted").await;
+        taken +=
+            happened(server, "locks_acquired_free").await + happened(server, "locks_acquired_queued").await;
     }
     assert_eq!(taken > 0, locks == Locks::Kept, "{taken} locks");
 }
 
 /// How often something has happened between an instance and its Redis.
 async fn happened(server: &Server, kind: &str) -> u64 {
-    server.metric(&format!("boxoffice_redis_events{{kind=\"{kind}\"}}")).await
+    server.metric(&format!("boxoffice_redis_{kind}_total")).await
 }
 
 /// Waits until this share of the tickets is sold, in fifths.
@@ -62,8 +63,10 @@ async fn fifths(sold: &AtomicUsize, fifths: usize) {
 /// Waits until every instance has noticed that Redis is away.
 async fn missed(servers: &[Server]) {
     for server in servers {
-        eventually("Redis is missed", async || (happened(server, "breaker_opened").await > 0).then_some(()))
-            .await;
+        eventually("Redis is missed", async || {
+            (happened(server, "breaker_openings").await > 0).then_some(())
+        })
+        .await;
     }
 }
 
@@ -111,8 +114,8 @@ async fn instances_take_turns_at_a_hot_event() {
     }
     assert!(shares.iter().all(|share| *share >= BOOKINGS / 10), "none is left behind: {shares:?}");
     for server in &servers {
-        assert!(happened(server, "handed_over").await > 0, "leases are handed on");
-        assert!(happened(server, "locks_granted").await > 0, "and waited for");
+        assert!(happened(server, "handovers").await > 0, "leases are handed on");
+        assert!(happened(server, "locks_acquired_queued").await > 0, "and waited for");
     }
     // Idle desks keep nothing.
     eventually("every lease is given up", async || (redis.command(&["DBSIZE"]).await == "0").then_some(()))

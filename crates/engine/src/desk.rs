@@ -329,11 +329,11 @@ async fn run(batch: Batch, store: &dyn Store, publish: &dyn Publish) -> Done {
             done.busy.insert(event);
         }
         let answer = match reply {
-            Reply::Carried | Reply::Busy if now < queued.deadline => {
+            Reply::Requeue | Reply::Busy if now < queued.deadline => {
                 done.carried.push(queued);
                 continue;
             }
-            Reply::Carried => Err(Error::Overloaded),
+            Reply::Requeue => Err(Error::Overloaded),
             Reply::Busy => Err(Fault::Unavailable(Cause::new("others keep its event locked")).into()),
             Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownTold) => {
                 Err(Fault::Unavailable(cause).into())
@@ -342,7 +342,7 @@ async fn run(batch: Batch, store: &dyn Store, publish: &dyn Publish) -> Done {
             Reply::KeyReused => Err(Error::KeyReused),
             Reply::Answered(Answer::Refused(refusal)) => Err(refusal.into()),
             Reply::Answered(answer) => Ok(Given::Fresh(answer)),
-            Reply::Kept { answer, replayed } => Ok(Given::Kept { answer, replayed }),
+            Reply::Stored { answer, replayed } => Ok(Given::Kept { answer, replayed }),
         };
         if !matches!(answer, Err(Error::Refused(_))) {
             grown.insert(event);

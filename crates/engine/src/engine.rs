@@ -10,7 +10,7 @@ use domain::{
     Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
     Timestamp, TraceParent, UserId,
 };
-use store::{Cause, Fault, Keep, StoreHealth, Submission};
+use store::{Cause, Fault, Idempotency, StoreHealth, Submission};
 use supervisor::{Supervisor, Task, Work};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -234,10 +234,10 @@ impl Engine {
         &self,
         caller: Caller,
         action: Action,
-        keep: Option<Arc<Keep>>,
+        idempotency: Option<Arc<Idempotency>>,
     ) -> Result<Given, Error> {
         let command = Command { actor: caller.actor, request: caller.request, trace: caller.trace, action };
-        self.desk.submit(Submission { command: Arc::new(command), keep }, caller.gives_up).await
+        self.desk.submit(Submission { command: Arc::new(command), idempotency }, caller.gives_up).await
     }
 
     /// Asks the limiter, and goes on if it lets through. One that cannot be asked refuses: whether to go on

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::{Action, Currency, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
-use store::{Keep, Page, Stats};
+use store::{Idempotency, Page, Stats};
 
 use crate::{Caller, Engine, Error, Given, Reader};
 
@@ -13,7 +13,7 @@ impl Engine {
         self: &Arc<Self>,
         caller: Caller,
         new: NewEvent,
-        keep: Option<Arc<Keep>>,
+        keep: Option<Arc<Idempotency>>,
     ) -> Result<Given, Error> {
         let engine = self.clone();
         self.detached_unlimited(async move {

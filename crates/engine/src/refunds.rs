@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::{Action, Name, Refund, RefundId, RefundStatus, Refusal, Settlement};
-use store::{Keep, Page};
+use store::{Idempotency, Page};
 
 use crate::{Caller, Engine, Error, Given, Reader};
 
@@ -24,7 +24,7 @@ impl Engine {
         caller: Caller,
         id: RefundId,
         outcome: RefundOutcome,
-        keep: Option<Arc<Keep>>,
+        keep: Option<Arc<Idempotency>>,
     ) -> Result<Given, Error> {
         let engine = self.clone();
         self.detached_unlimited(async move {

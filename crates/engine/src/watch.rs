@@ -125,7 +125,7 @@ impl Work for Follower {
             if watched.is_empty() {
                 continue;
             }
-            match self.store.events_named(watched).await {
+            match self.store.events_by_ids(watched).await {
                 Ok(events) => {
                     let events = self.readable(events);
                     self.watched.tell(events);

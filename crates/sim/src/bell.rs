@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::{Entry, EventId, Timestamp};
 use engine::relay::{Bell, Glance, Stored, Stream, Survey, Told, Trouble};
-use store::Recorded;
+use store::EntryWithBooking;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -222,7 +222,7 @@ impl Bell for FaultyBell {
         }
     }
 
-    async fn announce(&self, _recorded: &Recorded) {
+    async fn announce(&self, _recorded: &EntryWithBooking) {
         self.place.life.step().await;
     }
 }
@@ -296,7 +296,7 @@ impl Stream for Opened {
         self.bell.ask_of_it(last).await
     }
 
-    async fn append(&self, recorded: &Recorded, after: Option<u64>) -> Result<Stored, Trouble> {
+    async fn append(&self, recorded: &EntryWithBooking, after: Option<u64>) -> Result<Stored, Trouble> {
         let place = &self.bell.place;
         place.life.step().await;
         if self.bell.tower.is_away() {

@@ -14,7 +14,7 @@ pub(crate) async fn check(
     let event = store.event(command.event_id()).await.ok()??;
     match (&command.action, reply) {
         (Action::Book(_), Reply::Answered(Answer::Booking(booking))) => booked(&event, booking, now),
-        (Action::Book(order), Reply::Kept { replayed: false, .. }) => {
+        (Action::Book(order), Reply::Stored { replayed: false, .. }) => {
             booked(&event, &store.booking(order.booking_id).await.ok()??, now)
         }
         (Action::Expire { .. }, Reply::Answered(Answer::Booking(booking))) => {

@@ -10,8 +10,8 @@ use domain::{
     RefundId, RefundStatus, Refusal, Timestamp, UserId,
 };
 use store::{
-    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault as StoreFault, Page, Progress, Recorded,
-    Reply, Sqlite, Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault as StoreFault,
+    Page, Reply, Sqlite, Stats, Store, StoreHealth, Submission,
 };
 use tokio::time::sleep;
 
@@ -72,7 +72,7 @@ impl FaultyStore {
             Reply::Answered(Answer::Refused(refusal)) => {
                 self.judge_refusal(command, refusal, batch).await;
             }
-            Reply::Answered(_) | Reply::Kept { .. } | Reply::KeyReused | Reply::Carried | Reply::Busy => {}
+            Reply::Answered(_) | Reply::Stored { .. } | Reply::KeyReused | Reply::Requeue | Reply::Busy => {}
         }
     }
 
@@ -165,10 +165,10 @@ fn said(reply: &Reply) -> &'static str {
         Reply::Answered(Answer::Booking(booking)) => booking.status().as_str(),
         Reply::Answered(Answer::Event(_)) => "event",
         Reply::Answered(Answer::Refund(refund)) => refund.status.as_str(),
-        Reply::Kept { replayed: false, .. } => "kept",
-        Reply::Kept { replayed: true, .. } => "replayed",
+        Reply::Stored { replayed: false, .. } => "kept",
+        Reply::Stored { replayed: true, .. } => "replayed",
         Reply::KeyReused => "key reused",
-        Reply::Carried => "carried",
+        Reply::Requeue => "carried",
         Reply::Busy => "busy",
         Reply::Failed(StoreFault::Broken(_)) => "broken",
         Reply::Failed(_) => "failed",
@@ -234,11 +234,11 @@ impl Store for FaultyStore {
         self.read(self.shared.event(id)).await
     }
 
-    async fn events_named(
+    async fn events_by_ids(
         &self,
         ids: Vec<EventId>,
     ) -> Result<Vec<(EventId, Result<Event, Cause>)>, StoreFault> {
-        self.read(self.shared.events_named(ids)).await
+        self.read(self.shared.events_by_ids(ids)).await
     }
 
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, StoreFault> {
@@ -313,23 +313,32 @@ impl Store for FaultyStore {
     async fn cursors(
         &self,
         stream: Timestamp,
-        which: Progress,
+        which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, StoreFault> {
         self.read(self.shared.cursors(stream, which, after, limit)).await
     }
 
-    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, StoreFault> {
-        self.read(self.shared.recorded(event, after, limit)).await
+    async fn entries_with_bookings(
+        &self,
+        event: EventId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryWithBooking>, StoreFault> {
+        self.read(self.shared.entries_with_bookings(event, after, limit)).await
     }
 
-    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), StoreFault> {
-        self.read(self.shared.advance(stream, published)).await
+    async fn save_relay_cursors(
+        &self,
+        stream: Timestamp,
+        published: Vec<(EventId, u64)>,
+    ) -> Result<(), StoreFault> {
+        self.read(self.shared.save_relay_cursors(stream, published)).await
     }
 
-    async fn untold(&self) -> Result<u64, StoreFault> {
-        self.read(self.shared.untold()).await
+    async fn unpublished_entry_count(&self) -> Result<u64, StoreFault> {
+        self.read(self.shared.unpublished_entry_count()).await
     }
 
     async fn health(&self) -> Result<StoreHealth, StoreFault> {

@@ -8,7 +8,7 @@ use domain::{
     RequestId, TransactionId, UserId,
 };
 use engine::{Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Reader, RefundOutcome};
-use store::{Fault as StoreFault, Keep};
+use store::{Fault as StoreFault, Idempotency};
 use testkit::history::{Ask, Call, Outcome, Told};
 use tokio::time::sleep;
 
@@ -289,7 +289,12 @@ impl Town {
                 Answer::Booking(booking) => Some(format!("{} {}", booking.id, booking.status()).into_bytes()),
                 Answer::Event(_) | Answer::Refund(_) | Answer::Refused(_) => None,
             });
-            Arc::new(Keep { scope: scope.clone(), key: key.clone(), fingerprint, render })
+            Arc::new(Idempotency {
+                scope: scope.clone(),
+                key: key.clone(),
+                fingerprint,
+                serialize_response: render,
+            })
         });
         let ask = Ask::Book { user: user.to_string(), quantity };
         let (outcome, given) = self

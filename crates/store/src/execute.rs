@@ -16,7 +16,7 @@ pub(crate) trait Writer: Send {
         Self: 'w;
 
     /// Begins a transaction.
-    fn begin(&mut self, patience: Patience) -> impl Future<Output = Result<Self::Tx<'_>, Fault>> + Send;
+    fn begin(&mut self, lock_wait: LockWait) -> impl Future<Output = Result<Self::Tx<'_>, Fault>> + Send;
 
     /// Whether the last transaction failed only because somebody else's came in between, so that the same
     /// batch may do better now.
@@ -25,7 +25,7 @@ pub(crate) trait Writer: Send {
     }
 
     /// Whether the last transaction failed because somebody else has locked what it needs for longer than its
-    /// patience: commands that do not need it may do better alone.
+    /// lock_wait: commands that do not need it may do better alone.
     fn is_blocked(&self) -> bool {
         false
     }
@@ -33,7 +33,7 @@ pub(crate) trait Writer: Send {
 
 /// How long a batch waits for rows that somebody else has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum LockWait {
     /// As long as others usually take. Then commands that need such a row are [`Reply::Busy`].
     Short,
     /// As long as their senders can wait. Then those commands fail.
@@ -41,7 +41,7 @@ pub(crate) enum Patience {
 }
 
 /// How often a batch is tried again that met somebody else's. More than a few in a row is no accident.
-const REPEATS_MAX: u32 = 8;
+const CONFLICT_RETRIES_MAX: u32 = 8;
 
 /// How often a batch is split because something is locked: finds one among a batch, and bounds the time that many of
 /// them cost.
@@ -53,15 +53,15 @@ const BUSY_TRIES_MAX: u32 = 8;
 
 /// Commands that are carried out in one transaction, and where their replies belong.
 struct Part {
-    places: Vec<usize>,
+    positions: Vec<usize>,
     commands: Vec<Submission>,
 }
 
 impl Part {
     fn split(self, at: usize) -> (Self, Self) {
-        let Self { mut places, mut commands } = self;
-        let rest = Self { places: places.split_off(at), commands: commands.split_off(at) };
-        (Self { places, commands }, rest)
+        let Self { mut positions, mut commands } = self;
+        let rest = Self { positions: positions.split_off(at), commands: commands.split_off(at) };
+        (Self { positions, commands }, rest)
     }
 
     fn is_of_one_event(&self) -> bool {
@@ -72,24 +72,24 @@ impl Part {
 
     /// Puts the answers where they belong; what is left because others keep it busy.
     fn answer(self, answers: Vec<Reply>, replies: &mut [Reply]) -> Self {
-        let mut rest = Self { places: Vec::new(), commands: Vec::new() };
-        for ((place, command), answer) in self.places.into_iter().zip(self.commands).zip(answers) {
+        let mut rest = Self { positions: Vec::new(), commands: Vec::new() };
+        for ((position, command), answer) in self.positions.into_iter().zip(self.commands).zip(answers) {
             if matches!(answer, Reply::Busy) {
-                rest.places.push(place);
+                rest.positions.push(position);
                 rest.commands.push(command);
             }
-            replies[place] = answer;
+            replies[position] = answer;
         }
         rest
     }
 
     /// Two parts, the second one first, that may not both need what is locked. Who waits only for a short time leaves
     /// an event as a whole alone.
-    fn split_blocked(self, patience: Patience) -> Option<[Self; 2]> {
+    fn split_blocked(self, lock_wait: LockWait) -> Option<[Self; 2]> {
         let (first, second) = match self.split_by_event() {
             Ok(parts) => parts,
-            Err(part) if patience == Patience::Long && part.places.len() > 1 => {
-                let middle = part.places.len() / 2;
+            Err(part) if lock_wait == LockWait::Long && part.positions.len() > 1 => {
+                let middle = part.positions.len() / 2;
                 part.split(middle)
             }
             Err(_) => return None,
@@ -103,18 +103,18 @@ impl Part {
         let mut all: Vec<(EventId, usize, Submission)> = self
             .commands
             .into_iter()
-            .zip(self.places)
-            .map(|(command, place)| (event(&command), place, command))
+            .zip(self.positions)
+            .map(|(command, position)| (event(&command), position, command))
             .collect();
-        all.sort_by_key(|(event, place, _)| (*event, *place));
+        all.sort_by_key(|(event, position, _)| (*event, *position));
         let middle = all.get(all.len() / 2).map(|(event, ..)| *event);
         let mut at = all.partition_point(|(event, ..)| Some(*event) < middle);
         if at == 0 {
             at = all.partition_point(|(event, ..)| Some(*event) <= middle);
         }
-        let (places, commands) = all.into_iter().map(|(_, place, command)| (place, command)).unzip();
-        let part = Self { places, commands };
-        if at == part.places.len() { Err(part) } else { Ok(part.split(at)) }
+        let (positions, commands) = all.into_iter().map(|(_, position, command)| (position, command)).unzip();
+        let part = Self { positions, commands };
+        if at == part.positions.len() { Err(part) } else { Ok(part.split(at)) }
     }
 }
 
@@ -123,45 +123,49 @@ impl Part {
 pub(crate) async fn execute<W: Writer>(
     writer: &mut W,
     batch: Vec<Submission>,
-    patience: Patience,
+    lock_wait: LockWait,
 ) -> Vec<Reply> {
     let mut replies = vec![Reply::Busy; batch.len()];
     // Parts still to be carried out, the next one on top; so commands keep their order.
-    let mut parts = vec![Part { places: (0..batch.len()).collect(), commands: batch }];
+    let mut parts = vec![Part { positions: (0..batch.len()).collect(), commands: batch }];
     let (mut repeats, mut splits, mut tries) = (0, 0, 0);
-    let mut may_wait = patience == Patience::Long;
+    let mut may_wait = lock_wait == LockWait::Long;
     while let Some(part) = parts.pop() {
         // Nobody waits long for a lock that others of the batch do not need, and time is lost once.
-        let waits = if may_wait && part.is_of_one_event() { Patience::Long } else { Patience::Short };
-        may_wait &= waits == Patience::Short;
+        let waits = if may_wait && part.is_of_one_event() { LockWait::Long } else { LockWait::Short };
+        may_wait &= waits == LockWait::Short;
         match attempt(writer, &part.commands, waits).await {
             Ok(answers) => {
                 let rest = part.answer(answers, &mut replies);
-                if patience != waits && !rest.places.is_empty() && tries < BUSY_TRIES_MAX {
+                if lock_wait != waits && !rest.positions.is_empty() && tries < BUSY_TRIES_MAX {
                     tries += 1;
                     parts.push(rest);
                 }
             }
-            Err(_) if writer.has_conflicted() && repeats < REPEATS_MAX => {
+            Err(_) if writer.has_conflicted() && repeats < CONFLICT_RETRIES_MAX => {
                 repeats += 1;
                 parts.push(part);
             }
             Err(_) if writer.is_blocked() => {
                 splits += 1;
-                let split = (splits <= BLOCKED_SPLITS_MAX).then(|| part.split_blocked(patience)).flatten();
+                let split = (splits <= BLOCKED_SPLITS_MAX).then(|| part.split_blocked(lock_wait)).flatten();
                 parts.extend(split.into_iter().flatten());
             }
-            Err(fault) if part.places.len() > 1 && fault.concerns_one() && !removed(Guard::Halving) => {
-                let middle = part.places.len() / 2;
+            Err(fault)
+                if part.positions.len() > 1 && fault.is_command_specific() && !removed(Guard::Halving) =>
+            {
+                let middle = part.positions.len() / 2;
                 let (first, second) = part.split(middle);
                 parts.extend([second, first]);
             }
             Err(fault) => {
-                part.places.into_iter().for_each(|place| replies[place] = Reply::Failed(fault.clone()));
+                part.positions
+                    .into_iter()
+                    .for_each(|position| replies[position] = Reply::Failed(fault.clone()));
             }
         }
     }
-    if patience == Patience::Long {
+    if lock_wait == LockWait::Long {
         for reply in replies.iter_mut().filter(|reply| matches!(reply, Reply::Busy)) {
             let why = Cause::new("somebody else has locked what it needs");
             *reply = Reply::Failed(Fault::Unavailable(why));
@@ -174,13 +178,13 @@ pub(crate) async fn execute<W: Writer>(
 async fn attempt<W: Writer>(
     writer: &mut W,
     batch: &[Submission],
-    patience: Patience,
+    lock_wait: LockWait,
 ) -> Result<Vec<Reply>, Fault> {
-    let mut tx = writer.begin(patience).await?;
+    let mut tx = writer.begin(lock_wait).await?;
     let (replies, changes) = fold(&mut tx, batch).await?;
     if !changes.is_empty() {
         tx.commit(changes).await?;
-    } else if replies.iter().any(Reply::shows_change) {
+    } else if replies.iter().any(Reply::acknowledges_change) {
         tx.confirm().await?;
     }
     Ok(replies)
@@ -202,19 +206,19 @@ mod tests {
             action: Action::Expire { event_id: id(*number), booking_id },
         };
         let commands: Vec<Submission> = events.iter().map(|event| command(event).into()).collect();
-        Part { places: (0..events.len()).collect(), commands }
+        Part { positions: (0..events.len()).collect(), commands }
     }
 
     #[test]
-    fn r4_a_part_is_split_between_events_and_keeps_the_order_of_each() {
+    fn r4_splitting_by_event_keeps_the_order_of_each_event() {
         let (first, second) = part(&[2, 1, 2, 1, 2]).split_by_event().ok().unwrap();
-        assert_eq!((first.places, second.places), (vec![1, 3], vec![0, 2, 4]));
+        assert_eq!((first.positions, second.positions), (vec![1, 3], vec![0, 2, 4]));
         let (first, second) = part(&[1, 1, 1, 2]).split_by_event().ok().unwrap();
-        assert_eq!((first.places, second.places), (vec![0, 1, 2], vec![3]));
+        assert_eq!((first.positions, second.positions), (vec![0, 1, 2], vec![3]));
         let (first, second) = part(&[3, 1, 2]).split_by_event().ok().unwrap();
-        assert_eq!((first.places, second.places), (vec![1], vec![2, 0]));
+        assert_eq!((first.positions, second.positions), (vec![1], vec![2, 0]));
         for events in [&[1_u8][..], &[1, 1]] {
-            assert!(part(events).split_by_event().is_err_and(|part| part.places.len() == events.len()));
+            assert!(part(events).split_by_event().is_err_and(|part| part.positions.len() == events.len()));
         }
     }
 }

@@ -39,7 +39,7 @@ impl std::error::Error for Cause {}
 impl Fault {
     /// Whether the rest of a batch may do better without the command that caused this. The database being
     /// away concerns all of them; a refused statement or an unreadable row concerns only its own.
-    pub(crate) fn concerns_one(&self) -> bool {
+    pub(crate) fn is_command_specific(&self) -> bool {
         matches!(self, Self::Broken(_))
     }
 }

@@ -17,7 +17,7 @@ pub const BATCH_MAX: usize = 1_024;
 /// Most overdue holds that one batch frees for the sake of its orders; the rest is carried over.
 pub const OVERDUE_PER_BATCH_MAX: usize = 1_024;
 /// How long an answer is kept under its key, in seconds: a day.
-pub const KEY_KEPT_SECONDS: u32 = 24 * 60 * 60;
+pub const IDEMPOTENCY_TTL_SECONDS: u32 = 24 * 60 * 60;
 /// Overdue holds fetched at a time.
 const OVERDUE_PAGE: u32 = 64;
 /// Most pages of one event's overdue holds that a batch looks at: enough for all that it may free, and for three times
@@ -25,7 +25,7 @@ const OVERDUE_PAGE: u32 = 64;
 const OVERDUE_PAGES_MAX: u32 = 64;
 
 /// A row, or why it cannot be read. Only the commands that need it fail.
-pub(crate) type Loadable<T> = Result<T, Cause>;
+pub(crate) type RowResult<T> = Result<T, Cause>;
 
 /// What a transaction offers the fold. Everything it shows is locked until the transaction ends.
 pub(crate) trait Tx: Send {
@@ -36,7 +36,10 @@ pub(crate) trait Tx: Send {
     fn now(&mut self) -> impl Future<Output = Result<Timestamp, Fault>> + Send;
 
     /// A page of the overdue holds of an event within a scope, oldest first.
-    fn overdue(&mut self, wanted: &Overdue<'_>) -> impl Future<Output = Result<HoldPage, Fault>> + Send;
+    fn overdue(
+        &mut self,
+        wanted: &OverdueQuery<'_>,
+    ) -> impl Future<Output = Result<OverdueHoldPage, Fault>> + Send;
 
     /// Writes everything under its guards and commits. A guard that misses fails the transaction.
     fn commit(self, changes: Changes) -> impl Future<Output = Result<(), Fault>> + Send;
@@ -51,7 +54,7 @@ pub(crate) trait Tx: Send {
 }
 
 /// Which overdue holds are wanted.
-pub(crate) struct Overdue<'a> {
+pub(crate) struct OverdueQuery<'a> {
     pub(crate) event: EventId,
     pub(crate) scope: &'a Scope,
     pub(crate) now: Timestamp,
@@ -62,7 +65,7 @@ pub(crate) struct Overdue<'a> {
 
 /// Overdue holds in the order of their deadline and id. Those that cannot be read are left out: a bad row
 /// must not stop the rest.
-pub(crate) struct HoldPage {
+pub(crate) struct OverdueHoldPage {
     pub(crate) holds: Vec<Hold>,
     /// Where the next page begins; unset on the last one.
     pub(crate) next: Option<(i64, BookingId)>,
@@ -77,9 +80,9 @@ pub(crate) struct Hold {
 /// What is stored, as far as a batch concerns it; brought up to date as the fold goes on.
 #[derive(Default)]
 pub(crate) struct Loaded {
-    pub(crate) events: BTreeMap<EventId, Loadable<Event>>,
-    pub(crate) bookings: BTreeMap<BookingId, Loadable<Arc<Booking>>>,
-    pub(crate) refunds: BTreeMap<(BookingId, TransactionId), Loadable<Refund>>,
+    pub(crate) events: BTreeMap<EventId, RowResult<Event>>,
+    pub(crate) bookings: BTreeMap<BookingId, RowResult<Arc<Booking>>>,
+    pub(crate) refunds: BTreeMap<(BookingId, TransactionId), RowResult<Refund>>,
     pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
     /// Answers kept under the batch's keys, by scope and key; none that is older than a day.
     pub(crate) keys: BTreeMap<(String, String), Kept>,
@@ -95,7 +98,7 @@ pub(crate) struct Kept {
 }
 
 /// An answer to be kept, and since when.
-pub(crate) struct KeptChange {
+pub(crate) struct NewStoredResponse {
     pub(crate) kept: Kept,
     pub(crate) at: Timestamp,
 }
@@ -108,7 +111,7 @@ pub(crate) struct Changes {
     pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
     pub(crate) refunds: BTreeMap<RefundId, RefundChange>,
     pub(crate) entries: Vec<Entry>,
-    pub(crate) keys: BTreeMap<(String, String), KeptChange>,
+    pub(crate) keys: BTreeMap<(String, String), NewStoredResponse>,
 }
 
 /// An event as it will be.
@@ -143,7 +146,8 @@ impl Changes {
 pub(crate) async fn fold<T: Tx>(tx: &mut T, batch: &[Submission]) -> Result<(Vec<Reply>, Changes), Fault> {
     let loaded = tx.load(batch).await?;
     let now = tx.now().await?;
-    let mut fold = Fold { tx, loaded, now, changes: Changes::default(), pools: Vec::new(), freed: 0 };
+    let mut fold =
+        Fold { tx, loaded, now, changes: Changes::default(), overdue_cursors: Vec::new(), freed: 0 };
     let mut replies = Vec::with_capacity(batch.len());
     for submission in batch {
         replies.push(fold.submission(submission).await?);
@@ -161,12 +165,12 @@ struct Fold<'t, T> {
     loaded: Loaded,
     now: Timestamp,
     changes: Changes,
-    pools: Vec<Pool>,
+    overdue_cursors: Vec<OverdueCursor>,
     freed: usize,
 }
 
 /// The overdue holds of one event and scope, fetched page by page, each once.
-struct Pool {
+struct OverdueCursor {
     event: EventId,
     scope: Scope,
     queue: VecDeque<BookingId>,
@@ -179,14 +183,14 @@ impl<T: Tx> Fold<'_, T> {
     /// One submission: what is kept under its key, or else a decision, which is then kept.
     async fn submission(&mut self, submission: &Submission) -> Result<Reply, Fault> {
         let is_busy = self.loaded.busy.contains(&submission.command.event_id());
-        let Some(keep) = submission.keep.as_ref() else {
+        let Some(keep) = submission.idempotency.as_ref() else {
             return if is_busy { Ok(Reply::Busy) } else { self.command(&submission.command).await };
         };
         let key = (keep.scope.clone(), keep.key.clone());
         match self.loaded.keys.get(&key) {
             Some(_) if removed(Guard::KeyReplayed) => {}
             Some(kept) if kept.fingerprint == keep.fingerprint || removed(Guard::KeyCompared) => {
-                return Ok(Reply::Kept { answer: kept.answer.clone(), replayed: true });
+                return Ok(Reply::Stored { answer: kept.answer.clone(), replayed: true });
             }
             Some(_) => return Ok(Reply::KeyReused),
             None => {}
@@ -196,11 +200,11 @@ impl<T: Tx> Fold<'_, T> {
         }
         let reply = self.command(&submission.command).await?;
         let Reply::Answered(answer) = &reply else { return Ok(reply) };
-        let Some(rendered) = (keep.render)(answer, self.now) else { return Ok(reply) };
+        let Some(rendered) = (keep.serialize_response)(answer, self.now) else { return Ok(reply) };
         let kept = Kept { fingerprint: keep.fingerprint, answer: rendered.into() };
         self.loaded.keys.insert(key.clone(), kept.clone());
-        self.changes.keys.insert(key, KeptChange { kept: kept.clone(), at: self.now });
-        Ok(Reply::Kept { answer: kept.answer, replayed: false })
+        self.changes.keys.insert(key, NewStoredResponse { kept: kept.clone(), at: self.now });
+        Ok(Reply::Stored { answer: kept.answer, replayed: false })
     }
 
     async fn command(&mut self, command: &Command) -> Result<Reply, Fault> {
@@ -215,7 +219,7 @@ impl<T: Tx> Fold<'_, T> {
                 Verdict::Change(change) => {
                     return Ok(Reply::Answered(self.apply(command.event_id(), *change)));
                 }
-                Verdict::Overdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Carried),
+                Verdict::Overdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Requeue),
                 Verdict::Overdue(shortage) => {
                     if !self.free_overdue(command, &shortage).await? {
                         swept.push(shortage.scope);
@@ -317,15 +321,22 @@ impl<T: Tx> Fold<'_, T> {
 
     /// The next hold of a scope that is overdue and has not been touched by this batch.
     async fn next_overdue(&mut self, event: EventId, scope: &Scope) -> Result<Option<Arc<Booking>>, Fault> {
-        let known = self.pools.iter().position(|pool| pool.event == event && pool.scope == *scope);
+        let known = self.overdue_cursors.iter().position(|pool| pool.event == event && pool.scope == *scope);
         let index = known.unwrap_or_else(|| {
             let (queue, scope) = (VecDeque::new(), scope.clone());
-            self.pools.push(Pool { event, scope, queue, after: None, pages: 0, exhausted: false });
-            self.pools.len() - 1
+            self.overdue_cursors.push(OverdueCursor {
+                event,
+                scope,
+                queue,
+                after: None,
+                pages: 0,
+                exhausted: false,
+            });
+            self.overdue_cursors.len() - 1
         });
         let now = self.now;
         loop {
-            let pool = &mut self.pools[index];
+            let pool = &mut self.overdue_cursors[index];
             while let Some(id) = pool.queue.pop_front() {
                 if let Some(Ok(booking)) = self.loaded.bookings.get(&id)
                     && booking.overdue(now)
@@ -336,7 +347,8 @@ impl<T: Tx> Fold<'_, T> {
             if pool.exhausted {
                 return Ok(None);
             }
-            let wanted = Overdue { event, scope: &pool.scope, now, after: pool.after, limit: OVERDUE_PAGE };
+            let wanted =
+                OverdueQuery { event, scope: &pool.scope, now, after: pool.after, limit: OVERDUE_PAGE };
             let page = self.tx.overdue(&wanted).await?;
             pool.pages += 1;
             pool.exhausted = page.next.is_none() || pool.pages == OVERDUE_PAGES_MAX;

@@ -19,7 +19,7 @@ mod store;
 pub const READERS: usize = 12;
 
 pub use fault::{Cause, Fault};
-pub use fold::{BATCH_MAX, KEY_KEPT_SECONDS, OVERDUE_PER_BATCH_MAX};
+pub use fold::{BATCH_MAX, IDEMPOTENCY_TTL_SECONDS, OVERDUE_PER_BATCH_MAX};
 pub use open::OpenError;
 pub use postgres::{
     Postgres, PostgresInspection, PostgresUrl, STATEMENT_MAX, Standbys, TRANSACTION_MAX, UrlError,
@@ -27,6 +27,6 @@ pub use postgres::{
 };
 pub use sqlite::{BackupError, Inspection, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
 pub use store::{
-    BookingList, CancelledEvent, Cursor, DueHold, Keep, Page, Progress, Recorded, Render, Reply, Stats,
-    Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cursor, CursorFilter, DueHold, EntryWithBooking, Idempotency, Page, Reply,
+    ResponseSerializer, Stats, Store, StoreHealth, Submission,
 };

@@ -39,7 +39,7 @@ pub trait Store: Send + Sync {
 
     /// Those of the named events that exist, as of one moment, each or why it cannot be read. The caller bounds the
     /// list.
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault>;
+    async fn events_by_ids(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault>;
 
     /// Up to `limit` events made before `after`, newest first.
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault>;
@@ -104,23 +104,32 @@ pub trait Store: Send + Sync {
     async fn cursors(
         &self,
         stream: Timestamp,
-        which: Progress,
+        which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, Fault>;
 
     /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first, each with its
     /// booking. Ends before an entry that cannot be read; [`Fault::Broken`] where that is the first.
-    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault>;
+    async fn entries_with_bookings(
+        &self,
+        event: EventId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryWithBooking>, Fault>;
 
     /// Notes up to which number the ledgers of these events are on the stream that was made at `stream`. The
     /// caller bounds the list and names no event twice. A later note replaces an earlier one, also of another
     /// stream, whatever it says.
-    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault>;
+    async fn save_relay_cursors(
+        &self,
+        stream: Timestamp,
+        published: Vec<(EventId, u64)>,
+    ) -> Result<(), Fault>;
 
     /// How many ledger entries are above the number last noted of their event, whichever stream that was about. For
     /// who cannot ask the stream itself.
-    async fn untold(&self) -> Result<u64, Fault>;
+    async fn unpublished_entry_count(&self) -> Result<u64, Fault>;
 
     /// Whether commands can be carried out now, and what is not as it should be meanwhile. Changes nothing.
     async fn health(&self) -> Result<StoreHealth, Fault>;
@@ -149,7 +158,7 @@ pub struct Cursor {
 
 /// Which events are asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum CursorFilter {
     /// All.
     All,
     /// Those whose ledger is ahead of what was noted.
@@ -158,7 +167,7 @@ pub enum Progress {
 
 /// A ledger entry, and the booking that it is about as it stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct EntryWithBooking {
     /// The entry.
     pub entry: Entry,
     /// The booking; unset where the entry is about none.
@@ -198,11 +207,11 @@ pub struct Submission {
     /// What is asked.
     pub command: Arc<Command>,
     /// Under which key the answer is kept, where the asker gave one.
-    pub keep: Option<Arc<Keep>>,
+    pub idempotency: Option<Arc<Idempotency>>,
 }
 
 /// Keeps an answer, so that the same request, repeated, is answered and not carried out again.
-pub struct Keep {
+pub struct Idempotency {
     /// Who asks for what: the same key in another scope is another key.
     pub scope: String,
     /// The asker's key, 1 to 255 characters.
@@ -211,13 +220,13 @@ pub struct Keep {
     pub fingerprint: [u8; 32],
     /// The answer as it will be given, now and later, byte for byte; `None` where it is not kept, because
     /// asking again may help.
-    pub render: Render,
+    pub serialize_response: ResponseSerializer,
 }
 
 /// Turns an answer, given at an instant, into what is kept of it.
-pub type Render = Box<dyn Fn(&Answer, Timestamp) -> Option<Vec<u8>> + Send + Sync>;
+pub type ResponseSerializer = Box<dyn Fn(&Answer, Timestamp) -> Option<Vec<u8>> + Send + Sync>;
 
-impl fmt::Debug for Keep {
+impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keep").field("scope", &self.scope).field("key", &self.key).finish_non_exhaustive()
     }
@@ -225,7 +234,7 @@ impl fmt::Debug for Keep {
 
 impl From<Command> for Submission {
     fn from(command: Command) -> Self {
-        Self { command: Arc::new(command), keep: None }
+        Self { command: Arc::new(command), idempotency: None }
     }
 }
 
@@ -235,7 +244,7 @@ pub enum Reply {
     /// It was decided; what it changed is durable.
     Answered(Answer),
     /// It was decided, now or (`replayed`) earlier under the same key, and this is what is kept of the answer.
-    Kept {
+    Stored {
         /// What [`Keep::render`] made of the answer.
         answer: Arc<[u8]>,
         /// Whether the command was carried out earlier, and not now.
@@ -245,7 +254,7 @@ pub enum Reply {
     KeyReused,
     /// Undecided, and nothing changed for it: it lacks tickets while more overdue holds remain than one
     /// batch frees. Submit it again in the next batch.
-    Carried,
+    Requeue,
     /// Undecided, and nothing changed for it: others keep what it needs locked. Only [`Store::try_execute`] says so;
     /// [`Store::execute`] waits for it longer.
     Busy,
@@ -255,11 +264,11 @@ pub enum Reply {
 
 impl Reply {
     /// Whether whoever reads it may take it for the acknowledgement of a change, made now or before.
-    pub(crate) fn shows_change(&self) -> bool {
+    pub(crate) fn acknowledges_change(&self) -> bool {
         match self {
             Self::Answered(Answer::Refused(refusal)) => refusal.refund().is_some(),
-            Self::Answered(_) | Self::Kept { .. } => true,
-            Self::KeyReused | Self::Carried | Self::Busy | Self::Failed(_) => false,
+            Self::Answered(_) | Self::Stored { .. } => true,
+            Self::KeyReused | Self::Requeue | Self::Busy | Self::Failed(_) => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use store::KEY_KEPT_SECONDS;
+use store::IDEMPOTENCY_TTL_SECONDS;
 
 use super::Chore;
 use crate::limit::CHORE_PAGE;
@@ -18,7 +18,7 @@ impl Chore for Janitor {
     }
 
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {
-        let before = engine.now().minus_seconds(KEY_KEPT_SECONDS);
+        let before = engine.now().minus_seconds(IDEMPOTENCY_TTL_SECONDS);
         while engine.ports.store.prune_keys(before, CHORE_PAGE).await? == u64::from(CHORE_PAGE) {}
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use domain::EventId;
 use domain::sabotage::{Guard, removed};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use store::{Fault, Progress, Recorded};
+use store::{CursorFilter, EntryWithBooking, Fault};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
@@ -97,7 +97,8 @@ impl<'a> Filling<'a> {
     async fn compare(&mut self, mut counts: HashMap<EventId, u64>) -> Result<(), Trouble> {
         let (mut after, mut behind) = (None, 0);
         loop {
-            let page = self.ground.store.cursors(self.begun.made, Progress::All, after, RELAY_PAGE).await?;
+            let page =
+                self.ground.store.cursors(self.begun.made, CursorFilter::All, after, RELAY_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             for cursor in page {
@@ -203,7 +204,7 @@ impl<'a> Filling<'a> {
         self.write_down(true).await?;
         loop {
             let page =
-                self.ground.store.cursors(self.begun.made, Progress::Behind, after, RELAY_PAGE).await?;
+                self.ground.store.cursors(self.begun.made, CursorFilter::Behind, after, RELAY_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             let behind: u64 = page.iter().map(|cursor| cursor.ledger.saturating_sub(cursor.published)).sum();
@@ -237,9 +238,9 @@ impl<'a> Filling<'a> {
     }
 
     /// As [`store::Store::recorded`], with few reads at once: however many events are behind, others read, too.
-    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
+    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<EntryWithBooking>, Fault> {
         let _permit = self.reads.acquire().await;
-        self.ground.store.recorded(event, after, limit).await
+        self.ground.store.entries_with_bookings(event, after, limit).await
     }
 
     /// One message of an event after the other: each is sent once the stream has acknowledged the one before.
@@ -267,7 +268,7 @@ impl<'a> Filling<'a> {
     }
 
     /// Notes that an entry is on the stream, and announces it to those who do not read that.
-    async fn arrived(&self, recorded: &Recorded) {
+    async fn arrived(&self, recorded: &EntryWithBooking) {
         let (now, entry) = (self.ground.clock.now(), &recorded.entry);
         let age = u64::try_from(now.micros().saturating_sub(entry.at.micros())).unwrap_or(0);
         self.appended.fetch_add(1, Ordering::Relaxed);
@@ -290,7 +291,7 @@ impl<'a> Filling<'a> {
         }
         let notes: Vec<(EventId, u64)> = std::mem::take(&mut self.unnoted).into_iter().collect();
         for page in notes.chunks(RELAY_PAGE as usize) {
-            self.ground.store.advance(self.begun.made, page.to_vec()).await?;
+            self.ground.store.save_relay_cursors(self.begun.made, page.to_vec()).await?;
         }
         self.noted = Instant::now();
         Ok(())

@@ -181,7 +181,7 @@ impl Relay {
         }
         *counted = Some(Instant::now());
         // A ledger that cannot be read tells nothing new.
-        let Ok(unpublished) = store.untold().await else { return };
+        let Ok(unpublished) = store.unpublished_entry_count().await else { return };
         self.sample(unpublished);
         if !matches!(trouble, Trouble::Changed(_)) {
             self.note(|standing| standing.behind = unpublished);

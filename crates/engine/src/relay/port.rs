@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use domain::{Entry, EventId, RequestId, Timestamp};
-use store::{Fault, Recorded};
+use store::{EntryWithBooking, Fault};
 
 /// What tells others what the ledger says. It may be away for as long as it likes.
 #[async_trait]
@@ -19,7 +19,7 @@ pub trait Bell: Send + Sync {
     async fn hint(&self, grown: BTreeSet<EventId>);
 
     /// Tells an entry to those who do not read the stream, as well as can be.
-    async fn announce(&self, recorded: &Recorded);
+    async fn announce(&self, recorded: &EntryWithBooking);
 }
 
 /// The stream, in the hands of one relay. A message may arrive long after the relay has lost its turn.
@@ -40,7 +40,7 @@ pub trait Stream: Send + Sync {
     /// Sends an entry, to be stored only while the last message of its event has the sequence `after`, 0 for none;
     /// whatever it is, where that is unset. Returns once the stream has acknowledged it. A refusal is
     /// [`Trouble::Changed`].
-    async fn append(&self, recorded: &Recorded, after: Option<u64>) -> Result<Stored, Trouble>;
+    async fn append(&self, recorded: &EntryWithBooking, after: Option<u64>) -> Result<Stored, Trouble>;
 }
 
 /// What the stream says of a message that it has not refused.

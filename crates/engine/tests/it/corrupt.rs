@@ -18,7 +18,7 @@ use engine::{
 };
 use futures_util::future::join_all;
 use rusqlite::Connection;
-use store::{BookingList, Fault, Keep, Page, Progress, Sqlite, SqliteOptions, Store};
+use store::{BookingList, CursorFilter, Fault, Idempotency, Page, Sqlite, SqliteOptions, Store};
 use testkit::eventually;
 
 use crate::stage::{new_event, reader, user};
@@ -110,7 +110,7 @@ pub(crate) async fn order(
     engine: &Arc<Engine>,
     event_id: EventId,
     name: &str,
-    keep: Option<Arc<Keep>>,
+    keep: Option<Arc<Idempotency>>,
 ) -> Result<Given, Error> {
     patiently(async || {
         let (user, ask) = (user(name), Ask::Quantity(1));
@@ -154,9 +154,14 @@ async fn victim(engine: &Arc<Engine>, store: &dyn Store, spoilt: String) -> Vict
     confirm(engine, given_back.id).await;
     cancel(engine, given_back.id).await.unwrap();
     let render = Box::new(|_: &Answer, _| Some(b"made".to_vec()));
-    let keep = Keep { scope: "s".to_owned(), key: event.to_string(), fingerprint: [0; 32], render };
+    let keep = Idempotency {
+        scope: "s".to_owned(),
+        key: event.to_string(),
+        fingerprint: [0; 32],
+        serialize_response: render,
+    };
     order(engine, event, &buyer, Some(Arc::new(keep))).await.unwrap();
-    store.advance(stream(), vec![(event, 2)]).await.unwrap();
+    store.save_relay_cursors(stream(), vec![(event, 2)]).await.unwrap();
     Victim { event, held, spoilt }
 }
 
@@ -310,7 +315,7 @@ async fn life(engine: &Arc<Engine>, event: &Event) {
 
 /// What the relay, the janitor and whoever looks at the whole ask for.
 async fn the_rest_goes_on(engine: &Arc<Engine>, store: &dyn Store, event: &Event) {
-    for which in [Progress::All, Progress::Behind] {
+    for which in [CursorFilter::All, CursorFilter::Behind] {
         let (mut after, mut found) = (None, None);
         loop {
             let page = store.cursors(stream(), which, after, 7).await.unwrap();
@@ -319,11 +324,11 @@ async fn the_rest_goes_on(engine: &Arc<Engine>, store: &dyn Store, event: &Event
             found = found.or_else(|| page.iter().find(|cursor| cursor.event == event.id).copied());
         }
         let found = found.expect("the event is behind");
-        let entries = store.recorded(event.id, 0, 100).await.unwrap();
+        let entries = store.entries_with_bookings(event.id, 0, 100).await.unwrap();
         assert_eq!((found.ledger, found.published), (entries.len() as u64, 0));
     }
-    store.advance(stream(), vec![(event.id, 1)]).await.unwrap();
-    assert!(store.untold().await.unwrap() > 0);
+    store.save_relay_cursors(stream(), vec![(event.id, 1)]).await.unwrap();
+    assert!(store.unpublished_entry_count().await.unwrap() > 0);
     let stats = engine.stats(&reader()).await.unwrap();
     assert!(stats.per_currency.iter().any(|(currency, _)| currency.code() == "EUR"));
     engine.audit().await.unwrap();

@@ -51,15 +51,15 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
         }
         DatabaseUrl::Postgres(url) => postgres(&url).await,
     };
-    let untold = database.details.get(UNPUBLISHED).and_then(Value::as_u64);
+    let unpublished = database.details.get(UNPUBLISHED).and_then(Value::as_u64);
     let mut dependencies = vec![database];
     if let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? {
         dependencies.push(super::doctor_redis::redis(options, args.redis.public()).await);
     }
     if let Some(address) = args.nats.address() {
         let mut nats = super::doctor_nats::nats(&args.nats, &address).await?;
-        if let Some(untold) = untold {
-            nats.facts.push(("untold", format!("{untold} ledger entries are not noted as told")));
+        if let Some(unpublished) = unpublished {
+            nats.facts.push(("unpublished", format!("{unpublished} ledger entries are not noted as told")));
         }
         dependencies.push(nats);
     }
@@ -158,7 +158,7 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ("standbysVisible", json!(standbys.are_visible)),
         ("commitWaitMillis", json!(millis(standbys.commit_wait))),
         ("maxConnections", json!(found.max_connections)),
-        (UNPUBLISHED, json!(found.untold)),
+        (UNPUBLISHED, json!(found.unpublished)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()
@@ -183,8 +183,8 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ));
     }
     let waits = [
-        (standbys.hang(), "until one answers, no change is acknowledged"),
-        (standbys.lack(), "while too few are connected, no change is acknowledged"),
+        (standbys.stall_reason(), "until one answers, no change is acknowledged"),
+        (standbys.degraded_reason(), "while too few are connected, no change is acknowledged"),
     ];
     for (what, until) in waits.into_iter().filter_map(|(what, until)| Some((what?, until))) {
         dependency.problems.push(Problem::new(
@@ -253,8 +253,15 @@ fn sqlite(path: &Path) -> Dependency {
 }
 
 fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) {
-    let Inspection { sqlite_version, schema_version, journal_mode, is_writable, is_owned, untold, last_at } =
-        inspection;
+    let Inspection {
+        sqlite_version,
+        schema_version,
+        journal_mode,
+        is_writable,
+        is_owned,
+        unpublished,
+        last_at,
+    } = inspection;
     dependency.problems.extend(clock_problem(SystemClock.now(), last_at));
     let version = format!("SQLite {sqlite_version}");
     let schema = schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
@@ -265,7 +272,7 @@ fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) 
         ("neededSchemaVersion", json!(SCHEMA_VERSION)),
         ("journalMode", json!(journal_mode)),
         ("inUse", json!(is_owned)),
-        (UNPUBLISHED, json!(untold)),
+        (UNPUBLISHED, json!(unpublished)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into_iter()

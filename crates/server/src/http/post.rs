@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use domain::{Answer, Timestamp};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use store::Keep;
+use store::Idempotency;
 
 use super::App;
 use super::caller::Caller;
@@ -57,7 +57,7 @@ impl Post {
 
     /// How the answer is kept under the request's `Idempotency-Key`, where it has one; `success` is the
     /// status of a success. Ask only once the body was parsed: that refuses what has no fingerprint.
-    pub(super) fn keep(&self, success: StatusCode) -> Result<Option<Arc<Keep>>, Problem> {
+    pub(super) fn keep(&self, success: StatusCode) -> Result<Option<Arc<Idempotency>>, Problem> {
         let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = keys.next() else { return Ok(None) };
         let key = value.to_str().ok().filter(|_| keys.next().is_none()).and_then(bare);
@@ -71,7 +71,7 @@ impl Post {
         };
         let scope = format!("{} {}", self.caller.actor(), self.path);
         let fingerprint = Sha256::digest(self.payload.canonical()).into();
-        Ok(Some(Arc::new(Keep { scope, key, fingerprint, render: Box::new(render) })))
+        Ok(Some(Arc::new(Idempotency { scope, key, fingerprint, serialize_response: Box::new(render) })))
     }
 }
 

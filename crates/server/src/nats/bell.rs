@@ -16,7 +16,7 @@ use domain::EventId;
 use engine::RELAY_GROWN_MAX;
 use engine::relay::{Bell, Glance, Stored, Stream, Survey, Told, Trouble};
 use futures_util::StreamExt as _;
-use store::{Cause, Fault, Recorded};
+use store::{Cause, EntryWithBooking, Fault};
 
 use super::objection::Objection;
 use super::subject::{STREAM, WAKEUP, ledger};
@@ -48,7 +48,7 @@ impl Bell for Nats {
         let _ = self.client().publish(WAKEUP, ids.join(",").into()).await;
     }
 
-    async fn announce(&self, recorded: &Recorded) {
+    async fn announce(&self, recorded: &EntryWithBooking) {
         if let Some((subject, payload)) = message::announcement(recorded) {
             let headers = message::headers(recorded);
             let _ = self.client().publish_with_headers(subject, headers, payload.into()).await;
@@ -121,7 +121,7 @@ impl Stream for Opened {
         }
     }
 
-    async fn append(&self, recorded: &Recorded, after: Option<u64>) -> Result<Stored, Trouble> {
+    async fn append(&self, recorded: &EntryWithBooking, after: Option<u64>) -> Result<Stored, Trouble> {
         let (event, seq) = (recorded.entry.event_id, recorded.entry.seq);
         let payload = message::render(recorded).map_err(|error| Fault::Broken(Cause::new(error)))?;
         let mut message = PublishMessage::build()

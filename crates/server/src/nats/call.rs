@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
-use store::Keep;
+use store::Idempotency;
 use tokio::time::Instant;
 
 use super::reply::Reply;
@@ -127,7 +127,7 @@ impl Call {
 
     /// How the answer is kept, where the message id can be an idempotency key: only a UUID can. What the
     /// original gateway sends, milliseconds, is not one's own.
-    pub(super) fn keep(&self, scope: &str, message: &'static str) -> Option<Arc<Keep>> {
+    pub(super) fn keep(&self, scope: &str, message: &'static str) -> Option<Arc<Idempotency>> {
         let id = self.message_id.as_ref()?;
         let key = uuid(id.get().trim_matches('"'))?;
         let own = id.clone();
@@ -135,7 +135,12 @@ impl Call {
             is_kept(answer).then(|| Reply::new(answer, now, Some(&own), message))?.to_bytes()
         };
         let fingerprint = Sha256::digest(self.canonical()).into();
-        Some(Arc::new(Keep { scope: format!("nats {scope}"), key, fingerprint, render: Box::new(render) }))
+        Some(Arc::new(Idempotency {
+            scope: format!("nats {scope}"),
+            key,
+            fingerprint,
+            serialize_response: Box::new(render),
+        }))
     }
 
     /// What is asked in one spelling, without what differs when it is asked again.

@@ -9,7 +9,7 @@ use domain::{Booking, EntryKind, EventId, Label, Timestamp, TraceParent};
 use engine::relay::Told;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use store::Recorded;
+use store::EntryWithBooking;
 
 use super::{decimal, subject};
 use crate::wire::{EntryView, MoneyView};
@@ -60,7 +60,7 @@ pub(super) fn id(event: EventId, seq: u64) -> String {
 }
 
 /// The message that an entry becomes.
-pub(super) fn render(recorded: &Recorded) -> serde_json::Result<Vec<u8>> {
+pub(super) fn render(recorded: &EntryWithBooking) -> serde_json::Result<Vec<u8>> {
     let entry = &recorded.entry;
     serde_json::to_vec(&CloudEvent {
         specversion: "1.0",
@@ -101,7 +101,7 @@ pub(super) fn told(payload: &[u8]) -> Option<Told> {
 }
 
 /// The headers that a message and an announcement have in common: where the change belongs in its caller's trace.
-pub(super) fn headers(recorded: &Recorded) -> HeaderMap {
+pub(super) fn headers(recorded: &EntryWithBooking) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(trace) = &recorded.entry.trace {
         headers.insert(TraceParent::NAME, trace.as_str());
@@ -123,7 +123,7 @@ fn is_about_a_booking(kind: EntryKind) -> bool {
     }
 }
 
-fn about(recorded: &Recorded) -> Option<About<'_>> {
+fn about(recorded: &EntryWithBooking) -> Option<About<'_>> {
     let entry = &recorded.entry;
     let booking = recorded.booking.as_ref().filter(|_| is_about_a_booking(entry.kind))?;
     // A booking is paid once, and a cancelled one stays so: what it says now, it said when it was entered.
@@ -147,7 +147,7 @@ fn reason(booking: &Booking, kind: EntryKind) -> Option<&str> {
 }
 
 /// An entry as the original service's subscribers know it, and the subject on which they listen.
-pub(super) fn announcement(recorded: &Recorded) -> Option<(&'static str, Vec<u8>)> {
+pub(super) fn announcement(recorded: &EntryWithBooking) -> Option<(&'static str, Vec<u8>)> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Announcement<'a> {

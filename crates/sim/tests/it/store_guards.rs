@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::{Clock, EventId, Settlement, Timestamp};
-use store::conformance::Rig;
-use store::conformance::stage::{Stage, command, payment};
+use store::conformance::Harness;
+use store::conformance::fixture::{Fixture, command, payment};
 use store::{Fault, Reply, Sqlite, SqliteOptions, Store};
 
-struct Noon;
+struct FixedClock;
 
-impl Clock for Noon {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         "2027-01-15T12:00:00Z".parse().expect("an instant")
     }
@@ -19,7 +19,7 @@ impl Clock for Noon {
 struct Memory(Arc<Sqlite>);
 
 #[async_trait]
-impl Rig for Memory {
+impl Harness for Memory {
     fn store(&self) -> Arc<dyn Store> {
         self.0.clone()
     }
@@ -53,18 +53,18 @@ const BETWEEN: &[(&str, &str)] = &[
 pub(crate) async fn unnoticed() -> Vec<&'static str> {
     let mut unnoticed = Vec::new();
     for sql in FORBIDDEN {
-        let rig = Memory::new();
-        let _scene = scene(&Stage::new(&rig), "book").await;
-        if rig.0.tamper(sql).is_ok() {
+        let harness = Memory::new();
+        let _scene = scene(&Fixture::new(&harness), "book").await;
+        if harness.0.tamper(sql).is_ok() {
             unnoticed.push(*sql);
         }
     }
     for (ask, sql) in BETWEEN {
-        let rig = Memory::new();
-        let stage = Stage::new(&rig);
-        let command = scene(&stage, ask).await;
-        rig.0.come_between(sql);
-        if !matches!(stage.run(command).await, Reply::Failed(Fault::Broken(_))) {
+        let harness = Memory::new();
+        let fixture = Fixture::new(&harness);
+        let command = scene(&fixture, ask).await;
+        harness.0.inject_before_write(sql);
+        if !matches!(fixture.run(command).await, Reply::Failed(Fault::Broken(_))) {
             unnoticed.push(*sql);
         }
     }
@@ -73,18 +73,18 @@ pub(crate) async fn unnoticed() -> Vec<&'static str> {
 
 impl Memory {
     fn new() -> Self {
-        let options = SqliteOptions { clock: Arc::new(Noon), inline: true };
+        let options = SqliteOptions { clock: Arc::new(FixedClock), inline: true };
         Self(Arc::new(Sqlite::in_memory(&options).expect("a store")))
     }
 }
 
 /// An event with one booking that is held and one that was paid and given up; and a command about them.
-async fn scene(stage: &Stage<'_>, ask: &str) -> domain::Command {
-    let new = domain::NewEvent { max_tickets_per_user: Some(5), ..stage.concert(9) };
-    let event = stage.create(new).await.id;
-    let held = stage.done(stage.book(event, "a", 1)).await;
-    let paid = stage.paid(event, "b", 1, "t").await;
-    stage.done(stage.cancel(&paid)).await;
+async fn scene(fixture: &Fixture<'_>, ask: &str) -> domain::Command {
+    let new = domain::NewEvent { max_tickets_per_user: Some(5), ..fixture.new_event(9) };
+    let event = fixture.create(new).await.id;
+    let held = fixture.run_ok(fixture.book(event, "a", 1)).await;
+    let paid = fixture.book_and_pay(event, "b", 1, "t").await;
+    fixture.run_ok(fixture.cancel(&paid)).await;
     let settlement = Settlement {
         event_id: event,
         booking_id: paid.id,
@@ -93,8 +93,8 @@ async fn scene(stage: &Stage<'_>, ask: &str) -> domain::Command {
         provider_reference: "r".parse().expect("a name"),
     };
     match ask {
-        "book" => stage.book(event, "a", 1),
-        "confirm" => stage.confirm(&held, "u"),
+        "book" => fixture.book(event, "a", 1),
+        "confirm" => fixture.confirm(&held, "u"),
         _ => command(domain::Action::Settle(Box::new(settlement))),
     }
 }

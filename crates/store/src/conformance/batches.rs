@@ -4,54 +4,54 @@ use std::sync::Arc;
 
 use domain::{Action, Booking, BookingStatus, Command, EventPatch, EventStatus};
 
-use super::Rig;
-use super::luck::Luck;
-use super::stage::{HOLD, Stage, booked, command, confirm_with, edit, expire, words};
+use super::Harness;
+use super::fixture::{Fixture, HOLD, command, confirm_with, edit, expect_booking, expire, outcome_codes};
+use super::rng::TestRng;
 use crate::BATCH_MAX;
 
-pub(super) async fn an_empty_batch_has_no_replies(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    assert!(stage.execute(Vec::new()).await.is_empty());
+pub(super) async fn an_empty_batch_has_no_replies(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    assert!(fixture.execute(Vec::new()).await.is_empty());
 }
 
-pub(super) async fn commands_take_effect_in_their_order(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(5)).await;
-    let wishes = [("a", 2), ("b", 4), ("c", 2), ("d", 2), ("e", 1), ("f", 1)];
-    let commands = wishes.map(|(name, quantity)| stage.book(event.id, name, quantity)).to_vec();
+pub(super) async fn commands_are_applied_in_order(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(5)).await;
+    let orders = [("a", 2), ("b", 4), ("c", 2), ("d", 2), ("e", 1), ("f", 1)];
+    let commands = orders.map(|(name, quantity)| fixture.book(event.id, name, quantity)).to_vec();
     let ids: Vec<_> = commands.iter().map(Command::booking_id).collect();
-    let replies = stage.execute(commands).await;
+    let replies = fixture.execute(commands).await;
     assert_eq!(
-        words(&replies),
+        outcome_codes(&replies),
         ["ok", "insufficient_availability", "ok", "insufficient_availability", "ok", "sold_out"]
     );
     let written: Vec<_> =
-        stage.ledger(event.id).await.iter().skip(1).map(|e| (e.booking_id, e.seq)).collect();
+        fixture.ledger(event.id).await.iter().skip(1).map(|e| (e.booking_id, e.seq)).collect();
     assert_eq!(written, [(ids[0], 2), (ids[2], 3), (ids[4], 4)]);
-    let answered: Vec<_> = [0, 2, 4].map(|place: usize| Some(booked(&replies[place]).id)).to_vec();
+    let answered: Vec<_> = [0, 2, 4].map(|place: usize| Some(expect_booking(&replies[place]).id)).to_vec();
     assert_eq!(answered, [ids[0], ids[2], ids[4]]);
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn an_edit_reaches_the_commands_after_it(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let new = stage.concert(2);
+pub(super) async fn an_edit_applies_to_later_commands_of_its_batch(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let new = fixture.new_event(2);
     let id = new.id;
     let patch = |capacity, status| edit(id, EventPatch { capacity, status, ..EventPatch::default() });
     let commands = vec![
-        stage.book(id, "early", 1),
+        fixture.book(id, "early", 1),
         command(Action::CreateEvent(Box::new(new))),
-        stage.book(id, "a", 2),
-        stage.book(id, "b", 1),
+        fixture.book(id, "a", 2),
+        fixture.book(id, "b", 1),
         patch(Some(4), None),
-        stage.book(id, "c", 1),
+        fixture.book(id, "c", 1),
         patch(Some(2), None),
         patch(None, Some(EventStatus::Paused)),
-        stage.book(id, "d", 1),
+        fixture.book(id, "d", 1),
         patch(Some(3), Some(EventStatus::OnSale)),
-        stage.book(id, "e", 1),
+        fixture.book(id, "e", 1),
         patch(None, Some(EventStatus::Cancelled)),
-        stage.book(id, "f", 1),
+        fixture.book(id, "f", 1),
     ];
     let expected = [
         "not_found",
@@ -68,66 +68,67 @@ pub(super) async fn an_edit_reaches_the_commands_after_it(rig: &dyn Rig) {
         "ok",
         "event_cancelled",
     ];
-    assert_eq!(stage.words(commands).await, expected);
-    let event = stage.event(id).await;
+    assert_eq!(fixture.outcome_codes(commands).await, expected);
+    let event = fixture.event(id).await;
     assert_eq!((event.about.version, event.about.status), (5, EventStatus::Cancelled));
     assert_eq!((event.stock.capacity, event.stock.held, event.stock.seq), (3, 3, 7));
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn a_batch_spans_many_events(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let mut commands: Vec<_> = (0..100).map(|_| stage.concert(2)).collect();
+pub(super) async fn a_batch_spans_many_events(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let mut commands: Vec<_> = (0..100).map(|_| fixture.new_event(2)).collect();
     let ids: Vec<_> = commands.iter().map(|new| new.id).collect();
-    let mut luck = Luck(7);
+    let mut rng = TestRng(7);
     // The order in which events are named is not the order of their ids.
-    luck.shuffle(&mut commands);
+    rng.shuffle(&mut commands);
     let commands = commands.into_iter().map(|new| command(Action::CreateEvent(Box::new(new)))).collect();
-    assert!(stage.words(commands).await.iter().all(|word| *word == "ok"));
+    assert!(fixture.outcome_codes(commands).await.iter().all(|word| *word == "ok"));
 
     let mut orders: Vec<_> =
-        ids.iter().flat_map(|id| ["a", "b", "c"].map(|name| stage.book(*id, name, 1))).collect();
-    luck.shuffle(&mut orders);
-    let replies = stage.execute(orders.clone()).await;
+        ids.iter().flat_map(|id| ["a", "b", "c"].map(|name| fixture.book(*id, name, 1))).collect();
+    rng.shuffle(&mut orders);
+    let replies = fixture.execute(orders.clone()).await;
     for id in ids {
         let of_event: Vec<_> =
             orders.iter().zip(&replies).filter(|(order, _)| order.event_id() == id).collect();
-        let heard: Vec<_> = of_event.iter().map(|(_, reply)| super::stage::word(reply)).collect();
+        let heard: Vec<_> = of_event.iter().map(|(_, reply)| super::fixture::outcome_code(reply)).collect();
         assert_eq!(heard, ["ok", "ok", "sold_out"]);
         let winners: Vec<_> = of_event.iter().take(2).map(|(order, _)| order.booking_id()).collect();
-        let written: Vec<_> = stage.ledger(id).await.iter().skip(1).map(|entry| entry.booking_id).collect();
+        let written: Vec<_> = fixture.ledger(id).await.iter().skip(1).map(|entry| entry.booking_id).collect();
         assert_eq!(written, winners);
-        let answered: Vec<_> = of_event.iter().take(2).map(|(_, reply)| Some(booked(reply).id)).collect();
+        let answered: Vec<_> =
+            of_event.iter().take(2).map(|(_, reply)| Some(expect_booking(reply).id)).collect();
         assert_eq!(answered, winners);
     }
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn a_full_batch_is_carried_out(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(1_000)).await;
-    let commands = (0..BATCH_MAX).map(|_| stage.book(event.id, "a", 1)).collect();
-    let heard = stage.words(commands).await;
+pub(super) async fn a_full_batch_is_executed(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(1_000)).await;
+    let commands = (0..BATCH_MAX).map(|_| fixture.book(event.id, "a", 1)).collect();
+    let heard = fixture.outcome_codes(commands).await;
     assert!(heard[..1_000].iter().all(|word| *word == "ok"));
     assert!(heard[1_000..].iter().all(|word| *word == "sold_out"));
-    assert_eq!(stage.event(event.id).await.stock.held, 1_000);
-    stage.clean().await;
+    assert_eq!(fixture.event(event.id).await.stock.held, 1_000);
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn a_batch_of_refusals_writes_nothing(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(1)).await;
-    let paid = stage.paid(event.id, "a", 1, "t").await;
-    let before = (stage.event(event.id).await, stage.ledger(event.id).await, stage.refunds().await);
-    let mut bad = stage.concert(0);
+pub(super) async fn a_batch_of_refusals_writes_nothing(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(1)).await;
+    let paid = fixture.book_and_pay(event.id, "a", 1, "t").await;
+    let before = (fixture.event(event.id).await, fixture.ledger(event.id).await, fixture.refunds().await);
+    let mut bad = fixture.new_event(0);
     bad.ticket_types.clear();
     let outdated = EventPatch { if_match: Some(9), ..EventPatch::default() };
     let commands = vec![
-        stage.book(event.id, "b", 1),
-        stage.book(event.id, "b", 0),
-        stage.book(event.id, "b", 99_999),
+        fixture.book(event.id, "b", 1),
+        fixture.book(event.id, "b", 0),
+        fixture.book(event.id, "b", 99_999),
         expire(&paid),
-        stage.confirm(&paid, "t"),
+        fixture.confirm(&paid, "t"),
         edit(event.id, outdated),
         command(Action::CreateEvent(Box::new(bad.clone()))),
     ];
@@ -140,37 +141,37 @@ pub(super) async fn a_batch_of_refusals_writes_nothing(rig: &dyn Rig) {
         "version_mismatch",
         "validation_failed",
     ];
-    assert_eq!(stage.words(commands).await, expected);
-    let after = (stage.event(event.id).await, stage.ledger(event.id).await, stage.refunds().await);
+    assert_eq!(fixture.outcome_codes(commands).await, expected);
+    let after = (fixture.event(event.id).await, fixture.ledger(event.id).await, fixture.refunds().await);
     assert_eq!(after, before);
-    assert_eq!(stage.booking(paid.id).await, *paid);
-    assert_eq!(stage.store.event(bad.id).await.expect("a read"), None);
-    stage.clean().await;
+    assert_eq!(fixture.booking(paid.id).await, *paid);
+    assert_eq!(fixture.store.event(bad.id).await.expect("a read"), None);
+    fixture.assert_audit_clean().await;
 }
 
 /// One row may change several times in a batch; what is written is where it ends, with its whole history.
-pub(super) async fn a_booking_lives_its_life_in_one_batch(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(1)).await;
+pub(super) async fn one_batch_may_hold_a_booking_lifecycle(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(1)).await;
     // A booking of another event lends its shape to the commands that name one not yet made.
-    let other = stage.create(stage.concert(1)).await;
-    let shape = stage.done(stage.book(other.id, "a", 1)).await;
-    let order = stage.book(event.id, "a", 1);
+    let other = fixture.create(fixture.new_event(1)).await;
+    let shape = fixture.run_ok(fixture.book(other.id, "a", 1)).await;
+    let order = fixture.book(event.id, "a", 1);
     let id = order.booking_id().expect("an order makes a booking");
     let to_be = Booking { id, event_id: event.id, ..(*shape).clone() };
     let commands = vec![
         order,
-        stage.confirm(&to_be, "t"),
-        stage.cancel(&to_be),
-        stage.confirm(&to_be, "t"),
-        stage.confirm(&to_be, "u"),
-        stage.book(event.id, "b", 1),
+        fixture.confirm(&to_be, "t"),
+        fixture.cancel(&to_be),
+        fixture.confirm(&to_be, "t"),
+        fixture.confirm(&to_be, "u"),
+        fixture.book(event.id, "b", 1),
     ];
-    let replies = stage.execute(commands).await;
-    assert_eq!(words(&replies), ["ok", "ok", "ok", "invalid_state", "invalid_state", "ok"]);
-    let booking = stage.booking(id).await;
+    let replies = fixture.execute(commands).await;
+    assert_eq!(outcome_codes(&replies), ["ok", "ok", "ok", "invalid_state", "invalid_state", "ok"]);
+    let booking = fixture.booking(id).await;
     assert_eq!((booking.version, booking.status(), booking.last_seq), (4, BookingStatus::Cancelled, 6));
-    let chain: Vec<_> = stage
+    let chain: Vec<_> = fixture
         .ledger(event.id)
         .await
         .iter()
@@ -178,8 +179,8 @@ pub(super) async fn a_booking_lives_its_life_in_one_batch(rig: &dyn Rig) {
         .map(|entry| (entry.seq, entry.previous_seq))
         .collect();
     assert_eq!(chain, [(2, None), (3, Some(2)), (4, Some(3)), (5, Some(4)), (6, Some(5))]);
-    assert_eq!(stage.refunds().await.len(), 2);
-    stage.clean().await;
+    assert_eq!(fixture.refunds().await.len(), 2);
+    fixture.assert_audit_clean().await;
 }
 
 const CONFIRM: usize = 0;
@@ -203,38 +204,38 @@ const ORDERS: [Row; 6] = [
     ([EXPIRE, CANCEL, CONFIRM], [NO, OK, NO], [OK, NO, OK], [END, BookingStatus::Confirmed]),
 ];
 
-pub(super) async fn commands_on_one_booking_take_effect_in_their_order(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
+pub(super) async fn commands_on_one_booking_are_applied_in_order(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
     for (order, while_held, overdue, ends) in ORDERS {
         for (late, expected) in [(false, while_held), (true, overdue)] {
             for together in [true, false] {
-                let event = stage.create(stage.concert(3)).await;
-                let held = stage.done(stage.book(event.id, "a", 3)).await;
+                let event = fixture.create(fixture.new_event(3)).await;
+                let held = fixture.run_ok(fixture.book(event.id, "a", 3)).await;
                 if late {
-                    rig.advance(HOLD).await;
+                    harness.advance(HOLD).await;
                 }
-                let commands = order.map(|which| one_of_three(&stage, &held, which)).to_vec();
+                let commands = order.map(|which| one_of_three(&fixture, &held, which)).to_vec();
                 let heard = if together {
-                    stage.words(commands).await
+                    fixture.outcome_codes(commands).await
                 } else {
                     let mut heard = Vec::new();
                     for command in commands {
-                        heard.extend(stage.words(vec![command]).await);
+                        heard.extend(fixture.outcome_codes(vec![command]).await);
                     }
                     heard
                 };
                 assert_eq!(heard, expected, "{order:?}, late: {late}, together: {together}");
-                assert_eq!(stage.status(&held).await, ends[usize::from(late)], "{order:?}, late: {late}");
+                assert_eq!(fixture.status(&held).await, ends[usize::from(late)], "{order:?}, late: {late}");
             }
         }
     }
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
-fn one_of_three(stage: &Stage<'_>, held: &Arc<Booking>, which: usize) -> Command {
+fn one_of_three(fixture: &Fixture<'_>, held: &Arc<Booking>, which: usize) -> Command {
     match which {
-        CONFIRM => confirm_with(held, "t", stage.refund_id()),
-        CANCEL => stage.cancel(held),
+        CONFIRM => confirm_with(held, "t", fixture.refund_id()),
+        CANCEL => fixture.cancel(held),
         _ => expire(held),
     }
 }

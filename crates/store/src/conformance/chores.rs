@@ -6,15 +6,15 @@ use domain::{
     Booking, BookingId, BookingStatus, EventId, EventPatch, EventStatus, Money, Tallies, Timestamp,
 };
 
-use super::Rig;
-use super::stage::{HOLD, Stage, edit, expire};
+use super::Harness;
+use super::fixture::{Fixture, HOLD, edit, expire};
 use crate::{CancelledEvent, DueHold};
 
 /// What is due at an instant, walked with pages of so many.
-async fn due(stage: &Stage<'_>, now: Timestamp, limit: u32) -> Vec<DueHold> {
+async fn due(fixture: &Fixture<'_>, now: Timestamp, limit: u32) -> Vec<DueHold> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = stage.store.due_holds(now, after, limit).await.expect("a page");
+        let page = fixture.store.due_holds(now, after, limit).await.expect("a page");
         assert!(page.len() <= limit as usize);
         after = page.last().copied();
         all.extend(page);
@@ -24,29 +24,29 @@ async fn due(stage: &Stage<'_>, now: Timestamp, limit: u32) -> Vec<DueHold> {
     }
 }
 
-pub(super) async fn due_holds_are_listed_oldest_first(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
+pub(super) async fn due_holds_are_listed_oldest_first(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
     let mut holds: Vec<Arc<Booking>> = Vec::new();
     for _ in 0..3 {
-        let event = stage.create(stage.concert(100)).await.id;
-        let mut made = stage.hold(event, &[("a", 1); 5]).await;
+        let event = fixture.create(fixture.new_event(100)).await.id;
+        let mut made = fixture.hold(event, &[("a", 1); 5]).await;
         let shorter = EventPatch { hold_seconds: Some(60), ..EventPatch::default() };
-        stage.run(edit(event, shorter)).await;
+        fixture.run(edit(event, shorter)).await;
         // Made later, due earlier.
-        made.extend(stage.hold(event, &[("a", 1); 3]).await);
-        stage.done(stage.confirm(&made[0], "t")).await;
-        stage.done(stage.cancel(&made[1])).await;
+        made.extend(fixture.hold(event, &[("a", 1); 3]).await);
+        fixture.run_ok(fixture.confirm(&made[0], "t")).await;
+        fixture.run_ok(fixture.cancel(&made[1])).await;
         holds.extend(made.drain(2..));
     }
     // Nothing pending, and what has gone already.
-    let quiet = stage.create(stage.concert(100)).await.id;
-    let gone = stage.hold(quiet, &[("a", 1)]).await;
-    rig.advance(HOLD).await;
-    stage.done(expire(&gone[0])).await;
+    let quiet = fixture.create(fixture.new_event(100)).await.id;
+    let gone = fixture.hold(quiet, &[("a", 1)]).await;
+    harness.advance(HOLD).await;
+    fixture.run_ok(expire(&gone[0])).await;
 
     let mut wanted = Vec::new();
     for hold in holds {
-        let read = stage.booking(hold.id).await;
+        let read = fixture.booking(hold.id).await;
         let at_micros = read.hold_expires_at.micros();
         wanted.push(DueHold { event: read.event_id, at_micros, booking: read.id });
     }
@@ -54,20 +54,25 @@ pub(super) async fn due_holds_are_listed_oldest_first(rig: &dyn Rig) {
     let instant = |micros| Timestamp::from_micros(micros).expect("an instant");
     let last = instant(wanted.iter().map(|hold| hold.at_micros).max().expect("a hold"));
     for limit in [1, 4, 6, 100] {
-        assert_eq!(due(&stage, last, limit).await, wanted, "by {limit}");
+        assert_eq!(due(&fixture, last, limit).await, wanted, "by {limit}");
     }
     // The instant itself counts, and not one later.
     let first = instant(wanted[0].at_micros);
     let early: Vec<_> = wanted.iter().filter(|hold| hold.at_micros <= first.micros()).copied().collect();
-    assert_eq!(due(&stage, first, 100).await, early);
-    assert_eq!(due(&stage, first.minus_seconds(1), 100).await, []);
+    assert_eq!(due(&fixture, first, 100).await, early);
+    assert_eq!(due(&fixture, first.minus_seconds(1), 100).await, []);
 }
 
 /// An event's bookings in a status, walked with pages of so many.
-async fn in_status(stage: &Stage<'_>, event: EventId, status: BookingStatus, limit: u32) -> Vec<BookingId> {
+async fn in_status(
+    fixture: &Fixture<'_>,
+    event: EventId,
+    status: BookingStatus,
+    limit: u32,
+) -> Vec<BookingId> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = stage.store.bookings_in_status(event, status, after, limit).await.expect("a page");
+        let page = fixture.store.bookings_in_status(event, status, after, limit).await.expect("a page");
         assert!(page.len() <= limit as usize);
         after = page.last().copied();
         all.extend(page);
@@ -77,35 +82,39 @@ async fn in_status(stage: &Stage<'_>, event: EventId, status: BookingStatus, lim
     }
 }
 
-pub(super) async fn live_bookings_of_cancelled_events_are_listed(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
+pub(super) async fn live_bookings_of_cancelled_events_are_listed(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
     let (mut events, mut live): (Vec<EventId>, Vec<BookingId>) = (Vec::new(), Vec::new());
     for _ in 0..4 {
-        let event = stage.create(stage.concert(100)).await.id;
-        let made = stage.hold(event, &[("a", 1); 6]).await;
-        stage.done(stage.confirm(&made[1], "t")).await;
-        stage.done(stage.cancel(&made[2])).await;
-        let given_back = stage.done(stage.confirm(&made[3], "t")).await;
-        stage.done(stage.cancel(&given_back)).await;
+        let event = fixture.create(fixture.new_event(100)).await.id;
+        let made = fixture.hold(event, &[("a", 1); 6]).await;
+        fixture.run_ok(fixture.confirm(&made[1], "t")).await;
+        fixture.run_ok(fixture.cancel(&made[2])).await;
+        let given_back = fixture.run_ok(fixture.confirm(&made[3], "t")).await;
+        fixture.run_ok(fixture.cancel(&given_back)).await;
         let mut pending = [0, 4, 5].map(|place: usize| made[place].id);
         pending.sort_unstable();
         for limit in [1, 2, 3, 100] {
-            assert_eq!(in_status(&stage, event, BookingStatus::Pending, limit).await, pending, "by {limit}");
-            assert_eq!(in_status(&stage, event, BookingStatus::Confirmed, limit).await, [made[1].id]);
-            assert_eq!(in_status(&stage, event, BookingStatus::Expired, limit).await, []);
+            assert_eq!(
+                in_status(&fixture, event, BookingStatus::Pending, limit).await,
+                pending,
+                "by {limit}"
+            );
+            assert_eq!(in_status(&fixture, event, BookingStatus::Confirmed, limit).await, [made[1].id]);
+            assert_eq!(in_status(&fixture, event, BookingStatus::Expired, limit).await, []);
         }
         events.push(event);
         live = pending.into_iter().chain([made[1].id]).collect();
     }
-    assert_eq!(stage.store.cancelled_events(None, 100).await.expect("a page"), []);
+    assert_eq!(fixture.store.cancelled_events(None, 100).await.expect("a page"), []);
     for place in [3, 0, 2] {
         let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
-        stage.run(edit(events[place], off)).await;
+        fixture.run(edit(events[place], off)).await;
     }
     // Once the last of an event's live bookings is cancelled there is nothing left to do.
     for id in live {
-        let booking = stage.booking(id).await;
-        stage.done(stage.cancel(&booking)).await;
+        let booking = fixture.booking(id).await;
+        fixture.run_ok(fixture.cancel(&booking)).await;
     }
     let mut wanted = [(events[0], true), (events[2], true), (events[3], false)]
         .map(|(event, has_live_bookings)| CancelledEvent { event, has_live_bookings });
@@ -113,7 +122,7 @@ pub(super) async fn live_bookings_of_cancelled_events_are_listed(rig: &dyn Rig) 
     for limit in [1, 2, 3, 100] {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let page = stage.store.cancelled_events(after, limit).await.expect("a page");
+            let page = fixture.store.cancelled_events(after, limit).await.expect("a page");
             assert!(page.len() <= limit as usize);
             let Some(last) = page.last() else { break };
             after = Some(last.event);
@@ -121,41 +130,41 @@ pub(super) async fn live_bookings_of_cancelled_events_are_listed(rig: &dyn Rig) 
         }
         assert_eq!(seen, wanted, "by {limit}");
     }
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn statistics_add_up_by_currency(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    assert_eq!(stage.store.stats().await.expect("statistics").per_currency, []);
+pub(super) async fn statistics_add_up_by_currency(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    assert_eq!(fixture.store.stats().await.expect("statistics").per_currency, []);
     for code in ["JPY", "EUR", "JPY"] {
-        let mut new = stage.concert(100);
+        let mut new = fixture.new_event(100);
         new.ticket_types[0].price = Money::new(500, code.parse().expect("a currency")).expect("an amount");
-        let event = stage.create(new).await.id;
-        let made = stage.hold(event, &[("a", 1), ("b", 2), ("c", 3), ("d", 4)]).await;
-        stage.done(stage.confirm(&made[1], "t")).await;
-        stage.done(stage.cancel(&made[2])).await;
-        rig.advance(HOLD).await;
-        stage.done(expire(&made[3])).await;
+        let event = fixture.create(new).await.id;
+        let made = fixture.hold(event, &[("a", 1), ("b", 2), ("c", 3), ("d", 4)]).await;
+        fixture.run_ok(fixture.confirm(&made[1], "t")).await;
+        fixture.run_ok(fixture.cancel(&made[2])).await;
+        harness.advance(HOLD).await;
+        fixture.run_ok(expire(&made[3])).await;
     }
     let once = Tallies { pending: 1, confirmed: 1, cancelled: 1, expired: 1, revenue: 1_000 };
     let twice = Tallies { pending: 2, confirmed: 2, cancelled: 2, expired: 2, revenue: 2_000 };
     let expected =
         [("EUR", once), ("JPY", twice)].map(|(code, sum)| (code.parse().expect("a currency"), sum));
-    assert_eq!(stage.store.stats().await.expect("statistics").per_currency, expected);
-    stage.store.health().await.expect("a healthy store");
+    assert_eq!(fixture.store.stats().await.expect("statistics").per_currency, expected);
+    fixture.store.health().await.expect("a healthy store");
 }
 
-pub(super) async fn events_are_found_by_name(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
+pub(super) async fn events_are_found_by_ids(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
     let mut events = Vec::new();
     for _ in 0..5 {
-        events.push(stage.create(stage.concert(9)).await);
+        events.push(fixture.create(fixture.new_event(9)).await);
     }
     let unknown = EventId::from_bytes([0xee; 16]);
     let named = vec![events[3].id, unknown, events[0].id];
-    let mut found = stage.store.events_named(named).await.expect("a read");
+    let mut found = fixture.store.events_by_ids(named).await.expect("a read");
     found.sort_unstable_by_key(|(id, _)| *id);
     let found: Vec<_> = found.into_iter().map(|(_, event)| event.expect("an event")).collect();
     assert_eq!(found, [events[0].clone(), events[3].clone()]);
-    assert!(stage.store.events_named(Vec::new()).await.expect("a read").is_empty());
+    assert!(fixture.store.events_by_ids(Vec::new()).await.expect("a read").is_empty());
 }

@@ -6,37 +6,37 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use domain::Command;
 use tokio::task::JoinSet;
 
-use super::Rig;
-use super::stage::{Stage, at, command, word, words};
-use crate::{Keep, Reply, Submission};
+use super::Harness;
+use super::fixture::{Fixture, at, command, outcome_code, outcome_codes};
+use crate::{Idempotency, Reply, Submission};
 
 /// A command under a key; what is kept names the rendering, so that no two are alike.
 fn under(scope: &str, key: &str, digest: u8, command: Command) -> Submission {
     static RENDERED: AtomicU32 = AtomicU32::new(0);
-    let render = |_: &_, _| {
+    let serialize_response = |_: &_, _| {
         let number = RENDERED.fetch_add(1, Ordering::Relaxed);
         Some(format!("\0\u{fffd} rendered {number}").into_bytes())
     };
-    let keep = Keep {
+    let keep = Idempotency {
         scope: scope.to_owned(),
         key: key.to_owned(),
         fingerprint: [digest; 32],
-        render: Box::new(render),
+        serialize_response: Box::new(serialize_response),
     };
-    Submission { command: Arc::new(command), keep: Some(Arc::new(keep)) }
+    Submission { command: Arc::new(command), idempotency: Some(Arc::new(keep)) }
 }
 
 fn kept(reply: &Reply) -> &[u8] {
     match reply {
-        Reply::Kept { answer, .. } => answer,
+        Reply::Stored { answer, .. } => answer,
         other => panic!("a kept answer was expected: {other:?}"),
     }
 }
 
-pub(super) async fn a_kept_answer_is_given_again(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(3)).await.id;
-    let order = || stage.book(event, "a", 1);
+pub(super) async fn a_stored_response_is_replayed(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(3)).await.id;
+    let order = || fixture.book(event, "a", 1);
     let longest = "\u{1f511}".repeat(255);
     let batch = vec![
         under("user:a", &longest, 1, order()),
@@ -48,92 +48,96 @@ pub(super) async fn a_kept_answer_is_given_again(rig: &dyn Rig) {
         under("user:a", "K", 1, order()),
         order().into(),
     ];
-    let first = stage.store.execute(batch.clone()).await;
-    assert_eq!(words(&first), ["kept", "replayed", "key reused", "kept", "kept", "kept", "sold_out"]);
+    let first = fixture.store.execute(batch.clone()).await;
+    assert_eq!(outcome_codes(&first), ["kept", "replayed", "key reused", "kept", "kept", "kept", "sold_out"]);
     assert_eq!(kept(&first[0]), kept(&first[1]));
     assert_ne!(kept(&first[0]), kept(&first[3]));
     // Again, in any order and company, also after tickets came back.
-    stage
-        .run(super::stage::edit(event, domain::EventPatch { capacity: Some(9), ..Default::default() }))
+    fixture
+        .run(super::fixture::edit(event, domain::EventPatch { capacity: Some(9), ..Default::default() }))
         .await;
     for part in batch[..6].chunks(4) {
-        let again = stage.store.execute(part.to_vec()).await;
+        let again = fixture.store.execute(part.to_vec()).await;
         for (reply, before) in again.iter().zip(if part.len() == 4 { &first[..4] } else { &first[4..6] }) {
             match before {
-                Reply::KeyReused => assert_eq!(word(reply), "key reused"),
-                _ => assert_eq!((word(reply), kept(reply)), ("replayed", kept(before))),
+                Reply::KeyReused => assert_eq!(outcome_code(reply), "key reused"),
+                _ => assert_eq!((outcome_code(reply), kept(reply)), ("replayed", kept(before))),
             }
         }
     }
-    assert_eq!(stage.event(event).await.stock.held, 3);
-    stage.clean().await;
+    assert_eq!(fixture.event(event).await.stock.held, 3);
+    fixture.assert_audit_clean().await;
 }
 
 /// What is not decided is not kept, and neither is what the asker does not want kept.
-pub(super) async fn only_what_was_decided_is_kept(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(9)).await.id;
-    let taken = stage.done(stage.book(event, "a", 1)).await;
-    let mut failing = stage.book(event, "a", 1);
+pub(super) async fn only_decided_commands_store_a_response(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(9)).await.id;
+    let taken = fixture.run_ok(fixture.book(event, "a", 1)).await;
+    let mut failing = fixture.book(event, "a", 1);
     if let domain::Action::Book(order) = &mut failing.action {
         order.booking_id = taken.id;
     }
-    let mut unwanted = under("s", "unwanted", 1, stage.book(event, "a", 1));
-    let keep = Keep {
+    let mut unwanted = under("s", "unwanted", 1, fixture.book(event, "a", 1));
+    let keep = Idempotency {
         scope: "s".to_owned(),
         key: "unwanted".to_owned(),
         fingerprint: [1; 32],
-        render: Box::new(|_, _| None),
+        serialize_response: Box::new(|_, _| None),
     };
-    unwanted.keep = Some(Arc::new(keep));
+    unwanted.idempotency = Some(Arc::new(keep));
     // The batch is halved around the one that fails; the others are kept once.
     let batch = vec![
-        under("s", "before", 1, stage.book(event, "a", 1)),
+        under("s", "before", 1, fixture.book(event, "a", 1)),
         under("s", "failing", 1, failing),
         unwanted,
-        under("s", "after", 1, stage.book(event, "a", 1)),
+        under("s", "after", 1, fixture.book(event, "a", 1)),
     ];
-    assert_eq!(words(&stage.store.execute(batch.clone()).await), ["kept", "failed", "ok", "kept"]);
+    assert_eq!(outcome_codes(&fixture.store.execute(batch.clone()).await), ["kept", "failed", "ok", "kept"]);
     let mut retried = batch.clone();
     // The same keys: those that were not kept are free for something else.
-    retried[1] = under("s", "failing", 2, stage.book(event, "a", 1));
-    retried[2] = under("s", "unwanted", 2, stage.book(event, "a", 1));
-    assert_eq!(words(&stage.store.execute(retried).await), ["replayed", "kept", "kept", "replayed"]);
-    assert_eq!(stage.event(event).await.stock.held, 6);
-    stage.clean().await;
+    retried[1] = under("s", "failing", 2, fixture.book(event, "a", 1));
+    retried[2] = under("s", "unwanted", 2, fixture.book(event, "a", 1));
+    assert_eq!(
+        outcome_codes(&fixture.store.execute(retried).await),
+        ["replayed", "kept", "kept", "replayed"]
+    );
+    assert_eq!(fixture.event(event).await.stock.held, 6);
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn a_key_used_by_many_at_once_is_carried_out_once(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(99)).await.id;
+pub(super) async fn concurrent_commands_with_one_key_run_once(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(99)).await.id;
     let mut callers = JoinSet::new();
     for _ in 0..24 {
-        let (store, order) = (Arc::clone(&stage.store), stage.book(event, "a", 1));
+        let (store, order) = (Arc::clone(&fixture.store), fixture.book(event, "a", 1));
         callers.spawn(async move { store.execute(vec![under("s", "k", 1, order)]).await });
     }
     let replies: Vec<_> = callers.join_all().await.into_iter().flatten().collect();
-    assert_eq!(replies.iter().filter(|reply| word(reply) == "kept").count(), 1);
-    assert_eq!(replies.iter().filter(|reply| word(reply) == "replayed").count(), 23);
+    assert_eq!(replies.iter().filter(|reply| outcome_code(reply) == "kept").count(), 1);
+    assert_eq!(replies.iter().filter(|reply| outcome_code(reply) == "replayed").count(), 23);
     assert!(replies.iter().all(|reply| kept(reply) == kept(&replies[0])));
-    assert_eq!(stage.event(event).await.stock.held, 1);
+    assert_eq!(fixture.event(event).await.stock.held, 1);
 }
 
-pub(super) async fn kept_answers_are_forgotten_a_few_at_a_time(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(9)).await.id;
-    let keyed = |key: &str| under("s", key, 1, stage.book(event, "a", 1));
+pub(super) async fn stored_responses_are_pruned_in_bounded_steps(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(9)).await.id;
+    let keyed = |key: &str| under("s", key, 1, fixture.book(event, "a", 1));
     let batch = ["a", "b", "c", "d", "e"].map(keyed).to_vec();
-    stage.store.execute(batch.clone()).await;
-    let prune = async |before: &str, limit| stage.store.prune_keys(at(before), limit).await.expect("a prune");
+    fixture.store.execute(batch.clone()).await;
+    let prune =
+        async |before: &str, limit| fixture.store.prune_keys(at(before), limit).await.expect("a prune");
     assert_eq!(prune("2000-01-01T00:00:00Z", 100).await, 0);
-    assert_eq!(words(&stage.store.execute(batch.clone()).await), ["replayed"; 5]);
+    assert_eq!(outcome_codes(&fixture.store.execute(batch.clone()).await), ["replayed"; 5]);
     let left = "2199-01-01T00:00:00Z";
     assert_eq!(
         [prune(left, 2).await, prune(left, 2).await, prune(left, 2).await, prune(left, 2).await],
         [2, 2, 1, 0]
     );
     // Forgotten: so the same key stands for something new.
-    let fresh = under("s", "a", 2, command(stage.book(event, "a", 1).action));
-    assert_eq!(words(&stage.store.execute(vec![fresh]).await), ["kept"]);
-    stage.clean().await;
+    let fresh = under("s", "a", 2, command(fixture.book(event, "a", 1).action));
+    assert_eq!(outcome_codes(&fixture.store.execute(vec![fresh]).await), ["kept"]);
+    fixture.assert_audit_clean().await;
 }

@@ -4,8 +4,8 @@ use std::future::Future;
 
 use domain::{BookingId, BookingStatus, Event, EventPatch, EventStatus, NewEvent, RefundStatus, UserId};
 
-use super::Rig;
-use super::stage::{HOLD, Stage, edit, expire, user};
+use super::Harness;
+use super::fixture::{Fixture, HOLD, edit, expire, user};
 use crate::{BookingList, Fault, Page};
 
 /// Walks a list from its beginning, page by page of so many rows, and names what it saw. Only the last page
@@ -61,10 +61,10 @@ struct Made {
 const USERS: [&str; 3] = ["a", "A", "b"];
 
 /// 60 bookings of three users at two events, 15 in each status, oldest first.
-async fn sixty(stage: &Stage<'_>) -> (Vec<Event>, Vec<Made>) {
+async fn sixty(fixture: &Fixture<'_>) -> (Vec<Event>, Vec<Made>) {
     let mut events = Vec::new();
     for _ in 0..2 {
-        events.push(stage.create(stage.concert(100)).await);
+        events.push(fixture.create(fixture.new_event(100)).await);
     }
     let mut made = Vec::new();
     for number in 0..60 {
@@ -75,22 +75,22 @@ async fn sixty(stage: &Stage<'_>) -> (Vec<Event>, Vec<Made>) {
                 event,
                 user,
                 status,
-                Some(stage.done(stage.book(events[event].id, USERS[user], 1)).await),
+                Some(fixture.run_ok(fixture.book(events[event].id, USERS[user], 1)).await),
             ));
         } else {
             made.push((event, user, status, None));
         }
     }
-    stage.rig.advance(HOLD).await;
+    fixture.harness.advance(HOLD).await;
     let mut all = Vec::new();
     for (event, user, status, early) in made {
         let booking = match early {
-            Some(booking) => stage.done(expire(&booking)).await,
-            None => stage.done(stage.book(events[event].id, USERS[user], 1)).await,
+            Some(booking) => fixture.run_ok(expire(&booking)).await,
+            None => fixture.run_ok(fixture.book(events[event].id, USERS[user], 1)).await,
         };
         match status {
-            BookingStatus::Confirmed => stage.done(stage.confirm(&booking, "t")).await,
-            BookingStatus::Cancelled => stage.done(stage.cancel(&booking)).await,
+            BookingStatus::Confirmed => fixture.run_ok(fixture.confirm(&booking, "t")).await,
+            BookingStatus::Cancelled => fixture.run_ok(fixture.cancel(&booking)).await,
             BookingStatus::Pending | BookingStatus::Expired => booking.clone(),
         };
         all.push(Made { id: booking.id, event, user, status });
@@ -101,7 +101,7 @@ async fn sixty(stage: &Stage<'_>) -> (Vec<Event>, Vec<Made>) {
 
 /// Every page size and status: the list shows exactly those that belong, newest first, each as it stands.
 async fn check_bookings(
-    stage: &Stage<'_>,
+    fixture: &Fixture<'_>,
     made: &[Made],
     belongs: impl Fn(&Made) -> bool,
     list: impl Fn(Option<String>) -> BookingList,
@@ -111,102 +111,102 @@ async fn check_bookings(
         let wanted: Vec<_> = wanted.filter(|made| belongs(made)).map(|made| (made.id, made.status)).collect();
         assert!(!wanted.is_empty(), "the case shows nothing for {status:?}");
         for limit in LIMITS {
-            let rows = walk(limit, |cursor| stage.store.bookings(list(cursor), status, limit)).await;
+            let rows = walk(limit, |cursor| fixture.store.bookings(list(cursor), status, limit)).await;
             let seen: Vec<_> = rows.iter().map(|booking| (booking.id, booking.status())).collect();
             assert_eq!(seen, wanted, "{status:?} by {limit}");
         }
-        let rows = stage.store.bookings(list(None), status, 1_000).await.expect("a page").rows;
+        let rows = fixture.store.bookings(list(None), status, 1_000).await.expect("a page").rows;
         for booking in &rows {
-            assert_eq!(stage.booking(booking.id).await, *booking);
+            assert_eq!(fixture.booking(booking.id).await, *booking);
         }
     }
 }
 
-pub(super) async fn bookings_are_listed_by_user(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let (events, made) = sixty(&stage).await;
+pub(super) async fn bookings_are_listed_by_user(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let (events, made) = sixty(&fixture).await;
     for (index, name) in USERS.into_iter().enumerate() {
         let user: UserId = user(name);
         let list = |event, cursor| BookingList::OfUser { user: user.clone(), event, after: parsed(cursor) };
-        check_bookings(&stage, &made, |made| made.user == index, |cursor| list(None, cursor)).await;
+        check_bookings(&fixture, &made, |made| made.user == index, |cursor| list(None, cursor)).await;
         for (place, event) in events.iter().enumerate() {
             let belongs = |made: &Made| made.user == index && made.event == place;
-            check_bookings(&stage, &made, belongs, |cursor| list(Some(event.id), cursor)).await;
+            check_bookings(&fixture, &made, belongs, |cursor| list(Some(event.id), cursor)).await;
         }
     }
 }
 
-pub(super) async fn bookings_are_listed_by_event(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let (events, made) = sixty(&stage).await;
+pub(super) async fn bookings_are_listed_by_event(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let (events, made) = sixty(&fixture).await;
     for (place, event) in events.iter().enumerate() {
         let list = |cursor| BookingList::OfEvent { event: event.id, after: parsed(cursor) };
-        check_bookings(&stage, &made, |made| made.event == place, list).await;
+        check_bookings(&fixture, &made, |made| made.event == place, list).await;
     }
 }
 
-pub(super) async fn bookings_are_listed_in_all(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let (_, made) = sixty(&stage).await;
+pub(super) async fn all_bookings_are_listed(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let (_, made) = sixty(&fixture).await;
     let list = |cursor| BookingList::All { after: parsed(cursor) };
-    check_bookings(&stage, &made, |_| true, list).await;
+    check_bookings(&fixture, &made, |_| true, list).await;
 }
 
-pub(super) async fn events_are_listed_newest_first(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
+pub(super) async fn events_are_listed_newest_first(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
     let mut wanted = Vec::new();
     for number in 0..20 {
-        let mut new = NewEvent { max_tickets_per_user: Some(3), ..stage.concert(10) };
-        new.ticket_types.push(stage.ticket_type(Some(4)));
-        let event = stage.create(new).await;
+        let mut new = NewEvent { max_tickets_per_user: Some(3), ..fixture.new_event(10) };
+        new.ticket_types.push(fixture.ticket_type(Some(4)));
+        let event = fixture.create(new).await;
         if number % 4 == 0 {
             let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
-            stage.run(edit(event.id, off)).await;
+            fixture.run(edit(event.id, off)).await;
         }
-        wanted.insert(0, stage.event(event.id).await);
+        wanted.insert(0, fixture.event(event.id).await);
     }
     for limit in [1, 7, 10, 20, 1_000] {
-        let seen = walk(limit, |cursor| stage.store.events(parsed(cursor), limit)).await;
+        let seen = walk(limit, |cursor| fixture.store.events(parsed(cursor), limit)).await;
         assert_eq!(seen, wanted, "by {limit}");
     }
 }
 
-pub(super) async fn refunds_are_listed_by_status(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(100)).await.id;
+pub(super) async fn refunds_are_listed_by_status(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(100)).await.id;
     let mut wanted = Vec::new();
     for _ in 0..20 {
-        let paid = stage.paid(event, "a", 1, "t").await;
-        stage.done(stage.cancel(&paid)).await;
+        let paid = fixture.book_and_pay(event, "a", 1, "t").await;
+        fixture.run_ok(fixture.cancel(&paid)).await;
         wanted.insert(0, paid.id);
     }
     for status in [None, Some(RefundStatus::Requested)] {
         for limit in [1, 7, 10, 20, 1_000] {
-            let seen = walk(limit, |cursor| stage.store.refunds(status, parsed(cursor), limit)).await;
+            let seen = walk(limit, |cursor| fixture.store.refunds(status, parsed(cursor), limit)).await;
             let of: Vec<_> = seen.iter().map(|refund| refund.booking_id).collect();
             assert_eq!(of, wanted, "{status:?} by {limit}");
         }
     }
     for status in [RefundStatus::Succeeded, RefundStatus::Failed] {
-        let page = stage.store.refunds(Some(status), None, 10).await.expect("a page");
+        let page = fixture.store.refunds(Some(status), None, 10).await.expect("a page");
         assert_eq!((page.rows.len(), page.next), (0, None));
     }
 }
 
-pub(super) async fn the_ledger_is_listed_oldest_first(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
+pub(super) async fn the_ledger_is_listed_oldest_first(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
     let (event, other) =
-        (stage.create(stage.concert(100)).await.id, stage.create(stage.concert(100)).await.id);
+        (fixture.create(fixture.new_event(100)).await.id, fixture.create(fixture.new_event(100)).await.id);
     for _ in 0..3 {
-        stage.hold(event, &[("a", 1); 13]).await;
-        stage.hold(other, &[("a", 1)]).await;
+        fixture.hold(event, &[("a", 1); 13]).await;
+        fixture.hold(other, &[("a", 1)]).await;
     }
     for limit in LIMITS {
-        let next = |cursor| stage.store.ledger(event, parsed(cursor).unwrap_or(0), limit);
+        let next = |cursor| fixture.store.ledger(event, parsed(cursor).unwrap_or(0), limit);
         let seen: Vec<_> = walk(limit, next).await.iter().map(|entry| (entry.event_id, entry.seq)).collect();
         assert_eq!(seen, (1..=40).map(|seq| (event, seq)).collect::<Vec<_>>(), "by {limit}");
     }
-    let after = async |seq| stage.store.ledger(event, seq, 100).await.expect("a page");
+    let after = async |seq| fixture.store.ledger(event, seq, 100).await.expect("a page");
     for (seq, left) in [(0, 40), (1, 39), (39, 1), (40, 0), (u64::MAX, 0)] {
         let page = after(seq).await;
         assert_eq!((page.rows.len(), page.next), (left, None), "after {seq}");

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::read::{self, Cells};
+use super::read::{self, RowReader};
 use super::session::{Session, Snapshot};
 use super::sql::Sql;
 
@@ -69,8 +69,8 @@ async fn walk_ledger(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Re
     let mut rows = pin!(snapshot.stream(Sql::AuditLedger, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {
         // One that cannot be read is reported with its history.
-        let booking = read::booking(Cells::new(&row, BOOKING)).ok();
-        match read::entry(Cells::new(&row, 0)) {
+        let booking = read::booking(RowReader::new(&row, BOOKING)).ok();
+        match read::entry(RowReader::new(&row, 0)) {
             Ok(entry) => audit.entry(&entry, booking.as_ref()),
             Err(cause) => audit.unreadable(format!("a ledger entry of {event}: {cause}")),
         }
@@ -80,7 +80,7 @@ async fn walk_ledger(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Re
 
 /// The bookings of an event, a page of histories at a time.
 async fn walk_bookings(snapshot: &Snapshot<'_>, event: Uuid, audit: &mut Audit) -> Result<(), Error> {
-    let order = snapshot.portal(Sql::AuditOrder, &[&event]).await?;
+    let order = snapshot.portal(Sql::AuditEntriesByBooking, &[&event]).await?;
     let mut groups = Groups::new();
     loop {
         let rows = snapshot.next_page(&order, PAGE).await?;
@@ -116,7 +116,7 @@ async fn finish_bookings(
     let mut entries: HashMap<BookingId, Vec<Entry>> = HashMap::with_capacity(ids.len());
     for row in snapshot.call(Sql::AuditEntries, &[&event, &seqs]).await? {
         // What cannot be read was reported when the ledger was.
-        if let Ok(entry) = read::entry(Cells::new(&row, 0))
+        if let Ok(entry) = read::entry(RowReader::new(&row, 0))
             && let Some(booking) = entry.booking_id
         {
             entries.entry(booking).or_default().push(entry);
@@ -124,14 +124,14 @@ async fn finish_bookings(
     }
     let mut bookings: HashMap<BookingId, Booking> = HashMap::with_capacity(ids.len());
     for row in snapshot.call(Sql::BookingLoad, &[&ids]).await? {
-        match read::booking(Cells::new(&row, 0)) {
+        match read::booking(RowReader::new(&row, 0)) {
             Ok(booking) => drop(bookings.insert(booking.id, booking)),
             Err(cause) => audit.unreadable(format!("a booking of {of}: {cause}")),
         }
     }
     let mut refunds: HashMap<BookingId, Vec<Refund>> = HashMap::new();
     for row in snapshot.call(Sql::RefundListOfBookings, &[&ids]).await? {
-        match read::refund(Cells::new(&row, 0)) {
+        match read::refund(RowReader::new(&row, 0)) {
             Ok(refund) => refunds.entry(refund.booking_id).or_default().push(refund),
             Err(cause) => audit.unreadable(format!("a refund of {of}: {cause}")),
         }
@@ -148,7 +148,7 @@ async fn walk_users(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Res
     let event = EventId::from_bytes(*id.as_bytes());
     let mut rows = pin!(snapshot.stream(Sql::AuditUsers, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {
-        match read::counted_user(Cells::new(&row, 0)) {
+        match read::counted_user(RowReader::new(&row, 0)) {
             Ok((user, holds, counted)) => audit.user(&user, holds, counted),
             Err(cause) => audit.unreadable(format!("a counted user of {event}: {cause}")),
         }

@@ -34,7 +34,7 @@ pub struct PostgresInspection {
     /// How many connections the server takes in all; an instance needs some ten.
     pub max_connections: String,
     /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
-    pub untold: Option<u64>,
+    pub unpublished: Option<u64>,
     /// The clock of the server.
     pub now: Option<Timestamp>,
     /// The latest date of a ledger entry; unset where there is none.
@@ -47,7 +47,7 @@ pub async fn inspect_postgres(url: &PostgresUrl) -> Result<PostgresInspection, O
     any.config.target_session_attrs(TargetSessionAttrs::Any);
     let connector = Connector::new(any).map_err(|cause| unreachable(url, &cause))?;
     let refused = |error: Error| unreachable(url, &describe(&error));
-    let (client, driver) = connector.connect(Role::Alone).await.map_err(refused)?;
+    let (client, driver) = connector.connect(Role::Maintenance).await.map_err(refused)?;
     let found = look(&client, url).await.map_err(refused);
     drop(driver);
     found
@@ -69,9 +69,9 @@ async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, 
     let standbys = Standbys::from_row(&client.query_one(&*Sql::Health.text(), &[]).await?)?;
     let found = schema::version(client).await?;
     let schema_version = super::supported(url, row.try_get(6)?).and_then(|()| usable(found));
-    let (untold, last_at) = match &schema_version {
+    let (unpublished, last_at) = match &schema_version {
         Ok(_) => {
-            let counted = client.query_one(&*Sql::PublishedUntold.text(), &[]).await?;
+            let counted = client.query_one(&*Sql::UnpublishedCount.text(), &[]).await?;
             let last_at = client.query_one("SELECT max(last_at) FROM events", &[]).await?;
             (u64::try_from(counted.try_get::<_, i64>(0)?).ok(), last_at.try_get(0)?)
         }
@@ -88,7 +88,7 @@ async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, 
         synchronous_commit: row.try_get(4)?,
         standbys,
         max_connections: row.try_get(5)?,
-        untold,
+        unpublished,
         now: instant(row.try_get(7)?),
         last_at: last_at.and_then(instant),
     })

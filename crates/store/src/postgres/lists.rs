@@ -5,11 +5,11 @@ use domain::{
 };
 use uuid::Uuid;
 
-use super::read::{self, Cells};
+use super::read::{self, RowReader};
 use super::session::Value;
 use super::sql::Sql;
 use super::{Postgres, id};
-use crate::fold::Loadable;
+use crate::fold::RowResult;
 use crate::store::USER_WINDOW;
 use crate::{BookingList, Fault, Page};
 
@@ -17,14 +17,14 @@ use crate::{BookingList, Fault, Page};
 const LAST_ID: Uuid = Uuid::max();
 
 /// A row, its key first.
-type Listed<K, T> = (K, Loadable<T>);
+type Listed<K, T> = (K, RowResult<T>);
 
 fn before(bytes: Option<&[u8; 16]>) -> Value<'static> {
     Box::new(bytes.map_or(LAST_ID, |bytes| Uuid::from_bytes(*bytes)))
 }
 
 /// One more than are shown: it says that there is a next page.
-fn surplus(limit: u32) -> Value<'static> {
+fn limit_plus_one(limit: u32) -> Value<'static> {
     Box::new(i64::from(limit) + 1)
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn events(
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Page<Event>, Fault> {
-    let values = vec![before(after.as_ref().map(EventId::bytes)), surplus(limit)];
+    let values = vec![before(after.as_ref().map(EventId::bytes)), limit_plus_one(limit)];
     Ok(Page::from_surplus(store.list_events(Sql::EventList, values).await?, limit))
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn bookings(
 ) -> Result<Page<Booking>, Fault> {
     let before = |after: &Option<BookingId>| before(after.as_ref().map(BookingId::bytes));
     let word = status.map(|status| -> Value<'_> { Box::new(status.as_str()) });
-    let more = surplus(limit);
+    let more = limit_plus_one(limit);
     let rows = match (list, word) {
         (BookingList::OfUser { user, event, after }, _) => {
             return bookings_of_user(store, (user, *event), *after, status, limit).await;
@@ -90,7 +90,7 @@ async fn bookings_of_user(
         id(&end.unwrap_or([0; 16])),
         Box::new(event.map(|event| Uuid::from_bytes(*event.bytes()))),
         Box::new(status.map(BookingStatus::as_str)),
-        surplus(limit),
+        limit_plus_one(limit),
     ];
     let mut page = Page::from_surplus(booking_rows(store, Sql::BookingListOfUser, values).await?, limit);
     page.next = page.next.or_else(|| end.map(|id| BookingId::from_bytes(id).to_string()));
@@ -102,7 +102,7 @@ async fn booking_rows(
     sql: Sql,
     values: Vec<Value<'_>>,
 ) -> Result<Vec<Listed<BookingId, Booking>>, Fault> {
-    let booking = |row: Cells<'_>| Ok((BookingId::from_bytes(row.id(0)?), read::booking(row)));
+    let booking = |row: RowReader<'_>| Ok((BookingId::from_bytes(row.id(0)?), read::booking(row)));
     store.list(sql, values, booking).await
 }
 
@@ -113,8 +113,8 @@ pub(super) async fn ledger(
     limit: u32,
 ) -> Result<Page<Entry>, Fault> {
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let values = vec![id(event.bytes()), Box::new(after), surplus(limit)];
-    let entry = |row: Cells<'_>| Ok((row.get::<i64>(1)?, read::entry(row)));
+    let values = vec![id(event.bytes()), Box::new(after), limit_plus_one(limit)];
+    let entry = |row: RowReader<'_>| Ok((row.get::<i64>(1)?, read::entry(row)));
     Ok(Page::from_surplus(store.list(Sql::LedgerList, values, entry).await?, limit))
 }
 
@@ -125,11 +125,11 @@ pub(super) async fn refunds(
     limit: u32,
 ) -> Result<Page<Refund>, Fault> {
     let before = before(after.as_ref().map(RefundId::bytes));
-    let refund = |row: Cells<'_>| Ok((RefundId::from_bytes(row.id(0)?), read::refund(row)));
+    let refund = |row: RowReader<'_>| Ok((RefundId::from_bytes(row.id(0)?), read::refund(row)));
     let rows = match status {
-        None => store.list(Sql::RefundList, vec![before, surplus(limit)], refund).await,
+        None => store.list(Sql::RefundList, vec![before, limit_plus_one(limit)], refund).await,
         Some(status) => {
-            let values = vec![Box::new(status.as_str()) as Value<'_>, before, surplus(limit)];
+            let values = vec![Box::new(status.as_str()) as Value<'_>, before, limit_plus_one(limit)];
             store.list(Sql::RefundListInStatus, values, refund).await
         }
     };

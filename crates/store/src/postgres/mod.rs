@@ -37,17 +37,17 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use self::read::Cells;
+use self::read::RowReader;
 use self::session::{Call, Connector, Readers, Role, Value, describe, fault};
 use self::sql::Sql;
 use self::tx::PostgresWriter;
-use crate::execute::Patience;
-use crate::fold::Loadable;
+use crate::execute::LockWait;
+use crate::fold::RowResult;
 use crate::sqlite::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
 use crate::store::{readable, readable_prefix};
 use crate::{
-    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, READERS, Recorded,
-    Reply, Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault, OpenError,
+    Page, READERS, Reply, Stats, Store, StoreHealth, Submission,
 };
 
 pub use self::inspect::{PostgresInspection, inspect_postgres};
@@ -67,7 +67,7 @@ pub const STATEMENT_MAX: Duration = Duration::from_secs(3);
 /// for a turn, so that one slow transaction does not cost the next its turn.
 pub const TRANSACTION_MAX: Duration = Duration::from_secs(4);
 /// Longest time in which it is found out what became of a transaction whose end was not heard.
-const FIND_OUT_MAX: Duration = Duration::from_secs(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(
     LOCK_WAIT_MAX.as_millis() < STATEMENT_MAX.as_millis()
@@ -81,7 +81,7 @@ pub struct Postgres {
     /// For batches that wait for nobody for long.
     writer: Writer,
     /// For batches that wait for what others have locked.
-    patient: Writer,
+    waiting_writer: Writer,
     readers: Readers,
 }
 
@@ -109,15 +109,15 @@ impl Postgres {
     async fn connected(url: &PostgresUrl, connector: Connector, migrate: bool) -> Result<Self, OpenError> {
         let refused = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
         // A connection of its own, so that the migrators' lock ends with it.
-        let (client, driver) = connector.connect(Role::Alone).await.map_err(refused)?;
+        let (client, driver) = connector.connect(Role::Maintenance).await.map_err(refused)?;
         let prepared = prepare(url, &client, migrate).await;
         drop(driver);
         prepared?;
         let connector = Arc::new(connector);
         let writer = || Arc::new(tokio::sync::Mutex::new(PostgresWriter::new(connector.clone())));
-        let (writer, patient) = (writer(), writer());
+        let (writer, waiting_writer) = (writer(), writer());
         let readers = Readers::new(connector.clone(), READERS);
-        Ok(Self { connector, writer, patient, readers })
+        Ok(Self { connector, writer, waiting_writer, readers })
     }
 
     async fn rows(&self, sql: Sql, values: Vec<Value<'_>>) -> Result<Vec<Row>, Fault> {
@@ -129,17 +129,17 @@ impl Postgres {
         &self,
         sql: Sql,
         values: Vec<Value<'_>>,
-        decode: impl Fn(Cells<'_>) -> Loadable<T>,
+        decode: impl Fn(RowReader<'_>) -> RowResult<T>,
     ) -> Result<Vec<T>, Fault> {
         let rows = self.rows(sql, values).await?;
-        rows.iter().map(|row| decode(Cells::new(row, 0)).map_err(Fault::Broken)).collect()
+        rows.iter().map(|row| decode(RowReader::new(row, 0)).map_err(Fault::Broken)).collect()
     }
 
     async fn list_events(
         &self,
         sql: Sql,
         values: Vec<Value<'_>>,
-    ) -> Result<Vec<(EventId, Loadable<Event>)>, Fault> {
+    ) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
         read::events(&self.rows(sql, values).await?).map_err(Fault::Broken)
     }
 }
@@ -193,9 +193,9 @@ fn count(limit: u32) -> Value<'static> {
     Box::new(i64::from(limit))
 }
 
-async fn carry_out(writer: &Writer, batch: Vec<Submission>, patience: Patience) -> Vec<Reply> {
+async fn carry_out(writer: &Writer, batch: Vec<Submission>, lock_wait: LockWait) -> Vec<Reply> {
     let (count, writer) = (batch.len(), writer.clone());
-    let work = async move { crate::execute::execute(&mut *writer.lock().await, batch, patience).await };
+    let work = async move { crate::execute::execute(&mut *writer.lock().await, batch, lock_wait).await };
     #[expect(clippy::disallowed_methods, reason = "once begun it is finished, whoever goes away")]
     let done = tokio::spawn(work).await;
     done.unwrap_or_else(|error| {
@@ -208,19 +208,19 @@ async fn carry_out(writer: &Writer, batch: Vec<Submission>, patience: Patience) 
 #[async_trait]
 impl Store for Postgres {
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
-        carry_out(&self.patient, batch, Patience::Long).await
+        carry_out(&self.waiting_writer, batch, LockWait::Long).await
     }
 
     async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
-        carry_out(&self.writer, batch, Patience::Short).await
+        carry_out(&self.writer, batch, LockWait::Short).await
     }
 
     async fn event(&self, event: EventId) -> Result<Option<Event>, Fault> {
-        let event = self.events_named(vec![event]).await?.pop();
+        let event = self.events_by_ids(vec![event]).await?.pop();
         event.map(|(_, event)| event).transpose().map_err(Fault::Broken)
     }
 
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Loadable<Event>)>, Fault> {
+    async fn events_by_ids(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
         let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_bytes(*id.bytes())).collect();
         self.list_events(Sql::EventLoad, vec![Box::new(ids)]).await
     }
@@ -261,7 +261,7 @@ impl Store for Postgres {
     }
 
     async fn stats(&self) -> Result<Stats, Fault> {
-        let row = |row: Cells<'_>| Ok((row.parse::<Currency>(0)?, read::tallies(row, 1)?));
+        let row = |row: RowReader<'_>| Ok((row.parse::<Currency>(0)?, read::tallies(row, 1)?));
         let rows = self.list(Sql::EventStats, Vec::new(), |cells| Ok(("an event", row(cells)))).await?;
         let mut sums: BTreeMap<&'static str, (Currency, Tallies)> = BTreeMap::new();
         for (currency, tallies) in readable(rows) {
@@ -279,7 +279,7 @@ impl Store for Postgres {
     ) -> Result<Vec<DueHold>, Fault> {
         let (at, booking) = after.map_or((i64::MIN, [0; 16]), |hold| (hold.at_micros, *hold.booking.bytes()));
         let values = vec![Box::new(now.micros()), Box::new(at) as Value<'_>, id(&booking), count(limit)];
-        let due = |row: Cells<'_>| {
+        let due = |row: RowReader<'_>| {
             let (event, booking) = (EventId::from_bytes(row.id(0)?), BookingId::from_bytes(row.id(2)?));
             Ok(DueHold { event, at_micros: row.get(1)?, booking })
         };
@@ -292,7 +292,7 @@ impl Store for Postgres {
         limit: u32,
     ) -> Result<Vec<CancelledEvent>, Fault> {
         let after = after.map_or([0; 16], |event| *event.bytes());
-        let cancelled = |row: Cells<'_>| {
+        let cancelled = |row: RowReader<'_>| {
             let (event, has_live_bookings) = (EventId::from_bytes(row.id(0)?), row.get(1)?);
             Ok(CancelledEvent { event, has_live_bookings })
         };
@@ -308,7 +308,7 @@ impl Store for Postgres {
     ) -> Result<Vec<BookingId>, Fault> {
         let after = after.map_or([0; 16], |booking| *booking.bytes());
         let values = vec![id(event.bytes()), Box::new(status.as_str()), id(&after), count(limit)];
-        let booking = |row: Cells<'_>| Ok(BookingId::from_bytes(row.id(0)?));
+        let booking = |row: RowReader<'_>| Ok(BookingId::from_bytes(row.id(0)?));
         self.list(Sql::ChoreBookingsInStatus, values, booking).await
     }
 
@@ -320,39 +320,48 @@ impl Store for Postgres {
     async fn cursors(
         &self,
         stream: Timestamp,
-        which: Progress,
+        which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, Fault> {
         let after = id(&after.map_or([0; 16], |event| *event.bytes()));
-        let behind: Value<'_> = Box::new(which == Progress::Behind);
+        let behind: Value<'_> = Box::new(which == CursorFilter::Behind);
         let values: Vec<Value<'_>> = vec![Box::new(stream.micros()), after, behind, count(limit)];
-        let cursor = |row: Cells<'_>| {
+        let cursor = |row: RowReader<'_>| {
             let event = EventId::from_bytes(row.id(0)?);
             Ok(Cursor { event, ledger: row.number(1)?, published: row.number(2)? })
         };
         self.list(Sql::PublishedCursors, values, cursor).await
     }
 
-    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
+    async fn entries_with_bookings(
+        &self,
+        event: EventId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryWithBooking>, Fault> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let values = vec![id(event.bytes()), Box::new(after), count(limit)];
-        readable_prefix(self.list(Sql::LedgerRecorded, values, |row| Ok(read::recorded(row))).await?)
+        readable_prefix(self.list(Sql::LedgerWithBookings, values, |row| Ok(read::recorded(row))).await?)
     }
 
-    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {
+    async fn save_relay_cursors(
+        &self,
+        stream: Timestamp,
+        published: Vec<(EventId, u64)>,
+    ) -> Result<(), Fault> {
         let seq = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         let (events, seqs): (Vec<Uuid>, Vec<i64>) = published
             .into_iter()
             .map(|(event, number)| (Uuid::from_bytes(*event.bytes()), seq(number)))
             .unzip();
         let values: Vec<Value<'_>> = vec![Box::new(events), Box::new(stream.micros()), Box::new(seqs)];
-        self.rows(Sql::PublishedAdvance, values).await.map(drop)
+        self.rows(Sql::PublishedSave, values).await.map(drop)
     }
 
-    async fn untold(&self) -> Result<u64, Fault> {
+    async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
         let untold =
-            self.list(Sql::PublishedUntold, Vec::new(), |row: Cells<'_>| row.number::<u64>(0)).await?;
+            self.list(Sql::UnpublishedCount, Vec::new(), |row: RowReader<'_>| row.number::<u64>(0)).await?;
         Ok(untold.into_iter().sum())
     }
 
@@ -363,14 +372,14 @@ impl Store for Postgres {
             return Err(Fault::Unavailable(Cause::new("the database is a standby")));
         }
         let standbys = Standbys::from_row(row).map_err(|error| fault(&error))?;
-        match standbys.hang() {
+        match standbys.stall_reason() {
             Some(why) => Err(Fault::Unavailable(Cause::new(why))),
-            None => Ok(StoreHealth { warnings: standbys.lack().into_iter().collect() }),
+            None => Ok(StoreHealth { warnings: standbys.degraded_reason().into_iter().collect() }),
         }
     }
 
     async fn audit(&self) -> Result<AuditReport, Fault> {
-        let mut session = self.connector.open(Role::Alone).await?;
+        let mut session = self.connector.open(Role::Maintenance).await?;
         audit::audit(&mut session).await.map_err(|error| fault(&error))
     }
 }

@@ -13,16 +13,16 @@ use domain::Entry;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-use super::FIND_OUT_MAX;
+use super::RESOLVE_TIMEOUT;
 use super::confirm::Confirmation;
 use super::session::{Backend, Call, Connector, Role, Session, Value, fault};
 use super::sql::Sql;
 use super::tx::Link;
-use crate::fold::{Changes, KeptChange};
+use crate::fold::{Changes, NewStoredResponse};
 use crate::{Cause, Fault};
 
 /// How often it is looked whether the process is gone, and tried to connect.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a batch leaves behind if it was committed, and nothing else does.
 pub(super) enum Witness {
@@ -49,7 +49,7 @@ impl Witness {
             return Self::Entry(Box::new(entry.clone()));
         }
         match changes.keys.iter().next() {
-            Some(((scope, key), KeptChange { kept, at })) => Self::Kept {
+            Some(((scope, key), NewStoredResponse { kept, at })) => Self::Kept {
                 scope: scope.clone(),
                 key: key.clone(),
                 fingerprint: kept.fingerprint,
@@ -75,7 +75,7 @@ impl Witness {
                 ],
             ),
             Self::Kept { scope, key, fingerprint, at } => (
-                Sql::KeyExists,
+                Sql::IdempotencyExists,
                 vec![Box::new(scope), Box::new(key), Box::new(fingerprint.as_slice()), Box::new(*at)],
             ),
         };
@@ -85,7 +85,7 @@ impl Witness {
 
 /// What became of a batch: it stands, here and wherever a commit has to be; or nothing was done; or that cannot be
 /// found out in time. And the connection as the next batch finds it.
-pub(super) async fn find_out(
+pub(super) async fn resolve_outcome(
     connector: &Connector,
     backend: Backend,
     witness: &Witness,
@@ -95,7 +95,7 @@ pub(super) async fn find_out(
     if domain::sabotage::removed(domain::sabotage::Guard::FollowUp) {
         return (Err(Fault::Unavailable(Cause::new(why))), Link::Lost);
     }
-    let deadline = Instant::now() + FIND_OUT_MAX;
+    let deadline = Instant::now() + RESOLVE_TIMEOUT;
     let unknown = || {
         tracing::error!(%why, "what became of a batch cannot be found out in time");
         Err(Fault::OutcomeUnknown(Cause::new(why)))
@@ -117,20 +117,22 @@ pub(super) async fn find_out(
             Ok(Err(fault)) => fault,
             Err(_) => return (unknown(), Link::Unconfirmed),
         };
-        if Instant::now() + LOOK_EVERY >= deadline {
+        if Instant::now() + POLL_INTERVAL >= deadline {
             return (unknown(), Link::Unconfirmed);
         }
         tracing::debug!(%fault, "what became of a batch is not known yet");
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
 async fn ask(connector: &Connector, backend: Backend, witness: &Witness) -> Result<(bool, Session), Fault> {
-    let session = connector.open(Role::Desk).await?;
-    let end =
-        Call { sql: Sql::BackendEnd, values: vec![Box::new(backend.pid), Box::new(backend.started_at)] };
+    let session = connector.open(Role::Writer).await?;
+    let end = Call {
+        sql: Sql::BackendTerminate,
+        values: vec![Box::new(backend.pid), Box::new(backend.started_at)],
+    };
     while !session.call(&end).await.map_err(|error| fault(&error))?.is_empty() {
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
     let Some(question) = witness.question() else { return Ok((false, session)) };
     let rows = session.call(&question).await.map_err(|error| fault(&error))?;

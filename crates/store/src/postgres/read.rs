@@ -10,73 +10,73 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
-use crate::fold::{Kept, Loadable};
+use crate::fold::{Kept, RowResult};
 use crate::row::{self, BookingRow, time};
-use crate::{Cause, Recorded};
+use crate::{Cause, EntryWithBooking};
 
 /// The columns of a row, from one on.
 #[derive(Clone, Copy)]
-pub(super) struct Cells<'r> {
+pub(super) struct RowReader<'r> {
     row: &'r Row,
     first: usize,
 }
 
-impl<'r> Cells<'r> {
+impl<'r> RowReader<'r> {
     pub(super) fn new(row: &'r Row, first: usize) -> Self {
         Self { row, first }
     }
 
-    pub(super) fn get<T: FromSql<'r>>(self, column: usize) -> Loadable<T> {
+    pub(super) fn get<T: FromSql<'r>>(self, column: usize) -> RowResult<T> {
         self.row.try_get(self.first + column).map_err(|error| Cause::new(super::session::describe(&error)))
     }
 
     /// A number within the bounds of its type.
-    pub(super) fn number<N: TryFrom<i64>>(self, column: usize) -> Loadable<N> {
+    pub(super) fn number<N: TryFrom<i64>>(self, column: usize) -> RowResult<N> {
         narrow(self.get(column)?)
     }
 
-    fn number_if_set<N: TryFrom<i64>>(self, column: usize) -> Loadable<Option<N>> {
+    fn number_if_set<N: TryFrom<i64>>(self, column: usize) -> RowResult<Option<N>> {
         self.get::<Option<i64>>(column)?.map(narrow).transpose()
     }
 
-    pub(super) fn id(self, column: usize) -> Loadable<[u8; 16]> {
+    pub(super) fn id(self, column: usize) -> RowResult<[u8; 16]> {
         Ok(self.get::<Uuid>(column)?.into_bytes())
     }
 
-    fn id_if_set(self, column: usize) -> Loadable<Option<[u8; 16]>> {
+    fn id_if_set(self, column: usize) -> RowResult<Option<[u8; 16]>> {
         Ok(self.get::<Option<Uuid>>(column)?.map(Uuid::into_bytes))
     }
 
-    pub(super) fn at(self, column: usize) -> Loadable<Timestamp> {
+    pub(super) fn at(self, column: usize) -> RowResult<Timestamp> {
         time(self.get(column)?)
     }
 
-    fn at_if_set(self, column: usize) -> Loadable<Option<Timestamp>> {
+    fn at_if_set(self, column: usize) -> RowResult<Option<Timestamp>> {
         self.get::<Option<i64>>(column)?.map(time).transpose()
     }
 
     /// A value that is stored as a text.
-    pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(self, column: usize) -> Loadable<T> {
+    pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(self, column: usize) -> RowResult<T> {
         self.get::<&str>(column)?.parse().map_err(Cause::new)
     }
 
     fn parse_if_set<T: std::str::FromStr<Err: std::fmt::Display>>(
         self,
         column: usize,
-    ) -> Loadable<Option<T>> {
+    ) -> RowResult<Option<T>> {
         self.get::<Option<&str>>(column)?.map(|text| text.parse().map_err(Cause::new)).transpose()
     }
 }
 
-fn narrow<N: TryFrom<i64>>(number: i64) -> Loadable<N> {
+fn narrow<N: TryFrom<i64>>(number: i64) -> RowResult<N> {
     N::try_from(number).map_err(|_| Cause::new(format!("the number {number} is out of range")))
 }
 
 /// Events from their rows, one row for each ticket type, an event's rows one after the other.
-pub(super) fn events(rows: &[Row]) -> Loadable<Vec<(EventId, Loadable<Event>)>> {
-    let mut events: Vec<(EventId, Loadable<Event>)> = Vec::new();
+pub(super) fn events(rows: &[Row]) -> RowResult<Vec<(EventId, RowResult<Event>)>> {
+    let mut events: Vec<(EventId, RowResult<Event>)> = Vec::new();
     for row in rows {
-        let cells = Cells::new(row, 0);
+        let cells = RowReader::new(row, 0);
         let id = EventId::from_bytes(cells.id(0)?);
         if events.last().is_none_or(|(last, _)| *last != id) {
             events.push((id, event(id, cells)));
@@ -95,7 +95,7 @@ pub(super) fn events(rows: &[Row]) -> Loadable<Vec<(EventId, Loadable<Event>)>> 
     Ok(events)
 }
 
-fn event(id: EventId, row: Cells<'_>) -> Loadable<Event> {
+fn event(id: EventId, row: RowReader<'_>) -> RowResult<Event> {
     if row.get::<Option<&str>>(11)?.is_none() {
         return Err(Cause::new("has counters but no description"));
     }
@@ -130,7 +130,7 @@ fn event(id: EventId, row: Cells<'_>) -> Loadable<Event> {
 }
 
 /// Four counts of bookings and a revenue, from a column on.
-pub(super) fn tallies(row: Cells<'_>, first: usize) -> Loadable<Tallies> {
+pub(super) fn tallies(row: RowReader<'_>, first: usize) -> RowResult<Tallies> {
     Ok(Tallies {
         pending: row.number(first)?,
         confirmed: row.number(first + 1)?,
@@ -140,7 +140,7 @@ pub(super) fn tallies(row: Cells<'_>, first: usize) -> Loadable<Tallies> {
     })
 }
 
-fn push_type(event: &mut Event, row: Cells<'_>) -> Loadable<()> {
+fn push_type(event: &mut Event, row: RowReader<'_>) -> RowResult<()> {
     let id = row.id_if_set(26)?.ok_or_else(|| Cause::new("has no ticket type"))?;
     let about = Arc::make_mut(&mut event.about);
     let price = Money::new(row.get(28)?, about.currency).map_err(Cause::new)?;
@@ -151,13 +151,13 @@ fn push_type(event: &mut Event, row: Cells<'_>) -> Loadable<()> {
 }
 
 /// A booking from the columns from the first of `row` on.
-pub(super) fn booking(row: Cells<'_>) -> Loadable<Booking> {
+pub(super) fn booking(row: RowReader<'_>) -> RowResult<Booking> {
     let id = row.id(0)?;
     let of_row = |cause: Cause| Cause::new(format!("{}: {cause}", BookingId::from_bytes(id)));
     booking_row(id, row).map_err(of_row)?.try_into()
 }
 
-fn booking_row(id: [u8; 16], row: Cells<'_>) -> Loadable<BookingRow> {
+fn booking_row(id: [u8; 16], row: RowReader<'_>) -> RowResult<BookingRow> {
     Ok(BookingRow {
         id,
         event_id: row.id(1)?,
@@ -181,7 +181,7 @@ fn booking_row(id: [u8; 16], row: Cells<'_>) -> Loadable<BookingRow> {
     })
 }
 
-pub(super) fn entry(row: Cells<'_>) -> Loadable<Entry> {
+pub(super) fn entry(row: RowReader<'_>) -> RowResult<Entry> {
     Ok(Entry {
         event_id: EventId::from_bytes(row.id(0)?),
         seq: row.number(1)?,
@@ -202,19 +202,19 @@ pub(super) fn entry(row: Cells<'_>) -> Loadable<Entry> {
 }
 
 /// An entry, and its booking in the columns after it, where it has one.
-pub(super) fn recorded(row: Cells<'_>) -> Loadable<Recorded> {
-    let of_booking = Cells { row: row.row, first: row.first + ENTRY_COLUMNS };
+pub(super) fn recorded(row: RowReader<'_>) -> RowResult<EntryWithBooking> {
+    let of_booking = RowReader { row: row.row, first: row.first + ENTRY_COLUMNS };
     let booking = match of_booking.id_if_set(0)? {
         Some(_) => Some(booking(of_booking)?),
         None => None,
     };
-    Ok(Recorded { entry: entry(row)?, booking })
+    Ok(EntryWithBooking { entry: entry(row)?, booking })
 }
 
 /// How many columns an entry has.
 const ENTRY_COLUMNS: usize = 15;
 
-pub(super) fn refund(row: Cells<'_>) -> Loadable<Refund> {
+pub(super) fn refund(row: RowReader<'_>) -> RowResult<Refund> {
     let currency: Currency = row.parse(5)?;
     Ok(Refund {
         id: RefundId::from_bytes(row.id(0)?),
@@ -231,12 +231,12 @@ pub(super) fn refund(row: Cells<'_>) -> Loadable<Refund> {
 }
 
 /// Scope, key, and what is kept under them.
-pub(super) fn kept(row: Cells<'_>) -> Loadable<((String, String), Kept)> {
+pub(super) fn kept(row: RowReader<'_>) -> RowResult<((String, String), Kept)> {
     let fingerprint = row.get::<&[u8]>(2)?.try_into().map_err(Cause::new)?;
     Ok(((row.get(0)?, row.get(1)?), Kept { fingerprint, answer: row.get::<&[u8]>(3)?.into() }))
 }
 
 /// A user, the tickets that its bookings hold, and its stored count.
-pub(super) fn counted_user(row: Cells<'_>) -> Loadable<(UserId, u64, Option<u32>)> {
+pub(super) fn counted_user(row: RowReader<'_>) -> RowResult<(UserId, u64, Option<u32>)> {
     Ok((row.parse(0)?, row.number(1)?, row.number_if_set(2)?))
 }

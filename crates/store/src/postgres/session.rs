@@ -25,9 +25,9 @@ const OPEN_MAX: Duration = Duration::from_secs(4);
 /// How long a transaction may wait for its client: one that has stopped must not keep its rows from others.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(1);
 /// The first pause after a connection could not be made; each further one is twice as long.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest pause: how late it is noticed, at most, that the database has come back.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 const _: () = assert!(
     IDLE_IN_TRANSACTION_MAX.as_millis() < LOCK_WAIT_MAX.as_millis(),
@@ -38,25 +38,25 @@ const _: () = assert!(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Batches of commands.
-    Desk,
+    Writer,
     /// Reads of one statement each.
     Reader,
     /// Long reads in one snapshot, and migrations.
-    Alone,
+    Maintenance,
 }
 
 /// Makes sessions. Where that fails it pauses, ever longer, and says so at once to whoever asks meanwhile.
 pub(super) struct Connector {
     url: PostgresUrl,
     tls: MakeRustlsConnect,
-    gate: Mutex<Gate>,
+    backoff: Mutex<ReconnectBackoff>,
 }
 
 /// When a session may next be tried for.
 #[derive(Default)]
-struct Gate {
+struct ReconnectBackoff {
     failures: u32,
-    closed_until: Option<(Instant, Fault)>,
+    retry_at: Option<(Instant, Fault)>,
 }
 
 /// A connection that is set up. Dropped, it is closed.
@@ -93,12 +93,12 @@ pub(super) struct Call<'v> {
 impl Connector {
     pub(super) fn new(url: PostgresUrl) -> Result<Self, Cause> {
         let tls = url.tls.connector()?;
-        Ok(Self { url, tls, gate: Mutex::default() })
+        Ok(Self { url, tls, backoff: Mutex::default() })
     }
 
     /// A session, ready for work.
     pub(super) async fn open(&self, role: Role) -> Result<Session, Fault> {
-        if let Some((until, fault)) = &self.gate().closed_until
+        if let Some((until, fault)) = &self.backoff().retry_at
             && Instant::now() < *until
         {
             return Err(fault.clone());
@@ -107,12 +107,12 @@ impl Connector {
             Ok(opened) => opened.map_err(|error| unavailable(&error)),
             Err(_) => Err(Fault::Unavailable(Cause::new("the database does not answer"))),
         };
-        let mut gate = self.gate();
+        let mut backoff = self.backoff();
         match &opened {
-            Ok(_) => *gate = Gate::default(),
+            Ok(_) => *backoff = ReconnectBackoff::default(),
             Err(fault) => {
-                gate.failures = gate.failures.saturating_add(1);
-                gate.closed_until = Some((Instant::now() + pause(gate.failures), fault.clone()));
+                backoff.failures = backoff.failures.saturating_add(1);
+                backoff.retry_at = Some((Instant::now() + pause(backoff.failures), fault.clone()));
             }
         }
         opened
@@ -122,10 +122,10 @@ impl Connector {
         let (client, driver) = self.connect(role).await?;
         client.batch_execute(&settings(role)).await?;
         let statements = Statements::new();
-        if role == Role::Desk {
+        if role == Role::Writer {
             statements.prepare_all(&client).await?;
         }
-        let backend = client.query_one(statements.get(&client, Sql::BackendOwn).await?, &[]).await?;
+        let backend = client.query_one(statements.get(&client, Sql::BackendCurrent).await?, &[]).await?;
         let backend = Backend { pid: backend.try_get(0)?, started_at: backend.try_get(1)? };
         Ok(Session { client, statements, backend, driver })
     }
@@ -136,8 +136,8 @@ impl Connector {
         let mut config = self.url.config.clone();
         let name = config.get_application_name().unwrap_or("boxoffice");
         let name = match role {
-            Role::Desk => format!("{name}-writer"),
-            Role::Reader | Role::Alone => name.to_owned(),
+            Role::Writer => format!("{name}-writer"),
+            Role::Reader | Role::Maintenance => name.to_owned(),
         };
         let (client, mut connection) = config.application_name(name).connect(self.tls.clone()).await?;
         let warnings = Arc::new(AtomicU64::new(0));
@@ -165,14 +165,14 @@ impl Connector {
         Ok((client, Driver { task: task.abort_handle(), warnings }))
     }
 
-    fn gate(&self) -> std::sync::MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn backoff(&self) -> std::sync::MutexGuard<'_, ReconnectBackoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How long to wait after so many failures: longer each time, and not the same for every process.
 pub(super) fn pause(failures: u32) -> Duration {
-    let longest = PAUSE_MIN.saturating_mul(1 << failures.min(5)).min(PAUSE_MAX);
+    let longest = BACKOFF_MIN.saturating_mul(1 << failures.min(5)).min(BACKOFF_MAX);
     let spread = u64::from(std::process::id()).wrapping_add(u64::from(failures) * 7919) % 50;
     longest.mul_f64(f64::from(u32::try_from(spread).unwrap_or(0)).mul_add(-0.01, 1.0))
 }
@@ -185,22 +185,24 @@ pub(super) fn pause(failures: u32) -> Duration {
 /// hash would have to be complete before the first row.
 fn settings(role: Role) -> String {
     let (lock, statement) = match role {
-        Role::Desk | Role::Reader => (LOCK_WAIT_MAX.as_millis(), STATEMENT_MAX.as_millis()),
-        Role::Alone => (0, 0),
+        Role::Writer | Role::Reader => (LOCK_WAIT_MAX.as_millis(), STATEMENT_MAX.as_millis()),
+        Role::Maintenance => (0, 0),
     };
-    let idle = if role == Role::Alone { 0 } else { IDLE_IN_TRANSACTION_MAX.as_millis() };
+    let idle = if role == Role::Maintenance { 0 } else { IDLE_IN_TRANSACTION_MAX.as_millis() };
     let durable = match role {
         Role::Reader => "SET synchronous_commit = local",
-        Role::Desk | Role::Alone => {
+        Role::Writer | Role::Maintenance => {
             "SELECT set_config('synchronous_commit', 'on', false)
              WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
         }
     };
     let keyed = "SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;";
     let plans = match role {
-        Role::Desk => format!("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; {keyed}"),
+        Role::Writer => {
+            format!("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; {keyed}")
+        }
         Role::Reader => keyed.to_owned(),
-        Role::Alone => String::new(),
+        Role::Maintenance => String::new(),
     };
     format!(
         "SET lock_timeout = {lock}; SET statement_timeout = {statement};

@@ -23,11 +23,11 @@ macro_rules! statements {
 statements! {
     AuditEntries = "audit_entries";
     AuditLedger = "audit_ledger";
-    AuditOrder = "audit_order";
+    AuditEntriesByBooking = "audit_entries_by_booking";
     AuditTotals = "audit_totals";
     AuditUsers = "audit_users";
-    BackendEnd = "backend_end";
-    BackendOwn = "backend_own";
+    BackendTerminate = "backend_terminate";
+    BackendCurrent = "backend_current";
     BookingInsert = "booking_insert";
     BookingListAll = "booking_list_all";
     BookingListInStatus = "booking_list_in_status";
@@ -44,27 +44,27 @@ statements! {
     ChoreDueHolds = "chore_due_holds";
     ChorePruneKeys = "chore_prune_keys";
     CommitEmpty = "commit_empty";
-    CommitReceipt = "commit_receipt";
-    DetailsWrite = "details_write";
+    CommitStatus = "commit_status";
+    EventDetailsUpsert = "event_details_upsert";
     EventInsert = "event_insert";
     EventList = "event_list";
     EventListAll = "event_list_all";
     EventLoad = "event_load";
     EventLock = "event_lock";
-    EventLockFree = "event_lock_free";
+    EventLockSkipLocked = "event_lock_skip_locked";
     EventStats = "event_stats";
     EventUpdate = "event_update";
     Health = "health";
-    KeyExists = "key_exists";
-    KeyLoad = "key_load";
-    KeyWrite = "key_write";
+    IdempotencyExists = "idempotency_exists";
+    IdempotencyLoad = "idempotency_load";
+    IdempotencyUpsert = "idempotency_upsert";
     LedgerExists = "ledger_exists";
     LedgerInsert = "ledger_insert";
     LedgerList = "ledger_list";
-    LedgerRecorded = "ledger_recorded";
-    PublishedAdvance = "published_advance";
+    LedgerWithBookings = "ledger_with_bookings";
+    PublishedSave = "published_save";
     PublishedCursors = "published_cursors";
-    PublishedUntold = "published_untold";
+    UnpublishedCount = "unpublished_count";
     RefundFind = "refund_find";
     RefundInsert = "refund_insert";
     RefundList = "refund_list";
@@ -73,10 +73,10 @@ statements! {
     RefundLoad = "refund_load";
     RefundUpdate = "refund_update";
     TicketTypeUpdate = "ticket_type_update";
-    TicketTypeWrite = "ticket_type_write";
-    TxBegin = "tx_begin";
-    UserLoad = "user_load";
-    UserWrite = "user_write";
+    TicketTypeUpsert = "ticket_type_upsert";
+    TxInfo = "tx_info";
+    UserLimitLoad = "user_limit_load";
+    UserLimitUpsert = "user_limit_upsert";
 }
 
 impl Sql {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_registered_and_says_what_it_is_for() {
+    fn every_file_is_registered_and_starts_with_a_comment() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/postgres");
         let files = std::fs::read_dir(folder).unwrap();
         let stem = |file: std::fs::DirEntry| file.path().file_stem().unwrap().to_string_lossy().into_owned();
@@ -132,7 +132,7 @@ mod tests {
     fn every_write_of_a_batch_counts_its_rows() {
         for sql in Sql::ALL.iter().filter(|sql| {
             let name = sql.name();
-            ["_insert", "_update", "_write"].iter().any(|verb| name.ends_with(verb))
+            ["_insert", "_update", "_upsert"].iter().any(|verb| name.ends_with(verb))
         }) {
             assert!(sql.text().contains("1 / (count(*) = cardinality($1))::int"), "{}", sql.name());
         }

@@ -42,7 +42,7 @@ impl Standbys {
     }
 
     /// Why no commit is acknowledged now, as far as that is seen.
-    pub fn hang(&self) -> Option<String> {
+    pub fn stall_reason(&self) -> Option<String> {
         let is_hanging = self.commit_wait > COMMIT_WAIT_MAX;
         is_hanging.then(|| {
             format!("commits wait for standbys that do not answer, for {} s now", self.commit_wait.as_secs())
@@ -50,7 +50,7 @@ impl Standbys {
     }
 
     /// Why a commit may wait, although none is known to do so.
-    pub fn lack(&self) -> Option<String> {
+    pub fn degraded_reason(&self) -> Option<String> {
         let Self { needed, connected, missing, .. } = self;
         let missing =
             if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r1_the_names_of_standbys_are_read_as_the_server_reads_them() {
+    fn r1_standby_names_are_parsed_like_the_server() {
         let cases: [(&str, usize, &[&str]); 9] = [
             ("", 0, &[]),
             ("nobody", 1, &["nobody"]),

@@ -24,7 +24,7 @@ pub(super) struct Tls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Nothing: whoever only listens learns nothing, whoever stands in between does.
-    Anybody,
+    Unverified,
     /// One of the authorities vouches for it (`verify-ca`).
     Chain,
     /// And it is the named host's (`verify-full`).
@@ -54,7 +54,7 @@ impl Tls {
     pub(super) fn connector(&self) -> Result<MakeRustlsConnect, Cause> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let strict = match self.trust {
-            Trust::Anybody => None,
+            Trust::Unverified => None,
             Trust::Chain | Trust::ChainAndName => {
                 let roots = Arc::new(self.roots.load()?);
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());

@@ -14,18 +14,18 @@ use uuid::Uuid;
 
 use super::confirm::Confirmation;
 use super::outcome::{self, Witness};
-use super::read::{self, Cells};
+use super::read::{self, RowReader};
 use super::session::{Call, Connector, Role, Session, Value, describe, fault};
 use super::sql::Sql;
 use super::{LOCK_WAIT_MAX, ROW_WAIT_MAX, TRANSACTION_MAX, write};
-use crate::execute::{Patience, Writer};
-use crate::fold::{Changes, Hold, HoldPage, Loaded, Overdue, Tx};
+use crate::execute::{LockWait, Writer};
+use crate::fold::{Changes, Hold, Loaded, OverdueHoldPage, OverdueQuery, Tx};
 use crate::row::hex;
 use crate::store::USER_WINDOW;
-use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
+use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
 
 /// Pause before a batch is tried again that met somebody else's.
-const REPEAT_PAUSE: Duration = Duration::from_millis(3);
+const CONFLICT_PAUSE: Duration = Duration::from_millis(3);
 
 /// What begins a transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
@@ -88,11 +88,11 @@ impl PostgresWriter {
             Link::Ready(session) if !session.is_closed() => return Ok(()),
             Link::Ready(_) | Link::Lost => {
                 self.link = Link::Lost;
-                self.link = Link::Ready(self.connector.open(Role::Desk).await?);
+                self.link = Link::Ready(self.connector.open(Role::Writer).await?);
                 return Ok(());
             }
             Link::Unconfirmed => {
-                let session = self.connector.open(Role::Desk).await?;
+                let session = self.connector.open(Role::Writer).await?;
                 self.link = Link::Confirming(Confirmation::start(session));
             }
             Link::Confirming(_) => {}
@@ -131,18 +131,18 @@ impl PostgresWriter {
 impl Writer for PostgresWriter {
     type Tx<'w> = PostgresTx<'w>;
 
-    async fn begin(&mut self, patience: Patience) -> Result<PostgresTx<'_>, Fault> {
+    async fn begin(&mut self, lock_wait: LockWait) -> Result<PostgresTx<'_>, Fault> {
         self.blocked = false;
         if std::mem::take(&mut self.conflicted) {
             // Long enough for whoever was met to finish; not the same for every process.
-            sleep(REPEAT_PAUSE.saturating_mul(1 + std::process::id() % 5)).await;
+            sleep(CONFLICT_PAUSE.saturating_mul(1 + std::process::id() % 5)).await;
         }
         self.connect().await?;
         let deadline = Instant::now() + TRANSACTION_MAX;
         let now = Timestamp::from_micros(0).map_err(|error| Fault::Broken(Cause::new(error)))?;
-        let row_wait = match patience {
-            Patience::Short => ROW_WAIT_MAX,
-            Patience::Long => LOCK_WAIT_MAX,
+        let row_wait = match lock_wait {
+            LockWait::Short => ROW_WAIT_MAX,
+            LockWait::Long => LOCK_WAIT_MAX,
         };
         let (xid, has_standbys) = (String::new(), false);
         Ok(PostgresTx { writer: self, deadline, is_open: false, row_wait, now, xid, has_standbys })
@@ -167,13 +167,13 @@ impl Drop for PostgresTx<'_> {
 
 impl Tx for PostgresTx<'_> {
     async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
-        let wanted = Wanted::by(batch);
+        let wanted = BatchKeys::by(batch);
         match self.lock_and_load(&wanted, Sql::EventLock).await {
             Err(_) if self.writer.blocked => {
                 self.roll_back();
                 self.writer.blocked = false;
                 self.row_wait = ROW_WAIT_MAX;
-                let loaded = self.lock_and_load(&wanted, Sql::EventLockFree).await;
+                let loaded = self.lock_and_load(&wanted, Sql::EventLockSkipLocked).await;
                 // Only a table is waited for here: whoever has locked it keeps all events busy.
                 if std::mem::take(&mut self.writer.blocked) {
                     return Ok(Loaded { busy: wanted.events, ..Loaded::default() });
@@ -188,10 +188,10 @@ impl Tx for PostgresTx<'_> {
         Ok(self.now)
     }
 
-    async fn overdue(&mut self, wanted: &Overdue<'_>) -> Result<HoldPage, Fault> {
+    async fn overdue(&mut self, wanted: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
         let call = overdue_call(wanted);
         let answer = timeout_at(self.deadline, session(self.writer)?.call(&call)).await;
-        let Ok(rows) = answer else { return Err(self.gave_up()) };
+        let Ok(rows) = answer else { return Err(self.timed_out()) };
         let rows = rows.map_err(|error| self.failed(&error))?;
         let is_paged = call.sql == Sql::BookingOverdue;
         hold_page(&rows, is_paged.then_some(wanted.limit as usize)).map_err(Fault::Broken)
@@ -200,7 +200,7 @@ impl Tx for PostgresTx<'_> {
     async fn commit(mut self, changes: Changes) -> Result<(), Fault> {
         let writes: Vec<_> = write::calls(&changes).into_iter().map(Some).collect();
         let witness = Witness::of(&changes);
-        let receipt = Call { sql: Sql::CommitReceipt, values: vec![Box::new(self.xid.clone())] };
+        let receipt = Call { sql: Sql::CommitStatus, values: vec![Box::new(self.xid.clone())] };
         let session = session(self.writer)?;
         let (backend, warnings) = (session.backend, session.warnings());
         // It ends with what is sent now, either way.
@@ -228,7 +228,7 @@ impl Tx for PostgresTx<'_> {
         };
         self.writer.link = Link::Unconfirmed;
         tracing::warn!(%why, "a connection broke at COMMIT");
-        let (stands, link) = outcome::find_out(&self.writer.connector, backend, &witness, &why).await;
+        let (stands, link) = outcome::resolve_outcome(&self.writer.connector, backend, &witness, &why).await;
         self.writer.link = link;
         stands
     }
@@ -265,14 +265,14 @@ fn session(writer: &PostgresWriter) -> Result<&Session, Fault> {
 
 impl PostgresTx<'_> {
     /// Begins, locks the events of a batch by a statement, and loads what the batch concerns.
-    async fn lock_and_load(&mut self, wanted: &Wanted<'_>, lock: Sql) -> Result<Loaded, Fault> {
+    async fn lock_and_load(&mut self, wanted: &BatchKeys<'_>, lock: Sql) -> Result<Loaded, Fault> {
         let calls = wanted.calls(lock);
         let begin = format!("{BEGIN}; SET LOCAL lock_timeout = {}", self.row_wait.as_millis());
         let session = session(self.writer)?;
         self.is_open = true;
         let open = session.client.batch_execute(&begin);
         let answers = timeout_at(self.deadline, join(open, session.pipeline(&calls))).await;
-        let Ok((opened, answers)) = answers else { return Err(self.gave_up()) };
+        let Ok((opened, answers)) = answers else { return Err(self.timed_out()) };
         opened.map_err(|error| self.failed(&error))?;
         let mut rows = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -287,9 +287,9 @@ impl PostgresTx<'_> {
         let [locked, clock, events, bookings, refunds, users, keys] = rows.as_slice() else {
             return Err(Fault::Broken(Cause::new("an answer is missing")));
         };
-        self.take_clock(clock).map_err(Fault::Broken)?;
+        self.read_clock_and_xid(clock).map_err(Fault::Broken)?;
         let mut loaded = decode(events, bookings, refunds, users, keys).map_err(Fault::Broken)?;
-        if lock == Sql::EventLockFree {
+        if lock == Sql::EventLockSkipLocked {
             let locked = event_ids(locked).map_err(Fault::Broken)?;
             loaded.busy = loaded.events.keys().copied().filter(|event| !locked.contains(event)).collect();
         }
@@ -306,7 +306,7 @@ impl PostgresTx<'_> {
     }
 
     /// The server takes too long. Nothing was committed; it undoes the rest once it sees us gone.
-    fn gave_up(&mut self) -> Fault {
+    fn timed_out(&mut self) -> Fault {
         self.is_open = false;
         self.writer.link = Link::Lost;
         Fault::Unavailable(Cause::new("the database does not answer"))
@@ -326,15 +326,15 @@ impl PostgresTx<'_> {
             return self.failed(error);
         }
         // Somebody else has written the key since it was looked for. Their answer is there now.
-        self.writer.conflicted = call.sql == Sql::KeyWrite;
+        self.writer.conflicted = call.sql == Sql::IdempotencyUpsert;
         let text = call.sql.text();
         let first = text.lines().next().unwrap_or_default();
         Fault::Broken(Cause::new(format!("a guard missed: {first}")))
     }
 
-    fn take_clock(&mut self, rows: &[Row]) -> Result<(), Cause> {
+    fn read_clock_and_xid(&mut self, rows: &[Row]) -> Result<(), Cause> {
         let row = rows.first().ok_or_else(|| Cause::new("the database has no clock"))?;
-        let cells = Cells::new(row, 0);
+        let cells = RowReader::new(row, 0);
         (self.now, self.xid, self.has_standbys) = (cells.at(0)?, cells.get(1)?, cells.get(2)?);
         Ok(())
     }
@@ -342,7 +342,7 @@ impl PostgresTx<'_> {
 
 /// What the commands of a batch concern, each once and in order.
 #[derive(Default)]
-struct Wanted<'b> {
+struct BatchKeys<'b> {
     events: BTreeSet<EventId>,
     bookings: BTreeSet<BookingId>,
     payments: BTreeSet<(BookingId, String)>,
@@ -350,10 +350,10 @@ struct Wanted<'b> {
     keys: BTreeSet<(&'b str, &'b str)>,
 }
 
-impl<'b> Wanted<'b> {
+impl<'b> BatchKeys<'b> {
     fn by(batch: &'b [Submission]) -> Self {
         let mut wanted = Self::default();
-        for Submission { command, keep } in batch {
+        for Submission { command, idempotency } in batch {
             let event = command.event_id();
             wanted.events.insert(event);
             match command.booked_user() {
@@ -364,7 +364,7 @@ impl<'b> Wanted<'b> {
             }
             let payment = command.captured();
             wanted.payments.extend(payment.map(|(id, transaction)| (id, transaction.as_str().to_owned())));
-            wanted.keys.extend(keep.as_deref().map(|keep| (keep.scope.as_str(), keep.key.as_str())));
+            wanted.keys.extend(idempotency.as_deref().map(|keep| (keep.scope.as_str(), keep.key.as_str())));
         }
         wanted
     }
@@ -387,23 +387,23 @@ impl<'b> Wanted<'b> {
         });
         let keys = (!self.keys.is_empty()).then(|| {
             let (scopes, keys): (Vec<&'b str>, Vec<&'b str>) = self.keys.iter().copied().unzip();
-            vec![Box::new(scopes) as Value<'b>, Box::new(keys), Box::new(i64::from(KEY_KEPT_SECONDS))]
+            vec![Box::new(scopes) as Value<'b>, Box::new(keys), Box::new(i64::from(IDEMPOTENCY_TTL_SECONDS))]
         });
         let bookings = (!bookings.is_empty()).then(|| vec![Box::new(bookings) as Value<'b>]);
         [
             call(lock, vec![Box::new(events.clone())]),
-            call(Sql::TxBegin, Vec::new()),
+            call(Sql::TxInfo, Vec::new()),
             call(Sql::EventLoad, vec![Box::new(events)]),
             bookings.and_then(|values| call(Sql::BookingLoad, values)),
             refunds.and_then(|values| call(Sql::RefundLoad, values)),
-            users.and_then(|values| call(Sql::UserLoad, values)),
-            keys.and_then(|values| call(Sql::KeyLoad, values)),
+            users.and_then(|values| call(Sql::UserLimitLoad, values)),
+            keys.and_then(|values| call(Sql::IdempotencyLoad, values)),
         ]
     }
 }
 
 fn event_ids(rows: &[Row]) -> Result<BTreeSet<EventId>, Cause> {
-    rows.iter().map(|row| Ok(EventId::from_bytes(Cells::new(row, 0).id(0)?))).collect()
+    rows.iter().map(|row| Ok(EventId::from_bytes(RowReader::new(row, 0).id(0)?))).collect()
 }
 
 /// A row that cannot be read fails only the commands that need it.
@@ -416,17 +416,17 @@ fn decode(
 ) -> Result<Loaded, Cause> {
     let mut loaded = Loaded { events: read::events(events)?.into_iter().collect(), ..Loaded::default() };
     for row in bookings {
-        let cells = Cells::new(row, 0);
+        let cells = RowReader::new(row, 0);
         let id = BookingId::from_bytes(cells.id(0)?);
         loaded.bookings.insert(id, read::booking(cells).map(Arc::new));
     }
     for row in refunds {
-        let cells = Cells::new(row, 0);
+        let cells = RowReader::new(row, 0);
         let payment = (BookingId::from_bytes(cells.id(1)?), cells.parse(3)?);
         loaded.refunds.insert(payment, read::refund(cells));
     }
     for row in users {
-        let cells = Cells::new(row, 0);
+        let cells = RowReader::new(row, 0);
         let event = EventId::from_bytes(cells.id(0)?);
         // Where nobody is counted any more, what was counted once says nothing.
         let counts = loaded.events.get(&event).and_then(|event| event.as_ref().ok());
@@ -435,14 +435,14 @@ fn decode(
         }
     }
     for row in keys {
-        let (key, kept) = read::kept(Cells::new(row, 0))?;
+        let (key, kept) = read::kept(RowReader::new(row, 0))?;
         loaded.keys.insert(key, kept);
     }
     Ok(loaded)
 }
 
 /// The statement for a page of overdue holds. A user's are few: they come all at once.
-fn overdue_call<'v>(wanted: &Overdue<'v>) -> Call<'v> {
+fn overdue_call<'v>(wanted: &OverdueQuery<'v>) -> Call<'v> {
     let mut values: Vec<Value<'v>> =
         vec![Box::new(Uuid::from_bytes(*wanted.event.bytes())), Box::new(wanted.now.micros())];
     let ticket_type = match wanted.scope {
@@ -467,13 +467,13 @@ fn overdue_call<'v>(wanted: &Overdue<'v>) -> Call<'v> {
 }
 
 /// Overdue holds by deadline and id; all there are where no limit was set.
-fn hold_page(rows: &[Row], limit: Option<usize>) -> Result<HoldPage, Cause> {
+fn hold_page(rows: &[Row], limit: Option<usize>) -> Result<OverdueHoldPage, Cause> {
     /// The columns of a booking's deadline, and of its user's count after the booking's own.
     const HOLD_EXPIRES_AT: usize = 9;
     const USER_TICKETS: usize = 19;
     let mut holds = Vec::with_capacity(rows.len());
     for row in rows {
-        let cells = Cells::new(row, 0);
+        let cells = RowReader::new(row, 0);
         let hold = read::booking(cells).and_then(|booking| {
             let counted: Option<i64> = cells.get(USER_TICKETS)?;
             let user_tickets = u32::try_from(counted.unwrap_or(0)).map_err(Cause::new)?;
@@ -487,10 +487,10 @@ fn hold_page(rows: &[Row], limit: Option<usize>) -> Result<HoldPage, Cause> {
     holds.sort_unstable_by_key(|hold: &Hold| (hold.booking.hold_expires_at, hold.booking.id));
     let next = match rows.last().filter(|_| Some(rows.len()) == limit) {
         Some(row) => {
-            let cells = Cells::new(row, 0);
+            let cells = RowReader::new(row, 0);
             Some((cells.get(HOLD_EXPIRES_AT)?, BookingId::from_bytes(cells.id(0)?)))
         }
         None => None,
     };
-    Ok(HoldPage { holds, next })
+    Ok(OverdueHoldPage { holds, next })
 }

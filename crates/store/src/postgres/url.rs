@@ -100,7 +100,7 @@ fn trust(mode: Option<&str>, has_roots: bool) -> Result<Trust, UrlError> {
     match mode {
         // As libpq does: whoever names root certificates wants them to be used.
         Some("require") if has_roots => Ok(Trust::Chain),
-        None | Some("disable" | "prefer" | "require") => Ok(Trust::Anybody),
+        None | Some("disable" | "prefer" | "require") => Ok(Trust::Unverified),
         Some("verify-ca") => Ok(Trust::Chain),
         Some("verify-full") => Ok(Trust::ChainAndName),
         Some(_) => {
@@ -153,12 +153,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_demand_what_they_demand_of_libpq() {
+    fn sslmodes_match_libpq() {
         for (query, mode, trust) in [
-            ("", SslMode::Prefer, Trust::Anybody),
-            ("?sslmode=disable", SslMode::Disable, Trust::Anybody),
-            ("?sslmode=prefer", SslMode::Prefer, Trust::Anybody),
-            ("?sslmode=require", SslMode::Require, Trust::Anybody),
+            ("", SslMode::Prefer, Trust::Unverified),
+            ("?sslmode=disable", SslMode::Disable, Trust::Unverified),
+            ("?sslmode=prefer", SslMode::Prefer, Trust::Unverified),
+            ("?sslmode=require", SslMode::Require, Trust::Unverified),
             ("?sslmode=require&sslrootcert=%2Fetc%2Froot.pem", SslMode::Require, Trust::Chain),
             ("?sslmode=verify-ca", SslMode::Require, Trust::Chain),
             ("?application_name=x&sslmode=verify-full", SslMode::Require, Trust::ChainAndName),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown() {
+    fn passwords_are_masked() {
         for (url, shown) in [
             ("postgres://box:secret@h:5432/d", "postgres://box:********@h:5432/d"),
             ("postgres://box:se@cr/et@h/d?a=b", "postgres://box:********@h/d?a=b"),

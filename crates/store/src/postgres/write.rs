@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::session::{Call, Value};
 use super::sql::Sql;
-use crate::KEY_KEPT_SECONDS;
+use crate::IDEMPOTENCY_TTL_SECONDS;
 use crate::fold::{BookingChange, Changes, EventChange, RefundChange};
 use crate::row::{self, StateColumns};
 
@@ -27,16 +27,16 @@ pub(super) fn calls(changes: &Changes) -> Vec<Call<'_>> {
     [
         event_insert(&new_events),
         event_update(&known_events),
-        details_write(&described),
-        ticket_type_write(&described),
+        event_details_upsert(&described),
+        ticket_type_upsert(&described),
         ticket_type_update(&counted),
-        user_write(changes),
+        user_limit_upsert(changes),
         booking_insert(&new_bookings),
         booking_update(&known_bookings),
         refund_insert(&new_refunds),
         refund_update(&known_refunds),
         ledger_insert(&changes.entries),
-        key_write(changes),
+        idempotency_upsert(changes),
     ]
     .into_iter()
     .flatten()
@@ -57,7 +57,7 @@ fn call<'v, R>(sql: Sql, rows: &[R], values: impl FnOnce() -> Vec<Value<'v>>) ->
 }
 
 /// Counts of ours are far below this bound.
-fn big(count: u64) -> i64 {
+fn to_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -75,12 +75,12 @@ fn event_counters<'v>(rows: &[&'v EventChange]) -> Vec<Value<'v>> {
         column(rows, |change| i64::from(change.event.stock.capacity)),
         column(rows, |change| i64::from(change.event.stock.held)),
         column(rows, |change| i64::from(change.event.stock.sold)),
-        column(rows, |change| big(change.event.stock.seq)),
+        column(rows, |change| to_i64(change.event.stock.seq)),
         column(rows, |change| change.event.stock.last_at.micros()),
-        column(rows, |change| big(change.event.stock.tallies.pending)),
-        column(rows, |change| big(change.event.stock.tallies.confirmed)),
-        column(rows, |change| big(change.event.stock.tallies.cancelled)),
-        column(rows, |change| big(change.event.stock.tallies.expired)),
+        column(rows, |change| to_i64(change.event.stock.tallies.pending)),
+        column(rows, |change| to_i64(change.event.stock.tallies.confirmed)),
+        column(rows, |change| to_i64(change.event.stock.tallies.cancelled)),
+        column(rows, |change| to_i64(change.event.stock.tallies.expired)),
         column(rows, |change| change.event.stock.tallies.revenue.to_string()),
     ]
 }
@@ -92,13 +92,13 @@ fn event_insert<'v>(rows: &[&'v EventChange]) -> Option<Call<'v>> {
 fn event_update<'v>(rows: &[&'v EventChange]) -> Option<Call<'v>> {
     call(Sql::EventUpdate, rows, || {
         let mut values = event_counters(rows);
-        values.push(column(rows, |change| change.loaded_seq.map(big)));
+        values.push(column(rows, |change| change.loaded_seq.map(to_i64)));
         values
     })
 }
 
-fn details_write<'v>(rows: &[&'v Event]) -> Option<Call<'v>> {
-    call(Sql::DetailsWrite, rows, || {
+fn event_details_upsert<'v>(rows: &[&'v Event]) -> Option<Call<'v>> {
+    call(Sql::EventDetailsUpsert, rows, || {
         vec![
             column(rows, |event| uuid(event.id.bytes())),
             column(rows, |event| event.about.name.as_str()),
@@ -129,12 +129,12 @@ fn types<'v>(events: &[&'v Event]) -> Vec<(&'v Event, usize)> {
     events.iter().flat_map(places).collect()
 }
 
-fn ticket_type_write<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
+fn ticket_type_upsert<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
     let rows = types(events);
-    call(Sql::TicketTypeWrite, &rows, || {
+    call(Sql::TicketTypeUpsert, &rows, || {
         vec![
             column(&rows, |(event, _)| uuid(event.id.bytes())),
-            column(&rows, |(_, place)| big(*place as u64)),
+            column(&rows, |(_, place)| to_i64(*place as u64)),
             column(&rows, |(event, place)| uuid(event.about.ticket_types[*place].id.bytes())),
             column(&rows, |(event, place)| event.about.ticket_types[*place].name.as_str()),
             column(&rows, |(event, place)| event.about.ticket_types[*place].price.amount()),
@@ -150,17 +150,17 @@ fn ticket_type_update<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
     call(Sql::TicketTypeUpdate, &rows, || {
         vec![
             column(&rows, |(event, _)| uuid(event.id.bytes())),
-            column(&rows, |(_, place)| big(*place as u64)),
+            column(&rows, |(_, place)| to_i64(*place as u64)),
             column(&rows, |(event, place)| i64::from(event.stock.types[*place].held)),
             column(&rows, |(event, place)| i64::from(event.stock.types[*place].sold)),
         ]
     })
 }
 
-fn user_write(changes: &Changes) -> Option<Call<'_>> {
+fn user_limit_upsert(changes: &Changes) -> Option<Call<'_>> {
     let rows: Vec<(&(EventId, UserId), &u32)> = changes.user_tickets.iter().collect();
     let limit = |event: &EventId| changes.events.get(event)?.event.about.max_tickets_per_user.map(i64::from);
-    call(Sql::UserWrite, &rows, || {
+    call(Sql::UserLimitUpsert, &rows, || {
         vec![
             column(&rows, |((event, _), _)| uuid(event.bytes())),
             column(&rows, |((_, user), _)| user.as_str()),
@@ -179,7 +179,7 @@ fn booking_insert<'v>(changes: &[&'v BookingChange]) -> Option<Call<'v>> {
             column(&rows, |(booking, _)| booking.user.as_str()),
             column(&rows, |(booking, _)| booking.status().as_str()),
             column(&rows, |(booking, _)| i64::from(booking.version)),
-            column(&rows, |(booking, _)| big(booking.last_seq)),
+            column(&rows, |(booking, _)| to_i64(booking.last_seq)),
             column(&rows, |(booking, _)| row::items_to(&booking.items)),
             column(&rows, |(booking, _)| booking.total.currency().code()),
             column(&rows, |(booking, _)| booking.total.amount()),
@@ -204,7 +204,7 @@ fn booking_update<'v>(changes: &[&'v BookingChange]) -> Option<Call<'v>> {
             column(&rows, |(booking, _)| uuid(booking.id.bytes())),
             column(&rows, |(booking, _)| booking.status().as_str()),
             column(&rows, |(booking, _)| i64::from(booking.version)),
-            column(&rows, |(booking, _)| big(booking.last_seq)),
+            column(&rows, |(booking, _)| to_i64(booking.last_seq)),
             column(&rows, |(_, state)| state.transaction_id),
             column(&rows, |(_, state)| state.confirmed_at),
             column(&rows, |(_, state)| state.cancelled_at),
@@ -256,7 +256,7 @@ fn ledger_insert(rows: &[Entry]) -> Option<Call<'_>> {
     call(Sql::LedgerInsert, &rows, || {
         vec![
             column(&rows, |entry| uuid(entry.event_id.bytes())),
-            column(&rows, |entry| big(entry.seq)),
+            column(&rows, |entry| to_i64(entry.seq)),
             column(&rows, |entry| entry.kind.as_str()),
             column(&rows, |entry| entry.booking_id.as_ref().map(BookingId::bytes).map(uuid)),
             column(&rows, |entry| entry.refund_id.as_ref().map(RefundId::bytes).map(uuid)),
@@ -265,7 +265,7 @@ fn ledger_insert(rows: &[Entry]) -> Option<Call<'_>> {
             column(&rows, |entry| entry.from.map(domain::Label::as_str)),
             column(&rows, |entry| entry.to.map(domain::Label::as_str)),
             column(&rows, |entry| i64::from(entry.available_after)),
-            column(&rows, |entry| entry.previous_seq.map(big)),
+            column(&rows, |entry| entry.previous_seq.map(to_i64)),
             column(&rows, |entry| entry.actor.to_string()),
             column(&rows, |entry| entry.request.as_str()),
             column(&rows, |entry| entry.at.micros()),
@@ -274,16 +274,16 @@ fn ledger_insert(rows: &[Entry]) -> Option<Call<'_>> {
     })
 }
 
-fn key_write(changes: &Changes) -> Option<Call<'_>> {
+fn idempotency_upsert(changes: &Changes) -> Option<Call<'_>> {
     let rows: Vec<_> = changes.keys.iter().collect();
-    call(Sql::KeyWrite, &rows, || {
+    call(Sql::IdempotencyUpsert, &rows, || {
         vec![
             column(&rows, |((scope, _), _)| scope.as_str()),
             column(&rows, |((_, key), _)| key.as_str()),
             column(&rows, |(_, change)| change.kept.fingerprint.as_slice()),
             column(&rows, |(_, change)| &*change.kept.answer),
             column(&rows, |(_, change)| change.at.micros()),
-            Box::new(i64::from(KEY_KEPT_SECONDS) * 1_000_000),
+            Box::new(i64::from(IDEMPOTENCY_TTL_SECONDS) * 1_000_000),
         ]
     })
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::{read, sql};
 use crate::Cause;
-use crate::fold::Loadable;
+use crate::fold::RowResult;
 
 /// Audits on a connection whose sorts go to files as long as it takes: in memory they grow with the ledger.
 pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
@@ -73,7 +73,7 @@ fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusql
 
 /// The bookings of an event, one history at a time.
 fn walk_bookings(connection: &Connection, event: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(sql::AUDIT_ORDER)?;
+    let mut statement = connection.prepare_cached(sql::AUDIT_ENTRIES_BY_BOOKING)?;
     let mut rows = statement.query([event.bytes()])?;
     let mut history: Option<(BookingId, Vec<Entry>)> = None;
     while let Some(row) = rows.next()? {
@@ -127,7 +127,7 @@ fn walk_users(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqli
     Ok(())
 }
 
-fn counted_user(row: &Row<'_>) -> Loadable<(UserId, u64, Option<u32>)> {
+fn counted_user(row: &Row<'_>) -> RowResult<(UserId, u64, Option<u32>)> {
     let name = row.get::<_, String>(0).map_err(Cause::new)?;
     let of_user = |error| Cause::new(format!("user {name}: {error}"));
     let (holds, counted) = (row.get(1).map_err(of_user)?, row.get(2).map_err(of_user)?);

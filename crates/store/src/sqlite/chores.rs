@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 use super::lists::list;
 use super::sql;
 use super::tx::fault;
-use crate::fold::Loadable;
+use crate::fold::RowResult;
 use crate::store::readable;
 use crate::{CancelledEvent, Cause, DueHold, Fault, Stats};
 
@@ -63,7 +63,7 @@ pub(super) fn stats(connection: &Connection) -> Result<Stats, Fault> {
     Ok(Stats { per_currency: sums.into_values().collect() })
 }
 
-fn tallies(row: &Row<'_>) -> Loadable<(Currency, Tallies)> {
+fn tallies(row: &Row<'_>) -> RowResult<(Currency, Tallies)> {
     let count = |column: usize| row.get::<_, u64>(column).map_err(Cause::new);
     let currency: Currency = row.get::<_, String>(0).map_err(Cause::new)?.parse().map_err(Cause::new)?;
     let revenue = row.get::<_, String>(5).map_err(Cause::new)?.parse().map_err(Cause::new)?;

@@ -10,25 +10,25 @@ use rusqlite::Connection;
 
 use super::tx::{SqliteWriter, fault};
 use super::{Sqlite, SqliteOptions, lock, schema};
-use crate::conformance::Rig;
-use crate::conformance::stage::{Stage, command, edit, payment, words};
-use crate::execute::{Patience, Writer as _};
+use crate::conformance::Harness;
+use crate::conformance::fixture::{Fixture, command, edit, outcome_codes, payment};
+use crate::execute::{LockWait, Writer as _};
 use crate::fold::{Tx as _, fold};
 use crate::{Fault, Reply, Store};
 
-struct Noon;
+struct FixedClock;
 
-impl Clock for Noon {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(1_800_000_000_000_000).unwrap()
     }
 }
 
 /// A store in memory whose writer the tests take into their own hands.
-struct Bare(Arc<Sqlite>);
+struct MemoryHarness(Arc<Sqlite>);
 
 #[async_trait::async_trait]
-impl Rig for Bare {
+impl Harness for MemoryHarness {
     fn store(&self) -> Arc<dyn Store> {
         self.0.clone()
     }
@@ -42,8 +42,10 @@ impl Rig for Bare {
     }
 }
 
-fn bare() -> Bare {
-    Bare(Arc::new(Sqlite::in_memory(&SqliteOptions { clock: Arc::new(Noon), inline: true }).unwrap()))
+fn memory_harness() -> MemoryHarness {
+    MemoryHarness(Arc::new(
+        Sqlite::in_memory(&SqliteOptions { clock: Arc::new(FixedClock), inline: true }).unwrap(),
+    ))
 }
 
 fn now<T>(work: impl Future<Output = T>) -> T {
@@ -53,7 +55,7 @@ fn now<T>(work: impl Future<Output = T>) -> T {
 /// Loads and decides, lets `between` happen, and writes.
 fn attempt(writer: &mut SqliteWriter, commands: Vec<Command>, between: &str) -> Result<Vec<Reply>, Fault> {
     let commands: Vec<_> = commands.into_iter().map(crate::Submission::from).collect();
-    let mut tx = now(writer.begin(Patience::Long))?;
+    let mut tx = now(writer.begin(LockWait::Long))?;
     let (replies, changes) = now(fold(&mut tx, &commands))?;
     tx.connection().execute_batch(between).map_err(fault)?;
     now(tx.commit(changes))?;
@@ -135,20 +137,20 @@ const MISSES: &[(Ask, &str, &str)] = &[
 ];
 
 /// An event with a booking that is held and one that is paid, and the command that the test is about.
-fn scene(stage: &Stage<'_>, ask: Ask) -> (Command, [u8; 16]) {
-    let event = now(stage.create(NewEvent { max_tickets_per_user: Some(5), ..stage.concert(9) })).id;
-    let paid = now(stage.paid(event, "a", 1, "t"));
-    let held: Arc<Booking> = now(stage.done(stage.book(event, "a", 1)));
-    let new = stage.concert(9);
-    let order = stage.book(event, "a", 1);
+fn scene(fixture: &Fixture<'_>, ask: Ask) -> (Command, [u8; 16]) {
+    let event = now(fixture.create(NewEvent { max_tickets_per_user: Some(5), ..fixture.new_event(9) })).id;
+    let paid = now(fixture.book_and_pay(event, "a", 1, "t"));
+    let held: Arc<Booking> = now(fixture.run_ok(fixture.book(event, "a", 1)));
+    let new = fixture.new_event(9);
+    let order = fixture.book(event, "a", 1);
     match ask {
         Ask::Create => (command(Action::CreateEvent(Box::new(new.clone()))), *new.id.bytes()),
         Ask::Edit => (edit(event, EventPatch { capacity: Some(8), ..EventPatch::default() }), [0; 16]),
         Ask::Book => (order.clone(), *order.booking_id().unwrap().bytes()),
-        Ask::Confirm => (stage.confirm(&held, "t"), [0; 16]),
-        Ask::CancelPaid => (stage.cancel(&paid), [0; 16]),
+        Ask::Confirm => (fixture.confirm(&held, "t"), [0; 16]),
+        Ask::CancelPaid => (fixture.cancel(&paid), [0; 16]),
         Ask::Settle => {
-            now(stage.done(stage.cancel(&paid)));
+            now(fixture.run_ok(fixture.cancel(&paid)));
             let settlement = Settlement {
                 event_id: event,
                 booking_id: paid.id,
@@ -164,11 +166,11 @@ fn scene(stage: &Stage<'_>, ask: Ask) -> (Command, [u8; 16]) {
 #[test]
 fn a_guard_that_misses_fails_the_transaction() {
     for (ask, between, expected) in MISSES {
-        let rig = bare();
-        let stage = Stage::new(&rig);
-        let (command, new) = scene(&stage, *ask);
+        let harness = memory_harness();
+        let fixture = Fixture::new(&harness);
+        let (command, new) = scene(&fixture, *ask);
         let between = between.replace(":new", &format!("X'{:032x}'", u128::from_be_bytes(new)));
-        let writer = rig.0.writer.clone().unwrap();
+        let writer = harness.0.writer.clone().unwrap();
         let mut writer = lock(&writer);
         let before = dump(writer.connection_mut());
         match attempt(&mut writer, vec![command.clone()], &between) {
@@ -188,41 +190,41 @@ fn a_guard_that_misses_fails_the_transaction() {
 /// A limit that is lifted in the batch that still counted for it is no reason to refuse the batch.
 #[test]
 fn a_limit_is_lifted_in_one_transaction() {
-    let rig = bare();
-    let stage = Stage::new(&rig);
-    let (order, _) = scene(&stage, Ask::Book);
+    let harness = memory_harness();
+    let fixture = Fixture::new(&harness);
+    let (order, _) = scene(&fixture, Ask::Book);
     let lifted = EventPatch { max_tickets_per_user: Some(None), ..EventPatch::default() };
     let lift = edit(order.event_id(), lifted);
-    let writer = rig.0.writer.clone().unwrap();
+    let writer = harness.0.writer.clone().unwrap();
     let replies = attempt(&mut lock(&writer), vec![order, lift], "").unwrap();
     assert_eq!(replies.len(), 2);
-    now(stage.clean());
+    now(fixture.assert_audit_clean());
 }
 
 /// What a batch has written so far is known to the rest of it, so that no constraint has to teach it.
 #[test]
 fn a_payment_repeated_in_one_batch_needs_no_second_transaction() {
-    let rig = bare();
-    let stage = Stage::new(&rig);
-    let event = now(stage.create(stage.concert(9))).id;
-    let held = now(stage.done(stage.book(event, "a", 1)));
-    let commands = vec![stage.cancel(&held), stage.confirm(&held, "t"), stage.confirm(&held, "t")];
-    let writer = rig.0.writer.clone().unwrap();
+    let harness = memory_harness();
+    let fixture = Fixture::new(&harness);
+    let event = now(fixture.create(fixture.new_event(9))).id;
+    let held = now(fixture.run_ok(fixture.book(event, "a", 1)));
+    let commands = vec![fixture.cancel(&held), fixture.confirm(&held, "t"), fixture.confirm(&held, "t")];
+    let writer = harness.0.writer.clone().unwrap();
     let replies = attempt(&mut lock(&writer), commands, "").unwrap();
-    assert_eq!(words(&replies), ["ok", "invalid_state", "invalid_state"]);
-    assert_eq!(now(stage.refunds()).len(), 1);
+    assert_eq!(outcome_codes(&replies), ["ok", "invalid_state", "invalid_state"]);
+    assert_eq!(now(fixture.refunds()).len(), 1);
 }
 
 /// A batch that is given up leaves nothing behind, not even an open transaction.
 #[test]
-fn a_transaction_that_is_dropped_is_undone() {
-    let rig = bare();
-    let stage = Stage::new(&rig);
-    let (order, _) = scene(&stage, Ask::Book);
-    let writer = rig.0.writer.clone().unwrap();
+fn a_dropped_transaction_is_rolled_back() {
+    let harness = memory_harness();
+    let fixture = Fixture::new(&harness);
+    let (order, _) = scene(&fixture, Ask::Book);
+    let writer = harness.0.writer.clone().unwrap();
     let mut writer = lock(&writer);
     let before = dump(writer.connection_mut());
-    let tx = now(writer.begin(Patience::Long)).unwrap();
+    let tx = now(writer.begin(LockWait::Long)).unwrap();
     tx.connection().execute_batch("DELETE FROM ledger").unwrap();
     drop(tx);
     assert_eq!(dump(writer.connection_mut()), before);
@@ -232,16 +234,16 @@ fn a_transaction_that_is_dropped_is_undone() {
 /// What a transaction reads is its own from the first moment on, also against a hand that reaches past the
 /// owner's lock (F-65).
 #[test]
-fn a_transaction_locks_others_out_before_it_reads() {
+fn a_transaction_takes_the_write_lock_before_it_reads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("box.db");
-    let options = SqliteOptions { clock: Arc::new(Noon), inline: true };
+    let options = SqliteOptions { clock: Arc::new(FixedClock), inline: true };
     let store = Sqlite::open(&path, true, &options).unwrap();
     let other = Connection::open(&path).unwrap();
     other.busy_timeout(std::time::Duration::ZERO).unwrap();
     let writer = store.writer.clone().unwrap();
     let mut writer = lock(&writer);
-    let tx = now(writer.begin(Patience::Long)).unwrap();
+    let tx = now(writer.begin(LockWait::Long)).unwrap();
     let refused = other.execute("DELETE FROM ledger", []).unwrap_err();
     assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
     drop(tx);

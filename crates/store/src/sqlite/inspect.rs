@@ -24,7 +24,7 @@ pub struct Inspection {
     /// Whether a process that runs now owns the file.
     pub is_owned: bool,
     /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
-    pub untold: Option<u64>,
+    pub unpublished: Option<u64>,
     /// The latest date of a ledger entry; unset where there is none.
     pub last_at: Option<Timestamp>,
 }
@@ -39,9 +39,9 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
     let connection = Connection::open_with_flags(path, flags)?;
     schema::configure_reader(&connection)?;
     let schema_version = usable(schema::version(&connection)?, path);
-    let (untold, last_at) = match &schema_version {
+    let (unpublished, last_at) = match &schema_version {
         Ok(_) => (
-            Some(connection.query_row(sql::PUBLISHED_UNTOLD, [], |row| row.get(0))?),
+            Some(connection.query_row(sql::UNPUBLISHED_COUNT, [], |row| row.get(0))?),
             connection.query_row("SELECT max(last_at) FROM events", [], |row| row.get(0))?,
         ),
         Err(_) => (None, None),
@@ -52,7 +52,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
         journal_mode: connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?,
         is_writable: !connection.is_readonly(MAIN_DB)?,
         is_owned: is_owned(path)?,
-        untold,
+        unpublished,
         last_at: last_at.and_then(|micros| Timestamp::from_micros(micros).ok()),
     })
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use super::read::{self, opt_id};
 use super::sql;
 use super::tx::fault;
-use crate::fold::Loadable;
+use crate::fold::RowResult;
 use crate::store::USER_WINDOW;
 use crate::{BookingList, Cause, Fault, Page};
 
@@ -18,7 +18,7 @@ use crate::{BookingList, Cause, Fault, Page};
 const LAST_ID: [u8; 16] = [0xff; 16];
 
 /// A row, its key first.
-type Listed<K, T> = (K, Loadable<T>);
+type Listed<K, T> = (K, RowResult<T>);
 
 pub(super) fn events(
     connection: &mut Connection,

@@ -33,10 +33,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::files::Files;
 use self::tx::{SqliteWriter, fault};
-use crate::execute::{Patience, Writer as _};
+use crate::execute::{LockWait, Writer as _};
 use crate::{
-    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, OpenError, Page, Progress, READERS, Recorded,
-    Reply, Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault, OpenError,
+    Page, READERS, Reply, Stats, Store, StoreHealth, Submission,
 };
 
 pub use self::backup::BackupError;
@@ -151,9 +151,9 @@ impl Sqlite {
     /// Has statements run between the next load and its write, as if somebody else had come in between; for
     /// tests of the guards.
     #[cfg(feature = "conformance")]
-    pub fn come_between(&self, sql: &str) {
+    pub fn inject_before_write(&self, sql: &str) {
         if let Some(writer) = &self.writer {
-            lock(writer).between = Some(sql.to_owned());
+            lock(writer).injected_sql = Some(sql.to_owned());
         }
     }
 
@@ -191,7 +191,7 @@ impl Store for Sqlite {
         let all = |fault: Fault| std::iter::repeat_n(Reply::Failed(fault), count).collect();
         // SQLite answers at once, so the shared fold never waits here.
         let work = move |writer: &mut SqliteWriter| {
-            Ok(crate::execute::execute(writer, batch, Patience::Long).now_or_never().unwrap_or_default())
+            Ok(crate::execute::execute(writer, batch, LockWait::Long).now_or_never().unwrap_or_default())
         };
         self.write(work).await.unwrap_or_else(all)
     }
@@ -203,7 +203,7 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault> {
+    async fn events_by_ids(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault> {
         self.read(move |connection| {
             let tx = connection.transaction().map_err(fault)?;
             let event = |id| Some(read::event(&tx, id).map_err(fault).transpose()?.map(|event| (id, event)));
@@ -292,28 +292,37 @@ impl Store for Sqlite {
     async fn cursors(
         &self,
         stream: Timestamp,
-        which: Progress,
+        which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, Fault> {
         self.read(move |connection| published::cursors(connection, stream, which, after, limit)).await
     }
 
-    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
-        self.read(move |connection| published::recorded(connection, event, after, limit)).await
+    async fn entries_with_bookings(
+        &self,
+        event: EventId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryWithBooking>, Fault> {
+        self.read(move |connection| published::entries_with_bookings(connection, event, after, limit)).await
     }
 
-    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {
-        self.write(move |writer| published::advance(writer.writable()?, stream, &published)).await
+    async fn save_relay_cursors(
+        &self,
+        stream: Timestamp,
+        published: Vec<(EventId, u64)>,
+    ) -> Result<(), Fault> {
+        self.write(move |writer| published::save_relay_cursors(writer.writable()?, stream, &published)).await
     }
 
-    async fn untold(&self) -> Result<u64, Fault> {
-        self.read(|connection| published::untold(connection)).await
+    async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
+        self.read(|connection| published::unpublished_entry_count(connection)).await
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {
         let begin = |writer: &mut SqliteWriter| {
-            writer.begin(Patience::Long).now_or_never().map_or(Ok(()), |begun| begun.map(drop))
+            writer.begin(LockWait::Long).now_or_never().map_or(Ok(()), |begun| begun.map(drop))
         };
         self.write(begin).await.map(|()| StoreHealth::default())
     }

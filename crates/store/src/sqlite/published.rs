@@ -5,9 +5,9 @@ use rusqlite::{Connection, Row, params};
 
 use super::tx::fault;
 use super::{read, sql};
-use crate::fold::Loadable;
+use crate::fold::RowResult;
 use crate::store::readable_prefix;
-use crate::{Cause, Cursor, Fault, Progress, Recorded};
+use crate::{Cause, Cursor, CursorFilter, EntryWithBooking, Fault};
 
 /// The column after an entry's own.
 const BOOKING: usize = 15;
@@ -15,13 +15,13 @@ const BOOKING: usize = 15;
 pub(super) fn cursors(
     connection: &Connection,
     stream: Timestamp,
-    which: Progress,
+    which: CursorFilter,
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Vec<Cursor>, Fault> {
     let mut statement = connection.prepare_cached(sql::PUBLISHED_CURSORS).map_err(fault)?;
     let after = after.map_or([0; 16], |event| *event.bytes());
-    let values = params![stream.micros(), after, which == Progress::Behind, limit];
+    let values = params![stream.micros(), after, which == CursorFilter::Behind, limit];
     let cursor = |row: &Row<'_>| {
         Ok(Cursor { event: EventId::from_bytes(row.get(0)?), ledger: row.get(1)?, published: row.get(2)? })
     };
@@ -29,24 +29,24 @@ pub(super) fn cursors(
     rows.collect::<rusqlite::Result<_>>().map_err(fault)
 }
 
-pub(super) fn untold(connection: &Connection) -> Result<u64, Fault> {
-    let mut statement = connection.prepare_cached(sql::PUBLISHED_UNTOLD).map_err(fault)?;
+pub(super) fn unpublished_entry_count(connection: &Connection) -> Result<u64, Fault> {
+    let mut statement = connection.prepare_cached(sql::UNPUBLISHED_COUNT).map_err(fault)?;
     statement.query_row([], |row| row.get(0)).map_err(fault)
 }
 
-pub(super) fn recorded(
+pub(super) fn entries_with_bookings(
     connection: &Connection,
     event: EventId,
     after: u64,
     limit: u32,
-) -> Result<Vec<Recorded>, Fault> {
-    let mut statement = connection.prepare_cached(sql::LEDGER_RECORDED).map_err(fault)?;
+) -> Result<Vec<EntryWithBooking>, Fault> {
+    let mut statement = connection.prepare_cached(sql::LEDGER_WITH_BOOKINGS).map_err(fault)?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![event.bytes(), after, limit], |row| Ok(recorded_row(row)));
+    let rows = statement.query_map(params![event.bytes(), after, limit], |row| Ok(entry_with_booking(row)));
     readable_prefix(rows.map_err(fault)?.collect::<rusqlite::Result<_>>().map_err(fault)?)
 }
 
-fn recorded_row(row: &Row<'_>) -> Loadable<Recorded> {
+fn entry_with_booking(row: &Row<'_>) -> RowResult<EntryWithBooking> {
     let entry = read::entry_row(row)?;
     let booking = match row.get::<_, Option<[u8; 16]>>(BOOKING).map_err(Cause::new)? {
         Some(id) => {
@@ -55,10 +55,10 @@ fn recorded_row(row: &Row<'_>) -> Loadable<Recorded> {
         }
         None => None,
     };
-    Ok(Recorded { entry, booking })
+    Ok(EntryWithBooking { entry, booking })
 }
 
-pub(super) fn advance(
+pub(super) fn save_relay_cursors(
     connection: &mut Connection,
     stream: Timestamp,
     published: &[(EventId, u64)],
@@ -66,7 +66,7 @@ pub(super) fn advance(
     let tx = connection.transaction().map_err(fault)?;
     for (event, seq) in published {
         let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
-        let mut statement = tx.prepare_cached(sql::PUBLISHED_ADVANCE).map_err(fault)?;
+        let mut statement = tx.prepare_cached(sql::PUBLISHED_SAVE).map_err(fault)?;
         statement.execute(params![event.bytes(), stream.micros(), seq]).map_err(fault)?;
     }
     tx.commit().map_err(fault)

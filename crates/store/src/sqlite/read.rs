@@ -11,13 +11,13 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sql;
-use crate::fold::{Kept, Loadable};
+use crate::fold::{Kept, RowResult};
 use crate::row::{self, BookingRow, time};
-use crate::{Cause, Keep};
+use crate::{Cause, Idempotency};
 
 type Read<T> = rusqlite::Result<T>;
 
-pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<Loadable<Event>>> {
+pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<RowResult<Event>>> {
     let mut statement = connection.prepare_cached(sql::EVENT_LOAD)?;
     let event = statement.query_row([id.bytes()], |row| Ok(event_row(id, row))).optional()?;
     let Some(event) = event else { return Ok(None) };
@@ -26,7 +26,7 @@ pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<Loadabl
     Ok(Some(finish_event(id, event, types)))
 }
 
-pub(super) fn booking(connection: &Connection, id: BookingId) -> Read<Option<Loadable<Booking>>> {
+pub(super) fn booking(connection: &Connection, id: BookingId) -> Read<Option<RowResult<Booking>>> {
     let mut statement = connection.prepare_cached(sql::BOOKING_LOAD)?;
     let row = statement.query_row([id.bytes()], |row| Ok(booking_row(row))).optional()?;
     Ok(row.map(|row| row.map_err(|error| about(id, &error)).and_then(Booking::try_from)))
@@ -36,19 +36,19 @@ pub(super) fn refund(
     connection: &Connection,
     booking: BookingId,
     transaction: &TransactionId,
-) -> Read<Option<Loadable<Refund>>> {
+) -> Read<Option<RowResult<Refund>>> {
     let mut statement = connection.prepare_cached(sql::REFUND_LOAD)?;
     statement.query_row(params![booking.bytes(), transaction.as_str()], |row| Ok(refund_row(row))).optional()
 }
 
-pub(super) fn refund_by_id(connection: &Connection, id: RefundId) -> Read<Option<Loadable<Refund>>> {
+pub(super) fn refund_by_id(connection: &Connection, id: RefundId) -> Read<Option<RowResult<Refund>>> {
     let mut statement = connection.prepare_cached(sql::REFUND_FIND)?;
     statement.query_row([id.bytes()], |row| Ok(refund_row(row))).optional()
 }
 
 /// What is kept under a key since an instant.
-pub(super) fn key(connection: &Connection, keep: &Keep, since: Timestamp) -> Read<Option<Kept>> {
-    let mut statement = connection.prepare_cached(sql::KEY_LOAD)?;
+pub(super) fn key(connection: &Connection, keep: &Idempotency, since: Timestamp) -> Read<Option<Kept>> {
+    let mut statement = connection.prepare_cached(sql::IDEMPOTENCY_LOAD)?;
     let scope = if removed(Guard::KeyScoped) { "" } else { &keep.scope };
     let values = params![scope, keep.key, since.micros()];
     let kept =
@@ -57,7 +57,7 @@ pub(super) fn key(connection: &Connection, keep: &Keep, since: Timestamp) -> Rea
 }
 
 pub(super) fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Read<u32> {
-    let mut statement = connection.prepare_cached(sql::USER_LOAD)?;
+    let mut statement = connection.prepare_cached(sql::USER_LIMIT_LOAD)?;
     let tickets = statement.query_row(params![event.bytes(), user.as_str()], |row| row.get(0)).optional()?;
     Ok(tickets.unwrap_or(0))
 }
@@ -97,7 +97,7 @@ pub(super) fn booking_row_at(row: &Row<'_>, first: usize) -> Read<BookingRow> {
 }
 
 /// An event whose ticket types are still missing.
-pub(super) fn event_row(id: EventId, row: &Row<'_>) -> Loadable<Event> {
+pub(super) fn event_row(id: EventId, row: &Row<'_>) -> RowResult<Event> {
     if row.get_ref(11).map_err(Cause::new)? == ValueRef::Null {
         return Err(Cause::new("has counters but no description"));
     }
@@ -146,7 +146,7 @@ pub(super) struct TypeRow {
     stock: TypeStock,
 }
 
-pub(super) fn type_row(row: &Row<'_>) -> Loadable<TypeRow> {
+pub(super) fn type_row(row: &Row<'_>) -> RowResult<TypeRow> {
     let stock = TypeStock {
         capacity: row.get(3).map_err(Cause::new)?,
         held: row.get(4).map_err(Cause::new)?,
@@ -163,13 +163,13 @@ pub(super) fn type_row(row: &Row<'_>) -> Loadable<TypeRow> {
 /// An event with its ticket types.
 pub(super) fn finish_event(
     id: EventId,
-    event: Loadable<Event>,
-    rows: Vec<Loadable<TypeRow>>,
-) -> Loadable<Event> {
+    event: RowResult<Event>,
+    rows: Vec<RowResult<TypeRow>>,
+) -> RowResult<Event> {
     event.and_then(|event| add_types(event, rows)).map_err(|cause| about(id, &cause))
 }
 
-fn add_types(mut event: Event, rows: Vec<Loadable<TypeRow>>) -> Loadable<Event> {
+fn add_types(mut event: Event, rows: Vec<RowResult<TypeRow>>) -> RowResult<Event> {
     let about = Arc::make_mut(&mut event.about);
     let currency: Currency = about.currency;
     for row in rows {
@@ -184,7 +184,7 @@ fn add_types(mut event: Event, rows: Vec<Loadable<TypeRow>>) -> Loadable<Event> 
     Ok(event)
 }
 
-pub(super) fn entry_row(row: &Row<'_>) -> Loadable<Entry> {
+pub(super) fn entry_row(row: &Row<'_>) -> RowResult<Entry> {
     let text = |column: usize| row.get::<_, String>(column).map_err(Cause::new);
     let word = |column: usize| row.get::<_, Option<String>>(column).map_err(Cause::new);
     let id = |column: usize| row.get::<_, Option<[u8; 16]>>(column).map_err(Cause::new);
@@ -207,7 +207,7 @@ pub(super) fn entry_row(row: &Row<'_>) -> Loadable<Entry> {
     })
 }
 
-pub(super) fn refund_row(row: &Row<'_>) -> Loadable<Refund> {
+pub(super) fn refund_row(row: &Row<'_>) -> RowResult<Refund> {
     let text = |column: usize| row.get::<_, String>(column).map_err(Cause::new);
     let currency: Currency = text(5)?.parse().map_err(Cause::new)?;
     let reference: Option<String> = row.get(8).map_err(Cause::new)?;

@@ -13,7 +13,7 @@ macro_rules! statements {
 statements! {
     AUDIT_ENTRY = "audit_entry";
     AUDIT_LEDGER = "audit_ledger";
-    AUDIT_ORDER = "audit_order";
+    AUDIT_ENTRIES_BY_BOOKING = "audit_entries_by_booking";
     AUDIT_TOTALS = "audit_totals";
     AUDIT_USERS = "audit_users";
     BOOKING_INSERT = "booking_insert";
@@ -31,21 +31,21 @@ statements! {
     CHORE_CANCELLED_EVENTS = "chore_cancelled_events";
     CHORE_DUE_HOLDS = "chore_due_holds";
     CHORE_PRUNE_KEYS = "chore_prune_keys";
-    DETAILS_WRITE = "details_write";
+    EVENT_DETAILS_UPSERT = "event_details_upsert";
     EVENT_INSERT = "event_insert";
     EVENT_LIST = "event_list";
     EVENT_LIST_ALL = "event_list_all";
     EVENT_LOAD = "event_load";
     EVENT_STATS = "event_stats";
     EVENT_UPDATE = "event_update";
-    KEY_LOAD = "key_load";
-    KEY_WRITE = "key_write";
+    IDEMPOTENCY_LOAD = "idempotency_load";
+    IDEMPOTENCY_UPSERT = "idempotency_upsert";
     LEDGER_INSERT = "ledger_insert";
     LEDGER_LIST = "ledger_list";
-    LEDGER_RECORDED = "ledger_recorded";
-    PUBLISHED_ADVANCE = "published_advance";
+    LEDGER_WITH_BOOKINGS = "ledger_with_bookings";
+    PUBLISHED_SAVE = "published_save";
     PUBLISHED_CURSORS = "published_cursors";
-    PUBLISHED_UNTOLD = "published_untold";
+    UNPUBLISHED_COUNT = "unpublished_count";
     REFUND_FIND = "refund_find";
     REFUND_INSERT = "refund_insert";
     REFUND_LIST = "refund_list";
@@ -54,11 +54,11 @@ statements! {
     REFUND_LOAD = "refund_load";
     REFUND_UPDATE = "refund_update";
     TICKET_TYPE_UPDATE = "ticket_type_update";
-    TICKET_TYPE_WRITE = "ticket_type_write";
+    TICKET_TYPE_UPSERT = "ticket_type_upsert";
     TICKET_TYPES_LIST = "ticket_types_list";
     TICKET_TYPES_LOAD = "ticket_types_load";
-    USER_LOAD = "user_load";
-    USER_WRITE = "user_write";
+    USER_LIMIT_LOAD = "user_limit_load";
+    USER_LIMIT_UPSERT = "user_limit_upsert";
 }
 
 #[cfg(test)]
@@ -90,12 +90,12 @@ mod tests {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         super::super::schema::migrate(&mut connection).unwrap();
         let lists_all = [
-            "audit_order",
+            "audit_entries_by_booking",
             "audit_totals",
             "audit_users",
             "event_list_all",
             "event_stats",
-            "published_untold",
+            "unpublished_count",
         ];
         for (name, sql) in ALL.iter().filter(|(name, _)| !lists_all.contains(name)) {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

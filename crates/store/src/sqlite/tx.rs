@@ -11,11 +11,11 @@ use super::files::Files;
 use super::lists::list;
 use super::read::{self, opt_id};
 use super::sql;
-use crate::execute::{Patience, Writer};
-use crate::fold::{Changes, EventChange, Hold, HoldPage, KeptChange, Loaded, Overdue, Tx};
+use crate::execute::{LockWait, Writer};
+use crate::fold::{Changes, EventChange, Hold, Loaded, NewStoredResponse, OverdueHoldPage, OverdueQuery, Tx};
 use crate::row::{self, StateColumns, hex};
 use crate::store::USER_WINDOW;
-use crate::{Cause, Fault, KEY_KEPT_SECONDS, Submission};
+use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
 
 /// The one connection that writes. SQLite has one writer at a time, so this is the row lock, too.
 pub(super) struct SqliteWriter {
@@ -30,7 +30,7 @@ pub(super) struct SqliteWriter {
     is_missing: bool,
     /// What a test has happen between the next load and its write.
     #[cfg(feature = "conformance")]
-    pub(super) between: Option<String>,
+    pub(super) injected_sql: Option<String>,
 }
 
 pub(super) struct SqliteTx<'w> {
@@ -46,7 +46,7 @@ impl SqliteWriter {
             files,
             is_missing: false,
             #[cfg(feature = "conformance")]
-            between: None,
+            injected_sql: None,
         }
     }
 
@@ -90,7 +90,7 @@ impl SqliteWriter {
 impl Writer for SqliteWriter {
     type Tx<'w> = SqliteTx<'w>;
 
-    async fn begin(&mut self, _: Patience) -> Result<SqliteTx<'_>, Fault> {
+    async fn begin(&mut self, _: LockWait) -> Result<SqliteTx<'_>, Fault> {
         self.writable()?.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
         Ok(SqliteTx { writer: self })
     }
@@ -112,9 +112,9 @@ impl Tx for SqliteTx<'_> {
     async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
         let connection = &self.writer.connection;
         let mut loaded = Loaded::default();
-        let kept_since = self.writer.clock.now().minus_seconds(KEY_KEPT_SECONDS);
-        for Submission { command, keep } in batch {
-            if let Some(keep) = keep
+        let kept_since = self.writer.clock.now().minus_seconds(IDEMPOTENCY_TTL_SECONDS);
+        for Submission { command, idempotency } in batch {
+            if let Some(keep) = idempotency
                 && let Some(kept) = read::key(connection, keep, kept_since).map_err(fault)?
             {
                 loaded.keys.insert((keep.scope.clone(), keep.key.clone()), kept);
@@ -154,7 +154,7 @@ impl Tx for SqliteTx<'_> {
         Ok(self.writer.clock.now())
     }
 
-    async fn overdue(&mut self, wanted: &Overdue<'_>) -> Result<HoldPage, Fault> {
+    async fn overdue(&mut self, wanted: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
         let ticket_type = match wanted.scope {
             Scope::Event => None,
             Scope::TicketType(id) => Some(hex(*id)),
@@ -168,12 +168,12 @@ impl Tx for SqliteTx<'_> {
         let values = params![event, until, after_time, after_id, ticket_type, wanted.limit];
         let rows = self.hold_rows(sql::BOOKING_OVERDUE, values, wanted.event)?;
         let next = rows.last().filter(|_| rows.len() == wanted.limit as usize).map(|(key, _)| *key);
-        Ok(HoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next })
+        Ok(OverdueHoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next })
     }
 
     async fn commit(self, changes: Changes) -> Result<(), Fault> {
         #[cfg(feature = "conformance")]
-        if let Some(sql) = self.writer.between.take() {
+        if let Some(sql) = self.writer.injected_sql.take() {
             self.writer.connection.execute_batch(&sql).map_err(fault)?;
         }
         self.write(&changes)?;
@@ -193,11 +193,11 @@ impl Tx for SqliteTx<'_> {
 
 impl SqliteTx<'_> {
     /// All at once: they are few.
-    fn overdue_of_user(&self, wanted: &Overdue<'_>, user: &UserId) -> Result<HoldPage, Fault> {
+    fn overdue_of_user(&self, wanted: &OverdueQuery<'_>, user: &UserId) -> Result<OverdueHoldPage, Fault> {
         let values = params![wanted.event.bytes(), wanted.now.micros(), user.as_str(), USER_WINDOW - 1];
         let mut rows = self.hold_rows(sql::BOOKING_OVERDUE_OF_USER, values, wanted.event)?;
         rows.sort_unstable_by_key(|(key, _)| *key);
-        Ok(HoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next: None })
+        Ok(OverdueHoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next: None })
     }
 
     /// The overdue holds of a statement.
@@ -247,7 +247,7 @@ impl SqliteTx<'_> {
         self.gap(Guard::OneTransaction)?;
         for ((event, user), tickets) in &changes.user_tickets {
             let limit = changes.events.get(event).and_then(|change| change.event.about.max_tickets_per_user);
-            self.run(sql::USER_WRITE, params![event.bytes(), user.as_str(), tickets, limit])?;
+            self.run(sql::USER_LIMIT_UPSERT, params![event.bytes(), user.as_str(), tickets, limit])?;
         }
         for change in changes.bookings.values() {
             self.write_booking(&change.booking, change.loaded_version)?;
@@ -255,10 +255,10 @@ impl SqliteTx<'_> {
         for change in changes.refunds.values() {
             self.write_refund(&change.refund, change.loaded_status)?;
         }
-        for ((scope, key), KeptChange { kept, at }) in &changes.keys {
+        for ((scope, key), NewStoredResponse { kept, at }) in &changes.keys {
             let scope = if removed(Guard::KeyScoped) { "" } else { scope };
             let row = params![scope, key, kept.fingerprint, &*kept.answer, at.micros()];
-            self.run(sql::KEY_WRITE, row)?;
+            self.run(sql::IDEMPOTENCY_UPSERT, row)?;
         }
         self.gap(Guard::LedgerInTransaction)?;
         for entry in &changes.entries {
@@ -326,7 +326,7 @@ impl SqliteTx<'_> {
                     counts.held,
                     counts.sold
                 ];
-                self.run(sql::TICKET_TYPE_WRITE, row)?;
+                self.run(sql::TICKET_TYPE_UPSERT, row)?;
             } else {
                 self.run(sql::TICKET_TYPE_UPDATE, params![id.bytes(), place, counts.held, counts.sold])?;
             }
@@ -354,7 +354,7 @@ impl SqliteTx<'_> {
             about.created_at.micros(),
             about.updated_at.micros(),
         ];
-        self.run(sql::DETAILS_WRITE, row)
+        self.run(sql::EVENT_DETAILS_UPSERT, row)
     }
 
     fn write_booking(&self, booking: &Booking, loaded_version: Option<u32>) -> Result<(), Fault> {

@@ -3,71 +3,71 @@
 use std::sync::Arc;
 
 use domain::{BookingStatus, Clock as _};
-use store::conformance::Rig;
-use store::conformance::stage::{HOLD, Stage, words};
-use store::{KEY_KEPT_SECONDS, Keep, Submission};
+use store::conformance::Harness;
+use store::conformance::fixture::{Fixture, HOLD, outcome_codes};
+use store::{IDEMPOTENCY_TTL_SECONDS, Idempotency, Submission};
 
-use crate::conforms::FileRig;
+use crate::conformance::FileHarness;
 
 #[tokio::test]
-async fn a_ledger_never_runs_backwards() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(10)).await.id;
-    let first = stage.done(stage.book(event, "a", 1)).await;
-    rig.clock.shift(-3_600);
-    let second = stage.done(stage.book(event, "b", 1)).await;
-    assert_eq!(second.created_at, rig.clock.now());
-    let ledger = stage.ledger(event).await;
+async fn ledger_times_never_decrease() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(10)).await.id;
+    let first = fixture.run_ok(fixture.book(event, "a", 1)).await;
+    harness.clock.shift(-3_600);
+    let second = fixture.run_ok(fixture.book(event, "b", 1)).await;
+    assert_eq!(second.created_at, harness.clock.now());
+    let ledger = fixture.ledger(event).await;
     assert!(ledger.iter().all(|entry| entry.at == first.created_at), "dated as the entry before");
-    let other = stage.create(stage.concert(10)).await;
+    let other = fixture.create(fixture.new_event(10)).await;
     assert!(other.about.created_at < first.created_at, "another event has a clock of its own");
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
 /// An order frees a hold that is overdue by the clock, and none that only the ledger's last date has passed.
 #[tokio::test]
 async fn r2_a_hold_is_overdue_by_the_clock_alone() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(2)).await.id;
-    let held = stage.hold(event, &[("a", 1)]).await;
-    rig.advance(HOLD).await;
-    stage.hold(event, &[("b", 1)]).await;
-    rig.clock.shift(-60);
-    assert_eq!(stage.words(vec![stage.book(event, "c", 1)]).await, ["sold_out"]);
-    assert_eq!(stage.statuses(&held).await, [BookingStatus::Pending]);
-    rig.clock.shift(60);
-    assert_eq!(stage.words(vec![stage.book(event, "c", 1)]).await, ["ok"]);
-    assert_eq!(stage.statuses(&held).await, [BookingStatus::Expired]);
-    stage.clean().await;
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(2)).await.id;
+    let held = fixture.hold(event, &[("a", 1)]).await;
+    harness.advance(HOLD).await;
+    fixture.hold(event, &[("b", 1)]).await;
+    harness.clock.shift(-60);
+    assert_eq!(fixture.outcome_codes(vec![fixture.book(event, "c", 1)]).await, ["sold_out"]);
+    assert_eq!(fixture.statuses(&held).await, [BookingStatus::Pending]);
+    harness.clock.shift(60);
+    assert_eq!(fixture.outcome_codes(vec![fixture.book(event, "c", 1)]).await, ["ok"]);
+    assert_eq!(fixture.statuses(&held).await, [BookingStatus::Expired]);
+    fixture.assert_audit_clean().await;
 }
 
 /// A key counts for a day, whether or not its row has been pruned by then.
 #[tokio::test]
-async fn a_key_is_free_again_after_a_day() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(9)).await.id;
+async fn a_key_expires_after_a_day() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(9)).await.id;
     let keyed = || {
-        let keep = Keep {
+        let keep = Idempotency {
             scope: "s".to_owned(),
             key: "k".to_owned(),
             fingerprint: [1; 32],
-            render: Box::new(|_, _| Some(b"answer".to_vec())),
+            serialize_response: Box::new(|_, _| Some(b"answer".to_vec())),
         };
-        let command = Arc::new(stage.book(event, "a", 1));
-        vec![Submission { command, keep: Some(Arc::new(keep)) }]
+        let command = Arc::new(fixture.book(event, "a", 1));
+        vec![Submission { command, idempotency: Some(Arc::new(keep)) }]
     };
-    let day = i64::from(KEY_KEPT_SECONDS);
+    let day = i64::from(IDEMPOTENCY_TTL_SECONDS);
     for (wait, expected) in
         [(0, "kept"), (day - 1, "replayed"), (1, "kept"), (day - 1, "replayed"), (1, "kept")]
     {
-        rig.clock.shift(wait);
-        assert_eq!(words(&stage.store.execute(keyed()).await), [expected], "after {wait} s");
+        harness.clock.shift(wait);
+        assert_eq!(outcome_codes(&fixture.store.execute(keyed()).await), [expected], "after {wait} s");
     }
     assert_eq!(
-        stage.store.prune_keys(domain::Timestamp::from_micros(i64::MAX / 64).unwrap(), 9).await.unwrap(),
+        fixture.store.prune_keys(domain::Timestamp::from_micros(i64::MAX / 64).unwrap(), 9).await.unwrap(),
         1
     );
 }

@@ -2,10 +2,10 @@
 
 use domain::NewEvent;
 use rusqlite::Connection;
-use store::conformance::stage::Stage;
+use store::conformance::fixture::Fixture;
 
-use crate::conforms::FileRig;
-use crate::poison::dump;
+use crate::conformance::FileHarness;
+use crate::corrupt_rows::dump;
 
 /// What somebody might write, and the constraint that it hits.
 const REFUSED: &[(&str, &str)] = &[
@@ -56,18 +56,18 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn the_database_refuses_what_must_not_be() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let mut new = NewEvent { max_tickets_per_user: Some(4), ..stage.concert(9) };
-    new.ticket_types = vec![stage.ticket_type(Some(9))];
-    let event = stage.create(new).await.id;
-    let paid = stage.paid(event, "a", 2, "t").await;
-    stage.done(stage.cancel(&paid)).await;
-    stage.paid(event, "b", 2, "t").await;
-    stage.hold(event, &[("c", 2)]).await;
+async fn constraints_reject_invalid_rows() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let mut new = NewEvent { max_tickets_per_user: Some(4), ..fixture.new_event(9) };
+    new.ticket_types = vec![fixture.ticket_type(Some(9))];
+    let event = fixture.create(new).await.id;
+    let paid = fixture.book_and_pay(event, "a", 2, "t").await;
+    fixture.run_ok(fixture.cancel(&paid)).await;
+    fixture.book_and_pay(event, "b", 2, "t").await;
+    fixture.hold(event, &[("c", 2)]).await;
 
-    let connection = Connection::open(&rig.path).unwrap();
+    let connection = Connection::open(&harness.path).unwrap();
     connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
     let before = dump(&connection);
     for (sql, constraint) in REFUSED {
@@ -75,5 +75,5 @@ async fn the_database_refuses_what_must_not_be() {
         assert!(error.contains(constraint), "{sql}: {error}");
     }
     assert_eq!(dump(&connection), before);
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }

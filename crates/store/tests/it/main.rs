@@ -1,41 +1,41 @@
 //! The conformance suite on every database, and what only one of them promises.
 
 #[cfg(test)]
-mod beside;
-#[cfg(test)]
 mod clock;
 #[cfg(test)]
-mod conforms;
+mod concurrent_readers;
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod constraints;
+#[cfg(test)]
+mod corrupt_rows;
+#[cfg(test)]
+mod large_event;
 #[cfg(test)]
 mod money;
 #[cfg(test)]
 mod on_postgres;
 #[cfg(test)]
-mod opening;
+mod open;
 #[cfg(test)]
-mod planted;
+mod round_robin;
 #[cfg(test)]
-mod poison;
-#[cfg(test)]
-mod shared;
+mod statement_cost;
 #[cfg(test)]
 mod tampering;
-#[cfg(test)]
-mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use store::conformance::{CASES, Rig};
+use store::conformance::{CASES, Harness};
 use tokio::runtime::Builder;
 
-/// The names of the cases that fail, each run on a rig of its own.
-fn failures<R: Rig>(rig: impl AsyncFn() -> R) -> Vec<&'static str> {
+/// The names of the cases that fail, each run on a harness of its own.
+fn failures<R: Harness>(harness: impl AsyncFn() -> R) -> Vec<&'static str> {
     let fails = |case: &&store::conformance::Case| {
         let run = AssertUnwindSafe(|| {
             let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-            runtime.expect("a runtime").block_on(async { case.run(&rig().await).await });
+            runtime.expect("a runtime").block_on(async { case.run(&harness().await).await });
         });
         catch_unwind(run).is_err()
     };

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use domain::{Ask, BookingId, Event, EventId, EventPatch, NewEvent, RefundId, TicketTypeId, TicketTypePatch};
-use store::conformance::Rig;
-use store::conformance::stage::{HOLD, Stage, edit, eur, expire};
+use store::conformance::Harness;
+use store::conformance::fixture::{Fixture, HOLD, edit, eur, expire};
 
-use crate::conforms::FileRig;
+use crate::conformance::FileHarness;
 
 /// A database past the program, as text.
 #[async_trait]
-pub(crate) trait Behind: Rig {
+pub(crate) trait RawDatabase: Harness {
     /// Each column of each of our tables, as `table.column`.
     async fn columns(&self) -> BTreeSet<String>;
 
@@ -65,41 +65,41 @@ const NO_MONEY: &[(&str, &str)] = &[
 ];
 
 /// An event with a booking in every state, refunds, a change of prices, and bookings at the new ones.
-async fn sell(stage: &Stage<'_>, currency: &str) -> Event {
+async fn sell(fixture: &Fixture<'_>, currency: &str) -> Event {
     let price = |amount| domain::Money::new(amount, currency.parse().unwrap()).unwrap();
-    let mut new = NewEvent { max_tickets_per_user: Some(30), ..stage.concert(500) };
-    new.ticket_types.push(stage.ticket_type(Some(400)));
+    let mut new = NewEvent { max_tickets_per_user: Some(30), ..fixture.new_event(500) };
+    new.ticket_types.push(fixture.ticket_type(Some(400)));
     new.ticket_types[0].price = price(4_500);
     new.ticket_types[1].price = price(3_000);
     let kinds: Vec<_> = new.ticket_types.iter().map(|kind| kind.id).collect();
-    let event = stage.create(new).await.id;
+    let event = fixture.create(new).await.id;
     for round in 1..=2 {
         let book = |name: &str, second| {
             let items = vec![(kinds[0], round), (kinds[1], second)];
-            stage.order(event, &format!("{name}-{round}"), Ask::Items(items))
+            fixture.order(event, &format!("{name}-{round}"), Ask::Items(items))
         };
-        let late = stage.done(book("late", 1)).await;
-        stage.rig.advance(HOLD).await;
-        stage.done(expire(&late)).await;
+        let late = fixture.run_ok(book("late", 1)).await;
+        fixture.harness.advance(HOLD).await;
+        fixture.run_ok(expire(&late)).await;
         for (name, second) in [("held", 2), ("paid", 3), ("cancelled", 4), ("refunded", 5)] {
-            let booking = stage.done(book(name, second)).await;
+            let booking = fixture.run_ok(book(name, second)).await;
             if name == "paid" || name == "refunded" {
-                stage.done(stage.confirm(&booking, "t")).await;
+                fixture.run_ok(fixture.confirm(&booking, "t")).await;
             }
             if name == "paid" {
-                stage.run(stage.confirm(&booking, "twice")).await;
+                fixture.run(fixture.confirm(&booking, "twice")).await;
             }
             if name == "cancelled" || name == "refunded" {
-                stage.done(stage.cancel(&booking)).await;
+                fixture.run_ok(fixture.cancel(&booking)).await;
             }
         }
         if round == 1 {
             let patch =
                 TicketTypePatch { id: kinds[0], name: None, price: Some(price(4_700)), capacity: None };
-            stage.run(edit(event, EventPatch { ticket_types: vec![patch], ..EventPatch::default() })).await;
+            fixture.run(edit(event, EventPatch { ticket_types: vec![patch], ..EventPatch::default() })).await;
         }
     }
-    stage.event(event).await
+    fixture.event(event).await
 }
 
 /// The values that a column is changed to; `others` are those of other rows.
@@ -137,51 +137,51 @@ fn name(table: &str, id: &str) -> String {
     }
 }
 
-pub(crate) async fn every_column_of_money_has_a_witness(rig: &impl Behind) {
+pub(crate) async fn every_money_column_is_audited(harness: &impl RawDatabase) {
     let money = MONEY.iter().map(|(table, _, column, _)| format!("{table}.{column}"));
     let rest =
         NO_MONEY.iter().flat_map(|(table, columns)| columns.split(' ').map(move |c| format!("{table}.{c}")));
     assert_eq!(
-        rig.columns().await,
+        harness.columns().await,
         money.chain(rest).collect(),
         "say of a new column whether it holds money"
     );
 
-    let stage = Stage::new(rig);
+    let fixture = Fixture::new(harness);
     for currency in ["EUR", "USD"] {
-        sell(&stage, currency).await;
+        sell(&fixture, currency).await;
     }
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
     let (mut tried, mut unseen) = (0, Vec::new());
     for (table, key, column, holds) in MONEY {
-        let rows = rig.rows(table, key, column).await;
+        let rows = harness.rows(table, key, column).await;
         assert!(rows.len() >= 2, "{table}");
         for (id, value) in &rows {
             let others: Vec<&str> = rows.iter().map(|(_, value)| value.as_str()).collect();
             for new in changed(*holds, value, &others) {
-                rig.set((table, key, id), column, &new).await;
-                let found = stage.store.audit().await.unwrap().violations;
+                harness.set((table, key, id), column, &new).await;
+                let found = fixture.store.audit().await.unwrap().violations;
                 if !found.iter().any(|what| what.contains(&name(table, id))) {
                     unseen.push(format!("{table}.{column} from {value} to {new}: {found:?}"));
                 }
                 tried += 1;
             }
-            rig.set((table, key, id), column, value).await;
+            harness.set((table, key, id), column, value).await;
         }
     }
     assert_eq!(unseen, Vec::<String>::new(), "of {tried}");
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
 /// What the documentation says that the audit cannot know: prices that nobody has paid yet.
-pub(crate) async fn a_price_without_a_booking_has_no_witness(rig: &impl Behind) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(9)).await;
-    rig.set(("ticket_types", "id", &hex(event.about.ticket_types[0].id)), "price", "1").await;
-    stage.clean().await;
-    assert_eq!(stage.done(stage.book(event.id, "a", 1)).await.total, eur(1));
-    rig.set(("ticket_types", "id", &hex(event.about.ticket_types[0].id)), "price", "4500").await;
-    let found = stage.store.audit().await.unwrap().violations;
+pub(crate) async fn a_price_without_a_booking_is_not_audited(harness: &impl RawDatabase) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(9)).await;
+    harness.set(("ticket_types", "id", &hex(event.about.ticket_types[0].id)), "price", "1").await;
+    fixture.assert_audit_clean().await;
+    assert_eq!(fixture.run_ok(fixture.book(event.id, "a", 1)).await.total, eur(1));
+    harness.set(("ticket_types", "id", &hex(event.about.ticket_types[0].id)), "price", "4500").await;
+    let found = fixture.store.audit().await.unwrap().violations;
     assert!(found[0].contains("costs 4500 EUR, but bkg_"), "{found:?}");
 }
 
@@ -190,7 +190,7 @@ fn hex(id: TicketTypeId) -> String {
 }
 
 #[async_trait]
-impl Behind for FileRig {
+impl RawDatabase for FileHarness {
     async fn columns(&self) -> BTreeSet<String> {
         let sql = "SELECT t.name || '.' || c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
                    WHERE t.type = 'table'";
@@ -215,11 +215,11 @@ impl Behind for FileRig {
 }
 
 #[tokio::test]
-async fn r5_every_column_of_money_has_a_witness() {
-    every_column_of_money_has_a_witness(&FileRig::new()).await;
+async fn r5_every_money_column_is_audited() {
+    every_money_column_is_audited(&FileHarness::new()).await;
 }
 
 #[tokio::test]
-async fn r5_a_price_without_a_booking_has_no_witness() {
-    a_price_without_a_booking_has_no_witness(&FileRig::new()).await;
+async fn r5_a_price_without_a_booking_is_not_audited() {
+    a_price_without_a_booking_is_not_audited(&FileHarness::new()).await;
 }

@@ -3,9 +3,9 @@
 mod locks;
 mod migration;
 mod money;
-mod round_trips;
-mod trust;
-mod work;
+mod query_count;
+mod statement_cost;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Action, EventId};
-use store::conformance::Rig;
-use store::conformance::stage::{Stage, command, words};
-use store::{Keep, Postgres, Store, Submission};
+use store::conformance::Harness;
+use store::conformance::fixture::{Fixture, command, outcome_codes};
+use store::{Idempotency, Postgres, Store, Submission};
 use testkit::{Cluster, Database};
 use tokio::task::JoinSet;
 
 use crate::failures;
-use crate::shared::Several;
+use crate::round_robin::RoundRobinStore;
 
 /// An id in SQL.
 pub(crate) fn literal(id: &[u8; 16]) -> String {
@@ -34,12 +34,12 @@ pub(crate) async fn open(database: &Database) -> Arc<Postgres> {
 }
 
 /// A database of its own, and the store or stores on it.
-pub(crate) struct PostgresRig {
+pub(crate) struct PostgresHarness {
     pub(crate) database: Database,
     pub(crate) store: Arc<dyn Store>,
 }
 
-impl PostgresRig {
+impl PostgresHarness {
     pub(crate) async fn new(instances: usize) -> Self {
         let database = Cluster::shared().await.database().await;
         let mut stores = Vec::new();
@@ -48,14 +48,14 @@ impl PostgresRig {
         }
         let store = match stores.as_slice() {
             [only] => only.clone(),
-            _ => Arc::new(Several { stores, next: AtomicUsize::new(0) }),
+            _ => Arc::new(RoundRobinStore { stores, next: AtomicUsize::new(0) }),
         };
         Self { database, store }
     }
 }
 
 #[async_trait]
-impl Rig for PostgresRig {
+impl Harness for PostgresHarness {
     fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
     }
@@ -77,62 +77,62 @@ impl Rig for PostgresRig {
 
 #[test]
 fn postgres_conforms() {
-    assert_eq!(failures(async || PostgresRig::new(1).await), Vec::<&str>::new());
+    assert_eq!(failures(async || PostgresHarness::new(1).await), Vec::<&str>::new());
 }
 
 #[test]
 fn three_instances_on_one_database_conform() {
-    assert_eq!(failures(async || PostgresRig::new(3).await), Vec::<&str>::new());
+    assert_eq!(failures(async || PostgresHarness::new(3).await), Vec::<&str>::new());
 }
 
 /// One key for the creation of an event, asked of three instances at once: no row is there yet to wait at, and
 /// still it happens once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_carried_out_once_also_where_there_is_nothing_to_lock() {
-    let rig = PostgresRig::new(3).await;
-    let stage = Stage::new(&rig);
+async fn a_key_runs_once_without_a_row_to_lock() {
+    let harness = PostgresHarness::new(3).await;
+    let fixture = Fixture::new(&harness);
     for round in 0..10 {
         let mut asking = JoinSet::new();
         for _ in 0..9 {
-            let create = command(Action::CreateEvent(Box::new(stage.concert(9))));
-            let render = Box::new(|_: &_, _| Some(b"made".to_vec()));
+            let create = command(Action::CreateEvent(Box::new(fixture.new_event(9))));
+            let serialize_response = Box::new(|_: &_, _| Some(b"made".to_vec()));
             let (scope, key) = ("s".to_owned(), format!("key-{round}"));
-            let keep = Keep { scope, key, fingerprint: [0; 32], render };
-            let submission = Submission { command: Arc::new(create), keep: Some(Arc::new(keep)) };
-            let store = stage.store.clone();
+            let keep = Idempotency { scope, key, fingerprint: [0; 32], serialize_response };
+            let submission = Submission { command: Arc::new(create), idempotency: Some(Arc::new(keep)) };
+            let store = fixture.store.clone();
             asking.spawn(async move { store.execute(vec![submission]).await });
         }
         let replies: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
-        let mut heard = words(&replies);
+        let mut heard = outcome_codes(&replies);
         heard.sort_unstable();
         assert_eq!(heard, [vec!["kept"], vec!["replayed"; 8]].concat(), "round {round}");
     }
-    assert_eq!(rig.database.number("SELECT count(*) FROM events").await, 10);
-    stage.clean().await;
+    assert_eq!(harness.database.number("SELECT count(*) FROM events").await, 10);
+    fixture.assert_audit_clean().await;
 }
 
 /// Batches of several instances that concern the same events in every order wait for each other, and never
 /// in a circle.
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_over_many_events_never_wait_in_a_circle() {
+async fn batches_over_many_events_do_not_deadlock() {
     const EVENTS: usize = 4;
-    let rig = PostgresRig::new(3).await;
-    let stage = Stage::new(&rig);
+    let harness = PostgresHarness::new(3).await;
+    let fixture = Fixture::new(&harness);
     let mut events = Vec::new();
     for _ in 0..EVENTS {
-        events.push(stage.create(stage.concert(10_000)).await.id);
+        events.push(fixture.create(fixture.new_event(10_000)).await.id);
     }
     let mut asking = JoinSet::new();
     for round in 0..90 {
-        let order = |place: usize| stage.book(events[(round * 7 + place * (round + 1)) % EVENTS], "a", 1);
+        let order = |place: usize| fixture.book(events[(round * 7 + place * (round + 1)) % EVENTS], "a", 1);
         let batch: Vec<Submission> = (0..6).map(|place| order(place).into()).collect();
-        let store = stage.store.clone();
+        let store = fixture.store.clone();
         asking.spawn(async move { store.execute(batch).await });
     }
     for replies in asking.join_all().await {
-        assert_eq!(words(&replies), ["ok"; 6]);
+        assert_eq!(outcome_codes(&replies), ["ok"; 6]);
     }
-    let log = rig.database.cluster().log();
+    let log = harness.database.cluster().log();
     assert!(!log.iter().any(|line| line.contains("deadlock detected")), "{log:#?}");
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }

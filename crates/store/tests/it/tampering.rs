@@ -1,11 +1,11 @@
 //! Tampering that only SQLite can be made to suffer; the suite knows the rest.
 
 use rusqlite::Connection;
-use store::conformance::Rig;
-use store::conformance::stage::HOLD;
-use store::conformance::stage::{Stage, expire};
+use store::conformance::Harness;
+use store::conformance::fixture::HOLD;
+use store::conformance::fixture::{Fixture, expire};
 
-use crate::conforms::FileRig;
+use crate::conformance::FileHarness;
 
 /// What is done to one event's rows past all checks, and what the audit then says.
 const TAMPERINGS: &[(&str, &str)] = &[
@@ -61,27 +61,27 @@ const TAMPERINGS: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn the_audit_finds_what_no_constraint_stopped() {
+async fn the_audit_finds_rows_that_bypassed_constraints() {
     for (sql, expected) in TAMPERINGS {
-        let rig = FileRig::new();
-        let stage = Stage::new(&rig);
-        let event = domain::NewEvent { max_tickets_per_user: Some(9), ..stage.concert(9) };
-        let event = stage.create(event).await.id;
-        let late = stage.done(stage.book(event, "late", 1)).await;
-        rig.advance(HOLD).await;
-        stage.done(expire(&late)).await;
-        let paid = stage.paid(event, "a", 2, "t").await;
-        stage.done(stage.cancel(&paid)).await;
-        stage.paid(event, "b", 2, "t").await;
-        stage.hold(event, &[("c", 2)]).await;
-        stage.clean().await;
-        let entries = stage.ledger(event).await.len();
+        let harness = FileHarness::new();
+        let fixture = Fixture::new(&harness);
+        let event = domain::NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(9) };
+        let event = fixture.create(event).await.id;
+        let late = fixture.run_ok(fixture.book(event, "late", 1)).await;
+        harness.advance(HOLD).await;
+        fixture.run_ok(expire(&late)).await;
+        let paid = fixture.book_and_pay(event, "a", 2, "t").await;
+        fixture.run_ok(fixture.cancel(&paid)).await;
+        fixture.book_and_pay(event, "b", 2, "t").await;
+        fixture.hold(event, &[("c", 2)]).await;
+        fixture.assert_audit_clean().await;
+        let entries = fixture.ledger(event).await.len();
         assert_eq!(entries, 10);
 
-        let connection = Connection::open(&rig.path).unwrap();
+        let connection = Connection::open(&harness.path).unwrap();
         connection.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
         connection.execute_batch(sql).unwrap();
-        let report = stage.store.audit().await.unwrap();
+        let report = fixture.store.audit().await.unwrap();
         assert!(report.violations.iter().any(|what| what.contains(expected)), "{sql}: {report:#?}");
     }
 }

@@ -8,29 +8,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Clock, EventId, Timestamp, sabotage};
-use store::conformance::Rig;
-use store::conformance::stage::Stage;
+use store::conformance::Harness;
+use store::conformance::fixture::Fixture;
 use store::{Sqlite, SqliteOptions, Store};
 
-struct Noon;
+struct FixedClock;
 
-impl Clock for Noon {
+impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         "2027-01-15T12:00:00Z".parse().expect("an instant")
     }
 }
 
-struct Memory(Arc<Sqlite>);
+struct MemoryHarness(Arc<Sqlite>);
 
-impl Memory {
+impl MemoryHarness {
     fn new() -> Self {
-        let options = SqliteOptions { clock: Arc::new(Noon), inline: true };
+        let options = SqliteOptions { clock: Arc::new(FixedClock), inline: true };
         Self(Arc::new(Sqlite::in_memory(&options).expect("a store")))
     }
 }
 
 #[async_trait]
-impl Rig for Memory {
+impl Harness for MemoryHarness {
     fn store(&self) -> Arc<dyn Store> {
         self.0.clone()
     }
@@ -45,25 +45,28 @@ impl Rig for Memory {
 }
 
 #[tokio::test]
-async fn the_database_guards_what_the_rules_forget_and_the_audit_what_both_forget() {
+async fn constraints_catch_missing_rules_and_the_audit_catches_both() {
     sabotage::remove("capacity");
-    let rig = Memory::new();
-    let stage = Stage::new(&rig);
-    let mut new = stage.concert(10);
-    new.ticket_types = vec![stage.ticket_type(Some(2)), stage.ticket_type(None)];
+    let harness = MemoryHarness::new();
+    let fixture = Fixture::new(&harness);
+    let mut new = fixture.new_event(10);
+    new.ticket_types = vec![fixture.ticket_type(Some(2)), fixture.ticket_type(None)];
     let [small, large] = [new.ticket_types[0].id, new.ticket_types[1].id];
-    let event = stage.create(new).await.id;
-    let order = |kind, quantity| stage.order(event, "a", domain::Ask::Items(vec![(kind, quantity)]));
+    let event = fixture.create(new).await.id;
+    let order = |kind, quantity| fixture.order(event, "a", domain::Ask::Items(vec![(kind, quantity)]));
     let commands = vec![order(small, 2), order(small, 1), order(large, 9), order(large, 8), order(large, 1)];
-    assert_eq!(stage.words(commands).await, ["ok", "failed", "failed", "ok", "failed"]);
-    assert_eq!(stage.event(event).await.available(), 0);
-    stage.clean().await;
+    assert_eq!(fixture.outcome_codes(commands).await, ["ok", "failed", "failed", "ok", "failed"]);
+    assert_eq!(fixture.event(event).await.available(), 0);
+    fixture.assert_audit_clean().await;
 
     sabotage::remove("capacity-check");
-    let rig = Memory::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(10)).await.id;
-    assert_eq!(stage.words(vec![stage.book(event, "a", 10), stage.book(event, "b", 1)]).await, ["ok", "ok"]);
-    let report = stage.store.audit().await.expect("an audit");
+    let harness = MemoryHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(10)).await.id;
+    assert_eq!(
+        fixture.outcome_codes(vec![fixture.book(event, "a", 10), fixture.book(event, "b", 1)]).await,
+        ["ok", "ok"]
+    );
+    let report = fixture.store.audit().await.expect("an audit");
     assert!(!report.violations.is_empty(), "an oversold event is not noticed");
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use domain::sabotage;
-use store::conformance::stage::{Stage, word};
+use store::conformance::fixture::{Fixture, outcome_code};
 use store::{Postgres, Reply, Store};
 use testkit::{Cluster, Database};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::Memory;
+use crate::MemoryHarness;
 
 const INSTANCES: usize = 3;
 const ORDERS: usize = 60;
@@ -24,17 +24,17 @@ async fn open(database: &Database) -> Arc<Postgres> {
 async fn scramble() -> Vec<String> {
     let database = Cluster::shared().await.database().await;
     // Only for its commands and ids.
-    let rig = Memory::new();
-    let stage = Stage::new(&rig);
-    let new = stage.concert(10_000);
+    let harness = MemoryHarness::new();
+    let fixture = Fixture::new(&harness);
+    let new = fixture.new_event(10_000);
     let event = new.id;
     let first = open(&database).await;
-    let create = store::conformance::stage::command(domain::Action::CreateEvent(Box::new(new)));
-    assert_eq!(word(&first.execute(vec![create.into()]).await[0]), "ok");
+    let create = store::conformance::fixture::command(domain::Action::CreateEvent(Box::new(new)));
+    assert_eq!(outcome_code(&first.execute(vec![create.into()]).await[0]), "ok");
     let (mut instances, connected) = (JoinSet::new(), Arc::new(Barrier::new(INSTANCES)));
     for _ in 0..INSTANCES {
         let store = open(&database).await;
-        let orders: Vec<_> = (0..ORDERS).map(|_| stage.book(event, "a", 1)).collect();
+        let orders: Vec<_> = (0..ORDERS).map(|_| fixture.book(event, "a", 1)).collect();
         let connected = connected.clone();
         instances.spawn(async move {
             let mut replies = Vec::new();
@@ -49,7 +49,7 @@ async fn scramble() -> Vec<String> {
         });
     }
     let replies: Vec<Reply> = instances.join_all().await.into_iter().flatten().collect();
-    let held = replies.iter().filter(|reply| word(reply) == "ok").count();
+    let held = replies.iter().filter(|reply| outcome_code(reply) == "ok").count();
     let found = first.event(event).await.expect("a read").expect("an event");
     assert_eq!(found.stock.held as usize, held);
     assert_eq!(first.audit().await.expect("an audit").violations, Vec::<String>::new());
@@ -61,7 +61,7 @@ async fn scramble() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_layer_of_the_database_stands_without_the_one_before() {
+async fn each_database_guard_holds_without_the_previous_one() {
     assert_eq!(scramble().await, Vec::<String>::new(), "with its locks nobody fails");
     sabotage::remove("row-lock");
     let failed = scramble().await;

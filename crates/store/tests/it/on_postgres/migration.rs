@@ -1,10 +1,10 @@
 //! Indexes that are built beside running sales.
 
-use store::conformance::stage::Stage;
+use store::conformance::fixture::Fixture;
 use testkit::eventually;
 use tokio::task::JoinSet;
 
-use super::{PostgresRig, open};
+use super::{PostgresHarness, open};
 
 /// Takes the last schema version back.
 const UNDO: &str = "DROP INDEX bookings_due, bookings_by_event, bookings_by_status, event_details_cancelled;
@@ -15,21 +15,21 @@ const VALID: &str =
     'bookings_by_event'::regclass, 'bookings_by_status'::regclass, 'event_details_cancelled'::regclass)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r3_indexes_are_built_beside_sales() {
-    let rig = PostgresRig::new(1).await;
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(100)).await.id;
-    let held = stage.hold(event, &[("a", 1), ("b", 1)]).await;
-    rig.database.connect().await.batch_execute(UNDO).await.expect("the schema before");
+async fn r3_indexes_are_built_during_sales() {
+    let harness = PostgresHarness::new(1).await;
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(100)).await.id;
+    let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
+    harness.database.connect().await.batch_execute(UNDO).await.expect("the schema before");
     // A sale that has begun before and takes its time: the build waits for it, and nobody behind the build.
-    let slow = rig.database.connect().await;
+    let slow = harness.database.connect().await;
     slow.batch_execute(
         "BEGIN; UPDATE bookings SET payment_method = 'x' WHERE false; SELECT pg_current_xact_id()",
     )
     .await
     .expect("a transaction");
     slow.execute("LOCK TABLE bookings IN ROW EXCLUSIVE MODE", &[]).await.expect("what a sale locks");
-    let database = rig.database.clone();
+    let database = harness.database.clone();
     let mut migrators = JoinSet::new();
     // Two instances that are started at once: one builds, one waits.
     for _ in 0..2 {
@@ -38,24 +38,25 @@ async fn r3_indexes_are_built_beside_sales() {
     }
     let building = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'
                     AND datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("the build waits", async || (rig.database.number(building).await == 1).then_some(())).await;
+    eventually("the build waits", async || (harness.database.number(building).await == 1).then_some(()))
+        .await;
     for round in 0..3 {
-        assert_eq!(stage.words(vec![stage.book(event, "c", 1)]).await, ["ok"], "{round}");
+        assert_eq!(fixture.outcome_codes(vec![fixture.book(event, "c", 1)]).await, ["ok"], "{round}");
     }
-    stage.done(stage.confirm(&held[0], "t")).await;
-    assert_eq!(rig.database.number(building).await, 1, "it waits all the time");
+    fixture.run_ok(fixture.confirm(&held[0], "t")).await;
+    assert_eq!(harness.database.number(building).await, 1, "it waits all the time");
     slow.batch_execute("COMMIT").await.expect("an end");
     assert_eq!(migrators.join_all().await.len(), 2);
-    assert_eq!(rig.database.number(VALID).await, 4);
-    assert_eq!(rig.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
-    stage.clean().await;
+    assert_eq!(harness.database.number(VALID).await, 4);
+    assert_eq!(harness.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
+    fixture.assert_audit_clean().await;
 }
 
 /// A build that was interrupted leaves an index that is written and never read.
 #[tokio::test(flavor = "multi_thread")]
 async fn r3_an_index_of_an_interrupted_build_is_built_again() {
-    let rig = PostgresRig::new(1).await;
-    let client = rig.database.connect().await;
+    let harness = PostgresHarness::new(1).await;
+    let client = harness.database.connect().await;
     client
         .batch_execute(
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'bookings_due'::regclass;
@@ -63,9 +64,9 @@ async fn r3_an_index_of_an_interrupted_build_is_built_again() {
         )
         .await
         .expect("an interrupted build");
-    let before = rig.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await;
-    drop(open(&rig.database).await);
-    assert_eq!(rig.database.number(VALID).await, 4);
-    assert_ne!(rig.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await, before);
-    assert_eq!(rig.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
+    let before = harness.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await;
+    drop(open(&harness.database).await);
+    assert_eq!(harness.database.number(VALID).await, 4);
+    assert_ne!(harness.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await, before);
+    assert_eq!(harness.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::PostgresRig;
-use crate::money::{Behind, a_price_without_a_booking_has_no_witness, every_column_of_money_has_a_witness};
+use super::PostgresHarness;
+use crate::money::{RawDatabase, a_price_without_a_booking_is_not_audited, every_money_column_is_audited};
 
 #[async_trait]
-impl Behind for PostgresRig {
+impl RawDatabase for PostgresHarness {
     async fn columns(&self) -> BTreeSet<String> {
         let sql = "SELECT table_name || '.' || column_name FROM information_schema.columns
                    WHERE table_schema = current_schema() AND table_name <> 'boxoffice_schema'";
@@ -29,11 +29,11 @@ impl Behind for PostgresRig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r5_every_column_of_money_has_a_witness() {
-    every_column_of_money_has_a_witness(&PostgresRig::new(1).await).await;
+async fn r5_every_money_column_is_audited() {
+    every_money_column_is_audited(&PostgresHarness::new(1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r5_a_price_without_a_booking_has_no_witness() {
-    a_price_without_a_booking_has_no_witness(&PostgresRig::new(1).await).await;
+async fn r5_a_price_without_a_booking_is_not_audited() {
+    a_price_without_a_booking_is_not_audited(&PostgresHarness::new(1).await).await;
 }

@@ -1,10 +1,10 @@
-//! Luck that repeats.
+//! TestRng that repeats.
 
-/// A seeded source of luck (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
+/// A seeded source of rng (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
 /// the same seed, the same walk.
-pub(super) struct Luck(pub(super) u64);
+pub(super) struct TestRng(pub(super) u64);
 
-impl Luck {
+impl TestRng {
     /// A number in `0..bound`.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Clock, EventId, Timestamp};
-use store::conformance::Rig;
+use store::conformance::Harness;
 use store::{Sqlite, SqliteOptions, Store};
 use tempfile::TempDir;
 
@@ -34,16 +34,16 @@ impl Clock for SetClock {
     }
 }
 
-/// A store on a file of its own, which is gone with the rig.
-pub(crate) struct FileRig {
+/// A store on a file of its own, which is gone with the harness.
+pub(crate) struct FileHarness {
     pub(crate) clock: Arc<SetClock>,
     pub(crate) store: Arc<Sqlite>,
     pub(crate) path: PathBuf,
-    /// Goes with the rig, and the file with it.
+    /// Goes with the harness, and the file with it.
     folder: TempDir,
 }
 
-impl FileRig {
+impl FileHarness {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("box.db");
@@ -71,7 +71,7 @@ pub(crate) fn options(clock: &Arc<SetClock>) -> SqliteOptions {
 }
 
 #[async_trait]
-impl Rig for FileRig {
+impl Harness for FileHarness {
     fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
     }
@@ -89,12 +89,12 @@ impl Rig for FileRig {
 }
 
 /// A store in memory, inline. Nothing can reach behind it.
-struct MemoryRig {
+struct MemoryHarness {
     clock: Arc<SetClock>,
     store: Arc<Sqlite>,
 }
 
-impl MemoryRig {
+impl MemoryHarness {
     fn new(inline: bool) -> Self {
         let clock = SetClock::new();
         let options = SqliteOptions { clock: clock.clone(), inline };
@@ -103,7 +103,7 @@ impl MemoryRig {
 }
 
 #[async_trait]
-impl Rig for MemoryRig {
+impl Harness for MemoryHarness {
     fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
     }
@@ -118,16 +118,16 @@ impl Rig for MemoryRig {
 }
 
 #[test]
-fn a_file_conforms() {
-    assert_eq!(failures(async || FileRig::new()), Vec::<&str>::new());
+fn sqlite_file_conforms() {
+    assert_eq!(failures(async || FileHarness::new()), Vec::<&str>::new());
 }
 
 #[test]
-fn memory_conforms_inline() {
-    assert_eq!(failures(async || MemoryRig::new(true)), Vec::<&str>::new());
+fn sqlite_memory_conforms_inline() {
+    assert_eq!(failures(async || MemoryHarness::new(true)), Vec::<&str>::new());
 }
 
 #[test]
-fn memory_conforms_with_threads() {
-    assert_eq!(failures(async || MemoryRig::new(false)), Vec::<&str>::new());
+fn sqlite_memory_conforms_with_threads() {
+    assert_eq!(failures(async || MemoryHarness::new(false)), Vec::<&str>::new());
 }

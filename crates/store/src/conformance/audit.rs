@@ -2,41 +2,41 @@
 
 use domain::{AuditReport, Event, EventPatch, NewEvent};
 
-use super::Rig;
-use super::stage::{HOLD, Stage, edit, expire};
+use super::Harness;
+use super::fixture::{Fixture, HOLD, edit, expire};
 
 /// An event with a booking in every state, a refund, and a limit per user.
-async fn busy(stage: &Stage<'_>) -> Event {
-    let mut new = NewEvent { max_tickets_per_user: Some(9), ..stage.concert(50) };
-    new.ticket_types.push(stage.ticket_type(Some(40)));
+async fn busy(fixture: &Fixture<'_>) -> Event {
+    let mut new = NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(50) };
+    new.ticket_types.push(fixture.ticket_type(Some(40)));
     let both: Vec<_> = new.ticket_types.iter().map(|kind| (kind.id, 1)).collect();
-    let event = stage.create(new).await.id;
-    let book = |name: &str| stage.order(event, name, domain::Ask::Items(both.clone()));
-    let late = stage.done(book("late")).await;
-    stage.rig.advance(HOLD).await;
-    stage.done(expire(&late)).await;
+    let event = fixture.create(new).await.id;
+    let book = |name: &str| fixture.order(event, name, domain::Ask::Items(both.clone()));
+    let late = fixture.run_ok(book("late")).await;
+    fixture.harness.advance(HOLD).await;
+    fixture.run_ok(expire(&late)).await;
     for name in ["gone", "paid", "held", "given-up"] {
-        let booking = stage.done(book(name)).await;
+        let booking = fixture.run_ok(book(name)).await;
         if name == "gone" || name == "paid" {
-            stage.done(stage.confirm(&booking, "t")).await;
+            fixture.run_ok(fixture.confirm(&booking, "t")).await;
         }
         if name == "gone" || name == "given-up" {
-            stage.done(stage.cancel(&booking)).await;
+            fixture.run_ok(fixture.cancel(&booking)).await;
         }
     }
-    stage.run(edit(event, EventPatch { capacity: Some(60), ..EventPatch::default() })).await;
-    stage.event(event).await
+    fixture.run(edit(event, EventPatch { capacity: Some(60), ..EventPatch::default() })).await;
+    fixture.event(event).await
 }
 
-pub(super) async fn the_audit_counts_what_it_saw(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let report = stage.store.audit().await.expect("an audit");
+pub(super) async fn the_audit_counts_rows(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let report = fixture.store.audit().await.expect("an audit");
     assert_eq!(report, AuditReport::default());
     for _ in 0..3 {
-        let event = busy(&stage).await;
+        let event = busy(&fixture).await;
         assert_eq!((event.stock.held, event.stock.sold, event.stock.seq), (2, 2, 13));
     }
-    let report = stage.store.audit().await.expect("an audit");
+    let report = fixture.store.audit().await.expect("an audit");
     let expected = AuditReport { events: 3, bookings: 15, entries: 39, refunds: 3, violations: Vec::new() };
     assert_eq!(report, expected);
 }
@@ -137,15 +137,15 @@ const TAMPERINGS: &[(&str, &str)] = &[
 ];
 
 /// Each on an event of its own, one after the other, with a look in between.
-pub(super) async fn the_audit_finds_what_was_tampered_with(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
+pub(super) async fn the_audit_detects_tampering(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
     let mut known = Vec::new();
     for (sql, expected) in TAMPERINGS {
-        let event = busy(&stage).await.id;
-        if !rig.tamper(sql, event).await {
+        let event = busy(&fixture).await.id;
+        if !harness.tamper(sql, event).await {
             return;
         }
-        let report = stage.store.audit().await.expect("an audit");
+        let report = fixture.store.audit().await.expect("an audit");
         let new: Vec<_> = report.violations.iter().filter(|what| !known.contains(*what)).collect();
         assert!(new.iter().any(|what| what.contains(expected)), "{sql}: {new:#?}");
         known = report.violations;

@@ -4,7 +4,7 @@ use store::{Postgres, PostgresUrl};
 use testkit::{Certificates, Cluster};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_mode_of_tls_believes_what_it_should() {
+async fn each_sslmode_verifies_the_documented_parts() {
     let folder = tempfile::tempdir().expect("a folder");
     let Certificates { root, other, server, key } = Certificates::make(folder.path());
     Cluster::give(&key);

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use rusqlite::Connection;
-use store::conformance::Rig;
-use store::conformance::stage::{HOLD, Stage, expire};
+use store::conformance::Harness;
+use store::conformance::fixture::{Fixture, HOLD, expire};
 use store::{Fault, OpenError, Reply, SCHEMA_VERSION, Sqlite, Store};
 
-use crate::conforms::{FileRig, SetClock, options};
+use crate::conformance::{FileHarness, SetClock, options};
 
 fn open(path: &Path, migrate: bool) -> Result<Sqlite, OpenError> {
     Sqlite::open(path, migrate, &options(&SetClock::new()))
@@ -16,26 +16,26 @@ fn open(path: &Path, migrate: bool) -> Result<Sqlite, OpenError> {
 
 #[tokio::test]
 async fn a_file_has_one_owner_and_any_number_of_readers() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(9)).await;
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(9)).await;
     for migrate in [true, false] {
-        assert!(matches!(open(&rig.path, migrate), Err(OpenError::Owned(path)) if path == rig.path));
+        assert!(matches!(open(&harness.path, migrate), Err(OpenError::Owned(path)) if path == harness.path));
     }
-    let readers = [(); 3].map(|()| Sqlite::open_reader(&rig.path).unwrap());
+    let readers = [(); 3].map(|()| Sqlite::open_reader(&harness.path).unwrap());
     for reader in &readers {
         assert_eq!(reader.event(event.id).await.unwrap(), Some(event.clone()));
-        let replies = reader.execute(vec![stage.book(event.id, "a", 1).into()]).await;
+        let replies = reader.execute(vec![fixture.book(event.id, "a", 1).into()]).await;
         assert!(matches!(replies[..], [Reply::Failed(Fault::Unavailable(_))]), "{replies:?}");
     }
     // What is written later is seen, too.
-    let held = stage.done(stage.book(event.id, "a", 1)).await;
+    let held = fixture.run_ok(fixture.book(event.id, "a", 1)).await;
     assert_eq!(readers[0].booking(held.id).await.unwrap(), Some((*held).clone()));
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
 #[tokio::test]
-async fn the_lock_goes_with_its_owner() {
+async fn the_lock_is_released_with_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("box.db");
     for _ in 0..3 {
@@ -51,7 +51,7 @@ async fn the_lock_goes_with_its_owner() {
 }
 
 #[test]
-fn a_foreign_database_is_refused_and_left_alone() {
+fn a_foreign_database_is_rejected_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("theirs.db");
     for script in [
@@ -77,7 +77,7 @@ fn a_foreign_database_is_refused_and_left_alone() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_files_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none.db");
     assert!(matches!(Sqlite::open_reader(&missing), Err(OpenError::Missing(path)) if path == missing));
@@ -114,7 +114,7 @@ fn migrating_twice_is_migrating_once() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_ours_is_an_error() {
+async fn unsupported_schema_versions_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("box.db");
     fs::write(&path, "").unwrap();
@@ -151,35 +151,35 @@ async fn everything(store: &dyn Store) -> String {
 }
 
 #[tokio::test]
-async fn all_is_there_again_after_a_restart() {
-    let rig = FileRig::new();
+async fn all_rows_survive_a_restart() {
+    let harness = FileHarness::new();
     let before = {
-        let stage = Stage::new(&rig);
-        let limited = domain::NewEvent { max_tickets_per_user: Some(4), ..stage.concert(9) };
-        let event = stage.create(limited).await.id;
-        let held = stage.hold(event, &[("a", 1), ("a", 2), ("b", 1)]).await;
-        let paid = stage.done(stage.confirm(&held[1], "t")).await;
-        stage.done(stage.cancel(&paid)).await;
-        rig.advance(HOLD).await;
-        stage.done(expire(&held[2])).await;
-        everything(&*rig.store).await
+        let fixture = Fixture::new(&harness);
+        let limited = domain::NewEvent { max_tickets_per_user: Some(4), ..fixture.new_event(9) };
+        let event = fixture.create(limited).await.id;
+        let held = fixture.hold(event, &[("a", 1), ("a", 2), ("b", 1)]).await;
+        let paid = fixture.run_ok(fixture.confirm(&held[1], "t")).await;
+        fixture.run_ok(fixture.cancel(&paid)).await;
+        harness.advance(HOLD).await;
+        fixture.run_ok(expire(&held[2])).await;
+        everything(&*harness.store).await
     };
     assert!(before.len() > 5_000);
-    let rig = rig.reopened();
-    assert_eq!(everything(&*rig.store).await, before);
-    let reader = Sqlite::open_reader(&rig.path).unwrap();
+    let harness = harness.reopened();
+    assert_eq!(everything(&*harness.store).await, before);
+    let reader = Sqlite::open_reader(&harness.path).unwrap();
     assert_eq!(everything(&reader).await, before);
-    assert_eq!(rig.store.audit().await.unwrap().violations, Vec::<String>::new());
+    assert_eq!(harness.store.audit().await.unwrap().violations, Vec::<String>::new());
 }
 
 /// In memory nothing is shared: two stores are two worlds.
 #[tokio::test]
-async fn a_store_in_memory_is_alone() {
+async fn memory_stores_are_independent() {
     let stores = [(); 2].map(|()| Sqlite::in_memory(&options(&SetClock::new())).unwrap());
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let new = domain::Action::CreateEvent(Box::new(stage.concert(1)));
-    stores[0].execute(vec![store::conformance::stage::command(new).into()]).await;
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let new = domain::Action::CreateEvent(Box::new(fixture.new_event(1)));
+    stores[0].execute(vec![store::conformance::fixture::command(new).into()]).await;
     let counts = [stores[0].audit().await.unwrap().events, stores[1].audit().await.unwrap().events];
     assert_eq!(counts, [1, 0]);
 }

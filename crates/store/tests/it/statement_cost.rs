@@ -6,11 +6,11 @@ use std::fs;
 use domain::{Booking, EventPatch, EventStatus};
 use rusqlite::types::Value;
 use rusqlite::{Connection, StatementStatus};
-use store::conformance::stage::{Stage, edit};
-use store::{Keep, Submission};
+use store::conformance::fixture::{Fixture, edit};
+use store::{Idempotency, Submission};
 
-use crate::conforms::{FileRig, literal};
-use crate::planted::{Dialect, FIRST_ID, copies};
+use crate::conformance::{FileHarness, literal};
+use crate::large_event::{Dialect, FIRST_ID, copies};
 
 /// Bookings of the large event.
 pub(crate) const BOOKINGS: u32 = 50_000;
@@ -40,14 +40,14 @@ pub(crate) const EXEMPT: &[(&str, &str)] = &[
     ("event_stats", "a row for each event, none for a booking"),
     ("published_", "a row for each event, none for a booking"),
     ("backend_", "asks about the session"),
-    ("commit_receipt", "asks about the session"),
+    ("commit_status", "asks about the session"),
     ("commit_empty", "writes a record of the log and no row"),
-    ("event_lock_free", "locks rows by their keys"),
+    ("event_lock_skip_locked", "locks rows by their keys"),
     ("health", "asks about the session"),
-    ("tx_begin", "asks about the session"),
+    ("tx_info", "asks about the session"),
     ("_insert", "writes rows by their keys"),
     ("_update", "writes rows by their keys"),
-    ("_write", "writes rows by their keys"),
+    ("_upsert", "writes rows by their keys"),
 ];
 
 /// Every statement that reads and is not exempt.
@@ -81,13 +81,13 @@ pub(crate) fn cases(template: &Booking) -> Vec<Case> {
         case("chore_prune_keys", vec![Number(now), Number(512)], 4 * 512),
         case("event_list", vec![Id(last), Number(101)], 4 * 101),
         case("event_load", vec![Id(event)], 3),
-        case("key_load", vec![Text("s"), Text("k7"), Number(0)], 2),
+        case("idempotency_load", vec![Text("s"), Text("k7"), Number(0)], 2),
         case("ledger_list", vec![Id(event), Number(30_000), Number(101)], 101),
-        case("ledger_recorded", vec![Id(event), Number(30_000), Number(512)], 2 * 512),
+        case("ledger_with_bookings", vec![Id(event), Number(30_000), Number(512)], 2 * 512),
         case("refund_find", vec![Id(booking)], 1),
         case("refund_list", vec![Id(last), Number(101)], 101),
         case("refund_load", vec![Id(booking), Text("t")], 2),
-        case("user_load", vec![Id(event), Text("heavy")], 3),
+        case("user_limit_load", vec![Id(event), Text("heavy")], 3),
     ];
     for status in ["pending", "confirmed", "cancelled", "expired"] {
         all.push(case("booking_list_in_status", vec![Text(status), Id(last), Number(101)], 101));
@@ -122,21 +122,28 @@ pub(crate) fn text(folder: &str, name: &str) -> String {
 }
 
 /// A booking to copy, at an event beside a few others of which one is cancelled and empty, and an answer kept.
-pub(crate) async fn template(stage: &Stage<'_>) -> Booking {
+pub(crate) async fn template(fixture: &Fixture<'_>) -> Booking {
     for _ in 0..5 {
-        let event = stage.create(stage.concert(10)).await.id;
-        stage.paid(event, "a", 1, "t").await;
+        let event = fixture.create(fixture.new_event(10)).await.id;
+        fixture.book_and_pay(event, "a", 1, "t").await;
     }
-    let off = stage.create(stage.concert(10)).await.id;
-    stage.run(edit(off, EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() })).await;
-    let event = stage.create(stage.concert(100_000)).await.id;
-    let order = stage.book(event, "a", 1);
+    let off = fixture.create(fixture.new_event(10)).await.id;
+    fixture
+        .run(edit(off, EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() }))
+        .await;
+    let event = fixture.create(fixture.new_event(100_000)).await.id;
+    let order = fixture.book(event, "a", 1);
     let id = order.booking_id().unwrap();
-    let render = Box::new(|_: &_, _| Some(b"made".to_vec()));
-    let keep = Keep { scope: "s".to_owned(), key: "key".to_owned(), fingerprint: [0; 32], render };
-    let order = Submission { command: order.into(), keep: Some(keep.into()) };
-    stage.store.execute(vec![order]).await;
-    stage.booking(id).await
+    let serialize_response = Box::new(|_: &_, _| Some(b"made".to_vec()));
+    let keep = Idempotency {
+        scope: "s".to_owned(),
+        key: "key".to_owned(),
+        fingerprint: [0; 32],
+        serialize_response,
+    };
+    let order = Submission { command: order.into(), idempotency: Some(keep.into()) };
+    fixture.store.execute(vec![order]).await;
+    fixture.booking(id).await
 }
 
 const SQLITE: Dialect = Dialect {
@@ -186,11 +193,11 @@ const STEPS_PER_ROW: i64 = 70;
 const STEPS_ONCE: i64 = 1_000;
 
 #[tokio::test]
-async fn r3_statements_read_their_page_and_no_more() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let template = template(&stage).await;
-    let connection = Connection::open(&rig.path).unwrap();
+async fn r3_statements_read_only_their_page() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let template = template(&fixture).await;
+    let connection = Connection::open(&harness.path).unwrap();
     planted(&connection, &template);
     let mut cases = cases(&template);
     let overdue = vec![
@@ -225,10 +232,10 @@ async fn r3_statements_read_their_page_and_no_more() {
 /// Every 30 s, on every instance, for as long as nothing is overdue and no cancelled event has bookings.
 #[tokio::test]
 async fn r3_an_idle_sweep_reads_no_ledger() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let template = template(&stage).await;
-    let connection = Connection::open(&rig.path).unwrap();
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let template = template(&fixture).await;
+    let connection = Connection::open(&harness.path).unwrap();
     planted(&connection, &template);
     let mut steps = 0;
     for case in cases(&template).iter().filter(|case| case.name.starts_with("chore_")) {
@@ -241,10 +248,10 @@ async fn r3_an_idle_sweep_reads_no_ledger() {
 /// A booking that is cancelled leaves what is still to be read, so the last page costs what the first one did.
 #[tokio::test]
 async fn r3_pages_of_live_bookings_cost_the_same_to_the_end() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let template = template(&stage).await;
-    let connection = Connection::open(&rig.path).unwrap();
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let template = template(&fixture).await;
+    let connection = Connection::open(&harness.path).unwrap();
     planted(&connection, &template);
     let event = literal(template.event_id.bytes());
     let cases = cases(&template);

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use serde_json::Value;
-use store::conformance::stage::Stage;
+use store::conformance::fixture::Fixture;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
-use super::{PostgresRig, literal};
-use crate::planted::{Dialect, copies};
-use crate::work::{Arg, BOOKINGS, Case, cases, expect_complete, template, text};
+use super::{PostgresHarness, literal};
+use crate::large_event::{Dialect, copies};
+use crate::statement_cost::{Arg, BOOKINGS, Case, cases, expect_complete, template, text};
 
 const POSTGRES: Dialect = Dialect {
     series: |_| String::new(),
@@ -69,7 +69,7 @@ async fn explained(client: &Client, name: &str, args: &str) -> Value {
 
 /// The statements of the shared table, as they are spelt here, and those that only this database has.
 fn cases_here(template: &domain::Booking) -> (Vec<Case>, Vec<(&'static str, String, i64)>) {
-    let by_list = ["booking_load", "event_load", "key_load", "refund_load", "user_load"];
+    let by_list = ["booking_load", "event_load", "idempotency_load", "refund_load", "user_limit_load"];
     let (event, booking) =
         (Uuid::from_bytes(*template.event_id.bytes()), Uuid::from_bytes(*template.id.bytes()));
     let mut cases = cases(template);
@@ -80,21 +80,21 @@ fn cases_here(template: &domain::Booking) -> (Vec<Case>, Vec<(&'static str, Stri
         ("booking_overdue_of_user", format!("'{event}', '1000000000000', 'heavy', '1000'"), 2 * 1_000),
         ("event_load", format!("'{{{event},{nobody}}}'"), 4),
         ("event_lock", format!("'{{{event},{nobody}}}'"), 10),
-        ("key_load", "'{s,s}', '{k7,k8}', '86400'".to_owned(), 4),
-        ("key_exists", r"'s', 'k7', '\x00', '7'".to_owned(), 2),
+        ("idempotency_load", "'{s,s}', '{k7,k8}', '86400'".to_owned(), 4),
+        ("idempotency_exists", r"'s', 'k7', '\x00', '7'".to_owned(), 2),
         ("ledger_exists", format!("'{event}', '7', 'booking.created', NULL, 'r', '1'"), 2),
         ("refund_load", format!("'{{{booking}}}', '{{t}}'"), 2),
-        ("user_load", format!("'{{{event}}}', '{{heavy}}', '{{{booking}}}'"), 4),
+        ("user_limit_load", format!("'{{{event}}}', '{{heavy}}', '{{{booking}}}'"), 4),
     ];
     (cases, more)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r3_statements_read_their_page_and_no_more() {
-    let rig = PostgresRig::new(1).await;
-    let stage = Stage::new(&rig);
-    let template = template(&stage).await;
-    let client = rig.database.connect().await;
+async fn r3_statements_read_only_their_page() {
+    let harness = PostgresHarness::new(1).await;
+    let fixture = Fixture::new(&harness);
+    let template = template(&fixture).await;
+    let client = harness.database.connect().await;
     for sql in copies(&POSTGRES, &template, BOOKINGS) {
         assert!(client.execute(&sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")) >= 5_000);
     }
@@ -123,5 +123,5 @@ async fn r3_statements_read_their_page_and_no_more() {
             assert!(rows <= bound, "{name} {args}, {mode}: {rows} rows read\n{:#}", explained["Plan"]);
         }
     }
-    assert_eq!(stage.store.cancelled_events(None, 100).await.expect("a page").len(), 1);
+    assert_eq!(fixture.store.cancelled_events(None, 100).await.expect("a page").len(), 1);
 }

@@ -6,25 +6,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::BookingId;
-use store::conformance::Rig;
-use store::conformance::stage::{HOLD, Stage};
+use store::conformance::Harness;
+use store::conformance::fixture::{Fixture, HOLD};
 use store::{BookingList, Sqlite, Store};
 
-use crate::conforms::{FileRig, SetClock, options};
+use crate::conformance::{FileHarness, SetClock, options};
 
 /// Sells, pays, gives back and lets holds fall due, until told to stop; answers how many batches it ran.
-async fn keep_writing(rig: &FileRig, stop: &AtomicBool) -> usize {
-    let stage = Stage::new(rig);
+async fn keep_writing(harness: &FileHarness, stop: &AtomicBool) -> usize {
+    let fixture = Fixture::new(harness);
     let mut events = Vec::new();
     for limit in [None, Some(1_000), Some(3)] {
         events.push(
-            stage.create(domain::NewEvent { max_tickets_per_user: limit, ..stage.concert(12) }).await.id,
+            fixture
+                .create(domain::NewEvent { max_tickets_per_user: limit, ..fixture.new_event(12) })
+                .await
+                .id,
         );
     }
     let mut batches = 0;
     while !stop.load(Ordering::SeqCst) {
         let event = events[batches % 3];
-        let replies = stage.execute(["a", "b", "c"].map(|name| stage.book(event, name, 1)).to_vec()).await;
+        let replies =
+            fixture.execute(["a", "b", "c"].map(|name| fixture.book(event, name, 1)).to_vec()).await;
         let held: Vec<_> = replies
             .iter()
             .filter_map(|reply| match reply {
@@ -32,28 +36,29 @@ async fn keep_writing(rig: &FileRig, stop: &AtomicBool) -> usize {
                 _ => None,
             })
             .collect();
-        let mut next: Vec<_> = held.first().map(|booking| stage.confirm(booking, "t")).into_iter().collect();
-        next.extend(held.iter().take(2).map(|booking| stage.cancel(booking)));
-        stage.execute(next).await;
-        rig.advance(HOLD / 4).await;
+        let mut next: Vec<_> =
+            held.first().map(|booking| fixture.confirm(booking, "t")).into_iter().collect();
+        next.extend(held.iter().take(2).map(|booking| fixture.cancel(booking)));
+        fixture.execute(next).await;
+        harness.advance(HOLD / 4).await;
         batches += 1;
     }
     batches
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_beside_a_writer_is_clean() {
-    let rig = Arc::new(FileRig::new());
+async fn an_audit_during_writes_is_clean() {
+    let harness = Arc::new(FileHarness::new());
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
-        let (rig, stop) = (rig.clone(), stop.clone());
-        tokio::task::JoinSet::from_iter([async move { keep_writing(&rig, &stop).await }])
+        let (harness, stop) = (harness.clone(), stop.clone());
+        tokio::task::JoinSet::from_iter([async move { keep_writing(&harness, &stop).await }])
     };
-    let reader = Sqlite::open_reader(&rig.path).unwrap();
+    let reader = Sqlite::open_reader(&harness.path).unwrap();
     let (mut seen, mut looks) = (0, 0);
     // Goes on until the books have grown under its eyes many times.
     while looks < 20 {
-        for store in [&reader, &*rig.store] {
+        for store in [&reader, &*harness.store] {
             let report = store.audit().await.unwrap();
             assert_eq!(report.violations, Vec::<String>::new());
             assert!(report.entries >= seen, "a read went back in time");
@@ -66,10 +71,10 @@ async fn an_audit_beside_a_writer_is_clean() {
 }
 
 /// Copies the file and its log, as they lie on the disk when a process is killed.
-fn as_left_by_a_kill(rig: &FileRig, name: &str) -> PathBuf {
-    let path = rig.path.with_file_name(name);
-    fs::copy(&rig.path, &path).unwrap();
-    fs::copy(log_of(&rig.path), log_of(&path)).unwrap();
+fn as_left_by_a_kill(harness: &FileHarness, name: &str) -> PathBuf {
+    let path = harness.path.with_file_name(name);
+    fs::copy(&harness.path, &path).unwrap();
+    fs::copy(log_of(&harness.path), log_of(&path)).unwrap();
     path
 }
 
@@ -82,12 +87,12 @@ fn log_of(path: &Path) -> PathBuf {
 
 /// A killed process leaves its last commits in the log only; whoever comes first finds them there.
 #[tokio::test]
-async fn a_reader_sees_all_right_after_a_kill() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(100)).await.id;
-    let last = stage.hold(event, &[("a", 1); 50]).await.pop().unwrap();
-    let alone = as_left_by_a_kill(&rig, "alone.db");
+async fn a_reader_recovers_the_wal_after_a_kill() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(100)).await.id;
+    let last = fixture.hold(event, &[("a", 1); 50]).await.pop().unwrap();
+    let alone = as_left_by_a_kill(&harness, "alone.db");
     assert!(fs::metadata(log_of(&alone)).unwrap().len() > 0, "nothing is left to recover");
 
     let reader = Sqlite::open_reader(&alone).unwrap();
@@ -96,7 +101,7 @@ async fn a_reader_sees_all_right_after_a_kill() {
     assert_eq!((report.bookings, report.violations), (50, Vec::new()));
     // And an owner goes on beside it.
     let owner = Sqlite::open(&alone, true, &options(&SetClock::new())).unwrap();
-    let order = stage.book(event, "b", 1);
+    let order = fixture.book(event, "b", 1);
     let id = order.booking_id().unwrap();
     owner.execute(vec![order.into()]).await;
     assert!(reader.booking(id).await.unwrap().is_some());
@@ -104,18 +109,18 @@ async fn a_reader_sees_all_right_after_a_kill() {
 
 /// A log that was cut anywhere, as a kill may cut it, holds a prefix of the commits: each whole or not at all.
 #[tokio::test]
-async fn a_log_cut_anywhere_leaves_clean_books() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(1_000)).await.id;
+async fn a_truncated_wal_recovers_to_a_commit_boundary() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(1_000)).await.id;
     for _ in 0..20 {
-        let held = stage.hold(event, &[("a", 1), ("b", 2)]).await;
-        stage.execute(vec![stage.confirm(&held[0], "t"), stage.cancel(&held[0])]).await;
+        let held = fixture.hold(event, &[("a", 1), ("b", 2)]).await;
+        fixture.execute(vec![fixture.confirm(&held[0], "t"), fixture.cancel(&held[0])]).await;
     }
-    let whole = fs::metadata(log_of(&rig.path)).unwrap().len();
+    let whole = fs::metadata(log_of(&harness.path)).unwrap().len();
     let mut counts = Vec::new();
     for part in 1..=24 {
-        let path = as_left_by_a_kill(&rig, &format!("cut-{part}.db"));
+        let path = as_left_by_a_kill(&harness, &format!("cut-{part}.db"));
         let log = fs::File::options().write(true).open(log_of(&path)).unwrap();
         log.set_len(whole * part / 24).unwrap();
         let Ok(reader) = Sqlite::open_reader(&path) else {
@@ -137,15 +142,15 @@ async fn a_log_cut_anywhere_leaves_clean_books() {
 
 /// Once begun, a batch is finished, whatever becomes of its caller.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_outlives_its_caller() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(100)).await.id;
+async fn a_batch_completes_without_its_caller() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(100)).await.id;
     for _ in 0..10 {
-        let commands: Vec<_> = (0..5).map(|_| store::Submission::from(stage.book(event, "a", 1))).collect();
+        let commands: Vec<_> = (0..5).map(|_| store::Submission::from(fixture.book(event, "a", 1))).collect();
         let ids: Vec<BookingId> = commands.iter().filter_map(|each| each.command.booking_id()).collect();
         {
-            let mut call = std::pin::pin!(stage.store.execute(commands));
+            let mut call = std::pin::pin!(fixture.store.execute(commands));
             let once = std::future::poll_fn(|context| {
                 std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
             });
@@ -154,7 +159,7 @@ async fn a_batch_outlives_its_caller() {
         // It runs by itself: looking is all that is left to do.
         loop {
             let all = BookingList::All { after: None };
-            let rows = stage.store.bookings(all, None, 100).await.unwrap().rows;
+            let rows = fixture.store.bookings(all, None, 100).await.unwrap().rows;
             match rows.iter().filter(|booking| ids.contains(&booking.id)).count() {
                 0 => tokio::task::yield_now().await,
                 count => {
@@ -164,5 +169,5 @@ async fn a_batch_outlives_its_caller() {
             }
         }
     }
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }

@@ -9,8 +9,10 @@ use domain::{
     RefundStatus, State, TICKET_TYPES_MAX, TicketTypeId, TicketTypePatch,
 };
 
-use super::Rig;
-use super::stage::{HOLD, Stage, at, booked, by, command, edit, eur, expire, named_refund, payment, user};
+use super::Harness;
+use super::fixture::{
+    Fixture, HOLD, at, by, command, edit, eur, expect_booking, expect_refund, expire, payment, user,
+};
 
 /// Texts that a careless store trims, folds, cuts or mistakes for syntax.
 const TEXTS: [&str; 6] =
@@ -30,9 +32,9 @@ fn price(amount: i64, currency: &str) -> Money {
 }
 
 /// Every field at the upper end of its range, or set.
-fn largest(stage: &Stage<'_>) -> NewEvent {
+fn largest(fixture: &Fixture<'_>) -> NewEvent {
     let kind = |number: usize| NewTicketType {
-        id: TicketTypeId::from_bytes(stage.id()),
+        id: TicketTypeId::from_bytes(fixture.id()),
         name: text(number),
         price: price(if number.is_multiple_of(2) { PRICE_MAX } else { 0 }, "BHD"),
         capacity: (!number.is_multiple_of(3)).then_some(CAPACITY_MAX),
@@ -41,7 +43,7 @@ fn largest(stage: &Stage<'_>) -> NewEvent {
     // The organiser's order is not the order of the ids.
     ticket_types.reverse();
     NewEvent {
-        id: EventId::from_bytes(stage.id()),
+        id: EventId::from_bytes(fixture.id()),
         name: longest(),
         venue: text(1),
         starts_at: at("9999-12-30T21:59:59.999999Z"),
@@ -59,21 +61,21 @@ fn largest(stage: &Stage<'_>) -> NewEvent {
 }
 
 /// Every field at the lower end of its range, or unset.
-fn smallest(stage: &Stage<'_>) -> NewEvent {
-    let (id, name) = (TicketTypeId::from_bytes(stage.id()), text(0));
+fn smallest(fixture: &Fixture<'_>) -> NewEvent {
+    let (id, name) = (TicketTypeId::from_bytes(fixture.id()), text(0));
     NewEvent {
         name: text(0),
         hold_seconds: HOLD_SECONDS_MIN,
         cancel_cutoff_seconds: 0,
         max_tickets_per_booking: 1,
         ticket_types: vec![NewTicketType { id, name, price: price(0, "JPY"), capacity: None }],
-        ..stage.concert(1)
+        ..fixture.new_event(1)
     }
 }
 
 /// An event reads back as it was answered, and what was answered is what was asked for.
-async fn check_event(stage: &Stage<'_>, new: &NewEvent, answered: &Event) {
-    assert_eq!(stage.event(answered.id).await, *answered);
+async fn check_event(fixture: &Fixture<'_>, new: &NewEvent, answered: &Event) {
+    assert_eq!(fixture.event(answered.id).await, *answered);
     let about = &answered.about;
     let kinds = about.ticket_types.iter().zip(&answered.stock.types);
     let asked = NewEvent {
@@ -103,11 +105,11 @@ async fn check_event(stage: &Stage<'_>, new: &NewEvent, answered: &Event) {
     assert_eq!((about.created_at, answered.stock.last_at), (about.updated_at, about.created_at));
 }
 
-pub(super) async fn events_read_back(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    for new in [largest(&stage), smallest(&stage)] {
-        let created = stage.create(new.clone()).await;
-        check_event(&stage, &new, &created).await;
+pub(super) async fn events_read_back(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    for new in [largest(&fixture), smallest(&fixture)] {
+        let created = fixture.create(new.clone()).await;
+        check_event(&fixture, &new, &created).await;
         let kinds = |(place, kind): (usize, &NewTicketType)| TicketTypePatch {
             id: kind.id,
             name: Some(text(place + 2)),
@@ -132,9 +134,9 @@ pub(super) async fn events_read_back(rig: &dyn Rig) {
             status: Some(EventStatus::Paused),
         };
         let before = created.about.clone();
-        let reply = stage.run(edit(created.id, patch)).await;
-        let edited = stage.event(created.id).await;
-        assert_eq!(super::stage::word(&reply), "ok", "{reply:?}");
+        let reply = fixture.run(edit(created.id, patch)).await;
+        let edited = fixture.event(created.id).await;
+        assert_eq!(super::fixture::outcome_code(&reply), "ok", "{reply:?}");
         let about = &edited.about;
         assert_eq!((about.version, about.status), (2, EventStatus::Paused));
         assert_eq!((&about.name, &about.venue), (&text(3), &longest()));
@@ -149,7 +151,7 @@ pub(super) async fn events_read_back(rig: &dyn Rig) {
         }
         assert_eq!(reply_event(&reply), edited);
     }
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
 fn reply_event(reply: &crate::Reply) -> Event {
@@ -160,15 +162,15 @@ fn reply_event(reply: &crate::Reply) -> Event {
 }
 
 /// A booking reads back as it was answered.
-async fn same(stage: &Stage<'_>, answered: &Arc<Booking>, status: BookingStatus) {
+async fn same(fixture: &Fixture<'_>, answered: &Arc<Booking>, status: BookingStatus) {
     assert_eq!(answered.status(), status);
-    assert_eq!(stage.booking(answered.id).await, **answered);
+    assert_eq!(fixture.booking(answered.id).await, **answered);
 }
 
-pub(super) async fn bookings_read_back_in_every_state(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let new = NewEvent { max_tickets_per_user: None, ..largest(&stage) };
-    let event = stage.create(new.clone()).await;
+pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let new = NewEvent { max_tickets_per_user: None, ..largest(&fixture) };
+    let event = fixture.create(new.clone()).await;
     // All types at once; the most expensive booking that there can be; one with nothing to pay.
     let every = new.ticket_types.iter().map(|kind| (kind.id, 1)).collect();
     let dearest = new.ticket_types.iter().find(|kind| kind.price.amount() == PRICE_MAX).expect("a price").id;
@@ -179,7 +181,7 @@ pub(super) async fn bookings_read_back_in_every_state(rig: &dyn Rig) {
         let payment_method = method.map(|method| method.parse().expect("a note"));
         let order = |ask: &Ask| Order {
             event_id: event.id,
-            booking_id: BookingId::from_bytes(stage.id()),
+            booking_id: BookingId::from_bytes(fixture.id()),
             user: user(&longest_user),
             ask: ask.clone(),
             expected_total: None,
@@ -188,62 +190,62 @@ pub(super) async fn bookings_read_back_in_every_state(rig: &dyn Rig) {
         let [first, second, third] =
             [0; 3].map(|_| by(Actor::User(user(&longest_user)), Action::Book(Box::new(order(&ask)))));
         let held = [first, second, third];
-        let held: Vec<_> = stage.execute(held.to_vec()).await.iter().map(booked).collect();
+        let held: Vec<_> = fixture.execute(held.to_vec()).await.iter().map(expect_booking).collect();
         for booking in &held {
             assert_eq!((&booking.payment_method, booking.version), (&payment_method, 1));
             assert_eq!(booking.hold_expires_at, booking.created_at.plus_seconds(HOLD_SECONDS_MAX));
-            same(&stage, booking, BookingStatus::Pending).await;
+            same(&fixture, booking, BookingStatus::Pending).await;
         }
-        let confirmed = stage.done(stage.confirm(&held[0], longest().as_str())).await;
+        let confirmed = fixture.run_ok(fixture.confirm(&held[0], longest().as_str())).await;
         let payment = Payment { transaction: longest(), at: confirmed.updated_at };
         assert_eq!(confirmed.state, State::Confirmed(payment.clone()));
-        same(&stage, &confirmed, BookingStatus::Confirmed).await;
+        same(&fixture, &confirmed, BookingStatus::Confirmed).await;
         for (booking, reason, payment) in [
             (&confirmed, Some(""), Some(payment)),
             (&held[1], Some(" ' \u{1f44b}"), None),
             (&held[2], None, None),
         ] {
             let reason = reason.map(|reason| reason.parse().expect("a note"));
-            let (booking_id, refund_id) = (booking.id, stage.refund_id());
+            let (booking_id, refund_id) = (booking.id, fixture.refund_id());
             let wish = Cancellation { event_id: event.id, booking_id, reason: reason.clone(), refund_id };
-            let cancelled = stage.done(command(Action::Cancel(Box::new(wish)))).await;
+            let cancelled = fixture.run_ok(command(Action::Cancel(Box::new(wish)))).await;
             let at = cancelled.updated_at;
             assert_eq!(cancelled.state, State::Cancelled { at, reason, payment, refunded: false });
-            same(&stage, &cancelled, BookingStatus::Cancelled).await;
+            same(&fixture, &cancelled, BookingStatus::Cancelled).await;
         }
     }
-    let concert = stage.create(stage.concert(5)).await;
-    let late = stage.hold(concert.id, &[("a", 1), ("b", 2)]).await;
-    rig.advance(HOLD).await;
+    let new_event = fixture.create(fixture.new_event(5)).await;
+    let late = fixture.hold(new_event.id, &[("a", 1), ("b", 2)]).await;
+    harness.advance(HOLD).await;
     for booking in late {
-        let expired = stage.done(expire(&booking)).await;
+        let expired = fixture.run_ok(expire(&booking)).await;
         assert_eq!(expired.state, State::Expired { at: expired.updated_at });
-        let (read, before) = (stage.booking(booking.id).await, expired.hold_expires_at);
-        // A rig may have moved the deadline; everything else is as it was answered.
+        let (read, before) = (fixture.booking(booking.id).await, expired.hold_expires_at);
+        // A harness may have moved the deadline; everything else is as it was answered.
         assert_eq!(Booking { hold_expires_at: before, ..read }, *expired);
-        let taken_again = stage.done(stage.confirm(&booking, "late")).await;
+        let taken_again = fixture.run_ok(fixture.confirm(&booking, "late")).await;
         assert_eq!((taken_again.version, taken_again.status()), (3, BookingStatus::Confirmed));
-        assert_eq!(stage.booking(booking.id).await.state, taken_again.state);
+        assert_eq!(fixture.booking(booking.id).await.state, taken_again.state);
     }
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn refunds_read_back(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(10)).await;
-    let paid = stage.paid(event.id, "a", 2, longest().as_str()).await;
-    let held = stage.hold(event.id, &[("b", 1), ("c", 1)]).await;
+pub(super) async fn refunds_read_back(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(10)).await;
+    let paid = fixture.book_and_pay(event.id, "a", 2, longest().as_str()).await;
+    let held = fixture.hold(event.id, &[("b", 1), ("c", 1)]).await;
     // A second payment for a paid booking, of another amount in another currency than can be expected.
-    let reply = stage.run(stage.confirm(&paid, " \u{1f4b8} ")).await;
-    let twice = named_refund(&reply);
+    let reply = fixture.run(fixture.confirm(&paid, " \u{1f4b8} ")).await;
+    let twice = expect_refund(&reply);
     let wish = |booking: &Booking, refund_id| Cancellation {
         event_id: event.id,
         booking_id: booking.id,
         reason: None,
         refund_id,
     };
-    let first_id = stage.refund_id();
-    let given_up = stage.done(command(Action::Cancel(Box::new(wish(&paid, first_id))))).await;
+    let first_id = fixture.refund_id();
+    let given_up = fixture.run_ok(command(Action::Cancel(Box::new(wish(&paid, first_id))))).await;
     let first = Refund {
         id: first_id,
         booking_id: paid.id,
@@ -256,53 +258,53 @@ pub(super) async fn refunds_read_back(rig: &dyn Rig) {
         created_at: given_up.updated_at,
         settled_at: None,
     };
-    stage.done(stage.cancel(&held[0])).await;
+    fixture.run_ok(fixture.cancel(&held[0])).await;
     let after_cancel = Confirmation {
         event_id: event.id,
         booking_id: held[0].id,
         transaction: payment("t"),
         amount: Some(eur(4_500)),
-        refund_id: stage.refund_id(),
+        refund_id: fixture.refund_id(),
     };
-    let too_late = named_refund(&stage.run(command(Action::Confirm(Box::new(after_cancel)))).await);
+    let too_late = expect_refund(&fixture.run(command(Action::Confirm(Box::new(after_cancel)))).await);
     let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
-    stage.run(edit(event.id, off)).await;
-    let called_off = named_refund(&stage.run(stage.confirm(&held[1], "t")).await);
+    fixture.run(edit(event.id, off)).await;
+    let called_off = expect_refund(&fixture.run(fixture.confirm(&held[1], "t")).await);
     let reasons = [&twice, &too_late, &called_off].map(|refund| refund.reason);
     assert_eq!(
         reasons,
         [RefundReason::InvalidState, RefundReason::InvalidState, RefundReason::EventCancelled]
     );
-    assert_eq!(stage.refunds().await, [called_off, too_late, first, twice]);
-    stage.clean().await;
+    assert_eq!(fixture.refunds().await, [called_off, too_late, first, twice]);
+    fixture.assert_audit_clean().await;
 }
 
-pub(super) async fn ledger_entries_read_back(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let mut new = stage.concert(10);
-    new.ticket_types.push(stage.ticket_type(Some(5)));
+pub(super) async fn ledger_entries_read_back(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let mut new = fixture.new_event(10);
+    new.ticket_types.push(fixture.ticket_type(Some(5)));
     let [first, second] = [new.ticket_types[0].id, new.ticket_types[1].id];
-    let event = stage.create(new).await;
+    let event = fixture.create(new).await;
     let actors =
         [Actor::User(user("u@x")), Actor::Service(user("gate")), Actor::Admin(user("org")), Actor::System];
     let request: String = ('!'..='~').chain('!'..='~').take(128).collect();
-    let mut order = stage.order(event.id, "u@x", Ask::Items(vec![(second, 3), (first, 1)]));
+    let mut order = fixture.order(event.id, "u@x", Ask::Items(vec![(second, 3), (first, 1)]));
     order.actor = actors[0].clone();
     order.request = request.parse().expect("a request");
-    let held = stage.done(order).await;
-    let mut paying = stage.confirm(&held, "t");
+    let held = fixture.run_ok(order).await;
+    let mut paying = fixture.confirm(&held, "t");
     paying.actor = actors[1].clone();
-    stage.done(paying).await;
-    let mut giving_up = stage.cancel(&held);
+    fixture.run_ok(paying).await;
+    let mut giving_up = fixture.cancel(&held);
     giving_up.actor = actors[2].clone();
-    let given_up = stage.done(giving_up).await;
+    let given_up = fixture.run_ok(giving_up).await;
     let more = EventPatch { capacity: Some(12), status: Some(EventStatus::Paused), ..EventPatch::default() };
     let mut growing = edit(event.id, more);
     growing.actor = actors[3].clone();
-    stage.run(growing).await;
+    fixture.run(growing).await;
 
-    let entries = stage.ledger(event.id).await;
-    let refund = stage.refunds().await[0].id;
+    let entries = fixture.ledger(event.id).await;
+    let refund = fixture.refunds().await[0].id;
     let lines = vec![Line { ticket_type: first, quantity: 1 }, Line { ticket_type: second, quantity: 3 }];
     let kinds: Vec<_> = entries.iter().map(|entry| entry.kind.as_str()).collect();
     assert_eq!(
@@ -346,51 +348,51 @@ pub(super) async fn ledger_entries_read_back(rig: &dyn Rig) {
     assert!(entries.iter().all(|entry| entry.event_id == event.id));
     assert_eq!((entries[1].at, entries[3].at), (held.created_at, given_up.updated_at));
     assert!(entries.windows(2).all(|pair| pair[0].at <= pair[1].at));
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
 /// With the entries of the command that brought it, and wherever entries are read.
-pub(super) async fn traces_read_back(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let event = stage.create(stage.concert(10)).await.id;
+pub(super) async fn traces_read_back(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(10)).await.id;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
     assert!(trace.is_some());
-    let mut order = stage.order(event, "ada", Ask::Quantity(1));
+    let mut order = fixture.order(event, "ada", Ask::Quantity(1));
     order.trace.clone_from(&trace);
-    let held = stage.done(order).await;
-    let paid = stage.done(stage.confirm(&held, "t")).await;
-    let mut giving_up = stage.cancel(&paid);
+    let held = fixture.run_ok(order).await;
+    let paid = fixture.run_ok(fixture.confirm(&held, "t")).await;
+    let mut giving_up = fixture.cancel(&paid);
     giving_up.trace.clone_from(&trace);
-    stage.done(giving_up).await;
-    let entries = stage.ledger(event).await;
+    fixture.run_ok(giving_up).await;
+    let entries = fixture.ledger(event).await;
     let traces: Vec<_> = entries.iter().map(|entry| entry.trace.clone()).collect();
     assert_eq!(traces, [None, trace.clone(), None, trace.clone(), trace], "a refund has that of its cause");
-    let recorded = stage.store.recorded(event, 0, 10).await.expect("entries and bookings");
+    let recorded = fixture.store.entries_with_bookings(event, 0, 10).await.expect("entries and bookings");
     assert_eq!(recorded.into_iter().map(|recorded| recorded.entry).collect::<Vec<_>>(), entries);
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }
 
 /// The most expensive bookings of one event come to more than 64 bits hold.
-pub(super) async fn revenue_beyond_64_bits_reads_back(rig: &dyn Rig) {
-    let stage = Stage::new(rig);
-    let mut new = stage.concert(CAPACITY_MAX);
+pub(super) async fn revenue_beyond_64_bits_reads_back(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let mut new = fixture.new_event(CAPACITY_MAX);
     new.ticket_types[0].price = eur(PRICE_MAX);
-    let event = stage.create(new).await.id;
+    let event = fixture.create(new).await.id;
     let mut bookings = Vec::new();
     for _ in 0..2 {
-        let held = stage.hold(event, &vec![("a", 9_007); 515]).await;
-        let payments = held.iter().map(|booking| stage.confirm(booking, "t")).collect();
-        assert!(stage.words(payments).await.iter().all(|word| *word == "ok"));
+        let held = fixture.hold(event, &vec![("a", 9_007); 515]).await;
+        let payments = held.iter().map(|booking| fixture.confirm(booking, "t")).collect();
+        assert!(fixture.outcome_codes(payments).await.iter().all(|word| *word == "ok"));
         bookings.extend(held);
     }
     let revenue = 1_030 * 9_007 * i128::from(PRICE_MAX);
     assert!(revenue > i128::from(i64::MAX));
-    assert_eq!(stage.event(event).await.stock.tallies.revenue, revenue);
-    stage.clean().await;
-    stage.done(stage.cancel(&bookings[0])).await;
+    assert_eq!(fixture.event(event).await.stock.tallies.revenue, revenue);
+    fixture.assert_audit_clean().await;
+    fixture.run_ok(fixture.cancel(&bookings[0])).await;
     assert_eq!(
-        stage.event(event).await.stock.tallies.revenue,
+        fixture.event(event).await.stock.tallies.revenue,
         revenue - i128::from(bookings[0].total.amount())
     );
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }

@@ -3,10 +3,10 @@
 use domain::{Ask, BookingStatus, EventId, NewEvent};
 use rusqlite::Connection;
 use store::Fault;
-use store::conformance::Rig;
-use store::conformance::stage::{HOLD, Stage, edit, expire};
+use store::conformance::Harness;
+use store::conformance::fixture::{Fixture, HOLD, edit, expire};
 
-use crate::conforms::{FileRig, literal};
+use crate::conformance::{FileHarness, literal};
 
 /// What makes a booking unreadable.
 const UNREADABLE: [&str; 11] = [
@@ -23,7 +23,7 @@ const UNREADABLE: [&str; 11] = [
     "hold_expires_at = -9000000000000000000",
 ];
 
-impl FileRig {
+impl FileHarness {
     /// Writes past every check of the database.
     pub(crate) fn spoil(&self, sql: &str, rows: usize) {
         let connection = Connection::open(&self.path).unwrap();
@@ -64,77 +64,80 @@ pub(crate) fn dump(connection: &Connection) -> Vec<String> {
 #[tokio::test]
 async fn an_unreadable_booking_fails_only_its_own_commands() {
     for spoilt in UNREADABLE {
-        let rig = FileRig::new();
-        let stage = Stage::new(&rig);
+        let harness = FileHarness::new();
+        let fixture = Fixture::new(&harness);
         let (event, other) =
-            (stage.create(stage.concert(9)).await.id, stage.create(stage.concert(9)).await.id);
-        let held = stage.hold(event, &[("a", 1), ("b", 1), ("c", 1), ("d", 1)]).await;
+            (fixture.create(fixture.new_event(9)).await.id, fixture.create(fixture.new_event(9)).await.id);
+        let held = fixture.hold(event, &[("a", 1), ("b", 1), ("c", 1), ("d", 1)]).await;
         let [before, bad, after, last] = [0, 1, 2, 3].map(|place: usize| held[place].clone());
-        rig.spoil(&format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(bad.id.bytes())), 1);
+        harness.spoil(&format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(bad.id.bytes())), 1);
         let commands = vec![
-            stage.cancel(&before),
-            stage.confirm(&bad, "t"),
-            stage.book(other, "a", 1),
-            stage.cancel(&bad),
-            stage.confirm(&after, "t"),
+            fixture.cancel(&before),
+            fixture.confirm(&bad, "t"),
+            fixture.book(other, "a", 1),
+            fixture.cancel(&bad),
+            fixture.confirm(&after, "t"),
             expire(&bad),
-            stage.book(event, "e", 2),
-            stage.cancel(&last),
+            fixture.book(event, "e", 2),
+            fixture.cancel(&last),
         ];
         let expected = ["ok", "failed", "ok", "failed", "ok", "failed", "ok", "ok"];
-        assert_eq!(stage.words(commands).await, expected, "{spoilt}");
-        assert!(matches!(stage.store.booking(bad.id).await, Err(Fault::Broken(_))), "{spoilt}");
-        rig.advance(HOLD).await;
+        assert_eq!(fixture.outcome_codes(commands).await, expected, "{spoilt}");
+        assert!(matches!(fixture.store.booking(bad.id).await, Err(Fault::Broken(_))), "{spoilt}");
+        harness.advance(HOLD).await;
         let now = last.hold_expires_at;
-        let due = stage.store.due_holds(now, None, 100).await;
+        let due = fixture.store.due_holds(now, None, 100).await;
         // What is due is listed all the same; that it cannot be freed is for the sweeper to find out.
         assert!(due.is_ok_and(|due| due.len() == 3), "{spoilt}");
-        assert_eq!(stage.status(&after).await, BookingStatus::Confirmed);
-        let report = stage.store.audit().await.unwrap();
+        assert_eq!(fixture.status(&after).await, BookingStatus::Confirmed);
+        let report = fixture.store.audit().await.unwrap();
         assert!(report.violations.iter().any(|what| what.contains("unreadable")), "{spoilt}: {report:?}");
     }
 }
 
 /// The oldest hold cannot be read; those behind it are freed as if it were not there.
 #[tokio::test]
-async fn an_unreadable_overdue_hold_stops_no_order() {
+async fn an_unreadable_overdue_hold_blocks_no_order() {
     for spoilt in UNREADABLE {
         // By event, by ticket type, by user.
         for (capacity, of_type, per_user, buyer) in
             [(3, None, None, "a"), (9, Some(3), None, "a"), (9, None, Some(3), "slow")]
         {
-            let rig = FileRig::new();
-            let stage = Stage::new(&rig);
-            let mut new = NewEvent { max_tickets_per_user: per_user, ..stage.concert(capacity) };
-            new.ticket_types = vec![stage.ticket_type(of_type), stage.ticket_type(None)];
+            let harness = FileHarness::new();
+            let fixture = Fixture::new(&harness);
+            let mut new = NewEvent { max_tickets_per_user: per_user, ..fixture.new_event(capacity) };
+            new.ticket_types = vec![fixture.ticket_type(of_type), fixture.ticket_type(None)];
             let kind = new.ticket_types[0].id;
-            let event = stage.create(new).await.id;
-            let order = |name, quantity| stage.order(event, name, Ask::Items(vec![(kind, quantity)]));
+            let event = fixture.create(new).await.id;
+            let order = |name, quantity| fixture.order(event, name, Ask::Items(vec![(kind, quantity)]));
             let mut held = Vec::new();
             for _ in 0..3 {
-                held.push(stage.done(order("slow", 1)).await);
+                held.push(fixture.run_ok(order("slow", 1)).await);
             }
-            rig.advance(HOLD).await;
-            rig.spoil(&format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(held[0].id.bytes())), 1);
-            let heard = stage.words(vec![order(buyer, 1), order(buyer, 1), order(buyer, 1)]).await;
+            harness.advance(HOLD).await;
+            harness.spoil(
+                &format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(held[0].id.bytes())),
+                1,
+            );
+            let heard = fixture.outcome_codes(vec![order(buyer, 1), order(buyer, 1), order(buyer, 1)]).await;
             assert_eq!(heard[..2], ["ok"; 2], "{spoilt}");
             assert!(["sold_out", "booking_limit_exceeded"].contains(&heard[2]), "{spoilt}: {}", heard[2]);
-            assert_eq!(stage.statuses(&held[1..]).await, [BookingStatus::Expired; 2]);
+            assert_eq!(fixture.statuses(&held[1..]).await, [BookingStatus::Expired; 2]);
         }
     }
 }
 
 #[tokio::test]
-async fn pages_of_unreadable_holds_are_passed_over() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(170)).await.id;
-    let held = stage.hold(event, &vec![("slow", 1); 170]).await;
-    rig.advance(HOLD).await;
+async fn pages_of_unreadable_holds_are_skipped() {
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(170)).await.id;
+    let held = fixture.hold(event, &vec![("slow", 1); 170]).await;
+    harness.advance(HOLD).await;
     let last_bad = literal(held[139].id.bytes());
-    rig.spoil(&format!("UPDATE bookings SET items = 'no JSON' WHERE id <= {last_bad}"), 140);
+    harness.spoil(&format!("UPDATE bookings SET items = 'no JSON' WHERE id <= {last_bad}"), 140);
     assert_eq!(
-        stage.words(vec![stage.book(event, "a", 30), stage.book(event, "a", 1)]).await,
+        fixture.outcome_codes(vec![fixture.book(event, "a", 30), fixture.book(event, "a", 1)]).await,
         ["ok", "sold_out"]
     );
 }
@@ -142,15 +145,15 @@ async fn pages_of_unreadable_holds_are_passed_over() {
 /// A count that cannot be read is nobody's but its user's.
 #[tokio::test]
 async fn an_unreadable_count_fails_only_its_user() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(NewEvent { max_tickets_per_user: Some(2), ..stage.concert(2) }).await.id;
-    let held = stage.hold(event, &[("bad", 1), ("good", 1)]).await;
-    rig.advance(HOLD).await;
-    rig.spoil("UPDATE user_limits SET tickets = 1099511627776 WHERE user_id = 'bad'", 1);
-    let commands = vec![stage.book(event, "a", 1), stage.cancel(&held[0]), stage.book(event, "b", 1)];
-    assert_eq!(stage.words(commands).await, ["ok", "failed", "sold_out"]);
-    let report = stage.store.audit().await.unwrap();
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(NewEvent { max_tickets_per_user: Some(2), ..fixture.new_event(2) }).await.id;
+    let held = fixture.hold(event, &[("bad", 1), ("good", 1)]).await;
+    harness.advance(HOLD).await;
+    harness.spoil("UPDATE user_limits SET tickets = 1099511627776 WHERE user_id = 'bad'", 1);
+    let commands = vec![fixture.book(event, "a", 1), fixture.cancel(&held[0]), fixture.book(event, "b", 1)];
+    assert_eq!(fixture.outcome_codes(commands).await, ["ok", "failed", "sold_out"]);
+    let report = fixture.store.audit().await.unwrap();
     assert!(report.violations.iter().any(|what| what.contains("bad")), "{report:?}");
 }
 
@@ -168,8 +171,8 @@ const BAD_EVENTS: [&str; 6] = [
     "UPDATE events SET revenue = 'much' WHERE id = :event",
 ];
 
-fn spoil_event(rig: &FileRig, sql: &str, event: EventId) {
-    let connection = Connection::open(&rig.path).unwrap();
+fn spoil_event(harness: &FileHarness, sql: &str, event: EventId) {
+    let connection = Connection::open(&harness.path).unwrap();
     connection.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
     connection.execute_batch(&sql.replace(":event", &literal(event.bytes()))).unwrap();
 }
@@ -177,29 +180,29 @@ fn spoil_event(rig: &FileRig, sql: &str, event: EventId) {
 #[tokio::test]
 async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
     for sql in BAD_EVENTS {
-        let rig = FileRig::new();
-        let stage = Stage::new(&rig);
+        let harness = FileHarness::new();
+        let fixture = Fixture::new(&harness);
         let (mut events, mut held) = (Vec::new(), Vec::new());
         for _ in 0..7 {
-            let event = stage.create(stage.concert(9)).await.id;
-            held.extend(stage.hold(event, &[("a", 1)]).await);
+            let event = fixture.create(fixture.new_event(9)).await.id;
+            held.extend(fixture.hold(event, &[("a", 1)]).await);
             events.push(event);
         }
-        spoil_event(&rig, sql, events[3]);
+        spoil_event(&harness, sql, events[3]);
         let bad_rows = |rows: Vec<String>| -> Vec<String> {
             let id = format!("{:?}", rusqlite::types::ValueRef::Blob(events[3].bytes()));
             rows.into_iter().filter(|row| row.contains(&id)).collect()
         };
-        let before = bad_rows(rig.dump());
+        let before = bad_rows(harness.dump());
         assert!(before.len() >= 5, "{before:?}");
         let mut commands = Vec::new();
         for round in 0..3 {
             commands.extend(held.iter().map(|booking| match round {
-                1 => stage.cancel(booking),
-                _ => stage.confirm(booking, "t"),
+                1 => fixture.cancel(booking),
+                _ => fixture.confirm(booking, "t"),
             }));
         }
-        let heard = stage.words(commands).await;
+        let heard = fixture.outcome_codes(commands).await;
         for (place, word) in heard.iter().enumerate() {
             let (bad, again) = (place % 7 == 3, place >= 14);
             let expected = if bad {
@@ -211,9 +214,9 @@ async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
             };
             assert_eq!(*word, expected, "{sql}: {place}");
         }
-        assert_eq!(bad_rows(rig.dump()), before, "{sql}");
+        assert_eq!(bad_rows(harness.dump()), before, "{sql}");
         for event in events.into_iter().filter(|event| *event != held[3].event_id) {
-            let seqs: Vec<_> = stage.ledger(event).await.iter().map(|entry| entry.seq).collect();
+            let seqs: Vec<_> = fixture.ledger(event).await.iter().map(|entry| entry.seq).collect();
             assert_eq!(seqs, [1, 2, 3, 4, 5], "{sql}");
         }
     }
@@ -222,11 +225,11 @@ async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
 /// Commands keep their order through all halvings, also around several that fail.
 #[tokio::test]
 async fn order_survives_halving() {
-    let rig = FileRig::new();
-    let stage = Stage::new(&rig);
-    let event = stage.create(stage.concert(100)).await.id;
-    let taken = stage.done(stage.book(event, "a", 1)).await.id;
-    let mut commands: Vec<_> = (0..64).map(|_| stage.book(event, "a", 1)).collect();
+    let harness = FileHarness::new();
+    let fixture = Fixture::new(&harness);
+    let event = fixture.create(fixture.new_event(100)).await.id;
+    let taken = fixture.run_ok(fixture.book(event, "a", 1)).await.id;
+    let mut commands: Vec<_> = (0..64).map(|_| fixture.book(event, "a", 1)).collect();
     let mut expected = vec!["ok"; 64];
     for place in [0, 13, 14, 40, 63] {
         if let domain::Action::Book(order) = &mut commands[place].action {
@@ -236,12 +239,12 @@ async fn order_survives_halving() {
     }
     let capacity = Some(60);
     commands.push(edit(event, domain::EventPatch { capacity, ..domain::EventPatch::default() }));
-    commands.push(stage.book(event, "a", 1));
+    commands.push(fixture.book(event, "a", 1));
     expected.extend(["ok", "sold_out"]);
     let ids = commands.iter().zip(&expected).filter(|(_, word)| **word == "ok");
     let ids: Vec<_> = ids.map(|(command, _)| command.booking_id()).collect();
-    assert_eq!(stage.words(commands).await, expected);
-    let written: Vec<_> = stage.ledger(event).await.iter().skip(2).map(|entry| entry.booking_id).collect();
+    assert_eq!(fixture.outcome_codes(commands).await, expected);
+    let written: Vec<_> = fixture.ledger(event).await.iter().skip(2).map(|entry| entry.booking_id).collect();
     assert_eq!(written, ids);
-    stage.clean().await;
+    fixture.assert_audit_clean().await;
 }

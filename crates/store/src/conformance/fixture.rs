@@ -13,16 +13,16 @@ use domain::{
     TicketTypeId, Timestamp, TransactionId, UserId,
 };
 
-use super::Rig;
+use super::Harness;
 use crate::{Reply, Store};
 
-/// How long a booking of [`Stage::concert`] may stay unpaid.
+/// How long a booking of [`Fixture::new_event`] may stay unpaid.
 pub const HOLD: Duration = Duration::from_mins(10);
 
-/// A rig in use by one case.
-pub struct Stage<'r> {
+/// A harness in use by one case.
+pub struct Fixture<'r> {
     /// Where the store came from.
-    pub rig: &'r dyn Rig,
+    pub harness: &'r dyn Harness,
     /// The store.
     pub store: Arc<dyn Store>,
     ids: AtomicU64,
@@ -79,26 +79,26 @@ pub fn edit(event_id: EventId, patch: EventPatch) -> Command {
 }
 
 /// What was said, in a word: `ok`, the code of the refusal, `carried`, `busy` or `failed`.
-pub fn word(reply: &Reply) -> &'static str {
+pub fn outcome_code(reply: &Reply) -> &'static str {
     match reply {
         Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
         Reply::Answered(_) => "ok",
-        Reply::Kept { replayed: false, .. } => "kept",
-        Reply::Kept { replayed: true, .. } => "replayed",
+        Reply::Stored { replayed: false, .. } => "kept",
+        Reply::Stored { replayed: true, .. } => "replayed",
         Reply::KeyReused => "key reused",
-        Reply::Carried => "carried",
+        Reply::Requeue => "carried",
         Reply::Busy => "busy",
         Reply::Failed(_) => "failed",
     }
 }
 
 /// See [`word`].
-pub fn words(replies: &[Reply]) -> Vec<&'static str> {
-    replies.iter().map(word).collect()
+pub fn outcome_codes(replies: &[Reply]) -> Vec<&'static str> {
+    replies.iter().map(outcome_code).collect()
 }
 
 /// The booking that was answered.
-pub fn booked(reply: &Reply) -> Arc<Booking> {
+pub fn expect_booking(reply: &Reply) -> Arc<Booking> {
     match reply {
         Reply::Answered(Answer::Booking(booking)) => booking.clone(),
         other => panic!("a booking was expected: {other:?}"),
@@ -106,7 +106,7 @@ pub fn booked(reply: &Reply) -> Arc<Booking> {
 }
 
 /// The refund that a refusal names.
-pub fn named_refund(reply: &Reply) -> Refund {
+pub fn expect_refund(reply: &Reply) -> Refund {
     let refund = match reply {
         Reply::Answered(Answer::Refused(
             Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. },
@@ -117,10 +117,10 @@ pub fn named_refund(reply: &Reply) -> Refund {
     *refund.unwrap_or_else(|| panic!("a refusal with a refund was expected: {reply:?}"))
 }
 
-impl<'r> Stage<'r> {
+impl<'r> Fixture<'r> {
     /// A case that begins.
-    pub fn new(rig: &'r dyn Rig) -> Self {
-        Self { rig, store: rig.store(), ids: AtomicU64::new(0) }
+    pub fn new(harness: &'r dyn Harness) -> Self {
+        Self { harness, store: harness.store(), ids: AtomicU64::new(0) }
     }
 
     /// An id above all before it, as ids made later are.
@@ -141,7 +141,7 @@ impl<'r> Stage<'r> {
     }
 
     /// An event far ahead with one ticket type, on sale, without a limit per user.
-    pub fn concert(&self, capacity: u32) -> NewEvent {
+    pub fn new_event(&self, capacity: u32) -> NewEvent {
         NewEvent {
             id: EventId::from_bytes(self.id()),
             name: "Concert".parse().expect("a name"),
@@ -199,9 +199,9 @@ impl<'r> Stage<'r> {
         replies.pop().expect("a reply")
     }
 
-    /// A batch, and what was said in words.
-    pub async fn words(&self, commands: Vec<Command>) -> Vec<&'static str> {
-        words(&self.execute(commands).await)
+    /// A batch, and what was said in outcome_codes.
+    pub async fn outcome_codes(&self, commands: Vec<Command>) -> Vec<&'static str> {
+        outcome_codes(&self.execute(commands).await)
     }
 
     /// An event on sale.
@@ -213,20 +213,20 @@ impl<'r> Stage<'r> {
     }
 
     /// A booking by one of these commands that must succeed.
-    pub async fn done(&self, command: Command) -> Arc<Booking> {
-        booked(&self.run(command).await)
+    pub async fn run_ok(&self, command: Command) -> Arc<Booking> {
+        expect_booking(&self.run(command).await)
     }
 
     /// One pending booking each, in their order, made in one batch.
-    pub async fn hold(&self, event: EventId, wishes: &[(&str, u32)]) -> Vec<Arc<Booking>> {
-        let commands = wishes.iter().map(|(name, quantity)| self.book(event, name, *quantity)).collect();
-        self.execute(commands).await.iter().map(booked).collect()
+    pub async fn hold(&self, event: EventId, orders: &[(&str, u32)]) -> Vec<Arc<Booking>> {
+        let commands = orders.iter().map(|(name, quantity)| self.book(event, name, *quantity)).collect();
+        self.execute(commands).await.iter().map(expect_booking).collect()
     }
 
     /// A booking that is paid by the transaction of that name.
-    pub async fn paid(&self, event: EventId, name: &str, quantity: u32, by: &str) -> Arc<Booking> {
-        let held = self.done(self.book(event, name, quantity)).await;
-        self.done(self.confirm(&held, by)).await
+    pub async fn book_and_pay(&self, event: EventId, name: &str, quantity: u32, by: &str) -> Arc<Booking> {
+        let held = self.run_ok(self.book(event, name, quantity)).await;
+        self.run_ok(self.confirm(&held, by)).await
     }
 
     /// An event as it is read.
@@ -266,7 +266,7 @@ impl<'r> Stage<'r> {
     }
 
     /// The audit finds nothing.
-    pub async fn clean(&self) {
+    pub async fn assert_audit_clean(&self) {
         let report = self.store.audit().await.expect("an audit");
         assert_eq!(report.violations, Vec::<String>::new());
     }

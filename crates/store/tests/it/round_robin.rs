@@ -1,4 +1,4 @@
-//! Several stores on one database, as one: every call goes to the next of them.
+//! RoundRobinStore stores on one database, as one: every call goes to the next of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,23 +9,23 @@ use domain::{
     Timestamp,
 };
 use store::{
-    BookingList, CancelledEvent, Cause, Cursor, DueHold, Fault, Page, Progress, Recorded, Reply, Stats,
-    Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault, Page, Reply,
+    Stats, Store, StoreHealth, Submission,
 };
 
-pub(crate) struct Several {
+pub(crate) struct RoundRobinStore {
     pub(crate) stores: Vec<Arc<dyn Store>>,
     pub(crate) next: AtomicUsize,
 }
 
-impl Several {
+impl RoundRobinStore {
     fn next(&self) -> &dyn Store {
         &*self.stores[self.next.fetch_add(1, Ordering::Relaxed) % self.stores.len()]
     }
 }
 
 #[async_trait]
-impl Store for Several {
+impl Store for RoundRobinStore {
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
         self.next().execute(batch).await
     }
@@ -34,8 +34,8 @@ impl Store for Several {
         self.next().event(id).await
     }
 
-    async fn events_named(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault> {
-        self.next().events_named(ids).await
+    async fn events_by_ids(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault> {
+        self.next().events_by_ids(ids).await
     }
 
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
@@ -110,23 +110,32 @@ impl Store for Several {
     async fn cursors(
         &self,
         stream: Timestamp,
-        which: Progress,
+        which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, Fault> {
         self.next().cursors(stream, which, after, limit).await
     }
 
-    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<Recorded>, Fault> {
-        self.next().recorded(event, after, limit).await
+    async fn entries_with_bookings(
+        &self,
+        event: EventId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryWithBooking>, Fault> {
+        self.next().entries_with_bookings(event, after, limit).await
     }
 
-    async fn advance(&self, stream: Timestamp, published: Vec<(EventId, u64)>) -> Result<(), Fault> {
-        self.next().advance(stream, published).await
+    async fn save_relay_cursors(
+        &self,
+        stream: Timestamp,
+        published: Vec<(EventId, u64)>,
+    ) -> Result<(), Fault> {
+        self.next().save_relay_cursors(stream, published).await
     }
 
-    async fn untold(&self) -> Result<u64, Fault> {
-        self.next().untold().await
+    async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
+        self.next().unpublished_entry_count().await
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::NewEvent;
-use store::conformance::Rig;
-use store::conformance::stage::Stage;
+use store::conformance::Harness;
+use store::conformance::fixture::Fixture;
 use store::{Postgres, Store};
 use testkit::{Cluster, Counts, Wire};
 
-use crate::on_postgres::PostgresRig;
+use crate::on_postgres::PostgresHarness;
 
 /// A store at the end of a wire that counts.
-struct Wired(Arc<Postgres>);
+struct ProxiedStore(Arc<Postgres>);
 
 #[async_trait::async_trait]
-impl Rig for Wired {
+impl Harness for ProxiedStore {
     fn store(&self) -> Arc<dyn Store> {
         self.0.clone()
     }
@@ -43,24 +43,25 @@ async fn a_batch_takes_two_round_trips_and_a_statement_for_each_table() {
     let database = Cluster::shared().await.database().await;
     let wire = Wire::to(database.cluster().port()).await;
     let url = database.url_by(wire.port()).parse().expect("a URL");
-    let rig = Wired(Arc::new(Postgres::open(&url, true).await.expect("a store")));
-    let stage = Stage::new(&rig);
-    let event = stage.create(NewEvent { max_tickets_per_user: Some(9), ..stage.concert(10_000) }).await.id;
+    let harness = ProxiedStore(Arc::new(Postgres::open(&url, true).await.expect("a store")));
+    let fixture = Fixture::new(&harness);
+    let event =
+        fixture.create(NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(10_000) }).await.id;
     // Slow enough that whatever is sent together arrives together.
     wire.delay(Duration::from_millis(50));
     for orders in [1, 100] {
-        let batch = (0..orders).map(|n| stage.book(event, &format!("user-{orders}-{n}"), 1)).collect();
+        let batch = (0..orders).map(|n| fixture.book(event, &format!("user-{orders}-{n}"), 1)).collect();
         let before = wire.counts();
-        assert_eq!(stage.words(batch).await, vec!["ok"; orders]);
+        assert_eq!(fixture.outcome_codes(batch).await, vec!["ok"; orders]);
         // BEGIN, lock, clock, event, users; event, ticket types, users, bookings, ledger, COMMIT, receipt.
         assert_eq!(since(before, wire.counts()), (2, 12, 1), "{orders} orders");
     }
-    let small = stage.create(stage.concert(1)).await.id;
-    stage.hold(small, &[("a", 1)]).await;
+    let small = fixture.create(fixture.new_event(1)).await.id;
+    fixture.hold(small, &[("a", 1)]).await;
     // A batch of refusals is a read: no commit, however many they are.
-    let refused: Vec<_> = (0..100).map(|n| stage.book(small, &format!("late-{n}"), 1)).collect();
+    let refused: Vec<_> = (0..100).map(|n| fixture.book(small, &format!("late-{n}"), 1)).collect();
     let before = wire.counts();
-    assert_eq!(stage.words(refused).await, vec!["sold_out"; 100]);
+    assert_eq!(fixture.outcome_codes(refused).await, vec!["sold_out"; 100]);
     let (round_trips, _, commits) = since(before, wire.counts());
     // One loads, one looks for overdue holds; the third is the ROLLBACK, for which nobody waits.
     assert!(round_trips <= 3 && commits == 0, "{round_trips} round trips, {commits} commits");
@@ -69,16 +70,16 @@ async fn a_batch_takes_two_round_trips_and_a_statement_for_each_table() {
 /// A lookup by key stays one, however many rows there are: the desk's plans go by index.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_of_a_batch_scans_a_table() {
-    let rig = PostgresRig::new(1).await;
-    let stage = Stage::new(&rig);
-    let new = NewEvent { max_tickets_per_user: Some(9), ..stage.concert(500) };
-    let event = stage.create(new).await.id;
-    let held = stage.hold(event, &[("a", 1), ("b", 1)]).await;
-    stage.done(stage.confirm(&held[0], "t")).await;
-    stage.done(stage.cancel(&held[1])).await;
+    let harness = PostgresHarness::new(1).await;
+    let fixture = Fixture::new(&harness);
+    let new = NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(500) };
+    let event = fixture.create(new).await.id;
+    let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
+    fixture.run_ok(fixture.confirm(&held[0], "t")).await;
+    fixture.run_ok(fixture.cancel(&held[1])).await;
     // A session tells what it did when it ends.
-    drop(stage);
-    let PostgresRig { database, store } = rig;
+    drop(fixture);
+    let PostgresHarness { database, store } = harness;
     drop(store);
     let scans = "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables
                  WHERE relname IN ('events', 'bookings', 'ledger', 'ticket_types', 'user_limits', 'refunds')";

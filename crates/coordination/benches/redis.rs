@@ -23,7 +23,7 @@ const ROUNDS: usize = 20;
 const PIPELINE: usize = 16;
 /// Longer than any wait here.
 const PATIENT: LockOptions =
-    LockOptions { wait: Duration::from_mins(5), max_hold: Duration::from_mins(5), queue_max: 20_000 };
+    LockOptions { wait: Duration::from_mins(5), max_lease: Duration::from_mins(5), queue_max: 20_000 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -42,9 +42,9 @@ async fn main() {
 async fn instance(server: &RedisServer, name: &str) -> Redis {
     let mut options = RedisOptions::new(&server.url(0), name).expect("valid options");
     // A crowd of thousands on two cores is no outage.
-    options.answer_timeout = Duration::from_secs(5);
+    options.reply_timeout = Duration::from_secs(5);
     let redis = Redis::start(options);
-    redis.up().await;
+    redis.wait_until_up().await;
     redis
 }
 
@@ -83,7 +83,7 @@ impl Times {
 
 /// One request at a time: PING, an attempt that is admitted, one that the server refuses.
 async fn latencies(server: &RedisServer, redis: &Redis) -> [f64; 3] {
-    let (mut raw, limiter, rule) = (connection(server).await, redis.forgetful_limiter(), rule("5/10s"));
+    let (mut raw, limiter, rule) = (connection(server).await, redis.uncached_limiter(), rule("5/10s"));
     let (mut pings, mut admitted, mut refused) = (Times::default(), Times::default(), Times::default());
     let full = key("full", 0);
     for round in 0..ROUNDS {
@@ -122,7 +122,7 @@ fn per_second(count: usize, began: Instant) -> f64 {
 }
 
 async fn throughput(server: &RedisServer, redis: &Redis) {
-    let (raw, limiter, rule) = (connection(server).await, redis.forgetful_limiter(), rule("5/10s"));
+    let (raw, limiter, rule) = (connection(server).await, redis.uncached_limiter(), rule("5/10s"));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let incr = |number: usize| {
@@ -236,7 +236,7 @@ async fn hand_off(server: &RedisServer, waiters: usize, ping: &[f64; 3]) {
 /// What a user costs who was busy in the last window, and how soon nothing is left of everybody.
 async fn memory(server: &RedisServer, redis: &Redis) {
     const USERS: usize = 20_000;
-    let (limiter, rule) = (redis.forgetful_limiter(), rule("5/5s"));
+    let (limiter, rule) = (redis.uncached_limiter(), rule("5/5s"));
     server.command(&["FLUSHALL"]).await;
     let before = used(server).await;
     for admissions in 1..=5 {

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_something_to_a_store_is_refused() {
+    fn keys_with_special_characters_are_rejected() {
         for scope in ["", "Event", "a:b", "a{", "a b", "ä", &"a".repeat(33)] {
             assert_eq!(Key::new(scope, "1"), Err(InvalidKey::Scope), "{scope:?}");
         }

@@ -11,15 +11,15 @@
 //!
 //! ```
 //! # use coordination::{AllowAll, Clock, Key, Limiter, LockOptions, Rule, local::LocalLock, with_lock};
-//! # struct Noon;
-//! # impl Clock for Noon {
+//! # struct FixedClock;
+//! # impl Clock for FixedClock {
 //! #     fn unix_micros(&self) -> u64 {
 //! #         43_200_000_000
 //! #     }
 //! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (clock, limiter) = (std::sync::Arc::new(Noon), AllowAll);
+//! # let (clock, limiter) = (std::sync::Arc::new(FixedClock), AllowAll);
 //! let verdict = limiter.attempt(Rule::parse("create", "5/10s")?, &Key::new("user", "ada")?).await?;
 //! assert!(verdict.allowed);
 //!
@@ -43,7 +43,7 @@ mod unavailable;
 
 pub use clock::Clock;
 pub use key::{InvalidKey, Key};
-pub use limiter::{AllowAll, Limiter, Verdict};
-pub use lock::{Hold, Lock, LockError, LockOptions, Tenure, check_not_held, with_lock};
+pub use limiter::{AllowAll, LimitDecision, Limiter};
+pub use lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held, with_lock};
 pub use rule::{InvalidRule, Rule};
 pub use unavailable::Unavailable;

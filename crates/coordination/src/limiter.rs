@@ -30,12 +30,12 @@ pub trait Limiter: Send + Sync {
     ///
     /// Dropping the call before it answers may or may not have taken a permit. [`Unavailable`] if the shared
     /// state could not be asked.
-    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable>;
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable>;
 }
 
 /// What a limiter says to an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct LimitDecision {
     /// The rule that was asked.
     pub rule: Rule,
     /// Whether the attempt was let through and now counts.
@@ -47,7 +47,7 @@ pub struct Verdict {
     pub reset_after: Duration,
 }
 
-impl Verdict {
+impl LimitDecision {
     /// For a refused attempt, how long to wait until one passes, exact to the microsecond; `None` when
     /// allowed.
     pub fn retry_after(&self) -> Option<Duration> {
@@ -64,7 +64,7 @@ pub struct AllowAll;
 
 #[async_trait]
 impl Limiter for AllowAll {
-    async fn attempt(&self, rule: Rule, _key: &Key) -> Result<Verdict, Unavailable> {
-        Ok(Verdict { rule, allowed: true, remaining: rule.limit(), reset_after: Duration::ZERO })
+    async fn attempt(&self, rule: Rule, _key: &Key) -> Result<LimitDecision, Unavailable> {
+        Ok(LimitDecision { rule, allowed: true, remaining: rule.limit(), reset_after: Duration::ZERO })
     }
 }

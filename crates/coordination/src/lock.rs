@@ -35,7 +35,7 @@ pub trait Lock: Send + Sync {
     ///
     /// A caller who holds a tenure outside [`with_lock`] and asks for its key again waits for itself, until
     /// [`LockOptions::wait`] or the first tenure's end.
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError>;
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError>;
 
     /// Takes each key that nobody owns or waits for, and never waits.
     ///
@@ -46,10 +46,10 @@ pub trait Lock: Send + Sync {
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError>;
+    ) -> Result<Vec<Option<LockGuard>>, LockError>;
 
     /// [`Lock::try_acquire_each`] of one key.
-    async fn try_acquire(&self, key: &Key, options: LockOptions) -> Result<Option<Tenure>, LockError> {
+    async fn try_acquire(&self, key: &Key, options: LockOptions) -> Result<Option<LockGuard>, LockError> {
         let tenures = self.try_acquire_each(std::slice::from_ref(key), options).await?;
         Ok(tenures.into_iter().next().flatten())
     }
@@ -63,7 +63,7 @@ pub struct LockOptions {
     /// Longest tenure, counted from the grant; then it is lost and the key goes to the next. It bounds what a
     /// section that hangs can block, so it is generous. Default 10 s; zero makes a tenure that is lost at
     /// once.
-    pub max_hold: Duration,
+    pub max_lease: Duration,
     /// Most callers waiting for the key when this one joins them, beyond the owner; zero refuses to queue.
     /// Default 1,000.
     pub queue_max: usize,
@@ -71,7 +71,7 @@ pub struct LockOptions {
 
 impl Default for LockOptions {
     fn default() -> Self {
-        Self { wait: Duration::from_millis(250), max_hold: Duration::from_secs(10), queue_max: 1_000 }
+        Self { wait: Duration::from_millis(250), max_lease: Duration::from_secs(10), queue_max: 1_000 }
     }
 }
 
@@ -103,16 +103,16 @@ pub enum LockError {
 
 /// The time in which a caller owns a key. Dropping it hands the key to the next in the queue, without
 /// waiting.
-pub struct Tenure {
+pub struct LockGuard {
     key: Key,
     token: u64,
-    hold: Box<dyn Hold>,
+    hold: Box<dyn GuardBackend>,
 }
 
 /// An implementation's side of a [`Tenure`]. Dropping it must release the key if it is still owned, and must
 /// neither block nor wait.
 #[async_trait]
-pub trait Hold: Send + Sync {
+pub trait GuardBackend: Send + Sync {
     /// See [`Tenure::is_lost`].
     fn is_lost(&self) -> bool;
     /// See [`Tenure::lost`].
@@ -121,9 +121,9 @@ pub trait Hold: Send + Sync {
     fn contended(&self) -> bool;
 }
 
-impl Tenure {
+impl LockGuard {
     /// For implementations of [`Lock`]: the tenure of `key` that `hold` stands for.
-    pub fn new(key: Key, token: u64, hold: impl Hold + 'static) -> Self {
+    pub fn new(key: Key, token: u64, hold: impl GuardBackend + 'static) -> Self {
         Self { key, token, hold: Box::new(hold) }
     }
 
@@ -157,7 +157,7 @@ impl Tenure {
     }
 }
 
-impl fmt::Debug for Tenure {
+impl fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenure").field("key", &self.key).field("token", &self.token).finish_non_exhaustive()
     }
@@ -182,7 +182,7 @@ pub async fn with_lock<T>(
     lock: &dyn Lock,
     key: &Key,
     options: LockOptions,
-    section: impl AsyncFnOnce(&Tenure) -> T,
+    section: impl AsyncFnOnce(&LockGuard) -> T,
 ) -> Result<T, LockError> {
     let tenure = lock.acquire(key, options).await?;
     if tenure.is_lost() {

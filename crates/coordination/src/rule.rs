@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_are_read_and_shown_alike() {
+    fn rules_display_as_they_parse() {
         for text in ["5/10s", "3/30s", "1/1us", "512/24h", "7/1500ms", "2/90m"] {
             assert_eq!(Rule::parse("r", text).unwrap().to_string(), text);
         }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_could_not_be_kept_is_refused() {
+    fn invalid_rules_are_rejected() {
         use InvalidRule::{Limit, Name, Syntax, Window};
         let table = [
             ("", Syntax),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coordination::{Key, LockOptions, Tenure};
+use coordination::{Key, LockGuard, LockOptions};
 use domain::{
     Action, Actor, Ask, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId, Money, Note,
     Order, Refusal, TransactionId, UserId,
@@ -172,7 +172,7 @@ impl Engine {
 
     /// Waits a little for `booking:{id}`, then goes on without it: the database decides who wins, the lock
     /// only keeps those who want the same booking from asking all at once.
-    async fn booking_turn(&self, id: BookingId) -> Option<Tenure> {
+    async fn booking_turn(&self, id: BookingId) -> Option<LockGuard> {
         let key = Key::new("booking", &id.to_string()).ok()?;
         let options = LockOptions { wait: BOOKING_LOCK_WAIT_MAX, ..LockOptions::default() };
         self.ports.lock.acquire(&key, options).await.ok()

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coordination::{Key, Rule, Verdict};
+use coordination::{Key, LimitDecision, Rule};
 use domain::sabotage::{Guard, removed};
 use domain::{
     Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
@@ -81,7 +81,7 @@ pub enum Given {
 #[derive(Debug)]
 pub struct Attempt {
     /// What the limiter said; unset where the caller is not limited, or it could not be asked.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<LimitDecision>,
     /// What became of the command.
     pub outcome: Result<Given, Error>,
 }

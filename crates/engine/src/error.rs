@@ -1,6 +1,6 @@
 //! Why a use case did not do what was asked.
 
-use coordination::Verdict;
+use coordination::LimitDecision;
 use domain::Refusal;
 use store::Fault;
 
@@ -15,7 +15,7 @@ pub enum Error {
     KeyReused,
     /// The user asks too often; nothing was looked at.
     #[error("too many attempts")]
-    Limited(Verdict),
+    Limited(LimitDecision),
     /// Too many are waiting, or the turn did not come in time. Nothing was done, and nothing will be.
     #[error("too many requests are waiting")]
     Overloaded,

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use coordination::{Key, Lock, LockOptions, Tenure};
+use coordination::{Key, Lock, LockGuard, LockOptions};
 use domain::EventId;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -22,7 +22,7 @@ pub(crate) struct Leases {
     /// Unset where no other desk can want the same event: then every event may run.
     lock: Option<Arc<dyn Lock>>,
     events: HashMap<EventId, Event>,
-    asked: FuturesUnordered<BoxFuture<'static, (EventId, Option<Tenure>)>>,
+    asked: FuturesUnordered<BoxFuture<'static, (EventId, Option<LockGuard>)>>,
 }
 
 /// An event that has commands waiting, or in the batch under way.
@@ -34,7 +34,7 @@ struct Event {
 enum Lease {
     Asked,
     Held {
-        tenure: Tenure,
+        tenure: LockGuard,
         since: Instant,
     },
     /// Asked for in vain: the next batch goes without.
@@ -134,7 +134,7 @@ impl Leases {
         self.events.insert(id, Event { waiting, lease: Lease::Asked });
         self.asked.push(Box::pin(async move {
             let options =
-                LockOptions { wait: LEASE_WAIT_MAX, max_hold: LEASE_HOLD_MAX, ..LockOptions::default() };
+                LockOptions { wait: LEASE_WAIT_MAX, max_lease: LEASE_HOLD_MAX, ..LockOptions::default() };
             let Ok(key) = Key::new("event", &id.to_string()) else { return (id, None) };
             // A lock that breaks its word does not make anybody wait longer.
             let tenure = timeout(LEASE_WAIT_MAX, lock.acquire(&key, options)).await;
@@ -180,7 +180,7 @@ mod tests {
 
     #[async_trait]
     impl Lock for Silent {
-        async fn acquire(&self, _key: &Key, _options: LockOptions) -> Result<Tenure, LockError> {
+        async fn acquire(&self, _key: &Key, _options: LockOptions) -> Result<LockGuard, LockError> {
             std::future::pending().await
         }
 
@@ -188,7 +188,7 @@ mod tests {
             &self,
             _keys: &[Key],
             _options: LockOptions,
-        ) -> Result<Vec<Option<Tenure>>, LockError> {
+        ) -> Result<Vec<Option<LockGuard>>, LockError> {
             std::future::pending().await
         }
     }

@@ -44,7 +44,7 @@ impl Crowd {
             OnRedisDown::Refuse => OnDown::Refuse,
         };
         let redis = Redis::start(options);
-        let limiter = Arc::new(redis.limiter_or(on_down, Arc::new(SystemClock)));
+        let limiter = Arc::new(redis.limiter_with_fallback(on_down, Arc::new(SystemClock)));
         let (lock, shared) = (kept(redis.lock()), Arc::new(Shared { redis, limiter: limiter.clone() }));
         let lease = leased.then(|| lock.clone());
         Self { lock, lease, limiter, shared: Some(shared) }
@@ -55,10 +55,10 @@ impl Shared {
     /// Says in the log when Redis goes away and when it comes back, once each, for as long as it is polled.
     pub(crate) async fn watch(&self) {
         loop {
-            self.redis.up().await;
-            self.redis.down().await;
+            self.redis.wait_until_up().await;
+            self.redis.wait_until_down().await;
             tracing::warn!("Redis is away; going on without it");
-            self.redis.up().await;
+            self.redis.wait_until_up().await;
             tracing::info!("Redis is back");
         }
     }
@@ -80,28 +80,28 @@ mod open {
     use std::future::pending;
 
     use async_trait::async_trait;
-    use coordination::{Hold, Key, Lock, LockError, LockOptions, Tenure};
+    use coordination::{GuardBackend, Key, Lock, LockError, LockGuard, LockOptions};
 
     /// Everybody's, for ever.
     pub(super) struct OpenLock;
 
     #[async_trait]
     impl Lock for OpenLock {
-        async fn acquire(&self, key: &Key, _options: LockOptions) -> Result<Tenure, LockError> {
-            Ok(Tenure::new(key.clone(), 0, Self))
+        async fn acquire(&self, key: &Key, _options: LockOptions) -> Result<LockGuard, LockError> {
+            Ok(LockGuard::new(key.clone(), 0, Self))
         }
 
         async fn try_acquire_each(
             &self,
             keys: &[Key],
             _options: LockOptions,
-        ) -> Result<Vec<Option<Tenure>>, LockError> {
-            Ok(keys.iter().map(|key| Some(Tenure::new(key.clone(), 0, Self))).collect())
+        ) -> Result<Vec<Option<LockGuard>>, LockError> {
+            Ok(keys.iter().map(|key| Some(LockGuard::new(key.clone(), 0, Self))).collect())
         }
     }
 
     #[async_trait]
-    impl Hold for OpenLock {
+    impl GuardBackend for OpenLock {
         fn is_lost(&self) -> bool {
             false
         }

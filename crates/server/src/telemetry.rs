@@ -206,7 +206,7 @@ impl RedisMetrics {
 
     fn read(&self, Shared { redis, limiter }: &Shared) {
         self.up.set(redis.is_up().into());
-        set(&self.limiter_fallbacks, limiter.helped());
+        set(&self.limiter_fallbacks, limiter.fallback_count());
         for ((_, _, count), counter) in redis.counts().iter().zip(&self.counts) {
             match counter {
                 RedisCounter::Events(counter) => set(counter, count),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordination::local::LocalLock;
-use coordination::{Key, Lock as _, LockOptions, Rule, Tenure};
+use coordination::{Key, Lock as _, LockGuard, LockOptions, Rule};
 use domain::{BookingId, EventId};
 use engine::relay::{Ground, Relay, Standing};
 use engine::{Engine, Policy, Ports};
@@ -119,7 +119,7 @@ impl Fleet {
     }
 
     /// Takes the lock of a booking, as some other program might.
-    pub(crate) async fn hold(&self, booking: BookingId) -> Option<Tenure> {
+    pub(crate) async fn hold(&self, booking: BookingId) -> Option<LockGuard> {
         let key = Key::new("booking", &booking.to_string()).ok()?;
         self.lock.acquire(&key, LockOptions::default()).await.ok()
     }

@@ -2,7 +2,7 @@
 
 use domain::Entry;
 use store::{BookingList, Store as _};
-use testkit::history::{self, Booked, Books, Line, Refunded};
+use testkit::history::{self, BookingRow, FinalState, LedgerRow, RefundRow};
 
 use crate::fleet::Fleet;
 use crate::town::Town;
@@ -33,14 +33,14 @@ pub(crate) async fn all(town: &Town, fleet: &Fleet) {
 
 /// What is on the stream, against the ledgers.
 pub(crate) async fn stream(fleet: &Fleet, whole: bool) -> Vec<String> {
-    let messages: Vec<Line> = fleet.tower.messages().iter().map(line).collect();
+    let messages: Vec<LedgerRow> = fleet.tower.messages().iter().map(line).collect();
     match ledgers(fleet).await {
         Ok(ledgers) => history::check_stream(&ledgers, &messages, whole),
         Err(error) => vec![format!("no ledgers: {error}")],
     }
 }
 
-async fn ledgers(fleet: &Fleet) -> Result<Vec<Line>, store::Fault> {
+async fn ledgers(fleet: &Fleet) -> Result<Vec<LedgerRow>, store::Fault> {
     let mut lines = Vec::new();
     for event in fleet.shared.events(None, ALL).await?.rows {
         lines.extend(fleet.shared.ledger(event.id, 0, ALL).await?.rows.iter().map(line));
@@ -49,8 +49,8 @@ async fn ledgers(fleet: &Fleet) -> Result<Vec<Line>, store::Fault> {
 }
 
 /// An entry in the words of the wire.
-fn line(entry: &Entry) -> Line {
-    Line {
+fn line(entry: &Entry) -> LedgerRow {
+    LedgerRow {
         event: entry.event_id.to_string(),
         seq: entry.seq,
         kind: entry.kind.to_string(),
@@ -66,8 +66,8 @@ fn line(entry: &Entry) -> Line {
 }
 
 /// What the store holds, in the words of the wire.
-async fn books(town: &Town, fleet: &Fleet) -> Result<Books, store::Fault> {
-    let mut books = Books::default();
+async fn books(town: &Town, fleet: &Fleet) -> Result<FinalState, store::Fault> {
+    let mut books = FinalState::default();
     let text = |id: &dyn std::fmt::Display| id.to_string();
     for event in fleet.shared.events(None, ALL).await?.rows {
         let until = event.about.starts_at.minus_seconds(event.about.cancel_cutoff_seconds);
@@ -78,11 +78,11 @@ async fn books(town: &Town, fleet: &Fleet) -> Result<Books, store::Fault> {
                 entry.kind,
                 entry.from.map_or("nothing", domain::Label::as_str)
             ));
-            books.lines.push(line(&entry));
+            books.entries.push(line(&entry));
         }
     }
     for booking in fleet.shared.bookings(BookingList::All { after: None }, None, ALL).await?.rows {
-        let booked = Booked {
+        let booked = BookingRow {
             event: text(&booking.event_id),
             user: text(&booking.user),
             status: text(&booking.status()),
@@ -98,7 +98,7 @@ async fn books(town: &Town, fleet: &Fleet) -> Result<Books, store::Fault> {
     }
     for refund in fleet.shared.refunds(None, None, ALL).await?.rows {
         town.world.saw(&format!("refund: {}", refund.reason));
-        let refunded = Refunded {
+        let refunded = RefundRow {
             booking: text(&refund.booking_id),
             transaction: text(&refund.transaction),
             amount: refund.amount.amount(),

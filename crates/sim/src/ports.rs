@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coordination::local::{LocalLimiter, LocalLock};
-use coordination::{Hold, Key, Limiter, Lock, LockError, LockOptions, Rule, Tenure, Unavailable, Verdict};
+use coordination::{
+    GuardBackend, Key, LimitDecision, Limiter, Lock, LockError, LockGuard, LockOptions, Rule, Unavailable,
+};
 use domain::{EventId, Timestamp};
 use engine::Publish;
 use engine::relay::Relay;
@@ -76,22 +78,22 @@ fn unavailable() -> Unavailable {
 }
 
 impl FaultyLock {
-    fn own(&self, tenure: Tenure) -> Tenure {
+    fn own(&self, tenure: LockGuard) -> LockGuard {
         let (key, token) = (tenure.key().clone(), tenure.token());
         let lost = AtomicBool::new(self.place.world.strikes(Fault::LockLost));
-        Tenure::new(key, token, FaultyHold { place: self.place.clone(), tenure: Some(tenure), lost })
+        LockGuard::new(key, token, FaultyHold { place: self.place.clone(), tenure: Some(tenure), lost })
     }
 
     /// A tenure of a key that somebody else may own: what a lock that forgets gives out.
-    fn own_too(&self, key: &Key) -> Tenure {
+    fn own_too(&self, key: &Key) -> LockGuard {
         let lost = AtomicBool::new(false);
-        Tenure::new(key.clone(), 0, FaultyHold { place: self.place.clone(), tenure: None, lost })
+        LockGuard::new(key.clone(), 0, FaultyHold { place: self.place.clone(), tenure: None, lost })
     }
 }
 
 #[async_trait]
 impl Lock for FaultyLock {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         self.place.delay(Fault::LockSlow).await;
         let world = &self.place.world;
         if world.strikes(Fault::LockAway) {
@@ -103,7 +105,7 @@ impl Lock for FaultyLock {
         if world.strikes(Fault::LockRefused) {
             return Err(LockError::QueueFull { position: options.queue_max });
         }
-        let options = LockOptions { max_hold: options.max_hold.min(LEASE), ..options };
+        let options = LockOptions { max_lease: options.max_lease.min(LEASE), ..options };
         let tenure = self.shared.acquire(key, options).await;
         world.note(format_args!("lock {key} of {}: {}", self.place.number, tenure.is_ok()));
         world.saw(if tenure.is_ok() { "lock: granted" } else { "lock: not granted" });
@@ -122,7 +124,7 @@ impl Lock for FaultyLock {
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError> {
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
         self.place.delay(Fault::LockSlow).await;
         let world = &self.place.world;
         if world.strikes(Fault::LockAway) {
@@ -145,14 +147,14 @@ impl Lock for FaultyLock {
 struct FaultyHold {
     place: Place,
     /// Unset where the key was never really owned.
-    tenure: Option<Tenure>,
+    tenure: Option<LockGuard>,
     lost: AtomicBool,
 }
 
 #[async_trait]
-impl Hold for FaultyHold {
+impl GuardBackend for FaultyHold {
     fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed) || self.tenure.as_ref().is_some_and(Tenure::is_lost)
+        self.lost.load(Ordering::Relaxed) || self.tenure.as_ref().is_some_and(LockGuard::is_lost)
     }
 
     async fn lost(&self) {
@@ -166,7 +168,7 @@ impl Hold for FaultyHold {
     }
 
     fn contended(&self) -> bool {
-        self.tenure.as_ref().is_some_and(Tenure::contended)
+        self.tenure.as_ref().is_some_and(LockGuard::contended)
     }
 }
 
@@ -210,7 +212,7 @@ pub(crate) struct FaultyLimiter {
 
 #[async_trait]
 impl Limiter for FaultyLimiter {
-    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable> {
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         self.place.delay(Fault::LimiterSlow).await;
         if self.place.world.strikes(Fault::LimiterAway) {
             return Err(unavailable());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::{Ask as Wish, Event, EventPatch, EventStatus, Money, NewEvent, NewTicketType};
 use engine::{Caller, OrderRequest};
 use store::{BookingList, Sqlite, SqliteOptions, Store as _};
-use testkit::history::{Ask, Outcome, Told};
+use testkit::history::{CallResult, Operation, Outcome};
 use tokio::time::{sleep, timeout};
 
 use crate::fleet::{Fleet, spawn};
@@ -103,7 +103,7 @@ async fn open(town: &Town) {
         let command = domain::Command { actor: Town::admin(), request: request.clone(), trace: None, action };
         town.fleet.shared.execute(vec![command.into()]).await;
         town.known().events.push(id);
-        town.note((request, Town::admin()), Ask::Edit, start, Outcome::Done(Told::default()));
+        town.note((request, Town::admin()), Operation::Edit, start, Outcome::Done(CallResult::default()));
     }
 }
 
@@ -223,7 +223,7 @@ async fn probe(town: &Town, event: &Event) {
     };
     let changed = town.change(event.id, patch).await;
     let user: domain::UserId = "probe".parse().unwrap_or_else(|_| unreachable!("a name"));
-    let ask = Ask::Book { user: user.to_string(), quantity: 1 };
+    let ask = Operation::Book { user: user.to_string(), quantity: 1 };
     let id = event.id;
     let asked = (domain::Actor::User(user.clone()), Some(id), ask, None);
     let (booked, _) = town
@@ -267,7 +267,7 @@ async fn hang_up(town: &Town) {
     }
     town.note(
         (request, Town::admin()),
-        Ask::Cancel { booking: booking.id.to_string() },
+        Operation::Cancel { booking: booking.id.to_string() },
         start,
         Outcome::Unknown,
     );

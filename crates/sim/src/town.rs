@@ -9,7 +9,7 @@ use domain::{
 };
 use engine::{Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Reader, RefundOutcome};
 use store::{Fault as StoreFault, Idempotency};
-use testkit::history::{Ask, Call, Outcome, Told};
+use testkit::history::{Call, CallResult, Operation, Outcome};
 use tokio::time::sleep;
 
 use crate::fleet::Fleet;
@@ -65,7 +65,7 @@ struct Order {
 }
 
 /// Who asks, about which event, what, and under which scope, key and digest.
-type Asked = (Actor, Option<EventId>, Ask, Option<(String, String, u64)>);
+type Asked = (Actor, Option<EventId>, Operation, Option<(String, String, u64)>);
 
 fn parse<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| unreachable!("{text} is well formed"))
@@ -162,7 +162,7 @@ impl Town {
         let (request, actor) = (request.as_str().to_owned(), actor.to_string());
         let event = event.map(|event| event.to_string());
         let heard = outcome.clone();
-        self.known().calls.push(Call { request, actor, event, ask, key, start, end, outcome });
+        self.known().calls.push(Call { request, actor, event, operation: ask, key, start, end, outcome });
         (heard, answer.and_then(Result::ok))
     }
 
@@ -220,7 +220,7 @@ impl Town {
         }
     }
 
-    fn learn(&self, given: &Given) -> Told {
+    fn learn(&self, given: &Given) -> CallResult {
         match given {
             Given::Fresh(Answer::Booking(booking)) => {
                 let (id, event, user, total) =
@@ -230,12 +230,12 @@ impl Town {
                     known.bookings.push(Bought { id, event, user, total });
                 }
                 let status = Some(booking.status().to_string());
-                Told { booking: Some(id.to_string()), status, ..Told::default() }
+                CallResult { booking: Some(id.to_string()), status, ..CallResult::default() }
             }
             Given::Fresh(Answer::Refund(refund)) => {
-                Told { refund: Some(refund.id.to_string()), ..Told::default() }
+                CallResult { refund: Some(refund.id.to_string()), ..CallResult::default() }
             }
-            Given::Fresh(Answer::Event(_) | Answer::Refused(_)) => Told::default(),
+            Given::Fresh(Answer::Event(_) | Answer::Refused(_)) => CallResult::default(),
             Given::Kept { answer, replayed } => {
                 let text = String::from_utf8_lossy(answer);
                 let (id, status) = text.split_once(' ').unwrap_or((&text, ""));
@@ -243,7 +243,7 @@ impl Town {
                 if *replayed {
                     self.world.saw("heard: replayed");
                 }
-                Told { booking, status, replayed: *replayed, ..Told::default() }
+                CallResult { booking, status, replayed: *replayed, ..CallResult::default() }
             }
         }
     }
@@ -296,7 +296,7 @@ impl Town {
                 serialize_response: render,
             })
         });
-        let ask = Ask::Book { user: user.to_string(), quantity };
+        let ask = Operation::Book { user: user.to_string(), quantity };
         let (outcome, given) = self
             .ask((actor, Some(event), ask, key), |engine, caller| async move {
                 let ask = Wish::Quantity(quantity);
@@ -353,7 +353,7 @@ impl Town {
     /// A webhook: whether its answer was definite.
     async fn report(&self, paid: &Paid) -> bool {
         let Paid { booking, event, transaction, amount, .. } = paid.clone();
-        let ask = Ask::Confirm {
+        let ask = Operation::Confirm {
             booking: booking.to_string(),
             transaction: transaction.to_string(),
             amount: amount.map(Money::amount),
@@ -398,7 +398,7 @@ impl Town {
             Deed::CancelForeign => Actor::User(parse("stranger")),
             _ => Actor::User(bought.user.clone()),
         };
-        let ask = Ask::Cancel { booking: bought.id.to_string() };
+        let ask = Operation::Cancel { booking: bought.id.to_string() };
         let id = bought.id;
         self.ask((actor, Some(bought.event), ask, None), |engine, caller| async move {
             engine.cancel(caller, id, None, None).await.outcome
@@ -420,7 +420,7 @@ impl Town {
         let Some(id) = self.world.one_of(&self.known().refunds) else { return };
         let outcome =
             RefundOutcome { succeeded: self.world.percent(70), provider_reference: parse("payout") };
-        let ask = Ask::Settle { refund: id.to_string() };
+        let ask = Operation::Settle { refund: id.to_string() };
         self.ask((Self::service(), None, ask, None), |engine, caller| async move {
             engine.settle(caller, id, outcome, None).await
         })
@@ -438,14 +438,15 @@ impl Town {
             seen = engine.event(&reader, id) => seen,
         };
         let Ok(event) = seen else { return };
-        let told = Told { seen: Some((event.stock.seq, event.available())), ..Told::default() };
+        let told =
+            CallResult { availability: Some((event.stock.seq, event.available())), ..CallResult::default() };
         let (request, actor) = (self.request().as_str().to_owned(), "system".to_owned());
         let (event, end, outcome) = (Some(id.to_string()), Some(self.world.elapsed()), Outcome::Done(told));
         self.known().calls.push(Call {
             request,
             actor,
             event,
-            ask: Ask::Look,
+            operation: Operation::ReadAvailability,
             key: None,
             start,
             end,
@@ -467,14 +468,20 @@ impl Town {
     }
 
     /// Keeps a call that was made otherwise than by [`Town::ask`].
-    pub(crate) fn note(&self, (request, actor): (RequestId, Actor), ask: Ask, start: u64, outcome: Outcome) {
+    pub(crate) fn note(
+        &self,
+        (request, actor): (RequestId, Actor),
+        ask: Operation,
+        start: u64,
+        outcome: Outcome,
+    ) {
         let (request, actor) = (request.as_str().to_owned(), actor.to_string());
-        let call = Call { request, actor, event: None, ask, key: None, start, end: None, outcome };
+        let call = Call { request, actor, event: None, operation: ask, key: None, start, end: None, outcome };
         self.known().calls.push(call);
     }
 
     pub(crate) async fn change(&self, id: EventId, patch: EventPatch) -> Outcome {
-        let asked = (Self::admin(), Some(id), Ask::Edit, None);
+        let asked = (Self::admin(), Some(id), Operation::Edit, None);
         self.ask(asked, |engine, caller| async move { engine.update_event(caller, id, patch).await }).await.0
     }
 }

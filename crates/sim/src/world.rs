@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coordination::Tenure;
+use coordination::LockGuard;
 use domain::{BookingId, EventId, Timestamp};
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ struct Inner {
     wrong: Vec<String>,
     executed: BTreeSet<String>,
     poisoned: Poisoned,
-    graveyard: Vec<Tenure>,
+    graveyard: Vec<LockGuard>,
 }
 
 /// Rows that cannot be read or written over.
@@ -215,7 +215,7 @@ impl World {
     }
 
     /// Keeps what a dead process had in hand: nothing of it is given back.
-    pub(crate) fn bury(&self, tenure: Tenure) {
+    pub(crate) fn bury(&self, tenure: LockGuard) {
         self.inner().graveyard.push(tenure);
     }
 

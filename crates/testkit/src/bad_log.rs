@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::order::{event_body, with};
-use crate::process::Ending;
+use crate::process::Exit;
+use crate::request_bodies::{event_body, with_fields};
 use crate::wait::eventually;
 use crate::{Load, Server};
 
@@ -43,7 +43,7 @@ impl BadLog {
 /// server sweeps more often than once a second.
 pub async fn expect_service_and_stop(mut server: Server) {
     let mut admin = server.admin();
-    let brief = with(event_body(10), &json!({"holdSeconds": 1}));
+    let brief = with_fields(event_body(10), &json!({"holdSeconds": 1}));
     let brief = admin.create_event(&brief).await;
     admin.book_for("ada", &brief, 2).await.expect(201);
     eventually("the overdue hold is freed", async || {
@@ -52,11 +52,11 @@ pub async fn expect_service_and_stop(mut server: Server) {
     .await;
     let event = admin.create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
-    load.acknowledged(600).await;
+    load.wait_for_acknowledged(600).await;
     admin.get("/livez").await.expect(200);
     server.terminate();
-    let journal = load.lost().await;
+    let journal = load.wait_until_disconnected().await;
     assert!(journal.codes().is_empty(), "a fault was answered: {:?}", journal.codes());
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     server.expect_clean().await;
 }

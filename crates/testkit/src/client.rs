@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::Answer;
+use crate::Response;
 use crate::wait::within_deadline;
 
 /// A caller of the API.
@@ -31,7 +31,7 @@ struct Connection {
 
 /// The connection broke before the answer came: whether the request was carried out is unknown.
 #[derive(Clone, Debug)]
-pub struct Lost(pub String);
+pub struct ConnectionLost(pub String);
 
 impl Client {
     /// A caller with a token, or none.
@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// Connects, so that the next request goes out at once.
-    pub async fn connect(&mut self) -> Result<(), Lost> {
+    pub async fn connect(&mut self) -> Result<(), ConnectionLost> {
         let alive = match &mut self.connection {
             Some(connection) => connection.sender.ready().await.is_ok(),
             None => false,
@@ -53,10 +53,11 @@ impl Client {
         if alive {
             return Ok(());
         }
-        let stream = TcpStream::connect(self.address).await.map_err(|error| Lost(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| Lost(error.to_string()))?;
+        let stream =
+            TcpStream::connect(self.address).await.map_err(|error| ConnectionLost(error.to_string()))?;
+        stream.set_nodelay(true).map_err(|error| ConnectionLost(error.to_string()))?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| Lost(error.to_string()))?;
+        let (sender, connection) = handshake.map_err(|error| ConnectionLost(error.to_string()))?;
         let mut driver = JoinSet::new();
         // Its error is the request's error, too.
         driver.spawn(async move { drop(connection.await) });
@@ -65,7 +66,7 @@ impl Client {
     }
 
     /// Sends any request as it is, but for the token, and waits for the whole answer.
-    pub async fn try_send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, Lost> {
+    pub async fn try_send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response, ConnectionLost> {
         let asked = format!("{} {}", request.method(), request.uri());
         if let Some(token) = &self.token
             && !request.headers().contains_key(header::AUTHORIZATION)
@@ -77,14 +78,14 @@ impl Client {
         request.headers_mut().insert(header::HOST, host);
         let answered = async {
             self.connect().await?;
-            let lost = |error: hyper::Error| Lost(error.to_string());
+            let lost = |error: hyper::Error| ConnectionLost(error.to_string());
             let connection = self.connection.as_mut().expect("connected above");
             let (parts, body) = connection.sender.send_request(request).await.map_err(lost)?.into_parts();
             let body = body.collect().await.map_err(lost)?.to_bytes();
             if parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close") {
                 self.connection = None;
             }
-            Ok(Answer { status: parts.status, headers: parts.headers, body, asked: asked.clone() })
+            Ok(Response { status: parts.status, headers: parts.headers, body, request: asked.clone() })
         };
         let outcome = within_deadline(&asked, answered).await;
         if outcome.is_err() {
@@ -94,29 +95,29 @@ impl Client {
     }
 
     /// Sends any request, which must be answered.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Response {
         let asked = format!("{} {}", request.method(), request.uri());
         self.try_send(request).await.unwrap_or_else(|lost| panic!("{asked}: {lost:?}"))
     }
 
     /// Asks with a method, a path and, where there is one, a body in JSON.
-    pub async fn try_ask(
+    pub async fn try_request(
         &mut self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Answer, Lost> {
+    ) -> Result<Response, ConnectionLost> {
         self.try_send(request(method, path, body)).await
     }
 
     /// Asks with header fields and a body of one's own; must be answered.
-    pub async fn ask_with(
+    pub async fn request_with(
         &mut self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
-    ) -> Answer {
+    ) -> Response {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -126,22 +127,22 @@ impl Client {
     }
 
     /// `GET`.
-    pub async fn get(&mut self, path: &str) -> Answer {
+    pub async fn get(&mut self, path: &str) -> Response {
         self.send(request(Method::GET, path, None)).await
     }
 
     /// `POST` of a body in JSON.
-    pub async fn post(&mut self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&mut self, path: &str, body: &Value) -> Response {
         self.send(request(Method::POST, path, Some(body))).await
     }
 
     /// `POST` of any bytes that claim to be JSON.
-    pub async fn post_text(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
-        self.ask_with(Method::POST, path, &[("content-type", "application/json")], body).await
+    pub async fn post_text(&mut self, path: &str, body: impl Into<Bytes>) -> Response {
+        self.request_with(Method::POST, path, &[("content-type", "application/json")], body).await
     }
 
     /// `PATCH` of a body in JSON.
-    pub async fn patch(&mut self, path: &str, body: &Value) -> Answer {
+    pub async fn patch(&mut self, path: &str, body: &Value) -> Response {
         self.send(request(Method::PATCH, path, Some(body))).await
     }
 
@@ -152,24 +153,24 @@ impl Client {
     }
 
     /// Books for oneself.
-    pub async fn book(&mut self, event: &str, tickets: u32) -> Answer {
+    pub async fn book(&mut self, event: &str, tickets: u32) -> Response {
         self.post("/v1/bookings", &json!({"eventId": event, "ticketQuantity": tickets})).await
     }
 
     /// Books for somebody, for a service or an admin.
-    pub async fn book_for(&mut self, user: &str, event: &str, tickets: u32) -> Answer {
+    pub async fn book_for(&mut self, user: &str, event: &str, tickets: u32) -> Response {
         let body = json!({"eventId": event, "ticketQuantity": tickets, "userId": user});
         self.post("/v1/bookings", &body).await
     }
 
     /// Reports a captured payment, for a service or an admin.
-    pub async fn confirm(&mut self, booking: &str, transaction: &str) -> Answer {
+    pub async fn confirm(&mut self, booking: &str, transaction: &str) -> Response {
         let body = json!({"paymentTransactionId": transaction});
         self.post(&format!("/v1/bookings/{booking}/confirm"), &body).await
     }
 
     /// Gives a booking up.
-    pub async fn cancel(&mut self, booking: &str) -> Answer {
+    pub async fn cancel(&mut self, booking: &str) -> Response {
         self.post(&format!("/v1/bookings/{booking}/cancel"), &json!({})).await
     }
 

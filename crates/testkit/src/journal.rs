@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::client::id_of;
-use crate::{Answer, Client};
+use crate::{Client, Response};
 
 /// What the clients of one load were told.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Journal {
     }
 
     /// Takes over what another one knows about other bookings.
-    pub fn absorb(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         self.bookings.extend(other.bookings);
         for (event, count) in other.open_creates {
             *self.open_creates.entry(event).or_default() += count;
@@ -68,7 +68,7 @@ impl Journal {
     }
 
     /// It was answered; the booking, where it was made.
-    pub(crate) fn created(&mut self, event: &str, answer: &Answer) -> Option<String> {
+    pub(crate) fn created(&mut self, event: &str, answer: &Response) -> Option<String> {
         if self.settles(answer) {
             *self.open_creates.entry(event.to_owned()).or_default() -= 1;
         }
@@ -89,7 +89,7 @@ impl Journal {
     }
 
     /// It was answered; whether it was made.
-    pub(crate) fn changed(&mut self, booking: &str, answer: &Answer) -> bool {
+    pub(crate) fn changed(&mut self, booking: &str, answer: &Response) -> bool {
         let made = answer.status == hyper::StatusCode::OK;
         if made {
             let shown = answer.json();
@@ -106,7 +106,7 @@ impl Journal {
     }
 
     /// Whether an answer leaves nothing open; counts it where it is no success.
-    fn settles(&mut self, answer: &Answer) -> bool {
+    fn settles(&mut self, answer: &Response) -> bool {
         if answer.status.is_success() {
             return true;
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::wait::within_deadline;
-use crate::{Client, Journal, Lost, Server};
+use crate::{Client, ConnectionLost, Journal, Server};
 
 /// Tells the users of one load from those of another.
 static LOADS: AtomicU64 = AtomicU64::new(0);
@@ -54,29 +54,29 @@ impl Load {
     }
 
     /// Waits until so many changes were acknowledged.
-    pub async fn acknowledged(&mut self, changes: u64) {
+    pub async fn wait_for_acknowledged(&mut self, changes: u64) {
         let enough = self.acknowledged.wait_for(|count| *count >= changes);
         let outcome = within_deadline("the load makes progress", enough).await.map(|count| *count);
         outcome.expect("the clients are at work");
     }
 
     /// Changes acknowledged so far.
-    pub fn so_far(&self) -> u64 {
+    pub fn acknowledged_count(&self) -> u64 {
         *self.acknowledged.borrow()
     }
 
     /// Has the clients stop after the request they are at; what they were told.
     pub async fn stop(self) -> Journal {
         self.stop.store(true, Ordering::Relaxed);
-        self.lost().await
+        self.wait_until_disconnected().await
     }
 
     /// Waits until every client has lost its connection; what they were told.
-    pub async fn lost(self) -> Journal {
+    pub async fn wait_until_disconnected(self) -> Journal {
         let journals = within_deadline("the clients come to an end", self.clients.join_all()).await;
         let mut all = Journal::default();
         for journal in journals {
-            all.absorb(journal);
+            all.merge(journal);
         }
         all
     }
@@ -92,7 +92,7 @@ impl Worker {
     }
 
     /// One booking: left pending, paid, paid and given back, or given up unpaid.
-    async fn turn(&mut self, turn: usize) -> Result<(), Lost> {
+    async fn turn(&mut self, turn: usize) -> Result<(), ConnectionLost> {
         let Some(booking) = self.book(turn).await? else { return Ok(()) };
         let mut paid = false;
         if turn % 4 == 1 || turn % 4 == 2 {
@@ -105,12 +105,12 @@ impl Worker {
         Ok(())
     }
 
-    async fn book(&mut self, turn: usize) -> Result<Option<String>, Lost> {
+    async fn book(&mut self, turn: usize) -> Result<Option<String>, ConnectionLost> {
         let event = self.events[turn % self.events.len()].clone();
         let user = format!("{}-{turn}", self.name);
         let body = json!({"eventId": event, "ticketQuantity": 1 + turn % 2, "userId": user});
         self.journal.creating(&event);
-        let answer = self.client.try_ask(hyper::Method::POST, "/v1/bookings", Some(&body)).await?;
+        let answer = self.client.try_request(hyper::Method::POST, "/v1/bookings", Some(&body)).await?;
         let made = self.journal.created(&event, &answer);
         self.count(made.is_some());
         Ok(made)
@@ -122,10 +122,10 @@ impl Worker {
         how: &str,
         body: &serde_json::Value,
         status: &'static str,
-    ) -> Result<bool, Lost> {
+    ) -> Result<bool, ConnectionLost> {
         let path = format!("/v1/bookings/{booking}/{how}");
         self.journal.changing(booking, status);
-        let answer = self.client.try_ask(hyper::Method::POST, &path, Some(body)).await?;
+        let answer = self.client.try_request(hyper::Method::POST, &path, Some(body)).await?;
         let made = self.journal.changed(booking, &answer);
         self.count(made);
         Ok(made)

@@ -31,7 +31,7 @@ impl NatsServer {
     }
 
     /// The distribution's server, without streams.
-    pub async fn without_streams() -> Self {
+    pub async fn start_without_streams() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         Self::run(Self::distributed(), None, Vec::new(), folder).await
     }
@@ -50,7 +50,7 @@ impl NatsServer {
     }
 
     /// The distribution's server, with streams and with a configuration file of this text.
-    pub async fn configured(text: &str) -> Self {
+    pub async fn start_with_config(text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, streams) = (folder.path().join("nats.conf"), folder.path().join("streams"));
         std::fs::write(&file, text).expect("a file");
@@ -58,9 +58,9 @@ impl NatsServer {
     }
 
     /// The distribution's server, with its streams on a small disk.
-    pub async fn on(disk: &SmallDisk) -> Self {
+    pub async fn start_on_disk(disk: &SmallDisk) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let program = Self::distributed().launched_by(disk.launcher());
+        let program = Self::distributed().with_launcher(disk.launcher());
         Self::run(program, Some(disk.folder().to_owned()), Vec::new(), folder).await
     }
 
@@ -111,7 +111,7 @@ impl NatsServer {
     }
 
     /// Its address by its name, which certificates know it by, with something before the `@`.
-    pub fn url_as(&self, scheme: &str, login: &str) -> String {
+    pub fn url_with_login(&self, scheme: &str, login: &str) -> String {
         format!("{scheme}://{login}@localhost:{}", self.port)
     }
 
@@ -128,7 +128,7 @@ impl NatsServer {
     /// Stops it (SIGTERM), with everything in its store.
     pub async fn terminate(&mut self) {
         self.process.terminate();
-        self.process.ending().await;
+        self.process.wait_for_exit().await;
     }
 
     /// A folder that lives as long, for files of the test's own.
@@ -161,12 +161,12 @@ impl NatsServer {
     }
 
     /// Stops it where it stands (SIGSTOP).
-    pub fn stop(&self) {
+    pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
     /// Lets it go on (SIGCONT).
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 

@@ -46,7 +46,7 @@ impl NatsCluster {
     }
 
     /// The place of a server in [`NatsCluster::servers`] by its name.
-    pub fn place_of(&self, name: &str) -> usize {
+    pub fn index_of(&self, name: &str) -> usize {
         let place = name.strip_prefix('n').and_then(|number| number.parse().ok());
         place.filter(|place| *place < self.servers.len()).unwrap_or_else(|| panic!("{name} is no server"))
     }

@@ -41,7 +41,7 @@ impl Panics {
     }
 
     /// Has a task panic so many times more, again and again as soon as it is restarted.
-    pub fn demand(&self, task: &str, times: u64) {
+    pub fn inject(&self, task: &str, times: u64) {
         let mut demanded = self.demanded.lock().unwrap_or_else(PoisonError::into_inner);
         *demanded.entry(task.to_owned()).or_default() += times;
         let mut text = String::new();
@@ -70,7 +70,7 @@ impl Panics {
 
     /// Panics one task: it is shown while it is down, and restarted.
     pub async fn expect_restart(&self, client: &mut Client, name: &str) {
-        self.demand(name, PANICS);
+        self.inject(name, PANICS);
         let answer = eventually(&format!("{name} is down"), async || {
             let answer = client.get("/readyz?verbose").await;
             (answer.json()["tasks"][name]["status"] == "down").then_some(answer)

@@ -15,14 +15,14 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use crate::wait::{eventually, within_deadline};
-use crate::{Ending, Process, Program};
+use crate::{Exit, Process, Program};
 
 /// Who owns every database here.
 const USER: &str = "boxoffice";
 
 /// A running PostgreSQL. Dropped, it is killed, all its processes, and its folder removed.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct PostgresServer {
     folder: TempDir,
     port: u16,
     settings: Vec<String>,
@@ -33,11 +33,11 @@ pub struct Cluster {
 /// A database of its own in a cluster.
 #[derive(Clone, Debug)]
 pub struct Database {
-    cluster: Arc<Cluster>,
+    cluster: Arc<PostgresServer>,
     name: String,
 }
 
-impl Cluster {
+impl PostgresServer {
     /// A cluster that keeps what it has committed, also when it is killed.
     pub async fn durable() -> Arc<Self> {
         Self::with(&["fsync=on"]).await
@@ -46,7 +46,7 @@ impl Cluster {
     /// The cluster that the tests of this process share: quick, and lost with the power.
     pub async fn shared() -> Arc<Self> {
         /// Held by the tests that use it, so that it ends with the last of them.
-        static SHARED: tokio::sync::Mutex<Weak<Cluster>> = tokio::sync::Mutex::const_new(Weak::new());
+        static SHARED: tokio::sync::Mutex<Weak<PostgresServer>> = tokio::sync::Mutex::const_new(Weak::new());
         let mut shared = SHARED.lock().await;
         if let Some(cluster) = shared.upgrade() {
             return cluster;
@@ -58,12 +58,12 @@ impl Cluster {
 
     /// A cluster with settings of its own, each `name=value`.
     pub async fn with(settings: &[&str]) -> Arc<Self> {
-        Self::on(tempfile::tempdir().expect("a temporary folder"), settings).await
+        Self::in_folder(tempfile::tempdir().expect("a temporary folder"), settings).await
     }
 
     /// A cluster in a folder that is there.
-    pub async fn on(folder: TempDir, settings: &[&str]) -> Arc<Self> {
-        Self::give(folder.path());
+    pub async fn in_folder(folder: TempDir, settings: &[&str]) -> Arc<Self> {
+        Self::give_to_server_user(folder.path());
         let data = folder.path().join("data");
         let mut initdb = command("initdb");
         initdb.arg("--pgdata").arg(&data);
@@ -85,13 +85,13 @@ impl Cluster {
     /// A standby of it, which streams from it under this name: a copy of it as it stands.
     pub async fn standby(&self, name: &str) -> Arc<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::give(folder.path());
+        Self::give_to_server_user(folder.path());
         let mut copy = command("pg_basebackup");
         copy.arg("--pgdata").arg(folder.path().join("data"));
         copy.args(["--dbname", &self.url("postgres"), "--wal-method", "stream", "--checkpoint", "fast"]);
         copy.args(["--write-recovery-conf", "--no-sync"]);
         let copy = Program::finish(copy).await;
-        assert_eq!(copy.ending, Ending::Code(0), "{}", copy.stderr);
+        assert_eq!(copy.exit, Exit::Code(0), "{}", copy.stderr);
         let mut settings = self.settings.clone();
         settings.push(format!(
             "primary_conninfo=host=127.0.0.1 port={} user={USER} application_name={name}",
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     /// Gives a file or folder to the user that it runs as.
-    pub fn give(path: &Path) {
+    pub fn give_to_server_user(path: &Path) {
         if geteuid().is_root() {
             let (uid, gid) = other_user();
             chown(path, Some(uid), Some(gid)).expect("root gives a file away");
@@ -201,7 +201,7 @@ impl Cluster {
     }
 
     /// A fresh database.
-    pub async fn database(self: &Arc<Self>) -> Database {
+    pub async fn create_database(self: &Arc<Self>) -> Database {
         let name = format!("tickets_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let database = Database { cluster: self.clone(), name };
         let create = format!("CREATE DATABASE {}", database.name);
@@ -248,7 +248,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
@@ -261,12 +261,12 @@ impl Database {
     }
 
     /// The same through something that listens on another port.
-    pub fn url_by(&self, port: u16) -> String {
+    pub fn url_at_port(&self, port: u16) -> String {
         format!("postgres://{USER}@127.0.0.1:{port}/{}", self.name)
     }
 
     /// Its cluster.
-    pub fn cluster(&self) -> &Arc<Cluster> {
+    pub fn server(&self) -> &Arc<PostgresServer> {
         &self.cluster
     }
 
@@ -290,7 +290,7 @@ impl Database {
         dump.args(what);
         dump.args(["--no-owner", "--no-privileges", "--dbname", &self.url()]);
         let dump = Program::finish(dump).await;
-        assert_eq!(dump.ending, Ending::Code(0), "{}", dump.stderr);
+        assert_eq!(dump.exit, Exit::Code(0), "{}", dump.stderr);
         // Meta-commands that only the newest clients know; they guard against dumps of strangers.
         let guard = |line: &&str| line.starts_with(r"\restrict") || line.starts_with(r"\unrestrict");
         let lines: Vec<&str> = dump.stdout.split_inclusive('\n').filter(|line| !guard(line)).collect();
@@ -327,7 +327,7 @@ impl Database {
     }
 
     /// The one number that a query answers.
-    pub async fn number(&self, sql: &str) -> i64 {
+    pub async fn query_number(&self, sql: &str) -> i64 {
         let row = self.connect().await.query_one(sql, &[]).await;
         row.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
     }

@@ -25,7 +25,7 @@ pub struct Process {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum Exit {
     /// By itself, with this exit code.
     Code(i32),
     /// By a signal.
@@ -101,7 +101,7 @@ impl Process {
     }
 
     /// How it ended; waits until it has.
-    pub async fn ending(&mut self) -> Ending {
+    pub async fn wait_for_exit(&mut self) -> Exit {
         let status = eventually("a process ends", async || {
             self.child.try_wait().unwrap_or_else(|error| panic!("cannot ask after a child: {error}"))
         });
@@ -118,8 +118,8 @@ impl Process {
 }
 
 /// What an exit status says.
-pub(crate) fn ending(status: ExitStatus) -> Ending {
-    status.code().map_or(Ending::Signal, Ending::Code)
+pub(crate) fn ending(status: ExitStatus) -> Exit {
+    status.code().map_or(Exit::Signal, Exit::Code)
 }
 
 impl Drop for Process {

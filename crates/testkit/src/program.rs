@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{Ending, ending};
+use crate::process::{Exit, ending};
 use crate::wait::{DEADLINE, within};
 
 /// The program under test.
@@ -20,9 +20,9 @@ pub struct Program {
 
 /// A command that has come to an end.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct ProgramOutput {
     /// How it ended.
-    pub ending: Ending,
+    pub exit: Exit,
     /// What it reported.
     pub stdout: String,
     /// Everything else it said.
@@ -37,7 +37,7 @@ impl Program {
 
     /// The program started by another one, which must replace itself by it: `nsenter … --`.
     #[must_use]
-    pub fn launched_by(mut self, launcher: impl IntoIterator<Item = OsString>) -> Self {
+    pub fn with_launcher(mut self, launcher: impl IntoIterator<Item = OsString>) -> Self {
         self.launcher = launcher.into_iter().collect();
         self
     }
@@ -65,24 +65,28 @@ impl Program {
     }
 
     /// Runs a command line to its end.
-    pub async fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+    pub async fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> ProgramOutput {
         Self::finish(self.command(arguments)).await
     }
 
     /// Runs any command to its end.
-    pub async fn finish(command: Command) -> Finished {
+    pub async fn finish(command: Command) -> ProgramOutput {
         Self::finish_within(DEADLINE, command).await
     }
 
     /// As [`Program::finish`], for a command that takes longer.
-    pub async fn finish_within(deadline: Duration, command: Command) -> Finished {
+    pub async fn finish_within(deadline: Duration, command: Command) -> ProgramOutput {
         let what = format!("{command:?}");
         let mut command = tokio::process::Command::from(command);
         command.stdin(std::process::Stdio::null()).kill_on_drop(true);
         let output = within(deadline, &what, command.output()).await;
         let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Finished { ending: ending(output.status), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        ProgramOutput {
+            exit: ending(output.status),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 
     /// Runs the audit on a database file: its exit code and its report.
@@ -94,8 +98,8 @@ impl Program {
     pub async fn audit_at(&self, url: &str) -> (i32, Value) {
         let audit = self.run(["audit", "--json", "--database", url]).await;
         let report = serde_json::from_str(&audit.stdout);
-        match (audit.ending, report) {
-            (Ending::Code(code), Ok(report)) => (code, report),
+        match (audit.exit, report) {
+            (Exit::Code(code), Ok(report)) => (code, report),
             _ => panic!("the audit gave no report: {audit:?}"),
         }
     }

@@ -104,12 +104,12 @@ impl RedisServer {
     }
 
     /// Stops it where it stands (SIGSTOP): it accepts connections and answers nothing.
-    pub fn stop(&self) {
+    pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
     /// Lets it go on (SIGCONT).
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 

@@ -13,24 +13,24 @@ use tokio::task::JoinSet;
 
 /// What the wire does to what is sent over it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RedisWire {
+pub enum RedisFault {
     /// Carries everything.
     #[default]
-    Whole,
+    Healthy,
     /// Closes every connection, and every new one at once.
-    Cut,
+    Disconnect,
     /// Keeps connections open and carries nothing either way, as a cable pulled out does.
-    Silent,
+    Stall,
     /// Carries requests; loses the next answer of each connection and closes it.
-    CutOnAnswer,
+    DisconnectOnReply,
     /// Carries requests and loses all answers without a word.
-    LosesAnswers,
+    DropReplies,
     /// Carries requests and what subscribers hear, and keeps all answers until it is set to something else.
-    KeepsAnswers,
+    HoldReplies,
     /// Carries everything but what is said on connections that have subscribed: those stay open and are silent.
-    LosesMessages,
+    DropMessages,
     /// Carries everything, but closes connections that have subscribed.
-    CutsListeners,
+    DisconnectSubscribers,
 }
 
 /// A proxy on loopback in front of one server.
@@ -38,7 +38,7 @@ pub enum RedisWire {
 pub struct RedisProxy {
     port: u16,
     server: Arc<AtomicU16>,
-    wire: watch::Sender<RedisWire>,
+    wire: watch::Sender<RedisFault>,
     hit: Arc<AtomicU64>,
     accepted: Arc<AtomicU64>,
     _accepting: JoinSet<()>,
@@ -49,7 +49,7 @@ impl RedisProxy {
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = listener.local_addr().expect("an address").port();
-        let (wire, hit) = (watch::Sender::new(RedisWire::Whole), Arc::new(AtomicU64::new(0)));
+        let (wire, hit) = (watch::Sender::new(RedisFault::Healthy), Arc::new(AtomicU64::new(0)));
         let (mut accepting, accepted) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
         let came = accepted.clone();
         let target = Arc::new(AtomicU16::new(port));
@@ -77,12 +77,12 @@ impl RedisProxy {
     }
 
     /// Carries new connections to this port.
-    pub fn lead_to(&self, port: u16) {
+    pub fn retarget(&self, port: u16) {
         self.server.store(port, Ordering::SeqCst);
     }
 
     /// Makes the wire so, also for the connections there are.
-    pub fn set(&self, wire: RedisWire) {
+    pub fn set(&self, wire: RedisFault) {
         self.wire.send_replace(wire);
     }
 
@@ -92,13 +92,13 @@ impl RedisProxy {
     }
 
     /// Answers lost and connections closed by the wire so far: whether a fault has hit anything.
-    pub fn hit(&self) -> u64 {
+    pub fn fault_count(&self) -> u64 {
         self.hit.load(Ordering::SeqCst)
     }
 }
 
-async fn carry(client: TcpStream, server: SocketAddr, wire: watch::Sender<RedisWire>, hit: Arc<AtomicU64>) {
-    let closes = |wire: &RedisWire| *wire == RedisWire::Cut;
+async fn carry(client: TcpStream, server: SocketAddr, wire: watch::Sender<RedisFault>, hit: Arc<AtomicU64>) {
+    let closes = |wire: &RedisFault| *wire == RedisFault::Disconnect;
     if closes(&wire.borrow()) {
         hit.fetch_add(1, Ordering::SeqCst);
         return;
@@ -110,7 +110,7 @@ async fn carry(client: TcpStream, server: SocketAddr, wire: watch::Sender<RedisW
     let listens = Arc::new(AtomicBool::new(false));
     let mut closing = wire.subscribe();
     let cut = closing.wait_for(|wire| {
-        closes(wire) || (*wire == RedisWire::CutsListeners && listens.load(Ordering::SeqCst))
+        closes(wire) || (*wire == RedisFault::DisconnectSubscribers && listens.load(Ordering::SeqCst))
     });
     tokio::select! {
         () = requests(from_client, to_server, &wire, &listens) => {}
@@ -122,7 +122,7 @@ async fn carry(client: TcpStream, server: SocketAddr, wire: watch::Sender<RedisW
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    wire: &watch::Sender<RedisWire>,
+    wire: &watch::Sender<RedisFault>,
     listens: &AtomicBool,
 ) {
     let mut bytes = vec![0; 65_536];
@@ -132,7 +132,7 @@ async fn requests(
             listens.store(true, Ordering::SeqCst);
         }
         // What was sent into the silence is carried when it ends, as TCP does.
-        let _ = changes.wait_for(|wire| *wire != RedisWire::Silent).await;
+        let _ = changes.wait_for(|wire| *wire != RedisFault::Stall).await;
         if to.write_all(&bytes[..length]).await.is_err() {
             return;
         }
@@ -142,33 +142,33 @@ async fn requests(
 async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    wire: &watch::Sender<RedisWire>,
+    wire: &watch::Sender<RedisFault>,
     listens: &AtomicBool,
     hit: &AtomicU64,
 ) {
     let mut bytes = vec![0; 65_536];
     let mut changes = wire.subscribe();
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
-        let kept = |wire: &RedisWire| match wire {
-            RedisWire::Silent => true,
-            RedisWire::KeepsAnswers => !listens.load(Ordering::SeqCst),
+        let kept = |wire: &RedisFault| match wire {
+            RedisFault::Stall => true,
+            RedisFault::HoldReplies => !listens.load(Ordering::SeqCst),
             _ => false,
         };
         let _ = changes.wait_for(|wire| !kept(wire)).await;
         let now = *wire.borrow();
         let lost = match now {
-            RedisWire::Whole
-            | RedisWire::Cut
-            | RedisWire::Silent
-            | RedisWire::KeepsAnswers
-            | RedisWire::CutsListeners => false,
-            RedisWire::CutOnAnswer | RedisWire::LosesAnswers => true,
-            RedisWire::LosesMessages => listens.load(Ordering::SeqCst),
+            RedisFault::Healthy
+            | RedisFault::Disconnect
+            | RedisFault::Stall
+            | RedisFault::HoldReplies
+            | RedisFault::DisconnectSubscribers => false,
+            RedisFault::DisconnectOnReply | RedisFault::DropReplies => true,
+            RedisFault::DropMessages => listens.load(Ordering::SeqCst),
         };
         if lost {
             hit.fetch_add(1, Ordering::SeqCst);
         }
-        if now == RedisWire::CutOnAnswer {
+        if now == RedisFault::DisconnectOnReply {
             return;
         }
         if !lost && to.write_all(&bytes[..length]).await.is_err() {

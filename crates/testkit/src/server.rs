@@ -11,7 +11,7 @@ use hyper::Method;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Ending, Lines, Process};
+use crate::process::{Exit, Lines, Process};
 use crate::program::database_url;
 use crate::wait::eventually;
 use crate::{BadLog, Client, Database, Program, Tokens};
@@ -58,7 +58,7 @@ impl Setup {
 
     /// On a database elsewhere, which outlives the server.
     #[must_use]
-    pub fn on(mut self, database: impl Into<PathBuf>) -> Self {
+    pub fn on_file(mut self, database: impl Into<PathBuf>) -> Self {
         self.database = database.into();
         self
     }
@@ -67,12 +67,12 @@ impl Setup {
     #[must_use]
     pub fn on_postgres(self, database: &Database) -> Self {
         let url = database.url();
-        self.on_postgres_by(database, url)
+        self.on_postgres_at(database, url)
     }
 
     /// On a database of PostgreSQL, by another way: over a [`crate::Wire`].
     #[must_use]
-    pub fn on_postgres_by(mut self, database: &Database, url: String) -> Self {
+    pub fn on_postgres_at(mut self, database: &Database, url: String) -> Self {
         self.postgres = Some((url, database.clone()));
         self
     }
@@ -151,7 +151,7 @@ impl Setup {
             let (stderr, unread) = log.open();
             let mut process = Process::start_with_stderr(self.command(&address.to_string()), stderr);
             let answers = eventually("the server answers, or has ended", async || {
-                let alive = Client::new(address, None).try_ask(Method::GET, "/livez", None).await.is_ok();
+                let alive = Client::new(address, None).try_request(Method::GET, "/livez", None).await.is_ok();
                 let running = process.is_running();
                 (alive || !running).then_some(alive && running)
             });
@@ -239,8 +239,8 @@ impl Server {
     }
 
     /// How it ended; waits until it has.
-    pub async fn ending(&mut self) -> Ending {
-        self.process.ending().await
+    pub async fn wait_for_exit(&mut self) -> Exit {
+        self.process.wait_for_exit().await
     }
 
     /// Whether it is still running.

@@ -71,11 +71,11 @@ impl SmallDisk {
     }
 
     fn ballast(&self) -> PathBuf {
-        self.outside("ballast")
+        self.outside_path("ballast")
     }
 
     /// A file on the disk as it is seen from outside the namespace: through its holder.
-    pub fn outside(&self, name: &str) -> PathBuf {
+    pub fn outside_path(&self, name: &str) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         let inside = self.folder.path().strip_prefix("/").unwrap_or(self.folder.path());
         root.join(inside).join(name)

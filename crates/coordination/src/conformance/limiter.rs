@@ -8,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use super::{Luck, SetClock, cases, key};
-use crate::{Key, Limiter, Rule, Verdict};
+use super::{ManualClock, TestRng, cases, key};
+use crate::{Key, LimitDecision, Limiter, Rule};
 
 /// A limiter under test and the clock it reads.
 #[async_trait]
-pub trait Rig: Send + Sync {
+pub trait Harness: Send + Sync {
     /// The limiter; every call answers the same one. Nobody has used it when a case begins.
     fn limiter(&self) -> Arc<dyn Limiter>;
 
@@ -26,51 +26,51 @@ pub trait Rig: Send + Sync {
 }
 
 cases![
-    dyn Rig:
-    the_limit_is_let_through_and_no_more,
+    dyn Harness:
+    exactly_the_limit_is_allowed,
     a_permit_comes_back_to_the_microsecond,
     refused_attempts_do_not_prolong_the_ban,
     keys_and_rules_are_counted_apart,
-    attempts_at_one_instant_share_the_limit,
+    concurrent_attempts_share_the_limit,
     no_window_holds_more_than_the_limit,
     refusals_only_when_the_window_is_full,
-    a_refusal_names_the_exact_retry,
-    verdicts_count_down,
+    retry_after_is_exact,
+    remaining_counts_down,
     the_smallest_and_the_largest_rule_are_exact,
-    a_small_step_back_frees_nothing,
-    a_small_step_back_keeps_retries_exact,
-    a_great_step_back_forgets_once,
-    steps_back_follow_the_newest_admission,
-    idle_keys_leave_nothing,
+    a_small_clock_step_back_frees_no_permits,
+    a_small_clock_step_back_keeps_retries_exact,
+    a_large_clock_step_back_resets_once,
+    clock_steps_back_follow_the_newest_admission,
+    idle_keys_leave_no_residue,
 ];
 
-const START: u64 = SetClock::START;
+const START: u64 = ManualClock::START;
 
 fn rule(text: &str) -> Rule {
     Rule::parse("suite", text).expect("the suite uses valid rules")
 }
 
 /// Sets the clock and makes one attempt.
-async fn attempt(rig: &dyn Rig, rule: Rule, key: &Key, at: u64) -> Verdict {
+async fn attempt(rig: &dyn Harness, rule: Rule, key: &Key, at: u64) -> LimitDecision {
     rig.set_clock(at).await;
     rig.limiter().attempt(rule, key).await.expect("the limiter is available")
 }
 
-async fn the_limit_is_let_through_and_no_more(rig: &dyn Rig) {
+async fn exactly_the_limit_is_allowed(rig: &dyn Harness) {
     let (rule, user) = (rule("5/10s"), key("user", 1));
     for used in 1..=5 {
         let verdict = attempt(rig, rule, &user, START).await;
-        let expected = Verdict { rule, allowed: true, remaining: 5 - used, reset_after: rule.window() };
+        let expected = LimitDecision { rule, allowed: true, remaining: 5 - used, reset_after: rule.window() };
         assert_eq!(verdict, expected);
         assert_eq!(verdict.retry_after(), None);
     }
     let verdict = attempt(rig, rule, &user, START + 1).await;
     let reset_after = Duration::from_micros(9_999_999);
-    assert_eq!(verdict, Verdict { rule, allowed: false, remaining: 0, reset_after });
+    assert_eq!(verdict, LimitDecision { rule, allowed: false, remaining: 0, reset_after });
     assert_eq!(verdict.retry_after(), Some(reset_after));
 }
 
-async fn a_permit_comes_back_to_the_microsecond(rig: &dyn Rig) {
+async fn a_permit_comes_back_to_the_microsecond(rig: &dyn Harness) {
     let (rule, user) = (rule("3/1s"), key("user", 1));
     // Times that no window laid on the clock or begun at the first attempt has its edge at.
     let times = [START + 999_999, START + 1_000_000, START + 1_700_001];
@@ -84,7 +84,7 @@ async fn a_permit_comes_back_to_the_microsecond(rig: &dyn Rig) {
     }
 }
 
-async fn refused_attempts_do_not_prolong_the_ban(rig: &dyn Rig) {
+async fn refused_attempts_do_not_prolong_the_ban(rig: &dyn Harness) {
     let (rule, user) = (rule("2/10ms"), key("user", 1));
     for _ in 0..2 {
         assert!(attempt(rig, rule, &user, START).await.allowed);
@@ -96,7 +96,7 @@ async fn refused_attempts_do_not_prolong_the_ban(rig: &dyn Rig) {
     assert!(attempt(rig, rule, &user, START + 10_000).await.allowed);
 }
 
-async fn keys_and_rules_are_counted_apart(rig: &dyn Rig) {
+async fn keys_and_rules_are_counted_apart(rig: &dyn Harness) {
     let other = Rule::parse("suite_other", "1/10s").expect("a valid rule");
     let users = [key("user", "a"), key("user", "b"), key("user", "a:b"), key("users", "a")];
     for user in &users {
@@ -109,7 +109,7 @@ async fn keys_and_rules_are_counted_apart(rig: &dyn Rig) {
     }
 }
 
-async fn attempts_at_one_instant_share_the_limit(rig: &dyn Rig) {
+async fn concurrent_attempts_share_the_limit(rig: &dyn Harness) {
     let rule = rule("7/1s");
     let mut attempts = JoinSet::new();
     for _ in 0..100 {
@@ -124,12 +124,12 @@ async fn attempts_at_one_instant_share_the_limit(rig: &dyn Rig) {
 /// One attempt of a walk and what came of it.
 struct Step {
     at: u64,
-    verdict: Verdict,
+    verdict: LimitDecision,
 }
 
 /// Steps that keep to the places where limiters go wrong: the same instant, a microsecond, the mean gap, the
 /// window.
-fn gap(luck: &mut Luck, rule: Rule) -> u64 {
+fn gap(luck: &mut TestRng, rule: Rule) -> u64 {
     let window = rule.window_micros();
     let mean = window / u64::from(rule.limit());
     let gaps = [0, 0, 1, mean.saturating_sub(1), mean, mean + 1, window - 1, window, window + 1];
@@ -141,8 +141,8 @@ fn gap(luck: &mut Luck, rule: Rule) -> u64 {
 }
 
 /// Walks three keys through a clock that only goes forward, and answers each key's history.
-async fn walk(rig: &dyn Rig, rule: Rule, seed: u64) -> Vec<Vec<Step>> {
-    let mut luck = Luck(seed);
+async fn walk(rig: &dyn Harness, rule: Rule, seed: u64) -> Vec<Vec<Step>> {
+    let mut luck = TestRng(seed);
     let mut histories: Vec<Vec<Step>> = (0..3).map(|_| Vec::new()).collect();
     let mut at = START;
     for _ in 0..400 {
@@ -157,7 +157,7 @@ async fn walk(rig: &dyn Rig, rule: Rule, seed: u64) -> Vec<Vec<Step>> {
 const WALK_RULES: [&str; 5] = ["5/10s", "1/1s", "3/7us", "64/1ms", "2/24h"];
 
 /// The histories of every rule and a few seeds, one after the other in time on one limiter.
-async fn walks(rig: &dyn Rig) -> Vec<(Rule, Vec<Step>)> {
+async fn walks(rig: &dyn Harness) -> Vec<(Rule, Vec<Step>)> {
     let mut all = Vec::new();
     for (number, text) in WALK_RULES.into_iter().enumerate() {
         let names = ["walk_0", "walk_1", "walk_2", "walk_3", "walk_4"];
@@ -181,7 +181,7 @@ fn in_window(rule: Rule, history: &[Step], end: usize) -> Vec<u64> {
     admissions(history, end).filter(|at| *at > after).collect()
 }
 
-async fn no_window_holds_more_than_the_limit(rig: &dyn Rig) {
+async fn no_window_holds_more_than_the_limit(rig: &dyn Harness) {
     for (rule, history) in walks(rig).await {
         let times: Vec<u64> = admissions(&history, history.len()).collect();
         for pair in times.windows(usize::from(rule.limit()) + 1) {
@@ -191,7 +191,7 @@ async fn no_window_holds_more_than_the_limit(rig: &dyn Rig) {
     }
 }
 
-async fn refusals_only_when_the_window_is_full(rig: &dyn Rig) {
+async fn refusals_only_when_the_window_is_full(rig: &dyn Harness) {
     for (rule, history) in walks(rig).await {
         for (index, step) in history.iter().enumerate().filter(|(_, step)| !step.verdict.allowed) {
             let counted = in_window(rule, &history, index).len();
@@ -200,9 +200,9 @@ async fn refusals_only_when_the_window_is_full(rig: &dyn Rig) {
     }
 }
 
-async fn a_refusal_names_the_exact_retry(rig: &dyn Rig) {
+async fn retry_after_is_exact(rig: &dyn Harness) {
     for seed in 0..20 {
-        let (mut luck, user) = (Luck(seed), key("retry", seed));
+        let (mut luck, user) = (TestRng(seed), key("retry", seed));
         let rule = rule(luck.pick(&["5/10s", "1/3us", "17/1ms"]));
         let mut at = START;
         for _ in 0..150 {
@@ -217,7 +217,7 @@ async fn a_refusal_names_the_exact_retry(rig: &dyn Rig) {
     }
 }
 
-async fn verdicts_count_down(rig: &dyn Rig) {
+async fn remaining_counts_down(rig: &dyn Harness) {
     for (rule, history) in walks(rig).await {
         for (index, Step { at, verdict }) in history.iter().enumerate() {
             let mut counted = in_window(rule, &history, index);
@@ -231,7 +231,7 @@ async fn verdicts_count_down(rig: &dyn Rig) {
     }
 }
 
-async fn the_smallest_and_the_largest_rule_are_exact(rig: &dyn Rig) {
+async fn the_smallest_and_the_largest_rule_are_exact(rig: &dyn Harness) {
     let (smallest, largest) = (rule("1/1us"), rule("512/24h"));
     let (one, other) = (key("user", 1), key("user", 2));
     for at in START..START + 10 {
@@ -249,7 +249,7 @@ async fn the_smallest_and_the_largest_rule_are_exact(rig: &dyn Rig) {
     assert!(!attempt(rig, largest, &other, START + day + 511).await.allowed);
 }
 
-async fn a_small_step_back_frees_nothing(rig: &dyn Rig) {
+async fn a_small_clock_step_back_frees_no_permits(rig: &dyn Harness) {
     let (rule, user) = (rule("3/1s"), key("user", 1));
     for at in [0, 400_000, 800_000] {
         assert!(attempt(rig, rule, &user, START + at).await.allowed);
@@ -263,7 +263,7 @@ async fn a_small_step_back_frees_nothing(rig: &dyn Rig) {
     assert!(attempt(rig, rule, &user, START + 1_000_000).await.allowed);
 }
 
-async fn a_small_step_back_keeps_retries_exact(rig: &dyn Rig) {
+async fn a_small_clock_step_back_keeps_retries_exact(rig: &dyn Harness) {
     let (rule, user) = (rule("1/1s"), key("user", 1));
     assert!(attempt(rig, rule, &user, START).await.allowed);
     let verdict = attempt(rig, rule, &user, START - 600_000).await;
@@ -272,7 +272,7 @@ async fn a_small_step_back_keeps_retries_exact(rig: &dyn Rig) {
     assert!(attempt(rig, rule, &user, START + 1_000_000).await.allowed);
 }
 
-async fn a_great_step_back_forgets_once(rig: &dyn Rig) {
+async fn a_large_clock_step_back_resets_once(rig: &dyn Harness) {
     let (rule, user) = (rule("3/1s"), key("user", 1));
     for _ in 0..3 {
         assert!(attempt(rig, rule, &user, START).await.allowed);
@@ -289,9 +289,9 @@ async fn a_great_step_back_forgets_once(rig: &dyn Rig) {
 
 /// Walks one key through a clock that steps back at times, and judges each verdict by the full history of
 /// admissions, stored at the clock or at the newest before, whichever is later.
-async fn steps_back_follow_the_newest_admission(rig: &dyn Rig) {
+async fn clock_steps_back_follow_the_newest_admission(rig: &dyn Harness) {
     for seed in 0..30 {
-        let (mut luck, user) = (Luck(seed), key("back", seed));
+        let (mut luck, user) = (TestRng(seed), key("back", seed));
         let rule = rule(luck.pick(&["5/10s", "1/1ms", "3/50us"]));
         let window = rule.window_micros();
         let (mut at, mut stored) = (START, Vec::new());
@@ -322,7 +322,7 @@ async fn steps_back_follow_the_newest_admission(rig: &dyn Rig) {
     }
 }
 
-async fn idle_keys_leave_nothing(rig: &dyn Rig) {
+async fn idle_keys_leave_no_residue(rig: &dyn Harness) {
     let (short, long) = (rule("5/10s"), Rule::parse("suite_long", "3/30s").expect("a valid rule"));
     for number in 0..200 {
         let user = key("user", number);

@@ -46,9 +46,9 @@ use cases;
 
 /// A [`Clock`] that stands still until it is set.
 #[derive(Debug)]
-pub struct SetClock(AtomicU64);
+pub struct ManualClock(AtomicU64);
 
-impl SetClock {
+impl ManualClock {
     /// Where every such clock starts: an instant in January 2027, in microseconds since the Unix epoch.
     pub const START: u64 = 1_800_000_000_000_000;
 
@@ -63,13 +63,13 @@ impl SetClock {
     }
 }
 
-impl Default for SetClock {
+impl Default for ManualClock {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Clock for SetClock {
+impl Clock for ManualClock {
     fn unix_micros(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
@@ -77,9 +77,9 @@ impl Clock for SetClock {
 
 /// A seeded source of luck (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
 /// the same seed, the same walk.
-struct Luck(u64);
+struct TestRng(u64);
 
-impl Luck {
+impl TestRng {
     /// A number in `0..bound`.
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Clock, Key, Limiter, Rule, Unavailable, Verdict};
+use crate::{Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
 /// Idle keys looked at in one attempt. An attempt adds at most one key, so two would do; a few more make up
 /// for the keys that turn out to be in use and are put back.
@@ -70,7 +70,7 @@ impl LocalLimiter {
 
 #[async_trait]
 impl Limiter for LocalLimiter {
-    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable> {
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         let mut windows = self.windows();
         // Read under the lock, so that two attempts are decided in the order of their times.
         Ok(windows.attempt(rule, key, self.clock.unix_micros()))
@@ -78,7 +78,7 @@ impl Limiter for LocalLimiter {
 }
 
 impl Windows {
-    fn attempt(&mut self, rule: Rule, key: &Key, clock: u64) -> Verdict {
+    fn attempt(&mut self, rule: Rule, key: &Key, clock: u64) -> LimitDecision {
         let window = rule.window_micros();
         self.longest = self.longest.max(window);
         self.follow(clock);
@@ -93,7 +93,7 @@ impl Windows {
         let allowed = ring.admit(usize::from(rule.limit()), clock);
         let oldest = ring.admissions.front().copied().unwrap_or(clock);
         let used = u16::try_from(ring.admissions.len()).unwrap_or(u16::MAX);
-        Verdict {
+        LimitDecision {
             rule,
             allowed,
             remaining: rule.limit().saturating_sub(used),

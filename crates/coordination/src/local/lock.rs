@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::lock::{Hold, Lock, LockError, LockOptions, Tenure, check_not_held};
+use crate::lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held};
 use crate::{Clock, Key};
 
 /// Cancelled queue entries tolerated before a queue is cleaned, so that short queues are never copied for
@@ -83,7 +83,7 @@ impl LocalLock {
 
 #[async_trait]
 impl Lock for LocalLock {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         check_not_held(key)?;
         let mut place = match self.table.join(key, options)? {
             Joined::Owner(grant) => return Ok(self.table.tenure(key, grant)),
@@ -105,8 +105,8 @@ impl Lock for LocalLock {
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError> {
-        let take = |key| Some(self.table.tenure(key, self.table.take(key, options.max_hold)?));
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
+        let take = |key| Some(self.table.tenure(key, self.table.take(key, options.max_lease)?));
         Ok(keys.iter().map(take).collect())
     }
 }
@@ -126,13 +126,13 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn own(mut self, grant: Grant) -> Tenure {
+    fn own(mut self, grant: Grant) -> LockGuard {
         self.left = true;
         self.table.tenure(self.key, grant)
     }
 
     /// The wait is over, unless the key came in the same moment.
-    fn give_up(mut self) -> Result<Tenure, LockError> {
+    fn give_up(mut self) -> Result<LockGuard, LockError> {
         let position = self.position;
         match self.leave() {
             Some(grant) => Ok(self.own(grant)),
@@ -171,9 +171,9 @@ impl Table {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tenure(self: &Arc<Self>, key: &Key, grant: Grant) -> Tenure {
+    fn tenure(self: &Arc<Self>, key: &Key, grant: Grant) -> LockGuard {
         let hold = LocalHold { table: Arc::clone(self), key: key.clone(), grant };
-        Tenure::new(key.clone(), grant.token, hold)
+        LockGuard::new(key.clone(), grant.token, hold)
     }
 
     /// Owns the key if nobody does and nobody waits.
@@ -184,7 +184,7 @@ impl Table {
     /// Owns the key or stands in its queue, in one step, so that no release in between can be missed.
     fn join<'a>(self: &'a Arc<Self>, key: &'a Key, options: LockOptions) -> Result<Joined<'a>, LockError> {
         let mut slots = self.slots();
-        if let Some(grant) = slots.take(key, options.max_hold, self.clock.unix_micros()) {
+        if let Some(grant) = slots.take(key, options.max_lease, self.clock.unix_micros()) {
             return Ok(Joined::Owner(grant));
         }
         let slot = slots.by_key.get_mut(key).expect("a key that cannot be taken is in the table");
@@ -193,7 +193,7 @@ impl Table {
             return Err(LockError::QueueFull { position });
         }
         let (sender, granted) = oneshot::channel();
-        slot.queue.push_back(Waiter { max_hold: options.max_hold, granted: sender });
+        slot.queue.push_back(Waiter { max_hold: options.max_lease, granted: sender });
         slot.live = position;
         Ok(Joined::Queue(Place { table: self, key, position, granted, left: false }))
     }
@@ -291,7 +291,7 @@ struct LocalHold {
 }
 
 #[async_trait]
-impl Hold for LocalHold {
+impl GuardBackend for LocalHold {
     fn is_lost(&self) -> bool {
         self.grant.expires_at <= Instant::now()
     }
@@ -317,12 +317,12 @@ impl Drop for LocalHold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::SetClock;
+    use crate::conformance::ManualClock;
 
     /// Only two threads can meet like this, and they hardly ever do.
     #[tokio::test]
-    async fn a_grant_in_the_moment_of_giving_up_is_taken() {
-        let (lock, key) = (LocalLock::new(Arc::new(SetClock::new())), Key::new("test", "1").unwrap());
+    async fn a_grant_at_the_moment_of_timeout_is_taken() {
+        let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
         let Ok(Joined::Queue(place)) = lock.table.join(&key, options) else { panic!("the key is taken") };
@@ -333,8 +333,8 @@ mod tests {
 
     /// Between leaving and being gone, a release must pass it by.
     #[tokio::test]
-    async fn a_place_that_was_left_gets_nothing() {
-        let (lock, key) = (LocalLock::new(Arc::new(SetClock::new())), Key::new("test", "1").unwrap());
+    async fn an_abandoned_position_is_not_granted() {
+        let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
         let Ok(Joined::Queue(mut place)) = lock.table.join(&key, options) else { panic!("the key is taken") };

@@ -20,12 +20,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::batch::{Ask, Batch};
-use super::bell::Ring;
+use super::connection::Link;
 use super::entry::{Entry, Grant, Stage};
-use super::link::Link;
+use super::error::Trouble;
 use super::lock::{Caller, Command, Lease, RedisHold, Request};
-use super::trouble::Trouble;
-use crate::{Key, LockError, Tenure, Unavailable};
+use super::notifications::Ring;
+use crate::{Key, LockError, LockGuard, Unavailable};
 
 /// Commands taken over in one step, so that a step ends however many come.
 const COMMANDS_MAX: usize = 512;
@@ -452,7 +452,7 @@ impl Actor {
             }
         };
         let owned = RedisHold { number, lease, commands: self.commands.clone() };
-        let tenure = Tenure::new(entry.key.clone(), token, owned);
+        let tenure = LockGuard::new(entry.key.clone(), token, owned);
         self.plan(number, from + lasts / 3);
         // If the caller is gone the tenure comes back here and is dropped, which gives it up like any other.
         drop(caller.answer.send(Ok(tenure)));

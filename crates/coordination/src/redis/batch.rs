@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::actor::{Actor, InFlight};
 use super::entry::{Entry, Moment, Stage};
-use super::trouble::Trouble;
+use super::error::Trouble;
 use super::{keys, lock::Lease};
 use crate::{Key, LockError};
 
@@ -121,10 +121,10 @@ impl Actor {
             }
             Ask::Touch(number) => {
                 let entry = self.entries.get(number)?;
-                Some(start(&scripts.touch, &entry.key, *number, self.lease_of(entry, now)))
+                Some(start(&scripts.renew, &entry.key, *number, self.lease_of(entry, now)))
             }
             Ask::Leave { since, .. } if self.is_forgotten(*since, now) => None,
-            Ask::Leave { number, key, .. } => Some(start(&scripts.leave, key, *number, self.timing.lease)),
+            Ask::Leave { number, key, .. } => Some(start(&scripts.release, key, *number, self.timing.lease)),
             Ask::Clear(key) => {
                 let mut unlink = redis::cmd("UNLINK");
                 unlink.arg(&keys::lock(key));

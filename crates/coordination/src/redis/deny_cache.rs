@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::{Key, Limiter, Rule, Unavailable, Verdict};
+use crate::{Key, LimitDecision, Limiter, Rule, Unavailable};
 
 /// Refusals remembered, at about 150 bytes each. Beyond it, the oldest is forgotten, which costs a question.
 const REFUSALS_MAX: usize = 16_384;
@@ -49,7 +49,7 @@ impl DenyCache {
     }
 
     /// Attempts refused from memory so far.
-    pub fn answered(&self) -> u64 {
+    pub fn refused_count(&self) -> u64 {
         self.with(|refusals| refusals.answered)
     }
 
@@ -70,10 +70,10 @@ impl DenyCache {
 
 #[async_trait]
 impl Limiter for DenyCache {
-    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable> {
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         let (ring, sent) = ((rule.name(), key.clone()), Instant::now());
         if let Some(free_after) = self.with(|refusals| refusals.still_holds(&ring, sent)) {
-            return Ok(Verdict { rule, allowed: false, remaining: 0, reset_after: free_after });
+            return Ok(LimitDecision { rule, allowed: false, remaining: 0, reset_after: free_after });
         }
         let verdict = self.asked.attempt(rule, key).await?;
         if let Some(retry_after) = verdict.retry_after() {

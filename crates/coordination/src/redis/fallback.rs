@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use crate::local::LocalLimiter;
-use crate::{Clock, Key, Limiter, Rule, Unavailable, Verdict};
+use crate::{Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
 /// What an attempt gets that nobody can be asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,14 +36,14 @@ impl Fallback {
     }
 
     /// Attempts so far that the other limiter could not be asked about.
-    pub fn helped(&self) -> u64 {
+    pub fn fallback_count(&self) -> u64 {
         self.helped.load(Ordering::Relaxed)
     }
 }
 
 #[async_trait]
 impl Limiter for Fallback {
-    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable> {
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         let answer = self.asked.attempt(rule, key).await;
         let Err(unavailable) = answer else { return answer };
         self.helped.fetch_add(1, Ordering::Relaxed);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::connection::Link;
+use super::error::Trouble;
 use super::keys;
-use super::link::Link;
-use super::trouble::Trouble;
-use crate::{Key, Limiter, Rule, Unavailable, Verdict};
+use crate::{Key, LimitDecision, Limiter, Rule, Unavailable};
 
 /// A [`Limiter`] whose state lies on a Redis server: one round trip an attempt, by the server's clock. 8 bytes
 /// for each admission in a window and about 100 a key; the server drops a key by itself once its window is
@@ -22,7 +22,7 @@ type Answer = (bool, u16, i64, bool);
 
 #[async_trait]
 impl Limiter for RedisLimiter {
-    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable> {
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         let counters = &self.0.counters;
         let answer = match self.ask(rule, key, false).await {
             Err(trouble) if trouble.is_unknown_script() => self.ask(rule, key, true).await,
@@ -36,13 +36,13 @@ impl Limiter for RedisLimiter {
         counted.add(1);
         // A value that only looks like a ring may name any time; no true one names a later.
         let reset_after = Duration::from_micros(reset_micros.try_into().unwrap_or(0)).min(rule.window() * 2);
-        Ok(Verdict { rule, allowed, remaining: remaining.min(rule.limit()), reset_after })
+        Ok(LimitDecision { rule, allowed, remaining: remaining.min(rule.limit()), reset_after })
     }
 }
 
 impl RedisLimiter {
     async fn ask(&self, rule: Rule, key: &Key, by_text: bool) -> Result<Answer, Trouble> {
-        let mut call = self.0.scripts.attempt.call(by_text);
+        let mut call = self.0.scripts.rate_limit.call(by_text);
         call.arg(1).arg(keys::ring(rule, key)).arg(rule.limit()).arg(rule.window_micros());
         self.0.ask(&call).await
     }

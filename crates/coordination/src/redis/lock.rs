@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::link::Link;
-use super::trouble::Trouble;
-use crate::lock::{Hold, Lock, LockError, LockOptions, Tenure, check_not_held};
+use super::connection::Link;
+use super::error::Trouble;
+use crate::lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held};
 use crate::{Key, Unavailable};
 
 /// A wait or a hold longer than this is none that anybody sees the end of.
@@ -40,7 +40,7 @@ pub(super) struct Request {
 
 /// Somebody who waits for an answer.
 pub(super) struct Caller {
-    pub(super) answer: oneshot::Sender<Result<Tenure, LockError>>,
+    pub(super) answer: oneshot::Sender<Result<LockGuard, LockError>>,
     pub(super) since: Instant,
     /// When the wait is over.
     pub(super) until: Instant,
@@ -58,12 +58,12 @@ pub(super) struct RedisLock {
 struct Wish<'a> {
     commands: &'a mpsc::UnboundedSender<Command>,
     number: u64,
-    answered: oneshot::Receiver<Result<Tenure, LockError>>,
+    answered: oneshot::Receiver<Result<LockGuard, LockError>>,
     over: bool,
 }
 
 impl Wish<'_> {
-    async fn answer(mut self) -> Result<Tenure, LockError> {
+    async fn answer(mut self) -> Result<LockGuard, LockError> {
         let answer = (&mut self.answered).await;
         self.over = true;
         answer.unwrap_or_else(|_| Err(Unavailable::from(Trouble::Closed).into()))
@@ -91,7 +91,7 @@ impl RedisLock {
                 number,
                 key: key.clone(),
                 caller: Caller { answer, since: now, until },
-                max_hold: options.max_hold.min(LONGEST),
+                max_hold: options.max_lease.min(LONGEST),
                 queue_max: options.queue_max,
                 queues,
             };
@@ -114,7 +114,7 @@ impl RedisLock {
 
 #[async_trait]
 impl Lock for RedisLock {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         check_not_held(key)?;
         self.check_up()?;
         let queues = !options.wait.is_zero();
@@ -126,7 +126,7 @@ impl Lock for RedisLock {
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError> {
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -202,7 +202,7 @@ pub(super) struct RedisHold {
 }
 
 #[async_trait]
-impl Hold for RedisHold {
+impl GuardBackend for RedisHold {
     fn is_lost(&self) -> bool {
         self.lease.is_over()
     }

@@ -13,22 +13,22 @@
 
 mod actor;
 mod batch;
-mod bell;
+mod connection;
 mod counters;
 mod deny_cache;
 mod entry;
+mod error;
 mod fallback;
 mod inspect;
 mod keys;
 mod limiter;
-mod link;
 mod lock;
+mod notifications;
 #[cfg_attr(
     not(feature = "conformance"),
     expect(unreachable_pub, reason = "public only where the suites of other crates rewrite them")
 )]
 mod scripts;
-mod trouble;
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -44,9 +44,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use actor::{Actor, Timing, Worker};
+use connection::Link;
 use counters::Counters;
 use limiter::RedisLimiter;
-use link::Link;
 use lock::{Command, RedisLock};
 
 pub use counters::Counts;
@@ -76,7 +76,7 @@ pub struct RedisOptions {
     /// to a lease.
     pub claim: Duration,
     /// Longest wait for an answer. Default 100 ms: a person waits behind it.
-    pub answer_timeout: Duration,
+    pub reply_timeout: Duration,
     /// Longest wait for a connection. Default 500 ms.
     pub connect_timeout: Duration,
 }
@@ -109,14 +109,14 @@ impl RedisOptions {
             scripts: Scripts::default(),
             lease: Duration::from_secs(2),
             claim: Duration::from_millis(500),
-            answer_timeout: Duration::from_millis(100),
+            reply_timeout: Duration::from_millis(100),
             connect_timeout: Duration::from_millis(500),
         })
     }
 
     /// Checks the server's certificate with these authorities (PEM) instead of the system's. The address has to
     /// be `rediss://…`.
-    pub fn trusting(mut self, authorities: &[u8]) -> Result<Self, InvalidOptions> {
+    pub fn with_authorities(mut self, authorities: &[u8]) -> Result<Self, InvalidOptions> {
         if CertificateDer::pem_slice_iter(authorities).next().is_none() {
             return Err(InvalidOptions::Authorities);
         }
@@ -164,7 +164,7 @@ impl Redis {
         let timing = Timing {
             lease,
             claim: options.claim.clamp(Duration::from_millis(50), lease),
-            answer_timeout: options.answer_timeout,
+            answer_timeout: options.reply_timeout,
         };
         let (commands, asked) = mpsc::unbounded_channel();
         let (heard, rung) = mpsc::unbounded_channel();
@@ -175,7 +175,8 @@ impl Redis {
         let (task, listener, instance) =
             (supervisor.task("redis-subscriber"), Arc::clone(&link), options.instance.clone());
         helpers.spawn(async move {
-            task.run(&mut || bell::listen(Arc::clone(&listener), instance.clone(), heard.clone())).await;
+            task.run(&mut || notifications::listen(Arc::clone(&listener), instance.clone(), heard.clone()))
+                .await;
         });
         let task = supervisor.task("redis-locks");
         let locks = Actor::new(Arc::clone(&link), timing, options.instance, commands.clone());
@@ -189,7 +190,7 @@ impl Redis {
             limiter: Arc::new(DenyCache::new(Arc::new(RedisLimiter(Arc::clone(&link))))),
             link,
             commands,
-            close_within: options.answer_timeout * 4,
+            close_within: options.reply_timeout * 4,
             supervisor,
             actor: Mutex::new(actor),
             _helpers: helpers,
@@ -212,13 +213,13 @@ impl Redis {
     }
 
     /// The limiter with an answer for the time in which the server is away.
-    pub fn limiter_or(&self, on_down: OnDown, clock: Arc<dyn Clock>) -> Fallback {
+    pub fn limiter_with_fallback(&self, on_down: OnDown, clock: Arc<dyn Clock>) -> Fallback {
         Fallback::new(self.limiter(), on_down, clock)
     }
 
     /// The limiter without a memory: every attempt asks the server, whose clock may then step.
     #[cfg(feature = "conformance")]
-    pub fn forgetful_limiter(&self) -> Arc<dyn Limiter> {
+    pub fn uncached_limiter(&self) -> Arc<dyn Limiter> {
         Arc::new(RedisLimiter(Arc::clone(&self.link)))
     }
 
@@ -228,24 +229,24 @@ impl Redis {
     }
 
     /// Returns once the server can be asked.
-    pub async fn up(&self) {
+    pub async fn wait_until_up(&self) {
         self.link.up().await;
     }
 
     /// Returns once the server is not asked any more.
-    pub async fn down(&self) {
+    pub async fn wait_until_down(&self) {
         self.link.down().await;
     }
 
     /// Why the latest attempt to connect failed, where one has since the server was last reached. Holds no
     /// password.
-    pub fn why_down(&self) -> Option<String> {
+    pub fn last_connect_error(&self) -> Option<String> {
         self.link.why_down()
     }
 
     /// What has happened so far.
     pub fn counts(&self) -> Counts {
-        Counts { attempts_denied_locally: self.limiter.answered(), ..self.link.counters.read() }
+        Counts { attempts_denied_locally: self.limiter.refused_count(), ..self.link.counters.read() }
     }
 
     /// Ends all tenures and waits, gives back what is owned, if the server can be asked, and stops.

@@ -29,10 +29,10 @@ impl Script {
 /// All scripts. They need nothing newer than Redis 6.2 and run on Valkey as well.
 #[derive(Clone)]
 pub struct Scripts {
-    pub(super) attempt: Script,
+    pub(super) rate_limit: Script,
     pub(super) acquire: Script,
-    pub(super) touch: Script,
-    pub(super) leave: Script,
+    pub(super) renew: Script,
+    pub(super) release: Script,
 }
 
 impl Default for Scripts {
@@ -42,22 +42,22 @@ impl Default for Scripts {
 }
 
 impl Scripts {
-    /// The scripts with each text, by its name (`attempt`, `acquire`, `touch`, `leave`), made into another:
+    /// The scripts with each text, by its name (`rate_limit`, `acquire`, `renew`, `release`), made into another:
     /// for tests, which set the clock the scripts read or break what they do.
     pub fn rewritten(rewrite: impl Fn(&str, &str) -> String) -> Self {
         let of_lock = |name: &str, text: &str| Script::new(rewrite(name, &format!("{LOCK}\n{text}")));
         Self {
-            attempt: Script::new(rewrite("attempt", include_str!("lua/attempt.lua"))),
+            rate_limit: Script::new(rewrite("rate_limit", include_str!("lua/rate_limit.lua"))),
             acquire: of_lock("acquire", include_str!("lua/acquire.lua")),
-            touch: of_lock("touch", include_str!("lua/touch.lua")),
-            leave: of_lock("leave", include_str!("lua/leave.lua")),
+            renew: of_lock("renew", include_str!("lua/renew.lua")),
+            release: of_lock("release", include_str!("lua/release.lua")),
         }
     }
 
     /// Makes a server know all of them.
     pub(super) fn load(&self) -> Pipeline {
         let mut load = redis::pipe();
-        for script in [&self.attempt, &self.acquire, &self.touch, &self.leave] {
+        for script in [&self.rate_limit, &self.acquire, &self.renew, &self.release] {
             load.cmd("SCRIPT").arg("LOAD").arg(&script.text).ignore();
         }
         load

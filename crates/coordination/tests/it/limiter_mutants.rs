@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coordination::conformance::SetClock;
-use coordination::conformance::limiter::{CASES, Rig};
-use coordination::{AllowAll, Clock, Key, Limiter, Rule, Unavailable, Verdict};
+use coordination::conformance::ManualClock;
+use coordination::conformance::limiter::{CASES, Harness};
+use coordination::{AllowAll, Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
 use crate::failures;
 
@@ -16,25 +16,25 @@ type Decide = fn(kept: &mut Vec<u64>, limit: u64, window: u64, now: u64) -> (boo
 
 struct Mutant {
     decide: Decide,
-    clock: SetClock,
+    clock: ManualClock,
     kept: Mutex<HashMap<(&'static str, Key), Vec<u64>>>,
 }
 
 #[async_trait]
 impl Limiter for Mutant {
-    async fn attempt(&self, rule: Rule, key: &Key) -> Result<Verdict, Unavailable> {
+    async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         let (now, mut kept) = (self.clock.unix_micros(), self.kept.lock().expect("no panic"));
         let kept = kept.entry((rule.name(), key.clone())).or_default();
         let (allowed, next) = (self.decide)(kept, rule.limit().into(), rule.window_micros(), now);
         let reset_after = Duration::from_micros(next.saturating_sub(now));
-        Ok(Verdict { rule, allowed, remaining: 0, reset_after })
+        Ok(LimitDecision { rule, allowed, remaining: 0, reset_after })
     }
 }
 
-struct MutantRig(Arc<Mutant>);
+struct MutantHarness(Arc<Mutant>);
 
 #[async_trait]
-impl Rig for MutantRig {
+impl Harness for MutantHarness {
     fn limiter(&self) -> Arc<dyn Limiter> {
         self.0.clone()
     }
@@ -50,7 +50,8 @@ impl Rig for MutantRig {
 
 /// The suite must reject the mutant by each of these cases, if by others too.
 fn assert_rejected(decide: Decide, by: &[&str]) {
-    let rig = || MutantRig(Arc::new(Mutant { decide, clock: SetClock::new(), kept: Mutex::default() }));
+    let rig =
+        || MutantHarness(Arc::new(Mutant { decide, clock: ManualClock::new(), kept: Mutex::default() }));
     let failures = failures(CASES, || Box::new(rig()));
     for case in by {
         assert!(failures.contains(case), "{case} did not notice; those that did: {failures:?}");
@@ -69,13 +70,14 @@ fn exact(kept: &mut Vec<u64>, limit: u64, window: u64, now: u64) -> (bool, u64) 
 
 const SAFETY: &str = "no_window_holds_more_than_the_limit";
 const MAXIMALITY: &str = "refusals_only_when_the_window_is_full";
-const EXACT_RETRY: &str = "a_refusal_names_the_exact_retry";
+const EXACT_RETRY: &str = "retry_after_is_exact";
 const TO_THE_MICROSECOND: &str = "a_permit_comes_back_to_the_microsecond";
 
 #[test]
-fn the_safety_cases_alone_do_not_reject_an_exact_log() {
-    let rig =
-        || MutantRig(Arc::new(Mutant { decide: exact, clock: SetClock::new(), kept: Mutex::default() }));
+fn an_exact_log_passes_the_safety_cases() {
+    let rig = || {
+        MutantHarness(Arc::new(Mutant { decide: exact, clock: ManualClock::new(), kept: Mutex::default() }))
+    };
     let failures = failures(CASES, || Box::new(rig()));
     for case in [SAFETY, MAXIMALITY, EXACT_RETRY, TO_THE_MICROSECOND] {
         assert!(!failures.contains(&case), "{failures:?}");
@@ -170,25 +172,25 @@ fn a_log_that_forgets_at_every_step_back_is_rejected() {
     };
     assert_rejected(
         forgetful,
-        &["a_small_step_back_frees_nothing", "steps_back_follow_the_newest_admission"],
+        &["a_small_clock_step_back_frees_no_permits", "clock_steps_back_follow_the_newest_admission"],
     );
 }
 
 #[test]
 fn a_log_that_trusts_a_clock_from_the_future_is_rejected() {
-    assert_rejected(exact, &["a_great_step_back_forgets_once"]);
+    assert_rejected(exact, &["a_large_clock_step_back_resets_once"]);
 }
 
 #[test]
 fn a_limiter_that_remembers_every_key_is_rejected() {
-    assert_rejected(exact, &["idle_keys_leave_nothing"]);
+    assert_rejected(exact, &["idle_keys_leave_no_residue"]);
 }
 
 #[test]
-fn an_open_door_is_rejected() {
+fn a_limiter_that_allows_everything_is_rejected() {
     struct Open;
     #[async_trait]
-    impl Rig for Open {
+    impl Harness for Open {
         fn limiter(&self) -> Arc<dyn Limiter> {
             Arc::new(AllowAll)
         }

@@ -3,27 +3,27 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use coordination::conformance::SetClock;
-use coordination::conformance::limiter::{CASES, Rig};
+use coordination::conformance::ManualClock;
+use coordination::conformance::limiter::{CASES, Harness};
 use coordination::local::LocalLimiter;
 use coordination::{AllowAll, Limiter, Rule};
 
 use crate::{failures, key};
 
-struct LocalRig {
-    clock: Arc<SetClock>,
+struct LocalHarness {
+    clock: Arc<ManualClock>,
     limiter: Arc<LocalLimiter>,
 }
 
-impl LocalRig {
+impl LocalHarness {
     fn new() -> Self {
-        let clock = Arc::new(SetClock::new());
+        let clock = Arc::new(ManualClock::new());
         Self { clock: clock.clone(), limiter: Arc::new(LocalLimiter::new(clock)) }
     }
 }
 
 #[async_trait]
-impl Rig for LocalRig {
+impl Harness for LocalHarness {
     fn limiter(&self) -> Arc<dyn Limiter> {
         self.limiter.clone()
     }
@@ -40,17 +40,17 @@ impl Rig for LocalRig {
 
 #[test]
 fn the_local_limiter_conforms() {
-    assert_eq!(failures(CASES, || Box::new(LocalRig::new())), Vec::<&str>::new());
+    assert_eq!(failures(CASES, || Box::new(LocalHarness::new())), Vec::<&str>::new());
 }
 
 #[tokio::test]
 async fn traffic_alone_drops_idle_keys() {
-    let (rig, rule) = (LocalRig::new(), Rule::parse("test", "5/10s").unwrap());
+    let (rig, rule) = (LocalHarness::new(), Rule::parse("test", "5/10s").unwrap());
     for number in 0..1_000 {
         rig.limiter.attempt(rule, &key(number)).await.unwrap();
     }
     assert_eq!(rig.limiter.keys(), 1_000);
-    rig.clock.set(SetClock::START + 10_000_000);
+    rig.clock.set(ManualClock::START + 10_000_000);
     for _ in 0..250 {
         rig.limiter.attempt(rule, &key(0)).await.unwrap();
     }
@@ -59,10 +59,10 @@ async fn traffic_alone_drops_idle_keys() {
 
 #[tokio::test]
 async fn a_busy_key_is_never_swept() {
-    let (rig, rule) = (LocalRig::new(), Rule::parse("test", "2/1s").unwrap());
+    let (rig, rule) = (LocalHarness::new(), Rule::parse("test", "2/1s").unwrap());
     let mut allowed = 0;
     for step in 0..100 {
-        rig.clock.set(SetClock::START + step * 100_000);
+        rig.clock.set(ManualClock::START + step * 100_000);
         allowed += usize::from(rig.limiter.attempt(rule, &key(0)).await.unwrap().allowed);
         rig.limiter.forget_idle();
     }
@@ -70,19 +70,19 @@ async fn a_busy_key_is_never_swept() {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_a_year_ahead_leaves_nothing_behind() {
-    let (rig, rule) = (LocalRig::new(), Rule::parse("test", "5/10s").unwrap());
-    rig.clock.set(SetClock::START + 365 * 86_400_000_000);
+async fn a_clock_that_was_a_year_ahead_leaves_no_residue() {
+    let (rig, rule) = (LocalHarness::new(), Rule::parse("test", "5/10s").unwrap());
+    rig.clock.set(ManualClock::START + 365 * 86_400_000_000);
     for number in 0..100 {
         rig.limiter.attempt(rule, &key(number)).await.unwrap();
     }
-    rig.clock.set(SetClock::START);
+    rig.clock.set(ManualClock::START);
     rig.limiter.attempt(rule, &key(0)).await.unwrap();
     assert_eq!(rig.limiter.keys(), 1);
 }
 
 #[tokio::test]
-async fn the_open_door_refuses_nobody() {
+async fn allow_all_refuses_nothing() {
     let rule = Rule::parse("test", "1/10s").unwrap();
     for _ in 0..10 {
         let verdict = AllowAll.attempt(rule, &key(0)).await.unwrap();

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coordination::conformance::SetClock;
-use coordination::conformance::lock::{CASES, Rig};
+use coordination::conformance::ManualClock;
+use coordination::conformance::lock::{CASES, Harness};
 use coordination::local::{Footprint, LocalLock};
 use coordination::{Lock, LockOptions};
 use tokio::task::JoinSet;
@@ -14,16 +14,16 @@ use tokio::time::timeout;
 
 use crate::{failures, key};
 
-struct LocalRig(Arc<LocalLock>);
+struct LocalHarness(Arc<LocalLock>);
 
-impl LocalRig {
+impl LocalHarness {
     fn new() -> Self {
-        Self(Arc::new(LocalLock::new(Arc::new(SetClock::new()))))
+        Self(Arc::new(LocalLock::new(Arc::new(ManualClock::new()))))
     }
 }
 
 #[async_trait]
-impl Rig for LocalRig {
+impl Harness for LocalHarness {
     fn lock(&self) -> Arc<dyn Lock> {
         self.0.clone()
     }
@@ -36,27 +36,28 @@ impl Rig for LocalRig {
 
 #[test]
 fn the_local_lock_conforms() {
-    assert_eq!(failures(CASES, || Box::new(LocalRig::new())), Vec::<&str>::new());
+    assert_eq!(failures(CASES, || Box::new(LocalHarness::new())), Vec::<&str>::new());
 }
 
 #[tokio::test]
 async fn tokens_follow_the_clock_and_never_go_back() {
-    let clock = Arc::new(SetClock::new());
+    let clock = Arc::new(ManualClock::new());
     let lock = LocalLock::new(clock.clone());
     let mut tokens = Vec::new();
     for offset in [0, 0, 5, 1_000, 10, 0, 1_001] {
-        clock.set(SetClock::START + offset);
-        tokens.push(lock.acquire(&key(0), LockOptions::default()).await.unwrap().token() - SetClock::START);
+        clock.set(ManualClock::START + offset);
+        tokens
+            .push(lock.acquire(&key(0), LockOptions::default()).await.unwrap().token() - ManualClock::START);
     }
     assert_eq!(tokens, [0, 1, 5, 1_000, 1_001, 1_002, 1_003]);
-    clock.set(SetClock::START + 1_000_000);
+    clock.set(ManualClock::START + 1_000_000);
     let token = lock.acquire(&key(0), LockOptions::default()).await.unwrap().token();
-    assert_eq!(token, SetClock::START + 1_000_000);
+    assert_eq!(token, ManualClock::START + 1_000_000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_held_for_long_does_not_collect_those_who_left() {
-    let rig = LocalRig::new();
+async fn a_key_held_for_long_does_not_accumulate_cancelled_waiters() {
+    let rig = LocalHarness::new();
     let owner = rig.0.acquire(&key(0), LockOptions::default()).await.unwrap();
     let mut most = 0;
     for _ in 0..1_000 {
@@ -70,9 +71,9 @@ async fn a_key_held_for_long_does_not_collect_those_who_left() {
 }
 
 #[tokio::test]
-async fn the_longest_options_are_no_special_case() {
-    let rig = LocalRig::new();
-    let longest = LockOptions { wait: Duration::MAX, max_hold: Duration::MAX, queue_max: usize::MAX };
+async fn maximum_durations_are_accepted() {
+    let rig = LocalHarness::new();
+    let longest = LockOptions { wait: Duration::MAX, max_lease: Duration::MAX, queue_max: usize::MAX };
     let owner = rig.0.acquire(&key(0), longest).await.unwrap();
     assert!(!owner.is_lost());
     let (own_key, mut waiter) = (key(0), JoinSet::new());
@@ -85,8 +86,8 @@ async fn the_longest_options_are_no_special_case() {
 
 /// Real threads and real races: grants meet time-outs and drops at the same moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn threads_that_race_are_never_two_and_leave_nothing() {
-    let rig = LocalRig::new();
+async fn racing_threads_never_share_a_key_and_leave_no_residue() {
+    let rig = LocalHarness::new();
     let (inside, last_token) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut threads = JoinSet::new();
     for number in 0..8u64 {

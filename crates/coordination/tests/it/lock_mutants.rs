@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coordination::conformance::SetClock;
-use coordination::conformance::lock::{CASES, Rig};
+use coordination::conformance::ManualClock;
+use coordination::conformance::lock::{CASES, Harness};
 use coordination::local::LocalLock;
-use coordination::{Clock, Hold, Key, Lock, LockError, LockOptions, Tenure};
+use coordination::{Clock, GuardBackend, Key, Lock, LockError, LockGuard, LockOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -20,7 +20,7 @@ use crate::failures;
 struct Blind<L>(Arc<L>);
 
 #[async_trait]
-impl<L: Lock + 'static> Rig for Blind<L> {
+impl<L: Lock + 'static> Harness for Blind<L> {
     fn lock(&self) -> Arc<dyn Lock> {
         self.0.clone()
     }
@@ -42,14 +42,14 @@ fn assert_rejected<L: Lock + 'static>(lock: impl Fn() -> L, by: &[&str]) {
 /// whatever is there, and it never loses anything.
 #[derive(Default)]
 struct Polling {
-    clock: SetClock,
+    clock: ManualClock,
     taken: Arc<Mutex<HashSet<Key>>>,
 }
 
 struct PollingHold(Arc<Mutex<HashSet<Key>>>, Key);
 
 #[async_trait]
-impl Hold for PollingHold {
+impl GuardBackend for PollingHold {
     fn is_lost(&self) -> bool {
         false
     }
@@ -71,7 +71,7 @@ impl Drop for PollingHold {
 
 #[async_trait]
 impl Lock for Polling {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         let asking = async {
             loop {
                 if let Some(tenure) = self.try_acquire(key, options).await? {
@@ -83,13 +83,17 @@ impl Lock for Polling {
         timeout(options.wait, asking).await.unwrap_or(Err(LockError::Timeout { position: 1 }))
     }
 
-    async fn try_acquire_each(&self, keys: &[Key], _: LockOptions) -> Result<Vec<Option<Tenure>>, LockError> {
+    async fn try_acquire_each(
+        &self,
+        keys: &[Key],
+        _: LockOptions,
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
         let take = |key: &Key| {
             let free = self.taken.lock().expect("no panic").insert(key.clone());
             let hold = PollingHold(self.taken.clone(), key.clone());
             // The clock alone is no token.
             if free {
-                Some(Tenure::new(key.clone(), self.clock.unix_micros(), hold))
+                Some(LockGuard::new(key.clone(), self.clock.unix_micros(), hold))
             } else {
                 std::mem::forget(hold);
                 None
@@ -102,13 +106,13 @@ impl Lock for Polling {
 #[test]
 fn a_lock_that_polls_is_rejected() {
     let by = [
-        "waiters_come_in_order",
-        "nobody_overtakes_at_a_release",
-        "a_wait_ends_on_time",
+        "waiters_are_served_in_order",
+        "a_release_hands_over_to_the_first_waiter",
+        "a_wait_times_out_on_time",
         "a_full_queue_refuses_at_once",
         "tokens_only_grow",
-        "an_owner_sees_whether_others_wait",
-        "a_key_is_not_taken_twice",
+        "a_guard_is_contended_while_others_wait",
+        "a_nested_section_of_one_key_would_deadlock",
     ];
     assert_rejected(Polling::default, &by);
 }
@@ -121,7 +125,7 @@ struct Detached {
 
 #[async_trait]
 impl Lock for Detached {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         let (answer, answered) = oneshot::channel();
         let (lock, key) = (self.lock.clone(), key.clone());
         self.tasks.lock().expect("no panic").spawn(async move {
@@ -135,7 +139,7 @@ impl Lock for Detached {
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError> {
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
         self.lock.try_acquire_each(keys, options).await
     }
 }
@@ -143,12 +147,12 @@ impl Lock for Detached {
 #[test]
 fn a_lock_that_leaks_dropped_callers_is_rejected() {
     let detached =
-        || Detached { lock: Arc::new(LocalLock::new(Arc::new(SetClock::new()))), tasks: Mutex::default() };
+        || Detached { lock: Arc::new(LocalLock::new(Arc::new(ManualClock::new()))), tasks: Mutex::default() };
     let by = [
-        "a_waiter_that_left_frees_its_place",
-        "a_key_is_not_taken_twice",
+        "a_cancelled_waiter_frees_its_position",
+        "a_nested_section_of_one_key_would_deadlock",
         "a_call_dropped_while_queued_leaves_the_queue",
-        "a_grant_that_nobody_took_goes_to_the_next",
+        "an_unclaimed_grant_goes_to_the_next_waiter",
         "a_section_dropped_anywhere_frees_the_key",
     ];
     assert_rejected(detached, &by);
@@ -159,21 +163,21 @@ struct Endless(LocalLock);
 
 #[async_trait]
 impl Lock for Endless {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
-        self.0.acquire(key, LockOptions { max_hold: Duration::MAX, ..options }).await
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
+        self.0.acquire(key, LockOptions { max_lease: Duration::MAX, ..options }).await
     }
 
     async fn try_acquire_each(
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError> {
-        self.0.try_acquire_each(keys, LockOptions { max_hold: Duration::MAX, ..options }).await
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
+        self.0.try_acquire_each(keys, LockOptions { max_lease: Duration::MAX, ..options }).await
     }
 }
 
 #[test]
-fn a_lock_without_a_longest_hold_is_rejected() {
-    let by = ["max_hold_ends_a_tenure", "an_overdue_owner_does_not_stop_the_queue"];
-    assert_rejected(|| Endless(LocalLock::new(Arc::new(SetClock::new()))), &by);
+fn a_lock_without_a_max_lease_is_rejected() {
+    let by = ["max_lease_ends_ownership", "an_expired_owner_does_not_block_the_queue"];
+    assert_rejected(|| Endless(LocalLock::new(Arc::new(ManualClock::new()))), &by);
 }

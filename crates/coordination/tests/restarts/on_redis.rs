@@ -9,15 +9,15 @@ use testkit::{DEADLINE, RedisServer, eventually, within_deadline};
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_panic_of_the_lock_task_leaves_nobody_waiting() {
+async fn d1_a_panic_of_the_lock_task_leaves_no_caller_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("panics");
     supervisor::sabotage::set_panic_file(file.clone());
     let server = RedisServer::start().await;
     let mut options = RedisOptions::new(&server.url(0), "one").unwrap();
-    (options.lease, options.answer_timeout) = (Duration::from_mins(1), Duration::from_secs(10));
+    (options.lease, options.reply_timeout) = (Duration::from_mins(1), Duration::from_secs(10));
     let redis = Redis::start(options);
-    within_deadline("Redis is up", redis.up()).await;
+    within_deadline("Redis is up", redis.wait_until_up()).await;
     let (lock, key) = (redis.lock(), Key::new("test", "1").unwrap());
     let patient = LockOptions { wait: DEADLINE * 10, ..LockOptions::default() };
     let tenure = lock.acquire(&key, patient).await.unwrap();

@@ -108,7 +108,7 @@ impl Sweeper {
         &mut self,
         engine: &Engine,
         due: Vec<DueHold>,
-    ) -> (Vec<DueHold>, Vec<coordination::Tenure>) {
+    ) -> (Vec<DueHold>, Vec<coordination::LockGuard>) {
         let keys = due.iter().map(|hold| Key::new("booking", &hold.booking.to_string()));
         let Ok(keys) = keys.collect::<Result<Vec<_>, _>>() else { return (due, Vec::new()) };
         let tenures = engine.ports.lock.try_acquire_each(&keys, LockOptions::default()).await;

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coordination::{Key, Lock, LockError, LockOptions, Tenure};
+use coordination::{Key, Lock, LockError, LockGuard, LockOptions};
 use domain::{Clock, EventId, Ids};
 use store::Store;
 use tokio::sync::Notify;
@@ -145,7 +145,7 @@ impl Relay {
     }
 
     /// One turn: from a look at the stream to whatever ends it; nothing where the turn itself has ended.
-    async fn fill(&self, ground: &Ground, tenure: Option<Tenure>) -> Option<Trouble> {
+    async fn fill(&self, ground: &Ground, tenure: Option<LockGuard>) -> Option<Trouble> {
         let turn = async {
             match Filling::begin(self, ground).await {
                 Ok(mut filling) => filling.go_on().await,
@@ -195,10 +195,10 @@ impl Relay {
     }
 
     /// Waits for its turn; goes on without the lock where that cannot be asked for.
-    async fn lead(&self, ground: &Ground) -> Option<Tenure> {
+    async fn lead(&self, ground: &Ground) -> Option<LockGuard> {
         let key = Key::new("relay", "ledger").ok()?;
         let options =
-            LockOptions { wait: RELAY_STANDBY, max_hold: RELAY_TENURE_MAX, ..LockOptions::default() };
+            LockOptions { wait: RELAY_STANDBY, max_lease: RELAY_TENURE_MAX, ..LockOptions::default() };
         loop {
             match ground.lock.acquire(&key, options).await {
                 Ok(tenure) => return Some(tenure),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coordination::local::LocalLock;
-use coordination::{Key, Lock, LockOptions, Tenure};
+use coordination::{Key, Lock, LockGuard, LockOptions};
 use domain::{Ask, Event};
 use engine::{Engine, Error, Given, LEASE_WAIT_MAX, OrderRequest, Ports};
 use futures_util::future::join_all;
@@ -30,7 +30,7 @@ async fn stage() -> (Arc<Engine>, [Event; 2], Arc<LocalLock>) {
 }
 
 /// Another desk that has the event.
-async fn taken(lock: &LocalLock, event: &Event) -> Tenure {
+async fn taken(lock: &LocalLock, event: &Event) -> LockGuard {
     let key = Key::new("event", &event.id.to_string()).expect("a key");
     lock.acquire(&key, LockOptions::default()).await.expect("free")
 }

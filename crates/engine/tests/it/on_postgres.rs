@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use store::Postgres;
-use testkit::{Cluster, Database};
+use testkit::{Database, PostgresServer};
 
 use crate::corrupt::{Behind, everything_else_goes_on};
 use crate::large::a_large_event_is_cancelled;
@@ -47,7 +47,7 @@ impl Behind for Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r6_a_corrupt_row_of_any_column_stops_nothing_else() {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let url = database.url().parse().expect("a URL");
     let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
     // The database refuses more by itself.
@@ -56,7 +56,7 @@ async fn r6_a_corrupt_row_of_any_column_stops_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r3_a_large_event_is_cancelled() {
-    let database = Cluster::durable().await.database().await;
+    let database = PostgresServer::durable().await.create_database().await;
     let url = database.url().parse().expect("a URL");
     let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
     a_large_event_is_cancelled(store, &Server(database)).await;

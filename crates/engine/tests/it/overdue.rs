@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coordination::{Key, Lock, LockError, LockOptions, Tenure};
+use coordination::{Key, Lock, LockError, LockGuard, LockOptions};
 use domain::{Actor, BookingStatus};
 use engine::{Engine, Error, Given, Ports};
 use tokio::time::sleep;
@@ -24,7 +24,7 @@ async fn a_hold_is_freed_in_time_whatever_stands_in_its_way() {
         let event = event_in(&engine, 3_600).await;
         let booking = book(&engine, "ada", &event, 2).await;
         let key = Key::new("booking", &booking.id.to_string()).unwrap();
-        let for_good = LockOptions { max_hold: Duration::from_hours(24), ..LockOptions::default() };
+        let for_good = LockOptions { max_lease: Duration::from_hours(24), ..LockOptions::default() };
         let dead = ports.lock.acquire(&key, for_good).await.unwrap();
 
         let nearly = engine.policy().hold_seconds - 1;
@@ -81,7 +81,7 @@ struct Deadly(AtomicU32, Arc<dyn Lock>);
 
 #[async_trait]
 impl Lock for Deadly {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         self.1.acquire(key, options).await
     }
 
@@ -89,7 +89,7 @@ impl Lock for Deadly {
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError> {
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
         assert!(self.0.fetch_add(1, Ordering::SeqCst) >= 2, "a defect");
         self.1.try_acquire_each(keys, options).await
     }

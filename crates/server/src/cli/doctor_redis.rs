@@ -17,7 +17,7 @@ const OLDEST: (u32, u32) = (6, 2);
 pub(super) async fn redis(options: RedisOptions, address: String) -> Dependency {
     let redis = Redis::start(options);
     // Whether it comes up shows in what it answers.
-    let _ = timeout(PATIENCE, redis.up()).await;
+    let _ = timeout(PATIENCE, redis.wait_until_up()).await;
     let mut dependency = Dependency {
         name: "redis",
         address,
@@ -29,7 +29,7 @@ pub(super) async fn redis(options: RedisOptions, address: String) -> Dependency 
     match redis.inspect().await {
         Ok(inspection) => describe(inspection, &mut dependency),
         Err(_) => dependency.problems.push(Problem::new(
-            match redis.why_down() {
+            match redis.last_connect_error() {
                 Some(why) => format!("Redis cannot be reached, or takes no writes: {why}"),
                 None => "Redis cannot be reached, or takes no writes".to_owned(),
             },

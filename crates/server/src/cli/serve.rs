@@ -80,9 +80,9 @@ async fn crowd(args: &Serve, database: &DatabaseUrl) -> Result<Crowd, Failure> {
     };
     let crowd = Crowd::shared(options, args.on_redis_down, many);
     if let Some(shared) = &crowd.shared
-        && timeout(REDIS_PATIENCE, shared.redis.up()).await.is_err()
+        && timeout(REDIS_PATIENCE, shared.redis.wait_until_up()).await.is_err()
     {
-        let (redis, why) = (args.redis.public(), shared.redis.why_down());
+        let (redis, why) = (args.redis.public(), shared.redis.last_connect_error());
         tracing::warn!(redis, why, "Redis cannot be reached; going on without until it can");
     }
     Ok(crowd)

@@ -53,7 +53,7 @@ impl Redis {
         let Some(file) = &self.ca else { return Ok(Some(options)) };
         let unusable = |why: String| format!("--redis-ca {}: {why}", file.display());
         let authorities = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-        options.trusting(&authorities).map(Some).map_err(|error| unusable(error.to_string()))
+        options.with_authorities(&authorities).map(Some).map_err(|error| unusable(error.to_string()))
     }
 
     /// The address, for an instance of this name.

@@ -4,7 +4,7 @@
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use coordination::Verdict;
+use coordination::LimitDecision;
 use domain::{Answer, Timestamp};
 use engine::{Attempt, Given};
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ pub(super) fn show_limited(app: &App, attempt: Attempt, success: StatusCode) -> 
 }
 
 /// The rate limit headers (draft-ietf-httpapi-ratelimit-headers-11).
-fn rate_limit(verdict: &Verdict) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+fn rate_limit(verdict: &LimitDecision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let (name, window) = (verdict.rule.name(), whole_seconds(verdict.rule.window()));
     let policy = format!("\"{name}\";q={};w={window}", verdict.rule.limit());
     let left = format!("\"{name}\";r={};t={}", verdict.remaining, whole_seconds(verdict.reset_after));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Ending, Finished, Program, Server};
+use testkit::{Exit, Program, ProgramOutput, Server};
 
 /// Where `make setup` puts generators, type checkers and what generated clients depend on.
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/clients");
@@ -104,6 +104,6 @@ fn program() -> Program {
 }
 
 #[track_caller]
-fn expect_success(finished: &Finished, what: &str) {
-    assert_eq!(finished.ending, Ending::Code(0), "{what}:\n{}\n{}", finished.stdout, finished.stderr);
+fn expect_success(finished: &ProgramOutput, what: &str) {
+    assert_eq!(finished.exit, Exit::Code(0), "{what}:\n{}\n{}", finished.stdout, finished.stderr);
 }

@@ -3,7 +3,7 @@
 use hyper::Method;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server, Tokens};
+use testkit::{Client, Response, Server, Tokens};
 
 use crate::{server, server_time};
 
@@ -14,8 +14,8 @@ const HEADER_NONE: &str = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
 const HEADER_NONE_SPELT_OTHERWISE: &str = "eyJhbGciOiJOb25FIiwidHlwIjoiSldUIn0";
 const HEADER_RS256: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9";
 
-async fn ask_with(server: &Server, path: &str, authorization: &str) -> Answer {
-    server.anonymous().ask_with(Method::GET, path, &[("authorization", authorization)], "").await
+async fn ask_with(server: &Server, path: &str, authorization: &str) -> Response {
+    server.anonymous().request_with(Method::GET, path, &[("authorization", authorization)], "").await
 }
 
 /// Refused wherever it is shown: where a token is needed, and where none is.
@@ -62,11 +62,11 @@ async fn tokens_with_wrong_claims_are_refused() {
         json!({"sub": ["ada"]}),
     ];
     for change in wrong {
-        let claims = testkit::with(good.clone(), &change);
+        let claims = testkit::with_fields(good.clone(), &change);
         refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
     }
     for absent in ["exp", "sub"] {
-        let claims = testkit::with(good.clone(), &json!({absent: null}));
+        let claims = testkit::with_fields(good.clone(), &json!({absent: null}));
         refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
     }
     for name in ["exp", "sub", "role"] {
@@ -111,7 +111,7 @@ async fn forged_tokens_are_refused() {
         ("HS512", signed(testkit::SECRET, &Header::new(Algorithm::HS512))),
         (
             "too long",
-            server.tokens().sign(&testkit::with(claims.clone(), &json!({"pad": "x".repeat(5_000)}))),
+            server.tokens().sign(&testkit::with_fields(claims.clone(), &json!({"pad": "x".repeat(5_000)}))),
         ),
     ];
     for (what, token) in forged {

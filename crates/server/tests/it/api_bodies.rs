@@ -1,7 +1,7 @@
 //! Bodies that are too large, too slow, or not what they claim to be.
 
 use serde_json::json;
-use testkit::{Raw, Server, event_body};
+use testkit::{RawConnection, Server, event_body};
 
 use crate::server;
 
@@ -120,14 +120,14 @@ async fn a_body_may_have_64_kib_and_no_byte_more() {
     service.post_text("/v1/bookings", " ".repeat(LIMIT + 1)).await.expect_problem(413, "payload_too_large");
 
     // Announced only: not a byte of it is waited for.
-    let mut raw = Raw::open(server.address()).await;
+    let mut raw = RawConnection::open(server.address()).await;
     let lines = format!("content-type: application/json\r\ncontent-length: {}\r\n", LIMIT + 1);
     raw.write(head(&server, &lines)).await;
-    raw.answer().await.expect("an answer before the body").expect_problem(413, "payload_too_large");
+    raw.read_response().await.expect("an answer before the body").expect_problem(413, "payload_too_large");
 
     // In chunks, without saying how much will come.
     for (length, accepted) in [(LIMIT, true), (LIMIT + 1, false)] {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
         for chunk in padded(&event, length).as_bytes().chunks(4_096) {
             raw.write(format!("{:x}\r\n", chunk.len())).await;
@@ -135,7 +135,7 @@ async fn a_body_may_have_64_kib_and_no_byte_more() {
             raw.write("\r\n").await;
         }
         raw.write("0\r\n\r\n").await;
-        let answer = raw.answer().await.expect("an answer");
+        let answer = raw.read_response().await.expect("an answer");
         if accepted {
             answer.expect(201);
         } else {
@@ -148,13 +148,16 @@ async fn a_body_may_have_64_kib_and_no_byte_more() {
 #[tokio::test]
 async fn a_chunked_body_without_end_is_cut_off() {
     let server = server().await;
-    let mut raw = Raw::open(server.address()).await;
+    let mut raw = RawConnection::open(server.address()).await;
     raw.write(head(&server, "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
     for _ in 0..17 {
         raw.write(&chunk).await;
     }
-    raw.answer().await.expect("an answer, though the body goes on").expect_problem(413, "payload_too_large");
+    raw.read_response()
+        .await
+        .expect("an answer, though the body goes on")
+        .expect_problem(413, "payload_too_large");
 }
 
 #[tokio::test]
@@ -163,10 +166,10 @@ async fn bodies_say_that_they_are_json() {
     let event = server.admin().create_event(&event_body(10)).await;
     let body = padded(&event, 200);
     let post = async |content_type: &str| {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, &format!("{content_type}content-length: {}\r\n", body.len()))).await;
         raw.write(&body).await;
-        raw.answer().await.expect("an answer")
+        raw.read_response().await.expect("an answer")
     };
     for wrong in
         ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data"]
@@ -188,13 +191,13 @@ async fn a_cancellation_needs_no_body() {
     let mut service = server.service();
     for _ in 0..2 {
         let booking = testkit::id_of(&service.book_for("ada", &event, 1).await.expect(201));
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         let token = server.tokens().service();
         let head = format!(
             "POST /v1/bookings/{booking}/cancel HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n"
         );
         raw.write(format!("{head}content-length: 0\r\n\r\n")).await;
-        assert_eq!(raw.answer().await.expect("an answer").expect(200)["status"], "cancelled");
+        assert_eq!(raw.read_response().await.expect("an answer").expect(200)["status"], "cancelled");
     }
 }
 
@@ -213,9 +216,9 @@ async fn nonsense_on_the_wire_ends_its_own_connection_only() {
         &long,
         both,
     ] {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         raw.write(bytes).await;
-        if let Some(answer) = raw.answer().await {
+        if let Some(answer) = raw.read_response().await {
             assert!(answer.status.is_client_error(), "{answer:?}");
         }
         assert!(raw.is_closed().await);

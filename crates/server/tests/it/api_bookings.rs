@@ -1,14 +1,14 @@
 //! Bookings: making them, and every way in which that is refused.
 
 use serde_json::{Value, json};
-use testkit::{Client, Server, event_body, eventually, id_of, with};
+use testkit::{Client, Server, event_body, eventually, id_of, with_fields};
 
 use crate::{server, server_time};
 
 /// An event with changes to its body, and the three who deal with it.
 async fn stage(server: &Server, capacity: u32, changes: &Value) -> (Client, Client, String) {
     let mut admin = server.admin();
-    let event = admin.create_event(&with(event_body(capacity), changes)).await;
+    let event = admin.create_event(&with_fields(event_body(capacity), changes)).await;
     (admin, server.user("ada"), event)
 }
 
@@ -222,7 +222,7 @@ async fn what_an_order_gets_wrong_is_named() {
         (json!({"total": 0}), "/total"),
     ];
     for (change, pointer) in refused {
-        let body = with(json!({"eventId": event, "ticketQuantity": 1}), &change);
+        let body = with_fields(json!({"eventId": event, "ticketQuantity": 1}), &change);
         let answer = ada.post("/v1/bookings", &body).await;
         assert_eq!(answer.expect_invalid(), [pointer], "{change}: {answer:?}");
     }

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, event_body, id_of, with};
+use testkit::{Client, Response, event_body, id_of, with_fields};
 
 use crate::server;
 
@@ -87,7 +87,7 @@ fn many_ticket_types() -> Vec<Value> {
 fn wrong_events() -> Vec<(Value, &'static str)> {
     let types = |change: Value| {
         let kind = json!({"name": "VIP", "price": money(1, "EUR")});
-        json!({"price": null, "ticketTypes": [kind.clone(), with(kind, &change)]})
+        json!({"price": null, "ticketTypes": [kind.clone(), with_fields(kind, &change)]})
     };
     vec![
         (json!({"name": ""}), "/name"),
@@ -147,11 +147,11 @@ async fn events_keep_to_their_bounds() {
     let server = server().await;
     let mut admin = server.admin();
     for (change, pointer) in wrong_events() {
-        let answer = admin.post("/v1/events", &with(event_body(10), &change)).await;
+        let answer = admin.post("/v1/events", &with_fields(event_body(10), &change)).await;
         assert_eq!(answer.expect_invalid(), [pointer], "{change}: {answer:?}");
     }
     for missing in ["name", "venue", "startsAt", "capacity"] {
-        let answer = admin.post("/v1/events", &with(event_body(10), &json!({missing: null}))).await;
+        let answer = admin.post("/v1/events", &with_fields(event_body(10), &json!({missing: null}))).await;
         assert_eq!(answer.expect_invalid(), [""], "{missing}");
         assert!(answer.json()["detail"].as_str().unwrap().contains(missing), "{answer:?}");
     }
@@ -161,15 +161,15 @@ async fn events_keep_to_their_bounds() {
         json!({"price": null, "ticketTypes": many_ticket_types()[..50]}),
     ];
     for change in limits {
-        admin.post("/v1/events", &with(event_body(10), &change)).await.expect(201);
+        admin.post("/v1/events", &with_fields(event_body(10), &change)).await.expect(201);
     }
-    let two = admin.post("/v1/events", &with(event_body(0), &json!({"holdSeconds": 0}))).await;
+    let two = admin.post("/v1/events", &with_fields(event_body(0), &json!({"holdSeconds": 0}))).await;
     assert_eq!(two.expect_invalid(), ["/capacity", "/holdSeconds"], "all that is wrong is said at once");
 }
 
-async fn patch_if(client: &mut Client, path: &str, tag: &str, body: &Value) -> Answer {
+async fn patch_if(client: &mut Client, path: &str, tag: &str, body: &Value) -> Response {
     let headers = [("content-type", "application/json"), ("if-match", tag)];
-    client.ask_with(Method::PATCH, path, &headers, body.to_string()).await
+    client.request_with(Method::PATCH, path, &headers, body.to_string()).await
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn sales_do_not_count_as_edits() {
 async fn an_edit_changes_what_it_names_and_unsets_what_is_null() {
     let server = server().await;
     let mut admin = server.admin();
-    let body = with(event_body(10), &json!({"timeZone": "Europe/Berlin", "maxTicketsPerUser": 4}));
+    let body = with_fields(event_body(10), &json!({"timeZone": "Europe/Berlin", "maxTicketsPerUser": 4}));
     let path = format!("/v1/events/{}", admin.create_event(&body).await);
     let change = json!({
         "name": "Other", "venue": "Elsewhere", "startsAt": "2098-01-01T00:00:00Z", "capacity": 20,
@@ -234,7 +234,7 @@ async fn an_edit_changes_what_it_names_and_unsets_what_is_null() {
 async fn edits_keep_to_their_bounds() {
     let server = server().await;
     let mut admin = server.admin();
-    let body = with(event_body(10), &json!({"maxTicketsPerUser": 4}));
+    let body = with_fields(event_body(10), &json!({"maxTicketsPerUser": 4}));
     let path = format!("/v1/events/{}", admin.create_event(&body).await);
     let refused = [
         (json!({"capacity": 0}), "/capacity"),
@@ -292,7 +292,7 @@ async fn availability_shows_what_is_left_of_each_ticket_type() {
     let server = server().await;
     let price = json!({"amount": 1_000, "currency": "EUR"});
     let types = json!([{"name": "standing", "price": price}, {"name": "VIP", "price": price, "capacity": 2}]);
-    let body = with(event_body(3), &json!({"price": null, "ticketTypes": types}));
+    let body = with_fields(event_body(3), &json!({"price": null, "ticketTypes": types}));
     let event = server.admin().post("/v1/events", &body).await.expect(201);
     let (id, vip) = (id_of(&event), &event["ticketTypes"][1]["id"]);
     let items = json!({"eventId": id, "items": [{"ticketTypeId": vip, "quantity": 2}]});

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server, event_body, id_of, with};
+use testkit::{Client, Response, Server, event_body, id_of, with_fields};
 
 use crate::server;
 
@@ -14,10 +14,10 @@ struct Wrong {
     body: String,
 }
 
-async fn post(server: &Server, wrong: &Wrong) -> Answer {
+async fn post(server: &Server, wrong: &Wrong) -> Response {
     let mut client = Client::new(server.address(), wrong.token.clone());
     let headers = [("content-type", wrong.content_type)];
-    client.ask_with(Method::POST, &wrong.path, &headers, wrong.body.clone()).await
+    client.request_with(Method::POST, &wrong.path, &headers, wrong.body.clone()).await
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_version_is_compared_after_the_body_is_read() {
     let path = format!("/v1/events/{}", admin.create_event(&event_body(1)).await);
     let headers = [("content-type", "application/json"), ("if-match", "\"7\"")];
     let mut edit =
-        async |path: &str, body: &'static str| admin.ask_with(Method::PATCH, path, &headers, body).await;
+        async |path: &str, body: &'static str| admin.request_with(Method::PATCH, path, &headers, body).await;
     edit(&path, "{").await.expect_problem(400, "malformed_request");
     edit(&path, r#"{"capacity":"x"}"#).await.expect_problem(422, "validation_failed");
     edit("/v1/events/evt_01h455vb4pex5vsknk084sn02q", "{}").await.expect_problem(404, "not_found");
@@ -79,7 +79,7 @@ async fn unknown_routes_and_methods_are_problems() {
         ["/", "/v1", "/v1/", "/v1/nowhere", "/v2/events", "/v1/events/", "/v1/bookings/a/b/c", "/%00"];
     for path in nowhere {
         for method in [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS] {
-            let answer = client.try_ask(method, path, None).await.unwrap();
+            let answer = client.try_request(method, path, None).await.unwrap();
             answer.expect_problem(404, "not_found");
         }
     }
@@ -95,7 +95,7 @@ async fn unknown_routes_and_methods_are_problems() {
         ("/v1/refunds", Method::POST, "GET,HEAD"),
     ];
     for (path, method, allowed) in methods {
-        let answer = client.try_ask(method, path, None).await.unwrap();
+        let answer = client.try_request(method, path, None).await.unwrap();
         answer.expect_problem(405, "method_not_allowed");
         let mut allow: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
         allow.sort_unstable();
@@ -136,16 +136,16 @@ async fn a_path_that_is_no_text_names_nothing() {
 async fn a_head_is_an_answer_without_its_body() {
     let server = server().await;
     let mut client = server.anonymous();
-    let found = client.try_ask(Method::HEAD, "/v1/events", None).await.unwrap();
+    let found = client.try_request(Method::HEAD, "/v1/events", None).await.unwrap();
     assert_eq!((found.status.as_u16(), found.body.len()), (200, 0));
-    let missing = client.try_ask(Method::HEAD, "/v1/nowhere", None).await.unwrap();
+    let missing = client.try_request(Method::HEAD, "/v1/nowhere", None).await.unwrap();
     assert_eq!((missing.status.as_u16(), missing.body.len()), (404, 0));
     client.get("/v1/events").await.expect(200);
 }
 
-async fn named(client: &mut Client, method: Method, path: &str, id: &str, body: &Value) -> Answer {
+async fn named(client: &mut Client, method: Method, path: &str, id: &str, body: &Value) -> Response {
     let headers = [("x-request-id", id), ("content-type", "application/json")];
-    client.ask_with(method, path, &headers, body.to_string()).await
+    client.request_with(method, path, &headers, body.to_string()).await
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn a_name_that_cannot_be_kept_is_replaced() {
 #[tokio::test]
 async fn what_the_caller_sent_comes_back_in_no_error_as_markup() {
     let server = server().await;
-    let body = with(event_body(1), &json!({"<script>": 1}));
+    let body = with_fields(event_body(1), &json!({"<script>": 1}));
     let answer = server.admin().post("/v1/events", &body).await;
     answer.expect_problem(422, "validation_failed");
     assert_eq!(answer.header("content-type"), "application/problem+json", "never text/html");

@@ -1,14 +1,14 @@
 //! Payments and cancellations: confirm, cancel, refunds, and every way in which they are refused.
 
 use serde_json::{Value, json};
-use testkit::{Client, Server, event_body, id_of, with};
+use testkit::{Client, Server, event_body, id_of, with_fields};
 
 use crate::{server, server_time};
 
 /// An event with changes to its body, and a pending booking of two tickets of ada's.
 async fn stage(server: &Server, changes: &Value) -> (Client, Client, String, String) {
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
-    let event = admin.create_event(&with(event_body(10), changes)).await;
+    let event = admin.create_event(&with_fields(event_body(10), changes)).await;
     let booking = id_of(&ada.book(&event, 2).await.expect(201));
     (admin, ada, event, booking)
 }

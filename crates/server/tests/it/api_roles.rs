@@ -14,7 +14,7 @@ fn everybody(server: &Server) -> [Client; 5] {
 /// What each of some callers hears, in their order.
 async fn check(all: &mut [Client], method: Method, path: &str, body: Option<&Value>, heard: &[u16]) {
     for (place, (client, status)) in all.iter_mut().zip(heard).enumerate() {
-        let answer = client.try_ask(method.clone(), path, body).await.expect("an answer");
+        let answer = client.try_request(method.clone(), path, body).await.expect("an answer");
         assert_eq!(answer.status.as_u16(), *status, "caller {place}: {answer:?}");
         match status {
             401 => drop(answer.expect_problem(401, "unauthenticated")),
@@ -46,7 +46,7 @@ async fn everybody_books_for_whom_they_may() {
     let mut all = everybody(&server);
     let event = server.admin().create_event(&event_body(100)).await;
     let own = json!({"eventId": event, "ticketQuantity": 1});
-    let for_ada = testkit::with(own.clone(), &json!({"userId": "ada"}));
+    let for_ada = testkit::with_fields(own.clone(), &json!({"userId": "ada"}));
     // Services and admins have no bookings of their own: they must say whose it is.
     check(&mut all[..3], Method::POST, "/v1/bookings", Some(&own), &[401, 201, 201]).await;
     for client in &mut all[3..] {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use testkit::{Ending, Load, event_body, id_of};
+use testkit::{Exit, Load, event_body, id_of};
 
 use crate::server;
 
@@ -16,15 +16,15 @@ async fn the_audit_is_clean_at_any_moment_of_a_busy_server() {
     let mut load = Load::start(&server, &events, 8);
     let mut entries = Vec::new();
     for _ in 0..12 {
-        let before = load.so_far();
+        let before = load.acknowledged_count();
         // So much has changed since the last look.
-        load.acknowledged(before + 20).await;
+        load.wait_for_acknowledged(before + 20).await;
         entries.push(server.expect_clean().await["entries"].as_u64().unwrap());
     }
     assert!(entries.is_sorted() && entries.first() < entries.last(), "the load went on: {entries:?}");
     let journal = load.stop().await;
     let text = server.program().run(["audit", "--database", &url(server.database())]).await;
-    assert_eq!(text.ending, Ending::Code(0));
+    assert_eq!(text.exit, Exit::Code(0));
     assert!(text.stdout.starts_with("clean: 2 events, "), "{text:?}");
     journal.check(&mut admin).await;
 }
@@ -38,7 +38,7 @@ fn url(database: &Path) -> String {
 async fn a_tampered_file_is_found_out() {
     let mut server = server().await;
     let mut admin = server.admin();
-    let limited = testkit::with(event_body(100), &serde_json::json!({"maxTicketsPerUser": 5}));
+    let limited = testkit::with_fields(event_body(100), &serde_json::json!({"maxTicketsPerUser": 5}));
     let event = admin.create_event(&limited).await;
     for (number, user) in ["ada", "bob", "eve"].into_iter().enumerate() {
         let booking = id_of(&admin.book_for(user, &event, 2).await.expect(201));
@@ -50,7 +50,7 @@ async fn a_tampered_file_is_found_out() {
         }
     }
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     server.expect_clean().await;
     let tampers = [
         "UPDATE events SET held = held + 1",
@@ -110,6 +110,6 @@ async fn the_audit_says_what_it_finds_to_people_too() {
     server.kill9();
     Connection::open(server.database()).unwrap().execute("UPDATE events SET sold = 3", []).unwrap();
     let audit = server.program().run(["audit", "--database", &url(server.database())]).await;
-    assert_eq!(audit.ending, Ending::Code(1));
+    assert_eq!(audit.exit, Exit::Code(1));
     assert!(audit.stdout.contains(&format!("- {event}")), "{audit:?}");
 }

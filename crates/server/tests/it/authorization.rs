@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Raw, Server, event_body, id_of};
+use testkit::{Client, RawConnection, Response, Server, event_body, id_of};
 
 use crate::description::{document, operations};
 use crate::server;
@@ -96,16 +96,16 @@ impl Cell {
         }
     }
 
-    async fn ask(&self, server: &Server, token: Option<&str>) -> Answer {
+    async fn ask(&self, server: &Server, token: Option<&str>) -> Response {
         if self.path.ends_with("/stream") {
             // It does not end, so only its head is waited for.
-            let mut raw = Raw::open(server.address()).await;
+            let mut raw = RawConnection::open(server.address()).await;
             let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
             raw.write(format!("GET {} HTTP/1.1\r\nhost: x\r\n{token}\r\n", self.path)).await;
-            return raw.answer().await.expect("an answer");
+            return raw.read_response().await.expect("an answer");
         }
         let mut client = Client::new(server.address(), token.map(str::to_owned));
-        client.try_ask(self.method.clone(), &self.path, self.body.as_ref()).await.expect("an answer")
+        client.try_request(self.method.clone(), &self.path, self.body.as_ref()).await.expect("an answer")
     }
 }
 

@@ -1,7 +1,7 @@
 //! A log that takes no lines is counted and never felt: the server sells, cleans up, recovers and stops as with a
 //! healthy one.
 
-use testkit::{BadLog, Ending, Program, Setup, SmallDisk, event_body, eventually, expect_service_and_stop};
+use testkit::{BadLog, Exit, Program, Setup, SmallDisk, event_body, eventually, expect_service_and_stop};
 
 use crate::program;
 
@@ -59,7 +59,7 @@ fn small_disk(megabytes: u32) -> Option<SmallDisk> {
 }
 
 fn seen_by(disk: &SmallDisk) -> Setup {
-    Setup::new(program().launched_by(disk.launcher()))
+    Setup::new(program().with_launcher(disk.launcher()))
         .argument("--log")
         .argument("debug")
         .environment("BOXOFFICE_SWEEP_EVERY", "200ms")
@@ -81,7 +81,7 @@ async fn d1_a_log_on_a_full_disk_is_not_felt_and_goes_on_once_there_is_room() {
     })
     .await;
     disk.remove_ballast();
-    let log = || disk.outside("log");
+    let log = || disk.outside_path("log");
     eventually("lines arrive again", async || {
         client.get("/livez?again").await;
         std::fs::read_to_string(log()).ok().filter(|text| text.contains("answered")).map(drop)
@@ -93,7 +93,7 @@ async fn d1_a_log_on_a_full_disk_is_not_felt_and_goes_on_once_there_is_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_a_log_on_the_full_disk_of_the_database_adds_nothing_to_it() {
     let Some(disk) = small_disk(8) else { return };
-    let setup = seen_by(&disk).on(disk.folder().join("boxoffice.db"));
+    let setup = seen_by(&disk).on_file(disk.folder().join("boxoffice.db"));
     let mut server = setup.start_with_log(&log_on(&disk)).await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(1_000_000)).await;
@@ -113,7 +113,7 @@ async fn d1_a_log_on_the_full_disk_of_the_database_adds_nothing_to_it() {
     admin.book_for("ada", &event, 1).await.expect(201);
     assert_eq!(server.metric("boxoffice_panics_total").await, 0);
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     server.expect_clean().await;
 }
 
@@ -138,7 +138,7 @@ async fn d11_output_to_a_full_disk_is_a_failure_that_is_explained() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     let finished = Program::finish(program().command(["openapi"])).await;
-    assert_eq!((finished.ending, finished.stderr.as_str()), (Ending::Code(0), ""));
+    assert_eq!((finished.exit, finished.stderr.as_str()), (Exit::Code(0), ""));
 }
 
 /// The last word of a command does not wait for a reader, and does not change the exit code.
@@ -177,8 +177,8 @@ mod on_redis {
             for _ in 0..2 {
                 redis.kill9();
                 is_up(&server, 0).await;
-                let so_far = load.so_far();
-                load.acknowledged(so_far + 20).await;
+                let so_far = load.acknowledged_count();
+                load.wait_for_acknowledged(so_far + 20).await;
                 redis.restart().await;
                 is_up(&server, 1).await;
             }

@@ -1,12 +1,12 @@
 //! The load generator: it counts what it was told, and sees when the counters say something else.
 
 use serde_json::{Value, json};
-use testkit::{Ending, Finished, SECRET, Server, Setup};
+use testkit::{Exit, ProgramOutput, SECRET, Server, Setup};
 
 use crate::{program, server};
 
 /// Runs the load generator against a server for a moment.
-async fn bench(server: &Server, words: &[&str]) -> Finished {
+async fn bench(server: &Server, words: &[&str]) -> ProgramOutput {
     let (target, database) =
         (format!("http://{}", server.address()), format!("sqlite://{}", server.database().display()));
     let fixed = ["bench", "--target", &target, "--jwt-secret", SECRET, "--database", &database, "--json"];
@@ -15,7 +15,7 @@ async fn bench(server: &Server, words: &[&str]) -> Finished {
     program().run(fixed.iter().chain(&short).chain(duration).chain(words)).await
 }
 
-fn report(finished: &Finished) -> Value {
+fn report(finished: &ProgramOutput) -> Value {
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
 }
 
@@ -30,7 +30,7 @@ async fn it_counts_what_it_was_told_and_the_books_agree() {
     let mix = "book=5,confirm=2,cancel=2,leave=1,availability=1";
     let words = ["--duration", "2s", "--events", "3", "--zipf", "1", "--mix", mix, "--pid", &pid];
     let finished = bench(&server, &words).await;
-    assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+    assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
     let shown = report(&finished);
     for answer in ["book", "confirm", "cancel", "availability"] {
         assert!(count(&shown, answer) > 0, "{answer}: {shown:#}");
@@ -65,7 +65,7 @@ async fn it_speaks_to_people_too() {
     let words =
         ["bench", "--target", &target, "--jwt-secret", SECRET, "--warm-up", "0s", "--duration", "100ms"];
     let finished = program().run(words).await;
-    assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+    assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
     for line in
         ["as fast as they are answered", "book  ", "p50, p90, p99", "counters agree with what was told"]
     {
@@ -80,7 +80,7 @@ async fn an_oversold_event_is_found_out() {
     let setup = Setup::new(program()).environment("BOXOFFICE_SABOTAGE", "capacity,capacity-check");
     let server = setup.start().await;
     let finished = bench(&server, &["--capacity", "5"]).await;
-    assert_eq!(finished.ending, Ending::Code(1), "{finished:?}");
+    assert_eq!(finished.exit, Exit::Code(1), "{finished:?}");
     let shown = report(&finished);
     assert!(shown["books"]["oversold"].as_u64() > Some(0), "{shown:#}");
     assert_eq!(
@@ -93,7 +93,7 @@ async fn an_oversold_event_is_found_out() {
 #[tokio::test]
 async fn it_says_what_it_lacks() {
     let nobody = program().run(["bench", "--target", "http://127.0.0.1:1", "--jwt-secret", SECRET]).await;
-    assert_eq!(nobody.ending, Ending::Code(3), "{nobody:?}");
+    assert_eq!(nobody.exit, Exit::Code(3), "{nobody:?}");
     for (words, says) in [
         (vec!["bench"], "nothing to sign with"),
         (vec!["bench", "--jwt-secret", "short"], "at least 32 bytes"),
@@ -102,7 +102,7 @@ async fn it_says_what_it_lacks() {
         (vec!["bench", "--zipf", "4"], "from 0 to 3"),
     ] {
         let finished = program().run(&words).await;
-        assert_eq!(finished.ending, Ending::Code(2), "{words:?}: {finished:?}");
+        assert_eq!(finished.exit, Exit::Code(2), "{words:?}: {finished:?}");
         assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
     }
 }

@@ -2,7 +2,7 @@
 //! that bought no tickets is given back exactly once.
 
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server, Setup, event_body, eventually, id_of, with, within_deadline};
+use testkit::{Client, Response, Server, Setup, event_body, eventually, id_of, with_fields, within_deadline};
 use tokio::task::JoinSet;
 
 use crate::{program, server};
@@ -28,8 +28,9 @@ async fn connected(mut client: Client) -> Client {
 
 /// How many answers were a success, and that all others were this refusal.
 #[track_caller]
-fn winners(answers: &[Answer], code: &str) -> usize {
-    let (won, lost): (Vec<&Answer>, Vec<&Answer>) = answers.iter().partition(|answer| answer.status == 200);
+fn winners(answers: &[Response], code: &str) -> usize {
+    let (won, lost): (Vec<&Response>, Vec<&Response>) =
+        answers.iter().partition(|answer| answer.status == 200);
     for answer in lost {
         answer.expect_problem(409, code);
     }
@@ -79,7 +80,7 @@ async fn of_many_confirmations_at_once_one_is_recorded() {
 
 /// A payment that was answered bought the tickets, or is given back exactly once; and it hears the same
 /// however often its webhook repeats.
-async fn check_payment(admin: &mut Client, booking: &str, transaction: &str, first: &Answer) {
+async fn check_payment(admin: &mut Client, booking: &str, transaction: &str, first: &Response) {
     let shown = admin.booking(booking).await;
     let paying = shown["paymentTransactionId"] == transaction && shown["status"] == "confirmed";
     let refunds = admin.refunds_of(transaction).await;
@@ -148,7 +149,7 @@ async fn take_over(client: &mut Client, user: &str, event: &str) -> String {
 
 /// An event of one ticket, held by ada for a second only.
 async fn short_hold(server: &Server, admin: &mut Client) -> (String, String) {
-    let event = admin.create_event(&with(event_body(1), &json!({"holdSeconds": 1}))).await;
+    let event = admin.create_event(&with_fields(event_body(1), &json!({"holdSeconds": 1}))).await;
     let held = id_of(&server.service().book_for("ada", &event, 1).await.expect(201));
     (event, held)
 }
@@ -282,7 +283,7 @@ async fn fight(
     mut service: Client,
     mut canceller: Client,
     mut rival: Client,
-) -> Answer {
+) -> Response {
     let mut looks = tokio::time::interval(std::time::Duration::from_millis(5));
     within_deadline("the hold is overdue", async {
         while canceller.booking(held).await["expiresIn"] != 0 {

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use hyper::Method;
 use serde_json::json;
-use testkit::{Answer, Ending, Finished, Program, Raw, Setup, Tokens, event_body, id_of};
+use testkit::{Exit, Program, ProgramOutput, RawConnection, Response, Setup, Tokens, event_body, id_of};
 
 use crate::program;
 
@@ -47,11 +47,11 @@ async fn a_server_tells_no_secret() {
         let mut admin = testkit::Client::new(address, Some(admin_token.clone()));
         let event = admin.create_event(&event_body(10)).await;
 
-        let mut answers: Vec<Answer> = Vec::new();
+        let mut answers: Vec<Response> = Vec::new();
         let bearers = [format!("Bearer {forged}"), format!("Basic {}", marked("basic")), marked("bare")];
         for authorization in &bearers {
             let headers = [("authorization", authorization.as_str())];
-            answers.push(admin.ask_with(Method::GET, "/v1/stats", &headers, "").await);
+            answers.push(admin.request_with(Method::GET, "/v1/stats", &headers, "").await);
         }
         let (key, note) = (marked("key"), marked("note"));
         let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"});
@@ -66,7 +66,7 @@ async fn a_server_tells_no_secret() {
             json!({"eventId": note}).to_string(),
             format!("{{\"{note}"),
         ] {
-            let answer = admin.ask_with(Method::POST, "/v1/bookings", &headers, body).await;
+            let answer = admin.request_with(Method::POST, "/v1/bookings", &headers, body).await;
             assert!(answer.status.as_u16() < 500, "{answer:?}");
             answers.push(answer);
         }
@@ -82,9 +82,9 @@ async fn a_server_tells_no_secret() {
         // What is stored is shown to those who may see it, and logged nowhere.
         let cancelled = admin.post(&format!("/v1/bookings/{booking}/cancel"), &json!({"reason": note})).await;
         assert_eq!(cancelled.expect(200)["cancellationReason"], note);
-        let mut raw = Raw::open(address).await;
+        let mut raw = RawConnection::open(address).await;
         raw.write(format!("GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {admin_token}\r\nbroken {note}\r\n\r\n")).await;
-        answers.extend(raw.answer().await);
+        answers.extend(raw.read_response().await);
 
         for answer in &answers {
             silent(&shown, "an answer", &String::from_utf8_lossy(&answer.body));
@@ -92,7 +92,7 @@ async fn a_server_tells_no_secret() {
         }
         process.terminate();
         let mut process = process;
-        assert_eq!(process.ending().await, Ending::Code(0));
+        assert_eq!(process.wait_for_exit().await, Exit::Code(0));
         // The path of a request is no place for secrets, and is logged at `debug`.
         let log = process.stderr.all().join("\n").replace(&format!("/v1/events/{note}"), "");
         assert!(log.contains("answered"), "{log}");
@@ -101,15 +101,15 @@ async fn a_server_tells_no_secret() {
     }
 }
 
-async fn run_with(secret: impl Into<OsString>, words: &[&str]) -> Finished {
+async fn run_with(secret: impl Into<OsString>, words: &[&str]) -> ProgramOutput {
     let mut command = program().command(words);
     command.env("BOXOFFICE_JWT_SECRET", secret.into());
     Program::finish(command).await
 }
 
 #[track_caller]
-fn says_nothing(finished: &Finished, code: i32) {
-    assert_eq!(finished.ending, Ending::Code(code), "{finished:?}");
+fn says_nothing(finished: &ProgramOutput, code: i32) {
+    assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
     silent(&[], "standard output", &finished.stdout);
     silent(&[], "standard error", &finished.stderr);
 }

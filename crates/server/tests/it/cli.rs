@@ -2,18 +2,18 @@
 
 use std::process::Command;
 
-use testkit::{Ending, Finished, Process, Program, SECRET, Setup, event_body, id_of};
+use testkit::{Exit, Process, Program, ProgramOutput, SECRET, Setup, event_body, id_of};
 use tokio::time::Instant;
 
 use crate::{program, server};
 
-async fn run(arguments: &[&str]) -> Finished {
+async fn run(arguments: &[&str]) -> ProgramOutput {
     program().run(arguments).await
 }
 
 #[track_caller]
-fn check(finished: &Finished, code: i32, says: &str) {
-    assert_eq!(finished.ending, Ending::Code(code), "{finished:?}");
+fn check(finished: &ProgramOutput, code: i32, says: &str) {
+    assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
     assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
 }
 
@@ -37,7 +37,7 @@ async fn wrong_usage_is_exit_code_2() {
         &["token", "--sub", "ada", "--ttl", "-1h", "--jwt-secret", SECRET],
     ] {
         let finished = run(words).await;
-        assert_eq!(finished.ending, Ending::Code(2), "{words:?}: {finished:?}");
+        assert_eq!(finished.exit, Exit::Code(2), "{words:?}: {finished:?}");
         assert!(finished.stdout.is_empty() && !finished.stderr.is_empty(), "{words:?}: {finished:?}");
     }
 }
@@ -59,7 +59,7 @@ async fn a_missing_or_short_secret_is_exit_code_2_and_never_shown() {
     let mut command = program().command(["token", "--help"]);
     command.env("BOXOFFICE_JWT_SECRET", SECRET);
     let help = Program::finish(command).await;
-    assert_eq!(help.ending, Ending::Code(0));
+    assert_eq!(help.exit, Exit::Code(0));
     assert!(!help.stdout.contains(SECRET), "{help:?}");
 }
 
@@ -128,7 +128,7 @@ async fn migrate_may_run_twice_and_serve_can_be_told_not_to() {
         check(&migrate, 0, "");
         assert!(migrate.stdout.contains("up to date"), "{migrate:?}");
     }
-    let server = Setup::new(program()).on(&file).argument("--no-migrate").start().await;
+    let server = Setup::new(program()).on_file(&file).argument("--no-migrate").start().await;
     server.anonymous().get("/v1/events").await.expect(200);
     check(&run(&["audit", "--database", &url]).await, 0, "");
 }
@@ -223,7 +223,7 @@ async fn dev_prints_two_commands_that_work() {
     let names = said.iter().filter_map(|line| line.split_once(" token:")).map(|(name, _)| name);
     assert_eq!(names.collect::<Vec<_>>(), ["Buyer", "Service", "Admin"]);
     dev.terminate();
-    assert_eq!(dev.ending().await, Ending::Code(0));
+    assert_eq!(dev.wait_for_exit().await, Exit::Code(0));
 }
 
 /// Without `--listen` a port that is in use is no reason to fail; with it, it is.
@@ -240,7 +240,7 @@ async fn dev_listens_on_a_free_port_where_8080_is_in_use() {
     let taken = run(&["dev", "--listen", &address.to_string()]).await;
     check(&taken, 1, &format!("cannot listen on {address}"));
     dev.terminate();
-    assert_eq!(dev.ending().await, Ending::Code(0));
+    assert_eq!(dev.wait_for_exit().await, Exit::Code(0));
 }
 
 #[tokio::test]

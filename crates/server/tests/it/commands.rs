@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use testkit::{Ending, Finished, Load, Program, event_body, eventually, id_of, with};
+use testkit::{Exit, Load, Program, ProgramOutput, event_body, eventually, id_of, with_fields};
 
 use crate::{program, server};
 
@@ -13,21 +13,21 @@ fn url(database: &Path) -> String {
 }
 
 /// Runs a command on a database file.
-async fn on(database: &Path, words: &[&str]) -> Finished {
+async fn on(database: &Path, words: &[&str]) -> ProgramOutput {
     let url = url(database);
     program().run(words.iter().copied().chain(["--database", &url])).await
 }
 
 /// The report of a command that was to end like this.
 #[track_caller]
-fn report(finished: &Finished, code: i32) -> Value {
-    assert_eq!(finished.ending, Ending::Code(code), "{finished:?}");
+fn report(finished: &ProgramOutput, code: i32) -> Value {
+    assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
 }
 
 #[track_caller]
-fn check(finished: &Finished, code: i32, says: &str) {
-    assert_eq!(finished.ending, Ending::Code(code), "{finished:?}");
+fn check(finished: &ProgramOutput, code: i32, says: &str) {
+    assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
     assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
 }
 
@@ -123,9 +123,9 @@ async fn a_backup_beside_a_busy_server_is_whole() {
     let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
     let mut entries = Vec::new();
     for number in 0..4 {
-        load.acknowledged(load.so_far() + 30).await;
+        load.wait_for_acknowledged(load.acknowledged_count() + 30).await;
         let copy = folder.path().join(format!("copy-{number}.db"));
-        let before = load.so_far();
+        let before = load.acknowledged_count();
         let finished = on(server.database(), &["backup", "--json", "--to", copy.to_str().unwrap()]).await;
         let shown = report(&finished, 0);
         assert_eq!((&shown["clean"], &shown["file"]), (&json!(true), &json!(copy.to_str().unwrap())));
@@ -141,7 +141,7 @@ async fn a_backup_beside_a_busy_server_is_whole() {
     assert_eq!(files, ["copy-0.db", "copy-1.db", "copy-2.db", "copy-3.db"], "and nothing else");
     // A copy is a database to serve from.
     let copy = folder.path().join("copy-3.db");
-    let again = testkit::Setup::new(program()).on(&copy).start().await;
+    let again = testkit::Setup::new(program()).on_file(&copy).start().await;
     let mut admin = again.admin();
     id_of(&admin.book_for("late", &event, 1).await.expect(201));
     again.expect_clean().await;
@@ -198,7 +198,7 @@ async fn a_backup_of_contradicting_books_says_so() {
 async fn a_sweep_frees_what_is_overdue() {
     let mut server = server().await;
     let mut admin = server.admin();
-    let event = admin.create_event(&with(event_body(10), &json!({"holdSeconds": 1}))).await;
+    let event = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 1}))).await;
     let mut last = Value::Null;
     for (user, tickets) in [("ada", 2), ("bob", 3), ("eve", 1)] {
         last = admin.book_for(user, &event, tickets).await.expect(201);
@@ -207,7 +207,7 @@ async fn a_sweep_frees_what_is_overdue() {
     let beside = on(server.database(), &["sweep"]).await;
     check(&beside, 3, "owned by another running boxoffice");
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     let database = server.database();
     let mut freed = (0, 0);
     eventually("both unpaid bookings are overdue and freed", async || {

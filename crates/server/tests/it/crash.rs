@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use testkit::{Client, Ending, Journal, Load, Server, event_body, id_of, number_from_environment};
+use testkit::{Client, Exit, Journal, Load, Server, event_body, id_of, number_from_environment};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -21,26 +21,26 @@ async fn live_and_die(mut server: Server, changes: u64, told: &mut Journal) -> (
     let events =
         [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(50)).await];
     let mut load = Load::start(&server, &events, CLIENTS);
-    load.acknowledged(changes).await;
+    load.wait_for_acknowledged(changes).await;
     server.kill9();
-    let journal = load.lost().await;
+    let journal = load.wait_until_disconnected().await;
     // The file as the dead process left it, its log not yet taken over.
     server.program().expect_clean(server.database()).await;
     let began = Instant::now();
     let server = server.restart().await;
     let took = began.elapsed();
     journal.check(&mut server.admin()).await;
-    told.absorb(journal);
+    told.merge(journal);
     (server, took)
 }
 
 async fn refuse_second_owner(server: &mut Server) {
     let mut second = server.setup().spawn();
-    assert_eq!(second.ending().await, Ending::Code(3), "{}", second.stderr.tail());
+    assert_eq!(second.wait_for_exit().await, Exit::Code(3), "{}", second.stderr.tail());
     assert!(second.stderr.tail().contains("owned by another running boxoffice"), "{}", second.stderr.tail());
     let url = format!("sqlite://{}", server.database().display());
     let migrate = server.program().run(["migrate", "--database", &url]).await;
-    assert_eq!(migrate.ending, Ending::Code(3), "{migrate:?}");
+    assert_eq!(migrate.exit, Exit::Code(3), "{migrate:?}");
     assert!(server.is_running());
 }
 
@@ -69,7 +69,7 @@ async fn campaign(mut server: Server, kills: u32) -> Vec<Duration> {
     told.check(&mut server.admin()).await;
     server.expect_clean().await;
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     report(kills, &told, &starts);
     starts
 }

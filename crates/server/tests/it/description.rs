@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, event_body, id_of, with};
+use testkit::{Response, event_body, id_of, with_fields};
 
 use crate::{program, server};
 
@@ -116,7 +116,7 @@ async fn the_methods_of_every_route_are_described() {
     let mut allowed = Routes::new();
     for (_, path, _) in operations(&document) {
         let place = path.replace("{id}", "x").replace("{code}", "x");
-        let answer = client.try_ask(Method::DELETE, &place, None).await.unwrap();
+        let answer = client.try_request(Method::DELETE, &place, None).await.unwrap();
         answer.expect_problem(405, "method_not_allowed");
         let methods = answer.header("allow").split(',').filter(|method| *method != "HEAD");
         allowed.extend(methods.map(|method| route(method, path)));
@@ -228,7 +228,7 @@ async fn every_code_has_a_page_and_every_page_a_code() {
 }
 
 /// A page of the program, which loads nothing from elsewhere and runs nothing.
-fn page(answer: &Answer) -> String {
+fn page(answer: &Response) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
     assert_eq!(answer.header("content-security-policy"), "default-src 'self'");
@@ -303,7 +303,7 @@ async fn answers_have_the_form_that_is_described() {
     let document = document().await;
     let server = server().await;
     let mut admin = server.admin();
-    let fits = |answer: Answer, operation: (&str, &str)| {
+    let fits = |answer: Response, operation: (&str, &str)| {
         let responses = &document["paths"][operation.0][operation.1]["responses"];
         let contents = &responses[answer.status.as_str()]["content"];
         let schema = &contents[answer.header("content-type")]["schema"];
@@ -328,7 +328,7 @@ async fn answers_have_the_form_that_is_described() {
             {"name": "VIP", "price": {"amount": 9000, "currency": "EUR"}, "capacity": 2},
         ],
     });
-    let body = with(event_body(5), &everything);
+    let body = with_fields(event_body(5), &everything);
     let event = fits(admin.post("/v1/events", &body).await, ("/v1/events", "post"));
     let (event_id, vip) = (id_of(&event), event["ticketTypes"][1]["id"].clone());
     let one = format!("/v1/events/{event_id}");
@@ -345,7 +345,7 @@ async fn answers_have_the_form_that_is_described() {
     let create = ("/v1/bookings", "post");
     let booking = id_of(&fits(admin.post("/v1/bookings", &order).await, create));
     fits(admin.post("/v1/bookings", &order).await, create);
-    fits(admin.post("/v1/bookings", &with(order.clone(), &json!({"items": null}))).await, create);
+    fits(admin.post("/v1/bookings", &with_fields(order.clone(), &json!({"items": null}))).await, create);
     fits(admin.post_text("/v1/bookings", "{").await, create);
     fits(server.anonymous().post("/v1/bookings", &order).await, create);
 

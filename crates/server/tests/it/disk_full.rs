@@ -1,6 +1,6 @@
 //! A full disk: clear answers, nothing lost, and no hand work once there is room again.
 
-use testkit::{Ending, Load, Setup, SmallDisk, event_body, eventually};
+use testkit::{Exit, Load, Setup, SmallDisk, event_body, eventually};
 
 use crate::program;
 
@@ -15,7 +15,8 @@ async fn a_full_disk_loses_nothing_and_heals_by_itself() {
             return;
         }
     };
-    let setup = Setup::new(program().launched_by(disk.launcher())).on(disk.folder().join("boxoffice.db"));
+    let setup =
+        Setup::new(program().with_launcher(disk.launcher())).on_file(disk.folder().join("boxoffice.db"));
     let mut server = setup.start().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(1_000_000)).await;
@@ -42,7 +43,7 @@ async fn a_full_disk_loses_nothing_and_heals_by_itself() {
         let journal = load.stop().await;
         heard += journal.refusals("unavailable");
         assert!(journal.codes().is_subset(&["unavailable"].into()), "{:?}", journal.codes());
-        told.absorb(journal);
+        told.merge(journal);
         server.expect_clean().await;
 
         disk.remove_ballast();
@@ -53,7 +54,7 @@ async fn a_full_disk_loses_nothing_and_heals_by_itself() {
     told.check(&mut admin).await;
     server.expect_clean().await;
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     let server = server.restart().await;
     told.check(&mut server.admin()).await;
     server.expect_clean().await;

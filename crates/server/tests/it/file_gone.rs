@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{copy, remove_file, rename};
 use std::path::{Path, PathBuf};
 
-use testkit::{Client, Ending, event_body, eventually};
+use testkit::{Client, Exit, event_body, eventually};
 
 use crate::server;
 
@@ -63,7 +63,7 @@ async fn d2_changes_are_refused_while_a_file_of_the_database_is_gone() {
         let reason = if matches!(loss, Loss::Replaced) { "was replaced" } else { "was removed or renamed" };
         server.log().expect(reason).await;
         server.terminate();
-        assert_eq!(server.ending().await, Ending::Code(0), "{suffix} {loss:?}");
+        assert_eq!(server.wait_for_exit().await, Exit::Code(0), "{suffix} {loss:?}");
     }
 }
 

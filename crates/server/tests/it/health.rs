@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hyper::Method;
 use serde_json::json;
-use testkit::{Client, Raw, Server, Setup, event_body, eventually};
+use testkit::{Client, RawConnection, Server, Setup, event_body, eventually};
 
 use crate::{program, server};
 
@@ -78,7 +78,11 @@ async fn metrics_count_what_happens_and_no_label_is_a_strangers() {
         client.get(&format!("/v1/nowhere/{number}?q={number}")).await.expect_problem(404, "not_found");
         client.get(&format!("/v1/events/unknown-{number}")).await.expect_problem(404, "not_found");
         let method: Method = format!("M{number}").parse().unwrap();
-        client.try_ask(method, "/v1/events", None).await.unwrap().expect_problem(405, "method_not_allowed");
+        client
+            .try_request(method, "/v1/events", None)
+            .await
+            .unwrap()
+            .expect_problem(405, "method_not_allowed");
     }
     let shown = metrics(&mut client).await;
     let of = |name: &str| shown.get(name).unwrap_or_else(|| panic!("{name} in {shown:#?}")).as_str();
@@ -138,7 +142,7 @@ async fn the_log_is_json_where_it_is_wanted() {
     let forged = "req-1\u{1b}[31m".replace('\u{1b}', "");
     let headers = [("x-request-id", forged.as_str())];
     client
-        .ask_with(Method::GET, "/v1/nowhere%0aERROR%1b[31m", &headers, "")
+        .request_with(Method::GET, "/v1/nowhere%0aERROR%1b[31m", &headers, "")
         .await
         .expect_problem(404, "not_found");
     let answered = process.stderr.find(|line| {
@@ -155,13 +159,13 @@ async fn the_log_is_json_where_it_is_wanted() {
 #[tokio::test]
 async fn what_callers_send_stays_on_its_own_line() {
     let server: Server = Setup::new(program()).argument("--log").argument("trace").start().await;
-    let mut raw = Raw::open(server.address()).await;
+    let mut raw = RawConnection::open(server.address()).await;
     let target = "/v1/x%0d%0a2026-01-01T00:00:00Z%20ERROR%20forged%1b%5b31m";
     raw.write(format!(
         "GET {target} HTTP/1.1\r\nhost: x\r\nx-request-id: a\u{9b}31m\r\nuser-agent: y\r\n\r\n"
     ))
     .await;
-    assert_eq!(raw.answer().await.expect("an answer").status, 404);
+    assert_eq!(raw.read_response().await.expect("an answer").status, 404);
     server.log().find(|line| line.contains("status=404").then_some(())).await.expect("it is in the log");
     let log = server.log().all();
     assert!(

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Raw, Server, event_body, id_of};
+use testkit::{Client, RawConnection, Response, Server, event_body, id_of};
 
 use crate::description::{document, names, operations};
 use crate::server;
@@ -159,7 +159,7 @@ fn encode(text: &str) -> String {
 
 /// Is no fault of ours and, where it is a refusal, one that the description of the operation names.
 #[track_caller]
-fn check(document: &Value, operation: &Value, answer: &Answer, what: &str) {
+fn check(document: &Value, operation: &Value, answer: &Response, what: &str) {
     let status = answer.status.as_u16();
     assert!(status < 500, "{what:.300}: {answer:?}");
     if status < 400 {
@@ -323,7 +323,7 @@ async fn attack_body(method: &str, template: &str) {
     let http_method: Method = method.to_uppercase().parse().expect("a method");
     for body in spoilt.chain(bodies.iter().flat_map(malformed)) {
         let headers = [("content-type", "application/json")];
-        let answer = stage.admin.ask_with(http_method.clone(), &path, &headers, body.clone()).await;
+        let answer = stage.admin.request_with(http_method.clone(), &path, &headers, body.clone()).await;
         check(&document, operation, &answer, &format!("{method} {path} {body}"));
     }
     stage.end().await;
@@ -399,8 +399,10 @@ async fn in_every_query_and_path() {
             let headers = [("content-type", "application/json")];
             let body =
                 operation["requestBody"].is_object().then(|| stage.bodies(method, template)[0].to_string());
-            let answer =
-                stage.admin.ask_with(http_method.clone(), &target, &headers, body.unwrap_or_default()).await;
+            let answer = stage
+                .admin
+                .request_with(http_method.clone(), &target, &headers, body.unwrap_or_default())
+                .await;
             check(&document, operation, &answer, &format!("{method} {target}"));
         }
     }
@@ -433,7 +435,7 @@ async fn in_every_header() {
     for field in fields {
         for text in TEXTS {
             let written = text.replace(char::is_control, " ");
-            let mut raw = Raw::open(stage.server.address()).await;
+            let mut raw = RawConnection::open(stage.server.address()).await;
             let mut head =
                 format!("PATCH {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n");
             for (name, value) in
@@ -444,7 +446,8 @@ async fn in_every_header() {
                 }
             }
             raw.write(format!("{head}{field}: {written}\r\n\r\n{{}}")).await;
-            let answer = raw.answer().await.unwrap_or_else(|| panic!("no answer to {field}: {written:?}"));
+            let answer =
+                raw.read_response().await.unwrap_or_else(|| panic!("no answer to {field}: {written:?}"));
             check(
                 &document,
                 &document["paths"][template]["patch"],
@@ -454,9 +457,9 @@ async fn in_every_header() {
         }
     }
     for bytes in ["\0", "\r", "\n", "\u{1b}"] {
-        let mut raw = Raw::open(stage.server.address()).await;
+        let mut raw = RawConnection::open(stage.server.address()).await;
         raw.write(format!("GET /v1/events HTTP/1.1\r\nhost: x\r\nx-request-id: a{bytes}b\r\n\r\n")).await;
-        if let Some(answer) = raw.answer().await {
+        if let Some(answer) = raw.read_response().await {
             assert_eq!(answer.status, 400, "{bytes:?}: {answer:?}");
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use serde_json::json;
-use testkit::{Answer, Client, Server, Setup, event_body, id_of};
+use testkit::{Client, Response, Server, Setup, event_body, id_of};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -46,7 +46,7 @@ struct Policy {
 
 impl Policy {
     /// Checks the header fields and, where it is refused, the members; how long to wait then.
-    fn check(&self, answer: &Answer) -> Option<Duration> {
+    fn check(&self, answer: &Response) -> Option<Duration> {
         let (name, limit, seconds) = (self.name, self.limit, self.window.as_secs());
         assert_eq!(
             answer.header("ratelimit-policy"),
@@ -190,7 +190,7 @@ async fn whoever_comes_back_on_time_is_let_in() {
 }
 
 /// Makes attempts until one is refused; how many were let through.
-async fn until_refused(mut attempt: impl AsyncFnMut() -> Answer) -> (usize, Answer) {
+async fn until_refused(mut attempt: impl AsyncFnMut() -> Response) -> (usize, Response) {
     for count in 0..100 {
         let answer = attempt().await;
         if answer.status == 429 {
@@ -264,10 +264,10 @@ async fn what_the_request_alone_shows_to_be_wrong_does_not_count() {
         let for_eve = json!({"eventId": event, "ticketQuantity": 1, "userId": "eve"});
         ada.post("/v1/bookings", &for_eve).await.expect_problem(403, "forbidden");
         let plain =
-            ada.ask_with(Method::POST, "/v1/bookings", &[("content-type", "text/plain")], order.clone());
+            ada.request_with(Method::POST, "/v1/bookings", &[("content-type", "text/plain")], order.clone());
         plain.await.expect_problem(415, "unsupported_media_type");
         let keyed = [json_type, ("idempotency-key", "")];
-        let wrong_key = ada.ask_with(Method::POST, "/v1/bookings", &keyed, order.clone()).await;
+        let wrong_key = ada.request_with(Method::POST, "/v1/bookings", &keyed, order.clone()).await;
         wrong_key.expect_problem(400, "malformed_request");
     }
     let (let_in, _) = until_refused(async || ada.book(&event, 1).await).await;
@@ -330,6 +330,6 @@ async fn a_limit_that_is_none_is_refused_at_the_start() {
     for wrong in ["0/10s", "5", "5/0s", "513/1s", "5/25h", "5/10", "-1/10s", "5/10s ", "five/10s", ""] {
         let words = ["serve", "--jwt-secret", testkit::SECRET, "--book-limit", wrong];
         let finished = program().run(words).await;
-        assert_eq!(finished.ending, testkit::Ending::Code(2), "{wrong:?}: {finished:?}");
+        assert_eq!(finished.exit, testkit::Exit::Code(2), "{wrong:?}: {finished:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::{
-    Answer, Certificates, Client, Ending, RedisServer, Server, Setup, event_body, eventually, id_of,
+    Certificates, Client, Exit, RedisServer, Response, Server, Setup, event_body, eventually, id_of,
 };
 use tokio::time::Instant;
 
@@ -83,8 +83,8 @@ async fn decisions(servers: &[(String, Server)]) -> u64 {
 /// server then decides alone: another user tries again.
 async fn by_redis(
     servers: &[(String, Server)],
-    attempts: impl AsyncFn(&str) -> Vec<Answer>,
-) -> (String, Vec<Answer>) {
+    attempts: impl AsyncFn(&str) -> Vec<Response>,
+) -> (String, Vec<Response>) {
     let mut number = 0;
     eventually("Redis decides", async || {
         number += 1;
@@ -145,18 +145,18 @@ async fn a_server_starts_without_its_redis_and_stops_with_it() {
     redis.restart().await;
     says(&mut server.admin(), "ready").await;
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
 }
 
 /// How the doctor ends that is told of a Redis with these words, and what it says of it.
-async fn doctor(words: &[&str]) -> (Ending, Value) {
+async fn doctor(words: &[&str]) -> (Exit, Value) {
     let folder = tempfile::tempdir().expect("a folder");
     let database = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
     program().run(["migrate", "--database", &database]).await;
     let found = program().run(["doctor", "--json", "--database", &database].iter().chain(words)).await;
     let shown: Value =
         serde_json::from_str(&found.stdout).unwrap_or_else(|error| panic!("{error}: {found:?}"));
-    (found.ending, shown["dependencies"][1].clone())
+    (found.exit, shown["dependencies"][1].clone())
 }
 
 #[tokio::test]
@@ -164,22 +164,19 @@ async fn the_doctor_looks_at_redis() {
     let evicting = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
     let look = async |url: &str| doctor(&["--redis", url]).await;
     let (ending, found) = look(&evicting.url(0)).await;
-    assert_eq!(
-        (ending, &found["name"], &found["reachable"]),
-        (Ending::Code(1), &json!("redis"), &json!(true))
-    );
+    assert_eq!((ending, &found["name"], &found["reachable"]), (Exit::Code(1), &json!("redis"), &json!(true)));
     assert!(
         found["problems"][0]["problem"].as_str().is_some_and(|text| text.contains("allkeys-lru")),
         "{found:#}"
     );
     evicting.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
     let (ending, found) = look(&evicting.url(0)).await;
-    assert_eq!((ending, &found["problems"]), (Ending::Code(0), &json!([])), "{found:#}");
+    assert_eq!((ending, &found["problems"]), (Exit::Code(0), &json!([])), "{found:#}");
     let mut gone = evicting;
     gone.kill9();
     let secret = format!("redis://:a-secret@127.0.0.1:{}", gone.port());
     let (ending, found) = look(&secret).await;
-    assert_eq!((ending, &found["reachable"]), (Ending::Code(3), &json!(false)));
+    assert_eq!((ending, &found["reachable"]), (Exit::Code(3), &json!(false)));
     assert!(!found.to_string().contains("a-secret"), "{found:#}");
 }
 
@@ -211,7 +208,7 @@ async fn a_redis_behind_tls_has_to_show_who_it_is() {
             let (ending, found) = doctor(&words).await;
             let said = found.to_string();
             assert!(!said.contains(PASSWORD), "{said}");
-            (ending == Ending::Code(code) && said.contains(why)).then_some(())
+            (ending == Exit::Code(code) && said.contains(why)).then_some(())
         })
         .await;
     });
@@ -250,7 +247,7 @@ async fn authorities_that_cannot_be_used_are_told_at_the_start() {
         let words =
             ["doctor", "--database", "sqlite:///tmp/none.db", "--redis", url, "--redis-ca", &file(name)];
         let found = program().run(words).await;
-        assert_eq!(found.ending, Ending::Code(code), "{url}: {found:?}");
+        assert_eq!(found.exit, Exit::Code(code), "{url}: {found:?}");
         assert!(found.stderr.contains(why) && !found.stderr.contains("canary"), "{why}: {found:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Holds that nobody paid for are freed in time, whatever stands in the way.
 
 use serde_json::{Value, json};
-use testkit::{Server, Setup, event_body, eventually, id_of, with};
+use testkit::{Server, Setup, event_body, eventually, id_of, with_fields};
 
 use crate::{program, server_time};
 
@@ -14,8 +14,8 @@ fn sweeping() -> Setup {
 
 /// An event whose holds last a second, with changes to its body.
 async fn short_holds(server: &Server, changes: &Value) -> String {
-    let body = with(event_body(10), &json!({"holdSeconds": HOLD_SECONDS}));
-    server.admin().create_event(&with(body, changes)).await
+    let body = with_fields(event_body(10), &json!({"holdSeconds": HOLD_SECONDS}));
+    server.admin().create_event(&with_fields(body, changes)).await
 }
 
 /// A user who may not cancel any more, of an event about to begin: the clean-up is not bound by that. That no

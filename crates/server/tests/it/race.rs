@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use testkit::{Answer, Client, Server, event_body};
+use testkit::{Client, Response, Server, event_body};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -22,7 +22,7 @@ async fn crowd(server: &Server) -> Vec<Client> {
 }
 
 /// Everybody wants one ticket, each for themselves, all released together.
-async fn race(server: &Server, clients: Vec<Client>, event: &str) -> (Vec<Client>, Vec<Answer>) {
+async fn race(server: &Server, clients: Vec<Client>, event: &str) -> (Vec<Client>, Vec<Response>) {
     let start = Arc::new(Barrier::new(clients.len()));
     let mut runners = JoinSet::new();
     for (number, mut client) in clients.into_iter().enumerate() {
@@ -37,7 +37,7 @@ async fn race(server: &Server, clients: Vec<Client>, event: &str) -> (Vec<Client
     runners.join_all().await.into_iter().unzip()
 }
 
-fn count(answers: &[Answer], status: u16) -> usize {
+fn count(answers: &[Response], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status == status).count()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server, event_body, id_of, number_from_environment, with};
+use testkit::{Client, Response, Server, event_body, id_of, number_from_environment, with_fields};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ impl Latencies {
         all
     }
 
-    async fn time(&mut self, what: &str, answer: impl Future<Output = Answer>) -> Answer {
+    async fn time(&mut self, what: &str, answer: impl Future<Output = Response>) -> Response {
         let begun = Instant::now();
         let answer = answer.await;
         self.0.entry(what.to_owned()).or_default().push(begun.elapsed());
@@ -68,7 +68,7 @@ async fn fill(server: &Server, bookings: u32) -> String {
         {"name": "Box", "price": {"amount": 9_500, "currency": "EUR"}, "capacity": 10},
         {"name": "Standing", "price": {"amount": 2_500, "currency": "EUR"}},
     ]);
-    let body = with(event_body(1_000), &json!({"price": null, "ticketTypes": types}));
+    let body = with_fields(event_body(1_000), &json!({"price": null, "ticketTypes": types}));
     let mut admin = server.admin();
     for _ in 0..EVENTS {
         admin.create_event(&body).await;

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server, Setup, event_body, id_of, with};
+use testkit::{Client, Response, Server, Setup, event_body, id_of, with_fields};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::{program, server};
 
 /// `POST` under a key.
-async fn keyed(client: &mut Client, path: &str, key: &str, body: impl Into<String>) -> Answer {
+async fn keyed(client: &mut Client, path: &str, key: &str, body: impl Into<String>) -> Response {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
-    client.ask_with(Method::POST, path, &headers, body.into()).await
+    client.request_with(Method::POST, path, &headers, body.into()).await
 }
 
 fn order(event: &str, tickets: u32) -> String {
@@ -22,7 +22,7 @@ fn order(event: &str, tickets: u32) -> String {
 
 /// The same answer, byte for byte, and said to be a repetition.
 #[track_caller]
-fn repeats(first: &Answer, again: &Answer) {
+fn repeats(first: &Response, again: &Response) {
     assert_eq!((again.status, &again.body), (first.status, &first.body));
     assert_eq!(again.header("idempotent-replayed"), "true", "{again:?}");
     assert_eq!(first.header("idempotent-replayed"), "", "{first:?}");
@@ -50,7 +50,7 @@ async fn thirty_at_once_under_one_key_make_one_booking() {
             });
         }
         let answers = requests.join_all().await;
-        let of = |name: &str| -> Vec<&Answer> {
+        let of = |name: &str| -> Vec<&Response> {
             answers.iter().filter(|(user, _)| *user == name).map(|(_, answer)| answer).collect()
         };
         let (mine, others) = (of("ada"), of("bob"));
@@ -83,7 +83,8 @@ async fn a_repetition_is_the_same_json_under_the_same_key() {
         repeats(&first, &keyed(&mut ada, "/v1/bookings", "k 1", body.clone()).await);
         repeats(&first, &keyed(&mut ada, "/v1/bookings", "\"k 1\"", body).await);
     }
-    for other in [order(&event, 1), with(order_value(&event), &json!({"paymentMethod": "card"})).to_string()]
+    for other in
+        [order(&event, 1), with_fields(order_value(&event), &json!({"paymentMethod": "card"})).to_string()]
     {
         let refused = keyed(&mut ada, "/v1/bookings", "k 1", other).await;
         refused.expect_problem(422, "idempotency_key_reused");
@@ -112,7 +113,7 @@ async fn a_key_is_refused_where_it_is_none() {
         refused.expect_problem(400, "malformed_request");
     }
     let twice = [("content-type", "application/json"), ("idempotency-key", "a"), ("idempotency-key", "a")];
-    let refused = ada.ask_with(Method::POST, "/v1/bookings", &twice, order(&event, 1)).await;
+    let refused = ada.request_with(Method::POST, "/v1/bookings", &twice, order(&event, 1)).await;
     refused.expect_problem(400, "malformed_request");
     for good in ["x", &"x".repeat(255), "8e03978e-40d5-43e8-bc93-6894a57f9324", "~!@#$%^&*()[]{};:'\\"] {
         keyed(&mut ada, "/v1/bookings", good, order(&event, 1)).await.expect(201);
@@ -142,7 +143,7 @@ async fn lasting_refusals_are_kept_and_others_not() {
     let server = server().await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
     let one_each = json!({"maxTicketsPerUser": 1});
-    let event = admin.create_event(&with(event_body(10), &one_each)).await;
+    let event = admin.create_event(&with_fields(event_body(10), &one_each)).await;
     let dear =
         json!({"eventId": event, "ticketQuantity": 1, "expectedTotal": {"amount": 1, "currency": "EUR"}});
     let mismatch = keyed(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;

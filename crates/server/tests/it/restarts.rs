@@ -40,17 +40,17 @@ async fn d1_a_desk_that_panics_answers_everybody_truly() {
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 16);
     for restarts in 1..=5 {
-        let so_far = load.so_far();
-        load.acknowledged(so_far + 50).await;
-        panics.demand("desk", 1);
+        let so_far = load.acknowledged_count();
+        load.wait_for_acknowledged(so_far + 50).await;
+        panics.inject("desk", 1);
         eventually("the desk is restarted", async || {
             let restarted = server.metric("boxoffice_task_restarts_total{task=\"desk\"}").await;
             (restarted == restarts).then_some(())
         })
         .await;
     }
-    let so_far = load.so_far();
-    load.acknowledged(so_far + 50).await;
+    let so_far = load.acknowledged_count();
+    load.wait_for_acknowledged(so_far + 50).await;
     let journal = load.stop().await;
     assert!(journal.codes().iter().all(|code| *code == "outcome_unknown"), "{:?}", journal.codes());
     journal.check(&mut server.admin()).await;

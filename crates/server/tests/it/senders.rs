@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Raw, Server, Setup, event_body, eventually, id_of, within_deadline};
+use testkit::{RawConnection, Server, Setup, event_body, eventually, id_of, within_deadline};
 use tokio::time::sleep;
 
 use crate::{program, server};
@@ -27,10 +27,10 @@ fn head(server: &Server, lines: &str) -> String {
     )
 }
 
-async fn connections(server: &Server, count: usize, bytes: &str) -> Vec<Raw> {
+async fn connections(server: &Server, count: usize, bytes: &str) -> Vec<RawConnection> {
     let mut open = Vec::new();
     for _ in 0..count {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         raw.write(bytes).await;
         open.push(raw);
     }
@@ -55,16 +55,16 @@ async fn slow_clients_hold_up_nobody_and_not_for_ever() {
     // One that hangs up in the middle changes nothing.
     drop(bodies.pop());
     for mut body in bodies {
-        let answer = body.answer().await.expect("an answer to a body that never came");
+        let answer = body.read_response().await.expect("an answer to a body that never came");
         answer.expect_problem(400, "malformed_request");
     }
     for mut head in heads {
-        assert!(head.answer().await.is_none_or(|answer| answer.status == 408), "given up");
+        assert!(head.read_response().await.is_none_or(|answer| answer.status == 408), "given up");
     }
     sleep(READER_GIVEN_UP).await;
     for mut reader in readers {
         let mut read = 0;
-        while let Some(answer) = reader.answer_if_whole().await {
+        while let Some(answer) = reader.read_response_if_complete().await {
             read += 1;
             assert_eq!(answer.body.len(), page);
         }
@@ -80,14 +80,14 @@ async fn heads_that_are_too_large_are_refused() {
     let lines = |count: usize| "x-y: z\r\n".repeat(count);
     let long = format!("x-long: {}\r\n", "y".repeat(20_000));
     for (fields, status) in [(lines(90), 200), (lines(120), 431), (lines(5_000), 431), (long, 431)] {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         raw.write(format!("GET /livez HTTP/1.1\r\nhost: x\r\n{fields}\r\n")).await;
-        let answer = raw.answer().await.expect("an answer");
+        let answer = raw.read_response().await.expect("an answer");
         assert_eq!(answer.status, status, "{answer:?}");
     }
-    let mut raw = Raw::open(server.address()).await;
+    let mut raw = RawConnection::open(server.address()).await;
     raw.write(format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000))).await;
-    let answer = raw.answer().await.expect("an answer");
+    let answer = raw.read_response().await.expect("an answer");
     assert!([414, 431].contains(&answer.status.as_u16()), "{answer:?}");
     an_honest_client_is_served(&server).await;
 }
@@ -102,20 +102,20 @@ async fn bodies_without_end_are_cut_off() {
         ("one byte a chunk", &chunked, "1\r\n \r\n".repeat(10_000)),
         ("an announced length", &head(&server, "content-length: 1000000000\r\n"), " ".repeat(100_000)),
     ] {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         raw.write(head).await;
         for _ in 0..8 {
             raw.write(&part).await;
         }
-        let answer = raw.answer().await.unwrap_or_else(|| panic!("no answer to {what}"));
+        let answer = raw.read_response().await.unwrap_or_else(|| panic!("no answer to {what}"));
         answer.expect_problem(413, "payload_too_large");
     }
     for wrong in
         ["content-length: -1", "content-length: 1x", "transfer-encoding: chunked\r\ncontent-length: 5"]
     {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, &format!("{wrong}\r\n")) + "0\r\n\r\n").await;
-        if let Some(answer) = raw.answer().await {
+        if let Some(answer) = raw.read_response().await {
             assert!(answer.status.is_client_error(), "{wrong}: {answer:?}");
         }
     }
@@ -128,7 +128,7 @@ async fn many_connections_hold_up_nobody() {
     let server = Setup::new(program()).start().await;
     let mut idle = Vec::new();
     for _ in 0..600 {
-        idle.push(Raw::open(server.address()).await);
+        idle.push(RawConnection::open(server.address()).await);
     }
     within_deadline("an honest client is served", an_honest_client_is_served(&server)).await;
     drop(idle);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use testkit::{Ending, Finished, Program, SECRET, Setup, Tokens, event_body};
+use testkit::{Exit, Program, ProgramOutput, SECRET, Setup, Tokens, event_body};
 
 use crate::program;
 
@@ -45,7 +45,7 @@ impl ConfigFile {
     }
 }
 
-async fn config(environment: &[(&str, &str)], words: &[&str]) -> Finished {
+async fn config(environment: &[(&str, &str)], words: &[&str]) -> ProgramOutput {
     let mut command = program().command(["config", "--json"].iter().chain(words));
     command.envs(environment.iter().copied());
     Program::finish(command).await
@@ -54,7 +54,7 @@ async fn config(environment: &[(&str, &str)], words: &[&str]) -> Finished {
 /// What `config` says: value and origin of each setting.
 async fn shown(environment: &[(&str, &str)], words: &[&str]) -> Value {
     let finished = config(environment, words).await;
-    assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+    assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
 }
 
@@ -123,12 +123,12 @@ async fn a_server_runs_on_a_file_alone() {
     }
     // `token` signs with the first of the same file, and other commands find the database in it.
     let token = program().run(["token", "--sub", "ada", "--config", file.path()]).await;
-    assert_eq!(token.ending, Ending::Code(0), "{token:?}");
+    assert_eq!(token.exit, Exit::Code(0), "{token:?}");
     let mut ada = testkit::Client::new(address, Some(token.stdout.trim().to_owned()));
     ada.get("/v1/bookings").await.expect(200);
     for command in ["audit", "doctor"] {
         let finished = program().run([command, "--config", file.path()]).await;
-        assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+        assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
     }
 }
 
@@ -155,19 +155,19 @@ async fn what_a_file_gets_wrong_is_a_usage_error() {
     ] {
         let file = ConfigFile::new(text);
         let finished = config(&[], &["--config", file.path()]).await;
-        let is_refused = finished.ending == Ending::Code(2) && finished.stderr.contains(says);
+        let is_refused = finished.exit == Exit::Code(2) && finished.stderr.contains(says);
         // Of a list where one value is wanted, the last counts, as it does for flags.
         assert!(is_refused || says.is_empty(), "{text:?}: {finished:?}");
     }
     for path in ["/nowhere/boxoffice.toml", "/"] {
         let finished = config(&[], &["--config", path]).await;
-        assert_eq!(finished.ending, Ending::Code(2), "{finished:?}");
+        assert_eq!(finished.exit, Exit::Code(2), "{finished:?}");
     }
     // Whatever the command, a wrong file is never passed over.
     let file = ConfigFile::new("colour = \"red\"\n");
     for command in ["audit", "migrate", "doctor", "sweep", "dev", "openapi", "demo"] {
         let finished = program().run([command, "--config", file.path()]).await;
-        assert_eq!(finished.ending, Ending::Code(2), "{command}: {finished:?}");
+        assert_eq!(finished.exit, Exit::Code(2), "{command}: {finished:?}");
     }
 }
 
@@ -184,7 +184,7 @@ async fn a_secret_may_come_from_a_file_however_it_is_named() {
         let mut command = program().command(["token", "--sub", "ada"]);
         setup(&mut command, &good);
         let finished = Program::finish(command).await;
-        assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+        assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
         finished.stdout.trim().to_owned()
     };
     let by_flag = signed(&|command, path| {
@@ -203,7 +203,7 @@ async fn a_secret_may_come_from_a_file_however_it_is_named() {
         [(file("empty", "\n\n"), "at least 32 bytes"), (folder.path().to_owned(), "directory")]
     {
         let finished = program().run(["serve", "--jwt-secret-file", wrong.to_str().unwrap()]).await;
-        assert_eq!(finished.ending, Ending::Code(2), "{finished:?}");
+        assert_eq!(finished.exit, Exit::Code(2), "{finished:?}");
         assert!(finished.stderr.contains(says), "{finished:?}");
     }
 }

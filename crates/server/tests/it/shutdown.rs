@@ -1,15 +1,15 @@
 //! SIGTERM: what is under way is finished, what was answered stands, nothing new begins.
 
 use serde_json::json;
-use testkit::{Ending, Load, Raw, Server, event_body, eventually, id_of};
+use testkit::{Exit, Load, RawConnection, Server, event_body, eventually, id_of};
 use tokio::net::TcpStream;
 
 use crate::server;
 
 /// A request for a booking of which the server has the head, and has said so.
-async fn half_a_request(server: &Server, body: &str) -> Raw {
+async fn half_a_request(server: &Server, body: &str) -> RawConnection {
     let token = server.tokens().service();
-    let mut raw = Raw::open(server.address()).await;
+    let mut raw = RawConnection::open(server.address()).await;
     raw.write(format!(
         "POST /v1/bookings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nexpect: 100-continue\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -17,7 +17,7 @@ async fn half_a_request(server: &Server, body: &str) -> Raw {
     ))
     .await;
     // Sent when somebody begins to read the body: from here on the request is under way.
-    assert_eq!(raw.answer().await.expect("a go-ahead").status, 100);
+    assert_eq!(raw.read_response().await.expect("a go-ahead").status, 100);
     raw
 }
 
@@ -40,9 +40,9 @@ async fn a_request_under_way_is_finished() {
     refuses_connections(&server).await;
     assert!(server.is_running(), "it waits for the request under way");
     raw.write(&body).await;
-    let booking = raw.answer().await.expect("an answer").expect(201);
+    let booking = raw.read_response().await.expect("an answer").expect(201);
     assert!(raw.is_closed().await);
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     let server = server.restart().await;
     assert_eq!(server.admin().booking(&id_of(&booking)).await["status"], "pending");
     server.expect_clean().await;
@@ -56,7 +56,7 @@ async fn a_request_that_never_ends_is_not_waited_for() {
     let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
     let raw = half_a_request(&server, &body).await;
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     drop(raw);
 }
 
@@ -69,7 +69,7 @@ async fn a_second_signal_ends_it_at_once() {
     server.terminate();
     refuses_connections(&server).await;
     server.terminate();
-    assert_eq!(server.ending().await, Ending::Code(1));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,11 +78,11 @@ async fn under_load_everything_that_was_answered_stands() {
     for round in 1..=5 {
         let event = server.admin().create_event(&event_body(1_000_000)).await;
         let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
-        load.acknowledged(round * 30).await;
+        load.wait_for_acknowledged(round * 30).await;
         server.terminate();
-        let journal = load.lost().await;
+        let journal = load.wait_until_disconnected().await;
         assert!(journal.codes().is_empty(), "no fault was heard: {:?}", journal.codes());
-        assert_eq!(server.ending().await, Ending::Code(0), "{}", server.log().tail());
+        assert_eq!(server.wait_for_exit().await, Exit::Code(0), "{}", server.log().tail());
         server.expect_clean().await;
         server = server.restart().await;
         journal.check(&mut server.admin()).await;

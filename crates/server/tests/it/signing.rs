@@ -6,7 +6,7 @@ use hyper::Method;
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
-use testkit::{Answer, Ending, SECRET, Server, Setup, with};
+use testkit::{Exit, Response, SECRET, Server, Setup, with_fields};
 
 use crate::{program, server};
 
@@ -60,12 +60,12 @@ fn signed(algorithm: Algorithm, more: &Value) -> String {
         _ => EncodingKey::from_ed_pem(ED25519),
     };
     let header = format!("{{\"alg\":\"{algorithm:?}\",\"typ\":\"JWT\"}}");
-    raw(&header, &with(claims(), more).to_string(), &key.expect("a key"), algorithm)
+    raw(&header, &with_fields(claims(), more).to_string(), &key.expect("a key"), algorithm)
 }
 
-async fn ask(server: &Server, token: &str) -> Answer {
+async fn ask(server: &Server, token: &str) -> Response {
     let bearer = format!("Bearer {token}");
-    server.anonymous().ask_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await
+    server.anonymous().request_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await
 }
 
 async fn accepted(server: &Server, what: &str, token: &str) {
@@ -134,7 +134,7 @@ async fn a_public_key_alone_is_enough_to_serve() {
     process.stderr.find(|line| line.contains("ready").then_some(())).await.expect("it serves");
     for (name, why) in [("p384.pub.pem", "P-256"), ("none.pem", "No such file"), ("../main.rs", "PEM")] {
         let finished = program().run(["serve", "--jwt-public-key-file", &key_file(name)]).await;
-        assert_eq!(finished.ending, Ending::Code(2), "{finished:?}");
+        assert_eq!(finished.exit, Exit::Code(2), "{finished:?}");
         assert!(finished.stderr.contains(why), "{finished:?}");
     }
 }
@@ -143,7 +143,7 @@ async fn a_public_key_alone_is_enough_to_serve() {
 async fn issuer_and_audience_are_demanded_where_they_are_named() {
     let setup = Setup::new(program()).argument("--jwt-issuer").argument("https://id.example");
     let server = setup.argument("--jwt-audience").argument("boxoffice").start().await;
-    let token = |more: &Value| server.tokens().sign(&with(claims(), more));
+    let token = |more: &Value| server.tokens().sign(&with_fields(claims(), more));
     for good in [
         json!({"iss": "https://id.example", "aud": "boxoffice"}),
         json!({"iss": "https://id.example", "aud": ["others", "boxoffice"]}),
@@ -248,9 +248,10 @@ async fn claims_that_are_written_strangely_are_refused() {
         refused(&server, claims, &forged(claims)).await;
     }
     refused(&server, "deep", &forged(&"[".repeat(2_500))).await;
-    let padded = with(claims(), &json!({"pad": "x".repeat(20_000)})).to_string();
+    let padded = with_fields(claims(), &json!({"pad": "x".repeat(20_000)})).to_string();
     let bearer = format!("Bearer {}", forged(&padded));
-    let huge = server.anonymous().ask_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await;
+    let huge =
+        server.anonymous().request_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await;
     assert_eq!(huge.status, 431, "more than a head may have: {huge:?}");
 }
 
@@ -285,6 +286,6 @@ async fn one_token_and_no_more() {
     let server = server().await;
     let bearer = format!("Bearer {}", server.tokens().admin());
     let twice = [("authorization", bearer.as_str()), ("authorization", bearer.as_str())];
-    let answer = server.anonymous().ask_with(Method::GET, "/v1/stats", &twice, "").await;
+    let answer = server.anonymous().request_with(Method::GET, "/v1/stats", &twice, "").await;
     answer.expect_problem(401, "unauthenticated");
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use hyper::Method;
 use serde_json::Value;
-use testkit::{Ending, Raw, Setup, event_body, id_of, within_deadline};
+use testkit::{Exit, RawConnection, Setup, event_body, id_of, within_deadline};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
@@ -147,7 +147,11 @@ async fn what_does_not_exist_is_not_watched() {
     let mut client = server.anonymous();
     for event in ["evt_01h455vb4pex5vsknk084sn02q", "nonsense", "%ff"] {
         let path = format!("/v1/events/{event}/availability/stream");
-        client.try_ask(Method::GET, &path, None).await.expect("an answer").expect_problem(404, "not_found");
+        client
+            .try_request(Method::GET, &path, None)
+            .await
+            .expect("an answer")
+            .expect_problem(404, "not_found");
     }
 }
 
@@ -160,7 +164,7 @@ async fn streams_end_with_the_program() {
     watcher.next().await.expect("a message at once");
     server.terminate();
     assert!(watcher.next().await.is_none(), "the stream ends");
-    assert_eq!(server.ending().await, Ending::Code(0));
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
 }
 
 /// One address may watch so often. Addresses are those of clients behind a proxy that is trusted.
@@ -177,11 +181,11 @@ async fn one_address_may_not_take_all_streams() {
         open.push(watcher);
     }
     let crowded = async |address: &str| {
-        let mut raw = Raw::open(server.address()).await;
+        let mut raw = RawConnection::open(server.address()).await;
         let lines = from(address);
         raw.write(format!("GET /v1/events/{event}/availability/stream HTTP/1.1\r\nhost: x\r\n{lines}\r\n"))
             .await;
-        raw.answer().await.expect("an answer")
+        raw.read_response().await.expect("an answer")
     };
     let refused = crowded("203.0.113.7").await;
     refused.expect_problem(503, "overloaded");

@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, ServerAddr, jetstream};
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use testkit::history::{Line, check_stream};
+use testkit::history::{LedgerRow, check_stream};
 use testkit::{Client, NatsServer, eventually, within_deadline};
 
 /// A message of the stream.
@@ -98,11 +98,11 @@ pub(crate) async fn complete_at(url: &str, admin: &mut Client) -> usize {
 }
 
 /// An entry, as the judge of histories knows it.
-fn line(event: &str, entry: &Value) -> Line {
+fn line(event: &str, entry: &Value) -> LedgerRow {
     let text = |field: &str| entry[field].as_str().map(str::to_owned);
     let number = |field: &str| u32::try_from(entry[field].as_u64().expect("a number")).expect("a small one");
     let at: jiff::Timestamp = entry["at"].as_str().and_then(|at| at.parse().ok()).expect("an instant");
-    Line {
+    LedgerRow {
         event: event.to_owned(),
         seq: entry["eventSeq"].as_u64().expect("a number"),
         kind: text("type").expect("a word"),

@@ -4,7 +4,7 @@
 mod listener;
 mod on_nats;
 
-use testkit::{Cluster, Database, NatsServer, Program, Server, Setup};
+use testkit::{Database, NatsServer, PostgresServer, Program, Server, Setup};
 
 /// The program under test.
 fn program() -> Program {
@@ -18,7 +18,7 @@ fn setup(nats: &NatsServer) -> Setup {
 
 /// Several instances on one database of PostgreSQL and one NATS.
 async fn instances(count: usize, nats: &NatsServer) -> (Database, Vec<Server>) {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();
     for _ in 0..count {
         servers.push(setup(nats).on_postgres(&database).start().await);

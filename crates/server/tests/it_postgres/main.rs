@@ -3,7 +3,7 @@
 
 mod on_postgres;
 
-use testkit::{Client, Cluster, Program, Server, Setup};
+use testkit::{Client, PostgresServer, Program, Server, Setup};
 
 /// The program under test.
 fn program() -> Program {
@@ -12,7 +12,7 @@ fn program() -> Program {
 
 /// How a server on a fresh database is started.
 async fn setup() -> Setup {
-    Setup::new(program()).on_postgres(&Cluster::shared().await.database().await)
+    Setup::new(program()).on_postgres(&PostgresServer::shared().await.create_database().await)
 }
 
 /// A server on a fresh database.

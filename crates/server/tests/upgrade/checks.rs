@@ -1,7 +1,7 @@
 //! What an operator relies on after an upgrade.
 
 use serde_json::{Value, json};
-use testkit::{Server, eventually, id_of, with};
+use testkit::{Server, eventually, id_of, with_fields};
 
 use crate::fixture::Manifest;
 
@@ -152,7 +152,7 @@ async fn sales_continue(server: &Server, manifest: &Manifest) {
     let types = manifest.events["ticketTypes"]["ticketTypes"].as_array().expect("ticket types").clone();
     let order = |quantity: u32| {
         let items = json!([{"ticketTypeId": types[0]["id"], "quantity": quantity}]);
-        with(
+        with_fields(
             json!({"eventId": event(manifest, "ticketTypes"), "userId": "limited"}),
             &json!({"items": items}),
         )

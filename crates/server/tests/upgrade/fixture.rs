@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use testkit::{Answer, Client, Ending, NatsServer, Program, Server, eventually};
+use testkit::{Client, Exit, NatsServer, Program, Response, Server, eventually};
 
 use crate::listener::streams;
 
@@ -63,10 +63,10 @@ pub(crate) struct NatsRequest {
 
 impl Request {
     /// Sends it.
-    pub(crate) async fn send(&self, server: &Server) -> Answer {
+    pub(crate) async fn send(&self, server: &Server) -> Response {
         let mut client = caller(server, &self.caller);
         let headers = [("content-type", "application/json"), ("idempotency-key", &*self.idempotency_key)];
-        client.ask_with(hyper::Method::POST, &self.path, &headers, self.body.to_string()).await
+        client.request_with(hyper::Method::POST, &self.path, &headers, self.body.to_string()).await
     }
 }
 
@@ -113,6 +113,6 @@ impl Fixture {
         tar.args(how).arg("--file").arg(self.folder.join("stream.tar.gz")).arg("--directory").arg(store);
         tar.arg(".");
         let finished = Program::finish(tar).await;
-        assert_eq!(finished.ending, Ending::Code(0), "{finished:?}");
+        assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
     }
 }

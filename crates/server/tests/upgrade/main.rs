@@ -9,7 +9,7 @@ mod on_postgres;
 mod sqlite;
 
 use tempfile::TempDir;
-use testkit::{Ending, Program, Setup};
+use testkit::{Exit, Program, Setup};
 
 use crate::fixture::{FOLDER, Fixture, Manifest};
 
@@ -21,7 +21,7 @@ fn program() -> Program {
 /// How a server is started on a database that `boxoffice migrate` has just brought up to date.
 async fn migrated(setup: Setup) -> Setup {
     let migrate = program().run(["migrate", "--database", &setup.url()]).await;
-    assert_eq!(migrate.ending, Ending::Code(0), "{migrate:?}");
+    assert_eq!(migrate.exit, Exit::Code(0), "{migrate:?}");
     program().expect_clean_at(&setup.url()).await;
     setup.argument("--no-migrate").argument("--sweep-every").argument("1s")
 }

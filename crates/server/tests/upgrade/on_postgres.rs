@@ -1,13 +1,13 @@
 //! Dumps of PostgreSQL that earlier versions wrote.
 
-use testkit::{Cluster, Setup};
+use testkit::{PostgresServer, Setup};
 
 use crate::fixture::Fixture;
 use crate::{checks, migrated, program};
 
 /// A fixture in a database of its own, brought up to date.
 pub(crate) async fn copy(fixture: &Fixture) -> Setup {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     database.restore(&fixture.database());
     let setup = migrated(Setup::new(program()).on_postgres(&database)).await;
     // Responses are stored for 24 hours, and the fixture is older.
@@ -29,8 +29,10 @@ async fn dumps_of_earlier_versions_are_served() {
 async fn an_upgraded_database_has_the_schema_of_a_new_one() {
     for fixture in Fixture::all("postgres") {
         let upgraded = copy(&fixture).await;
-        let new =
-            migrated(Setup::new(program()).on_postgres(&Cluster::shared().await.database().await)).await;
+        let new = migrated(
+            Setup::new(program()).on_postgres(&PostgresServer::shared().await.create_database().await),
+        )
+        .await;
         assert_eq!(upgraded.postgres().schema().await, new.postgres().schema().await);
     }
 }

@@ -13,7 +13,7 @@ pub(crate) async fn copy(fixture: &Fixture) -> (TempDir, Setup) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("boxoffice.db");
     std::fs::copy(fixture.database(), &file).expect("a copy");
-    let setup = migrated(Setup::new(program()).on(&file)).await;
+    let setup = migrated(Setup::new(program()).on_file(&file)).await;
     // Responses are stored for 24 hours, and the fixture is older.
     let now = "UPDATE idempotency SET created_at = unixepoch() * 1000000";
     let stored = rusqlite::Connection::open(&file).expect("the file").execute(now, []);

@@ -16,7 +16,7 @@ use domain::{Action, EventId};
 use store::conformance::Harness;
 use store::conformance::fixture::{Fixture, command, outcome_codes};
 use store::{Idempotency, Postgres, Store, Submission};
-use testkit::{Cluster, Database};
+use testkit::{Database, PostgresServer};
 use tokio::task::JoinSet;
 
 use crate::failures;
@@ -41,7 +41,7 @@ pub(crate) struct PostgresHarness {
 
 impl PostgresHarness {
     pub(crate) async fn new(instances: usize) -> Self {
-        let database = Cluster::shared().await.database().await;
+        let database = PostgresServer::shared().await.create_database().await;
         let mut stores = Vec::new();
         for _ in 0..instances {
             stores.push(open(&database).await as Arc<dyn Store>);
@@ -107,7 +107,7 @@ async fn a_key_runs_once_without_a_row_to_lock() {
         heard.sort_unstable();
         assert_eq!(heard, [vec!["kept"], vec!["replayed"; 8]].concat(), "round {round}");
     }
-    assert_eq!(harness.database.number("SELECT count(*) FROM events").await, 10);
+    assert_eq!(harness.database.query_number("SELECT count(*) FROM events").await, 10);
     fixture.assert_audit_clean().await;
 }
 
@@ -132,7 +132,7 @@ async fn batches_over_many_events_do_not_deadlock() {
     for replies in asking.join_all().await {
         assert_eq!(outcome_codes(&replies), ["ok"; 6]);
     }
-    let log = harness.database.cluster().log();
+    let log = harness.database.server().log();
     assert!(!log.iter().any(|line| line.contains("deadlock detected")), "{log:#?}");
     fixture.assert_audit_clean().await;
 }

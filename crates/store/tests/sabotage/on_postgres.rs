@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::sabotage;
 use store::conformance::fixture::{Fixture, outcome_code};
 use store::{Postgres, Reply, Store};
-use testkit::{Cluster, Database};
+use testkit::{Database, PostgresServer};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -22,7 +22,7 @@ async fn open(database: &Database) -> Arc<Postgres> {
 /// Three instances book on one event at once, each one ticket a batch; why orders failed. What was sold is
 /// right in any case.
 async fn scramble() -> Vec<String> {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     // Only for its commands and ids.
     let harness = MemoryHarness::new();
     let fixture = Fixture::new(&harness);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Ask, Books, Call, Line, Outcome, Told, payments};
+use super::{Call, CallResult, FinalState, LedgerRow, Operation, Outcome, payments};
 
 /// What the calls and the ledger say against each other, in words; empty where nothing does.
 ///
@@ -13,9 +13,9 @@ use super::{Ask, Books, Call, Line, Outcome, Told, payments};
 /// - Under one key one booking is made, and every answer is the same.
 /// - Each captured payment pays for a booking or is given back, once, in full.
 /// - Nobody changes what belongs to somebody else.
-pub fn check(calls: &[Call], books: &Books) -> Vec<String> {
-    let mut by_request: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
-    for line in &books.lines {
+pub fn check(calls: &[Call], books: &FinalState) -> Vec<String> {
+    let mut by_request: BTreeMap<&str, Vec<&LedgerRow>> = BTreeMap::new();
+    for line in &books.entries {
         by_request.entry(&line.request).or_default().push(line);
     }
     let known: BTreeMap<&str, &Call> = calls.iter().map(|call| (call.request.as_str(), call)).collect();
@@ -25,50 +25,55 @@ pub fn check(calls: &[Call], books: &Books) -> Vec<String> {
     }
     for call in calls {
         let lines = by_request.get(call.request.as_str()).map_or(&[][..], Vec::as_slice);
-        let about =
-            |what: String| format!("{} ({:?}, heard {:?}): {what}", call.request, call.ask, call.outcome);
+        let about = |what: String| {
+            format!("{} ({:?}, heard {:?}): {what}", call.request, call.operation, call.outcome)
+        };
         wrong.extend(answer(call, lines, books).into_iter().map(about));
     }
-    for line in &books.lines {
+    for line in &books.entries {
         let about = |what: String| format!("{} entry {} ({}): {what}", line.event, line.seq, line.kind);
         wrong.extend(origin(line, known.get(line.request.as_str()).copied(), books).map(about));
     }
-    wrong.extend(order(&books.lines, &known));
-    wrong.extend(looks(calls, &books.lines, &by_request));
+    wrong.extend(order(&books.entries, &known));
+    wrong.extend(looks(calls, &books.entries, &by_request));
     wrong.extend(keys(calls));
     wrong.extend(payments::check(calls, books));
     wrong
 }
 
 /// Whether the program did it by itself: a hold whose time had passed, or the end of a cancelled event.
-fn own_doing(line: &Line) -> bool {
+fn own_doing(line: &LedgerRow) -> bool {
     line.actor == "system"
         && matches!(line.kind.as_str(), "booking.expired" | "booking.cancelled" | "refund.requested")
 }
 
 /// A call's answer against its own entries.
-fn answer(call: &Call, lines: &[&Line], books: &Books) -> Vec<String> {
+fn answer(call: &Call, lines: &[&LedgerRow], books: &FinalState) -> Vec<String> {
     // On the way to its answer a call may have overdue holds freed; they are not its own.
     let kinds: Vec<&str> =
         lines.iter().filter(|line| !own_doing(line)).map(|line| line.kind.as_str()).collect();
-    let possible: &[&[&str]] = match (&call.ask, &call.outcome) {
-        (Ask::Book { .. }, Outcome::Done(told)) if !told.replayed => &[&["booking.created"]],
-        (Ask::Book { .. }, Outcome::Unknown) => &[&[], &["booking.created"]],
-        (Ask::Confirm { .. }, Outcome::Done(_)) => &[&[], &["booking.confirmed"]],
-        (Ask::Confirm { .. }, Outcome::Refused { refund: Some(_), .. }) => &[&[], &["refund.requested"]],
-        (Ask::Confirm { .. }, Outcome::Unknown) => &[&[], &["booking.confirmed"], &["refund.requested"]],
-        (Ask::Cancel { .. }, Outcome::Done(_)) => {
+    let possible: &[&[&str]] = match (&call.operation, &call.outcome) {
+        (Operation::Book { .. }, Outcome::Done(told)) if !told.replayed => &[&["booking.created"]],
+        (Operation::Book { .. }, Outcome::Unknown) => &[&[], &["booking.created"]],
+        (Operation::Confirm { .. }, Outcome::Done(_)) => &[&[], &["booking.confirmed"]],
+        (Operation::Confirm { .. }, Outcome::Refused { refund: Some(_), .. }) => {
+            &[&[], &["refund.requested"]]
+        }
+        (Operation::Confirm { .. }, Outcome::Unknown) => {
+            &[&[], &["booking.confirmed"], &["refund.requested"]]
+        }
+        (Operation::Cancel { .. }, Outcome::Done(_)) => {
             &[&["booking.cancelled"], &["booking.cancelled", "refund.requested"]]
         }
-        (Ask::Cancel { .. }, Outcome::Unknown) => {
+        (Operation::Cancel { .. }, Outcome::Unknown) => {
             &[&[], &["booking.cancelled"], &["booking.cancelled", "refund.requested"]]
         }
-        (Ask::Settle { .. }, Outcome::Done(_) | Outcome::Unknown) => &[&[], &["refund.settled"]],
-        (Ask::Edit, Outcome::Done(_) | Outcome::Unknown) => {
+        (Operation::Settle { .. }, Outcome::Done(_) | Outcome::Unknown) => &[&[], &["refund.settled"]],
+        (Operation::Edit, Outcome::Done(_) | Outcome::Unknown) => {
             &[&[], &["event.created"], &["event.updated"], &["event.cancelled"]]
         }
-        (Ask::Book { .. }, Outcome::Done(_))
-        | (Ask::Look, _)
+        (Operation::Book { .. }, Outcome::Done(_))
+        | (Operation::ReadAvailability, _)
         | (_, Outcome::Refused { .. } | Outcome::Failed) => &[&[]],
     };
     let mut wrong = Vec::new();
@@ -76,18 +81,23 @@ fn answer(call: &Call, lines: &[&Line], books: &Books) -> Vec<String> {
         wrong.push(format!("the ledger has {kinds:?} of it"));
     }
     if let Outcome::Done(told) = &call.outcome {
-        wrong.extend(told_truly(&call.ask, told, lines, books));
+        wrong.extend(told_truly(&call.operation, told, lines, books));
     }
     wrong
 }
 
 /// What an answer says against what stands.
-fn told_truly(ask: &Ask, told: &Told, lines: &[&Line], books: &Books) -> Option<String> {
+fn told_truly(
+    ask: &Operation,
+    told: &CallResult,
+    lines: &[&LedgerRow],
+    books: &FinalState,
+) -> Option<String> {
     let own = lines.iter().find(|line| !own_doing(line));
     let wanted = match ask {
-        Ask::Confirm { booking, .. } | Ask::Cancel { booking } => Some(booking),
-        Ask::Book { .. } => told.booking.as_ref(),
-        Ask::Settle { .. } | Ask::Edit | Ask::Look => return None,
+        Operation::Confirm { booking, .. } | Operation::Cancel { booking } => Some(booking),
+        Operation::Book { .. } => told.booking.as_ref(),
+        Operation::Settle { .. } | Operation::Edit | Operation::ReadAvailability => return None,
     };
     let (Some(id), Some(status)) = (wanted, told.status.as_deref()) else {
         return Some("the answer shows no booking".to_owned());
@@ -99,24 +109,27 @@ fn told_truly(ask: &Ask, told: &Told, lines: &[&Line], books: &Books) -> Option<
         return Some(format!("{id} was acknowledged and is lost"));
     };
     let status_asked = match ask {
-        Ask::Book { .. } => "pending",
-        Ask::Confirm { .. } => "confirmed",
-        Ask::Cancel { .. } | Ask::Settle { .. } | Ask::Edit | Ask::Look => "cancelled",
+        Operation::Book { .. } => "pending",
+        Operation::Confirm { .. } => "confirmed",
+        Operation::Cancel { .. }
+        | Operation::Settle { .. }
+        | Operation::Edit
+        | Operation::ReadAvailability => "cancelled",
     };
     if status != status_asked {
         return Some(format!("the answer shows it {status}, not {status_asked}"));
     }
     match ask {
-        Ask::Book { user, quantity } if *user != stands.user || *quantity != stands.quantity => {
+        Operation::Book { user, quantity } if *user != stands.user || *quantity != stands.quantity => {
             Some(format!("{id} is another order: {stands:?}"))
         }
-        Ask::Cancel { .. } if stands.status != "cancelled" => {
+        Operation::Cancel { .. } if stands.status != "cancelled" => {
             Some(format!("{id} is {} again", stands.status))
         }
-        Ask::Confirm { amount: Some(amount), .. } if *amount != stands.total => {
+        Operation::Confirm { amount: Some(amount), .. } if *amount != stands.total => {
             Some(format!("{id} costs {} and was paid with {amount}", stands.total))
         }
-        Ask::Confirm { transaction, .. } if stands.transaction.as_ref() != Some(transaction) => {
+        Operation::Confirm { transaction, .. } if stands.transaction.as_ref() != Some(transaction) => {
             Some(format!("{id} does not know that payment"))
         }
         _ => None,
@@ -124,7 +137,7 @@ fn told_truly(ask: &Ask, told: &Told, lines: &[&Line], books: &Books) -> Option<
 }
 
 /// An entry against the call that caused it.
-fn origin(line: &Line, call: Option<&Call>, books: &Books) -> Option<String> {
+fn origin(line: &LedgerRow, call: Option<&Call>, books: &FinalState) -> Option<String> {
     let Some(call) = call else {
         return (!own_doing(line)).then(|| format!("nobody asked for it: {}", line.request));
     };
@@ -144,7 +157,7 @@ fn origin(line: &Line, call: Option<&Call>, books: &Books) -> Option<String> {
 }
 
 /// Real time: what ended before something else began stands before it.
-fn order(lines: &[Line], known: &BTreeMap<&str, &Call>) -> Vec<String> {
+fn order(lines: &[LedgerRow], known: &BTreeMap<&str, &Call>) -> Vec<String> {
     let mut begun: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     let mut wrong = Vec::new();
     for line in lines.iter().filter(|line| !own_doing(line)) {
@@ -164,7 +177,7 @@ fn order(lines: &[Line], known: &BTreeMap<&str, &Call>) -> Vec<String> {
 }
 
 /// Whoever looks sees all that was answered before, nothing that was asked for later, and the truth.
-fn looks(calls: &[Call], lines: &[Line], by_request: &BTreeMap<&str, Vec<&Line>>) -> Vec<String> {
+fn looks(calls: &[Call], lines: &[LedgerRow], by_request: &BTreeMap<&str, Vec<&LedgerRow>>) -> Vec<String> {
     let left: BTreeMap<(&str, u64), u32> =
         lines.iter().map(|line| ((line.event.as_str(), line.seq), line.available_after)).collect();
     // Per event, in the order of their ends, the highest number that had been answered by then.
@@ -185,7 +198,9 @@ fn looks(calls: &[Call], lines: &[Line], by_request: &BTreeMap<&str, Vec<&Line>>
     }
     let mut wrong = Vec::new();
     for call in calls {
-        let Outcome::Done(Told { seen: Some((seq, available)), .. }) = &call.outcome else { continue };
+        let Outcome::Done(CallResult { availability: Some((seq, available)), .. }) = &call.outcome else {
+            continue;
+        };
         let Some(event) = call.event.as_deref() else { continue };
         let marks = answered.get(event).map_or(&[][..], Vec::as_slice);
         let before = marks.partition_point(|(end, _)| *end < call.start);

@@ -27,7 +27,7 @@ pub struct Call {
     /// The event that it concerns, where the client knew.
     pub event: Option<String>,
     /// What was asked.
-    pub ask: Ask,
+    pub operation: Operation,
     /// Scope, key and digest of what was asked, where it was asked under an idempotency key.
     pub key: Option<(String, String, u64)>,
     /// When it was sent, in microseconds of a clock that never steps back.
@@ -40,7 +40,7 @@ pub struct Call {
 
 /// What was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum Operation {
     /// Tickets.
     Book {
         /// Who will own the booking.
@@ -70,14 +70,14 @@ pub enum Ask {
     /// To make or edit an event.
     Edit,
     /// To see what is left of an event.
-    Look,
+    ReadAvailability,
 }
 
 /// What was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was done.
-    Done(Told),
+    Done(CallResult),
     /// It was refused: definitely not done, except that a payment which bought nothing is given back.
     Refused {
         /// The code of the refusal.
@@ -93,7 +93,7 @@ pub enum Outcome {
 
 /// What an answer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct CallResult {
     /// The booking.
     pub booking: Option<String>,
     /// Where the booking stands.
@@ -103,12 +103,12 @@ pub struct Told {
     /// Whether it is the answer to an earlier call under the same key.
     pub replayed: bool,
     /// How far the ledger was, and what was left, for [`Ask::Look`].
-    pub seen: Option<(u64, u32)>,
+    pub availability: Option<(u64, u32)>,
 }
 
 /// One entry of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct LedgerRow {
     /// Its event.
     pub event: String,
     /// Its number in the ledger of the event.
@@ -135,7 +135,7 @@ pub struct Line {
 
 /// A booking as it stands at the end.
 #[derive(Clone, Debug)]
-pub struct Booked {
+pub struct BookingRow {
     /// Its event.
     pub event: String,
     /// Who owns it.
@@ -154,7 +154,7 @@ pub struct Booked {
 
 /// A refund as it stands at the end.
 #[derive(Clone, Debug)]
-pub struct Refunded {
+pub struct RefundRow {
     /// The booking.
     pub booking: String,
     /// The payment.
@@ -165,13 +165,13 @@ pub struct Refunded {
 
 /// What the database holds at the end.
 #[derive(Clone, Debug, Default)]
-pub struct Books {
+pub struct FinalState {
     /// Every ledger, each in its own order.
-    pub lines: Vec<Line>,
+    pub entries: Vec<LedgerRow>,
     /// Every booking, by id.
-    pub bookings: BTreeMap<String, Booked>,
+    pub bookings: BTreeMap<String, BookingRow>,
     /// Every refund, by id.
-    pub refunds: BTreeMap<String, Refunded>,
+    pub refunds: BTreeMap<String, RefundRow>,
     /// Until when users may give back what they paid, in microseconds since the Unix epoch, by event.
     pub cut_offs: BTreeMap<String, i64>,
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Ask, Books, Call, Outcome};
+use super::{Call, FinalState, Operation, Outcome};
 
-pub(super) fn check(calls: &[Call], books: &Books) -> Vec<String> {
+pub(super) fn check(calls: &[Call], books: &FinalState) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut refunded: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for (id, refund) in &books.refunds {
@@ -12,7 +12,7 @@ pub(super) fn check(calls: &[Call], books: &Books) -> Vec<String> {
             wrong.push(format!("{} of {} is given back twice", refund.transaction, refund.booking));
         }
     }
-    let captured: BTreeSet<(&str, &str)> = calls.iter().filter_map(|call| payment(&call.ask)).collect();
+    let captured: BTreeSet<(&str, &str)> = calls.iter().filter_map(|call| payment(&call.operation)).collect();
     for (id, refund) in &books.refunds {
         if !captured.contains(&(refund.booking.as_str(), refund.transaction.as_str())) {
             wrong.push(format!("{id} gives back what nobody has paid: {refund:?}"));
@@ -23,7 +23,7 @@ pub(super) fn check(calls: &[Call], books: &Books) -> Vec<String> {
         }
     }
     for call in calls {
-        let Some(paid) = payment(&call.ask) else { continue };
+        let Some(paid) = payment(&call.operation) else { continue };
         let Some(booking) = books.bookings.get(paid.0) else { continue };
         let (refund, pays) = (refunded.get(&paid).copied(), pays(booking, paid.1));
         match &call.outcome {
@@ -50,14 +50,18 @@ pub(super) fn check(calls: &[Call], books: &Books) -> Vec<String> {
     wrong
 }
 
-fn payment(ask: &Ask) -> Option<(&str, &str)> {
+fn payment(ask: &Operation) -> Option<(&str, &str)> {
     match ask {
-        Ask::Confirm { booking, transaction, .. } => Some((booking, transaction)),
-        Ask::Book { .. } | Ask::Cancel { .. } | Ask::Settle { .. } | Ask::Edit | Ask::Look => None,
+        Operation::Confirm { booking, transaction, .. } => Some((booking, transaction)),
+        Operation::Book { .. }
+        | Operation::Cancel { .. }
+        | Operation::Settle { .. }
+        | Operation::Edit
+        | Operation::ReadAvailability => None,
     }
 }
 
-fn pays(booking: &super::Booked, transaction: &str) -> bool {
+fn pays(booking: &super::BookingRow, transaction: &str) -> bool {
     booking.status == "confirmed" && booking.transaction.as_deref() == Some(transaction)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Line;
+use super::LedgerRow;
 
 /// What the messages of a stream and the ledgers say against each other, in words; empty where nothing does. Both
 /// are given in their own order; of the ledgers that is the order of each.
@@ -10,8 +10,8 @@ use super::Line;
 /// - Of each event, the messages are the beginning of its ledger: its entries one by one, in their order, each
 ///   once, and each says what the entry says (I-8).
 /// - Where the stream must be `whole`, that beginning is all of it (I-7).
-pub fn check_stream(ledgers: &[Line], messages: &[Line], whole: bool) -> Vec<String> {
-    let mut left: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
+pub fn check_stream(ledgers: &[LedgerRow], messages: &[LedgerRow], whole: bool) -> Vec<String> {
+    let mut left: BTreeMap<&str, Vec<&LedgerRow>> = BTreeMap::new();
     for entry in ledgers.iter().rev() {
         left.entry(&entry.event).or_default().push(entry);
     }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::sleep;
 
-use super::{Calls, PATIENT, POLLS_MAX, Rig, TICK, answer, is_free, key, owned, polled, queue_up};
+use super::{Calls, Harness, PATIENT, POLLS_MAX, TICK, answer, is_free, key, owned, polled, queue_up};
 use crate::{Lock, with_lock};
 
-pub(super) async fn a_dropped_call_for_a_free_key_leaves_it_free(rig: &dyn Rig) {
+pub(super) async fn a_dropped_call_for_a_free_key_leaves_it_free(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     for polls in 0..POLLS_MAX {
         drop(polled(polls, lock.acquire(&key, PATIENT)).await);
@@ -19,7 +19,7 @@ pub(super) async fn a_dropped_call_for_a_free_key_leaves_it_free(rig: &dyn Rig) 
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn a_call_dropped_while_queued_leaves_the_queue(rig: &dyn Rig) {
+pub(super) async fn a_call_dropped_while_queued_leaves_the_queue(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     for polls in 0..POLLS_MAX {
         let (owner, mut calls) = (owned(&*lock, &key).await, Calls::new());
@@ -34,7 +34,7 @@ pub(super) async fn a_call_dropped_while_queued_leaves_the_queue(rig: &dyn Rig) 
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn a_grant_that_nobody_took_goes_to_the_next(rig: &dyn Rig) {
+pub(super) async fn an_unclaimed_grant_goes_to_the_next_waiter(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     for polls in 2..8u8 {
         let (owner, mut calls) = (owned(&*lock, &key).await, Calls::new());
@@ -51,7 +51,7 @@ pub(super) async fn a_grant_that_nobody_took_goes_to_the_next(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn dropping_all_waiters_leaves_nothing(rig: &dyn Rig) {
+pub(super) async fn dropping_all_waiters_leaves_no_residue(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     for release_first in [true, false] {
         let (owner, mut calls) = (owned(&*lock, &key).await, Calls::new());
@@ -72,7 +72,7 @@ pub(super) async fn dropping_all_waiters_leaves_nothing(rig: &dyn Rig) {
     }
 }
 
-pub(super) async fn a_section_dropped_anywhere_frees_the_key(rig: &dyn Rig) {
+pub(super) async fn a_section_dropped_anywhere_frees_the_key(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     for waits_first in [false, true] {
         for polls in 0..POLLS_MAX {
@@ -108,7 +108,7 @@ impl Drop for Working {
     }
 }
 
-pub(super) async fn a_dropped_section_is_gone_before_the_key_is_released(rig: &dyn Rig) {
+pub(super) async fn a_section_is_dropped_before_the_key_is_released(rig: &dyn Harness) {
     let (lock, key, working) = (rig.lock(), key("a"), Arc::new(AtomicBool::new(false)));
     for polls in 1..4 {
         let mut next = tokio::task::JoinSet::new();

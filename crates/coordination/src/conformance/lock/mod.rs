@@ -12,35 +12,37 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::cases;
-use crate::{Key, Lock, LockError, LockOptions, Tenure};
+use crate::{Key, Lock, LockError, LockGuard, LockOptions};
 
 mod drops;
+mod guard;
 mod queue;
 mod section;
-mod tenure;
 
 use drops::{
     a_call_dropped_while_queued_leaves_the_queue, a_dropped_call_for_a_free_key_leaves_it_free,
-    a_dropped_section_is_gone_before_the_key_is_released, a_grant_that_nobody_took_goes_to_the_next,
-    a_section_dropped_anywhere_frees_the_key, dropping_all_waiters_leaves_nothing,
+    a_section_dropped_anywhere_frees_the_key, a_section_is_dropped_before_the_key_is_released,
+    an_unclaimed_grant_goes_to_the_next_waiter, dropping_all_waiters_leaves_no_residue,
+};
+use guard::{
+    a_guard_is_contended_while_others_wait, a_late_release_does_not_affect_the_next_owner,
+    an_expired_owner_does_not_block_the_queue, max_lease_ends_ownership, tokens_only_grow,
 };
 use queue::{
-    a_crowd_at_random_is_never_two, a_full_queue_refuses_at_once, a_wait_ends_on_time,
-    a_waiter_that_left_frees_its_place, many_keys_leave_nothing, nobody_overtakes_at_a_release,
-    nobody_overtakes_when_an_owner_is_overdue, try_acquire_never_waits, waiters_come_in_order,
+    a_cancelled_waiter_frees_its_position, a_full_queue_refuses_at_once,
+    a_release_hands_over_to_the_first_waiter, a_wait_times_out_on_time,
+    an_expired_key_goes_to_the_first_waiter, many_keys_leave_no_residue, random_callers_never_share_a_key,
+    try_acquire_never_waits, waiters_are_served_in_order,
 };
 use section::{
-    a_key_is_not_taken_twice, a_section_that_hangs_loses_the_key, a_tenure_over_before_it_began_runs_nothing,
-    sections_answer_and_release, sections_side_by_side_are_not_nested,
-};
-use tenure::{
-    an_overdue_owner_does_not_stop_the_queue, an_overdue_release_takes_nothing_away,
-    an_owner_sees_whether_others_wait, max_hold_ends_a_tenure, tokens_only_grow,
+    a_nested_section_of_one_key_would_deadlock, a_section_does_not_start_on_an_expired_lease,
+    a_section_that_hangs_loses_the_key, concurrent_sections_are_not_nested,
+    sections_return_their_result_and_release,
 };
 
 /// A lock under test.
 #[async_trait]
-pub trait Rig: Send + Sync {
+pub trait Harness: Send + Sync {
     /// The lock; every call answers the same one. Nothing is owned when a case begins.
     fn lock(&self) -> Arc<dyn Lock>;
 
@@ -55,32 +57,32 @@ pub trait Rig: Send + Sync {
 }
 
 cases![
-    dyn Rig:
-    waiters_come_in_order,
-    nobody_overtakes_at_a_release,
-    nobody_overtakes_when_an_owner_is_overdue,
-    a_wait_ends_on_time,
+    dyn Harness:
+    waiters_are_served_in_order,
+    a_release_hands_over_to_the_first_waiter,
+    an_expired_key_goes_to_the_first_waiter,
+    a_wait_times_out_on_time,
     a_full_queue_refuses_at_once,
-    a_waiter_that_left_frees_its_place,
+    a_cancelled_waiter_frees_its_position,
     try_acquire_never_waits,
-    many_keys_leave_nothing,
-    a_crowd_at_random_is_never_two,
+    many_keys_leave_no_residue,
+    random_callers_never_share_a_key,
     tokens_only_grow,
-    an_owner_sees_whether_others_wait,
-    max_hold_ends_a_tenure,
-    an_overdue_owner_does_not_stop_the_queue,
-    an_overdue_release_takes_nothing_away,
-    sections_answer_and_release,
-    a_key_is_not_taken_twice,
-    sections_side_by_side_are_not_nested,
+    a_guard_is_contended_while_others_wait,
+    max_lease_ends_ownership,
+    an_expired_owner_does_not_block_the_queue,
+    a_late_release_does_not_affect_the_next_owner,
+    sections_return_their_result_and_release,
+    a_nested_section_of_one_key_would_deadlock,
+    concurrent_sections_are_not_nested,
     a_section_that_hangs_loses_the_key,
-    a_tenure_over_before_it_began_runs_nothing,
+    a_section_does_not_start_on_an_expired_lease,
     a_dropped_call_for_a_free_key_leaves_it_free,
     a_call_dropped_while_queued_leaves_the_queue,
-    a_grant_that_nobody_took_goes_to_the_next,
-    dropping_all_waiters_leaves_nothing,
+    an_unclaimed_grant_goes_to_the_next_waiter,
+    dropping_all_waiters_leaves_no_residue,
     a_section_dropped_anywhere_frees_the_key,
-    a_dropped_section_is_gone_before_the_key_is_released,
+    a_section_is_dropped_before_the_key_is_released,
 ];
 
 /// Time enough for a call to reach the lock and stand in its queue, on a busy machine and in real time too.
@@ -88,21 +90,21 @@ const TICK: Duration = Duration::from_millis(150);
 
 /// A wait that only a broken lock lets run out.
 const PATIENT: LockOptions =
-    LockOptions { wait: Duration::from_secs(20), max_hold: Duration::from_mins(1), queue_max: 1_000 };
+    LockOptions { wait: Duration::from_secs(20), max_lease: Duration::from_mins(1), queue_max: 1_000 };
 
 fn waiting(wait: Duration) -> LockOptions {
     LockOptions { wait, ..PATIENT }
 }
 
 fn holding(max_hold: Duration) -> LockOptions {
-    LockOptions { max_hold, ..PATIENT }
+    LockOptions { max_lease: max_hold, ..PATIENT }
 }
 
 fn key(id: &str) -> Key {
     super::key("suite", id)
 }
 
-async fn owned(lock: &dyn Lock, key: &Key) -> Tenure {
+async fn owned(lock: &dyn Lock, key: &Key) -> LockGuard {
     lock.acquire(key, PATIENT).await.expect("the key comes free")
 }
 
@@ -111,7 +113,7 @@ async fn is_free(lock: &dyn Lock, key: &Key) -> bool {
 }
 
 /// Callers in tasks of their own.
-type Calls = JoinSet<Result<Tenure, LockError>>;
+type Calls = JoinSet<Result<LockGuard, LockError>>;
 
 /// Starts a call and waits until it stands in the queue.
 async fn queue_up(calls: &mut Calls, lock: &Arc<dyn Lock>, key: &Key, options: LockOptions) {
@@ -132,7 +134,7 @@ async fn soon(what: &str, hint: impl Fn() -> bool) {
 }
 
 /// The next call to be answered.
-async fn answer(calls: &mut Calls) -> Result<Tenure, LockError> {
+async fn answer(calls: &mut Calls) -> Result<LockGuard, LockError> {
     calls.join_next().await.expect("a call is under way").expect("a call does not panic")
 }
 

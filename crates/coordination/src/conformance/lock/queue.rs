@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::Luck;
-use super::{Calls, PATIENT, Rig, TICK, answer, holding, is_free, key, owned, queue_up, waiting};
+use super::super::TestRng;
+use super::{Calls, Harness, PATIENT, TICK, answer, holding, is_free, key, owned, queue_up, waiting};
 use crate::{LockError, LockOptions};
 
-pub(super) async fn waiters_come_in_order(rig: &dyn Rig) {
+pub(super) async fn waiters_are_served_in_order(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let first = owned(&*lock, &key).await;
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -41,7 +41,7 @@ pub(super) async fn waiters_come_in_order(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn nobody_overtakes_at_a_release(rig: &dyn Rig) {
+pub(super) async fn a_release_hands_over_to_the_first_waiter(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let mut calls = Calls::new();
     let mut owner = owned(&*lock, &key).await;
@@ -56,7 +56,7 @@ pub(super) async fn nobody_overtakes_at_a_release(rig: &dyn Rig) {
     }
 }
 
-pub(super) async fn nobody_overtakes_when_an_owner_is_overdue(rig: &dyn Rig) {
+pub(super) async fn an_expired_key_goes_to_the_first_waiter(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let overdue = lock.acquire(&key, holding(TICK * 2)).await.expect("a free key");
     let mut waiter = pin!(lock.acquire(&key, PATIENT));
@@ -70,7 +70,7 @@ pub(super) async fn nobody_overtakes_when_an_owner_is_overdue(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn a_wait_ends_on_time(rig: &dyn Rig) {
+pub(super) async fn a_wait_times_out_on_time(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let owner = owned(&*lock, &key).await;
     let (began, wait) = (Instant::now(), TICK * 4);
@@ -92,7 +92,7 @@ pub(super) async fn a_wait_ends_on_time(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn a_full_queue_refuses_at_once(rig: &dyn Rig) {
+pub(super) async fn a_full_queue_refuses_at_once(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let two = LockOptions { queue_max: 2, ..PATIENT };
     let none = LockOptions { queue_max: 0, ..PATIENT };
@@ -113,7 +113,7 @@ pub(super) async fn a_full_queue_refuses_at_once(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn a_waiter_that_left_frees_its_place(rig: &dyn Rig) {
+pub(super) async fn a_cancelled_waiter_frees_its_position(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let _owner = owned(&*lock, &key).await;
     let one = LockOptions { queue_max: 1, ..PATIENT };
@@ -125,7 +125,7 @@ pub(super) async fn a_waiter_that_left_frees_its_place(rig: &dyn Rig) {
     }
 }
 
-pub(super) async fn try_acquire_never_waits(rig: &dyn Rig) {
+pub(super) async fn try_acquire_never_waits(rig: &dyn Harness) {
     let (lock, began) = (rig.lock(), Instant::now());
     let keys = ["a", "b", "c", "b"].map(key);
     let taken = owned(&*lock, &keys[0]).await;
@@ -140,7 +140,7 @@ pub(super) async fn try_acquire_never_waits(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn many_keys_leave_nothing(rig: &dyn Rig) {
+pub(super) async fn many_keys_leave_no_residue(rig: &dyn Harness) {
     let lock = rig.lock();
     let keys: Vec<_> = (0..500).map(|number| key(&number.to_string())).collect();
     let tenures = lock.try_acquire_each(&keys, PATIENT).await.expect("the lock is available");
@@ -161,10 +161,10 @@ pub(super) async fn many_keys_leave_nothing(rig: &dyn Rig) {
 /// What the crowd knows of a key: whether somebody is in it, and the token of the last who was.
 type Seen = Arc<Mutex<HashMap<usize, (bool, u64)>>>;
 
-pub(super) async fn a_crowd_at_random_is_never_two(rig: &dyn Rig) {
+pub(super) async fn random_callers_never_share_a_key(rig: &dyn Harness) {
     let (seen, mut crowd) = (Seen::default(), JoinSet::new());
     for seed in 0..24 {
-        let (lock, seen, mut dice) = (rig.lock(), seen.clone(), Luck(seed));
+        let (lock, seen, mut dice) = (rig.lock(), seen.clone(), TestRng(seed));
         crowd.spawn(async move {
             let mut served = 0;
             for _ in 0..60 {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Calls, PATIENT, Rig, TICK, answer, holding, is_free, key, queue_up};
+use super::{Calls, Harness, PATIENT, TICK, answer, holding, is_free, key, queue_up};
 use crate::{LockError, with_lock};
 
-pub(super) async fn sections_answer_and_release(rig: &dyn Rig) {
+pub(super) async fn sections_return_their_result_and_release(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let token = with_lock(&*lock, &key, PATIENT, async |tenure| tenure.token()).await.expect("a free key");
     let (own_lock, own_key) = (lock.clone(), key.clone());
@@ -30,7 +30,7 @@ pub(super) async fn sections_answer_and_release(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn a_key_is_not_taken_twice(rig: &dyn Rig) {
+pub(super) async fn a_nested_section_of_one_key_would_deadlock(rig: &dyn Harness) {
     let (lock, outer, inner) = (&*rig.lock(), key("outer"), key("inner"));
     let began = Instant::now();
     let section = with_lock(lock, &outer, PATIENT, async |_| {
@@ -53,7 +53,7 @@ pub(super) async fn a_key_is_not_taken_twice(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn sections_side_by_side_are_not_nested(rig: &dyn Rig) {
+pub(super) async fn concurrent_sections_are_not_nested(rig: &dyn Harness) {
     let (lock, key, inside) = (&*rig.lock(), key("a"), Cell::new(0));
     let section = async || {
         with_lock(lock, &key, PATIENT, async |_| {
@@ -69,7 +69,7 @@ pub(super) async fn sections_side_by_side_are_not_nested(rig: &dyn Rig) {
     assert!(one.is_ok() && two.is_ok() && three.is_ok(), "{one:?}, {two:?}, {three:?}");
 }
 
-pub(super) async fn a_section_that_hangs_loses_the_key(rig: &dyn Rig) {
+pub(super) async fn a_section_that_hangs_loses_the_key(rig: &dyn Harness) {
     let (lock, key, max_hold) = (rig.lock(), key("a"), TICK * 5);
     let began = Instant::now();
     let mut calls = Calls::new();
@@ -86,7 +86,7 @@ pub(super) async fn a_section_that_hangs_loses_the_key(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn a_tenure_over_before_it_began_runs_nothing(rig: &dyn Rig) {
+pub(super) async fn a_section_does_not_start_on_an_expired_lease(rig: &dyn Harness) {
     let (lock, key, ran) = (rig.lock(), key("a"), Cell::new(false));
     let outcome = with_lock(&*lock, &key, holding(Duration::ZERO), async |_| ran.set(true)).await;
     assert!(matches!(outcome, Err(LockError::Lost)), "{outcome:?}");

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use coordination::conformance::SetClock;
+use coordination::conformance::ManualClock;
 use coordination::redis::{Counts, OnDown, Redis, RedisOptions};
 use coordination::{Limiter as _, LockError, LockOptions, Rule};
-use testkit::{DEADLINE, RedisProxy, RedisServer, RedisWire, eventually, within_deadline};
+use testkit::{DEADLINE, RedisFault, RedisProxy, RedisServer, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::rig::{LEASE, calm, key, options, residue, started};
+use super::harness::{LEASE, calm, key, options, residue, started};
 
 /// How long a section takes.
 const WORK: Duration = Duration::from_millis(5);
@@ -47,7 +47,7 @@ impl Crowd {
     async fn start(url: &str, patience: Duration, work: Duration) -> Self {
         Self::start_with(work, |number| {
             let mut options = options(url, &format!("i{number}"));
-            options.answer_timeout = patience;
+            options.reply_timeout = patience;
             options
         })
         .await
@@ -142,44 +142,44 @@ const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stands_still_is_soon_not_asked_any_more() {
+async fn a_paused_server_opens_the_breaker() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let crowd = Crowd::start(&url, SHORT, WORK).await;
-    server.stop();
+    server.pause();
     eventually("every breaker opens", async || {
         crowd.instances.iter().all(|instance| !instance.is_up()).then_some(())
     })
     .await;
     // From here on nobody waits for it: a window of our own decides, and nothing is sent.
-    let (rule, clock) = (Rule::parse("test", "5/10s").expect("a rule"), Arc::new(SetClock::new()));
-    let limiter = crowd.instances[0].limiter_or(OnDown::Local, clock);
+    let (rule, clock) = (Rule::parse("test", "5/10s").expect("a rule"), Arc::new(ManualClock::new()));
+    let limiter = crowd.instances[0].limiter_with_fallback(OnDown::Local, clock);
     let before = crowd.instances[0].counts().round_trips;
     let mut allowed = 0;
     for _ in 0..100 {
         allowed += usize::from(limiter.attempt(rule, &key(7)).await.expect("an own window").allowed);
     }
-    assert_eq!((allowed, limiter.helped()), (5, 100));
+    assert_eq!((allowed, limiter.fallback_count()), (5, 100));
     assert_eq!(crowd.instances[0].counts().round_trips, before);
     sleep(FAULT).await;
     assert!(crowd.saw(|seen| &seen.unavailable) > 0 && crowd.counted(|counts| counts.breaker_openings) >= 3);
-    server.go_on();
+    server.resume();
     crowd.recovers().await;
     crowd.ends(&url).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_dies_while_nobody_asks_is_missed() {
+async fn a_killed_server_is_detected_while_idle() {
     let mut server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
     server.kill9();
     eventually("the breaker opens", async || (!redis.is_up()).then_some(())).await;
     server.restart().await;
-    within_deadline("it is back", redis.up()).await;
+    within_deadline("it is back", redis.wait_until_up()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_of_all_clients_is_no_different() {
+async fn client_pause_is_handled_like_a_paused_server() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let crowd = Crowd::start(&url, SHORT, WORK).await;
@@ -193,7 +193,7 @@ async fn a_pause_of_all_clients_is_no_different() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_killed_and_empty_again_lets_two_in_and_goes_on() {
+async fn a_server_restarted_empty_may_grant_a_key_twice_and_recovers() {
     let mut server = RedisServer::start().await;
     let url = server.url(0);
     let crowd = Crowd::start(&url, LONG, WORK * 20).await;
@@ -210,7 +210,7 @@ async fn a_server_killed_and_empty_again_lets_two_in_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_emptied_again_and_again_lets_two_in_and_goes_on() {
+async fn a_server_flushed_repeatedly_may_grant_a_key_twice_and_recovers() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let crowd = Crowd::start(&url, LONG, WORK * 10).await;
@@ -227,7 +227,7 @@ async fn a_server_emptied_again_and_again_lets_two_in_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scripts_that_are_forgotten_are_sent_again() {
+async fn flushed_scripts_are_sent_again() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let crowd = Crowd::start_calm(&url).await;
@@ -245,7 +245,7 @@ async fn scripts_that_are_forgotten_are_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_lags_and_is_promoted_gives_the_key_again() {
+async fn a_lagging_replica_that_is_promoted_grants_the_key_again() {
     let mut primary = RedisServer::start().await;
     let to_primary = RedisProxy::start(primary.port()).await;
     let replica = RedisServer::replica_of(to_primary.port()).await;
@@ -253,13 +253,13 @@ async fn a_replica_that_lags_and_is_promoted_gives_the_key_again() {
     let url = way.url(0);
     let (one, two) = (started(calm(&url, "one")).await, started(calm(&url, "two")).await);
     // From here on the replica hears nothing.
-    to_primary.set(RedisWire::Silent);
+    to_primary.set(RedisFault::Stall);
     let (first, second) = (one.lock(), two.lock());
     let tenure = first.acquire(&key(1), LockOptions::default()).await.expect("free");
     primary.kill9();
-    to_primary.set(RedisWire::Cut);
+    to_primary.set(RedisFault::Disconnect);
     replica.command(&["REPLICAOF", "NO", "ONE"]).await;
-    way.lead_to(replica.port());
+    way.retarget(replica.port());
     // The fault hits: the new primary has never heard of the owner.
     let next =
         eventually("the key is given", async || second.acquire(&key(1), LockOptions::default()).await.ok());
@@ -275,7 +275,7 @@ async fn a_replica_that_lags_and_is_promoted_gives_the_key_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_that_became_a_replica_is_left_for_the_new_one() {
+async fn clients_leave_a_demoted_primary_for_the_new_one() {
     let old = RedisServer::start().await;
     let new = RedisServer::replica_of(old.port()).await;
     let way = RedisProxy::start(old.port()).await;
@@ -283,7 +283,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_new_one() {
     let crowd = Crowd::start(&url, LONG, WORK).await;
     new.command(&["REPLICAOF", "NO", "ONE"]).await;
     old.command(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).await;
-    way.lead_to(new.port());
+    way.retarget(new.port());
     // Its connections are whole; it only takes no writes.
     crowd.recovers().await;
     assert!(crowd.counted(|counts| counts.breaker_openings) >= 3);
@@ -291,16 +291,16 @@ async fn a_primary_that_became_a_replica_is_left_for_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_lost_after_the_deed_changes_nothing() {
+async fn a_reply_lost_after_execution_changes_nothing() {
     let server = RedisServer::start().await;
     let way = RedisProxy::start(server.port()).await;
     let url = way.url(0);
     let crowd = Crowd::start_calm(&url).await;
     for _ in 0..15 {
-        let hit = way.hit();
-        way.set(RedisWire::CutOnAnswer);
-        eventually("an answer is lost", async || (way.hit() > hit).then_some(())).await;
-        way.set(RedisWire::Whole);
+        let hit = way.fault_count();
+        way.set(RedisFault::DisconnectOnReply);
+        eventually("an answer is lost", async || (way.fault_count() > hit).then_some(())).await;
+        way.set(RedisFault::Healthy);
         crowd.recovers().await;
     }
     assert_eq!(crowd.saw(|seen| &seen.two_inside), 0, "no lease has run out, so nobody is two");
@@ -308,36 +308,36 @@ async fn an_answer_that_is_lost_after_the_deed_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_never_come_are_waited_for_no_longer_than_said() {
+async fn calls_time_out_when_redis_never_replies() {
     let server = RedisServer::start().await;
     let way = RedisProxy::start(server.port()).await;
     let url = way.url(0);
     let crowd = Crowd::start(&url, SHORT, WORK).await;
-    for wire in [RedisWire::LosesAnswers, RedisWire::Silent, RedisWire::Cut] {
-        let (before, hit) = (crowd.counted(|counts| counts.breaker_openings), way.hit());
+    for wire in [RedisFault::DropReplies, RedisFault::Stall, RedisFault::Disconnect] {
+        let (before, hit) = (crowd.counted(|counts| counts.breaker_openings), way.fault_count());
         way.set(wire);
         eventually("every breaker opens", async || {
             crowd.instances.iter().all(|instance| !instance.is_up()).then_some(())
         })
         .await;
         sleep(FAULT / 3).await;
-        way.set(RedisWire::Whole);
+        way.set(RedisFault::Healthy);
         crowd.recovers().await;
         assert!(crowd.counted(|counts| counts.breaker_openings) > before);
-        assert!(wire == RedisWire::Silent || way.hit() > hit);
+        assert!(wire == RedisFault::Stall || way.fault_count() > hit);
     }
     assert!(crowd.saw(|seen| &seen.unavailable) > 0);
     crowd.ends(&url).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waiters_that_are_not_told_find_out() {
+async fn waiters_find_grants_by_polling_when_messages_are_lost() {
     let server = RedisServer::start().await;
     let way = RedisProxy::start(server.port()).await;
     let url = way.url(0);
     let crowd = Crowd::start(&url, LONG, WORK).await;
     let found = crowd.counted(|counts| counts.grants_polled);
-    way.set(RedisWire::LosesMessages);
+    way.set(RedisFault::DropMessages);
     eventually("grants are found", async || {
         (crowd.counted(|counts| counts.grants_polled) > found + 2).then_some(())
     })
@@ -345,22 +345,22 @@ async fn waiters_that_are_not_told_find_out() {
     // Rings of their own that are not heard make them try to listen anew.
     let (accepted, subscribed) = (way.accepted(), crowd.counted(|counts| counts.subscriptions));
     eventually("a listener gives up", async || (way.accepted() > accepted).then_some(())).await;
-    way.set(RedisWire::Whole);
+    way.set(RedisFault::Healthy);
     eventually("it listens anew", async || {
         (crowd.counted(|counts| counts.subscriptions) > subscribed).then_some(())
     })
     .await;
-    way.set(RedisWire::CutsListeners);
+    way.set(RedisFault::DisconnectSubscribers);
     sleep(FAULT / 3).await;
-    way.set(RedisWire::Whole);
+    way.set(RedisFault::Healthy);
     crowd.recovers().await;
-    assert!(way.hit() > 0);
+    assert!(way.fault_count() > 0);
     assert_eq!(crowd.saw(|seen| &seen.unavailable), 0, "questions went through all the time");
     crowd.ends(&url).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_memory_gives_no_keys_until_it_has_some() {
+async fn a_server_out_of_memory_grants_no_keys_until_memory_is_free() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let crowd = Crowd::start(&url, LONG, WORK).await;
@@ -374,7 +374,7 @@ async fn a_server_without_memory_gives_no_keys_until_it_has_some() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_can_be_looked_at() {
+async fn inspect_reports_server_role_and_memory_policy() {
     let server = RedisServer::start_with(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]).await;
     let redis = started(options(&server.url(0), "one")).await;
     let seen = redis.inspect().await.expect("an answer");

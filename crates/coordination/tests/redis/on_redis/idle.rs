@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coordination::conformance::SetClock;
+use coordination::conformance::ManualClock;
 use coordination::redis::{OnDown, Redis, RedisOptions};
-use coordination::{Limiter, Lock, LockError, LockOptions, Rule, Tenure};
+use coordination::{Limiter, Lock, LockError, LockGuard, LockOptions, Rule};
 use testkit::{RedisServer, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::rig::{key, started};
+use super::harness::{key, started};
 
 /// Keys that are owned, each with a waiter, when the server dies.
 const KEYS: usize = 64;
@@ -58,7 +58,7 @@ async fn keep_asking(
 }
 
 /// Owns every key, with a waiter for each.
-async fn crowd(redis: &Redis) -> (Vec<Tenure>, JoinSet<Result<Tenure, LockError>>) {
+async fn crowd(redis: &Redis) -> (Vec<LockGuard>, JoinSet<Result<LockGuard, LockError>>) {
     let (lock, mut tenures, mut waiters) = (redis.lock(), Vec::new(), JoinSet::new());
     for number in 0..KEYS {
         tenures.push(lock.acquire(&key(number), LockOptions::default()).await.expect("free"));
@@ -76,7 +76,8 @@ async fn c4_a_server_killed_under_load_costs_no_processor_time() {
     let mut options = RedisOptions::new(&server.url(0), "one").expect("valid options");
     options.lease = LEASE;
     let redis = started(options).await;
-    let limiter: Arc<dyn Limiter> = Arc::new(redis.limiter_or(OnDown::Local, Arc::new(SetClock::new())));
+    let limiter: Arc<dyn Limiter> =
+        Arc::new(redis.limiter_with_fallback(OnDown::Local, Arc::new(ManualClock::new())));
     let (tenures, mut waiters) = crowd(&redis).await;
     let (end, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
     for number in 0..CALLERS {
@@ -85,7 +86,7 @@ async fn c4_a_server_killed_under_load_costs_no_processor_time() {
     sleep(PAUSE * 10).await;
 
     // Everybody leaves while the server stands still, so all of it is on the wire when it dies.
-    server.stop();
+    server.pause();
     drop(tenures);
     sleep(PAUSE).await;
     server.kill9();
@@ -114,7 +115,7 @@ async fn c4_a_server_killed_under_load_costs_no_processor_time() {
     }
     assert_eq!(waited, KEYS);
     server.restart().await;
-    within_deadline("it is back", redis.up()).await;
+    within_deadline("it is back", redis.wait_until_up()).await;
     drop(redis.lock().acquire(&key(1), LockOptions::default()).await.expect("free again"));
     redis.close().await;
 }

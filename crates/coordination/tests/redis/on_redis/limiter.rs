@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordination::conformance::SetClock;
+use coordination::conformance::ManualClock;
 use coordination::redis::{Redis, Scripts};
 use coordination::{Limiter, Rule};
 use redis::AsyncCommands as _;
@@ -12,8 +12,8 @@ use testkit::RedisServer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::harness::{key, look, options, residue, started};
 use super::limiter_conforms::CLOCK;
-use super::rig::{key, look, options, residue, started};
 
 const LOG: &str = "test:log";
 
@@ -68,7 +68,7 @@ async fn three(url: &str, rewrite: impl Fn(usize, &str) -> String) -> Vec<Redis>
     let mut instances = Vec::new();
     for number in 0..3 {
         let scripts = Scripts::rewritten(|name, text| match name {
-            "attempt" => rewrite(number, text),
+            "rate_limit" => rewrite(number, text),
             _ => text.to_owned(),
         });
         instances.push(started(options(url, &format!("i{number}")).with_scripts(scripts)).await);
@@ -91,19 +91,19 @@ async fn fed_round_robin(server: &RedisServer, database: usize, rule: Rule, skew
     })
     .await;
     let mean = rule.window_micros() / u64::from(rule.limit());
-    let mut at = SetClock::START;
+    let mut at = ManualClock::START;
     for step in 0..3_000u64 {
         at +=
             [0, 1, mean / 7, mean - 1, mean, mean / 3, 17][usize::try_from(step * step % 7).expect("small")];
         connection.set::<_, _, ()>(CLOCK, at).await.expect("a clock");
         let instance = &instances[usize::try_from(step % 3).expect("small")];
-        instance.forgetful_limiter().attempt(rule, &key(1)).await.expect("an answer");
+        instance.uncached_limiter().attempt(rule, &key(1)).await.expect("an answer");
     }
     connection.lrange(LOG, 0, -1).await.expect("a log")
 }
 
 #[tokio::test]
-async fn three_instances_are_one_window() {
+async fn three_instances_share_one_window() {
     let server = RedisServer::start().await;
     for (database, text) in [(0, "5/10s"), (1, "3/30s")] {
         let log = fed_round_robin(&server, database, rule(text), [0; 3]).await;
@@ -112,20 +112,20 @@ async fn three_instances_are_one_window() {
 }
 
 #[tokio::test]
-async fn three_instances_by_their_own_clocks_are_not() {
+async fn three_instances_with_their_own_clocks_do_not_share_one_window() {
     let server = RedisServer::start().await;
     let log = fed_round_robin(&server, 0, rule("5/10s"), [0, 3_000_000, -2_000_000]).await;
     assert!(first_wrong(&log, rule("5/10s")).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_instances_at_full_speed_are_one_window_by_the_servers_clock() {
+async fn three_instances_at_full_speed_share_one_window() {
     let (server, rule) = (RedisServer::start().await, rule("5/300ms"));
     let url = server.url(0);
     let instances = three(&url, |_, text| logged(text, "redis.call('TIME')", 0)).await;
     let mut callers = JoinSet::new();
     for number in 0..6 {
-        let limiter = instances[number % 3].forgetful_limiter();
+        let limiter = instances[number % 3].uncached_limiter();
         callers.spawn(async move {
             let began = Instant::now();
             while began.elapsed() < Duration::from_secs(2) {
@@ -143,7 +143,7 @@ async fn three_instances_at_full_speed_are_one_window_by_the_servers_clock() {
 }
 
 #[tokio::test]
-async fn a_key_lives_as_long_as_its_window() {
+async fn a_key_expires_with_its_window() {
     let server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
     redis.limiter().attempt(rule("5/10s"), &key(1)).await.expect("an answer");
@@ -161,10 +161,10 @@ async fn a_key_lives_as_long_as_its_window() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_taken_for_nothing_and_counted() {
+async fn corrupt_values_are_treated_as_empty_and_counted() {
     let server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
-    let (limiter, rule) = (redis.forgetful_limiter(), rule("2/1m"));
+    let (limiter, rule) = (redis.uncached_limiter(), rule("2/1m"));
     let mut connection = look(&server.url(0)).await;
     let rings: [&[u8]; 6] =
         [b"seven b", b"hello", &[0xff; 16], &[0; 800], b"\0\x06\x66\0\0\0\0\0\0\0\0\0\0\0\0\x01", b"x"];
@@ -188,7 +188,7 @@ async fn what_makes_no_sense_is_taken_for_nothing_and_counted() {
 async fn a_limit_that_was_lowered_holds_at_once() {
     let server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
-    let limiter = redis.forgetful_limiter();
+    let limiter = redis.uncached_limiter();
     for _ in 0..7 {
         assert!(limiter.attempt(rule("7/1m"), &key(1)).await.expect("an answer").allowed);
     }
@@ -197,7 +197,7 @@ async fn a_limit_that_was_lowered_holds_at_once() {
 }
 
 #[tokio::test]
-async fn whoever_keeps_knocking_costs_the_server_nothing() {
+async fn denied_retries_do_not_reach_redis() {
     let server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
     let limiter = redis.limiter();
@@ -216,7 +216,7 @@ async fn whoever_keeps_knocking_costs_the_server_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_when_told_is_let_in() {
+async fn waiting_for_retry_after_is_enough() {
     let server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
     let limiter: Arc<dyn Limiter> = redis.limiter();

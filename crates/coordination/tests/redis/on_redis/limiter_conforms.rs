@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use coordination::Limiter;
-use coordination::conformance::SetClock;
-use coordination::conformance::limiter::{CASES, Rig};
+use coordination::conformance::ManualClock;
+use coordination::conformance::limiter::{CASES, Harness};
 use coordination::redis::{Redis, Scripts};
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use testkit::RedisServer;
 
-use super::rig::{Making, failures, look, options, started};
+use super::harness::{Making, failures, look, options, started};
 
 /// Where the clock lies that the scripts read instead of the server's.
 pub(super) const CLOCK: &str = "test:clock";
@@ -40,31 +40,34 @@ pub(super) fn by_test_clock(text: &str) -> String {
     BY_TEST_CLOCK.to_owned() + &text.replace(time, "test_time()").replace(set, "test_set(ring, ")
 }
 
-pub(super) struct RedisRig {
+pub(super) struct RedisHarness {
     limiter: Arc<dyn Limiter>,
     connection: MultiplexedConnection,
     _redis: Redis,
 }
 
 /// A rig whose script of an attempt is what `rewrite` makes of it.
-pub(super) fn making(rewrite: fn(&str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
+pub(super) fn making(rewrite: fn(&str) -> String) -> impl Fn(String) -> Making<dyn Harness> {
     move |url| {
         Box::pin(async move {
             let scripts = Scripts::rewritten(|name, text| match name {
-                "attempt" => rewrite(text),
+                "rate_limit" => rewrite(text),
                 _ => text.to_owned(),
             });
             let redis = started(options(&url, "suite").with_scripts(scripts)).await;
-            let rig =
-                RedisRig { limiter: redis.forgetful_limiter(), connection: look(&url).await, _redis: redis };
-            rig.set_clock(SetClock::START).await;
-            Box::new(rig) as Box<dyn Rig>
+            let rig = RedisHarness {
+                limiter: redis.uncached_limiter(),
+                connection: look(&url).await,
+                _redis: redis,
+            };
+            rig.set_clock(ManualClock::START).await;
+            Box::new(rig) as Box<dyn Harness>
         })
     }
 }
 
 #[async_trait]
-impl Rig for RedisRig {
+impl Harness for RedisHarness {
     fn limiter(&self) -> Arc<dyn Limiter> {
         self.limiter.clone()
     }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use coordination::redis::{Redis, Scripts};
 use coordination::{LockError, LockOptions};
 use redis::AsyncCommands as _;
-use testkit::{RedisProxy, RedisServer, RedisWire, eventually, within_deadline};
+use testkit::{RedisFault, RedisProxy, RedisServer, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::rig::{LEASE, calm, key, look, options, residue, started};
+use super::harness::{LEASE, calm, key, look, options, residue, started};
 
 const LOG: &str = "test:log";
 /// A wait that only a broken lock lets run out.
 const PATIENT: LockOptions =
-    LockOptions { wait: Duration::from_secs(30), max_hold: Duration::from_secs(30), queue_max: 1_000 };
+    LockOptions { wait: Duration::from_secs(30), max_lease: Duration::from_secs(30), queue_max: 1_000 };
 
 /// The scripts, which also write down who queues, leaves, is passed over and owns.
 fn logging(text: &str) -> String {
@@ -104,7 +104,7 @@ async fn crowd(server: &RedisServer, database: usize, rewrite: fn(&str, &str) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_given_in_the_order_of_the_servers_queue() {
+async fn keys_are_granted_in_the_order_of_the_servers_queue() {
     let server = RedisServer::start().await;
     let log = crowd(&server, 0, |_, text| logging(text)).await;
     assert_eq!(first_wrong(&log), None);
@@ -125,14 +125,14 @@ async fn keys_are_given_in_the_order_of_the_servers_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_serves_the_last_first_shows_in_its_history() {
+async fn a_lifo_queue_shows_in_the_log() {
     let server = RedisServer::start().await;
     let log = crowd(&server, 0, |_, text| logging(text).replace("'LPOP'", "'RPOP'")).await;
     assert!(first_wrong(&log).is_some());
 }
 
 #[tokio::test]
-async fn a_free_key_costs_one_round_trip_and_a_hundred_no_more() {
+async fn a_free_key_costs_one_round_trip_and_so_do_a_hundred() {
     let server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
     let keys: Vec<_> = (0..100).map(key).collect();
@@ -146,7 +146,7 @@ async fn a_free_key_costs_one_round_trip_and_a_hundred_no_more() {
 
 /// An owner may hear of a waiter before it hears that it is the owner.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_owner_hears_of_a_waiter_however_early_that_comes() {
+async fn an_owner_is_notified_of_a_waiter_even_before_its_own_grant() {
     let server = RedisServer::start().await;
     let start = async |name: &str| {
         let mut long = options(&server.url(0), name);
@@ -170,7 +170,7 @@ async fn an_owner_hears_of_a_waiter_however_early_that_comes() {
 /// A waiter renews its place; the key is handed over; the news of that overtakes the answer to the renewal,
 /// which still says "queued".
 #[tokio::test]
-async fn an_answer_from_before_the_hand_over_takes_nothing_away() {
+async fn a_stale_renewal_reply_does_not_end_a_new_lease() {
     let server = RedisServer::start().await;
     let proxy = RedisProxy::start(server.port()).await;
     // The owner does not renew meanwhile, so the only script that runs is the waiter's.
@@ -180,7 +180,7 @@ async fn an_answer_from_before_the_hand_over_takes_nothing_away() {
     let mut slow = options(&proxy.url(0), "waiter");
     // Long enough for a busy machine; a third of it is waited for below.
     (slow.lease, slow.claim) = (LEASE * 15, LEASE * 15);
-    slow.answer_timeout = LEASE * 30;
+    slow.reply_timeout = LEASE * 30;
     let waiter = started(slow).await;
 
     let first = owner.lock().acquire(&key(1), PATIENT).await.expect("free");
@@ -191,7 +191,7 @@ async fn an_answer_from_before_the_hand_over_takes_nothing_away() {
         eventually("a waiter shows", async || first.contended().then_some(())).await;
         // What is asked after the place in the queue is answered after it.
         assert!(lock.try_acquire(&key(2), PATIENT).await.expect("available").is_none());
-        proxy.set(RedisWire::KeepsAnswers);
+        proxy.set(RedisFault::HoldReplies);
         let before = scripts_run(&server).await;
         eventually("its place is renewed", async || (scripts_run(&server).await > before).then_some(()))
             .await;
@@ -199,7 +199,7 @@ async fn an_answer_from_before_the_hand_over_takes_nothing_away() {
     };
     let (tenure, ()) = tokio::join!(next, hand_over);
     assert_eq!(waiter.counts().locks_acquired_queued, 1, "by the bell");
-    proxy.set(RedisWire::Whole);
+    proxy.set(RedisFault::Healthy);
     // What is asked now is answered after what was kept.
     assert!(lock.try_acquire(&key(2), PATIENT).await.expect("available").is_none());
     assert!(!tenure.is_lost());
@@ -213,7 +213,7 @@ async fn scripts_run(server: &RedisServer) -> u64 {
 }
 
 #[tokio::test]
-async fn closing_gives_everything_back_at_once() {
+async fn close_releases_everything_at_once() {
     let server = RedisServer::start().await;
     // A lease longer than anybody would wait for.
     let mut long = options(&server.url(0), "one");
@@ -236,7 +236,7 @@ async fn closing_gives_everything_back_at_once() {
 }
 
 #[tokio::test]
-async fn those_who_leave_do_not_pile_up_on_the_server() {
+async fn cancelled_waiters_do_not_accumulate_on_the_server() {
     let server = RedisServer::start().await;
     let redis = started(calm(&server.url(0), "one")).await;
     let _owner = redis.lock().acquire(&key(1), PATIENT).await.expect("free");
@@ -252,7 +252,7 @@ async fn those_who_leave_do_not_pile_up_on_the_server() {
 }
 
 #[tokio::test]
-async fn what_others_left_under_our_keys_is_put_right() {
+async fn corrupt_lock_keys_are_repaired() {
     let server = RedisServer::start().await;
     let redis = started(options(&server.url(0), "one")).await;
     let (lock, key, mut connection) = (redis.lock(), key(1), look(&server.url(0)).await);

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coordination::Lock;
-use coordination::conformance::lock::{CASES, Rig};
+use coordination::conformance::lock::{CASES, Harness};
 use coordination::redis::{Redis, Scripts};
 use testkit::RedisServer;
 
-use super::rig::{LEASE, Making, calm, failures, residue, started};
+use super::harness::{LEASE, Making, calm, failures, residue, started};
 
-pub(super) struct RedisRig {
+pub(super) struct RedisHarness {
     redis: Redis,
     url: String,
 }
 
 #[async_trait]
-impl Rig for RedisRig {
+impl Harness for RedisHarness {
     fn lock(&self) -> Arc<dyn Lock> {
         self.redis.lock()
     }
@@ -32,11 +32,11 @@ impl Rig for RedisRig {
 }
 
 /// A rig whose scripts are what `rewrite` makes of them.
-pub(super) fn making(rewrite: fn(&str, &str) -> String) -> impl Fn(String) -> Making<dyn Rig> {
+pub(super) fn making(rewrite: fn(&str, &str) -> String) -> impl Fn(String) -> Making<dyn Harness> {
     move |url| {
         Box::pin(async move {
             let redis = started(calm(&url, "suite").with_scripts(Scripts::rewritten(rewrite))).await;
-            Box::new(RedisRig { redis, url }) as Box<dyn Rig>
+            Box::new(RedisHarness { redis, url }) as Box<dyn Harness>
         })
     }
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coordination::conformance::{limiter, lock};
 use coordination::redis::Redis;
-use coordination::{Hold, Key, Lock, LockError, LockOptions, Tenure};
+use coordination::{GuardBackend, Key, Lock, LockError, LockGuard, LockOptions};
 use redis::aio::MultiplexedConnection;
 use testkit::RedisServer;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
+use super::harness::{LEASE, calm, failures, look, named, residue, started};
 use super::limiter_conforms::{by_test_clock, making};
 use super::lock_conforms;
-use super::rig::{LEASE, calm, failures, look, named, residue, started};
 
 /// The limiter's suite must reject the script by each of these cases.
 async fn assert_limiter_rejected(script: fn(&str) -> String, by: &[&str]) {
@@ -80,7 +80,7 @@ async fn gcra_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_stored_is_rejected() {
+async fn storing_refused_attempts_is_rejected() {
     let stored = |text: &str| {
         let refused = "if used >= limit then";
         let kept = "if used >= limit then
@@ -93,39 +93,39 @@ async fn a_refusal_that_is_stored_is_rejected() {
 
 /// GET, compare, then DEL: by the time of the DEL nobody compares any more.
 #[tokio::test]
-async fn a_release_of_whatever_is_there_is_rejected() {
+async fn an_unconditional_release_is_rejected() {
     let blind = |name: &str, text: &str| match name {
-        "leave" => changed(text, "if holder == id then", "if holder then"),
+        "release" => changed(text, "if holder == id then", "if holder then"),
         _ => text.to_owned(),
     };
-    assert_lock_rejected(blind, &["waiters_come_in_order", "a_wait_ends_on_time"]).await;
+    assert_lock_rejected(blind, &["waiters_are_served_in_order", "a_wait_times_out_on_time"]).await;
 }
 
 #[tokio::test]
-async fn a_release_that_leaves_the_key_to_whoever_comes_is_rejected() {
+async fn a_release_without_hand_over_is_rejected() {
     let deleting = |name: &str, text: &str| match name {
-        "leave" => changed(text, "if hand_over(token) then return {1} end", ""),
+        "release" => changed(text, "if hand_over(token) then return {1} end", ""),
         "acquire" => changed(text, "if not holder then holder, token = hand_over(0) end", ""),
         _ => text.to_owned(),
     };
-    assert_lock_rejected(deleting, &["nobody_overtakes_at_a_release"]).await;
+    assert_lock_rejected(deleting, &["a_release_hands_over_to_the_first_waiter"]).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_serves_the_last_first_is_rejected() {
+async fn a_lifo_queue_is_rejected() {
     let last_first = |_: &str, text: &str| text.replace("'LPOP'", "'RPOP'");
-    assert_lock_rejected(last_first, &["waiters_come_in_order"]).await;
+    assert_lock_rejected(last_first, &["waiters_are_served_in_order"]).await;
 }
 
 #[tokio::test]
-async fn a_queue_that_keeps_those_who_left_is_rejected() {
+async fn a_queue_that_keeps_cancelled_waiters_is_rejected() {
     let keeping = |name: &str, text: &str| match name {
-        "leave" => {
+        "release" => {
             changed(text, "if redis.call('HDEL', KEYS[3], id) == 0 then return {0} end", "do return {0} end")
         }
         _ => text.to_owned(),
     };
-    assert_lock_rejected(keeping, &["a_waiter_that_left_frees_its_place"]).await;
+    assert_lock_rejected(keeping, &["a_cancelled_waiter_frees_its_position"]).await;
 }
 
 /// Renews from elsewhere than it releases, so that a renewal can arrive after the release, and brings the key
@@ -136,20 +136,20 @@ struct Unordered {
 }
 
 struct UnorderedHold {
-    tenure: Option<Tenure>,
+    tenure: Option<LockGuard>,
     connection: MultiplexedConnection,
 }
 
 impl Unordered {
-    fn around(&self, tenure: Tenure) -> Tenure {
+    fn around(&self, tenure: LockGuard) -> LockGuard {
         let (key, token) = (tenure.key().clone(), tenure.token());
         let hold = UnorderedHold { tenure: Some(tenure), connection: self.connection.clone() };
-        Tenure::new(key, token, hold)
+        LockGuard::new(key, token, hold)
     }
 }
 
 #[async_trait]
-impl Hold for UnorderedHold {
+impl GuardBackend for UnorderedHold {
     fn is_lost(&self) -> bool {
         self.tenure().is_lost()
     }
@@ -164,7 +164,7 @@ impl Hold for UnorderedHold {
 }
 
 impl UnorderedHold {
-    fn tenure(&self) -> &Tenure {
+    fn tenure(&self) -> &LockGuard {
         self.tenure.as_ref().expect("there until it is dropped")
     }
 }
@@ -187,7 +187,7 @@ impl Drop for UnorderedHold {
 
 #[async_trait]
 impl Lock for Unordered {
-    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<Tenure, LockError> {
+    async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         Ok(self.around(self.lock.acquire(key, options).await?))
     }
 
@@ -195,20 +195,20 @@ impl Lock for Unordered {
         &self,
         keys: &[Key],
         options: LockOptions,
-    ) -> Result<Vec<Option<Tenure>>, LockError> {
+    ) -> Result<Vec<Option<LockGuard>>, LockError> {
         let tenures = self.lock.try_acquire_each(keys, options).await?;
         Ok(tenures.into_iter().map(|tenure| Some(self.around(tenure?))).collect())
     }
 }
 
-struct UnorderedRig {
+struct UnorderedHarness {
     lock: Arc<Unordered>,
     url: String,
     _redis: Redis,
 }
 
 #[async_trait]
-impl lock::Rig for UnorderedRig {
+impl lock::Harness for UnorderedHarness {
     fn lock(&self) -> Arc<dyn Lock> {
         self.lock.clone()
     }
@@ -221,12 +221,12 @@ impl lock::Rig for UnorderedRig {
 #[tokio::test]
 async fn a_renewal_that_overtakes_a_release_is_rejected() {
     let server = RedisServer::start().await;
-    let by = ["nobody_overtakes_at_a_release", "a_section_dropped_anywhere_frees_the_key"];
+    let by = ["a_release_hands_over_to_the_first_waiter", "a_section_dropped_anywhere_frees_the_key"];
     let failed = failures(&server, named(lock::CASES, &by), |url| {
         Box::pin(async move {
             let redis = started(calm(&url, "suite")).await;
             let lock = Arc::new(Unordered { lock: redis.lock(), connection: look(&url).await });
-            Box::new(UnorderedRig { lock, url, _redis: redis }) as Box<dyn lock::Rig>
+            Box::new(UnorderedHarness { lock, url, _redis: redis }) as Box<dyn lock::Harness>
         })
     });
     assert_eq!(failed, by);

@@ -8,7 +8,7 @@ use async_nats::{Client, ConnectOptions};
 use futures_util::StreamExt as _;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
-use testkit::{Certificates, Ending, NatsServer, Server, Setup, event_body, eventually, within_deadline};
+use testkit::{Certificates, Exit, NatsServer, Server, Setup, event_body, eventually, within_deadline};
 
 use crate::program;
 
@@ -33,13 +33,13 @@ async fn status(server: &Server) -> String {
     ready["nats"]["status"].as_str().expect("a status").to_owned()
 }
 
-async fn doctor(words: &[String]) -> (Ending, String) {
+async fn doctor(words: &[String]) -> (Exit, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
     let database = ["--database".to_owned(), url];
     program().run(["migrate".to_owned()].iter().chain(&database)).await;
     let finished = program().run(["doctor".to_owned()].iter().chain(&database).chain(words)).await;
-    (finished.ending, finished.stdout + &finished.stderr)
+    (finished.exit, finished.stdout + &finished.stderr)
 }
 
 fn no_secret(said: &str) {
@@ -55,7 +55,7 @@ async fn gets_in(words: &[String]) {
     })
     .await;
     let (ending, said) = doctor(words).await;
-    assert_eq!(ending, Ending::Code(0), "{said}");
+    assert_eq!(ending, Exit::Code(0), "{said}");
     no_secret(&said);
     no_secret(&server.log().all().join("\n"));
 }
@@ -75,7 +75,7 @@ async fn stays_out(words: &[String], why: &str) {
     }
     no_secret(&server.log().all().join("\n"));
     let (ending, said) = doctor(words).await;
-    assert_ne!(ending, Ending::Code(0), "{said}");
+    assert_ne!(ending, Exit::Code(0), "{said}");
     assert!(said.contains(why), "{said}");
     no_secret(&said);
 }
@@ -85,13 +85,13 @@ async fn a_certificate_is_checked_with_the_authorities_that_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let Certificates { root, other, server, key } = Certificates::make(folder.path());
     let (server, key) = (server.display(), key.display());
-    let nats = NatsServer::configured(&format!(
+    let nats = NatsServer::start_with_config(&format!(
         r#"tls: {{ cert_file: "{server}", key_file: "{key}" }}
            authorization: {{ user: "ada", password: "{MARK}" }}"#
     ))
     .await;
     let login = format!("ada:{MARK}");
-    let url = |scheme: &str| nats.url_as(scheme, &login);
+    let url = |scheme: &str| nats.url_with_login(scheme, &login);
     gets_in(&words(url("tls"), &[("--nats-ca", &root)])).await;
     // A server that insists on TLS is given it.
     gets_in(&words(url("nats"), &[("--nats-ca", &root)])).await;
@@ -106,7 +106,7 @@ async fn a_certificate_is_checked_with_the_authorities_that_are_named() {
     .await;
     // Where TLS is asked for, nothing is said without it.
     let plain = NatsServer::start().await;
-    let server = told(&words(plain.url_as("tls", &login), &[("--nats-ca", &root)])).start().await;
+    let server = told(&words(plain.url_with_login("tls", &login), &[("--nats-ca", &root)])).start().await;
     eventually("it insists on TLS", async || {
         status(&server).await.starts_with("no connection to NATS: received corrupt").then_some(())
     })
@@ -116,7 +116,7 @@ async fn a_certificate_is_checked_with_the_authorities_that_are_named() {
     for (file, why) in [(&empty, "there is no certificate"), (&missing, "No such file")] {
         let setup = told(&words(url("tls"), &[("--nats-ca", file)]));
         let mut process = setup.spawn();
-        assert_eq!(process.ending().await, Ending::Code(1));
+        assert_eq!(process.wait_for_exit().await, Exit::Code(1));
         let said = process.stderr.all().join("\n");
         assert!(said.contains("--nats-ca") && said.contains(why), "{said}");
         no_secret(&said);
@@ -126,21 +126,21 @@ async fn a_certificate_is_checked_with_the_authorities_that_are_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_and_password_or_a_token_stand_in_the_url() {
     let password = format!("{MARK}/p@ss word");
-    let nats = NatsServer::configured(&format!(
+    let nats = NatsServer::start_with_config(&format!(
         r#"authorization: {{ user: "ada lovelace", password: "{password}" }}"#
     ))
     .await;
     let written = format!("{MARK}%2Fp%40ss%20word");
-    gets_in(&words(nats.url_as("nats", &format!("ada%20lovelace:{written}")), &[])).await;
+    gets_in(&words(nats.url_with_login("nats", &format!("ada%20lovelace:{written}")), &[])).await;
     let why = "it refuses the credentials";
-    stays_out(&words(nats.url_as("nats", &format!("ada%20lovelace:{MARK}")), &[]), why).await;
-    stays_out(&words(nats.url_as("nats", &format!("bob:{written}")), &[]), why).await;
+    stays_out(&words(nats.url_with_login("nats", &format!("ada%20lovelace:{MARK}")), &[]), why).await;
+    stays_out(&words(nats.url_with_login("nats", &format!("bob:{written}")), &[]), why).await;
     stays_out(&words(nats.url(), &[]), why).await;
 
     let token = format!("{MARK}-token");
-    let nats = NatsServer::configured(&format!(r#"authorization: {{ token: "{token}" }}"#)).await;
-    gets_in(&words(nats.url_as("nats", &token), &[])).await;
-    stays_out(&words(nats.url_as("nats", &format!("{token}x")), &[]), why).await;
+    let nats = NatsServer::start_with_config(&format!(r#"authorization: {{ token: "{token}" }}"#)).await;
+    gets_in(&words(nats.url_with_login("nats", &token), &[])).await;
+    stays_out(&words(nats.url_with_login("nats", &format!("{token}x")), &[]), why).await;
 }
 
 /// What is wrong with an address is said without repeating it.
@@ -150,7 +150,7 @@ async fn a_wrong_address_is_not_quoted() {
         let url = url.replace("{}", MARK);
         let setup = told(&words(url.clone(), &[]));
         let mut process = setup.spawn();
-        assert_eq!(process.ending().await, Ending::Code(2), "{url}");
+        assert_eq!(process.wait_for_exit().await, Exit::Code(2), "{url}");
         let said = process.stderr.all().join("\n");
         assert!(said.contains("--nats "), "{said}");
         no_secret(&said);
@@ -184,7 +184,7 @@ async fn a_credentials_file_proves_who_it_is() {
     let (system, user, stranger) = (KeyPair::new_account(), KeyPair::new_user(), KeyPair::new_user());
     let unlimited = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
         "conn": -1, "leaf": -1});
-    let streams = testkit::with(
+    let streams = testkit::with_fields(
         unlimited.clone(),
         &json!({"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}),
     );
@@ -197,7 +197,7 @@ async fn a_credentials_file_proves_who_it_is() {
         "operator",
         &json!({"type": "operator", "version": 2, "system_account": system.public_key()}),
     );
-    let nats = NatsServer::configured(&format!(
+    let nats = NatsServer::start_with_config(&format!(
         "operator: {by}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {}, {}: {} }}\n",
         system.public_key(),
         account.public_key(),
@@ -231,7 +231,7 @@ async fn a_credentials_file_proves_who_it_is() {
         let setup = told(&words(nats.url(), &[("--nats-creds", creds)]));
         let mut process = setup.spawn();
         match code {
-            Some(code) => assert_eq!(process.ending().await, Ending::Code(code)),
+            Some(code) => assert_eq!(process.wait_for_exit().await, Exit::Code(code)),
             None => drop(process.stderr.find(|line| line.contains("NATS is connected").then_some(())).await),
         }
         let said = process.stderr.all().join("\n");
@@ -281,8 +281,8 @@ async fn may_publish(name: &str, password: &str, nats: &NatsServer, subject: &st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_rights_are_enough_and_no_more_than_needed() {
-    let nats = NatsServer::configured(&documented()).await;
-    let server = told(&words(nats.url_as("nats", "boxoffice:change-this"), &[])).start().await;
+    let nats = NatsServer::start_with_config(&documented()).await;
+    let server = told(&words(nats.url_with_login("nats", "boxoffice:change-this"), &[])).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let gateway = connect(&nats, "gateway", "change-this-too").await;
     let subscriber = connect(&nats, "subscriber", "and-this").await;
@@ -346,8 +346,8 @@ async fn a_right_that_is_missing_is_named() {
         let with = documented();
         let without = with.replacen(right, "", 1);
         assert_ne!(with, without);
-        let nats = NatsServer::configured(&without).await;
-        let words = words(nats.url_as("nats", "boxoffice:change-this"), &[]);
+        let nats = NatsServer::start_with_config(&without).await;
+        let words = words(nats.url_with_login("nats", "boxoffice:change-this"), &[]);
         let server = told(&words).start().await;
         eventually("readiness names it", async || {
             let status = status(&server).await;

@@ -25,8 +25,8 @@ async fn d1_nats_goes_and_comes_without_a_log() {
         for _ in 0..2 {
             nats.kill9();
             is_up(0).await;
-            let so_far = load.so_far();
-            load.acknowledged(so_far + 20).await;
+            let so_far = load.acknowledged_count();
+            load.wait_for_acknowledged(so_far + 20).await;
             nats.restart().await;
             is_up(1).await;
         }

@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::stream::ClusterInfo;
 use serde_json::{Value, json};
 use testkit::{
-    Cluster, Ending, Load, NatsCluster, NatsServer, Server, Setup, event_body, eventually,
+    Exit, Load, NatsCluster, NatsServer, PostgresServer, Server, Setup, event_body, eventually,
     number_from_environment,
 };
 use tokio::time::sleep;
@@ -77,7 +77,7 @@ async fn a_new_stream_has_the_replicas_that_are_asked_for() {
     })
     .await;
     let refused = program().run(["serve", "--nats-replicas", "2"]).await;
-    assert_eq!(refused.ending, Ending::Code(2), "{refused:?}");
+    assert_eq!(refused.exit, Exit::Code(2), "{refused:?}");
     assert!(refused.stderr.contains("1 replica, or 3 on a cluster"), "{refused:?}");
 
     let Some(cluster) = NatsCluster::start().await else {
@@ -106,7 +106,7 @@ impl Sale {
     /// With a stream of one replica that has entries.
     async fn start() -> Option<Self> {
         let cluster = NatsCluster::start().await?;
-        let database = Cluster::shared().await.database().await;
+        let database = PostgresServer::shared().await.create_database().await;
         let (mut servers, mut events) = (Vec::new(), Vec::new());
         for _ in 0..2 {
             let setup = Setup::new(program()).argument("--nats").argument(cluster.url());
@@ -144,7 +144,7 @@ impl Sale {
     /// Some more sales by every instance.
     async fn sell(&mut self) {
         for load in &mut self.loads {
-            load.acknowledged(load.so_far() + 100).await;
+            load.wait_for_acknowledged(load.acknowledged_count() + 100).await;
         }
     }
 
@@ -163,14 +163,14 @@ impl Sale {
     /// The place of the server that leads the stream.
     async fn leader(&self) -> usize {
         let info = current(&streams_at(&self.cluster.url()).await).await;
-        self.cluster.place_of(&info.leader.expect("a leader"))
+        self.cluster.index_of(&info.leader.expect("a leader"))
     }
 
     /// One server fails during sales, and comes back; then all replicas are current again.
     async fn fail(&mut self, server: usize, failure: Failure) {
         match failure {
             Failure::Kill => self.cluster.servers[server].kill9(),
-            Failure::Freeze => self.cluster.servers[server].stop(),
+            Failure::Freeze => self.cluster.servers[server].pause(),
             Failure::Restart => self.cluster.servers[server].terminate().await,
         }
         self.sell().await;
@@ -178,7 +178,7 @@ impl Sale {
             Failure::Kill | Failure::Restart => self.cluster.servers[server].restart().await,
             Failure::Freeze => {
                 sleep(FROZEN).await;
-                self.cluster.servers[server].go_on();
+                self.cluster.servers[server].resume();
             }
         }
         self.sell().await;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use testkit::{DEADLINE, NatsServer, Server, event_body, id_of, with};
+use testkit::{DEADLINE, NatsServer, Server, event_body, id_of, with_fields};
 use tokio::time::timeout;
 
 use super::gateway::Gateway;
@@ -131,12 +131,13 @@ fn keys_of_list(list: &Value) -> BTreeSet<String> {
 /// Everything that there is to ask and to tell, once at least.
 async fn live(gateway: &Gateway, server: &Server) {
     let mut admin = server.admin();
-    let brief = admin.create_event(&with(event_body(10), &json!({"holdSeconds": 1}))).await;
+    let brief = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 1}))).await;
     let event = admin.create_event(&event_body(10)).await;
     let order =
         |event: &str| json!({"eventId": event, "userId": "user-1", "ticketQuantity": 2, "totalAmount": 90.5});
     gateway.refused("booking.create", order(&event), "amount_mismatch").await;
-    let order = |event: &str| with(order(event), &json!({"totalAmount": 90.0, "paymentMethod": "card"}));
+    let order =
+        |event: &str| with_fields(order(event), &json!({"totalAmount": 90.0, "paymentMethod": "card"}));
     gateway.expect("booking.create", order(&brief)).await;
     let booking = id_of(&gateway.expect("booking.create", order(&event)).await);
     let mine = json!({"bookingId": booking, "userId": "user-1"});
@@ -145,7 +146,7 @@ async fn live(gateway: &Gateway, server: &Server) {
     let payment = json!({"bookingId": booking, "paymentTransactionId": "pay-1"});
     gateway.expect("booking.confirm-payment", payment).await;
     gateway.expect("booking.validate", json!({"bookingId": booking, "eventId": event})).await;
-    gateway.expect("booking.cancel", with(mine, &json!({"reason": "rain"}))).await;
+    gateway.expect("booking.cancel", with_fields(mine, &json!({"reason": "rain"}))).await;
     gateway.expect("booking.stats", json!({})).await;
     let refund = id_of(&server.service().refunds_of("pay-1").await[0]);
     let settled = json!({"outcome": "succeeded", "providerReference": "back-1"});

@@ -51,12 +51,12 @@ async fn c3_a_refused_publish_is_reported() {
     complete(&nats, &mut server.admin()).await;
     ready(&server).await;
 
-    let nats = NatsServer::configured(
+    let nats = NatsServer::start_with_config(
         r#"authorization: { users: [ { user: "ada", password: "test",
            permissions: { publish: { deny: ["boxoffice.ledger.*"] } } } ] }"#,
     )
     .await;
-    let url = nats.url_as("nats", "ada:test");
+    let url = nats.url_with_login("nats", "ada:test");
     let server = Setup::new(program()).argument("--nats").argument(url).start().await;
     sold(&server, 1, 3).await;
     degraded(&server, "Publish to \"boxoffice.ledger.").await;

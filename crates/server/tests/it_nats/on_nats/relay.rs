@@ -9,8 +9,8 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use testkit::{
-    Cluster, Load, NatsServer, RedisServer, Server, Setup, SmallDisk, event_body, eventually, id_of,
-    number_from_environment, with, within_deadline,
+    Load, NatsServer, PostgresServer, RedisServer, Server, Setup, SmallDisk, event_body, eventually, id_of,
+    number_from_environment, with_fields, within_deadline,
 };
 use tokio::time::sleep;
 
@@ -178,7 +178,7 @@ async fn a_full_disk_under_nats_stops_no_sale() {
         Ok(disk) => disk,
         Err(why) => return println!("no small disk on this machine, so not tested: {why}"),
     };
-    let mut nats = NatsServer::on(&disk).await;
+    let mut nats = NatsServer::start_on_disk(&disk).await;
     let server = setup(&nats).start().await;
     sold(&server, 1, 10).await;
     complete(&nats, &mut server.admin()).await;
@@ -218,7 +218,7 @@ async fn a_stream_of_somebody_else_is_left_alone() {
     streams.create_stream(forgetful).await.expect("a stream");
     says(&nats, "forgets messages").await;
     assert_eq!(length(&streams).await, 0);
-    says(&NatsServer::without_streams().await, "has no JetStream").await;
+    says(&NatsServer::start_without_streams().await, "has no JetStream").await;
 }
 
 /// As after a database that was restored from a copy: nothing is overwritten.
@@ -237,7 +237,7 @@ async fn a_stream_ahead_of_the_ledger_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_cannot_be_read_keeps_no_other_event_waiting() {
     let mut nats = NatsServer::start().await;
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let server = setup(&nats).on_postgres(&database).start().await;
     let events = sold(&server, 2, 3).await;
     let before = complete(&nats, &mut server.admin()).await as u64;
@@ -292,7 +292,7 @@ async fn without_the_expected_sequence_entries_are_told_twice() {
 /// longer than the server looks for repetitions.
 async fn held_up(how: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, String) {
     let nats = NatsServer::start().await;
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();
     for _ in 0..2 {
         servers.push(how(setup(&nats).on_postgres(&database)).start().await);
@@ -310,7 +310,7 @@ async fn held_up(how: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, Stri
         servers[0].service().book_for("user-1", &event, 1).await.expect(201);
     }
     eventually("the first has told, and noted it", async || {
-        let noted = database.number("SELECT coalesce(sum(seq), 0)::bigint FROM published").await;
+        let noted = database.query_number("SELECT coalesce(sum(seq), 0)::bigint FROM published").await;
         (noted == 6).then_some(())
     })
     .await;
@@ -334,7 +334,7 @@ mod on_redis {
     #[tokio::test(flavor = "multi_thread")]
     async fn u3_who_waits_for_the_turn_is_ready_again() {
         let (mut nats, redis) = (NatsServer::start().await, RedisServer::start().await);
-        let database = Cluster::shared().await.database().await;
+        let database = PostgresServer::shared().await.create_database().await;
         let mut servers = Vec::new();
         for _ in 0..2 {
             let setup = setup(&nats).argument("--redis").argument(redis.url(0));
@@ -370,7 +370,7 @@ mod on_redis {
 
 async fn kill_and_restart(kills: u32, how: impl Fn(Setup) -> Setup) -> String {
     let mut nats = NatsServer::start().await;
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();
     for _ in 0..3 {
         servers.push(how(setup(&nats).on_postgres(&database)).start().await);
@@ -387,17 +387,18 @@ async fn kill_and_restart(kills: u32, how: impl Fn(Setup) -> Setup) -> String {
             .enumerate()
             .map(|(number, server)| Load::start(server, &events[number..=number], 3))
             .collect();
-        loads[place].acknowledged(60).await;
+        loads[place].wait_for_acknowledged(60).await;
         if kill % 10 < 4 && (kills <= 10 || kill % 10 == 0) {
             nats.kill9();
-            loads[place].acknowledged(90).await;
+            loads[place].wait_for_acknowledged(90).await;
             nats.restart().await;
             restarts += 1;
         }
         let mut killed = servers.remove(place);
         killed.kill9();
         for (number, load) in loads.into_iter().enumerate() {
-            let journal = if number == place { load.lost().await } else { load.stop().await };
+            let journal =
+                if number == place { load.wait_until_disconnected().await } else { load.stop().await };
             assert!(!journal.is_empty());
         }
         servers.insert(place, killed.restart().await);
@@ -411,7 +412,7 @@ async fn kill_and_restart(kills: u32, how: impl Fn(Setup) -> Setup) -> String {
 pub(super) async fn sold(server: &Server, events: usize, bookings: usize) -> Vec<String> {
     let mut made = Vec::new();
     for _ in 0..events {
-        let event = with(event_body(10_000), &json!({"name": "A sale"}));
+        let event = with_fields(event_body(10_000), &json!({"name": "A sale"}));
         made.push(server.admin().create_event(&event).await);
     }
     for event in &made {
@@ -440,7 +441,7 @@ async fn says(nats: &NatsServer, what: &str) {
     let url = format!("sqlite://{}", server.database().display());
     let doctor = program().run(["doctor", "--json", "--nats", &nats.url(), "--database", &url]).await;
     if what != "knows more" {
-        assert_eq!(doctor.ending, testkit::Ending::Code(1), "{}", doctor.stderr);
+        assert_eq!(doctor.exit, testkit::Exit::Code(1), "{}", doctor.stderr);
         assert!(doctor.stdout.contains(what), "{}", doctor.stdout);
     }
     server.expect_clean().await;

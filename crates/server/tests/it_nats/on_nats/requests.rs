@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use testkit::{NatsServer, Setup, event_body, eventually, id_of, with};
+use testkit::{NatsServer, Setup, event_body, eventually, id_of, with_fields};
 
 use super::gateway::{Gateway, now};
 use crate::{instances, program, setup};
@@ -49,7 +49,7 @@ async fn a_booking_lives_over_nats_alone() {
     let stats = gateway.expect("booking.stats", json!({})).await;
     assert_eq!((&stats["totalBookings"], &stats["confirmedBookings"]), (&json!(1), &json!(1)));
 
-    let cancel = with(mine, &json!({"reason": "rain"}));
+    let cancel = with_fields(mine, &json!({"reason": "rain"}));
     let gone = gateway.expect("booking.cancel", cancel.clone()).await;
     assert_eq!((&gone["status"], &gone["cancellationReason"]), (&json!("cancelled"), &json!("rain")));
     let again = gateway.refused("booking.cancel", cancel, "invalid_state").await;
@@ -77,7 +77,7 @@ async fn each_request_is_handled_once_by_several_instances() {
     let (made, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply["success"] == true);
     assert_eq!(made.len(), TICKETS as usize);
     assert!(refused.iter().all(|reply| reply["code"] == "sold_out"), "{:#}", refused[0]);
-    let rows = database.number("SELECT count(*) FROM bookings").await;
+    let rows = database.query_number("SELECT count(*) FROM bookings").await;
     assert_eq!(rows, i64::from(TICKETS), "no request has made two bookings");
     let ids: BTreeSet<String> = made.iter().map(|reply| id_of(&reply["data"])).collect();
     assert_eq!(ids.len(), TICKETS as usize);
@@ -134,7 +134,7 @@ async fn a_request_that_is_too_old_never_runs() {
         (json!({"timestamp": date(16_000)}), header(date(-60_000))),
     ];
     let sent = late.map(|(changes, headers)| {
-        let (gateway, request) = (gateway.clone(), with(order.clone(), &changes));
+        let (gateway, request) = (gateway.clone(), with_fields(order.clone(), &changes));
         async move {
             gateway.send_in_vain("booking.create", request.to_string().into(), headers).await;
         }
@@ -150,7 +150,7 @@ async fn a_request_that_is_too_old_never_runs() {
         (json!({"timestamp": [1]}), none()),
         (json!({"timestamp": date(-60_000)}), header("soon".to_owned())),
     ] {
-        let request = with(order.clone(), &changes);
+        let request = with_fields(order.clone(), &changes);
         let reply = gateway.send("booking.create", request.to_string().into(), headers).await;
         assert_eq!(reply.expect("an answer")["success"], true, "{request}");
     }
@@ -168,7 +168,7 @@ async fn an_amount_is_digits_and_checked_exactly() {
         (999_999_999_999, "EUR", "19999999999.98", "19999999999.99"),
         (0, "EUR", "0", "0.01"),
     ] {
-        let event = with(event_body(10), &json!({"price": {"amount": price, "currency": currency}}));
+        let event = with_fields(event_body(10), &json!({"price": {"amount": price, "currency": currency}}));
         let event = server.admin().create_event(&event).await;
         let order = |amount: &str| {
             format!(r#"{{"eventId":"{event}","userId":"user-1","ticketQuantity":2,"totalAmount":{amount}}}"#)
@@ -200,7 +200,7 @@ async fn a_message_id_is_a_key_only_where_it_is_a_uuid() {
     let first = gateway.expect("booking.create", order(uuid)).await;
     let again = gateway.expect("booking.create", order(uuid)).await;
     assert_eq!(first, again);
-    let other = with(order(uuid), &json!({"ticketQuantity": 2}));
+    let other = with_fields(order(uuid), &json!({"ticketQuantity": 2}));
     gateway.refused("booking.create", other, "idempotency_key_reused").await;
     let millis = "1732467600000";
     let first = gateway.expect("booking.create", order(millis)).await;
@@ -272,15 +272,15 @@ async fn a_list_has_numbered_pages() {
     let pagination = |page: u32, limit: u32, total: u32, pages: u32| json!({"page": page, "limit": limit, "total": total, "pages": pages});
     let user = json!({"userId": "user-1"});
     assert_eq!(list(user.clone()).await, (newest[..10].to_vec(), pagination(1, 10, 25, 3)));
-    let third = with(user.clone(), &json!({"page": 3}));
+    let third = with_fields(user.clone(), &json!({"page": 3}));
     assert_eq!(list(third).await, (newest[20..].to_vec(), pagination(3, 10, 25, 3)));
-    let beyond = with(user.clone(), &json!({"page": 4}));
+    let beyond = with_fields(user.clone(), &json!({"page": 4}));
     assert_eq!(list(beyond).await, (Vec::new(), pagination(4, 10, 25, 3)));
-    let all = with(user.clone(), &json!({"limit": 100}));
+    let all = with_fields(user.clone(), &json!({"limit": 100}));
     assert_eq!(list(all).await, (newest.clone(), pagination(1, 100, 25, 1)));
-    let pending = with(user.clone(), &json!({"status": "pending", "limit": 7, "page": 2}));
+    let pending = with_fields(user.clone(), &json!({"status": "pending", "limit": 7, "page": 2}));
     assert_eq!(list(pending).await, (newest[8..15].to_vec(), pagination(2, 7, 24, 4)));
-    let at_other = with(user, &json!({"eventId": other}));
+    let at_other = with_fields(user, &json!({"eventId": other}));
     assert_eq!(list(at_other).await.1, pagination(1, 10, 5, 1));
     let of_event = list(json!({"eventId": event, "limit": 15, "page": 2})).await;
     assert_eq!((of_event.0.len(), of_event.1), (5, pagination(2, 15, 20, 2)));
@@ -339,7 +339,7 @@ async fn an_instance_that_stops_loses_no_request() {
         eventually("sales have begun", async || (rest[0].admin().counts(&event).await.0 > 60).then_some(()))
             .await;
         first.terminate();
-        assert_eq!(first.ending().await, testkit::Ending::Code(0));
+        assert_eq!(first.wait_for_exit().await, testkit::Exit::Code(0));
     };
     tokio::join!(asking, stopping);
     assert_eq!(rest[0].admin().counts(&event).await.0, 400);

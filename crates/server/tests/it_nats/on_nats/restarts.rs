@@ -32,7 +32,7 @@ async fn d1_a_client_of_nats_that_has_ended_is_replaced() {
     let server = setup.start().await;
     drop(Gateway::connect(&nats).await);
     // It meets the panic when it connects again.
-    panics.demand("nats-library", 1);
+    panics.inject("nats-library", 1);
     nats.kill9();
     server
         .log()

@@ -5,7 +5,7 @@ use async_nats::{HeaderMap, Subscriber};
 use futures_util::StreamExt as _;
 use hyper::Method;
 use serde_json::{Value, json};
-use testkit::{NatsServer, event_body, eventually, id_of, with, within_deadline};
+use testkit::{NatsServer, event_body, eventually, id_of, with_fields, within_deadline};
 
 use super::gateway::Gateway;
 use crate::listener::{complete, read, streams};
@@ -38,7 +38,7 @@ async fn a_trace_goes_from_the_request_to_all_that_tells_of_it() {
     let listener = client.subscribe(">").await.expect("a subscription");
     client.flush().await.expect("NATS has it");
     let mut admin = server.admin();
-    let event = admin.create_event(&with(event_body(10), &json!({"holdSeconds": 2}))).await;
+    let event = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 2}))).await;
     let order = json!({"eventId": event, "userId": "user-1", "ticketQuantity": 1});
 
     // Over HTTP, one that will expire, and one whose trace is none, and is no error.
@@ -46,7 +46,7 @@ async fn a_trace_goes_from_the_request_to_all_that_tells_of_it() {
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(traces.iter().map(|trace| ("traceparent", *trace)));
         let mut service = server.service();
-        let made = service.ask_with(Method::POST, "/v1/bookings", &headers, order.to_string()).await;
+        let made = service.request_with(Method::POST, "/v1/bookings", &headers, order.to_string()).await;
         id_of(&made.expect(201))
     };
     let expired = http(&[OVER_HTTP]).await;

@@ -1,27 +1,27 @@
 //! A restart of PostgreSQL is weathered whatever the log is.
 
-use testkit::{BadLog, Cluster, Load, Setup, event_body, eventually, expect_service_and_stop};
+use testkit::{BadLog, Load, PostgresServer, Setup, event_body, eventually, expect_service_and_stop};
 
 use crate::program;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_postgresql_goes_and_comes_without_a_log() {
     for log in [BadLog::Broken, BadLog::Blocked] {
-        let cluster = Cluster::with(&[]).await;
-        let setup = Setup::new(program()).on_postgres(&cluster.database().await);
+        let cluster = PostgresServer::with(&[]).await;
+        let setup = Setup::new(program()).on_postgres(&cluster.create_database().await);
         let setup = setup.argument("--log").argument("debug").environment("BOXOFFICE_SWEEP_EVERY", "200ms");
         let server = setup.start_with_log(&log).await;
         let event = server.admin().create_event(&event_body(1_000_000)).await;
         let mut load = Load::start(&server, std::slice::from_ref(&event), 4);
-        load.acknowledged(20).await;
+        load.wait_for_acknowledged(20).await;
         let mut client = server.anonymous();
         cluster.kill9().await;
         eventually("the loss is noticed", async || (client.get("/readyz").await.status == 503).then_some(()))
             .await;
         cluster.start().await;
         eventually("it goes on", async || (client.get("/readyz").await.status == 200).then_some(())).await;
-        let so_far = load.so_far();
-        load.acknowledged(so_far + 20).await;
+        let so_far = load.acknowledged_count();
+        load.wait_for_acknowledged(so_far + 20).await;
         let journal = load.stop().await;
         journal.check(&mut server.admin()).await;
         assert_eq!(server.metric("boxoffice_panics_total").await, 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Cluster, Journal, Load, Server, Setup, event_body, eventually};
+use testkit::{Journal, Load, PostgresServer, Server, Setup, event_body, eventually};
 use tokio::time::{Instant, sleep};
 
 use crate::program;
@@ -19,7 +19,7 @@ fn buyers(servers: &[Server], event: &String) -> Vec<Load> {
 }
 
 fn so_far(loads: &[Load]) -> u64 {
-    loads.iter().map(Load::so_far).sum()
+    loads.iter().map(Load::acknowledged_count).sum()
 }
 
 async fn reach(loads: &[Load], count: u64) {
@@ -37,7 +37,7 @@ async fn rate(loads: &[Load], changes: u64, at_least: Duration) -> f64 {
 }
 
 async fn others_go_on(instances: usize) {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();
     for _ in 0..instances {
         servers.push(Setup::new(program()).on_postgres(&database).start().await);
@@ -62,7 +62,7 @@ async fn others_go_on(instances: usize) {
     for (loads, is_locked) in [(kept_out, true), (served, false)] {
         let mut journal = Journal::default();
         for load in loads {
-            journal.absorb(load.stop().await);
+            journal.merge(load.stop().await);
         }
         assert!(journal.codes().is_subset(&["unavailable"].into()), "{:?}", journal.codes());
         let refused = journal.refusals("unavailable");

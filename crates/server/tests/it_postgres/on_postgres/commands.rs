@@ -1,21 +1,21 @@
 //! The commands of operators on PostgreSQL.
 
 use serde_json::{Value, json};
-use testkit::{Cluster, Ending, Finished, SECRET, event_body};
+use testkit::{Exit, PostgresServer, ProgramOutput, SECRET, event_body};
 
 use crate::{program, server};
 
-async fn on(url: &str, words: &[&str]) -> Finished {
+async fn on(url: &str, words: &[&str]) -> ProgramOutput {
     program().run(words.iter().copied().chain(["--database", url])).await
 }
 
 #[track_caller]
-fn check(finished: &Finished, code: i32, says: &str) {
-    assert_eq!(finished.ending, Ending::Code(code), "{finished:?}");
+fn check(finished: &ProgramOutput, code: i32, says: &str) {
+    assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
     assert!(finished.stdout.contains(says) || finished.stderr.contains(says), "{says:?}: {finished:?}");
 }
 
-fn report(finished: &Finished, code: i32) -> Value {
+fn report(finished: &ProgramOutput, code: i32) -> Value {
     check(finished, code, "");
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
 }
@@ -42,8 +42,8 @@ async fn audit_and_sweep_work_beside_a_running_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_looks_at_what_keeps_bookings() {
-    let cluster = Cluster::durable().await;
-    let database = cluster.database().await;
+    let cluster = PostgresServer::durable().await;
+    let database = cluster.create_database().await;
     let missing = report(&on(&database.url(), &["doctor", "--json"]).await, 1);
     let next = &missing["dependencies"][0]["problems"][0]["nextStep"];
     assert!(next.as_str().unwrap().contains("boxoffice migrate"), "{missing:#}");

@@ -2,7 +2,9 @@
 //!
 //! `CUTS=1000` runs a longer campaign.
 
-use testkit::{AtCommit, Cluster, Load, Setup, Wire, event_body, eventually, number_from_environment};
+use testkit::{
+    CommitFault, Load, PostgresProxy, PostgresServer, Setup, event_body, eventually, number_from_environment,
+};
 
 use crate::program;
 
@@ -11,34 +13,34 @@ const CUTS: u32 = 100;
 
 /// What happens at the nth COMMIT that is cut. Holding takes its time until somebody loses patience, so it is
 /// rare.
-fn kind(cut: u32) -> AtCommit {
+fn kind(cut: u32) -> CommitFault {
     match cut {
-        cut if cut % 50 == 7 => AtCommit::HoldAnswer,
-        cut if cut % 50 == 32 => AtCommit::Hold,
-        cut if cut % 3 == 0 => AtCommit::CutBoth,
-        cut if cut % 3 == 1 => AtCommit::DropAnswer,
-        _ => AtCommit::LoseIt,
+        cut if cut % 50 == 7 => CommitFault::HoldReply,
+        cut if cut % 50 == 32 => CommitFault::Hold,
+        cut if cut % 3 == 0 => CommitFault::CutBoth,
+        cut if cut % 3 == 1 => CommitFault::DropReply,
+        _ => CommitFault::LoseCommit,
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_answered_truly() {
     let cuts = number_from_environment("CUTS").unwrap_or(CUTS);
-    let database = Cluster::durable().await.database().await;
-    let wire = Wire::to(database.cluster().port()).await;
-    let setup = Setup::new(program()).on_postgres_by(&database, database.url_by(wire.port()));
+    let database = PostgresServer::durable().await.create_database().await;
+    let wire = PostgresProxy::start(database.server().port()).await;
+    let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(wire.port()));
     let server = setup.start().await;
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
     for cut in 0..cuts {
-        let so_far = load.so_far();
-        load.acknowledged(so_far + 1 + u64::from(cut % 7)).await;
+        let so_far = load.acknowledged_count();
+        load.wait_for_acknowledged(so_far + 1 + u64::from(cut % 7)).await;
         let faults = wire.counts().faults;
-        wire.at_commit(kind(cut), 1);
-        wire.fault_after(faults).await;
+        wire.set_commit_fault(kind(cut), 1);
+        wire.wait_for_fault_after(faults).await;
     }
-    let so_far = load.so_far();
-    load.acknowledged(so_far + 10).await;
+    let so_far = load.acknowledged_count();
+    load.wait_for_acknowledged(so_far + 10).await;
     let journal = load.stop().await;
     assert_eq!(wire.counts().faults, u64::from(cuts));
     // Both outcomes have happened: what stood was answered as done, what did not as not done.
@@ -51,8 +53,10 @@ async fn a_commit_whose_answer_is_lost_is_answered_truly() {
     server.expect_clean().await;
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
      AND state LIKE 'idle in transaction%'";
-    eventually("no transaction is left open", async || (database.number(idle).await == 0).then_some(()))
-        .await;
+    eventually("no transaction is left open", async || {
+        (database.query_number(idle).await == 0).then_some(())
+    })
+    .await;
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a campaign")]
@@ -69,17 +73,17 @@ fn report(cuts: u32, journal: &testkit::Journal) {
 #[cfg(feature = "sabotage")]
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_follow_up_answers_are_not_true() {
-    let database = Cluster::shared().await.database().await;
-    let wire = Wire::to(database.cluster().port()).await;
-    let setup = Setup::new(program()).on_postgres_by(&database, database.url_by(wire.port()));
+    let database = PostgresServer::shared().await.create_database().await;
+    let wire = PostgresProxy::start(database.server().port()).await;
+    let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(wire.port()));
     let server = setup.environment("BOXOFFICE_SABOTAGE", "follow-up").start().await;
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
-    load.acknowledged(5).await;
-    wire.at_commit(AtCommit::DropAnswer, 3);
-    wire.fault_after(2).await;
-    let so_far = load.so_far();
-    load.acknowledged(so_far + 5).await;
+    load.wait_for_acknowledged(5).await;
+    wire.set_commit_fault(CommitFault::DropReply, 3);
+    wire.wait_for_fault_after(2).await;
+    let so_far = load.acknowledged_count();
+    load.wait_for_acknowledged(so_far + 5).await;
     let journal = load.stop().await;
     let mut admin = server.admin();
     let mut checking = tokio::task::JoinSet::new();

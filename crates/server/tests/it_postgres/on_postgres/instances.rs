@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::{
-    AtCommit, Client, Cluster, Database, Server, Setup, Wire, event_body, eventually, id_of,
-    number_from_environment, within_deadline,
+    Client, CommitFault, Database, PostgresProxy, PostgresServer, Server, Setup, event_body, eventually,
+    id_of, number_from_environment, within_deadline,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -37,7 +37,7 @@ async fn persist(client: &mut Client, path: &str, key: &str, body: &Value) -> (u
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     within_deadline("an answer that stands", async {
         loop {
-            let answer = client.ask_with(hyper::Method::POST, path, &headers, body.to_string()).await;
+            let answer = client.request_with(hyper::Method::POST, path, &headers, body.to_string()).await;
             if answer.status != 503 {
                 return (answer.status.as_u16(), answer.json());
             }
@@ -101,7 +101,7 @@ pub(crate) async fn sale(servers: &[Server], meanwhile: impl AsyncFnOnce(&Atomic
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_instances_sell_exactly_what_there_is() {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     sale(&three(&database).await, async |_| ()).await;
 }
 
@@ -114,8 +114,8 @@ async fn instances_that_share_nothing_but_a_database_are_warned_about() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_instances_outlive_a_database_that_is_killed() {
-    let cluster = Cluster::durable().await;
-    let servers = three(&cluster.database().await).await;
+    let cluster = PostgresServer::durable().await;
+    let servers = three(&cluster.create_database().await).await;
     let kill = async |sold: &AtomicUsize| {
         for kill in 1..=3 {
             let enough = || (sold.load(Ordering::SeqCst) >= kill * TICKETS as usize / 5).then_some(());
@@ -135,31 +135,33 @@ async fn three_instances_outlive_a_database_that_is_killed() {
 /// lets it, and no longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
-    let database = Cluster::durable().await.database().await;
-    let wire = Wire::to(database.cluster().port()).await;
-    let stopped = Setup::new(program()).on_postgres_by(&database, database.url_by(wire.port())).start().await;
+    let database = PostgresServer::durable().await.create_database().await;
+    let wire = PostgresProxy::start(database.server().port()).await;
+    let stopped =
+        Setup::new(program()).on_postgres_at(&database, database.url_at_port(wire.port())).start().await;
     let event = stopped.admin().create_event(&event_body(100)).await;
     let inside = database
-        .number(
+        .query_number(
             "SELECT max(pid)::bigint FROM pg_stat_activity
              WHERE application_name = 'boxoffice-writer' AND datname = current_database()",
         )
         .await;
     let other = Setup::new(program()).on_postgres(&database).start().await;
-    wire.at_commit(AtCommit::Hold, 1);
+    wire.set_commit_fault(CommitFault::Hold, 1);
     let mut client = stopped.service();
     let path = event.clone();
     let mut asking = JoinSet::new();
     asking.spawn(async move { client.book_for("stopped", &path, 1).await });
-    wire.fault_after(0).await;
+    wire.wait_for_fault_after(0).await;
     stopped.pause();
     for number in 0..5 {
         let (status, booking) = book(&mut other.service(), &format!("other-{number}"), &event).await;
         assert_eq!(status, 201, "{booking:#}");
     }
     let ended = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {inside}");
-    eventually("the server has ended it", async || (database.number(&ended).await == 0).then_some(())).await;
-    let log = database.cluster().log().join("\n");
+    eventually("the server has ended it", async || (database.query_number(&ended).await == 0).then_some(()))
+        .await;
+    let log = database.server().log().join("\n");
     assert!(log.contains("idle-in-transaction timeout"), "{log}");
     stopped.resume();
     // It finds out that nothing was done, says so, and goes on.
@@ -173,7 +175,7 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_nobody_waits_for_leave_nothing_behind() {
     let aborts = number_from_environment("ABORTS").unwrap_or(ABORTS);
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let servers = three(&database).await;
     let mut events = Vec::new();
     for _ in 0..5 {
@@ -201,8 +203,10 @@ async fn requests_that_nobody_waits_for_leave_nothing_behind() {
     }
     let given_up: u32 = clients.join_all().await.into_iter().sum();
     assert!(given_up > aborts / 10, "{given_up} of {aborts} were given up");
-    eventually("no transaction is left open", async || (database.number(IDLE).await == 0).then_some(()))
-        .await;
+    eventually("no transaction is left open", async || {
+        (database.query_number(IDLE).await == 0).then_some(())
+    })
+    .await;
     for (event, server) in events.iter().zip(servers.iter().cycle()) {
         server.service().book_for("patient", event, 1).await.expect(201);
     }
@@ -212,8 +216,8 @@ async fn requests_that_nobody_waits_for_leave_nothing_behind() {
 /// A database that does not answer costs those who ask an error, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_stops_is_waited_for_in_vain_and_then_used_again() {
-    let cluster = Cluster::durable().await;
-    let server = Setup::new(program()).on_postgres(&cluster.database().await).start().await;
+    let cluster = PostgresServer::durable().await;
+    let server = Setup::new(program()).on_postgres(&cluster.create_database().await).start().await;
     let event = server.admin().create_event(&event_body(9)).await;
     cluster.pause();
     let answer = server.service().book_for("a", &event, 1).await;

@@ -1,13 +1,13 @@
 //! Bringing a schema up to date: by several at once, half-way, and under a program that runs.
 
-use testkit::{Cluster, Ending, Load, Setup, event_body, eventually};
+use testkit::{Exit, Load, PostgresServer, Setup, event_body, eventually};
 use tokio::task::JoinSet;
 
 use crate::{program, server};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_instances_migrate_one_database_at_once() {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let mut starting = JoinSet::new();
     for _ in 0..4 {
         starting.spawn(Setup::new(program()).on_postgres(&database).start());
@@ -15,35 +15,35 @@ async fn many_instances_migrate_one_database_at_once() {
     let servers = starting.join_all().await;
     assert_eq!(servers.len(), 4);
     let twice = "SELECT count(*) - max(version) FROM boxoffice_schema";
-    assert_eq!(database.number(twice).await, 0, "each version was brought once");
+    assert_eq!(database.query_number(twice).await, 0, "each version was brought once");
     // Other tests share the cluster, and a connection that was closed takes a moment to end.
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    eventually("no lock is left", async || (database.number(locks).await == 0).then_some(())).await;
+    eventually("no lock is left", async || (database.query_number(locks).await == 0).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_fails_leaves_nothing_and_may_be_run_again() {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let migrate = || async { program().run(["migrate", "--database", &database.url()]).await };
     // In the way of the script, half-way down.
     database.execute("CREATE TABLE refunds (theirs text)").await;
     let failed = migrate().await;
-    assert_eq!(failed.ending, Ending::Code(1), "{failed:?}");
+    assert_eq!(failed.exit, Exit::Code(1), "{failed:?}");
     assert!(failed.stderr.contains("already exists"), "{failed:?}");
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
-    assert_eq!(database.number(tables).await, 1, "only theirs");
+    assert_eq!(database.query_number(tables).await, 1, "only theirs");
     database.execute("DROP TABLE refunds").await;
     for _ in 0..2 {
-        assert_eq!(migrate().await.ending, Ending::Code(0));
+        assert_eq!(migrate().await.exit, Exit::Code(0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_meets_a_deadlock_is_tried_again() {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     program().run(["migrate", "--database", &database.url()]).await;
-    let newest = database.number("SELECT max(version) FROM boxoffice_schema").await;
+    let newest = database.query_number("SELECT max(version) FROM boxoffice_schema").await;
     let older = "ALTER TABLE ledger DROP COLUMN trace; DELETE FROM boxoffice_schema WHERE version >= 3";
     database.migrate(older).await;
     // It is the migration that notices, long before it has waited long enough for its table.
@@ -56,17 +56,17 @@ async fn a_migration_that_meets_a_deadlock_is_tried_again() {
     let server = Setup::new(program()).on_postgres(&database).spawn();
     let migrators = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    eventually("it migrates", async || (database.number(migrators).await == 1).then_some(())).await;
+    eventually("it migrates", async || (database.query_number(migrators).await == 1).then_some(())).await;
     let deadlock = |line: &str| (line.contains("tried again") && line.contains("(40P01)")).then_some(());
     tokio::select! {
         // What the migration holds from its beginning to its end: "boxo".
         taken = holder.batch_execute("SELECT pg_advisory_lock(1651472495)") => panic!("{taken:?}"),
         found = server.stderr.find(deadlock) => found.expect("a deadlock"),
     }
-    assert_eq!(database.number(&format!("SELECT pg_cancel_backend({pid})::int::bigint")).await, 1);
+    assert_eq!(database.query_number(&format!("SELECT pg_cancel_backend({pid})::int::bigint")).await, 1);
     let ready = |line: &str| line.contains(" ready address=").then_some(());
     server.stderr.find(ready).await.expect("a server on the newest schema");
-    assert_eq!(database.number("SELECT max(version) FROM boxoffice_schema").await, newest);
+    assert_eq!(database.query_number("SELECT max(version) FROM boxoffice_schema").await, newest);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,14 +75,14 @@ async fn a_newer_schema_serves_the_program_before_it() {
     let setup = server.setup();
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 4);
-    load.acknowledged(50).await;
+    load.wait_for_acknowledged(50).await;
     // What a next version may do to tables that this one is working on.
     let version = "INSERT INTO boxoffice_schema SELECT max(version) + 1 FROM boxoffice_schema";
     let newer = "ALTER TABLE events ADD COLUMN note text; ALTER TABLE bookings ADD COLUMN seat text;
                  CREATE INDEX ON ledger (at)";
     setup.postgres().migrate(&format!("{newer}; {version}")).await;
-    let so_far = load.so_far();
-    load.acknowledged(so_far + 50).await;
+    let so_far = load.acknowledged_count();
+    load.wait_for_acknowledged(so_far + 50).await;
     let journal = load.stop().await;
     // At worst somebody waited too long for a table on a busy machine.
     let codes = journal.codes();
@@ -93,15 +93,15 @@ async fn a_newer_schema_serves_the_program_before_it() {
     second.expect_clean().await;
     setup.postgres().execute(version).await;
     let mut third = setup.spawn();
-    assert_eq!(third.ending().await, Ending::Code(1));
+    assert_eq!(third.wait_for_exit().await, Exit::Code(1));
     assert!(third.stderr.tail().contains("use a newer boxoffice"), "{}", third.stderr.tail());
 }
 
 #[tokio::test]
 async fn serve_can_be_told_not_to_migrate() {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let mut refused = Setup::new(program()).on_postgres(&database).argument("--no-migrate").spawn();
-    assert_eq!(refused.ending().await, Ending::Code(1));
+    assert_eq!(refused.wait_for_exit().await, Exit::Code(1));
     assert!(refused.stderr.tail().contains("boxoffice migrate"), "{}", refused.stderr.tail());
-    assert_eq!(database.number("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await, 0);
+    assert_eq!(database.query_number("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await, 0);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use testkit::{Cluster, RedisProxy, RedisServer, RedisWire, Server, Setup, event_body, eventually};
+use testkit::{PostgresServer, RedisFault, RedisProxy, RedisServer, Server, Setup, event_body, eventually};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
@@ -25,7 +25,7 @@ enum Locks {
 
 /// Three instances on a fresh database and one Redis.
 async fn three(redis: &str, locks: Locks) -> Vec<Server> {
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();
     for _ in 0..3 {
         let setup = Setup::new(program()).on_postgres(&database).argument("--redis").argument(redis);
@@ -153,11 +153,11 @@ async fn stopped(locks: Locks) {
     let stop = async |sold: &AtomicUsize| {
         fifths(sold, 1).await;
         let until = Instant::now() + Duration::from_secs(4);
-        redis.stop();
+        redis.pause();
         missed(&servers).await;
         fifths(sold, 4).await;
         sleep_until(until).await;
-        redis.go_on();
+        redis.resume();
     };
     sells(&servers, locks, stop).await;
     back(&servers).await;
@@ -188,7 +188,7 @@ async fn killed(locks: Locks) {
 }
 
 /// A cable that is pulled out, and one that is cut.
-async fn a_wire_that_fails(fault: RedisWire, locks: Locks) {
+async fn a_wire_that_fails(fault: RedisFault, locks: Locks) {
     let redis = RedisServer::start().await;
     let way = RedisProxy::start(redis.port()).await;
     let servers = three(&way.url(0), locks).await;
@@ -197,7 +197,7 @@ async fn a_wire_that_fails(fault: RedisWire, locks: Locks) {
         way.set(fault);
         missed(&servers).await;
         fifths(sold, 3).await;
-        way.set(RedisWire::Whole);
+        way.set(RedisFault::Healthy);
     };
     sells(&servers, locks, fail).await;
     back(&servers).await;
@@ -205,13 +205,13 @@ async fn a_wire_that_fails(fault: RedisWire, locks: Locks) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_cannot_be_heard_stops_no_sale() {
-    let fails = |locks| a_wire_that_fails(RedisWire::Silent, locks);
+    let fails = |locks| a_wire_that_fails(RedisFault::Stall, locks);
     tokio::join!(fails(Locks::Kept), fails(Locks::Gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_refuses_connections_stops_no_sale() {
-    let fails = |locks| a_wire_that_fails(RedisWire::Cut, locks);
+    let fails = |locks| a_wire_that_fails(RedisFault::Disconnect, locks);
     tokio::join!(fails(Locks::Kept), fails(Locks::Gone));
 }
 
@@ -227,13 +227,13 @@ async fn failed_over(locks: Locks) {
     let way = RedisProxy::start(primary.port()).await;
     let servers = three(&way.url(0), locks).await;
     // From here on the replica hears nothing of leases.
-    to_primary.set(RedisWire::Silent);
+    to_primary.set(RedisFault::Stall);
     let fail_over = async |sold: &AtomicUsize| {
         fifths(sold, 1).await;
         primary.kill9();
-        to_primary.set(RedisWire::Cut);
+        to_primary.set(RedisFault::Disconnect);
         replica.command(&["REPLICAOF", "NO", "ONE"]).await;
-        way.lead_to(replica.port());
+        way.retarget(replica.port());
         missed(&servers).await;
     };
     sells(&servers, locks, fail_over).await;

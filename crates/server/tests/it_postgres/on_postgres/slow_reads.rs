@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use serde_json::json;
-use testkit::{Answer, Server, event_body};
+use testkit::{Response, Server, event_body};
 use tokio::task::JoinSet;
 
 use crate::server;
@@ -15,7 +15,7 @@ const OTHERS: usize = 20;
 const UNKNOWN: &str = "/v1/bookings/bkg_01h00000000000000000000000/confirm";
 
 /// Reads of users, of anybody, and of services: all of what is locked.
-fn read(server: &Server) -> JoinSet<Answer> {
+fn read(server: &Server) -> JoinSet<Response> {
     let mut readers = JoinSet::new();
     for number in 0..READERS {
         let user = (server.user(&format!("user-{number}")), "/v1/events");
@@ -29,7 +29,7 @@ fn read(server: &Server) -> JoinSet<Answer> {
 }
 
 /// Look-ups of payments, and questions about readiness.
-fn look_up(server: &Server) -> JoinSet<Answer> {
+fn look_up(server: &Server) -> JoinSet<Response> {
     let mut others = JoinSet::new();
     for number in 0..OTHERS {
         let (mut service, mut anonymous) = (server.service(), server.anonymous());
@@ -38,7 +38,7 @@ fn look_up(server: &Server) -> JoinSet<Answer> {
                 return anonymous.get("/readyz").await;
             }
             let body = json!({"paymentTransactionId": "pay-1"});
-            service.try_ask(Method::POST, UNKNOWN, Some(&body)).await.expect("an answer")
+            service.try_request(Method::POST, UNKNOWN, Some(&body)).await.expect("an answer")
         });
     }
     others
@@ -65,7 +65,7 @@ async fn s1_reads_that_hang_are_refused_and_keep_nobody_else_waiting() {
         let lock = "BEGIN; LOCK TABLE event_details, refunds IN ACCESS EXCLUSIVE MODE";
         stranger.batch_execute(lock).await.expect("the lock");
         let (mut readers, mut answers) = (read(&server), Vec::new());
-        let mut take_answer = |readers: &mut JoinSet<Answer>| {
+        let mut take_answer = |readers: &mut JoinSet<Response>| {
             answers.extend(readers.try_join_next().map(|answer| answer.expect("a task that does not panic")));
             !answers.is_empty()
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 use testkit::{
-    Answer, Client, Cluster, Database, Load, Setup, event_body, eventually, number_from_environment,
+    Client, Database, Load, PostgresServer, Response, Setup, event_body, eventually, number_from_environment,
     text_from_environment,
 };
 use tokio::task::JoinSet;
@@ -50,10 +50,10 @@ impl Way {
             Self::PatienceEnds => sleep(BEYOND_THE_FOLLOW_UP).await,
             Self::Cancelled => {
                 for _ in 0..4 {
-                    let waits = async || (database.number(WAITING).await > 0).then_some(());
+                    let waits = async || (database.query_number(WAITING).await > 0).then_some(());
                     eventually("a commit waits", waits).await;
                     let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-                    database.number(cancel).await;
+                    database.query_number(cancel).await;
                     sleep(Duration::from_millis(200)).await;
                 }
             }
@@ -65,8 +65,8 @@ impl Way {
 /// One failover under load; how many bookings were acknowledged and found again.
 async fn round(round: u32) -> usize {
     let way = Way::of(round);
-    let primary = Cluster::durable().await;
-    let database = primary.database().await;
+    let primary = PostgresServer::durable().await;
+    let database = primary.create_database().await;
     let standby = primary.standby("one").await;
     primary.set("synchronous_standby_names", "one").await;
     let mut server = Setup::new(program()).on_postgres(&database).start().await;
@@ -75,12 +75,12 @@ async fn round(round: u32) -> usize {
         server.admin().create_event(&event_body(1_000_000)).await,
     ];
     let mut load = Load::start(&server, &events, CLIENTS);
-    load.acknowledged(20 + u64::from(round) * 37 % 200).await;
+    load.wait_for_acknowledged(20 + u64::from(round) * 37 % 200).await;
     standby.pause();
     way.happen(&database, round).await;
     primary.kill9().await;
     server.kill9();
-    let journal = load.lost().await;
+    let journal = load.wait_until_disconnected().await;
     // What was sent to it while it stood still has not reached it: no buffer makes up for it.
     standby.kill9().await;
     standby.start().await;
@@ -118,18 +118,18 @@ async fn r1_a_failover_loses_no_acknowledged_booking() {
 }
 
 /// Books under a key.
-async fn book(client: &mut Client, key: &str, event: &str) -> Answer {
+async fn book(client: &mut Client, key: &str, event: &str) -> Response {
     let body = json!({"eventId": event, "ticketQuantity": 1, "userId": key});
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
-    client.ask_with(Method::POST, "/v1/bookings", &headers, body.to_string()).await
+    client.request_with(Method::POST, "/v1/bookings", &headers, body.to_string()).await
 }
 
 /// What only the primary has is acknowledged to nobody: not to who asked, not under its key, not by an instance that
 /// knows nothing of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_a_commit_whose_wait_was_cancelled_is_not_acknowledged() {
-    let cluster = Cluster::durable().await;
-    let database = cluster.database().await;
+    let cluster = PostgresServer::durable().await;
+    let database = cluster.create_database().await;
     let server = Setup::new(program()).on_postgres(&database).start().await;
     let other = Setup::new(program()).on_postgres(&database).start().await;
     let event = server.admin().create_event(&event_body(100)).await;
@@ -138,14 +138,14 @@ async fn r1_a_commit_whose_wait_was_cancelled_is_not_acknowledged() {
     let mut asking = JoinSet::new();
     let (mut client, path) = (server.service(), event.clone());
     asking.spawn(async move { book(&mut client, "cancelled", &path).await });
-    eventually("its commit waits", async || (database.number(WAITING).await > 0).then_some(())).await;
+    eventually("its commit waits", async || (database.query_number(WAITING).await > 0).then_some(())).await;
     let booked = "SELECT count(*) FROM bookings WHERE user_id = 'cancelled'";
-    assert_eq!(database.number(booked).await, 0, "nobody sees it yet");
+    assert_eq!(database.query_number(booked).await, 0, "nobody sees it yet");
     let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    database.number(cancel).await;
+    database.query_number(cancel).await;
     let answer = asking.join_next().await.expect("it was asked").expect("an answer");
     answer.expect_problem(503, "outcome_unknown");
-    assert_eq!(database.number(booked).await, 1, "now everybody does");
+    assert_eq!(database.query_number(booked).await, 1, "now everybody does");
     // The instance that committed it knows, and begins nothing; the other one finds an answer under the key.
     for (server, key) in [(&server, "before"), (&server, "cancelled"), (&other, "cancelled")] {
         book(&mut server.service(), key, &event).await.expect_problem(503, "unavailable");
@@ -162,7 +162,7 @@ async fn r1_a_commit_whose_wait_was_cancelled_is_not_acknowledged() {
     }
     let doctor = program().run(["doctor", "--database", &database.url()]).await;
     assert!(doctor.stdout.contains("- commits wait for standbys that do not answer"), "{doctor:?}");
-    assert!(database.number(WAITING).await <= 4, "commits that hang do not pile up");
+    assert!(database.query_number(WAITING).await <= 4, "commits that hang do not pile up");
     cluster.set("synchronous_standby_names", "''").await;
     let mut made = Vec::new();
     for server in [&server, &other] {
@@ -182,8 +182,8 @@ async fn r1_a_commit_whose_wait_was_cancelled_is_not_acknowledged() {
 /// What readiness and the doctor say of a standby that is named and away, while commits go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_a_standby_that_is_named_and_away_is_pointed_out() {
-    let cluster = Cluster::durable().await;
-    let database = cluster.database().await;
+    let cluster = PostgresServer::durable().await;
+    let database = cluster.create_database().await;
     let server = Setup::new(program()).on_postgres(&database).start().await;
     let event = server.admin().create_event(&event_body(9)).await;
     let standby = cluster.standby("one").await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::{EventId, Timestamp};
 use store::conformance::fixture::{Fixture, outcome_codes};
 use store::{Idempotency, Postgres, Store as _, Submission};
-use testkit::{Cluster, Database, eventually, within_deadline};
+use testkit::{Database, PostgresServer, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
@@ -70,7 +70,7 @@ async fn r4_a_lock_released_in_time_is_awaited() {
     let mut waiting = JoinSet::new();
     waiting.spawn(async move { store.execute(vec![order.into()]).await });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it waits", async || (harness.database.number(waits).await > 0).then_some(())).await;
+    eventually("it waits", async || (harness.database.query_number(waits).await > 0).then_some(())).await;
     stranger.batch_execute("ROLLBACK").await.expect("the end of it");
     assert_eq!(outcome_codes(&waiting.join_next().await.expect("it was asked").expect("replies")), ["ok"]);
 }
@@ -125,8 +125,8 @@ async fn r4_a_locked_table_is_an_outage_that_ends_with_the_lock() {
 /// With a standby that is away chores go on: what they note is acknowledged to nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_chore_writes_do_not_wait_for_standbys() {
-    let cluster = Cluster::with(&["fsync=off"]).await;
-    let database = cluster.database().await;
+    let cluster = PostgresServer::with(&["fsync=off"]).await;
+    let database = cluster.create_database().await;
     let store: Arc<Postgres> = open(&database).await;
     let harness = PostgresHarness { database: database.clone(), store: store.clone() };
     let fixture = Fixture::new(&harness);
@@ -138,15 +138,15 @@ async fn r1_chore_writes_do_not_wait_for_standbys() {
     assert_eq!(store.prune_keys(later, 9).await.expect("nobody is waited for"), 1);
     store.save_relay_cursors(later, vec![(event, 1)]).await.expect("nobody is waited for");
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    assert_eq!(database.number(waiting).await, 0);
+    assert_eq!(database.query_number(waiting).await, 0);
 }
 
 /// A read says nothing that a failover takes back: a success under a key, and one that was made before, come only once
 /// the standby has everything; what merely says no comes at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_replayed_successes_wait_for_the_standby() {
-    let cluster = Cluster::with(&["fsync=off"]).await;
-    let database = cluster.database().await;
+    let cluster = PostgresServer::with(&["fsync=off"]).await;
+    let database = cluster.create_database().await;
     let store: Arc<Postgres> = open(&database).await;
     let harness = PostgresHarness { database: database.clone(), store: store.clone() };
     let fixture = Fixture::new(&harness);

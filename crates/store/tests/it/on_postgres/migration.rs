@@ -38,17 +38,19 @@ async fn r3_indexes_are_built_during_sales() {
     }
     let building = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'
                     AND datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("the build waits", async || (harness.database.number(building).await == 1).then_some(()))
-        .await;
+    eventually("the build waits", async || {
+        (harness.database.query_number(building).await == 1).then_some(())
+    })
+    .await;
     for round in 0..3 {
         assert_eq!(fixture.outcome_codes(vec![fixture.book(event, "c", 1)]).await, ["ok"], "{round}");
     }
     fixture.run_ok(fixture.confirm(&held[0], "t")).await;
-    assert_eq!(harness.database.number(building).await, 1, "it waits all the time");
+    assert_eq!(harness.database.query_number(building).await, 1, "it waits all the time");
     slow.batch_execute("COMMIT").await.expect("an end");
     assert_eq!(migrators.join_all().await.len(), 2);
-    assert_eq!(harness.database.number(VALID).await, 4);
-    assert_eq!(harness.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
+    assert_eq!(harness.database.query_number(VALID).await, 4);
+    assert_eq!(harness.database.query_number("SELECT max(version) FROM boxoffice_schema").await, 4);
     fixture.assert_audit_clean().await;
 }
 
@@ -64,9 +66,9 @@ async fn r3_an_index_of_an_interrupted_build_is_built_again() {
         )
         .await
         .expect("an interrupted build");
-    let before = harness.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await;
+    let before = harness.database.query_number("SELECT 'bookings_due'::regclass::oid::bigint").await;
     drop(open(&harness.database).await);
-    assert_eq!(harness.database.number(VALID).await, 4);
-    assert_ne!(harness.database.number("SELECT 'bookings_due'::regclass::oid::bigint").await, before);
-    assert_eq!(harness.database.number("SELECT max(version) FROM boxoffice_schema").await, 4);
+    assert_eq!(harness.database.query_number(VALID).await, 4);
+    assert_ne!(harness.database.query_number("SELECT 'bookings_due'::regclass::oid::bigint").await, before);
+    assert_eq!(harness.database.query_number("SELECT max(version) FROM boxoffice_schema").await, 4);
 }

@@ -7,7 +7,7 @@ use domain::NewEvent;
 use store::conformance::Harness;
 use store::conformance::fixture::Fixture;
 use store::{Postgres, Store};
-use testkit::{Cluster, Counts, Wire};
+use testkit::{PostgresProxy, PostgresServer, ProxyCounts};
 
 use crate::on_postgres::PostgresHarness;
 
@@ -30,7 +30,7 @@ impl Harness for ProxiedStore {
 }
 
 /// What has come by between two looks.
-fn since(before: Counts, after: Counts) -> (u64, u64, u64) {
+fn since(before: ProxyCounts, after: ProxyCounts) -> (u64, u64, u64) {
     (
         after.round_trips - before.round_trips,
         after.statements - before.statements,
@@ -40,15 +40,15 @@ fn since(before: Counts, after: Counts) -> (u64, u64, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_takes_two_round_trips_and_a_statement_for_each_table() {
-    let database = Cluster::shared().await.database().await;
-    let wire = Wire::to(database.cluster().port()).await;
-    let url = database.url_by(wire.port()).parse().expect("a URL");
+    let database = PostgresServer::shared().await.create_database().await;
+    let wire = PostgresProxy::start(database.server().port()).await;
+    let url = database.url_at_port(wire.port()).parse().expect("a URL");
     let harness = ProxiedStore(Arc::new(Postgres::open(&url, true).await.expect("a store")));
     let fixture = Fixture::new(&harness);
     let event =
         fixture.create(NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(10_000) }).await.id;
     // Slow enough that whatever is sent together arrives together.
-    wire.delay(Duration::from_millis(50));
+    wire.set_delay(Duration::from_millis(50));
     for orders in [1, 100] {
         let batch = (0..orders).map(|n| fixture.book(event, &format!("user-{orders}-{n}"), 1)).collect();
         let before = wire.counts();
@@ -88,5 +88,5 @@ async fn no_statement_of_a_batch_scans_a_table() {
         database.connect().await.query_opt(flushed, &[]).await.ok().flatten()
     })
     .await;
-    assert_eq!(database.number(scans).await, 0);
+    assert_eq!(database.query_number(scans).await, 0);
 }

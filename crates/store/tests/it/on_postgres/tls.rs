@@ -1,14 +1,14 @@
 //! TLS to the database: what each `sslmode` believes.
 
 use store::{Postgres, PostgresUrl};
-use testkit::{Certificates, Cluster};
+use testkit::{Certificates, PostgresServer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_sslmode_verifies_the_documented_parts() {
     let folder = tempfile::tempdir().expect("a folder");
     let Certificates { root, other, server, key } = Certificates::make(folder.path());
-    Cluster::give(&key);
-    Cluster::give(&server);
+    PostgresServer::give_to_server_user(&key);
+    PostgresServer::give_to_server_user(&server);
     let (root, other) = (root.display(), other.display());
     let settings = [
         "ssl=on".to_owned(),
@@ -16,9 +16,9 @@ async fn each_sslmode_verifies_the_documented_parts() {
         format!("ssl_cert_file={}", server.display()),
         "fsync=off".to_owned(),
     ];
-    Cluster::give(folder.path());
-    let cluster = Cluster::with(&settings.each_ref().map(String::as_str)).await;
-    let database = cluster.database().await;
+    PostgresServer::give_to_server_user(folder.path());
+    let cluster = PostgresServer::with(&settings.each_ref().map(String::as_str)).await;
+    let database = cluster.create_database().await;
     let open = async |host: &str, query: String| {
         let url = database.url().replace("127.0.0.1", host);
         let url: PostgresUrl = format!("{url}?{query}").parse().expect("a URL");
@@ -43,10 +43,10 @@ async fn each_sslmode_verifies_the_documented_parts() {
     let store = Postgres::open(&url, false).await.expect("a store");
     let encrypted = "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)
                      WHERE s.ssl AND a.application_name = 'boxoffice-writer'";
-    assert_eq!(database.number(encrypted).await, 1);
+    assert_eq!(database.query_number(encrypted).await, 1);
     drop(store);
     // A server without TLS is refused where it is demanded.
-    let plain = Cluster::shared().await.database().await;
+    let plain = PostgresServer::shared().await.create_database().await;
     let url: PostgresUrl = format!("{}?sslmode=require", plain.url()).parse().expect("a URL");
     assert!(Postgres::open(&url, true).await.is_err());
 }

@@ -16,24 +16,24 @@ use tokio::time::sleep;
 /// What becomes of the connection on which a COMMIT comes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum AtCommit {
+pub enum CommitFault {
     /// Nothing happens to it.
     Pass,
     /// The COMMIT is handed on, and both sides are cut off at once.
     CutBoth,
     /// The COMMIT is handed on; its answer is thrown away, and the client cut off.
-    DropAnswer,
+    DropReply,
     /// The COMMIT is lost and the client cut off; the server is left waiting on an open connection.
-    LoseIt,
+    LoseCommit,
     /// The COMMIT and all that follows is held back; both sides stay connected.
     Hold,
     /// The COMMIT is handed on, and from then on nothing is moved; both sides stay connected.
-    HoldAnswer,
+    HoldReply,
 }
 
 /// What has come by since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ProxyCounts {
     /// Statements that were run, prepared or in text.
     pub statements: u64,
     /// COMMITs among them.
@@ -46,7 +46,7 @@ pub struct Counts {
 
 /// A proxy before a server on this machine. Dropped, every connection through it is cut.
 #[derive(Debug)]
-pub struct Wire {
+pub struct PostgresProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
@@ -67,13 +67,13 @@ struct Shared {
     cut: watch::Sender<u64>,
 }
 
-impl Wire {
+impl PostgresProxy {
     /// A wire to a port of this machine.
-    pub async fn to(port: u16) -> Self {
+    pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
-            at_commit: AtomicU8::new(AtCommit::Pass as u8),
+            at_commit: AtomicU8::new(CommitFault::Pass as u8),
             times: AtomicU64::new(0),
             delay: Mutex::new(Duration::ZERO),
             statements: AtomicU64::new(0),
@@ -94,13 +94,13 @@ impl Wire {
     }
 
     /// Does this to the next so many COMMITs.
-    pub fn at_commit(&self, what: AtCommit, times: u64) {
+    pub fn set_commit_fault(&self, what: CommitFault, times: u64) {
         self.shared.at_commit.store(what as u8, Ordering::SeqCst);
         self.shared.times.store(times, Ordering::SeqCst);
     }
 
     /// Waits until that has happened to a COMMIT since `faults` were counted.
-    pub async fn fault_after(&self, faults: u64) {
+    pub async fn wait_for_fault_after(&self, faults: u64) {
         crate::wait::eventually("a fault on the wire", async || {
             (self.counts().faults > faults).then_some(())
         })
@@ -108,7 +108,7 @@ impl Wire {
     }
 
     /// Holds every packet back for so long, each way.
-    pub fn delay(&self, by: Duration) {
+    pub fn set_delay(&self, by: Duration) {
         *self.shared.delay.lock().unwrap_or_else(PoisonError::into_inner) = by;
     }
 
@@ -118,8 +118,8 @@ impl Wire {
     }
 
     /// What has come by.
-    pub fn counts(&self) -> Counts {
-        Counts {
+    pub fn counts(&self) -> ProxyCounts {
+        ProxyCounts {
             statements: self.shared.statements.load(Ordering::SeqCst),
             commits: self.shared.commits.load(Ordering::SeqCst),
             round_trips: self.shared.round_trips.load(Ordering::SeqCst),
@@ -185,14 +185,17 @@ async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<S
             let message: Vec<u8> = waiting.drain(..length).collect();
             // A request for TLS is answered by a letter, and the same begins again.
             is_started |= length != TLS_REQUEST_LENGTH;
-            let fault = if is_commit(&message) { shared.commit() } else { AtCommit::Pass };
+            let fault = if is_commit(&message) { shared.commit() } else { CommitFault::Pass };
             if matches!(message.first(), Some(b'Q' | b'E')) && is_started {
                 shared.statements.fetch_add(1, Ordering::SeqCst);
             }
             match fault {
-                AtCommit::LoseIt | AtCommit::Hold => {}
-                AtCommit::Pass | AtCommit::CutBoth | AtCommit::DropAnswer | AtCommit::HoldAnswer => {
-                    if fault != AtCommit::Pass && fault != AtCommit::CutBoth {
+                CommitFault::LoseCommit | CommitFault::Hold => {}
+                CommitFault::Pass
+                | CommitFault::CutBoth
+                | CommitFault::DropReply
+                | CommitFault::HoldReply => {
+                    if fault != CommitFault::Pass && fault != CommitFault::CutBoth {
                         line.is_deaf.store(true, Ordering::SeqCst);
                     }
                     if to.write_all(&message).await.is_err() {
@@ -201,17 +204,17 @@ async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<S
                 }
             }
             match fault {
-                AtCommit::Pass => continue,
-                AtCommit::CutBoth => {}
+                CommitFault::Pass => continue,
+                CommitFault::CutBoth => {}
                 // Long enough for the server to have done it.
-                AtCommit::DropAnswer => sleep(Duration::from_millis(20)).await,
+                CommitFault::DropReply => sleep(Duration::from_millis(20)).await,
                 // The client alone is cut off; the server keeps its connection for a while.
-                AtCommit::LoseIt => {
+                CommitFault::LoseCommit => {
                     drop(from);
                     leave_open(to);
                     return;
                 }
-                AtCommit::Hold | AtCommit::HoldAnswer => std::future::pending().await,
+                CommitFault::Hold | CommitFault::HoldReply => std::future::pending().await,
             }
             return;
         }
@@ -250,21 +253,21 @@ impl Shared {
     }
 
     /// A COMMIT comes by: what becomes of it.
-    fn commit(&self) -> AtCommit {
+    fn commit(&self) -> CommitFault {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let left = |times: u64| times.checked_sub(1);
         if self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err() {
-            return AtCommit::Pass;
+            return CommitFault::Pass;
         }
         self.faults.fetch_add(1, Ordering::SeqCst);
         self.fault_happened.notify_waiters();
         let all = [
-            AtCommit::Pass,
-            AtCommit::CutBoth,
-            AtCommit::DropAnswer,
-            AtCommit::LoseIt,
-            AtCommit::Hold,
-            AtCommit::HoldAnswer,
+            CommitFault::Pass,
+            CommitFault::CutBoth,
+            CommitFault::DropReply,
+            CommitFault::LoseCommit,
+            CommitFault::Hold,
+            CommitFault::HoldReply,
         ];
         all[usize::from(self.at_commit.load(Ordering::SeqCst)) % all.len()]
     }

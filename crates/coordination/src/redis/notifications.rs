@@ -10,9 +10,9 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::connection::Link;
 use super::entry::Grant;
 use super::keys;
-use super::link::Link;
 use crate::Key;
 
 /// Pause before the next try to listen.

@@ -7,17 +7,17 @@ use hyper::{HeaderMap, StatusCode, header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::Answer;
+use crate::Response;
 use crate::wait::within_deadline;
 
 /// A connection on which a test writes what it likes.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawConnection {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-impl Raw {
+impl RawConnection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> Self {
         let stream = within_deadline("a connection", TcpStream::connect(address)).await;
@@ -31,7 +31,7 @@ impl Raw {
     }
 
     /// The next answer; `None` when the connection is closed instead.
-    pub async fn answer(&mut self) -> Option<Answer> {
+    pub async fn read_response(&mut self) -> Option<Response> {
         within_deadline("an answer", self.read_answer(true)).await
     }
 
@@ -41,11 +41,11 @@ impl Raw {
     }
 
     /// The next answer, if all of it arrives before the connection is closed.
-    pub async fn answer_if_whole(&mut self) -> Option<Answer> {
+    pub async fn read_response_if_complete(&mut self) -> Option<Response> {
         within_deadline("an answer, or the end", self.read_answer(false)).await
     }
 
-    async fn read_answer(&mut self, must_be_whole: bool) -> Option<Answer> {
+    async fn read_answer(&mut self, must_be_whole: bool) -> Option<Response> {
         let head = loop {
             let end = self.received.windows(4).position(|window| window == b"\r\n\r\n");
             match end {
@@ -66,7 +66,7 @@ impl Raw {
             }
         }
         let body = Bytes::from(self.received.drain(..length).collect::<Vec<u8>>());
-        Some(Answer { status, headers, body, asked: "bytes".to_owned() })
+        Some(Response { status, headers, body, request: "bytes".to_owned() })
     }
 
     /// Whether anything more was received.

@@ -13,7 +13,7 @@ pub fn event_body(capacity: u32) -> Value {
 
 /// `body` with the fields of `changes` put in; `null` takes a field out.
 #[must_use]
-pub fn with(mut body: Value, changes: &Value) -> Value {
+pub fn with_fields(mut body: Value, changes: &Value) -> Value {
     for (name, value) in changes.as_object().into_iter().flatten() {
         if value.is_null() {
             body.as_object_mut().and_then(|fields| fields.remove(name));

@@ -59,7 +59,7 @@ mod tests {
     use super::Trouble;
 
     #[test]
-    fn a_wrong_type_is_told_by_every_version() {
+    fn wrong_type_errors_of_every_version_are_recognized() {
         let said = |text: &[u8]| match parse_redis_value(text).and_then(redis::Value::extract_error) {
             Err(error) => Trouble::Said(error),
             Ok(value) => panic!("{value:?} is no error"),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// An answer over HTTP.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: StatusCode,
     /// The header fields.
@@ -14,10 +14,10 @@ pub struct Answer {
     /// The body as it came.
     pub body: Bytes,
     /// What was asked, for messages.
-    pub asked: String,
+    pub request: String,
 }
 
-impl Answer {
+impl Response {
     /// A header field as text; empty where there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()

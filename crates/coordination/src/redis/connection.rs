@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::counters::Counters;
+use super::error::Trouble;
 use super::scripts::Scripts;
-use super::trouble::Trouble;
 use super::{RedisOptions, keys};
 
 /// Answers in a row that may fail before the breaker opens: one slow answer is no outage, and three cost a
@@ -63,7 +63,7 @@ impl Link {
             counters,
             client: options.client.clone(),
             instance: options.instance.clone(),
-            answer_timeout: options.answer_timeout,
+            answer_timeout: options.reply_timeout,
             connect_timeout: options.connect_timeout,
             open: watch::Sender::new(None),
             failures: AtomicU32::new(0),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Calls, PATIENT, Rig, TICK, answer, holding, is_free, key, owned, queue_up, soon};
+use super::{Calls, Harness, PATIENT, TICK, answer, holding, is_free, key, owned, queue_up, soon};
 
-pub(super) async fn tokens_only_grow(rig: &dyn Rig) {
+pub(super) async fn tokens_only_grow(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let mut last = 0;
     for round in 0..100 {
@@ -22,7 +22,7 @@ pub(super) async fn tokens_only_grow(rig: &dyn Rig) {
     }
 }
 
-pub(super) async fn an_owner_sees_whether_others_wait(rig: &dyn Rig) {
+pub(super) async fn a_guard_is_contended_while_others_wait(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let owner = owned(&*lock, &key).await;
     assert!(!owner.contended());
@@ -42,7 +42,7 @@ pub(super) async fn an_owner_sees_whether_others_wait(rig: &dyn Rig) {
     soon("nobody waits behind the third", || !third.contended()).await;
 }
 
-pub(super) async fn max_hold_ends_a_tenure(rig: &dyn Rig) {
+pub(super) async fn max_lease_ends_ownership(rig: &dyn Harness) {
     let (lock, key, max_hold) = (rig.lock(), key("a"), TICK * 10);
     let began = Instant::now();
     let tenure = lock.acquire(&key, holding(max_hold)).await.expect("a free key");
@@ -57,7 +57,7 @@ pub(super) async fn max_hold_ends_a_tenure(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn an_overdue_owner_does_not_stop_the_queue(rig: &dyn Rig) {
+pub(super) async fn an_expired_owner_does_not_block_the_queue(rig: &dyn Harness) {
     let (lock, key, max_hold) = (rig.lock(), key("a"), TICK * 10);
     let began = Instant::now();
     let overdue = lock.acquire(&key, holding(max_hold)).await.expect("a free key");
@@ -79,7 +79,7 @@ pub(super) async fn an_overdue_owner_does_not_stop_the_queue(rig: &dyn Rig) {
     assert_eq!(rig.residue().await, 0);
 }
 
-pub(super) async fn an_overdue_release_takes_nothing_away(rig: &dyn Rig) {
+pub(super) async fn a_late_release_does_not_affect_the_next_owner(rig: &dyn Harness) {
     let (lock, key) = (rig.lock(), key("a"));
     let overdue = lock.acquire(&key, holding(TICK)).await.expect("a free key");
     overdue.lost().await;

@@ -23,7 +23,7 @@ pub(super) fn options(url: &str, instance: &str) -> RedisOptions {
     let database = url.rsplit('/').next().expect("an address with a database");
     let mut options = RedisOptions::new(url, &format!("{instance}-{database}")).expect("valid options");
     (options.lease, options.claim) = (LEASE, LEASE / 4);
-    (options.answer_timeout, options.connect_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
+    (options.reply_timeout, options.connect_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
     options
 }
 
@@ -37,7 +37,7 @@ pub(super) fn calm(url: &str, instance: &str) -> RedisOptions {
 /// An instance that is connected.
 pub(super) async fn started(options: RedisOptions) -> Redis {
     let redis = Redis::start(options);
-    redis.up().await;
+    redis.wait_until_up().await;
     redis
 }
 

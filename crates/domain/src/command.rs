@@ -73,7 +73,7 @@ pub struct Order {
     /// Who will own the booking.
     pub user: UserId,
     /// What is wanted.
-    pub ask: Ask,
+    pub selection: TicketSelection,
     /// What the buyer thinks it costs; checked, never trusted.
     pub expected_total: Option<Money>,
     /// How the buyer means to pay.
@@ -82,7 +82,7 @@ pub struct Order {
 
 /// Which tickets are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum TicketSelection {
     /// So many of the event's only ticket type.
     Quantity(u32),
     /// So many of each of these.
@@ -234,7 +234,7 @@ impl Command {
             Action::UpdateEvent { event_id, .. } | Action::Expire { event_id, .. } => *event_id,
             Action::Book(order) => order.event_id,
             Action::Confirm(payment) => payment.event_id,
-            Action::Cancel(wish) => wish.event_id,
+            Action::Cancel(cancellation) => cancellation.event_id,
             Action::Settle(settlement) => settlement.event_id,
         }
     }
@@ -255,7 +255,9 @@ impl Command {
     /// The captured payment that the command is about: at most one refund is ever recorded for it.
     pub fn captured(&self) -> Option<(BookingId, TransactionId)> {
         match &self.action {
-            Action::Confirm(paid) => Some((paid.booking_id, paid.transaction.clone())),
+            Action::Confirm(confirmation) => {
+                Some((confirmation.booking_id, confirmation.transaction.clone()))
+            }
             Action::Settle(settlement) => Some((settlement.booking_id, settlement.transaction.clone())),
             Action::CreateEvent(_)
             | Action::UpdateEvent { .. }
@@ -271,7 +273,7 @@ impl Command {
             Action::CreateEvent(_) | Action::UpdateEvent { .. } => None,
             Action::Book(order) => Some(order.booking_id),
             Action::Confirm(payment) => Some(payment.booking_id),
-            Action::Cancel(wish) => Some(wish.booking_id),
+            Action::Cancel(cancellation) => Some(cancellation.booking_id),
             Action::Settle(settlement) => Some(settlement.booking_id),
             Action::Expire { booking_id, .. } => Some(*booking_id),
         }

@@ -15,14 +15,14 @@ pub struct Event {
     /// Names the event for its whole life.
     pub id: EventId,
     /// The description.
-    pub about: Arc<About>,
+    pub details: Arc<EventDetails>,
     /// The counters.
-    pub stock: Stock,
+    pub inventory: Inventory,
 }
 
 /// The description of an event, as its organiser edits it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct EventDetails {
     /// What it is called.
     pub name: Name,
     /// Where it takes place.
@@ -112,7 +112,7 @@ impl FromStr for EventStatus {
 /// Invariants: `held + sold ≤ capacity`, for the event and for each ticket type with a capacity of its
 /// own; `held` is the sum over pending bookings and `sold` over confirmed ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stock {
+pub struct Inventory {
     /// Tickets in all, 1 … [`crate::CAPACITY_MAX`].
     pub capacity: u32,
     /// Tickets of pending bookings.
@@ -120,7 +120,7 @@ pub struct Stock {
     /// Tickets of confirmed bookings.
     pub sold: u32,
     /// The counters of each ticket type, in the order of [`About::ticket_types`].
-    pub types: Vec<TypeStock>,
+    pub types: Vec<TypeInventory>,
     /// The number of the event's last ledger entry.
     pub seq: u64,
     /// The time of the event's last ledger entry; no later entry is dated before it.
@@ -131,7 +131,7 @@ pub struct Stock {
 
 /// The counters of one ticket type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TypeStock {
+pub struct TypeInventory {
     /// Its own bound beside the event's; none where unset.
     pub capacity: Option<u32>,
     /// Tickets of pending bookings.
@@ -158,7 +158,7 @@ pub struct Tallies {
 
 /// Where a ticket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum TicketState {
     /// On offer.
     Free,
     /// Held by a pending booking.
@@ -170,26 +170,26 @@ pub enum Place {
 impl Event {
     /// Tickets that could be booked now.
     pub fn available(&self) -> u32 {
-        self.stock.available()
+        self.inventory.available()
     }
 
     /// Tickets of the ticket type at `index` that could be booked now: what its own capacity and the
     /// event's both leave. 0 for an index that does not exist.
     pub fn available_of(&self, index: usize) -> u32 {
-        self.stock
+        self.inventory
             .types
             .get(index)
-            .map_or(0, |kind| kind.available(self.stock.capacity).min(self.available()))
+            .map_or(0, |kind| kind.available(self.inventory.capacity).min(self.available()))
     }
 
     /// The place of a ticket type in [`About::ticket_types`] and [`Stock::types`].
     pub fn index_of(&self, id: TicketTypeId) -> Option<usize> {
-        self.about.ticket_types.iter().position(|kind| kind.id == id)
+        self.details.ticket_types.iter().position(|kind| kind.id == id)
     }
 
     /// The earliest instant at which a booking made at `now` may be freed unpaid.
     pub fn hold_until(&self, now: Timestamp) -> Timestamp {
-        now.plus_seconds(self.about.hold_seconds)
+        now.plus_seconds(self.details.hold_seconds)
     }
 
     /// Moves the tickets of `items` between two places.
@@ -199,30 +199,30 @@ impl Event {
     pub(crate) fn move_tickets(
         &mut self,
         items: &[Item],
-        from: Place,
-        to: Place,
+        from: TicketState,
+        to: TicketState,
     ) -> Result<(), Inconsistent> {
         for item in items {
             let index =
                 self.index_of(item.ticket_type).ok_or(Inconsistent("a booked ticket type is gone"))?;
             let kind =
-                self.stock.types.get_mut(index).ok_or(Inconsistent("a ticket type has no counters"))?;
-            shift(&mut kind.held, &mut kind.sold, item.quantity, (from, to))?;
-            shift(&mut self.stock.held, &mut self.stock.sold, item.quantity, (from, to))?;
-            fits(kind.held, kind.sold, kind.capacity.unwrap_or(self.stock.capacity))?;
+                self.inventory.types.get_mut(index).ok_or(Inconsistent("a ticket type has no counters"))?;
+            move_count(&mut kind.held, &mut kind.sold, item.quantity, (from, to))?;
+            move_count(&mut self.inventory.held, &mut self.inventory.sold, item.quantity, (from, to))?;
+            within_capacity(kind.held, kind.sold, kind.capacity.unwrap_or(self.inventory.capacity))?;
         }
-        fits(self.stock.held, self.stock.sold, self.stock.capacity)
+        within_capacity(self.inventory.held, self.inventory.sold, self.inventory.capacity)
     }
 }
 
-impl Stock {
+impl Inventory {
     /// Tickets neither held nor sold.
     pub fn available(&self) -> u32 {
         self.capacity.saturating_sub(self.held).saturating_sub(self.sold)
     }
 }
 
-impl TypeStock {
+impl TypeInventory {
     /// Tickets that this type's own capacity leaves; the event's where it has none.
     pub fn available(&self, event_capacity: u32) -> u32 {
         self.capacity.unwrap_or(event_capacity).saturating_sub(self.held).saturating_sub(self.sold)
@@ -277,23 +277,28 @@ impl Tallies {
     }
 }
 
-fn shift(held: &mut u32, sold: &mut u32, quantity: u32, way: (Place, Place)) -> Result<(), Inconsistent> {
+fn move_count(
+    held: &mut u32,
+    sold: &mut u32,
+    quantity: u32,
+    ticket_move: (TicketState, TicketState),
+) -> Result<(), Inconsistent> {
     let below = Inconsistent("a count would fall below 0");
     let above = Inconsistent("a count would overflow");
-    match way.0 {
-        Place::Free => {}
-        Place::Held => *held = held.checked_sub(quantity).ok_or(below)?,
-        Place::Sold => *sold = sold.checked_sub(quantity).ok_or(below)?,
+    match ticket_move.0 {
+        TicketState::Free => {}
+        TicketState::Held => *held = held.checked_sub(quantity).ok_or(below)?,
+        TicketState::Sold => *sold = sold.checked_sub(quantity).ok_or(below)?,
     }
-    match way.1 {
-        Place::Free => {}
-        Place::Held => *held = held.checked_add(quantity).ok_or(above)?,
-        Place::Sold => *sold = sold.checked_add(quantity).ok_or(above)?,
+    match ticket_move.1 {
+        TicketState::Free => {}
+        TicketState::Held => *held = held.checked_add(quantity).ok_or(above)?,
+        TicketState::Sold => *sold = sold.checked_add(quantity).ok_or(above)?,
     }
     Ok(())
 }
 
-fn fits(held: u32, sold: u32, capacity: u32) -> Result<(), Inconsistent> {
+fn within_capacity(held: u32, sold: u32, capacity: u32) -> Result<(), Inconsistent> {
     if removed(Guard::Capacity) {
         return Ok(());
     }

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_one_kind_is_never_one_of_another() {
+    fn an_id_of_one_kind_does_not_parse_as_another() {
         let id = EventId::new(Timestamp::from_micros(1_700_000_000_000_000).unwrap(), [7; 10]);
         assert!(id.to_string().parse::<BookingId>().is_err());
         assert_eq!(id.to_string().parse::<EventId>(), Ok(id));

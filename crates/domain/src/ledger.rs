@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::refund::words;
+use crate::refund::string_enum;
 use crate::{Actor, BookingId, EventId, RefundId, RequestId, TicketTypeId, Timestamp, TraceParent};
 
 /// One entry of an event's ledger.
@@ -21,14 +21,14 @@ pub struct Entry {
     /// The refund that was recorded or settled.
     pub refund_id: Option<RefundId>,
     /// The tickets that moved, per ticket type; empty where none did.
-    pub lines: Vec<Line>,
+    pub lines: Vec<EntryLine>,
     /// The tickets that moved, all together, without a sign. For entries of the event itself: by how
     /// much its capacity changed.
     pub quantity: u32,
     /// The status before; unset where there was none.
-    pub from: Option<Label>,
+    pub from: Option<LedgerStatus>,
     /// The status after; unset where none is concerned.
-    pub to: Option<Label>,
+    pub to: Option<LedgerStatus>,
     /// Tickets of the event left after this change.
     pub available_after: u32,
     /// The number of the booking's entry before this one; unset for its first.
@@ -45,14 +45,14 @@ pub struct Entry {
 
 /// How many tickets of one ticket type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct EntryLine {
     /// Which ticket type.
     pub ticket_type: TicketTypeId,
     /// How many tickets, at least 1.
     pub quantity: u32,
 }
 
-words! {
+string_enum! {
     /// What happened; also the `type` of the message made from the entry.
     EntryKind {
         /// A booking took tickets.
@@ -76,7 +76,7 @@ words! {
     }
 
     /// A status in the ledger, of whatever changed.
-    Label {
+    LedgerStatus {
         /// Of a booking.
         Pending = "pending",
         /// Of a booking.
@@ -98,7 +98,7 @@ words! {
     }
 }
 
-impl From<crate::BookingStatus> for Label {
+impl From<crate::BookingStatus> for LedgerStatus {
     fn from(status: crate::BookingStatus) -> Self {
         match status {
             crate::BookingStatus::Pending => Self::Pending,
@@ -109,7 +109,7 @@ impl From<crate::BookingStatus> for Label {
     }
 }
 
-impl From<crate::EventStatus> for Label {
+impl From<crate::EventStatus> for LedgerStatus {
     fn from(status: crate::EventStatus) -> Self {
         match status {
             crate::EventStatus::OnSale => Self::OnSale,
@@ -119,7 +119,7 @@ impl From<crate::EventStatus> for Label {
     }
 }
 
-impl From<crate::RefundStatus> for Label {
+impl From<crate::RefundStatus> for LedgerStatus {
     fn from(status: crate::RefundStatus) -> Self {
         match status {
             crate::RefundStatus::Requested => Self::Requested,

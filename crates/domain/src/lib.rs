@@ -25,13 +25,15 @@ mod trace;
 pub use audit::{Audit, AuditReport, History};
 pub use booking::{Booking, BookingStatus, Item, Items, Payment, PaymentStatus, State};
 pub use command::{
-    Action, Actor, Ask, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,
-    Settlement, TicketTypePatch,
+    Action, Actor, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,
+    Settlement, TicketSelection, TicketTypePatch,
 };
-pub use decide::{Answer, Change, Inconsistent, Scene, Scope, Shortage, Verdict, decide};
-pub use event::{About, Event, EventStatus, Place, Stock, Tallies, TicketType, TypeStock};
+pub use decide::{Answer, Change, Decision, HoldScope, Inconsistent, Shortage, Snapshot, decide};
+pub use event::{
+    Event, EventDetails, EventStatus, Inventory, Tallies, TicketState, TicketType, TypeInventory,
+};
 pub use id::{BookingId, EventId, IdError, Ids, RefundId, TicketTypeId};
-pub use ledger::{Entry, EntryKind, Label, Line};
+pub use ledger::{Entry, EntryKind, EntryLine, LedgerStatus};
 pub use limit::*;
 pub use money::{Currency, Money, MoneyError};
 pub use refund::{Refund, RefundReason, RefundStatus};

@@ -30,7 +30,7 @@ pub struct Refund {
     pub settled_at: Option<Timestamp>,
 }
 
-macro_rules! words {
+macro_rules! string_enum {
     ($($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)* })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,9 +64,9 @@ macro_rules! words {
         }
     )*};
 }
-pub(crate) use words;
+pub(crate) use string_enum;
 
-words! {
+string_enum! {
     /// Whether a refund was paid out.
     RefundStatus {
         /// Owed.

@@ -90,9 +90,9 @@ guards! {
     /// A key that comes again for something else is refused.
     KeyCompared = "key-compared",
     /// A command whose sender gave up waiting never runs.
-    Turn = "turn",
+    StartFlag = "turn",
     /// What nobody knows is not called a failure.
-    UnknownTold = "unknown-told",
+    UnknownReported = "unknown-told",
     /// The database is asked what became of a COMMIT that was not answered.
     FollowUp = "follow-up",
     /// A command goes on when its client hangs up.
@@ -102,9 +102,9 @@ guards! {
     /// The relay compares an event's last message with the ledger before it appends the next one.
     StreamPredecessor = "stream-predecessor",
     /// The relay asks the stream what is on it, and believes no note of its own.
-    StreamSurveyed = "stream-surveyed",
+    StreamCounted = "stream-surveyed",
     /// The relay looks, now and then, whether the stream is still what it put there.
-    StreamLookedAfter = "stream-looked-after",
+    StreamVerified = "stream-looked-after",
     /// A lock keeps anybody out. Nothing that is sold depends on it, so nobody may miss this one.
     Locks = "locks",
 }

@@ -96,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_instant() {
+    fn rejects_texts_that_are_not_rfc_3339() {
         for text in ["", "tomorrow", "2030-06-01", "2030-13-01T00:00:00Z", "2030-06-01T18:00:00"] {
             assert_eq!(text.parse::<Timestamp>(), Err(TimestampError), "{text}");
         }
     }
 
     #[test]
-    fn the_rest_of_a_hold_is_rounded_up_and_never_negative() {
+    fn remaining_seconds_are_rounded_up_and_never_negative() {
         let at = Timestamp::from_micros(1_000_000).unwrap();
         assert_eq!(at.seconds_until(Timestamp::from_micros(1_000_001).unwrap()), 1);
         assert_eq!(at.seconds_until(at.plus_seconds(60)), 60);

@@ -67,7 +67,7 @@ mod tests {
     const PARENT: &str = "00f067aa0ba902b7";
 
     #[test]
-    fn what_the_standard_allows_is_read() {
+    fn valid_traceparents_are_parsed() {
         for (text, flags) in [
             (format!("00-{TRACE}-{PARENT}-01"), "01"),
             (format!("00-{TRACE}-{PARENT}-00"), "00"),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_forbids_is_not() {
+    fn invalid_traceparents_are_rejected() {
         let zeros = |count: usize| "0".repeat(count);
         for text in [
             String::new(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use coordination::{Key, LockGuard, LockOptions};
 use domain::{
-    Action, Actor, Ask, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId, Money, Note,
-    Order, Refusal, TransactionId, UserId,
+    Action, Actor, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId, Money, Note,
+    Order, Refusal, TicketSelection, TransactionId, UserId,
 };
 use store::{BookingList, Cause, Fault, Idempotency, Page};
 
@@ -20,7 +20,7 @@ pub struct OrderRequest {
     /// Who will own the booking.
     pub user: UserId,
     /// Which tickets.
-    pub ask: Ask,
+    pub ask: TicketSelection,
     /// What the buyer thinks they cost.
     pub expected_total: Option<Money>,
     /// How the buyer means to pay.
@@ -50,7 +50,7 @@ impl Engine {
         self.detached(async move {
             let OrderRequest { event_id, user, ask, expected_total, payment_method } = request;
             let (rule, limited, booking_id) = (engine.policy.book, user.clone(), engine.booking_id());
-            let order = Order { event_id, booking_id, user, ask, expected_total, payment_method };
+            let order = Order { event_id, booking_id, user, selection: ask, expected_total, payment_method };
             let work = engine.submit(caller, Action::Book(Box::new(order)), keep);
             engine.limited(rule, &limited, work).await
         })

@@ -73,7 +73,7 @@ struct Turn(AtomicBool);
 
 impl Turn {
     fn claim(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel) || removed(Guard::Turn)
+        !self.0.swap(true, Ordering::AcqRel) || removed(Guard::StartFlag)
     }
 }
 
@@ -335,7 +335,7 @@ async fn run(batch: Batch, store: &dyn Store, publish: &dyn Publish) -> Done {
             }
             Reply::Requeue => Err(Error::Overloaded),
             Reply::Busy => Err(Fault::Unavailable(Cause::new("others keep its event locked")).into()),
-            Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownTold) => {
+            Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownReported) => {
                 Err(Fault::Unavailable(cause).into())
             }
             Reply::Failed(fault) => Err(fault.into()),

@@ -51,7 +51,7 @@ impl Engine {
     /// The currency of an event, for a command that names an amount.
     pub async fn currency(&self, id: EventId) -> Result<Currency, Error> {
         let event = self.ports.store.event(id).await?;
-        event.map(|event| event.about.currency).ok_or_else(|| Refusal::NotFound("event").into())
+        event.map(|event| event.details.currency).ok_or_else(|| Refusal::NotFound("event").into())
     }
 
     /// Up to `limit` events made before `after`, newest first.

@@ -381,7 +381,7 @@ mod tests {
         };
         let event_id = event.id;
         engine.create_event(admin.clone(), event, None).await.unwrap();
-        let ask = domain::Ask::Quantity(1);
+        let ask = domain::TicketSelection::Quantity(1);
         let order = OrderRequest { event_id, user: buyer, ask, expected_total: None, payment_method: None };
         match engine.book(admin.clone(), order, None).await.outcome {
             Ok(Given::Fresh(Answer::Booking(booking))) => (engine, admin, booking.id),

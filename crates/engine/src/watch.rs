@@ -60,7 +60,7 @@ impl Watched {
         for event in events {
             if let Some(watchers) = watched.get(&event.id) {
                 watchers.send_if_modified(|known| {
-                    let news = known.stock.seq != event.stock.seq;
+                    let news = known.inventory.seq != event.inventory.seq;
                     if news {
                         *known = Arc::new(event);
                     }

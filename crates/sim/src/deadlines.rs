@@ -34,7 +34,7 @@ pub(crate) async fn check(
 
 /// A hold lasts as long as its event says, from the clock's instant on, and is given while sales are open.
 fn booked(event: &Event, booking: &Booking, now: Timestamp) -> Option<String> {
-    let about = &event.about;
+    let about = &event.details;
     let lasts_as_promised = booking.hold_expires_at == now.plus_seconds(about.hold_seconds);
     let is_open = now < about.starts_at
         && about.sales_end_at.is_none_or(|end| now < end)
@@ -47,7 +47,7 @@ fn booked(event: &Event, booking: &Booking, now: Timestamp) -> Option<String> {
 
 /// A refusal for the sake of an instant is true by the clock.
 fn refused(event: &Event, refusal: &Refusal, now: Timestamp) -> Option<String> {
-    let about = &event.about;
+    let about = &event.details;
     let is_true = match refusal {
         Refusal::EventStarted => about.starts_at <= now,
         Refusal::SalesClosed => about.sales_end_at.is_some_and(|end| end <= now),

@@ -70,13 +70,13 @@ async fn books(town: &Town, fleet: &Fleet) -> Result<FinalState, store::Fault> {
     let mut books = FinalState::default();
     let text = |id: &dyn std::fmt::Display| id.to_string();
     for event in fleet.shared.events(None, ALL).await?.rows {
-        let until = event.about.starts_at.minus_seconds(event.about.cancel_cutoff_seconds);
+        let until = event.details.starts_at.minus_seconds(event.details.cancel_cutoff_seconds);
         books.cut_offs.insert(text(&event.id), until.micros());
         for entry in fleet.shared.ledger(event.id, 0, ALL).await?.rows {
             town.world.saw(&format!(
                 "ledger: {} from {}",
                 entry.kind,
-                entry.from.map_or("nothing", domain::Label::as_str)
+                entry.from.map_or("nothing", domain::LedgerStatus::as_str)
             ));
             books.entries.push(line(&entry));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Ask as Wish, Event, EventPatch, EventStatus, Money, NewEvent, NewTicketType};
+use domain::{Event, EventPatch, EventStatus, Money, NewEvent, NewTicketType, TicketSelection as Wish};
 use engine::{Caller, OrderRequest};
 use store::{BookingList, Sqlite, SqliteOptions, Store as _};
 use testkit::history::{CallResult, Operation, Outcome};
@@ -209,16 +209,16 @@ async fn told_within(world: &World, fleet: &Fleet, most: Duration) {
 /// One more ticket is put on sale, and somebody new gets it at once.
 async fn probe(town: &Town, event: &Event) {
     let world = &town.world;
-    let over = event.about.status == EventStatus::Cancelled
-        || event.about.starts_at <= world.now()
-        || event.about.sales_end_at.is_some_and(|end| end <= world.now())
-        || event.about.sales_start_at.is_some_and(|start| world.now() < start);
+    let over = event.details.status == EventStatus::Cancelled
+        || event.details.starts_at <= world.now()
+        || event.details.sales_end_at.is_some_and(|end| end <= world.now())
+        || event.details.sales_start_at.is_some_and(|start| world.now() < start);
     if over {
         return world.saw("probe: the event is over");
     }
     let patch = EventPatch {
         status: Some(EventStatus::OnSale),
-        capacity: Some(event.stock.capacity + 1),
+        capacity: Some(event.inventory.capacity + 1),
         ..EventPatch::default()
     };
     let changed = town.change(event.id, patch).await;

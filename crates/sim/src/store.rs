@@ -118,9 +118,9 @@ impl FaultyStore {
         let fits = booking.items.iter().all(|item| {
             event.index_of(item.ticket_type).is_some_and(|place| event.available_of(place) >= item.quantity)
         });
-        let roomy = event.about.max_tickets_per_user.is_none();
+        let roomy = event.details.max_tickets_per_user.is_none();
         // A repeated report hears what was true when the refund was recorded.
-        let last = self.shared.ledger(event.id, event.stock.seq.saturating_sub(1), 1).await;
+        let last = self.shared.ledger(event.id, event.inventory.seq.saturating_sub(1), 1).await;
         let fresh = last.is_ok_and(|page| {
             let news =
                 |entry: &Entry| entry.kind == EntryKind::RefundRequested && entry.request.as_str() == request;

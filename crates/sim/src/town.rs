@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{
-    Actor, Answer, Ask as Wish, BookingId, EventId, EventPatch, EventStatus, Money, RefundId, Refusal,
-    RequestId, TransactionId, UserId,
+    Actor, Answer, BookingId, EventId, EventPatch, EventStatus, Money, RefundId, Refusal, RequestId,
+    TicketSelection as Wish, TransactionId, UserId,
 };
 use engine::{Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Reader, RefundOutcome};
 use store::{Fault as StoreFault, Idempotency};
@@ -438,8 +438,10 @@ impl Town {
             seen = engine.event(&reader, id) => seen,
         };
         let Ok(event) = seen else { return };
-        let told =
-            CallResult { availability: Some((event.stock.seq, event.available())), ..CallResult::default() };
+        let told = CallResult {
+            availability: Some((event.inventory.seq, event.available())),
+            ..CallResult::default()
+        };
         let (request, actor) = (self.request().as_str().to_owned(), "system".to_owned());
         let (event, end, outcome) = (Some(id.to_string()), Some(self.world.elapsed()), Outcome::Done(told));
         self.known().calls.push(Call {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use domain::sabotage::{Guard, removed};
 use domain::{
-    Action, Actor, Answer, Booking, BookingId, Change, Command, Entry, Event, EventId, Refund, RefundId,
-    RefundStatus, Scene, Scope, Shortage, Timestamp, TransactionId, UserId, Verdict, decide,
+    Action, Actor, Answer, Booking, BookingId, Change, Command, Decision, Entry, Event, EventId, HoldScope,
+    Refund, RefundId, RefundStatus, Shortage, Snapshot, Timestamp, TransactionId, UserId, decide,
 };
 
 use crate::{Cause, Fault, Reply, Submission};
@@ -56,7 +56,7 @@ pub(crate) trait Tx: Send {
 /// Which overdue holds are wanted.
 pub(crate) struct OverdueQuery<'a> {
     pub(crate) event: EventId,
-    pub(crate) scope: &'a Scope,
+    pub(crate) scope: &'a HoldScope,
     pub(crate) now: Timestamp,
     /// The deadline, in microseconds, and the id of the last hold of the page before.
     pub(crate) after: Option<(i64, BookingId)>,
@@ -155,7 +155,7 @@ pub(crate) async fn fold<T: Tx>(tx: &mut T, batch: &[Submission]) -> Result<(Vec
     let Changes { events, user_tickets, .. } = &mut fold.changes;
     // Where the limit was lifted by the batch that still counted, nobody is counted any more.
     user_tickets.retain(|(event, _), _| {
-        events.get(event).is_some_and(|change| change.event.about.max_tickets_per_user.is_some())
+        events.get(event).is_some_and(|change| change.event.details.max_tickets_per_user.is_some())
     });
     Ok((replies, fold.changes))
 }
@@ -172,7 +172,7 @@ struct Fold<'t, T> {
 /// The overdue holds of one event and scope, fetched page by page, each once.
 struct OverdueCursor {
     event: EventId,
-    scope: Scope,
+    scope: HoldScope,
     queue: VecDeque<BookingId>,
     after: Option<(i64, BookingId)>,
     pages: u32,
@@ -215,12 +215,12 @@ impl<T: Tx> Fold<'_, T> {
                 Err(cause) => return Ok(Reply::Failed(Fault::Broken(cause))),
             };
             match verdict {
-                Verdict::Answer(answer) => return Ok(Reply::Answered(answer)),
-                Verdict::Change(change) => {
+                Decision::Answer(answer) => return Ok(Reply::Answered(answer)),
+                Decision::Change(change) => {
                     return Ok(Reply::Answered(self.apply(command.event_id(), *change)));
                 }
-                Verdict::Overdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Requeue),
-                Verdict::Overdue(shortage) => {
+                Decision::Overdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Requeue),
+                Decision::Overdue(shortage) => {
                     if !self.free_overdue(command, &shortage).await? {
                         swept.push(shortage.scope);
                     }
@@ -229,7 +229,7 @@ impl<T: Tx> Fold<'_, T> {
         }
     }
 
-    fn decide(&self, command: &Command, swept: &[Scope]) -> Result<Verdict, Cause> {
+    fn decide(&self, command: &Command, exhausted_scopes: &[HoldScope]) -> Result<Decision, Cause> {
         let event = command.event_id();
         let booking = command.booking_id().and_then(|id| self.loaded.bookings.get(&id));
         let booking = booking.map(Result::as_ref).transpose().map_err(Clone::clone)?;
@@ -243,21 +243,21 @@ impl<T: Tx> Fold<'_, T> {
         let user = command.booked_user().or_else(|| booking.map(|booking| &booking.user));
         let counted = |user: &UserId| self.loaded.user_tickets.get(&(event, user.clone())).copied();
         let event = self.loaded.events.get(&event).map(Result::as_ref).transpose().map_err(Clone::clone)?;
-        let limited = event.is_some_and(|event| event.about.max_tickets_per_user.is_some());
+        let limited = event.is_some_and(|event| event.details.max_tickets_per_user.is_some());
         let user_tickets = user.filter(|_| limited).and_then(counted).unwrap_or(0);
-        let scene = Scene { event, booking, refund, user_tickets, swept };
-        decide(&scene, command, self.now).map_err(Cause::new)
+        let snapshot = Snapshot { event, booking, refund, user_tickets, exhausted_scopes };
+        decide(&snapshot, command, self.now).map_err(Cause::new)
     }
 
     /// Takes a change over: into what later commands see, and into what will be written.
     fn apply(&mut self, event_id: EventId, change: Change) -> Answer {
-        let Change { about, stock, booking, refund, user_tickets, entries, answer } = change;
+        let Change { details, inventory, booking, refund, user_tickets, entries, answer } = change;
         let known = self.loaded.events.get(&event_id).and_then(|event| event.as_ref().ok());
-        let loaded_seq = known.map(|event| event.stock.seq);
-        let described = about.is_some();
-        let about = about.or_else(|| known.map(|event| event.about.clone()));
-        if let Some(about) = about {
-            let event = Event { id: event_id, about, stock };
+        let loaded_seq = known.map(|event| event.inventory.seq);
+        let described = details.is_some();
+        let details = details.or_else(|| known.map(|event| event.details.clone()));
+        if let Some(details) = details {
+            let event = Event { id: event_id, details, inventory };
             let change = self.changes.events.entry(event_id).or_insert_with(|| EventChange {
                 event: event.clone(),
                 loaded_seq,
@@ -309,7 +309,7 @@ impl<T: Tx> Fold<'_, T> {
                 action: Action::Expire { event_id, booking_id: booking.id },
             };
             // A hold that cannot be freed stands in nobody's way but its own: the next one is tried.
-            if let Ok(Verdict::Change(change)) = self.decide(&expire, &[]) {
+            if let Ok(Decision::Change(change)) = self.decide(&expire, &[]) {
                 self.apply(event_id, *change);
                 self.freed += 1;
                 any = true;
@@ -320,7 +320,11 @@ impl<T: Tx> Fold<'_, T> {
     }
 
     /// The next hold of a scope that is overdue and has not been touched by this batch.
-    async fn next_overdue(&mut self, event: EventId, scope: &Scope) -> Result<Option<Arc<Booking>>, Fault> {
+    async fn next_overdue(
+        &mut self,
+        event: EventId,
+        scope: &HoldScope,
+    ) -> Result<Option<Arc<Booking>>, Fault> {
         let known = self.overdue_cursors.iter().position(|pool| pool.event == event && pool.scope == *scope);
         let index = known.unwrap_or_else(|| {
             let (queue, scope) = (VecDeque::new(), scope.clone());

@@ -4,7 +4,8 @@
 //! range is an error that names the row, never a default.
 
 use domain::{
-    Booking, Currency, Item, Items, Line, Money, Name, Payment, State, TicketTypeId, Timestamp, TransactionId,
+    Booking, Currency, EntryLine, Item, Items, Money, Name, Payment, State, TicketTypeId, Timestamp,
+    TransactionId,
 };
 use serde_json::{Value, json};
 
@@ -138,15 +139,15 @@ fn items_from(text: &str, currency: Currency) -> Result<Items, Cause> {
 }
 
 /// The lines of a ledger entry as they are stored.
-pub(crate) fn lines_to(lines: &[Line]) -> String {
-    let line = |line: &Line| json!([hex(line.ticket_type), line.quantity]);
+pub(crate) fn lines_to(lines: &[EntryLine]) -> String {
+    let line = |line: &EntryLine| json!([hex(line.ticket_type), line.quantity]);
     lines.iter().map(line).collect::<Value>().to_string()
 }
 
 /// The lines of a ledger entry.
-pub(crate) fn lines_from(text: &str) -> Result<Vec<Line>, Cause> {
+pub(crate) fn lines_from(text: &str) -> Result<Vec<EntryLine>, Cause> {
     let rows: Vec<(String, u32)> = serde_json::from_str(text).map_err(Cause::new)?;
-    rows.into_iter().map(|(id, quantity)| Ok(Line { ticket_type: unhex(&id)?, quantity })).collect()
+    rows.into_iter().map(|(id, quantity)| Ok(EntryLine { ticket_type: unhex(&id)?, quantity })).collect()
 }
 
 /// A ticket type inside stored JSON: 32 hexadecimal digits.

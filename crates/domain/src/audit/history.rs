@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::Books;
+use super::ledger::EventReplay;
 use crate::{
-    Booking, BookingId, Entry, EntryKind, Event, EventId, Label, Line, Money, Refund, RefundId, RefundStatus,
-    State, TransactionId,
+    Booking, BookingId, Entry, EntryKind, EntryLine, Event, EventId, LedgerStatus, Money, Refund, RefundId,
+    RefundStatus, State, TransactionId,
 };
 
 /// All that is stored of one booking.
@@ -23,17 +23,17 @@ pub struct History {
 
 /// A booking's entries as far as they were read.
 #[derive(Default)]
-struct Walk<'a> {
+struct BookingReplay<'a> {
     /// The status after the last entry.
-    status: Option<Label>,
+    status: Option<LedgerStatus>,
     /// The number of the last entry.
     seq: Option<u64>,
-    lines: Option<&'a [Line]>,
+    lines: Option<&'a [EntryLine]>,
     /// Changes of the booking. The cancellation of a paid booking and the refund that it causes are two entries
     /// and one change.
     version: u64,
     /// Where the ledger leaves each refund.
-    refunds: BTreeMap<RefundId, Label>,
+    refunds: BTreeMap<RefundId, LedgerStatus>,
 }
 
 impl History {
@@ -43,54 +43,58 @@ impl History {
     }
 
     /// Compares entries, row and refunds, and adds the row to the event's sums.
-    pub(super) fn check(&self, books: &mut Books) -> Vec<String> {
-        let (id, event) = (self.id, books.event().id);
+    pub(super) fn check(&self, event_replay: &mut EventReplay) -> Vec<String> {
+        let (id, event) = (self.id, event_replay.event().id);
         let mut wrong = Vec::new();
-        let mut walk = Walk::default();
+        let mut replay = BookingReplay::default();
         for entry in &self.entries {
             let place = |what: String| format!("{event} entry {}: {what}", entry.seq);
-            wrong.extend(walk.step(id, entry).into_iter().map(place));
+            wrong.extend(replay.apply(id, entry).into_iter().map(place));
         }
         match self.booking_of(event) {
             Some(booking) => {
                 let place = |what: String| format!("{id} of {event}: {what}");
-                wrong.extend(check_row(booking, &walk).into_iter().map(place));
-                wrong.extend(check_money(booking, books.event()).into_iter().map(place));
-                wrong.extend(books.add(booking).into_iter().map(place));
+                wrong.extend(check_row(booking, &replay).into_iter().map(place));
+                wrong.extend(check_money(booking, event_replay.event()).into_iter().map(place));
+                wrong.extend(event_replay.add_booking(booking).into_iter().map(place));
             }
             None => wrong.push(format!("{event}: {id} has a ledger but no row")),
         }
-        wrong.extend(self.check_refunds(walk.refunds, books.event()));
+        wrong.extend(self.check_refunds(replay.refunds, event_replay.event()));
         wrong
     }
 
     /// Refunds against the ledger and the booking: one for each payment that must be given back, of all that was
     /// captured, and none for a payment that still pays for the booking.
-    fn check_refunds(&self, mut noted: BTreeMap<RefundId, Label>, event: &Event) -> Vec<String> {
+    fn check_refunds(
+        &self,
+        mut ledger_refunds: BTreeMap<RefundId, LedgerStatus>,
+        event: &Event,
+    ) -> Vec<String> {
         let (id, booking) = (self.id, self.booking_of(event.id));
         let mut wrong = Vec::new();
         let mut paid_out: BTreeMap<&TransactionId, bool> = BTreeMap::new();
         for refund in &self.refunds {
-            let mut say = |what: String| wrong.push(format!("{}: {what}", refund.id));
-            match noted.remove(&refund.id) {
-                None => say("has no entry in the ledger".to_owned()),
+            let mut report = |what: String| wrong.push(format!("{}: {what}", refund.id));
+            match ledger_refunds.remove(&refund.id) {
+                None => report("has no entry in the ledger".to_owned()),
                 Some(status) if status != refund.status.into() => {
-                    say(format!("is {}, but the ledger says {status}", refund.status));
+                    report(format!("is {}, but the ledger says {status}", refund.status));
                 }
                 Some(_) => {}
             }
             if refund.event_id != event.id {
-                say(format!("belongs to {}, but its booking to {}", refund.event_id, event.id));
+                report(format!("belongs to {}, but its booking to {}", refund.event_id, event.id));
             }
             if let Some(booking) = booking {
-                check_amount(refund, booking, event).into_iter().for_each(&mut say);
+                check_amount(refund, booking, event).into_iter().for_each(&mut report);
             }
             if paid_out.insert(&refund.transaction, refund.status == RefundStatus::Succeeded).is_some() {
-                say("gives back a payment for the second time".to_owned());
+                report("gives back a payment for the second time".to_owned());
             }
         }
         let missing = |id: &RefundId| format!("{id} is in the ledger, but there is no such refund");
-        wrong.extend(noted.keys().map(missing));
+        wrong.extend(ledger_refunds.keys().map(missing));
         if let Some(Booking { state: State::Cancelled { payment: Some(payment), refunded, .. }, .. }) =
             booking
         {
@@ -106,9 +110,9 @@ impl History {
     }
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BookingReplay<'a> {
     /// A booking's entries form a path of the state table, each naming the one before it.
-    fn step(&mut self, id: BookingId, entry: &'a Entry) -> Vec<String> {
+    fn apply(&mut self, id: BookingId, entry: &'a Entry) -> Vec<String> {
         let mut wrong = Vec::new();
         let status = self.status;
         if entry.previous_seq != self.seq {
@@ -116,9 +120,13 @@ impl<'a> Walk<'a> {
         }
         let allowed = match entry.kind {
             EntryKind::BookingCreated => status.is_none(),
-            EntryKind::BookingConfirmed => matches!(status, Some(Label::Pending | Label::Expired)),
-            EntryKind::BookingCancelled => matches!(status, Some(Label::Pending | Label::Confirmed)),
-            EntryKind::BookingExpired => status == Some(Label::Pending),
+            EntryKind::BookingConfirmed => {
+                matches!(status, Some(LedgerStatus::Pending | LedgerStatus::Expired))
+            }
+            EntryKind::BookingCancelled => {
+                matches!(status, Some(LedgerStatus::Pending | LedgerStatus::Confirmed))
+            }
+            EntryKind::BookingExpired => status == Some(LedgerStatus::Pending),
             EntryKind::RefundRequested | EntryKind::RefundSettled => status.is_some(),
             EntryKind::EventCreated | EntryKind::EventUpdated | EntryKind::EventCancelled => false,
         };
@@ -126,56 +134,57 @@ impl<'a> Walk<'a> {
         if !allowed || (moves && entry.from != status) {
             wrong.push(format!("{id}: {} does not follow on {status:?}", entry.kind));
         }
-        self.status = Some(entry.to.filter(|_| moves).or(status).unwrap_or(Label::Pending));
+        self.status = Some(entry.to.filter(|_| moves).or(status).unwrap_or(LedgerStatus::Pending));
         let lines = *self.lines.get_or_insert(&entry.lines);
         if moves && lines != entry.lines {
             wrong.push(format!("{id}: moves other tickets than it booked"));
         }
-        let refunds_too = entry.kind == EntryKind::BookingCancelled && status == Some(Label::Confirmed);
+        let refunds_too =
+            entry.kind == EntryKind::BookingCancelled && status == Some(LedgerStatus::Confirmed);
         self.version += u64::from(!refunds_too);
         self.seq = Some(entry.seq);
         if let Some(refund) = entry.refund_id {
-            wrong.extend(self.note(refund, entry));
+            wrong.extend(self.apply_refund(refund, entry));
         }
         wrong
     }
 
     /// A refund's entries: requested once, then settled as failed at most once and as succeeded at most once.
-    fn note(&mut self, refund: RefundId, entry: &Entry) -> Option<String> {
+    fn apply_refund(&mut self, refund: RefundId, entry: &Entry) -> Option<String> {
         let before = self.refunds.get(&refund).copied();
         let follows = match (entry.kind, entry.from, entry.to) {
-            (EntryKind::RefundRequested, None, Some(Label::Requested)) => before.is_none(),
+            (EntryKind::RefundRequested, None, Some(LedgerStatus::Requested)) => before.is_none(),
             (
                 EntryKind::RefundSettled,
-                Some(from @ Label::Requested),
-                Some(Label::Failed | Label::Succeeded),
+                Some(from @ LedgerStatus::Requested),
+                Some(LedgerStatus::Failed | LedgerStatus::Succeeded),
             )
-            | (EntryKind::RefundSettled, Some(from @ Label::Failed), Some(Label::Succeeded)) => {
+            | (EntryKind::RefundSettled, Some(from @ LedgerStatus::Failed), Some(LedgerStatus::Succeeded)) => {
                 before == Some(from)
             }
             _ => false,
         };
-        self.refunds.insert(refund, entry.to.unwrap_or(Label::Requested));
+        self.refunds.insert(refund, entry.to.unwrap_or(LedgerStatus::Requested));
         (!follows)
             .then(|| format!("{refund}: {} to {:?} does not follow on {before:?}", entry.kind, entry.to))
     }
 }
 
 /// A booking's row stands where its entries end.
-fn check_row(booking: &Booking, walk: &Walk<'_>) -> Vec<String> {
+fn check_row(booking: &Booking, replay: &BookingReplay<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     let booked = booking.items.iter().map(|item| (item.ticket_type, item.quantity));
-    let lines = walk.lines.unwrap_or_default().iter().map(|line| (line.ticket_type, line.quantity));
-    let status = walk.status.map_or("nothing", Label::as_str);
-    if walk.status != Some(booking.status().into()) || !lines.eq(booked) {
+    let lines = replay.lines.unwrap_or_default().iter().map(|line| (line.ticket_type, line.quantity));
+    let status = replay.status.map_or("nothing", LedgerStatus::as_str);
+    if replay.status != Some(booking.status().into()) || !lines.eq(booked) {
         wrong.push(format!("is {}, but its ledger says {status}", booking.status()));
     }
-    if walk.seq != Some(booking.last_seq) {
-        let last = walk.seq.unwrap_or(0);
+    if replay.seq != Some(booking.last_seq) {
+        let last = replay.seq.unwrap_or(0);
         wrong.push(format!("names entry {} as its last, but that is {last}", booking.last_seq));
     }
-    if u64::from(booking.version) != walk.version {
-        wrong.push(format!("has version {} after {} changes", booking.version, walk.version));
+    if u64::from(booking.version) != replay.version {
+        wrong.push(format!("has version {} after {} changes", booking.version, replay.version));
     }
     match &booking.state {
         State::Cancelled { payment: None, refunded: true, .. } => {
@@ -217,6 +226,6 @@ fn check_amount(refund: &Refund, booking: &Booking, event: &Event) -> Vec<String
 }
 
 fn check_currency(money: Money, event: &Event) -> Option<String> {
-    let (own, other) = (event.about.currency, money.currency());
+    let (own, other) = (event.details.currency, money.currency());
     (own != other).then(|| format!("is in {}, but {} sells in {}", other.code(), event.id, own.code()))
 }

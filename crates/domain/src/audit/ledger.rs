@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Booking, BookingId, BookingStatus, Entry, EntryKind, Event, Label, Money, Tallies, TicketTypeId,
+    Booking, BookingId, BookingStatus, Entry, EntryKind, Event, LedgerStatus, Money, Tallies, TicketTypeId,
     Timestamp,
 };
 
 /// One event's ledger, replayed as far as it was read, and what its bookings add up to. Its size depends on the
 /// number of ticket types alone.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct EventReplay {
     event: Event,
     seq: u64,
     last_at: Option<Timestamp>,
     /// Edits of the event so far, its creation included.
     versions: u32,
     /// Whether the event was on sale, paused or cancelled after the last entry.
-    sales: Label,
+    sales: LedgerStatus,
     available: u32,
     /// What a ticket of each type has cost since the last edit of the event, and the last booking that shows it.
     prices: BTreeMap<TicketTypeId, (Money, BookingId)>,
@@ -26,15 +26,15 @@ pub(super) struct Books {
     tallies: Tallies,
 }
 
-impl Books {
+impl EventReplay {
     pub(super) fn new(event: Event) -> Self {
-        let types = event.about.ticket_types.iter().map(|kind| (kind.id, (0, 0))).collect();
+        let types = event.details.ticket_types.iter().map(|kind| (kind.id, (0, 0))).collect();
         Self {
             event,
             seq: 0,
             last_at: None,
             versions: 0,
-            sales: Label::OnSale,
+            sales: LedgerStatus::OnSale,
             available: 0,
             prices: BTreeMap::new(),
             types,
@@ -47,7 +47,7 @@ impl Books {
     }
 
     /// One entry: numbering, time, the event's own path, and the number of tickets left.
-    pub(super) fn step(&mut self, entry: &Entry) -> Vec<String> {
+    pub(super) fn apply(&mut self, entry: &Entry) -> Vec<String> {
         let mut wrong = Vec::new();
         let expected = self.seq.saturating_add(1);
         if entry.seq != expected {
@@ -61,20 +61,20 @@ impl Books {
         if (entry.kind == EntryKind::EventCreated) != (entry.seq == 1) {
             wrong.push(format!("{} is not entry 1 and no other", EntryKind::EventCreated));
         }
-        wrong.extend(self.count(entry));
-        wrong.extend(self.sale(entry));
-        self.edit(entry);
+        wrong.extend(self.check_available(entry));
+        wrong.extend(self.check_sales(entry));
+        self.record_edit(entry);
         wrong
     }
 
     /// What is left after an entry follows from what was left before it.
-    fn count(&mut self, entry: &Entry) -> Option<String> {
+    fn check_available(&mut self, entry: &Entry) -> Option<String> {
         let before = self.available;
         self.available = entry.available_after;
         let possible = match entry.kind {
             EntryKind::BookingCreated => vec![before.checked_sub(entry.quantity)],
             // A late payment takes its tickets again; a timely one has them.
-            EntryKind::BookingConfirmed if entry.from == Some(Label::Expired) => {
+            EntryKind::BookingConfirmed if entry.from == Some(LedgerStatus::Expired) => {
                 vec![before.checked_sub(entry.quantity)]
             }
             EntryKind::BookingCancelled | EntryKind::BookingExpired | EntryKind::EventCreated => {
@@ -96,12 +96,12 @@ impl Books {
     }
 
     /// Nothing is booked while sales are paused; nothing is booked or paid once the event is cancelled.
-    fn sale(&mut self, entry: &Entry) -> Option<String> {
+    fn check_sales(&mut self, entry: &Entry) -> Option<String> {
         let before = self.sales;
         let possible = match entry.kind {
-            EntryKind::BookingCreated => before == Label::OnSale,
+            EntryKind::BookingCreated => before == LedgerStatus::OnSale,
             EntryKind::BookingConfirmed | EntryKind::EventUpdated | EntryKind::EventCancelled => {
-                before != Label::Cancelled
+                before != LedgerStatus::Cancelled
             }
             EntryKind::EventCreated
             | EntryKind::BookingCancelled
@@ -116,7 +116,7 @@ impl Books {
     }
 
     /// Every edit of the event counts, and may change its prices.
-    fn edit(&mut self, entry: &Entry) {
+    fn record_edit(&mut self, entry: &Entry) {
         match entry.kind {
             EntryKind::EventCreated | EntryKind::EventUpdated | EntryKind::EventCancelled => {
                 self.versions = self.versions.saturating_add(1);
@@ -148,7 +148,7 @@ impl Books {
     }
 
     /// Adds a booking's row to the sums; says what keeps it from being added.
-    pub(super) fn add(&mut self, booking: &Booking) -> Vec<String> {
+    pub(super) fn add_booking(&mut self, booking: &Booking) -> Vec<String> {
         let mut wrong = Vec::new();
         let held = booking.status() == BookingStatus::Pending;
         let live = held || booking.status() == BookingStatus::Confirmed;
@@ -169,14 +169,14 @@ impl Books {
     pub(super) fn close(self) -> Vec<String> {
         let mut wrong = self.check_current_prices();
         let mut over = Vec::new();
-        let stock = &self.event.stock;
+        let stock = &self.event.inventory;
         let mut same = |what: &str, stored: i128, derived: i128| {
             if stored != derived {
                 wrong.push(format!("{what} is stored as {stored} and derived as {derived}"));
             }
         };
         let (mut held, mut sold) = (0_i128, 0_i128);
-        for (kind, counters) in self.event.about.ticket_types.iter().zip(&stock.types) {
+        for (kind, counters) in self.event.details.ticket_types.iter().zip(&stock.types) {
             let (type_held, type_sold) = self.types.get(&kind.id).copied().unwrap_or_default();
             let (taken, room) =
                 (type_held.saturating_add(type_sold), i64::from(counters.capacity.unwrap_or(stock.capacity)));
@@ -196,7 +196,7 @@ impl Books {
             held + sold + i128::from(self.available),
         );
         same("seq", stock.seq.into(), self.seq.into());
-        same("version", self.event.about.version.into(), self.versions.into());
+        same("version", self.event.details.version.into(), self.versions.into());
         same("pending bookings", stock.tallies.pending.into(), self.tallies.pending.into());
         same("confirmed bookings", stock.tallies.confirmed.into(), self.tallies.confirmed.into());
         same("cancelled bookings", stock.tallies.cancelled.into(), self.tallies.cancelled.into());
@@ -212,7 +212,7 @@ impl Books {
         let differs = |kind: &&crate::TicketType| {
             self.prices.get(&kind.id).is_some_and(|(price, _)| *price != kind.price)
         };
-        let types = self.event.about.ticket_types.iter().filter(differs);
+        let types = self.event.details.ticket_types.iter().filter(differs);
         types
             .filter_map(|kind| {
                 let (price, booking) = self.prices.get(&kind.id)?;

@@ -9,7 +9,7 @@ mod history;
 mod ledger;
 
 pub use self::history::History;
-use self::ledger::Books;
+use self::ledger::EventReplay;
 use crate::{Booking, Entry, Event, UserId};
 
 /// Violations reported one by one; more are only counted, so that a report has a bounded size.
@@ -26,7 +26,7 @@ pub struct AuditReport {
     pub entries: u64,
     /// Refunds looked at.
     pub refunds: u64,
-    /// Every contradiction, in words; empty when the books are clean. At most 10,000, and then one line that
+    /// Every contradiction, in words; empty when the replay are clean. At most 10,000, and then one line that
     /// says how many more there are.
     pub violations: Vec<String>,
 }
@@ -37,7 +37,7 @@ pub struct AuditReport {
 pub struct Audit {
     report: AuditReport,
     omitted: u64,
-    books: Option<Books>,
+    replay: Option<EventReplay>,
 }
 
 impl Audit {
@@ -45,16 +45,16 @@ impl Audit {
     pub fn event(&mut self, event: Event) {
         self.close();
         self.report.events += 1;
-        self.books = Some(Books::new(event));
+        self.replay = Some(EventReplay::new(event));
     }
 
     /// The next ledger entry of the event, and the booking's row where this is the entry that created it.
     pub fn entry(&mut self, entry: &Entry, created: Option<&Booking>) {
         self.report.entries += 1;
-        let Some(books) = &mut self.books else { return };
-        let mut wrong = books.step(entry);
+        let Some(replay) = &mut self.replay else { return };
+        let mut wrong = replay.apply(entry);
         if let Some(booking) = created {
-            wrong.extend(books.check_prices(booking));
+            wrong.extend(replay.check_prices(booking));
         }
         let place = |what: String| format!("{} entry {}: {what}", entry.event_id, entry.seq);
         self.add(wrong.into_iter().map(place));
@@ -62,19 +62,19 @@ impl Audit {
 
     /// A booking of the event: all its entries, its row and its refunds.
     pub fn history(&mut self, history: &History) {
-        let Some(books) = &mut self.books else { return };
-        self.report.bookings += u64::from(history.booking_of(books.event().id).is_some());
+        let Some(replay) = &mut self.replay else { return };
+        self.report.bookings += u64::from(history.booking_of(replay.event().id).is_some());
         self.report.refunds += history.refunds.len() as u64;
-        let wrong = history.check(books);
+        let wrong = history.check(replay);
         self.add(wrong);
     }
 
     /// How many live tickets of the event a user holds by the bookings and the ledger, and the stored count, if
     /// there is one. Only for events with a limit per user.
     pub fn user(&mut self, user: &UserId, holds: u64, counted: Option<u32>) {
-        let Some(books) = &self.books else { return };
-        let Some(limit) = books.event().about.max_tickets_per_user else { return };
-        let event = books.event().id;
+        let Some(replay) = &self.replay else { return };
+        let Some(limit) = replay.event().details.max_tickets_per_user else { return };
+        let event = replay.event().id;
         if holds > u64::from(limit) {
             self.add([format!("{event}: user {user} holds {holds} tickets, more than the {limit} allowed")]);
         }
@@ -111,9 +111,9 @@ impl Audit {
     }
 
     fn close(&mut self) {
-        if let Some(books) = self.books.take() {
-            let event = books.event().id;
-            self.add(books.close().into_iter().map(|what| format!("{event}: {what}")));
+        if let Some(replay) = self.replay.take() {
+            let event = replay.event().id;
+            self.add(replay.close().into_iter().map(|what| format!("{event}: {what}")));
         }
     }
 

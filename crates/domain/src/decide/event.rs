@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Change, Draft, Inconsistent, Note, Verdict, no_such, refuse};
+use super::{Answer, Change, Decision, Draft, EntryFields, Inconsistent, not_found, refuse};
 use crate::limit::{
     CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, PRICE_MAX, TICKET_TYPES_MAX,
 };
 use crate::{
-    About, Command, EntryKind, Event, EventPatch, EventStatus, Invalid, Label, Money, NewEvent, Refusal,
-    Stock, Tallies, TicketType, TicketTypePatch, Timestamp, TypeStock,
+    Command, EntryKind, Event, EventDetails, EventPatch, EventStatus, Invalid, Inventory, LedgerStatus,
+    Money, NewEvent, Refusal, Tallies, TicketType, TicketTypePatch, Timestamp, TypeInventory,
 };
 
 /// Puts an event on sale.
-pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Result<Verdict, Inconsistent> {
+pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Result<Decision, Inconsistent> {
     let complaints = check_new(new, now);
     if !complaints.is_empty() {
         return refuse(Refusal::Invalid(complaints));
@@ -20,7 +20,7 @@ pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Resul
     let first = new.ticket_types.first().ok_or(Inconsistent("an event without ticket types was accepted"))?;
     let kind =
         |kind: &crate::NewTicketType| TicketType { id: kind.id, name: kind.name.clone(), price: kind.price };
-    let about = About {
+    let details = EventDetails {
         name: new.name.clone(),
         venue: new.venue.clone(),
         starts_at: new.starts_at,
@@ -38,8 +38,9 @@ pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Resul
         created_at: now,
         updated_at: now,
     };
-    let types = new.ticket_types.iter().map(|kind| TypeStock { capacity: kind.capacity, held: 0, sold: 0 });
-    let stock = Stock {
+    let types =
+        new.ticket_types.iter().map(|kind| TypeInventory { capacity: kind.capacity, held: 0, sold: 0 });
+    let inventory = Inventory {
         capacity: new.capacity,
         held: 0,
         sold: 0,
@@ -48,18 +49,18 @@ pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Resul
         last_at: now,
         tallies: Tallies::default(),
     };
-    let event = Event { id: new.id, about: Arc::new(about), stock };
+    let event = Event { id: new.id, details: Arc::new(details), inventory };
     let mut draft = Draft::new(&event, None, command, now);
-    let note = Note {
+    let note = EntryFields {
         kind: EntryKind::EventCreated,
         booking: None,
         refund: None,
         quantity: new.capacity,
         from: None,
-        to: Some(Label::OnSale),
+        to: Some(LedgerStatus::OnSale),
     };
-    draft.note(&note)?;
-    Ok(edited(draft))
+    draft.append_entry(&note)?;
+    Ok(edit_decision(draft))
 }
 
 /// Edits an event. An edit that changes nothing is answered and not recorded.
@@ -68,16 +69,16 @@ pub(super) fn update(
     patch: &EventPatch,
     command: &Command,
     now: Timestamp,
-) -> Result<Verdict, Inconsistent> {
+) -> Result<Decision, Inconsistent> {
     let complaints = check_patch(patch, now);
     if !complaints.is_empty() {
         return refuse(Refusal::Invalid(complaints));
     }
-    let Some(event) = event else { return no_such("event") };
-    if patch.if_match.is_some_and(|seen| seen != event.about.version) {
-        return refuse(Refusal::VersionMismatch { current: event.about.version });
+    let Some(event) = event else { return not_found("event") };
+    if patch.if_match.is_some_and(|seen| seen != event.details.version) {
+        return refuse(Refusal::VersionMismatch { current: event.details.version });
     }
-    if event.about.status == EventStatus::Cancelled {
+    if event.details.status == EventStatus::Cancelled {
         return refuse(Refusal::EventCancelled { booking: None, refund: None });
     }
     let mut after = event.clone();
@@ -90,19 +91,19 @@ pub(super) fn update(
         return refuse(Refusal::CapacityInUse { in_use });
     }
     if after == *event {
-        return Ok(Verdict::Answer(Answer::Event(Box::new(after))));
+        return Ok(Decision::Answer(Answer::Event(Box::new(after))));
     }
-    let about = Arc::make_mut(&mut after.about);
-    about.version = about.version.checked_add(1).ok_or(Inconsistent("an event was edited too often"))?;
-    about.updated_at = now;
-    let (from, to) = (event.about.status, about.status);
-    let resized = event.stock.capacity.abs_diff(after.stock.capacity);
+    let details = Arc::make_mut(&mut after.details);
+    details.version = details.version.checked_add(1).ok_or(Inconsistent("an event was edited too often"))?;
+    details.updated_at = now;
+    let (from, to) = (event.details.status, details.status);
+    let resized = event.inventory.capacity.abs_diff(after.inventory.capacity);
     let mut draft = Draft::new(&after, None, command, now);
     let kind = match to {
         EventStatus::Cancelled => EntryKind::EventCancelled,
         EventStatus::OnSale | EventStatus::Paused => EntryKind::EventUpdated,
     };
-    let note = Note {
+    let note = EntryFields {
         kind,
         booking: None,
         refund: None,
@@ -110,15 +111,15 @@ pub(super) fn update(
         from: (from != to).then_some(from.into()),
         to: (from != to).then_some(to.into()),
     };
-    draft.note(&note)?;
-    Ok(edited(draft))
+    draft.append_entry(&note)?;
+    Ok(edit_decision(draft))
 }
 
-fn edited(draft: Draft<'_>) -> Verdict {
+fn edit_decision(draft: Draft<'_>) -> Decision {
     let event = draft.event;
-    Verdict::Change(Box::new(Change {
-        about: Some(event.about.clone()),
-        stock: event.stock.clone(),
+    Decision::Change(Box::new(Change {
+        details: Some(event.details.clone()),
+        inventory: event.inventory.clone(),
         booking: None,
         refund: None,
         user_tickets: None,
@@ -130,52 +131,52 @@ fn edited(draft: Draft<'_>) -> Verdict {
 /// Lays a patch over an event; says where the patch names what the event does not have.
 fn apply(event: &mut Event, patch: &EventPatch) -> Vec<Invalid> {
     let mut complaints = Vec::new();
-    let about = Arc::make_mut(&mut event.about);
-    set(&mut about.name, patch.name.as_ref());
-    set(&mut about.venue, patch.venue.as_ref());
-    set(&mut about.starts_at, patch.starts_at.as_ref());
-    set(&mut about.time_zone, patch.time_zone.as_ref());
-    set(&mut event.stock.capacity, patch.capacity.as_ref());
-    set(&mut about.sales_start_at, patch.sales_start_at.as_ref());
-    set(&mut about.sales_end_at, patch.sales_end_at.as_ref());
-    set(&mut about.hold_seconds, patch.hold_seconds.as_ref());
-    set(&mut about.cancel_cutoff_seconds, patch.cancel_cutoff_seconds.as_ref());
-    set(&mut about.max_tickets_per_booking, patch.max_tickets_per_booking.as_ref());
-    set(&mut about.max_tickets_per_user, patch.max_tickets_per_user.as_ref());
-    set(&mut about.status, patch.status.as_ref());
-    let other_currency = |price: &Money| price.currency() != about.currency;
-    let foreign = format!("the event sells in {}", about.currency.code());
+    let details = Arc::make_mut(&mut event.details);
+    set(&mut details.name, patch.name.as_ref());
+    set(&mut details.venue, patch.venue.as_ref());
+    set(&mut details.starts_at, patch.starts_at.as_ref());
+    set(&mut details.time_zone, patch.time_zone.as_ref());
+    set(&mut event.inventory.capacity, patch.capacity.as_ref());
+    set(&mut details.sales_start_at, patch.sales_start_at.as_ref());
+    set(&mut details.sales_end_at, patch.sales_end_at.as_ref());
+    set(&mut details.hold_seconds, patch.hold_seconds.as_ref());
+    set(&mut details.cancel_cutoff_seconds, patch.cancel_cutoff_seconds.as_ref());
+    set(&mut details.max_tickets_per_booking, patch.max_tickets_per_booking.as_ref());
+    set(&mut details.max_tickets_per_user, patch.max_tickets_per_user.as_ref());
+    set(&mut details.status, patch.status.as_ref());
+    let other_currency = |price: &Money| price.currency() != details.currency;
+    let foreign = format!("the event sells in {}", details.currency.code());
     if patch.price.as_ref().is_some_and(other_currency) {
         complaints.push(Invalid::new("/price/currency", foreign.as_str()));
     }
-    for (place, edit) in patch.ticket_types.iter().enumerate() {
+    for (index, edit) in patch.ticket_types.iter().enumerate() {
         if edit.price.as_ref().is_some_and(other_currency) {
-            complaints.push(Invalid::new(format!("/ticketTypes/{place}/price/currency"), foreign.as_str()));
+            complaints.push(Invalid::new(format!("/ticketTypes/{index}/price/currency"), foreign.as_str()));
         }
     }
     if let Some(price) = patch.price {
-        match about.ticket_types.as_mut_slice() {
+        match details.ticket_types.as_mut_slice() {
             [only] => only.price = price,
             _ => complaints.push(Invalid::new("/price", "the event has several ticket types: say which")),
         }
     }
-    for (place, edit) in patch.ticket_types.iter().enumerate() {
-        let mut pairs = about.ticket_types.iter_mut().zip(&mut event.stock.types);
+    for (index, edit) in patch.ticket_types.iter().enumerate() {
+        let mut pairs = details.ticket_types.iter_mut().zip(&mut event.inventory.types);
         match pairs.find(|(kind, _)| kind.id == edit.id) {
-            Some((kind, stock)) => apply_to_type(kind, stock, edit),
+            Some((kind, inventory)) => apply_to_type(kind, inventory, edit),
             None => complaints
-                .push(Invalid::new(format!("/ticketTypes/{place}/id"), "the event has no such ticket type")),
+                .push(Invalid::new(format!("/ticketTypes/{index}/id"), "the event has no such ticket type")),
         }
     }
     let pointer = if patch.sales_end_at.is_some() { "/salesEndAt" } else { "/salesStartAt" };
-    complaints.extend(check_window(pointer, about.sales_start_at, about.sales_end_at));
+    complaints.extend(check_window(pointer, details.sales_start_at, details.sales_end_at));
     complaints
 }
 
-fn apply_to_type(kind: &mut TicketType, stock: &mut TypeStock, edit: &TicketTypePatch) {
+fn apply_to_type(kind: &mut TicketType, inventory: &mut TypeInventory, edit: &TicketTypePatch) {
     set(&mut kind.name, edit.name.as_ref());
     set(&mut kind.price, edit.price.as_ref());
-    set(&mut stock.capacity, edit.capacity.as_ref());
+    set(&mut inventory.capacity, edit.capacity.as_ref());
 }
 
 fn set<T: Clone>(field: &mut T, value: Option<&T>) {
@@ -200,8 +201,8 @@ fn check_new(new: &NewEvent, now: Timestamp) -> Vec<Invalid> {
         complaints.push(Invalid::new("/ticketTypes", format!("must name 1 to {TICKET_TYPES_MAX}")));
     }
     let currency = new.ticket_types.first().map(|kind| kind.price.currency());
-    for (place, kind) in new.ticket_types.iter().enumerate() {
-        let base = if new.single_price { String::new() } else { format!("/ticketTypes/{place}") };
+    for (index, kind) in new.ticket_types.iter().enumerate() {
+        let base = if new.single_price { String::new() } else { format!("/ticketTypes/{index}") };
         complaints
             .extend(kind.capacity.and_then(|own| within(&format!("{base}/capacity"), own, 1, CAPACITY_MAX)));
         complaints.extend(check_price(&base, kind.price));
@@ -225,9 +226,9 @@ fn check_patch(patch: &EventPatch, now: Timestamp) -> Vec<Invalid> {
     }));
     complaints.extend(patch.starts_at.and_then(|start| check_start(start, now)));
     complaints.extend(patch.price.and_then(|price| check_price("", price)));
-    for (place, kind) in patch.ticket_types.iter().enumerate() {
-        let base = format!("/ticketTypes/{place}");
-        if patch.ticket_types.iter().take(place).any(|before| before.id == kind.id) {
+    for (index, kind) in patch.ticket_types.iter().enumerate() {
+        let base = format!("/ticketTypes/{index}");
+        if patch.ticket_types.iter().take(index).any(|before| before.id == kind.id) {
             complaints.push(Invalid::new(format!("{base}/id"), "stands twice"));
         }
         let own = kind.capacity.flatten();
@@ -276,7 +277,7 @@ fn check_window(pointer: &str, start: Option<Timestamp>, end: Option<Timestamp>)
 
 /// A limit per user counts from the first booking on, so it can be raised or lifted, not brought in.
 fn check_user_limit(event: &Event, patch: &EventPatch) -> Option<Invalid> {
-    let wrong = match (event.about.max_tickets_per_user, patch.max_tickets_per_user?) {
+    let wrong = match (event.details.max_tickets_per_user, patch.max_tickets_per_user?) {
         (None, Some(_)) => true,
         (Some(before), Some(after)) => after < before,
         (None | Some(_), None) => false,
@@ -286,10 +287,12 @@ fn check_user_limit(event: &Event, patch: &EventPatch) -> Option<Invalid> {
 
 /// Tickets held and sold, where they no longer fit a capacity.
 fn below_use(event: &Event) -> Option<u32> {
-    let stock = &event.stock;
-    let whole = std::iter::once((stock.held, stock.sold, stock.capacity));
-    let parts =
-        stock.types.iter().map(|kind| (kind.held, kind.sold, kind.capacity.unwrap_or(stock.capacity)));
+    let inventory = &event.inventory;
+    let whole = std::iter::once((inventory.held, inventory.sold, inventory.capacity));
+    let parts = inventory
+        .types
+        .iter()
+        .map(|kind| (kind.held, kind.sold, kind.capacity.unwrap_or(inventory.capacity)));
     let in_use = |(held, sold, capacity): (u32, u32, u32)| (held.saturating_add(sold), capacity);
     whole.chain(parts).map(in_use).find(|(in_use, capacity)| in_use > capacity).map(|(in_use, _)| in_use)
 }

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use crate::sabotage::{Guard, removed};
 use crate::{
-    About, Action, Booking, BookingStatus, Command, Entry, EntryKind, Event, Label, Line, Refund,
-    RefundStatus, Refusal, Stock, TicketTypeId, Timestamp, UserId,
+    Action, Booking, BookingStatus, Command, Entry, EntryKind, EntryLine, Event, EventDetails, Inventory,
+    LedgerStatus, Refund, RefundStatus, Refusal, TicketTypeId, Timestamp, UserId,
 };
 
 /// What is stored about a command's event and booking, as it stands inside the transaction.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
+pub struct Snapshot<'a> {
     /// The command's event.
     pub event: Option<&'a Event>,
     /// The command's booking.
@@ -27,12 +27,12 @@ pub struct Scene<'a> {
     /// the event has a limit per user; otherwise 0.
     pub user_tickets: u32,
     /// Where no overdue hold is left to free. See [`Verdict::Overdue`].
-    pub swept: &'a [Scope],
+    pub exhausted_scopes: &'a [HoldScope],
 }
 
 /// Which holds stand in the way of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum HoldScope {
     /// Any hold of the event.
     Event,
     /// Holds with this ticket type.
@@ -45,21 +45,21 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
     /// Whose holds would help.
-    pub scope: Scope,
+    pub scope: HoldScope,
     /// How many tickets are missing, at least 1.
     pub tickets: u32,
 }
 
 /// What follows from a command.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub enum Decision {
     /// Something changes; all of it is written in one transaction, or none.
     Change(Box<Change>),
     /// Nothing changes.
     Answer(Answer),
     /// Tickets are missing. The caller frees overdue holds of this scope, oldest first, by deciding
     /// [`Action::Expire`] for each, and asks again; when there are none it adds the scope to
-    /// [`Scene::swept`]. So "sold out" is never said while a dead hold could be freed.
+    /// [`Scene::exhausted_scopes`]. So "sold out" is never said while a dead hold could be freed.
     Overdue(Shortage),
 }
 
@@ -67,9 +67,9 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The event's new description, where it was edited or is new.
-    pub about: Option<Arc<About>>,
+    pub details: Option<Arc<EventDetails>>,
     /// The event's new counters.
-    pub stock: Stock,
+    pub inventory: Inventory,
     /// The booking as it now is.
     pub booking: Option<Arc<Booking>>,
     /// The refund that is now due, or settled.
@@ -104,42 +104,42 @@ pub struct Inconsistent(pub &'static str);
 ///
 /// Deadlines and sales windows go by `now` alone. Only the date of a ledger entry is raised to the entry before
 /// it: a ledger never runs backwards, and one write under a wrong clock shifts no later deadline.
-pub fn decide(scene: &Scene<'_>, command: &Command, now: Timestamp) -> Result<Verdict, Inconsistent> {
-    let last_at = scene.event.filter(|_| removed(Guard::ClockAlone)).map(|event| event.stock.last_at);
+pub fn decide(snapshot: &Snapshot<'_>, command: &Command, now: Timestamp) -> Result<Decision, Inconsistent> {
+    let last_at = snapshot.event.filter(|_| removed(Guard::ClockAlone)).map(|event| event.inventory.last_at);
     let now = last_at.map_or(now, |last_at| now.max(last_at));
-    match (&command.action, scene.event, scene.booking.map(|booking| (booking, booking.status()))) {
+    match (&command.action, snapshot.event, snapshot.booking.map(|booking| (booking, booking.status()))) {
         (Action::CreateEvent(_), Some(_), _) => Err(Inconsistent("the id of a new event is taken")),
         (Action::CreateEvent(new), None, _) => event::create(new, command, now),
         (Action::UpdateEvent { patch, .. }, event, _) => event::update(event, patch, command, now),
 
-        (Action::Book(_), None, _) => no_such("event"),
+        (Action::Book(_), None, _) => not_found("event"),
         (Action::Book(_), Some(_), Some(_)) => Err(Inconsistent("the id of a new booking is taken")),
-        (Action::Book(order), Some(event), None) => booking::book(scene, event, order, command, now),
+        (Action::Book(order), Some(event), None) => booking::book(snapshot, event, order, command, now),
 
-        (Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. }, _, None) => no_such("booking"),
-        (Action::Settle(_), _, None) => no_such("refund"),
+        (Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. }, _, None) => not_found("booking"),
+        (Action::Settle(_), _, None) => not_found("refund"),
         (
             Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. } | Action::Settle(_),
             None,
             Some(_),
         ) => Err(Inconsistent("the event of a booking is gone")),
 
-        (Action::Confirm(paid), Some(event), Some((booking, status))) => {
-            booking::confirm(&booking::Case { scene, event, booking, command, now }, status, paid)
+        (Action::Confirm(confirmation), Some(event), Some((booking, status))) => {
+            booking::confirm(&booking::Case { snapshot, event, booking, command, now }, status, confirmation)
         }
-        (Action::Cancel(wish), Some(event), Some((booking, status))) => {
-            booking::cancel(&booking::Case { scene, event, booking, command, now }, status, wish)
+        (Action::Cancel(cancellation), Some(event), Some((booking, status))) => {
+            booking::cancel(&booking::Case { snapshot, event, booking, command, now }, status, cancellation)
         }
         (Action::Settle(settlement), Some(event), Some((booking, status))) => {
-            booking::settle(&booking::Case { scene, event, booking, command, now }, status, settlement)
+            booking::settle(&booking::Case { snapshot, event, booking, command, now }, status, settlement)
         }
         (Action::Expire { .. }, Some(event), Some((booking, status))) => {
-            booking::expire(&booking::Case { scene, event, booking, command, now }, status)
+            booking::expire(&booking::Case { snapshot, event, booking, command, now }, status)
         }
     }
 }
 
-fn no_such(what: &'static str) -> Result<Verdict, Inconsistent> {
+fn not_found(what: &'static str) -> Result<Decision, Inconsistent> {
     refuse(Refusal::NotFound(what))
 }
 
@@ -148,16 +148,21 @@ fn no_such(what: &'static str) -> Result<Verdict, Inconsistent> {
     clippy::unnecessary_wraps,
     reason = "the rules end in `refuse(…)` as they end in `change.verdict(…)`"
 )]
-fn refuse(refusal: Refusal) -> Result<Verdict, Inconsistent> {
-    Ok(Verdict::Answer(Answer::Refused(refusal)))
+fn refuse(refusal: Refusal) -> Result<Decision, Inconsistent> {
+    Ok(Decision::Answer(Answer::Refused(refusal)))
 }
 
 /// Tickets are missing: ask for overdue holds first, refuse only when there are none.
-fn lacking(scene: &Scene<'_>, scope: Scope, tickets: u32, refusal: Refusal) -> Verdict {
-    if scene.swept.contains(&scope) || removed(Guard::OverdueFirst) {
-        Verdict::Answer(Answer::Refused(refusal))
+fn shortage_or_refusal(
+    snapshot: &Snapshot<'_>,
+    scope: HoldScope,
+    tickets: u32,
+    refusal: Refusal,
+) -> Decision {
+    if snapshot.exhausted_scopes.contains(&scope) || removed(Guard::OverdueFirst) {
+        Decision::Answer(Answer::Refused(refusal))
     } else {
-        Verdict::Overdue(Shortage { scope, tickets })
+        Decision::Overdue(Shortage { scope, tickets })
     }
 }
 
@@ -171,13 +176,13 @@ struct Draft<'a> {
 }
 
 /// What a ledger entry says beyond what its draft knows.
-struct Note<'b> {
+struct EntryFields<'b> {
     kind: EntryKind,
     booking: Option<&'b Booking>,
     refund: Option<&'b Refund>,
     quantity: u32,
-    from: Option<Label>,
-    to: Option<Label>,
+    from: Option<LedgerStatus>,
+    to: Option<LedgerStatus>,
 }
 
 impl<'a> Draft<'a> {
@@ -187,66 +192,66 @@ impl<'a> Draft<'a> {
     }
 
     /// Appends an entry about the event as it stands in the draft.
-    fn note(&mut self, note: &Note<'_>) -> Result<u64, Inconsistent> {
-        let seq = self.event.stock.seq.checked_add(1).ok_or(Inconsistent("the ledger is full"))?;
-        let last_at = self.event.stock.last_at;
+    fn append_entry(&mut self, fields: &EntryFields<'_>) -> Result<u64, Inconsistent> {
+        let seq = self.event.inventory.seq.checked_add(1).ok_or(Inconsistent("the ledger is full"))?;
+        let last_at = self.event.inventory.last_at;
         let at = if removed(Guard::LedgerForward) { self.now } else { self.now.max(last_at) };
-        self.event.stock.seq = seq;
-        self.event.stock.last_at = at;
-        let moved = note.booking.filter(|_| note.quantity > 0);
-        let line = |item: &crate::Item| Line { ticket_type: item.ticket_type, quantity: item.quantity };
+        self.event.inventory.seq = seq;
+        self.event.inventory.last_at = at;
+        let moved = fields.booking.filter(|_| fields.quantity > 0);
+        let line = |item: &crate::Item| EntryLine { ticket_type: item.ticket_type, quantity: item.quantity };
         self.entries.push(Entry {
             event_id: self.event.id,
             seq,
-            kind: note.kind,
-            booking_id: note.booking.map(|booking| booking.id),
-            refund_id: note.refund.map(|refund| refund.id),
+            kind: fields.kind,
+            booking_id: fields.booking.map(|booking| booking.id),
+            refund_id: fields.refund.map(|refund| refund.id),
             lines: moved.map(|booking| booking.items.iter().map(line).collect()).unwrap_or_default(),
-            quantity: note.quantity,
-            from: note.from,
-            to: note.to,
+            quantity: fields.quantity,
+            from: fields.from,
+            to: fields.to,
             available_after: self.event.available(),
-            previous_seq: note.booking.and(self.previous_seq),
+            previous_seq: fields.booking.and(self.previous_seq),
             actor: self.command.actor.clone(),
             request: self.command.request.clone(),
             trace: self.command.trace.clone(),
             at,
         });
-        self.previous_seq = note.booking.map(|_| seq);
+        self.previous_seq = fields.booking.map(|_| seq);
         Ok(seq)
     }
 
     /// An entry about a booking that came to a new status and moved all its tickets on the way.
-    fn note_booking(
+    fn append_booking_entry(
         &mut self,
         kind: EntryKind,
         booking: &Booking,
         from: Option<BookingStatus>,
     ) -> Result<u64, Inconsistent> {
-        self.note(&Note {
+        self.append_entry(&EntryFields {
             kind,
             booking: Some(booking),
             refund: None,
             quantity: booking.items.quantity(),
-            from: from.map(Label::from),
+            from: from.map(LedgerStatus::from),
             to: Some(booking.status().into()),
         })
     }
 
     /// An entry about a refund that is now due (`from` unset) or settled.
-    fn note_refund(
+    fn append_refund_entry(
         &mut self,
         booking: &Booking,
         refund: &Refund,
         from: Option<RefundStatus>,
     ) -> Result<u64, Inconsistent> {
         let kind = if from.is_some() { EntryKind::RefundSettled } else { EntryKind::RefundRequested };
-        self.note(&Note {
+        self.append_entry(&EntryFields {
             kind,
             booking: Some(booking),
             refund: Some(refund),
             quantity: 0,
-            from: from.map(Label::from),
+            from: from.map(LedgerStatus::from),
             to: Some(refund.status.into()),
         })
     }

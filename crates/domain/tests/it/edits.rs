@@ -1,12 +1,13 @@
 //! The rules of creating and editing events at their edges.
 
 use domain::{
-    Answer, Currency, EntryKind, EventPatch, EventStatus, Label, Money, NewEvent, Refusal, TicketTypePatch,
+    Answer, Currency, EntryKind, EventPatch, EventStatus, LedgerStatus, Money, NewEvent, Refusal,
+    TicketTypePatch,
 };
 
+use crate::fixture::start;
 use crate::invariants;
-use crate::stage::start;
-use crate::world::{World, eur, kind, new_event, new_kind, shifted, word};
+use crate::world::{World, eur, kind, new_event, new_kind, outcome_code, shifted};
 
 fn patch() -> EventPatch {
     EventPatch::default()
@@ -32,7 +33,7 @@ fn pointers(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn a_new_event_keeps_within_its_bounds() {
+fn new_events_are_checked_against_bounds() {
     let check = |pointer: &str, edit: &dyn Fn(&mut NewEvent)| {
         let mut new = new_event();
         edit(&mut new);
@@ -85,22 +86,22 @@ fn a_new_event_keeps_within_its_bounds() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once() {
+fn all_invalid_fields_are_reported_at_once() {
     let new = NewEvent { capacity: 0, hold_seconds: 0, starts_at: World::empty().now, ..new_event() };
     assert_eq!(pointers(&World::empty().create(new)), ["/capacity", "/holdSeconds", "/startsAt"]);
 }
 
 #[test]
-fn capacity_goes_down_to_what_is_held_and_sold() {
+fn capacity_cannot_go_below_held_and_sold() {
     let types = vec![new_kind(0, 1, Some(9)), new_kind(1, 1, None)];
     let check = |edit: EventPatch, expected: Result<u32, u32>| {
         let mut world = World::selling(NewEvent { ticket_types: types.clone(), ..new_event() });
-        world.paid_items("ann", domain::Ask::Items(vec![(kind(0), 3), (kind(1), 1)]));
-        world.order("bob", domain::Ask::Items(vec![(kind(0), 1), (kind(1), 2)]), None);
+        world.book_and_pay_items("ann", domain::TicketSelection::Items(vec![(kind(0), 3), (kind(1), 1)]));
+        world.order("bob", domain::TicketSelection::Items(vec![(kind(0), 1), (kind(1), 2)]), None);
         let (before, entries) = (world.event().clone(), world.ledger.len());
         match (world.edit(edit.clone()), expected) {
             (Answer::Event(event), Ok(capacity)) => {
-                assert_eq!(event.stock.capacity, capacity);
+                assert_eq!(event.inventory.capacity, capacity);
                 assert_eq!(*event, *world.event());
             }
             (Answer::Refused(Refusal::CapacityInUse { in_use }), Err(expected)) => {
@@ -130,11 +131,11 @@ fn capacity_goes_down_to_what_is_held_and_sold() {
 fn the_limit_per_user_is_only_raised_or_lifted() {
     let check = |before: Option<u32>, after: Option<u32>, allowed: bool| {
         let mut world = World::selling(NewEvent { max_tickets_per_user: before, ..new_event() });
-        world.paid("ann", 2, "t1");
+        world.book_and_pay("ann", 2, "t1");
         let answer = world.edit(EventPatch { max_tickets_per_user: Some(after), ..patch() });
         let expected: &[&str] = if allowed { &[] } else { &["/maxTicketsPerUser"] };
         assert_eq!(pointers(&answer), expected, "{before:?} to {after:?}");
-        assert_eq!(world.event().about.max_tickets_per_user, if allowed { after } else { before });
+        assert_eq!(world.event().details.max_tickets_per_user, if allowed { after } else { before });
         invariants::check(&world);
     };
     check(Some(4), Some(5), true);
@@ -145,37 +146,40 @@ fn the_limit_per_user_is_only_raised_or_lifted() {
     check(None, None, true);
 
     let mut world = World::selling(NewEvent { max_tickets_per_user: Some(2), ..new_event() });
-    world.paid("ann", 2, "t1");
-    assert_eq!(word(&world.book("ann", 1)), "booking_limit_exceeded");
-    assert_eq!(word(&world.edit(EventPatch { max_tickets_per_user: Some(Some(3)), ..patch() })), "ok");
-    assert_eq!(word(&world.book("ann", 2)), "booking_limit_exceeded");
-    assert_eq!(word(&world.book("ann", 1)), "ok");
-    assert_eq!(word(&world.edit(EventPatch { max_tickets_per_user: Some(None), ..patch() })), "ok");
-    assert_eq!(word(&world.book("ann", 7)), "ok");
+    world.book_and_pay("ann", 2, "t1");
+    assert_eq!(outcome_code(&world.book("ann", 1)), "booking_limit_exceeded");
+    assert_eq!(
+        outcome_code(&world.edit(EventPatch { max_tickets_per_user: Some(Some(3)), ..patch() })),
+        "ok"
+    );
+    assert_eq!(outcome_code(&world.book("ann", 2)), "booking_limit_exceeded");
+    assert_eq!(outcome_code(&world.book("ann", 1)), "ok");
+    assert_eq!(outcome_code(&world.edit(EventPatch { max_tickets_per_user: Some(None), ..patch() })), "ok");
+    assert_eq!(outcome_code(&world.book("ann", 7)), "ok");
     invariants::check(&world);
 }
 
 #[test]
-fn what_was_booked_keeps_its_price_its_time_and_its_name() {
+fn edits_do_not_change_existing_bookings() {
     let mut world = World::selling(new_event());
-    let old = world.booked("ann", 2);
+    let old = world.must_book("ann", 2);
     let before = world.booking(old).clone();
     let kinds = vec![TicketTypePatch { name: Some("renamed".parse().unwrap()), ..type_patch(0) }];
     let edit = EventPatch { price: Some(eur(5000)), ticket_types: kinds, hold_seconds: Some(60), ..patch() };
-    assert_eq!(word(&world.edit(edit)), "ok");
+    assert_eq!(outcome_code(&world.edit(edit)), "ok");
     assert_eq!(*world.booking(old), before);
-    let new = world.booked("bob", 2);
+    let new = world.must_book("bob", 2);
     assert_eq!(world.booking(new).total, eur(10_000));
     assert_eq!(world.booking(new).items[0].name.as_str(), "renamed");
     assert_eq!(world.booking(new).hold_expires_at, shifted(world.now, 60_000_000));
-    assert_eq!(word(&world.confirm(old, "t1", Some(eur(9000)))), "ok");
-    assert_eq!(word(&world.cancel(crate::world::service(), old)), "ok");
+    assert_eq!(outcome_code(&world.confirm(old, "t1", Some(eur(9000)))), "ok");
+    assert_eq!(outcome_code(&world.cancel(crate::world::service(), old)), "ok");
     assert_eq!(world.refunds.values().next().unwrap().amount, eur(9000));
     invariants::check(&world);
 }
 
 #[test]
-fn a_patch_names_only_what_is_there() {
+fn a_patch_is_checked_against_its_event() {
     let check = |kinds: u8, edit: EventPatch, expected: &[&str]| {
         let ticket_types = (0..kinds).map(|place| new_kind(place, 1, None)).collect();
         let mut world = World::selling(NewEvent { ticket_types, ..new_event() });
@@ -200,14 +204,14 @@ fn a_patch_names_only_what_is_there() {
     check(1, window(shifted(now, 1)), &[]);
     // The currency of an event is for ever; only that it is refused matters here.
     let mut world = World::selling(new_event());
-    assert_eq!(word(&world.edit(price(dollars(4500)))), "validation_failed");
+    assert_eq!(outcome_code(&world.edit(price(dollars(4500)))), "validation_failed");
 }
 
 #[test]
 fn an_edit_that_changes_nothing_writes_nothing() {
     let check = |edit: EventPatch| {
         let mut world = World::selling(new_event());
-        world.booked("ann", 1);
+        world.must_book("ann", 1);
         let (before, entries) = (world.event().clone(), world.ledger.len());
         world.wait(60);
         let answer = world.edit(edit);
@@ -223,15 +227,15 @@ fn an_edit_that_changes_nothing_writes_nothing() {
 }
 
 #[test]
-fn if_match_must_name_the_version_that_stands() {
+fn if_match_must_name_the_current_version() {
     let check = |if_match: Option<u32>, expected: &str| {
         let mut world = World::selling(new_event());
-        assert_eq!(word(&world.edit(EventPatch { capacity: Some(11), ..patch() })), "ok");
-        world.paid("ann", 1, "t1");
-        assert_eq!(world.event().about.version, 2, "sales do not count");
+        assert_eq!(outcome_code(&world.edit(EventPatch { capacity: Some(11), ..patch() })), "ok");
+        world.book_and_pay("ann", 1, "t1");
+        assert_eq!(world.event().details.version, 2, "sales do not count");
         let answer = world.edit(EventPatch { if_match, capacity: Some(12), ..patch() });
-        assert_eq!(word(&answer), expected, "{if_match:?}");
-        assert_eq!(world.event().about.version, if expected == "ok" { 3 } else { 2 });
+        assert_eq!(outcome_code(&answer), expected, "{if_match:?}");
+        assert_eq!(world.event().details.version, if expected == "ok" { 3 } else { 2 });
         if let Answer::Refused(refusal) = answer {
             assert_eq!(refusal, Refusal::VersionMismatch { current: 2 });
         }
@@ -245,8 +249,11 @@ fn if_match_must_name_the_version_that_stands() {
 #[test]
 fn a_cancelled_event_refuses_every_edit() {
     let mut world = World::selling(new_event());
-    world.booked("ann", 1);
-    assert_eq!(word(&world.edit(EventPatch { status: Some(EventStatus::Cancelled), ..patch() })), "ok");
+    world.must_book("ann", 1);
+    assert_eq!(
+        outcome_code(&world.edit(EventPatch { status: Some(EventStatus::Cancelled), ..patch() })),
+        "ok"
+    );
     let (before, entries) = (world.event().clone(), world.ledger.len());
     let edits = [
         patch(),
@@ -257,40 +264,40 @@ fn a_cancelled_event_refuses_every_edit() {
         EventPatch { if_match: Some(2), name: Some("Other".parse().unwrap()), ..patch() },
     ];
     for edit in edits {
-        assert_eq!(word(&world.edit(edit)), "event_cancelled");
+        assert_eq!(outcome_code(&world.edit(edit)), "event_cancelled");
     }
     assert_eq!((world.event(), world.ledger.len()), (&before, entries));
     invariants::check(&world);
 }
 
 #[test]
-fn the_ledger_tells_what_an_edit_did() {
-    let check = |edit: EventPatch, entry_kind, quantity, way: Option<(Label, Label)>| {
+fn the_ledger_records_what_an_edit_changed() {
+    let check = |edit: EventPatch, entry_kind, quantity, way: Option<(LedgerStatus, LedgerStatus)>| {
         let mut world = World::selling(new_event());
-        assert_eq!(word(&world.edit(edit)), "ok");
+        assert_eq!(outcome_code(&world.edit(edit)), "ok");
         let entry = world.ledger.last().unwrap();
         assert_eq!((entry.kind, entry.quantity), (entry_kind, quantity));
         assert_eq!(entry.from.zip(entry.to), way);
-        assert_eq!(world.event().about.updated_at, entry.at);
+        assert_eq!(world.event().details.updated_at, entry.at);
         invariants::check(&world);
     };
     let to = |status| EventPatch { status: Some(status), ..patch() };
     check(EventPatch { capacity: Some(12), ..patch() }, EntryKind::EventUpdated, 2, None);
     check(EventPatch { capacity: Some(7), ..patch() }, EntryKind::EventUpdated, 3, None);
-    let pause = Some((Label::OnSale, Label::Paused));
+    let pause = Some((LedgerStatus::OnSale, LedgerStatus::Paused));
     check(to(EventStatus::Paused), EntryKind::EventUpdated, 0, pause);
-    let cancel = Some((Label::OnSale, Label::Cancelled));
+    let cancel = Some((LedgerStatus::OnSale, LedgerStatus::Cancelled));
     check(to(EventStatus::Cancelled), EntryKind::EventCancelled, 0, cancel);
 }
 
 #[test]
 fn an_event_is_created_once_and_found_by_its_id() {
     let mut world = World::empty();
-    assert_eq!(word(&world.edit(patch())), "not_found");
-    assert_eq!(word(&world.book("ann", 1)), "not_found");
-    assert_eq!(word(&world.create(new_event())), "ok");
+    assert_eq!(outcome_code(&world.edit(patch())), "not_found");
+    assert_eq!(outcome_code(&world.book("ann", 1)), "not_found");
+    assert_eq!(outcome_code(&world.create(new_event())), "ok");
     let entry = &world.ledger[0];
     assert_eq!((entry.seq, entry.kind, entry.quantity), (1, EntryKind::EventCreated, 10));
-    assert_eq!((entry.from, entry.to, entry.available_after), (None, Some(Label::OnSale), 10));
-    assert_eq!(world.event().about.version, 1);
+    assert_eq!((entry.from, entry.to, entry.available_after), (None, Some(LedgerStatus::OnSale), 10));
+    assert_eq!(world.event().details.version, 1);
 }

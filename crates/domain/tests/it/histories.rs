@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::model::{About, Amount, By, EventIs, Kind};
+use crate::model::{About, Amount, CancelActor, Kind, SalesState};
 use crate::world::World;
 
 const HOUR: i64 = 3600;
@@ -22,7 +22,7 @@ pub(crate) enum Step {
     },
     Cancel {
         booking: u8,
-        by: By,
+        by: CancelActor,
     },
     Expire {
         booking: u8,
@@ -60,20 +60,20 @@ pub(crate) enum Edit {
     Start(i64),
     SalesStart(Option<i64>),
     SalesEnd(Option<i64>),
-    Status(EventIs),
+    Status(SalesState),
 }
 
 fn amount() -> impl Strategy<Value = Amount> {
-    prop_oneof![6 => Just(Amount::Unsaid), 3 => Just(Amount::Right), 1 => Just(Amount::Wrong)]
+    prop_oneof![6 => Just(Amount::Omitted), 3 => Just(Amount::Correct), 1 => Just(Amount::Wrong)]
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
     let own = || prop_oneof![1 => Just(None), 4 => (0u32..9).prop_map(Some)];
     let instant = || prop_oneof![1 => Just(None), 1 => (-2 * HOUR..2 * HOUR).prop_map(Some)];
     let status = prop_oneof![
-        9 => Just(EventIs::OnSale),
-        4 => Just(EventIs::Paused),
-        2 => Just(EventIs::Cancelled),
+        9 => Just(SalesState::OnSale),
+        4 => Just(SalesState::Paused),
+        2 => Just(SalesState::Cancelled),
     ];
     prop_oneof![
         4 => (0u32..14).prop_map(Edit::Capacity),
@@ -92,10 +92,10 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     let by = prop_oneof![
-        6 => (0u8..3).prop_map(By::User),
-        1 => Just(By::Service),
-        1 => Just(By::Admin),
-        1 => Just(By::System),
+        6 => (0u8..3).prop_map(CancelActor::User),
+        1 => Just(CancelActor::Service),
+        1 => Just(CancelActor::Admin),
+        1 => Just(CancelActor::System),
     ];
     let count = prop_oneof![2 => Just(0u32), 4 => Just(1), 2 => Just(2), 1 => Just(3)];
     let tickets = proptest::collection::vec(count, 3);
@@ -117,7 +117,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-pub(crate) fn about() -> impl Strategy<Value = About> {
+pub(crate) fn details() -> impl Strategy<Value = About> {
     let own = || prop_oneof![1 => Just(None), 1 => (2u32..7).prop_map(Some)];
     let kinds = proptest::collection::vec((0i64..3, own()), 1..4);
     let limits = (3u32..9, own());
@@ -132,13 +132,13 @@ pub(crate) fn about() -> impl Strategy<Value = About> {
             sales_end: None,
             hold,
             cutoff,
-            status: EventIs::OnSale,
+            status: SalesState::OnSale,
         },
     )
 }
 
 /// Every outcome that the random histories must have met.
-pub(crate) const WANTED: &[&str] = &[
+pub(crate) const REQUIRED_OUTCOMES: &[&str] = &[
     "pending",
     "pending after freeing",
     "confirmed",

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    Booking, BookingId, BookingStatus, Entry, EntryKind, Label, PaymentStatus, RefundId, State, Tallies,
-    TicketTypeId, Timestamp,
+    Booking, BookingId, BookingStatus, Entry, EntryKind, LedgerStatus, PaymentStatus, RefundId, State,
+    Tallies, TicketTypeId, Timestamp,
 };
 
 use crate::audit;
@@ -13,35 +13,37 @@ use crate::world::World;
 
 /// What the ledger alone says of one booking.
 #[derive(Debug, Default)]
-struct Trail {
-    status: Option<Label>,
+struct BookingReplay {
+    status: Option<LedgerStatus>,
     last: Option<u64>,
     /// Changes so far; the refund that comes with a cancellation is part of the same change.
     version: u32,
     /// The number of a cancellation of a paid booking, whose refund must come next.
-    owes: Option<u64>,
+    refund_due_after: Option<u64>,
     /// The refund that came with the cancellation: that of the payment which had bought the booking.
-    own: Option<RefundId>,
-    refunds: BTreeMap<RefundId, Owed>,
+    own_refund: Option<RefundId>,
+    refunds: BTreeMap<RefundId, RefundReplay>,
 }
 
 /// What the ledger alone says of one refund.
 #[derive(Clone, Copy, Debug)]
-struct Owed {
-    status: Label,
+struct RefundReplay {
+    status: LedgerStatus,
     requested: Timestamp,
     settled: Option<Timestamp>,
 }
 
-impl Trail {
+impl BookingReplay {
     /// Where the booking's money stands: only the refund of its own payment shows in it.
     fn payment_status(&self) -> PaymentStatus {
-        match (self.status.unwrap(), self.own.map(|own| self.refunds[&own].status)) {
-            (Label::Pending, None) => PaymentStatus::Pending,
-            (Label::Confirmed, None) => PaymentStatus::Paid,
-            (Label::Cancelled | Label::Expired, None) => PaymentStatus::Failed,
-            (Label::Cancelled, Some(Label::Requested | Label::Failed)) => PaymentStatus::RefundRequested,
-            (Label::Cancelled, Some(Label::Succeeded)) => PaymentStatus::Refunded,
+        match (self.status.unwrap(), self.own_refund.map(|own| self.refunds[&own].status)) {
+            (LedgerStatus::Pending, None) => PaymentStatus::Pending,
+            (LedgerStatus::Confirmed, None) => PaymentStatus::Paid,
+            (LedgerStatus::Cancelled | LedgerStatus::Expired, None) => PaymentStatus::Failed,
+            (LedgerStatus::Cancelled, Some(LedgerStatus::Requested | LedgerStatus::Failed)) => {
+                PaymentStatus::RefundRequested
+            }
+            (LedgerStatus::Cancelled, Some(LedgerStatus::Succeeded)) => PaymentStatus::Refunded,
             other => panic!("no such booking: {other:?}"),
         }
     }
@@ -49,68 +51,75 @@ impl Trail {
 
 /// What the ledger alone says of an event.
 #[derive(Debug, Default)]
-struct Replay {
+struct LedgerReplay {
     seq: u64,
     at: Option<Timestamp>,
     capacity: i64,
     available: i64,
     held: BTreeMap<TicketTypeId, i64>,
     sold: BTreeMap<TicketTypeId, i64>,
-    trails: BTreeMap<BookingId, Trail>,
+    bookings: BTreeMap<BookingId, BookingReplay>,
 }
 
 /// Panics, naming what is wrong, unless every invariant holds.
 pub(crate) fn check(world: &World) {
-    let mut replay = Replay::default();
+    let mut replay = LedgerReplay::default();
     for entry in &world.ledger {
-        replay.follow(entry);
+        replay.apply(entry);
     }
     let Some(event) = &world.event else {
         assert!(world.ledger.is_empty() && world.bookings.is_empty());
         return;
     };
-    assert_eq!(replay.seq, event.stock.seq, "the event's last number");
-    assert_eq!(replay.at, Some(event.stock.last_at), "the event's last time");
-    assert_eq!(replay.capacity, i64::from(event.stock.capacity), "capacity by the ledger");
+    assert_eq!(replay.seq, event.inventory.seq, "the event's last number");
+    assert_eq!(replay.at, Some(event.inventory.last_at), "the event's last time");
+    assert_eq!(replay.capacity, i64::from(event.inventory.capacity), "capacity by the ledger");
     assert_eq!(replay.available, i64::from(event.available()), "available by the ledger");
     counts(world, &replay);
     for booking in world.bookings.values() {
-        let trail = &replay.trails[&booking.id];
-        assert_eq!(trail.status, Some(booking.status().into()), "status by the ledger");
-        assert_eq!(trail.version, booking.version, "version by the ledger");
-        assert_eq!(trail.last, Some(booking.last_seq), "the booking's last entry");
-        assert_eq!(trail.owes, None, "a paid booking was cancelled without a refund");
-        assert_eq!(trail.payment_status(), booking.payment_status(), "the money by the ledger");
+        let booking_replay = &replay.bookings[&booking.id];
+        assert_eq!(booking_replay.status, Some(booking.status().into()), "status by the ledger");
+        assert_eq!(booking_replay.version, booking.version, "version by the ledger");
+        assert_eq!(booking_replay.last, Some(booking.last_seq), "the booking's last entry");
+        assert_eq!(booking_replay.refund_due_after, None, "a paid booking was cancelled without a refund");
+        assert_eq!(booking_replay.payment_status(), booking.payment_status(), "the money by the ledger");
         let total =
             booking.items.iter().map(|item| item.unit_price.amount() * i64::from(item.quantity)).sum();
         assert_eq!(booking.total.amount(), total, "total of {}", booking.id);
     }
-    assert_eq!(replay.trails.len(), world.bookings.len(), "bookings by the ledger");
+    assert_eq!(replay.bookings.len(), world.bookings.len(), "bookings by the ledger");
     money(world, &replay);
-    audit::clean(world);
+    audit::assert_audit_clean(world);
 }
 
 /// Counters against bookings (per type and event), and both against the ledger.
-fn counts(world: &World, replay: &Replay) {
+fn counts(world: &World, replay: &LedgerReplay) {
     let event = world.event();
     let live = |status: BookingStatus| world.bookings.values().filter(move |b| b.status() == status);
     let of_type = |status, id| -> u32 {
         live(status).flat_map(|b| b.items.iter()).filter(|i| i.ticket_type == id).map(|i| i.quantity).sum()
     };
     let (mut held, mut sold) = (0, 0);
-    for (kind, stock) in event.about.ticket_types.iter().zip(&event.stock.types) {
+    for (kind, stock) in event.details.ticket_types.iter().zip(&event.inventory.types) {
         assert_eq!(stock.held, of_type(BookingStatus::Pending, kind.id), "held of {}", kind.id);
         assert_eq!(stock.sold, of_type(BookingStatus::Confirmed, kind.id), "sold of {}", kind.id);
-        let told = |counts: &BTreeMap<_, _>| counts.get(&kind.id).copied().unwrap_or(0);
-        assert_eq!(i64::from(stock.held), told(&replay.held), "held by the ledger");
-        assert_eq!(i64::from(stock.sold), told(&replay.sold), "sold by the ledger");
-        assert!(stock.held + stock.sold <= stock.capacity.unwrap_or(event.stock.capacity), "type oversold");
+        let replayed = |counts: &BTreeMap<_, _>| counts.get(&kind.id).copied().unwrap_or(0);
+        assert_eq!(i64::from(stock.held), replayed(&replay.held), "held by the ledger");
+        assert_eq!(i64::from(stock.sold), replayed(&replay.sold), "sold by the ledger");
+        assert!(
+            stock.held + stock.sold <= stock.capacity.unwrap_or(event.inventory.capacity),
+            "type oversold"
+        );
         held += stock.held;
         sold += stock.sold;
     }
-    assert_eq!((event.stock.held, event.stock.sold), (held, sold), "the event is the sum of its types");
-    assert!(held + sold <= event.stock.capacity, "oversold");
-    assert_eq!(event.available() + held + sold, event.stock.capacity, "no ticket is lost");
+    assert_eq!(
+        (event.inventory.held, event.inventory.sold),
+        (held, sold),
+        "the event is the sum of its types"
+    );
+    assert!(held + sold <= event.inventory.capacity, "oversold");
+    assert_eq!(event.available() + held + sold, event.inventory.capacity, "no ticket is lost");
 
     let number = |status| u64::try_from(live(status).count()).unwrap();
     let tallies = Tallies {
@@ -120,8 +129,8 @@ fn counts(world: &World, replay: &Replay) {
         expired: number(BookingStatus::Expired),
         revenue: live(BookingStatus::Confirmed).map(|booking| i128::from(booking.total.amount())).sum(),
     };
-    assert_eq!(event.stock.tallies, tallies, "tallies");
-    if let Some(limit) = event.about.max_tickets_per_user {
+    assert_eq!(event.inventory.tallies, tallies, "tallies");
+    if let Some(limit) = event.details.max_tickets_per_user {
         let mut users = BTreeMap::new();
         for booking in world.bookings.values() {
             let holds = matches!(booking.status(), BookingStatus::Pending | BookingStatus::Confirmed);
@@ -134,7 +143,7 @@ fn counts(world: &World, replay: &Replay) {
 }
 
 /// Every captured payment pays a confirmed booking or has one refund, never both; nothing else has any.
-fn money(world: &World, replay: &Replay) {
+fn money(world: &World, replay: &LedgerReplay) {
     for (id, transaction) in &world.captured {
         let pays = match &world.booking(*id).state {
             State::Confirmed(payment) => payment.transaction == *transaction,
@@ -146,29 +155,38 @@ fn money(world: &World, replay: &Replay) {
     let pays = |booking: &&std::sync::Arc<Booking>| booking.status() == BookingStatus::Confirmed;
     let paying = world.bookings.values().filter(pays).count();
     assert_eq!(paying + world.refunds.len(), world.captured.len(), "money out of nowhere");
-    let mut told = BTreeMap::new();
-    for (id, trail) in &replay.trails {
-        told.extend(trail.refunds.iter().map(|(refund, owed)| (*refund, (*id, trail, *owed))));
+    let mut replayed = BTreeMap::new();
+    for (id, booking_replay) in &replay.bookings {
+        replayed.extend(
+            booking_replay
+                .refunds
+                .iter()
+                .map(|(refund, refund_due)| (*refund, (*id, booking_replay, *refund_due))),
+        );
     }
-    assert_eq!(told.len(), world.refunds.len(), "refunds by the ledger");
+    assert_eq!(replayed.len(), world.refunds.len(), "refunds by the ledger");
     for ((id, transaction), refund) in &world.refunds {
-        let (of, trail, owed) = told[&refund.id];
+        let (of, booking_replay, refund_due) = replayed[&refund.id];
         assert_eq!(of, *id, "the refund's entry");
-        assert_eq!(owed.status, refund.status.into(), "the refund's status by the ledger");
-        assert_eq!(owed.settled.is_some(), refund.settled_at.is_some(), "whether it is settled");
-        let dated = owed.requested >= refund.created_at && owed.settled >= refund.settled_at;
+        assert_eq!(refund_due.status, refund.status.into(), "the refund's status by the ledger");
+        assert_eq!(refund_due.settled.is_some(), refund.settled_at.is_some(), "whether it is settled");
+        let dated = refund_due.requested >= refund.created_at && refund_due.settled >= refund.settled_at;
         assert!(dated, "an entry is dated by the clock or later");
         assert_eq!(refund.provider_reference.is_some(), refund.settled_at.is_some(), "who paid it out");
         let own = world.booking(*id).payment().is_some_and(|payment| payment.transaction == *transaction);
-        assert_eq!(trail.own == Some(refund.id), own, "the refund of the booking's own payment");
+        assert_eq!(
+            booking_replay.own_refund == Some(refund.id),
+            own,
+            "the refund of the booking's own payment"
+        );
         assert_eq!((refund.booking_id, &refund.transaction), (*id, transaction), "the refund's payment");
         assert_eq!(refund.amount, world.booking(*id).total, "a refund gives back what was paid");
     }
 }
 
-impl Trail {
-    /// An entry about a refund; `owed` where the one before it cancelled a paid booking.
-    fn follow_refund(&mut self, entry: &Entry, owed: bool) {
+impl BookingReplay {
+    /// An entry about a refund; `refund_due` where the one before it cancelled a paid booking.
+    fn apply_refund(&mut self, entry: &Entry, refund_due: bool) {
         assert!(self.status.is_some(), "a refund before its booking");
         assert_eq!((entry.quantity, entry.lines.len()), (0, 0), "a refund moves no ticket");
         let id = entry.refund_id.unwrap();
@@ -176,33 +194,37 @@ impl Trail {
         assert_eq!(entry.from, known.map(|known| known.status), "a refund is where its last entry left it");
         // A refund's table. Nothing else may ever be written.
         let now = match (entry.kind, entry.from, entry.to, known) {
-            (EntryKind::RefundRequested, None, Some(status @ Label::Requested), None) => {
-                Owed { status, requested: entry.at, settled: None }
+            (EntryKind::RefundRequested, None, Some(status @ LedgerStatus::Requested), None) => {
+                RefundReplay { status, requested: entry.at, settled: None }
             }
             (
                 EntryKind::RefundSettled,
-                Some(Label::Requested),
-                Some(status @ (Label::Succeeded | Label::Failed)),
+                Some(LedgerStatus::Requested),
+                Some(status @ (LedgerStatus::Succeeded | LedgerStatus::Failed)),
                 Some(known),
             )
-            | (EntryKind::RefundSettled, Some(Label::Failed), Some(status @ Label::Succeeded), Some(known)) =>
-            {
-                assert!(!owed, "the refund comes right after its cancellation");
-                Owed { status, settled: Some(entry.at), ..known }
+            | (
+                EntryKind::RefundSettled,
+                Some(LedgerStatus::Failed),
+                Some(status @ LedgerStatus::Succeeded),
+                Some(known),
+            ) => {
+                assert!(!refund_due, "the refund comes right after its cancellation");
+                RefundReplay { status, settled: Some(entry.at), ..known }
             }
             other => panic!("no such step of a refund: {other:?}"),
         };
         self.refunds.insert(id, now);
-        if owed {
-            assert_eq!(self.own.replace(id), None, "a second refund of one payment");
+        if refund_due {
+            assert_eq!(self.own_refund.replace(id), None, "a second refund of one payment");
         }
-        self.version += u32::from(!owed);
+        self.version += u32::from(!refund_due);
         self.last = Some(entry.seq);
     }
 }
 
-impl Replay {
-    fn follow(&mut self, entry: &Entry) {
+impl LedgerReplay {
+    fn apply(&mut self, entry: &Entry) {
         assert_eq!(entry.seq, self.seq + 1, "numbers without a gap");
         assert!(self.at.is_none_or(|before| before <= entry.at), "the ledger runs backwards");
         assert_eq!(entry.kind == EntryKind::EventCreated, entry.seq == 1, "entry 1 creates the event");
@@ -221,41 +243,47 @@ impl Replay {
             | EntryKind::BookingCancelled
             | EntryKind::BookingExpired
             | EntryKind::RefundRequested
-            | EntryKind::RefundSettled => self.follow_booking(entry),
+            | EntryKind::RefundSettled => self.apply_booking(entry),
         }
         assert_eq!(after, self.available, "available after entry {}", entry.seq);
         assert!((0..=self.capacity).contains(&after), "oversold at entry {}", entry.seq);
     }
 
-    fn follow_booking(&mut self, entry: &Entry) {
-        let trail = self.trails.entry(entry.booking_id.unwrap()).or_default();
-        assert_eq!(entry.previous_seq, trail.last, "the chain of a booking");
-        let refund_of = trail.owes.take();
+    fn apply_booking(&mut self, entry: &Entry) {
+        let booking_replay = self.bookings.entry(entry.booking_id.unwrap()).or_default();
+        assert_eq!(entry.previous_seq, booking_replay.last, "the chain of a booking");
+        let refund_of = booking_replay.refund_due_after.take();
         if matches!(entry.kind, EntryKind::RefundRequested | EntryKind::RefundSettled) {
-            trail.follow_refund(entry, refund_of.is_some());
+            booking_replay.apply_refund(entry, refund_of.is_some());
             return;
         }
         assert_eq!(refund_of, None, "the refund comes right after its cancellation");
         assert_eq!(entry.refund_id, None);
-        assert_eq!(entry.from, trail.status, "a booking is where its last entry left it");
+        assert_eq!(entry.from, booking_replay.status, "a booking is where its last entry left it");
         let lines: u32 = entry.lines.iter().map(|line| line.quantity).sum();
         assert_eq!(entry.quantity, lines, "the quantity is the sum of its lines");
         assert!(lines > 0);
         // The transition table. Nothing else may ever be written.
         let (held, sold) = match (entry.kind, entry.from, entry.to) {
-            (EntryKind::BookingCreated, None, Some(Label::Pending)) => (1, 0),
-            (EntryKind::BookingConfirmed, Some(Label::Pending), Some(Label::Confirmed)) => (-1, 1),
-            (EntryKind::BookingConfirmed, Some(Label::Expired), Some(Label::Confirmed)) => (0, 1),
-            (EntryKind::BookingCancelled, Some(Label::Pending), Some(Label::Cancelled))
-            | (EntryKind::BookingExpired, Some(Label::Pending), Some(Label::Expired)) => (-1, 0),
-            (EntryKind::BookingCancelled, Some(Label::Confirmed), Some(Label::Cancelled)) => {
-                trail.owes = Some(entry.seq);
+            (EntryKind::BookingCreated, None, Some(LedgerStatus::Pending)) => (1, 0),
+            (EntryKind::BookingConfirmed, Some(LedgerStatus::Pending), Some(LedgerStatus::Confirmed)) => {
+                (-1, 1)
+            }
+            (EntryKind::BookingConfirmed, Some(LedgerStatus::Expired), Some(LedgerStatus::Confirmed)) => {
+                (0, 1)
+            }
+            (EntryKind::BookingCancelled, Some(LedgerStatus::Pending), Some(LedgerStatus::Cancelled))
+            | (EntryKind::BookingExpired, Some(LedgerStatus::Pending), Some(LedgerStatus::Expired)) => {
+                (-1, 0)
+            }
+            (EntryKind::BookingCancelled, Some(LedgerStatus::Confirmed), Some(LedgerStatus::Cancelled)) => {
+                booking_replay.refund_due_after = Some(entry.seq);
                 (0, -1)
             }
             other => panic!("no such transition: {other:?}"),
         };
-        (trail.status, trail.last) = (entry.to, Some(entry.seq));
-        trail.version += 1;
+        (booking_replay.status, booking_replay.last) = (entry.to, Some(entry.seq));
+        booking_replay.version += 1;
         for line in &entry.lines {
             let quantity = i64::from(line.quantity);
             *self.held.entry(line.ticket_type).or_default() += held * quantity;

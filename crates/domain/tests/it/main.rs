@@ -6,6 +6,8 @@ mod audit;
 #[cfg(test)]
 mod edits;
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod histories;
 #[cfg(test)]
 mod invariants;
@@ -21,7 +23,5 @@ mod properties;
 mod refunds;
 #[cfg(test)]
 mod rules;
-#[cfg(test)]
-mod stage;
 #[cfg(test)]
 mod world;

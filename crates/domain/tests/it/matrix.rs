@@ -2,23 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use domain::{Actor, Answer, Ask, BookingId, BookingStatus, EntryKind, EventPatch, NewEvent};
+use domain::{Actor, Answer, BookingId, BookingStatus, EntryKind, EventPatch, NewEvent, TicketSelection};
 
+use crate::fixture::{self, BookingSetup, Condition, Fixture, PAID, RefundSetup};
 use crate::invariants;
 use crate::page::{
-    CANCEL, CANCEL_SERVICE, CANCEL_STRANGER, CLEAN_UP, COMMANDS, CONFIRM, CONFIRM_REFUNDED, CONFIRM_SAME,
+    CANCEL, CANCEL_OTHER_USER, CANCEL_SERVICE, CLEAN_UP, COMMANDS, CONFIRM, CONFIRM_REFUNDED, CONFIRM_SAME,
     OPENING, REFUNDS, SETTLE, SETTLE_BOOKING,
 };
-use crate::stage::{self, Condition, PAID, RefundIs, Stage, Stands};
-use crate::world::{World, admin, eur, named_refund, new_event, service, shifted, tx, user, word};
+use crate::world::{World, admin, eur, named_refund, new_event, outcome_code, service, shifted, tx, user};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/booking-states.md");
 
-/// A change that was seen: where the booking stood, and where it then stood.
-type Seen = BTreeSet<(Option<BookingStatus>, BookingStatus)>;
+/// A change that was transitions: where the booking stood, and where it then stood.
+type Transitions = BTreeSet<(Option<BookingStatus>, BookingStatus)>;
 
 #[test]
-fn the_page_says_what_the_rules_do() {
+fn the_booking_states_page_matches_the_rules() {
     let page = page();
     #[expect(
         clippy::disallowed_methods,
@@ -28,68 +28,68 @@ fn the_page_says_what_the_rules_do() {
     if update {
         std::fs::write(FILE, &page).unwrap();
     }
-    let stands = std::fs::read_to_string(FILE).unwrap_or_default();
-    assert!(stands == page, "docs/booking-states.md is out of date: run UPDATE_DOCS=1 cargo test -p domain");
+    let setup = std::fs::read_to_string(FILE).unwrap_or_default();
+    assert!(setup == page, "docs/booking-states.md is out of date: run UPDATE_DOCS=1 cargo test -p domain");
 }
 
 #[test]
 fn a_wrong_amount_is_refused_in_every_state() {
-    for stands in Stands::ALL.into_iter().filter(|stands| *stands != Stands::Nowhere) {
+    for setup in BookingSetup::ALL.into_iter().filter(|setup| *setup != BookingSetup::Missing) {
         for condition in Condition::ALL {
-            let mut stage = stage::set(stands, condition);
-            let before = stage.world.clone();
-            let answer = stage.world.confirm(stage.booking, "new", Some(eur(8999)));
-            assert_eq!(word(&answer), "amount_mismatch", "{stands:?} {condition:?}");
-            unchanged(&before, &stage.world);
+            let mut fixture = fixture::prepare(setup, condition);
+            let before = fixture.world.clone();
+            let answer = fixture.world.confirm(fixture.booking, "new", Some(eur(8999)));
+            assert_eq!(outcome_code(&answer), "amount_mismatch", "{setup:?} {condition:?}");
+            unchanged(&before, &fixture.world);
         }
     }
 }
 
 #[test]
 fn earlier_bookings_of_the_buyer_make_no_difference() {
-    let within_limit = Stands::ALL.into_iter().filter(|stands| *stands != Stands::ExpiredOverLimit);
-    for stands in within_limit {
+    let within_limit = BookingSetup::ALL.into_iter().filter(|setup| *setup != BookingSetup::ExpiredOverLimit);
+    for setup in within_limit {
         for condition in Condition::ALL {
-            let mut stage = stage::set(stands, condition);
-            let before = stage.world.bookings.get(&stage.booking).cloned();
+            let mut fixture = fixture::prepare(setup, condition);
+            let before = fixture.world.bookings.get(&fixture.booking).cloned();
             let mut fresh = World::selling(new_event());
-            fresh.now = stage.world.now;
-            stage::set_condition(&mut fresh, condition);
-            let (answer, expected) = (stage.world.book("ann", 1), fresh.book("ann", 1));
-            assert_eq!(word(&answer), word(&expected), "{stands:?} {condition:?}");
-            let after = stage.world.bookings.get(&stage.booking);
-            assert!(stands == Stands::Nowhere || after == before.as_ref(), "{stands:?} {condition:?}");
+            fresh.now = fixture.world.now;
+            fixture::set_condition(&mut fresh, condition);
+            let (answer, expected) = (fixture.world.book("ann", 1), fresh.book("ann", 1));
+            assert_eq!(outcome_code(&answer), outcome_code(&expected), "{setup:?} {condition:?}");
+            let after = fixture.world.bookings.get(&fixture.booking);
+            assert!(setup == BookingSetup::Missing || after == before.as_ref(), "{setup:?} {condition:?}");
         }
     }
 }
 
 fn page() -> String {
-    let mut seen = Seen::new();
+    let mut transitions = Transitions::new();
     let mut page = [
         OPENING,
         &states(),
         COMMANDS,
-        &booking_table(&mut seen),
+        &booking_table(&mut transitions),
         CONFIRM,
-        &command_table(&mut seen, Stands::ALL.as_slice(), |world, id| world.pay(id, "new")),
+        &command_table(&mut transitions, BookingSetup::ALL.as_slice(), |world, id| world.pay(id, "new")),
         CONFIRM_SAME,
-        &command_table(&mut seen, PAID_ONCE, |world, id| world.pay(id, PAID)),
+        &command_table(&mut transitions, PAID_ONCE, |world, id| world.pay(id, PAID)),
         CONFIRM_REFUNDED,
-        &refunded_table(&mut seen),
+        &refunded_table(&mut transitions),
         CANCEL,
-        &command_table(&mut seen, CANCELLABLE, |world, id| world.cancel(Actor::User(user("ann")), id)),
+        &command_table(&mut transitions, CANCELLABLE, |world, id| world.cancel(Actor::User(user("ann")), id)),
         CANCEL_SERVICE,
-        &service_table(&mut seen),
-        CANCEL_STRANGER,
-        &command_table(&mut seen, CANCELLABLE, |world, id| world.cancel(Actor::User(user("eve")), id)),
+        &service_table(&mut transitions),
+        CANCEL_OTHER_USER,
+        &command_table(&mut transitions, CANCELLABLE, |world, id| world.cancel(Actor::User(user("eve")), id)),
         CLEAN_UP,
-        &command_table(&mut seen, CANCELLABLE, World::expire),
+        &command_table(&mut transitions, CANCELLABLE, World::expire),
         REFUNDS,
         &refunds(),
         SETTLE,
-        &settle_table(&mut seen),
+        &settle_table(&mut transitions),
         SETTLE_BOOKING,
-        &money_table(),
+        &payment_status_table(),
     ]
     .concat();
     page.truncate(page.trim_end().len());
@@ -102,63 +102,69 @@ fn page() -> String {
         (Some(BookingStatus::Confirmed), BookingStatus::Cancelled),
         (Some(BookingStatus::Expired), BookingStatus::Confirmed),
     ];
-    assert_eq!(seen, BTreeSet::from(allowed), "the arrows of the picture");
+    assert_eq!(transitions, BTreeSet::from(allowed), "the arrows of the picture");
     page
 }
 
-const PAID_ONCE: &[Stands] = &[Stands::Confirmed, Stands::ConfirmedPastCutOff, Stands::CancelledPaid];
+const PAID_ONCE: &[BookingSetup] =
+    &[BookingSetup::Confirmed, BookingSetup::ConfirmedPastCutOff, BookingSetup::CancelledPaid];
 
 /// What a cancellation or the clean-up can meet: whether tickets are left makes no difference to them.
-const CANCELLABLE: &[Stands] = &[
-    Stands::Nowhere,
-    Stands::PendingInTime,
-    Stands::PendingOverdue,
-    Stands::Confirmed,
-    Stands::ConfirmedPastCutOff,
-    Stands::CancelledUnpaid,
-    Stands::CancelledPaid,
-    Stands::Expired,
+const CANCELLABLE: &[BookingSetup] = &[
+    BookingSetup::Missing,
+    BookingSetup::PendingInTime,
+    BookingSetup::PendingOverdue,
+    BookingSetup::Confirmed,
+    BookingSetup::ConfirmedPastCutOff,
+    BookingSetup::CancelledUnpaid,
+    BookingSetup::CancelledPaid,
+    BookingSetup::Expired,
 ];
 
-fn command_table(seen: &mut Seen, rows: &[Stands], act: impl Fn(&mut World, BookingId) -> Answer) -> String {
-    let row = |stands: &Stands| {
+fn command_table(
+    transitions: &mut Transitions,
+    rows: &[BookingSetup],
+    act: impl Fn(&mut World, BookingId) -> Answer,
+) -> String {
+    let row = |setup: &BookingSetup| {
         let cell = |condition| {
-            let mut stage = stage::set(*stands, condition);
-            cell(seen, &mut stage.world, stage.booking, &act)
+            let mut fixture = fixture::prepare(*setup, condition);
+            cell(transitions, &mut fixture.world, fixture.booking, &act)
         };
-        std::iter::once(stands.title().to_owned()).chain(Condition::ALL.map(cell)).collect()
+        std::iter::once(setup.title().to_owned()).chain(Condition::ALL.map(cell)).collect()
     };
-    by_condition("the booking is", rows.iter().map(row).collect())
+    table_by_condition("the booking is", rows.iter().map(row).collect())
 }
 
-fn refunded_table(seen: &mut Seen) -> String {
-    let row = |stands: Stands| {
-        let cell = |condition| match stage::set_refunded(stands, condition) {
+fn refunded_table(transitions: &mut Transitions) -> String {
+    let row = |setup: BookingSetup| {
+        let cell = |condition| match fixture::prepare_refunded(setup, condition) {
             None => "–".to_owned(),
-            Some((mut stage, transaction)) => {
-                cell(seen, &mut stage.world, stage.booking, |world, id| world.pay(id, transaction))
+            Some((mut fixture, transaction)) => {
+                cell(transitions, &mut fixture.world, fixture.booking, |world, id| world.pay(id, transaction))
             }
         };
-        std::iter::once(stands.title().to_owned()).chain(Condition::ALL.map(cell)).collect()
+        std::iter::once(setup.title().to_owned()).chain(Condition::ALL.map(cell)).collect()
     };
-    let rows = Stands::ALL.into_iter().filter(|stands| *stands != Stands::Nowhere).map(row).collect();
-    by_condition("the booking is", rows)
+    let rows =
+        BookingSetup::ALL.into_iter().filter(|setup| *setup != BookingSetup::Missing).map(row).collect();
+    table_by_condition("the booking is", rows)
 }
 
 /// A service and an admin hear the same; the table is printed once.
-fn service_table(seen: &mut Seen) -> String {
-    let by = |seen: &mut Seen, actor: &Actor| {
-        command_table(seen, CANCELLABLE, |world, id| world.cancel(actor.clone(), id))
+fn service_table(transitions: &mut Transitions) -> String {
+    let by = |transitions: &mut Transitions, actor: &Actor| {
+        command_table(transitions, CANCELLABLE, |world, id| world.cancel(actor.clone(), id))
     };
-    let table = by(seen, &service());
-    assert_eq!(table, by(seen, &admin()), "an admin may what a service may");
-    assert_eq!(table, by(seen, &Actor::System), "so may the organiser's cancellation of the event");
+    let table = by(transitions, &service());
+    assert_eq!(table, by(transitions, &admin()), "an admin may what a service may");
+    assert_eq!(table, by(transitions, &Actor::System), "so may the organiser's cancellation of the event");
     table
 }
 
 /// What one command does, in a few words; whatever it does must leave a sound world.
 fn cell(
-    seen: &mut Seen,
+    transitions: &mut Transitions,
     world: &mut World,
     id: BookingId,
     act: impl Fn(&mut World, BookingId) -> Answer,
@@ -187,7 +193,7 @@ fn cell(
         Answer::Booking(booking) => {
             assert_eq!(world.booking(booking.id), &**booking, "the answer is the booking as it now is");
             let from = before.bookings.get(&booking.id).map(|booking| booking.status());
-            seen.insert((from, booking.status()));
+            transitions.insert((from, booking.status()));
             let again = if from == Some(BookingStatus::Expired) { ", tickets taken again" } else { "" };
             let freed = if world.freed.is_empty() { "" } else { ", overdue holds freed first" };
             let refund = if refunds == 1 { ", **refund**" } else { "" };
@@ -223,23 +229,25 @@ fn unchanged(before: &World, after: &World) {
 }
 
 /// What an order meets besides the event's condition.
-struct Offer {
+struct OrderCase {
     title: &'static str,
     new: NewEvent,
     before: fn(&mut World),
     order: fn(&mut World) -> Answer,
 }
 
-fn offers() -> Vec<Offer> {
-    let plain = |title, before: fn(&mut World), order: fn(&mut World) -> Answer| Offer {
+fn order_cases() -> Vec<OrderCase> {
+    let plain = |title, before: fn(&mut World), order: fn(&mut World) -> Answer| OrderCase {
         title,
         new: new_event(),
         before,
         order,
     };
     let two: fn(&mut World) -> Answer = |world| world.book("ann", 2);
-    let limited =
-        |offer: Offer| Offer { new: NewEvent { max_tickets_per_user: Some(3), ..new_event() }, ..offer };
+    let limited = |offer: OrderCase| OrderCase {
+        new: NewEvent { max_tickets_per_user: Some(3), ..new_event() },
+        ..offer
+    };
     vec![
         plain("two tickets, enough left", |_| {}, two),
         plain("two tickets, one left", |world| sell(world, "bob", 9), two),
@@ -251,7 +259,7 @@ fn offers() -> Vec<Offer> {
         plain(
             "a total other than the expected one",
             |_| {},
-            |world| world.order("ann", Ask::Quantity(2), Some(eur(8999))),
+            |world| world.order("ann", TicketSelection::Quantity(2), Some(eur(8999))),
         ),
         plain("before `salesStartAt`", |world| set_window(world, Some(1), None), two),
         plain("from `salesEndAt` on", |world| set_window(world, None, Some(0)), two),
@@ -259,48 +267,51 @@ fn offers() -> Vec<Offer> {
 }
 
 fn sell(world: &mut World, name: &str, quantity: u32) {
-    world.paid(name, quantity, "other");
+    world.book_and_pay(name, quantity, "other");
 }
 
 /// Sales begin or end so many microseconds from now.
 fn set_window(world: &mut World, start: Option<i64>, end: Option<i64>) {
     let instant = |micros: Option<i64>| Some(micros.map(|micros| shifted(world.now, micros)));
     let (sales_start_at, sales_end_at) = (instant(start), instant(end));
-    assert_eq!(word(&world.edit(EventPatch { sales_start_at, sales_end_at, ..EventPatch::default() })), "ok");
+    assert_eq!(
+        outcome_code(&world.edit(EventPatch { sales_start_at, sales_end_at, ..EventPatch::default() })),
+        "ok"
+    );
 }
 
 /// A booking that is overdue when the command comes.
 fn hold(world: &mut World, name: &str, quantity: u32) {
     let now = world.now;
     world.wait(-3600);
-    world.booked(name, quantity);
+    world.must_book(name, quantity);
     world.now = now;
 }
 
-fn booking_table(seen: &mut Seen) -> String {
-    let row = |offer: Offer| {
+fn booking_table(transitions: &mut Transitions) -> String {
+    let row = |offer: OrderCase| {
         let cell = |condition| {
             let mut world = World::selling(offer.new.clone());
             // Just before the start, so that whatever has to happen before can still happen.
-            world.now = shifted(stage::start(), -1_000_000);
+            world.now = shifted(fixture::start(), -1_000_000);
             (offer.before)(&mut world);
-            stage::set_condition(&mut world, condition);
+            fixture::set_condition(&mut world, condition);
             if condition == Condition::Started {
-                world.now = stage::start();
+                world.now = fixture::start();
             }
             let id = world.next_booking();
-            cell(seen, &mut world, id, |world, _| (offer.order)(world))
+            cell(transitions, &mut world, id, |world, _| (offer.order)(world))
         };
         std::iter::once(offer.title.to_owned()).chain(Condition::ALL.map(cell)).collect()
     };
-    by_condition("the order is for", offers().into_iter().map(row).collect())
+    table_by_condition("the order is for", order_cases().into_iter().map(row).collect())
 }
 
 fn states() -> String {
-    let row = |(stands, refund, meaning): (Stands, RefundIs, &str)| {
-        let mut stage = stage::set(stands, Condition::OnSale);
-        refund.bring(&mut stage.world, stage.booking, PAID);
-        let booking = stage.world.booking(stage.booking);
+    let row = |(setup, refund, meaning): (BookingSetup, RefundSetup, &str)| {
+        let mut fixture = fixture::prepare(setup, Condition::OnSale);
+        refund.apply(&mut fixture.world, fixture.booking, PAID);
+        let booking = fixture.world.booking(fixture.booking);
         let holds = match booking.status() {
             BookingStatus::Pending => "yes, held",
             BookingStatus::Confirmed => "yes, sold",
@@ -310,29 +321,34 @@ fn states() -> String {
         vec![format!("`{}`", booking.status()), meaning.into(), holds.into(), format!("`{payment}`")]
     };
     let meanings = [
-        (Stands::PendingInTime, RefundIs::Missing, "booked, not paid yet; held until `holdExpiresAt`"),
-        (Stands::Confirmed, RefundIs::Missing, "paid"),
-        (Stands::CancelledUnpaid, RefundIs::Missing, "cancelled before payment"),
-        (Stands::CancelledPaid, RefundIs::Requested, "cancelled after payment"),
-        (Stands::CancelledPaid, RefundIs::Succeeded, "cancelled after payment, refund paid out"),
-        (Stands::Expired, RefundIs::Missing, "not paid in time, tickets freed"),
+        (
+            BookingSetup::PendingInTime,
+            RefundSetup::Missing,
+            "booked, not paid yet; held until `holdExpiresAt`",
+        ),
+        (BookingSetup::Confirmed, RefundSetup::Missing, "paid"),
+        (BookingSetup::CancelledUnpaid, RefundSetup::Missing, "cancelled before payment"),
+        (BookingSetup::CancelledPaid, RefundSetup::Requested, "cancelled after payment"),
+        (BookingSetup::CancelledPaid, RefundSetup::Succeeded, "cancelled after payment, refund paid out"),
+        (BookingSetup::Expired, RefundSetup::Missing, "not paid in time, tickets freed"),
     ];
     table(&["status", "meaning", "keeps tickets", "paymentStatus"], meanings.into_iter().map(row).collect())
 }
 
 /// Where refunds come from: what the payer hears, and what is written down.
 fn refunds() -> String {
-    let row = |(what, stands, condition, act): (&str, Stands, Condition, Act)| {
-        let mut stage = stage::set(stands, condition);
-        let before = stage.world.booking(stage.booking).clone();
-        let answer = act(&mut stage.world, stage.booking);
+    let row = |(what, setup, condition, act): (&str, BookingSetup, Condition, Act)| {
+        let mut fixture = fixture::prepare(setup, condition);
+        let before = fixture.world.booking(fixture.booking).clone();
+        let answer = act(&mut fixture.world, fixture.booking);
         if named_refund(&answer).is_some() {
-            assert_eq!(stage.world.booking(stage.booking).state, before.state, "{what}");
+            assert_eq!(fixture.world.booking(fixture.booking).state, before.state, "{what}");
         }
-        let entry = stage.world.ledger.last().unwrap();
+        let entry = fixture.world.ledger.last().unwrap();
         assert_eq!(entry.kind, EntryKind::RefundRequested, "{what}");
-        let refund = stage.world.refunds.values().find(|refund| Some(refund.id) == entry.refund_id).unwrap();
-        assert_eq!(refund.amount, stage.world.booking(stage.booking).total);
+        let refund =
+            fixture.world.refunds.values().find(|refund| Some(refund.id) == entry.refund_id).unwrap();
+        assert_eq!(refund.amount, fixture.world.booking(fixture.booking).total);
         let heard = match &answer {
             Answer::Refused(refusal) => format!("`{}`", refusal.code()),
             Answer::Booking(_) => "the cancelled booking".to_owned(),
@@ -340,23 +356,36 @@ fn refunds() -> String {
         };
         vec![what.to_owned(), heard, format!("`{}`", refund.reason)]
     };
-    let rows: [(&str, Stands, Condition, Act); 7] = [
-        ("a paid booking is cancelled", Stands::Confirmed, Condition::OnSale, |w, id| {
+    let rows: [(&str, BookingSetup, Condition, Act); 7] = [
+        ("a paid booking is cancelled", BookingSetup::Confirmed, Condition::OnSale, |w, id| {
             w.cancel(service(), id)
         }),
-        ("a paid booking is cancelled with its event", Stands::Confirmed, Condition::Cancelled, |w, id| {
-            w.cancel(Actor::System, id)
-        }),
+        (
+            "a paid booking is cancelled with its event",
+            BookingSetup::Confirmed,
+            Condition::Cancelled,
+            |w, id| w.cancel(Actor::System, id),
+        ),
         (
             "a payment arrives after the event was cancelled",
-            Stands::PendingInTime,
+            BookingSetup::PendingInTime,
             Condition::Cancelled,
             late,
         ),
-        ("a payment arrives for a cancelled booking", Stands::CancelledUnpaid, Condition::OnSale, late),
-        ("a second transaction pays for the same booking", Stands::Confirmed, Condition::OnSale, late),
-        ("a payment arrives after expiry, tickets gone", Stands::ExpiredTicketsGone, Condition::OnSale, late),
-        ("a payment arrives after expiry, limit used up", Stands::ExpiredOverLimit, Condition::OnSale, late),
+        ("a payment arrives for a cancelled booking", BookingSetup::CancelledUnpaid, Condition::OnSale, late),
+        ("a second transaction pays for the same booking", BookingSetup::Confirmed, Condition::OnSale, late),
+        (
+            "a payment arrives after expiry, tickets gone",
+            BookingSetup::ExpiredTicketsGone,
+            Condition::OnSale,
+            late,
+        ),
+        (
+            "a payment arrives after expiry, limit used up",
+            BookingSetup::ExpiredOverLimit,
+            Condition::OnSale,
+            late,
+        ),
     ];
     table(&["situation", "response", "refund reason"], rows.into_iter().map(row).collect())
 }
@@ -368,59 +397,61 @@ fn late(world: &mut World, id: BookingId) -> Answer {
 }
 
 /// Settling in both ways, whatever the refund's booking and event have come to: it makes no difference.
-fn settle_table(seen: &mut Seen) -> String {
-    let mut cell = |before: RefundIs, succeeded: bool| {
+fn settle_table(transitions: &mut Transitions) -> String {
+    let mut cell = |before: RefundSetup, succeeded: bool| {
         let mut heard = BTreeSet::new();
-        for (stands, condition) in everywhere() {
-            let Some((mut stage, transaction)) = stage::set_refunded(stands, condition) else { continue };
-            let transaction = if before == RefundIs::Missing { "never seen" } else { transaction };
-            before.bring(&mut stage.world, stage.booking, transaction);
-            stage.world.wait(1);
-            heard.insert(cell(seen, &mut stage.world, stage.booking, |world, id| {
+        for (setup, condition) in all_setups() {
+            let Some((mut fixture, transaction)) = fixture::prepare_refunded(setup, condition) else {
+                continue;
+            };
+            let transaction = if before == RefundSetup::Missing { "never transitions" } else { transaction };
+            before.apply(&mut fixture.world, fixture.booking, transaction);
+            fixture.world.wait(1);
+            heard.insert(cell(transitions, &mut fixture.world, fixture.booking, |world, id| {
                 world.settle(id, transaction, succeeded, "payout 2")
             }));
         }
         assert_eq!(heard.len(), 1, "{before:?} depends on the booking: {heard:?}");
         heard.pop_first().unwrap()
     };
-    let row = |before: RefundIs| vec![before.title().to_owned(), cell(before, true), cell(before, false)];
+    let row = |before: RefundSetup| vec![before.title().to_owned(), cell(before, true), cell(before, false)];
     table(
         &["the refund is", "settled as `succeeded`", "settled as `failed`"],
-        RefundIs::ALL.into_iter().map(row).collect(),
+        RefundSetup::ALL.into_iter().map(row).collect(),
     )
 }
 
-/// What a refund lets be seen of itself in its booking, for the booking's own payment and for others.
-fn money_table() -> String {
-    let row = |title: String, (stage, transaction): (Stage, &str)| {
-        let recorded = [RefundIs::Requested, RefundIs::Failed, RefundIs::Succeeded];
-        let cell = |refund: RefundIs| {
-            let mut world = stage.world.clone();
-            refund.bring(&mut world, stage.booking, transaction);
+/// What a refund lets be transitions of itself in its booking, for the booking's own payment and for others.
+fn payment_status_table() -> String {
+    let row = |title: String, (fixture, transaction): (Fixture, &str)| {
+        let recorded = [RefundSetup::Requested, RefundSetup::Failed, RefundSetup::Succeeded];
+        let cell = |refund: RefundSetup| {
+            let mut world = fixture.world.clone();
+            refund.apply(&mut world, fixture.booking, transaction);
             invariants::check(&world);
-            format!("`{}`", world.booking(stage.booking).payment_status().as_str())
+            format!("`{}`", world.booking(fixture.booking).payment_status().as_str())
         };
         std::iter::once(title).chain(recorded.map(cell)).collect()
     };
-    let own = stage::set_refunded(Stands::CancelledPaid, Condition::OnSale).unwrap();
+    let own = fixture::prepare_refunded(BookingSetup::CancelledPaid, Condition::OnSale).unwrap();
     let mut rows = vec![row("cancelled; the payment that bought it".to_owned(), own)];
-    for stands in Stands::ALL.into_iter().filter(|stands| *stands != Stands::Nowhere) {
+    for setup in BookingSetup::ALL.into_iter().filter(|setup| *setup != BookingSetup::Missing) {
         let late = |condition| {
-            let mut stage = stage::set(stands, condition);
-            late(&mut stage.world, stage.booking);
-            stage.world.refunds.contains_key(&(stage.booking, tx("new"))).then_some((stage, "new"))
+            let mut fixture = fixture::prepare(setup, condition);
+            late(&mut fixture.world, fixture.booking);
+            fixture.world.refunds.contains_key(&(fixture.booking, tx("new"))).then_some((fixture, "new"))
         };
         let late = late(Condition::OnSale).or_else(|| late(Condition::Cancelled)).unwrap();
-        rows.push(row(format!("{}; another payment", stands.title()), late));
+        rows.push(row(format!("{}; another payment", setup.title()), late));
     }
     table(&["booking state; refunded payment", "requested", "failed", "succeeded"], rows)
 }
 
-fn everywhere() -> impl Iterator<Item = (Stands, Condition)> {
-    Stands::ALL.into_iter().flat_map(|stands| Condition::ALL.map(|condition| (stands, condition)))
+fn all_setups() -> impl Iterator<Item = (BookingSetup, Condition)> {
+    BookingSetup::ALL.into_iter().flat_map(|setup| Condition::ALL.map(|condition| (setup, condition)))
 }
 
-fn by_condition(corner: &str, rows: Vec<Vec<String>>) -> String {
+fn table_by_condition(corner: &str, rows: Vec<Vec<String>>) -> String {
     let titles = Condition::ALL.map(|condition| format!("event {}", condition.title()));
     let head: Vec<&str> = std::iter::once(corner).chain(titles.iter().map(String::as_str)).collect();
     table(&head, rows)

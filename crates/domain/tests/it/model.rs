@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 /// Instants are microseconds, money is cents, users and transactions are numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
-    pub(crate) about: About,
+    pub(crate) details: About,
     pub(crate) version: u32,
     /// The date of the last ledger entry.
     pub(crate) last_at: i64,
-    pub(crate) bookings: Vec<Known>,
+    pub(crate) bookings: Vec<BookingModel>,
 }
 
 /// What an organiser edits.
@@ -28,7 +28,7 @@ pub(crate) struct About {
     pub(crate) sales_end: Option<i64>,
     pub(crate) hold: u32,
     pub(crate) cutoff: u32,
-    pub(crate) status: EventIs,
+    pub(crate) status: SalesState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) struct Kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EventIs {
+pub(crate) enum SalesState {
     OnSale,
     Paused,
     Cancelled,
@@ -46,22 +46,22 @@ pub(crate) enum EventIs {
 
 /// A booking as the model knows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct BookingModel {
     pub(crate) user: u8,
     pub(crate) tickets: Vec<u32>,
     pub(crate) total: i64,
     pub(crate) until: i64,
-    pub(crate) is: Is,
+    pub(crate) state: BookingState,
     pub(crate) version: u32,
     /// Refunded transactions.
-    pub(crate) refunds: BTreeMap<u8, Owed>,
+    pub(crate) refunds: BTreeMap<u8, RefundModel>,
 }
 
 /// A refund as the model knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owed {
+pub(crate) struct RefundModel {
     /// What its transaction hears when it comes again.
-    pub(crate) heard: &'static str,
+    pub(crate) refusal_code: &'static str,
     /// Whether it gives back what had bought the booking.
     pub(crate) own: bool,
     /// Whether it was paid out, and under which reference; `None` until somebody said so.
@@ -69,7 +69,7 @@ pub(crate) struct Owed {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Is {
+pub(crate) enum BookingState {
     Pending,
     Paid(u8),
     Cancelled,
@@ -78,9 +78,9 @@ pub(crate) enum Is {
 
 /// What the asker must hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Expect {
+pub(crate) enum ExpectedAnswer {
     /// The booking, now in this state.
-    Booking(Is),
+    Booking(BookingState),
     /// The booking as it was.
     Same,
     /// The event, at this version.
@@ -99,7 +99,7 @@ pub(crate) enum Expect {
 
 /// Who cancels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum By {
+pub(crate) enum CancelActor {
     User(u8),
     Service,
     Admin,
@@ -109,14 +109,14 @@ pub(crate) enum By {
 /// How much of the amount is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Amount {
-    Unsaid,
-    Right,
+    Omitted,
+    Correct,
     Wrong,
 }
 
-impl Known {
+impl BookingModel {
     fn live(&self) -> bool {
-        matches!(self.is, Is::Pending | Is::Paid(_))
+        matches!(self.state, BookingState::Pending | BookingState::Paid(_))
     }
 
     fn quantity(&self) -> u32 {
@@ -125,41 +125,43 @@ impl Known {
 
     /// The word for where the booking's money stands.
     pub(crate) fn money(&self) -> &'static str {
-        let own = self.refunds.values().find(|owed| owed.own).map(|owed| owed.settled);
-        match (self.is, own) {
-            (Is::Pending, _) => "pending",
-            (Is::Paid(_), _) => "paid",
-            (Is::Cancelled, Some(Some((true, _)))) => "refunded",
-            (Is::Cancelled, Some(None | Some((false, _)))) => "refundRequested",
-            (Is::Cancelled, None) | (Is::Expired, _) => "failed",
+        let own = self.refunds.values().find(|refund| refund.own).map(|refund| refund.settled);
+        match (self.state, own) {
+            (BookingState::Pending, _) => "pending",
+            (BookingState::Paid(_), _) => "paid",
+            (BookingState::Cancelled, Some(Some((true, _)))) => "refunded",
+            (BookingState::Cancelled, Some(None | Some((false, _)))) => "refundRequested",
+            (BookingState::Cancelled, None) | (BookingState::Expired, _) => "failed",
         }
     }
 }
 
 impl Model {
     /// The bookings that keep tickets, with those that could be freed or without them.
-    fn live(&self, now: Option<i64>) -> impl Iterator<Item = &Known> {
-        let freeable =
-            move |known: &Known| known.is == Is::Pending && now.is_some_and(|now| known.until <= now);
-        self.bookings.iter().filter(move |known| known.live() && !freeable(known))
+    fn live(&self, now: Option<i64>) -> impl Iterator<Item = &BookingModel> {
+        let freeable = move |booking: &BookingModel| {
+            booking.state == BookingState::Pending && now.is_some_and(|now| booking.until <= now)
+        };
+        self.bookings.iter().filter(move |booking| booking.live() && !freeable(booking))
     }
 
     /// What stands against so many tickets for that user, if every hold overdue at `now` were freed; with
     /// `None`, as things stand.
-    pub(crate) fn lack(&self, user: u8, tickets: &[u32], now: Option<i64>) -> Option<Expect> {
+    pub(crate) fn shortage(&self, user: u8, tickets: &[u32], now: Option<i64>) -> Option<ExpectedAnswer> {
         let wanted: u32 = tickets.iter().sum();
-        let mine: u32 = self.live(now).filter(|known| known.user == user).map(Known::quantity).sum();
-        if self.about.per_user.is_some_and(|limit| mine + wanted > limit) {
-            return Some(Expect::Refused("booking_limit_exceeded"));
+        let mine: u32 =
+            self.live(now).filter(|booking| booking.user == user).map(BookingModel::quantity).sum();
+        if self.details.per_user.is_some_and(|limit| mine + wanted > limit) {
+            return Some(ExpectedAnswer::Refused("booking_limit_exceeded"));
         }
         let short = |wanted: u32, left: u32| {
             let code = if left == 0 { "sold_out" } else { "insufficient_availability" };
-            (wanted > left).then_some(Expect::Short(code, left))
+            (wanted > left).then_some(ExpectedAnswer::Short(code, left))
         };
-        let left = self.about.capacity - self.live(now).map(Known::quantity).sum::<u32>();
-        for (place, kind) in self.about.kinds.iter().enumerate() {
-            let taken: u32 = self.live(now).map(|known| known.tickets[place]).sum();
-            let own = kind.capacity.unwrap_or(self.about.capacity) - taken;
+        let left = self.details.capacity - self.live(now).map(BookingModel::quantity).sum::<u32>();
+        for (place, kind) in self.details.kinds.iter().enumerate() {
+            let taken: u32 = self.live(now).map(|booking| booking.tickets[place]).sum();
+            let own = kind.capacity.unwrap_or(self.details.capacity) - taken;
             if let Some(short) = short(tickets[place], own.min(left)) {
                 return Some(short);
             }
@@ -168,98 +170,111 @@ impl Model {
     }
 
     pub(crate) fn cost(&self, tickets: &[u32]) -> i64 {
-        self.about.kinds.iter().zip(tickets).map(|(kind, count)| kind.price * i64::from(*count)).sum()
+        self.details.kinds.iter().zip(tickets).map(|(kind, count)| kind.price * i64::from(*count)).sum()
     }
 
-    pub(crate) fn book(&self, user: u8, tickets: &[u32], expected: Amount, now: i64) -> Expect {
-        let about = &self.about;
+    pub(crate) fn book(&self, user: u8, tickets: &[u32], expected: Amount, now: i64) -> ExpectedAnswer {
+        let details = &self.details;
         let refusals = [
             (tickets.iter().sum::<u32>() == 0, "validation_failed"),
-            (tickets.iter().sum::<u32>() > about.per_booking, "booking_limit_exceeded"),
+            (tickets.iter().sum::<u32>() > details.per_booking, "booking_limit_exceeded"),
             (expected == Amount::Wrong, "amount_mismatch"),
-            (about.status == EventIs::Cancelled, "event_cancelled"),
-            (now >= about.starts, "event_started"),
-            (about.sales_end.is_some_and(|end| now >= end), "sales_closed"),
-            (about.status == EventIs::Paused, "event_paused"),
-            (about.sales_start.is_some_and(|start| now < start), "sales_not_open"),
+            (details.status == SalesState::Cancelled, "event_cancelled"),
+            (now >= details.starts, "event_started"),
+            (details.sales_end.is_some_and(|end| now >= end), "sales_closed"),
+            (details.status == SalesState::Paused, "event_paused"),
+            (details.sales_start.is_some_and(|start| now < start), "sales_not_open"),
         ];
         match refusals.into_iter().find(|(wrong, _)| *wrong) {
-            Some((_, code)) => Expect::Refused(code),
-            None => self.lack(user, tickets, Some(now)).unwrap_or(Expect::Booking(Is::Pending)),
+            Some((_, code)) => ExpectedAnswer::Refused(code),
+            None => self
+                .shortage(user, tickets, Some(now))
+                .unwrap_or(ExpectedAnswer::Booking(BookingState::Pending)),
         }
     }
 
-    pub(crate) fn confirm(&self, index: usize, transaction: u8, amount: Amount, now: i64) -> Expect {
-        let Some(known) = self.bookings.get(index) else { return Expect::Refused("not_found") };
-        let cancelled = self.about.status == EventIs::Cancelled;
-        if let Some(Owed { heard, .. }) = known.refunds.get(&transaction) {
+    pub(crate) fn confirm(&self, index: usize, transaction: u8, amount: Amount, now: i64) -> ExpectedAnswer {
+        let Some(booking) = self.bookings.get(index) else { return ExpectedAnswer::Refused("not_found") };
+        let cancelled = self.details.status == SalesState::Cancelled;
+        if let Some(RefundModel { refusal_code, .. }) = booking.refunds.get(&transaction) {
             // The end of the event outranks the state of the booking.
-            let heard = if cancelled && *heard == "invalid_state" { "event_cancelled" } else { heard };
-            return Expect::RefundedWith(heard, transaction);
+            let refusal_code =
+                if cancelled && *refusal_code == "invalid_state" { "event_cancelled" } else { refusal_code };
+            return ExpectedAnswer::RefundedWith(refusal_code, transaction);
         }
         if amount == Amount::Wrong {
-            return Expect::Refused("amount_mismatch");
+            return ExpectedAnswer::Refused("amount_mismatch");
         }
-        if known.is == Is::Paid(transaction) {
-            return Expect::Same;
+        if booking.state == BookingState::Paid(transaction) {
+            return ExpectedAnswer::Same;
         }
         if cancelled {
-            return Expect::RefundedWith("event_cancelled", transaction);
+            return ExpectedAnswer::RefundedWith("event_cancelled", transaction);
         }
-        match known.is {
-            Is::Pending => Expect::Booking(Is::Paid(transaction)),
-            Is::Expired if self.lack(known.user, &known.tickets, Some(now)).is_none() => {
-                Expect::Booking(Is::Paid(transaction))
+        match booking.state {
+            BookingState::Pending => ExpectedAnswer::Booking(BookingState::Paid(transaction)),
+            BookingState::Expired if self.shortage(booking.user, &booking.tickets, Some(now)).is_none() => {
+                ExpectedAnswer::Booking(BookingState::Paid(transaction))
             }
-            Is::Expired => Expect::RefundedWith("hold_expired", transaction),
-            Is::Paid(_) | Is::Cancelled => Expect::RefundedWith("invalid_state", transaction),
+            BookingState::Expired => ExpectedAnswer::RefundedWith("hold_expired", transaction),
+            BookingState::Paid(_) | BookingState::Cancelled => {
+                ExpectedAnswer::RefundedWith("invalid_state", transaction)
+            }
         }
     }
 
-    pub(crate) fn cancel(&self, index: usize, by: By, now: i64) -> Expect {
-        let stranger = |known: &Known| matches!(by, By::User(user) if user != known.user);
-        let Some(known) = self.bookings.get(index).filter(|known| !stranger(known)) else {
-            return Expect::Refused("not_found");
+    pub(crate) fn cancel(&self, index: usize, by: CancelActor, now: i64) -> ExpectedAnswer {
+        let stranger = |booking: &BookingModel| matches!(by, CancelActor::User(user) if user != booking.user);
+        let Some(booking) = self.bookings.get(index).filter(|booking| !stranger(booking)) else {
+            return ExpectedAnswer::Refused("not_found");
         };
-        let until = self.about.starts - i64::from(self.about.cutoff) * 1_000_000;
-        match known.is {
-            Is::Cancelled | Is::Expired => Expect::Refused("invalid_state"),
-            Is::Paid(_) if matches!(by, By::User(_)) && now > until => {
-                Expect::Refused("cancel_cutoff_passed")
+        let until = self.details.starts - i64::from(self.details.cutoff) * 1_000_000;
+        match booking.state {
+            BookingState::Cancelled | BookingState::Expired => ExpectedAnswer::Refused("invalid_state"),
+            BookingState::Paid(_) if matches!(by, CancelActor::User(_)) && now > until => {
+                ExpectedAnswer::Refused("cancel_cutoff_passed")
             }
-            Is::Pending | Is::Paid(_) => Expect::Booking(Is::Cancelled),
+            BookingState::Pending | BookingState::Paid(_) => ExpectedAnswer::Booking(BookingState::Cancelled),
         }
     }
 
-    pub(crate) fn expire(&self, index: usize, now: i64) -> Expect {
+    pub(crate) fn expire(&self, index: usize, now: i64) -> ExpectedAnswer {
         match self.bookings.get(index) {
-            None => Expect::Refused("not_found"),
-            Some(known) if known.is == Is::Pending && known.until <= now => Expect::Booking(Is::Expired),
-            Some(_) => Expect::Refused("invalid_state"),
+            None => ExpectedAnswer::Refused("not_found"),
+            Some(booking) if booking.state == BookingState::Pending && booking.until <= now => {
+                ExpectedAnswer::Booking(BookingState::Expired)
+            }
+            Some(_) => ExpectedAnswer::Refused("invalid_state"),
         }
     }
 
-    pub(crate) fn settle(&self, index: usize, transaction: u8, succeeded: bool) -> Expect {
-        let owed = self.bookings.get(index).and_then(|known| known.refunds.get(&transaction));
-        match owed.map(|owed| owed.settled) {
-            None => Expect::Refused("not_found"),
-            Some(Some((before, _))) if before == succeeded => Expect::SameRefund(transaction),
-            Some(Some((true, _))) => Expect::RefundedWith("invalid_state", transaction),
-            Some(None | Some((false, _))) => Expect::Settled(transaction),
+    pub(crate) fn settle(&self, index: usize, transaction: u8, succeeded: bool) -> ExpectedAnswer {
+        let refund = self.bookings.get(index).and_then(|booking| booking.refunds.get(&transaction));
+        match refund.map(|refund| refund.settled) {
+            None => ExpectedAnswer::Refused("not_found"),
+            Some(Some((before, _))) if before == succeeded => ExpectedAnswer::SameRefund(transaction),
+            Some(Some((true, _))) => ExpectedAnswer::RefundedWith("invalid_state", transaction),
+            Some(None | Some((false, _))) => ExpectedAnswer::Settled(transaction),
         }
     }
 
     /// An edit that makes of the event what `after` says; `start_edited` where it names the start.
-    pub(crate) fn edit(&self, after: &About, if_match: Option<bool>, start_edited: bool, now: i64) -> Expect {
-        let taken = |place: usize| self.live(None).map(|known| known.tickets[place]).sum::<u32>();
-        let all: u32 = self.live(None).map(Known::quantity).sum();
-        let lowered = match (self.about.per_user, after.per_user) {
+    pub(crate) fn edit(
+        &self,
+        after: &About,
+        if_match: Option<bool>,
+        start_edited: bool,
+        now: i64,
+    ) -> ExpectedAnswer {
+        let taken = |place: usize| self.live(None).map(|booking| booking.tickets[place]).sum::<u32>();
+        let all: u32 = self.live(None).map(BookingModel::quantity).sum();
+        let lowered = match (self.details.per_user, after.per_user) {
             (Some(before), Some(after)) => after < before,
             (None, Some(_)) => true,
             (_, None) => false,
         };
         let too_small = |capacity: Option<u32>| capacity == Some(0);
-        // What the edit alone shows to be wrong comes before everything that is known of the event.
+        // What the edit alone shows to be wrong comes before everything that is booking of the event.
         let invalid_alone = after.capacity == 0
             || after.per_booking == 0
             || after.hold == 0
@@ -273,13 +288,13 @@ impl Model {
         let refusals = [
             (invalid_alone, "validation_failed"),
             (if_match == Some(false), "version_mismatch"),
-            (self.about.status == EventIs::Cancelled, "event_cancelled"),
+            (self.details.status == SalesState::Cancelled, "event_cancelled"),
             (invalid_here, "validation_failed"),
             (in_use, "capacity_in_use"),
         ];
         match refusals.into_iter().find(|(wrong, _)| *wrong) {
-            Some((_, code)) => Expect::Refused(code),
-            None => Expect::Event(self.version + u32::from(*after != self.about)),
+            Some((_, code)) => ExpectedAnswer::Refused(code),
+            None => ExpectedAnswer::Event(self.version + u32::from(*after != self.details)),
         }
     }
 
@@ -290,43 +305,58 @@ impl Model {
 
     /// The world freed this hold on its way to an answer.
     pub(crate) fn freed(&mut self, index: usize, now: i64) {
-        let known = &mut self.bookings[index];
-        assert!(known.is == Is::Pending && known.until <= now, "freed a hold that was not overdue");
-        known.is = Is::Expired;
-        known.version += 1;
+        let booking = &mut self.bookings[index];
+        assert!(
+            booking.state == BookingState::Pending && booking.until <= now,
+            "freed a hold that was not overdue"
+        );
+        booking.state = BookingState::Expired;
+        booking.version += 1;
         self.date(now);
     }
 
     /// A booking came to a new state.
-    pub(crate) fn moved(&mut self, index: usize, to: Is, now: i64) {
-        let known = &mut self.bookings[index];
-        if let (Is::Paid(transaction), Is::Cancelled) = (known.is, to) {
-            let heard =
-                if self.about.status == EventIs::Cancelled { "event_cancelled" } else { "invalid_state" };
-            assert_eq!(known.refunds.insert(transaction, Owed { heard, own: true, settled: None }), None);
+    pub(crate) fn moved(&mut self, index: usize, to: BookingState, now: i64) {
+        let booking = &mut self.bookings[index];
+        if let (BookingState::Paid(transaction), BookingState::Cancelled) = (booking.state, to) {
+            let refusal_code = if self.details.status == SalesState::Cancelled {
+                "event_cancelled"
+            } else {
+                "invalid_state"
+            };
+            assert_eq!(
+                booking.refunds.insert(transaction, RefundModel { refusal_code, own: true, settled: None }),
+                None
+            );
         }
-        known.is = to;
-        known.version += 1;
+        booking.state = to;
+        booking.version += 1;
         self.date(now);
     }
 
     /// A payment was given back. Says whether that was news.
-    pub(crate) fn refunded(&mut self, index: usize, transaction: u8, heard: &'static str, now: i64) -> bool {
-        let known = &mut self.bookings[index];
-        if known.refunds.contains_key(&transaction) {
+    pub(crate) fn refunded(
+        &mut self,
+        index: usize,
+        transaction: u8,
+        refusal_code: &'static str,
+        now: i64,
+    ) -> bool {
+        let booking = &mut self.bookings[index];
+        if booking.refunds.contains_key(&transaction) {
             return false;
         }
-        known.refunds.insert(transaction, Owed { heard, own: false, settled: None });
-        known.version += 1;
+        booking.refunds.insert(transaction, RefundModel { refusal_code, own: false, settled: None });
+        booking.version += 1;
         self.date(now);
         true
     }
 
     /// The outcome of a refund is news.
     pub(crate) fn settled(&mut self, index: usize, transaction: u8, outcome: (bool, u8), now: i64) {
-        let known = &mut self.bookings[index];
-        known.refunds.get_mut(&transaction).unwrap().settled = Some(outcome);
-        known.version += 1;
+        let booking = &mut self.bookings[index];
+        booking.refunds.get_mut(&transaction).unwrap().settled = Some(outcome);
+        booking.version += 1;
         self.date(now);
     }
 }

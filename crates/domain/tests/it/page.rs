@@ -92,7 +92,7 @@ The same commands without the cut-off. The cancellation of an event applies this
 
 ";
 
-pub(crate) const CANCEL_STRANGER: &str = "\
+pub(crate) const CANCEL_OTHER_USER: &str = "\
 ## Cancel, by another user
 
 The response does not reveal whether the booking exists.

@@ -5,30 +5,32 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use domain::{
-    Actor, Answer, Ask, BookingId, BookingStatus, EventPatch, EventStatus, NewEvent, RefundStatus, Refusal,
-    State, TicketTypePatch,
+    Actor, Answer, BookingId, BookingStatus, EventPatch, EventStatus, NewEvent, RefundStatus, Refusal, State,
+    TicketSelection, TicketTypePatch,
 };
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::histories::{Edit, Step, WANTED, about, step};
+use crate::histories::{Edit, REQUIRED_OUTCOMES, Step, details, step};
 use crate::invariants;
-use crate::model::{About, Amount, By, EventIs, Expect, Is, Kind, Known, Model};
+use crate::model::{
+    About, Amount, BookingModel, BookingState, CancelActor, ExpectedAnswer, Kind, Model, SalesState,
+};
 use crate::world::{
-    World, admin, eur, kind, named_refund, new_event, new_kind, service, shifted, tx, user, word,
+    World, admin, eur, kind, named_refund, new_event, new_kind, outcome_code, service, shifted, tx, user,
 };
 
 /// Histories by default; `PROPTEST_CASES` asks for more.
 const CASES: u32 = 512;
 #[test]
-fn any_history_is_as_the_contract_says() {
+fn any_history_matches_the_model() {
     let config = Config::default();
     // A failure prints its shrunk history, which is the regression test to write; nothing is kept on disk.
     let config = Config { cases: config.cases.max(CASES), failure_persistence: None, ..config };
     let reached = RefCell::new(BTreeMap::new());
-    let history = (about(), vec(step(), 1..120));
-    let result = TestRunner::new(config).run(&history, |(about, steps)| {
-        let mut run = Run::new(about);
+    let history = (details(), vec(step(), 1..120));
+    let result = TestRunner::new(config).run(&history, |(details, steps)| {
+        let mut run = Run::new(details);
         for step in steps {
             let outcome = run.step(&step);
             invariants::check(&run.world);
@@ -40,9 +42,9 @@ fn any_history_is_as_the_contract_says() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    // A green run proves nothing about what it never saw.
+    // A green run proves nothing details what it never saw.
     let reached = reached.into_inner();
-    for outcome in WANTED {
+    for outcome in REQUIRED_OUTCOMES {
         assert!(reached.contains_key(*outcome), "never seen: {outcome}; seen: {reached:#?}");
     }
 }
@@ -66,30 +68,30 @@ fn payout(number: u8) -> String {
     format!("payout-{number}")
 }
 
-fn status(is: EventIs) -> EventStatus {
+fn status(is: SalesState) -> EventStatus {
     match is {
-        EventIs::OnSale => EventStatus::OnSale,
-        EventIs::Paused => EventStatus::Paused,
-        EventIs::Cancelled => EventStatus::Cancelled,
+        SalesState::OnSale => EventStatus::OnSale,
+        SalesState::Paused => EventStatus::Paused,
+        SalesState::Cancelled => EventStatus::Cancelled,
     }
 }
 
 impl Run {
-    fn new(about: About) -> Self {
+    fn new(details: About) -> Self {
         let made = |(place, known): (u8, &Kind)| new_kind(place, known.price, known.capacity);
         let new = NewEvent {
-            capacity: about.capacity,
-            ticket_types: (0u8..).zip(&about.kinds).map(made).collect(),
-            max_tickets_per_booking: about.per_booking,
-            max_tickets_per_user: about.per_user,
-            hold_seconds: about.hold,
-            cancel_cutoff_seconds: about.cutoff,
-            starts_at: shifted(World::empty().now, about.starts - World::empty().now.micros()),
+            capacity: details.capacity,
+            ticket_types: (0u8..).zip(&details.kinds).map(made).collect(),
+            max_tickets_per_booking: details.per_booking,
+            max_tickets_per_user: details.per_user,
+            hold_seconds: details.hold,
+            cancel_cutoff_seconds: details.cutoff,
+            starts_at: shifted(World::empty().now, details.starts - World::empty().now.micros()),
             ..new_event()
         };
         let world = World::selling(new);
         let last_at = world.now.micros();
-        Self { world, model: Model { about, version: 1, last_at, bookings: Vec::new() }, ids: Vec::new() }
+        Self { world, model: Model { details, version: 1, last_at, bookings: Vec::new() }, ids: Vec::new() }
     }
 
     /// The clock that decides; unlike the ledger it may run backwards.
@@ -98,7 +100,7 @@ impl Run {
     }
 
     /// The booking that a random number means: one of the last six, or now and then none.
-    fn which(&self, number: u8) -> usize {
+    fn booking_index(&self, number: u8) -> usize {
         let back = usize::from(number % 6) + 1;
         if number > 250 { usize::MAX } else { self.ids.len().saturating_sub(back) }
     }
@@ -120,27 +122,27 @@ impl Run {
             }
             Step::Book { user, tickets, expected } => self.book(*user, tickets, *expected),
             Step::Confirm { booking, transaction, amount } => {
-                self.confirm(self.which(*booking), *transaction, *amount)
+                self.confirm(self.booking_index(*booking), *transaction, *amount)
             }
-            Step::Cancel { booking, by } => self.cancel(self.which(*booking), *by),
+            Step::Cancel { booking, by } => self.cancel(self.booking_index(*booking), *by),
             Step::Expire { booking } => {
-                let index = self.which(*booking);
+                let index = self.booking_index(*booking);
                 let expected = self.model.expire(index, self.now());
                 let answer = self.world.expire(self.id(index));
-                self.heard(index, &answer, &expected)
+                self.check_answer(index, &answer, &expected)
             }
             Step::Settle { booking, transaction, succeeded, reference } => {
-                self.settle(self.which(*booking), *transaction, (*succeeded, *reference))
+                self.settle(self.booking_index(*booking), *transaction, (*succeeded, *reference))
             }
             Step::Edit { edits, if_match } => self.edit(edits, *if_match),
         }
     }
 
     fn wait_for(&mut self, edge: usize, micros: i64) {
-        let about = &self.model.about;
+        let details = &self.model.details;
         let at = match (edge, self.model.bookings.iter().rev().nth(edge % 6)) {
-            (0, _) => about.starts,
-            (1, _) => about.starts - i64::from(about.cutoff) * 1_000_000,
+            (0, _) => details.starts,
+            (1, _) => details.starts - i64::from(details.cutoff) * 1_000_000,
             (_, Some(known)) => known.until,
             (_, None) => return,
         };
@@ -148,35 +150,35 @@ impl Run {
     }
 
     fn book(&mut self, owner: u8, tickets: &[u32], expected: Amount) -> String {
-        let tickets = &tickets[..self.model.about.kinds.len()];
+        let tickets = &tickets[..self.model.details.kinds.len()];
         let now = self.now();
         let foreseen = self.model.book(owner, tickets, expected, now);
-        let at_once = self.model.lack(owner, tickets, None).is_none();
+        let at_once = self.model.shortage(owner, tickets, None).is_none();
         let total = self.model.cost(tickets);
         let id = self.world.next_booking();
         let asked: Vec<_> =
             (0u8..).map(kind).zip(tickets.iter().copied()).filter(|(_, quantity)| *quantity > 0).collect();
-        let ask = match tickets {
-            [quantity] => Ask::Quantity(*quantity),
-            _ => Ask::Items(asked),
+        let selection = match tickets {
+            [quantity] => TicketSelection::Quantity(*quantity),
+            _ => TicketSelection::Items(asked),
         };
-        let answer = self.world.order(&name(owner), ask, said(total, expected));
-        self.learn_freed(at_once, now);
-        if foreseen == Expect::Booking(Is::Pending) {
-            let until = now + i64::from(self.model.about.hold) * 1_000_000;
-            let known = Known {
+        let answer = self.world.order(&name(owner), selection, stated_amount(total, expected));
+        self.record_freed(at_once, now);
+        if foreseen == ExpectedAnswer::Booking(BookingState::Pending) {
+            let until = now + i64::from(self.model.details.hold) * 1_000_000;
+            let known = BookingModel {
                 user: owner,
                 tickets: tickets.to_vec(),
                 total,
                 until,
-                is: Is::Pending,
+                state: BookingState::Pending,
                 version: 0,
                 refunds: BTreeMap::new(),
             };
             self.model.bookings.push(known);
             self.ids.push(id);
         }
-        self.heard(self.ids.len().saturating_sub(1), &answer, &foreseen)
+        self.check_answer(self.ids.len().saturating_sub(1), &answer, &foreseen)
     }
 
     fn confirm(&mut self, index: usize, number: u8, amount: Amount) -> String {
@@ -184,43 +186,47 @@ impl Run {
         let expected = self.model.confirm(index, number, amount, now);
         let known = self.model.bookings.get(index).cloned();
         let at_once = known.as_ref().is_none_or(|known| {
-            known.is != Is::Expired || self.model.lack(known.user, &known.tickets, None).is_none()
+            known.state != BookingState::Expired
+                || self.model.shortage(known.user, &known.tickets, None).is_none()
         });
         let total = known.as_ref().map_or(0, |known| known.total);
-        let answer = self.world.confirm(self.id(index), &transaction(number), said(total, amount));
-        self.learn_freed(at_once, now);
-        let outcome = self.heard(index, &answer, &expected);
-        if known.is_some_and(|known| known.is == Is::Expired) && matches!(answer, Answer::Booking(_)) {
+        let answer = self.world.confirm(self.id(index), &transaction(number), stated_amount(total, amount));
+        self.record_freed(at_once, now);
+        let outcome = self.check_answer(index, &answer, &expected);
+        if known.is_some_and(|known| known.state == BookingState::Expired)
+            && matches!(answer, Answer::Booking(_))
+        {
             return if at_once { "taken again".to_owned() } else { "taken again after freeing".to_owned() };
         }
         outcome
     }
 
-    fn cancel(&mut self, index: usize, by: By) -> String {
+    fn cancel(&mut self, index: usize, by: CancelActor) -> String {
         let expected = self.model.cancel(index, by, self.now());
         let actor = match by {
-            By::User(number) => Actor::User(user(&name(number))),
-            By::Service => service(),
-            By::Admin => admin(),
-            By::System => Actor::System,
+            CancelActor::User(number) => Actor::User(user(&name(number))),
+            CancelActor::Service => service(),
+            CancelActor::Admin => admin(),
+            CancelActor::System => Actor::System,
         };
         let refunds = self.world.refunds.len();
-        let paid = self.model.bookings.get(index).is_some_and(|known| matches!(known.is, Is::Paid(_)));
+        let paid =
+            self.model.bookings.get(index).is_some_and(|known| matches!(known.state, BookingState::Paid(_)));
         let answer = self.world.cancel(actor, self.id(index));
-        let owed = usize::from(paid && word(&answer) == "ok");
+        let owed = usize::from(paid && outcome_code(&answer) == "ok");
         assert_eq!(self.world.refunds.len(), refunds + owed, "a paid booking's cancellation owes one refund");
-        self.heard(index, &answer, &expected)
+        self.check_answer(index, &answer, &expected)
     }
 
     fn settle(&mut self, index: usize, number: u8, (succeeded, reference): (bool, u8)) -> String {
         let expected = self.model.settle(index, number, succeeded);
         let paid = transaction(number);
         let answer = self.world.settle(self.id(index), &paid, succeeded, &payout(reference));
-        if expected != Expect::Settled(number) {
-            self.heard(index, &answer, &expected);
+        if expected != ExpectedAnswer::Settled(number) {
+            self.check_answer(index, &answer, &expected);
             return match expected {
-                Expect::SameRefund(_) => "refund settled as before",
-                Expect::RefundedWith(..) => "refund paid out already",
+                ExpectedAnswer::SameRefund(_) => "refund settled as before",
+                ExpectedAnswer::RefundedWith(..) => "refund paid out already",
                 _ => "no such refund",
             }
             .to_owned();
@@ -236,24 +242,24 @@ impl Run {
     }
 
     fn edit(&mut self, edits: &[Edit], if_match: Option<bool>) -> String {
-        let (now, mut after, mut patch) = (self.now(), self.model.about.clone(), EventPatch::default());
+        let (now, mut after, mut patch) = (self.now(), self.model.details.clone(), EventPatch::default());
         for edit in edits {
-            self.lay(edit, &mut after, &mut patch);
+            self.apply_edit(edit, &mut after, &mut patch);
         }
         patch.if_match = if_match.map(|right| self.model.version + u32::from(!right));
         let expected = self.model.edit(&after, if_match, patch.starts_at.is_some(), now);
         let answer = self.world.edit(patch);
-        if let Expect::Event(version) = expected
+        if let ExpectedAnswer::Event(version) = expected
             && version != self.model.version
         {
-            (self.model.about, self.model.version) = (after, version);
+            (self.model.details, self.model.version) = (after, version);
             self.model.date(now);
         }
-        self.heard(usize::MAX, &answer, &expected)
+        self.check_answer(usize::MAX, &answer, &expected)
     }
 
     /// Writes one edit into the model's view of the event and into the patch.
-    fn lay(&self, edit: &Edit, after: &mut About, patch: &mut EventPatch) {
+    fn apply_edit(&self, edit: &Edit, after: &mut About, patch: &mut EventPatch) {
         let instant = |seconds: i64| shifted(self.world.now, seconds * 1_000_000);
         let places = after.kinds.len();
         let mut of_type = |place: usize, price: Option<i64>, capacity: Option<Option<u32>>| {
@@ -262,7 +268,7 @@ impl Run {
             known.price = price.unwrap_or(known.price);
             known.capacity = capacity.unwrap_or(known.capacity);
             let id = kind(u8::try_from(place).unwrap());
-            // A ticket type stands once in an edit, with all that changes about it.
+            // A ticket type stands once in an edit, with all that changes details it.
             let fresh = TicketTypePatch { id, name: None, price: None, capacity: None };
             let known = patch.ticket_types.iter().position(|edit| edit.id == id);
             let place = known.unwrap_or_else(|| {
@@ -316,7 +322,7 @@ impl Run {
     }
 
     /// Holds may be freed on the way to an answer, but only where something was missing at first.
-    fn learn_freed(&mut self, at_once: bool, now: i64) {
+    fn record_freed(&mut self, at_once: bool, now: i64) {
         assert!(self.world.freed.is_empty() || !at_once, "freed holds although nothing was missing");
         for id in &self.world.freed {
             let index = self.ids.iter().position(|known| known == id).unwrap();
@@ -325,35 +331,35 @@ impl Run {
     }
 
     /// Compares an answer with what was foreseen, lets the model learn, and names the outcome.
-    fn heard(&mut self, index: usize, answer: &Answer, expected: &Expect) -> String {
+    fn check_answer(&mut self, index: usize, answer: &Answer, expected: &ExpectedAnswer) -> String {
         let now = self.now();
         let after = if self.world.freed.is_empty() { "" } else { " after freeing" };
         match (expected, answer) {
-            (Expect::Booking(is), Answer::Booking(booking)) => {
+            (ExpectedAnswer::Booking(is), Answer::Booking(booking)) => {
                 assert_eq!(**booking, *self.world.booking(self.ids[index]));
                 self.model.moved(index, *is, now);
                 format!("{}{after}", booking.status())
             }
-            (Expect::Same, Answer::Booking(booking)) => {
+            (ExpectedAnswer::Same, Answer::Booking(booking)) => {
                 assert_eq!(**booking, *self.world.booking(self.ids[index]));
                 "unchanged".to_owned()
             }
-            (Expect::Event(version), Answer::Event(event)) => {
-                assert_eq!(event.about.version, *version);
+            (ExpectedAnswer::Event(version), Answer::Event(event)) => {
+                assert_eq!(event.details.version, *version);
                 "event".to_owned()
             }
-            (Expect::Refused(code), Answer::Refused(refusal)) => {
+            (ExpectedAnswer::Refused(code), Answer::Refused(refusal)) => {
                 assert_eq!((refusal.code(), named_refund(answer)), (*code, None));
                 (*code).to_owned()
             }
-            (Expect::Short(code, left), Answer::Refused(refusal)) => {
+            (ExpectedAnswer::Short(code, left), Answer::Refused(refusal)) => {
                 assert_eq!(refusal.code(), *code);
                 if let Refusal::InsufficientAvailability { available, .. } = refusal {
                     assert_eq!(available, left, "what is left");
                 }
                 (*code).to_owned()
             }
-            (Expect::RefundedWith(code, number), Answer::Refused(refusal)) => {
+            (ExpectedAnswer::RefundedWith(code, number), Answer::Refused(refusal)) => {
                 assert_eq!(refusal.code(), *code);
                 let key = (self.ids[index], tx(&transaction(*number)));
                 assert_eq!(named_refund(answer), self.world.refunds.get(&key), "names the recorded refund");
@@ -366,33 +372,33 @@ impl Run {
                 };
                 format!("{code} with {which}refund")
             }
-            (Expect::SameRefund(number), Answer::Refund(refund)) => {
+            (ExpectedAnswer::SameRefund(number), Answer::Refund(refund)) => {
                 assert_eq!(**refund, *self.world.refund(self.ids[index], &transaction(*number)));
                 String::new()
             }
-            (expected, answer) => panic!("expected {expected:?}, heard {answer:?}"),
+            (expected, answer) => panic!("expected {expected:?}, check_answer {answer:?}"),
         }
     }
 
     /// The bookings and the event are where the model thinks they are.
     fn compare(&self) {
         assert_eq!(
-            self.world.event().stock.last_at.micros(),
+            self.world.event().inventory.last_at.micros(),
             self.model.last_at,
             "the date of the last entry"
         );
         assert_eq!(self.world.bookings.len(), self.ids.len());
         for (known, id) in self.model.bookings.iter().zip(&self.ids) {
             let booking = self.world.booking(*id);
-            let status = match (known.is, &booking.state) {
-                (Is::Paid(number), State::Confirmed(payment)) => {
+            let status = match (known.state, &booking.state) {
+                (BookingState::Paid(number), State::Confirmed(payment)) => {
                     assert_eq!(payment.transaction.as_str(), transaction(number));
                     BookingStatus::Confirmed
                 }
-                (Is::Paid(_), _) => BookingStatus::Confirmed,
-                (Is::Pending, _) => BookingStatus::Pending,
-                (Is::Cancelled, _) => BookingStatus::Cancelled,
-                (Is::Expired, _) => BookingStatus::Expired,
+                (BookingState::Paid(_), _) => BookingStatus::Confirmed,
+                (BookingState::Pending, _) => BookingStatus::Pending,
+                (BookingState::Cancelled, _) => BookingStatus::Cancelled,
+                (BookingState::Expired, _) => BookingStatus::Expired,
             };
             assert_eq!(booking.status(), status, "{id}");
             assert_eq!(booking.version, known.version, "version of {id}");
@@ -412,16 +418,19 @@ impl Run {
                 assert_eq!((refund.status, said), (status, reference), "refund {number} of {id}");
             }
         }
-        let (about, event) = (&self.model.about, self.world.event());
-        assert_eq!(event.about.version, self.model.version);
-        assert_eq!((event.about.status, event.stock.capacity), (status(about.status), about.capacity));
+        let (details, event) = (&self.model.details, self.world.event());
+        assert_eq!(event.details.version, self.model.version);
+        assert_eq!(
+            (event.details.status, event.inventory.capacity),
+            (status(details.status), details.capacity)
+        );
     }
 }
 
-fn said(total: i64, amount: Amount) -> Option<domain::Money> {
+fn stated_amount(total: i64, amount: Amount) -> Option<domain::Money> {
     match amount {
-        Amount::Unsaid => None,
-        Amount::Right => Some(eur(total)),
+        Amount::Omitted => None,
+        Amount::Correct => Some(eur(total)),
         Amount::Wrong => Some(eur(total + 1)),
     }
 }

@@ -2,24 +2,30 @@
 
 use domain::{
     Action, Answer, BookingId, BookingStatus, Command, EntryKind, EventPatch, EventStatus, Inconsistent,
-    Label, PaymentStatus, Refund, RefundStatus, Refusal, Scene, Settlement, State, decide,
+    LedgerStatus, PaymentStatus, Refund, RefundStatus, Refusal, Settlement, Snapshot, State, decide,
 };
 
+use crate::fixture::{self, BookingSetup, Condition};
 use crate::invariants;
-use crate::stage::{self, Condition, Stands};
-use crate::world::{World, at, named_refund, new_event, service, tx, word};
+use crate::world::{World, at, named_refund, new_event, outcome_code, service, tx};
 
 /// A booking of two tickets, paid by `t1` and cancelled.
-fn cancelled() -> (World, BookingId) {
+fn cancelled_booking() -> (World, BookingId) {
     let mut world = World::selling(new_event());
-    let id = world.paid("ann", 2, "t1");
-    assert_eq!(word(&world.cancel(service(), id)), "ok");
+    let id = world.book_and_pay("ann", 2, "t1");
+    assert_eq!(outcome_code(&world.cancel(service(), id)), "ok");
     world.wait(60);
     (world, id)
 }
 
 /// Settles, and it must be recorded: one entry, one version, nothing but the refund and what it shows.
-fn settled(world: &mut World, id: BookingId, transaction: &str, succeeded: bool, reference: &str) -> Refund {
+fn settle_ok(
+    world: &mut World,
+    id: BookingId,
+    transaction: &str,
+    succeeded: bool,
+    reference: &str,
+) -> Refund {
     let before = world.clone();
     let answer = world.settle(id, transaction, succeeded, reference);
     let (was, is) = (before.refund(id, transaction), world.refund(id, transaction));
@@ -34,24 +40,27 @@ fn settled(world: &mut World, id: BookingId, transaction: &str, succeeded: bool,
     let [known @ .., entry] = world.ledger.as_slice() else { panic!("no entry") };
     assert_eq!(known, before.ledger, "one entry");
     assert_eq!((entry.kind, entry.refund_id), (EntryKind::RefundSettled, Some(is.id)));
-    assert_eq!((entry.from, entry.to), (Some(Label::from(was.status)), Some(Label::from(is.status))));
+    assert_eq!(
+        (entry.from, entry.to),
+        (Some(LedgerStatus::from(was.status)), Some(LedgerStatus::from(is.status)))
+    );
     assert_eq!((&entry.actor, entry.previous_seq), (&service(), Some(before.booking(id).last_seq)));
     assert_eq!(entry.available_after, before.event().available());
     let (old, new) = (before.booking(id), world.booking(id));
     assert_eq!((new.version, new.last_seq), (old.version + 1, entry.seq));
     assert_eq!((new.updated_at, new.status()), (before.now, old.status()));
-    assert_eq!(entry.at, before.now.max(before.event().stock.last_at), "never dated before its request");
-    let mut stock = world.event().stock.clone();
-    (stock.seq, stock.last_at) = (before.event().stock.seq, before.event().stock.last_at);
-    assert_eq!(stock, before.event().stock, "no ticket and no money of the event moves");
-    assert_eq!(world.event().about, before.event().about);
+    assert_eq!(entry.at, before.now.max(before.event().inventory.last_at), "never dated before its request");
+    let mut stock = world.event().inventory.clone();
+    (stock.seq, stock.last_at) = (before.event().inventory.seq, before.event().inventory.last_at);
+    assert_eq!(stock, before.event().inventory, "no ticket and no money of the event moves");
+    assert_eq!(world.event().details, before.event().details);
     assert_eq!(world.user_tickets, before.user_tickets);
     invariants::check(world);
     expected
 }
 
 /// Settles, and nothing may be written.
-fn unsettled(world: &mut World, id: BookingId, transaction: &str, succeeded: bool) -> Answer {
+fn settle_without_change(world: &mut World, id: BookingId, transaction: &str, succeeded: bool) -> Answer {
     let before = world.clone();
     world.wait(60);
     let answer = world.settle(id, transaction, succeeded, "another payout");
@@ -68,31 +77,31 @@ fn money(world: &World, id: BookingId) -> PaymentStatus {
 
 #[test]
 fn a_refund_is_paid_out_once() {
-    let (mut world, id) = cancelled();
+    let (mut world, id) = cancelled_booking();
     assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
-    let paid_out = settled(&mut world, id, "t1", true, "payout 1");
+    let paid_out = settle_ok(&mut world, id, "t1", true, "payout 1");
     assert_eq!(money(&world, id), PaymentStatus::Refunded);
-    let again = unsettled(&mut world, id, "t1", true);
+    let again = settle_without_change(&mut world, id, "t1", true);
     assert_eq!(again, Answer::Refund(Box::new(paid_out)), "the first reference and time stay");
 }
 
 #[test]
 fn a_failed_refund_is_still_owed_and_may_succeed() {
-    let (mut world, id) = cancelled();
-    let failed = settled(&mut world, id, "t1", false, "payout 1");
+    let (mut world, id) = cancelled_booking();
+    let failed = settle_ok(&mut world, id, "t1", false, "payout 1");
     assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
-    let again = unsettled(&mut world, id, "t1", false);
+    let again = settle_without_change(&mut world, id, "t1", false);
     assert_eq!(again, Answer::Refund(Box::new(failed.clone())), "the first reference and time stay");
-    let paid_out = settled(&mut world, id, "t1", true, "payout 2");
+    let paid_out = settle_ok(&mut world, id, "t1", true, "payout 2");
     assert!(paid_out.settled_at > failed.settled_at);
     assert_eq!(money(&world, id), PaymentStatus::Refunded);
 }
 
 #[test]
-fn what_was_paid_out_stays_so() {
-    let (mut world, id) = cancelled();
-    let paid_out = settled(&mut world, id, "t1", true, "payout 1");
-    let answer = unsettled(&mut world, id, "t1", false);
+fn a_paid_out_refund_is_final() {
+    let (mut world, id) = cancelled_booking();
+    let paid_out = settle_ok(&mut world, id, "t1", true, "payout 1");
+    let answer = settle_without_change(&mut world, id, "t1", false);
     let named = Some(Box::new(paid_out));
     let refusal = Refusal::InvalidState { booking: BookingStatus::Cancelled, refund: named };
     assert_eq!(answer, Answer::Refused(refusal));
@@ -101,47 +110,47 @@ fn what_was_paid_out_stays_so() {
 
 #[test]
 fn a_refund_that_is_not_recorded_cannot_be_settled() {
-    let (mut world, cancelled) = cancelled();
-    let paid = world.paid("bob", 1, "t1");
+    let (mut world, cancelled) = cancelled_booking();
+    let paid = world.book_and_pay("bob", 1, "t1");
     let nobody = world.next_booking();
     let unknown = Answer::Refused(Refusal::NotFound("refund"));
     for succeeded in [true, false] {
-        assert_eq!(unsettled(&mut world, nobody, "t1", succeeded), unknown, "no such booking");
-        assert_eq!(unsettled(&mut world, cancelled, "t2", succeeded), unknown, "no such payment");
-        assert_eq!(unsettled(&mut world, paid, "t1", succeeded), unknown, "this one still pays");
+        assert_eq!(settle_without_change(&mut world, nobody, "t1", succeeded), unknown, "no such booking");
+        assert_eq!(settle_without_change(&mut world, cancelled, "t2", succeeded), unknown, "no such payment");
+        assert_eq!(settle_without_change(&mut world, paid, "t1", succeeded), unknown, "this one still pays");
         assert_eq!(World::empty().settle(nobody, "t1", succeeded, "payout"), unknown, "no such event");
     }
     assert_eq!(world.refund(cancelled, "t1").status, RefundStatus::Requested);
 }
 
 #[test]
-fn a_late_payment_is_given_back_behind_the_bookings_back() {
+fn settling_a_late_payment_does_not_change_the_booking() {
     let mut world = World::selling(new_event());
-    let id = world.paid("ann", 2, "t1");
-    assert_eq!(word(&world.pay(id, "t2")), "invalid_state");
-    assert_eq!(word(&world.pay(id, "t3")), "invalid_state");
-    settled(&mut world, id, "t2", true, "payout 2");
-    settled(&mut world, id, "t3", false, "payout 3");
-    assert_eq!((word(&world.pay(id, "t1")), money(&world, id)), ("ok", PaymentStatus::Paid));
-    assert_eq!(word(&world.pay(id, "t2")), "invalid_state");
+    let id = world.book_and_pay("ann", 2, "t1");
+    assert_eq!(outcome_code(&world.pay(id, "t2")), "invalid_state");
+    assert_eq!(outcome_code(&world.pay(id, "t3")), "invalid_state");
+    settle_ok(&mut world, id, "t2", true, "payout 2");
+    settle_ok(&mut world, id, "t3", false, "payout 3");
+    assert_eq!((outcome_code(&world.pay(id, "t1")), money(&world, id)), ("ok", PaymentStatus::Paid));
+    assert_eq!(outcome_code(&world.pay(id, "t2")), "invalid_state");
     // Its own payment is owed only now, and is neither paid out by the one nor kept back by the other.
-    assert_eq!(word(&world.cancel(service(), id)), "ok");
+    assert_eq!(outcome_code(&world.cancel(service(), id)), "ok");
     assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
-    settled(&mut world, id, "t3", true, "payout 4");
+    settle_ok(&mut world, id, "t3", true, "payout 4");
     assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
-    settled(&mut world, id, "t1", true, "payout 1");
+    settle_ok(&mut world, id, "t1", true, "payout 1");
     assert_eq!(money(&world, id), PaymentStatus::Refunded);
-    assert_eq!(word(&world.pay(id, "t4")), "invalid_state");
-    settled(&mut world, id, "t4", false, "payout 5");
+    assert_eq!(outcome_code(&world.pay(id, "t4")), "invalid_state");
+    settle_ok(&mut world, id, "t4", false, "payout 5");
     assert_eq!(money(&world, id), PaymentStatus::Refunded);
 }
 
 #[test]
 fn the_same_transaction_on_another_booking_is_another_refund() {
-    let (mut world, first) = cancelled();
-    let second = world.paid("ann", 1, "t1");
-    assert_eq!(word(&world.cancel(service(), second)), "ok");
-    settled(&mut world, first, "t1", true, "payout 1");
+    let (mut world, first) = cancelled_booking();
+    let second = world.book_and_pay("ann", 1, "t1");
+    assert_eq!(outcome_code(&world.cancel(service(), second)), "ok");
+    settle_ok(&mut world, first, "t1", true, "payout 1");
     assert_eq!(world.refund(second, "t1").status, RefundStatus::Requested);
     assert_eq!(money(&world, second), PaymentStatus::RefundRequested);
 }
@@ -149,76 +158,80 @@ fn the_same_transaction_on_another_booking_is_another_refund() {
 #[test]
 fn a_refund_may_be_settled_before_its_booking_ends() {
     let mut world = World::selling(new_event());
-    let id = world.booked("ann", 2);
+    let id = world.must_book("ann", 2);
     let cancelled = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
-    assert_eq!(word(&world.edit(cancelled)), "ok");
-    assert_eq!(word(&world.pay(id, "t1")), "event_cancelled");
-    settled(&mut world, id, "t1", true, "payout 1");
+    assert_eq!(outcome_code(&world.edit(cancelled)), "ok");
+    assert_eq!(outcome_code(&world.pay(id, "t1")), "event_cancelled");
+    settle_ok(&mut world, id, "t1", true, "payout 1");
     assert_eq!(money(&world, id), PaymentStatus::Pending);
-    assert_eq!(word(&world.cancel(service(), id)), "ok");
+    assert_eq!(outcome_code(&world.cancel(service(), id)), "ok");
     assert_eq!((money(&world, id), world.refunds.len()), (PaymentStatus::Failed, 1));
     invariants::check(&world);
 }
 
 #[test]
-fn an_expired_booking_is_bought_anew_while_the_late_payment_is_given_back() {
-    let (mut stage, late) = stage::set_refunded(Stands::Expired, Condition::OnSale).unwrap();
-    settled(&mut stage.world, stage.booking, late, true, "payout 1");
-    assert_eq!(money(&stage.world, stage.booking), PaymentStatus::Failed);
-    assert_eq!(word(&stage.world.pay(stage.booking, late)), "hold_expired");
-    assert_eq!(word(&stage.world.pay(stage.booking, "new")), "ok");
-    assert_eq!(money(&stage.world, stage.booking), PaymentStatus::Paid);
+fn an_expired_booking_can_be_paid_again_while_a_late_payment_is_refunded() {
+    let (mut fixture, late) = fixture::prepare_refunded(BookingSetup::Expired, Condition::OnSale).unwrap();
+    settle_ok(&mut fixture.world, fixture.booking, late, true, "payout 1");
+    assert_eq!(money(&fixture.world, fixture.booking), PaymentStatus::Failed);
+    assert_eq!(outcome_code(&fixture.world.pay(fixture.booking, late)), "hold_expired");
+    assert_eq!(outcome_code(&fixture.world.pay(fixture.booking, "new")), "ok");
+    assert_eq!(money(&fixture.world, fixture.booking), PaymentStatus::Paid);
     assert!(
-        matches!(&stage.world.booking(stage.booking).state, State::Confirmed(by) if by.transaction == tx("new"))
+        matches!(&fixture.world.booking(fixture.booking).state, State::Confirmed(by) if by.transaction == tx("new"))
     );
-    invariants::check(&stage.world);
+    invariants::check(&fixture.world);
 }
 
 #[test]
-fn a_settled_transaction_hears_its_refusal_with_the_refund_as_it_is() {
-    for stands in Stands::ALL {
+fn a_repeated_refusal_names_the_settled_refund() {
+    for setup in BookingSetup::ALL {
         for condition in Condition::ALL {
-            let Some((stage, transaction)) = stage::set_refunded(stands, condition) else { continue };
-            let id = stage.booking;
-            let heard = stage.world.clone().pay(id, transaction);
+            let Some((fixture, transaction)) = fixture::prepare_refunded(setup, condition) else { continue };
+            let id = fixture.booking;
+            let heard = fixture.world.clone().pay(id, transaction);
             for outcomes in [&[true][..], &[false], &[false, true]] {
-                let mut world = stage.world.clone();
+                let mut world = fixture.world.clone();
                 for outcome in outcomes {
-                    settled(&mut world, id, transaction, *outcome, "payout 1");
+                    settle_ok(&mut world, id, transaction, *outcome, "payout 1");
                 }
                 let entries = world.ledger.len();
                 let again = world.pay(id, transaction);
-                assert_eq!(word(&again), word(&heard), "{stands:?} {condition:?} {outcomes:?}");
+                assert_eq!(
+                    outcome_code(&again),
+                    outcome_code(&heard),
+                    "{setup:?} {condition:?} {outcomes:?}"
+                );
                 assert_eq!(named_refund(&again), Some(world.refund(id, transaction)));
                 assert_eq!(world.ledger.len(), entries);
             }
-            assert_eq!(named_refund(&heard), Some(stage.world.refund(id, transaction)));
+            assert_eq!(named_refund(&heard), Some(fixture.world.refund(id, transaction)));
         }
     }
 }
 
 #[test]
 fn a_settled_booking_stays_cancelled() {
-    let (mut world, id) = cancelled();
-    settled(&mut world, id, "t1", true, "payout 1");
+    let (mut world, id) = cancelled_booking();
+    settle_ok(&mut world, id, "t1", true, "payout 1");
     let before = world.booking(id).clone();
-    assert_eq!(word(&world.cancel(service(), id)), "invalid_state");
-    assert_eq!(word(&world.expire(id)), "invalid_state");
+    assert_eq!(outcome_code(&world.cancel(service(), id)), "invalid_state");
+    assert_eq!(outcome_code(&world.expire(id)), "invalid_state");
     assert_eq!(*world.booking(id), before);
 }
 
 #[test]
 fn a_settlement_under_a_clock_that_stepped_back_keeps_the_ledger_in_order() {
-    let (mut world, id) = cancelled();
+    let (mut world, id) = cancelled_booking();
     world.now = at("2029-01-01T00:00:00Z");
     let clock = world.now;
-    settled(&mut world, id, "t1", true, "payout 1");
+    settle_ok(&mut world, id, "t1", true, "payout 1");
     assert!(clock < world.ledger.last().unwrap().at);
 }
 
 #[test]
-fn a_booking_without_its_event_is_no_ones_fault_but_the_databases() {
-    let (world, id) = cancelled();
+fn a_booking_without_its_event_is_inconsistent() {
+    let (world, id) = cancelled_booking();
     let event_id = world.event().id;
     let transaction = tx("t1");
     let provider_reference = "payout 1".parse().unwrap();
@@ -230,6 +243,6 @@ fn a_booking_without_its_event_is_no_ones_fault_but_the_databases() {
     assert_eq!((command.event_id(), command.booking_id()), (event_id, Some(id)));
     let booking = world.bookings.get(&id);
     let refund = Some(world.refund(id, "t1"));
-    let scene = Scene { event: None, booking, refund, user_tickets: 0, swept: &[] };
+    let scene = Snapshot { event: None, booking, refund, user_tickets: 0, exhausted_scopes: &[] };
     assert!(matches!(decide(&scene, &command, world.now), Err(Inconsistent(_))));
 }

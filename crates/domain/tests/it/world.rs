@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use domain::{
-    Action, Actor, Answer, Ask, Booking, BookingId, Cancellation, Change, Command, Confirmation, Entry,
-    Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, RefundStatus,
-    Refusal, Scene, Scope, Settlement, TicketTypeId, Timestamp, TransactionId, UserId, Verdict, decide,
+    Action, Actor, Answer, Booking, BookingId, Cancellation, Change, Command, Confirmation, Decision, Entry,
+    Event, EventId, EventPatch, HoldScope, Money, NewEvent, NewTicketType, Order, Refund, RefundId,
+    RefundStatus, Refusal, Settlement, Snapshot, TicketSelection, TicketTypeId, Timestamp, TransactionId,
+    UserId, decide,
 };
 
 /// One event and all that hangs on it.
@@ -93,7 +94,7 @@ pub(crate) fn new_event() -> NewEvent {
 }
 
 /// What was said, in a word: `ok`, or the code of the refusal.
-pub(crate) fn word(answer: &Answer) -> &'static str {
+pub(crate) fn outcome_code(answer: &Answer) -> &'static str {
     match answer {
         Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => "ok",
         Answer::Refused(refusal) => refusal.code(),
@@ -145,7 +146,7 @@ impl World {
     /// A world in which the event has just been put on sale.
     pub(crate) fn selling(new: NewEvent) -> Self {
         let mut world = Self::empty();
-        assert_eq!(word(&world.create(new)), "ok");
+        assert_eq!(outcome_code(&world.create(new)), "ok");
         world
     }
 
@@ -170,12 +171,17 @@ impl World {
         self.run(admin(), Action::UpdateEvent { event_id, patch: Box::new(patch) })
     }
 
-    pub(crate) fn order(&mut self, name: &str, ask: Ask, expected_total: Option<Money>) -> Answer {
+    pub(crate) fn order(
+        &mut self,
+        name: &str,
+        selection: TicketSelection,
+        expected_total: Option<Money>,
+    ) -> Answer {
         let order = Order {
             event_id: EventId::from_bytes([EVENT; 16]),
             booking_id: self.next_booking(),
             user: user(name),
-            ask,
+            selection,
             expected_total,
             payment_method: None,
         };
@@ -184,7 +190,7 @@ impl World {
     }
 
     pub(crate) fn book(&mut self, name: &str, quantity: u32) -> Answer {
-        self.order(name, Ask::Quantity(quantity), None)
+        self.order(name, TicketSelection::Quantity(quantity), None)
     }
 
     /// The id that the next order will use. Ids sort by their making, as real ones do.
@@ -193,7 +199,7 @@ impl World {
     }
 
     /// Books, and it must work.
-    pub(crate) fn booked(&mut self, name: &str, quantity: u32) -> BookingId {
+    pub(crate) fn must_book(&mut self, name: &str, quantity: u32) -> BookingId {
         match self.book(name, quantity) {
             Answer::Booking(booking) => booking.id,
             other => panic!("{name} could not book {quantity}: {other:?}"),
@@ -216,28 +222,28 @@ impl World {
     }
 
     /// Books and pays, and both must work.
-    pub(crate) fn paid(&mut self, name: &str, quantity: u32, transaction: &str) -> BookingId {
-        let id = self.booked(name, quantity);
-        assert_eq!(word(&self.pay(id, transaction)), "ok");
+    pub(crate) fn book_and_pay(&mut self, name: &str, quantity: u32, transaction: &str) -> BookingId {
+        let id = self.must_book(name, quantity);
+        assert_eq!(outcome_code(&self.pay(id, transaction)), "ok");
         id
     }
 
     /// The same with several ticket types.
-    pub(crate) fn paid_items(&mut self, name: &str, ask: Ask) -> BookingId {
+    pub(crate) fn book_and_pay_items(&mut self, name: &str, selection: TicketSelection) -> BookingId {
         let id = self.next_booking();
-        assert_eq!(word(&self.order(name, ask, None)), "ok");
-        assert_eq!(word(&self.pay(id, "other")), "ok");
+        assert_eq!(outcome_code(&self.order(name, selection, None)), "ok");
+        assert_eq!(outcome_code(&self.pay(id, "other")), "ok");
         id
     }
 
     pub(crate) fn cancel(&mut self, actor: Actor, id: BookingId) -> Answer {
-        let wish = Cancellation {
+        let cancellation = Cancellation {
             event_id: EventId::from_bytes([EVENT; 16]),
             booking_id: id,
             reason: Some("changed plans".parse().unwrap()),
             refund_id: self.next_refund(),
         };
-        self.run(actor, Action::Cancel(Box::new(wish)))
+        self.run(actor, Action::Cancel(Box::new(cancellation)))
     }
 
     pub(crate) fn expire(&mut self, id: BookingId) -> Answer {
@@ -271,11 +277,11 @@ impl World {
     pub(crate) fn run(&mut self, actor: Actor, action: Action) -> Answer {
         self.freed.clear();
         let command = Command { actor, request: "req-1".parse().unwrap(), trace: None, action };
-        let answer = self.carry_out(&command);
-        if let Action::Confirm(paid) = &command.action
-            && !matches!(word(&answer), "not_found" | "amount_mismatch")
+        let answer = self.execute(&command);
+        if let Action::Confirm(confirmation) = &command.action
+            && !matches!(outcome_code(&answer), "not_found" | "amount_mismatch")
         {
-            self.captured.insert((paid.booking_id, paid.transaction.clone()));
+            self.captured.insert((confirmation.booking_id, confirmation.transaction.clone()));
         }
         answer
     }
@@ -284,24 +290,27 @@ impl World {
         RefundId::from_bytes(u128::try_from(self.refunds.len() + 1).unwrap().to_be_bytes())
     }
 
-    fn carry_out(&mut self, command: &Command) -> Answer {
-        let mut swept = Vec::new();
+    fn execute(&mut self, command: &Command) -> Answer {
+        let mut exhausted_scopes = Vec::new();
         loop {
-            match self.ask(command, &swept) {
-                Verdict::Change(change) => return self.apply(*change),
-                Verdict::Answer(answer) => return answer,
-                Verdict::Overdue(shortage) => {
+            match self.decide(command, &exhausted_scopes) {
+                Decision::Change(change) => return self.apply(*change),
+                Decision::Answer(answer) => return answer,
+                Decision::Overdue(shortage) => {
                     assert!(shortage.tickets > 0, "asked for holds although no ticket is missing");
-                    assert!(!swept.contains(&shortage.scope), "asked again for holds that are not there");
-                    if !self.free(&shortage.scope, shortage.tickets) {
-                        swept.push(shortage.scope);
+                    assert!(
+                        !exhausted_scopes.contains(&shortage.scope),
+                        "asked again for holds that are not there"
+                    );
+                    if !self.free_overdue(&shortage.scope, shortage.tickets) {
+                        exhausted_scopes.push(shortage.scope);
                     }
                 }
             }
         }
     }
 
-    fn ask(&self, command: &Command, swept: &[Scope]) -> Verdict {
+    fn decide(&self, command: &Command, exhausted_scopes: &[HoldScope]) -> Decision {
         let event = self.event.as_ref().filter(|event| event.id == command.event_id());
         let booking = command.booking_id().and_then(|id| self.bookings.get(&id));
         let refund = command.captured().and_then(|payment| self.refunds.get(&payment));
@@ -309,21 +318,22 @@ impl World {
             (Action::Book(order), _) => Some(&order.user),
             (_, booking) => booking.map(|booking| &booking.user),
         };
-        let limited = event.is_some_and(|event| event.about.max_tickets_per_user.is_some());
+        let limited = event.is_some_and(|event| event.details.max_tickets_per_user.is_some());
         let user_tickets = owner.filter(|_| limited).and_then(|owner| self.user_tickets.get(owner)).copied();
-        let scene = Scene { event, booking, refund, user_tickets: user_tickets.unwrap_or(0), swept };
-        decide(&scene, command, self.now).unwrap()
+        let snapshot =
+            Snapshot { event, booking, refund, user_tickets: user_tickets.unwrap_or(0), exhausted_scopes };
+        decide(&snapshot, command, self.now).unwrap()
     }
 
     /// Frees overdue holds of a scope, oldest first, until enough tickets came back. Says whether there
     /// were any.
-    fn free(&mut self, scope: &Scope, tickets: u32) -> bool {
+    fn free_overdue(&mut self, scope: &HoldScope, tickets: u32) -> bool {
         let now = self.now;
         let helps = |booking: &Booking| match scope {
-            Scope::Event => booking.items.quantity(),
-            Scope::User(user) if booking.user == *user => booking.items.quantity(),
-            Scope::User(_) => 0,
-            Scope::TicketType(id) => {
+            HoldScope::Event => booking.items.quantity(),
+            HoldScope::User(user) if booking.user == *user => booking.items.quantity(),
+            HoldScope::User(_) => 0,
+            HoldScope::TicketType(id) => {
                 booking.items.iter().filter(|item| item.ticket_type == *id).map(|item| item.quantity).sum()
             }
         };
@@ -341,7 +351,7 @@ impl World {
             let action = Action::Expire { event_id, booking_id: *booking_id };
             let command =
                 Command { actor: Actor::System, request: "sweep".parse().unwrap(), trace: None, action };
-            assert_eq!(word(&self.carry_out(&command)), "ok", "an overdue hold can always be freed");
+            assert_eq!(outcome_code(&self.execute(&command)), "ok", "an overdue hold can always be freed");
             self.freed.push(*booking_id);
             missing = missing.saturating_sub(*help);
         }
@@ -381,14 +391,14 @@ impl World {
             }
         }
         self.user_tickets.extend(change.user_tickets);
-        match (&mut self.event, change.about) {
-            (Some(event), about) => {
-                event.stock = change.stock;
-                event.about = about.unwrap_or_else(|| event.about.clone());
+        match (&mut self.event, change.details) {
+            (Some(event), details) => {
+                event.inventory = change.inventory;
+                event.details = details.unwrap_or_else(|| event.details.clone());
             }
-            (slot @ None, about) => {
+            (slot @ None, details) => {
                 let id = change.entries[0].event_id;
-                *slot = Some(Event { id, about: about.unwrap(), stock: change.stock });
+                *slot = Some(Event { id, details: details.unwrap(), inventory: change.inventory });
             }
         }
         self.ledger.extend(change.entries);

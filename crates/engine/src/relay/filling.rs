@@ -103,7 +103,7 @@ impl<'a> Filling<'a> {
             after = Some(last.event);
             for cursor in page {
                 let mut count = counts.remove(&cursor.event).unwrap_or(0);
-                if removed(Guard::StreamSurveyed) {
+                if removed(Guard::StreamCounted) {
                     count = cursor.published;
                 }
                 behind += cursor.ledger.checked_sub(count).ok_or_else(|| ahead(cursor.event))?;
@@ -299,7 +299,7 @@ impl<'a> Filling<'a> {
 
     /// Looks whether the stream still has what was put on it. Other relays may have appended.
     async fn look_after(&self) -> Result<(), Trouble> {
-        if is_unguarded() || removed(Guard::StreamLookedAfter) {
+        if is_unguarded() || removed(Guard::StreamVerified) {
             return Ok(());
         }
         let last = self.tails.values().filter_map(|tail| tail.sequence).max().unwrap_or(0);

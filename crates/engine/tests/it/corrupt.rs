@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use coordination::Rule;
 use coordination::local::{LocalLimiter, LocalLock};
 use domain::{
-    Actor, Answer, Ask, Booking, BookingId, BookingStatus, Event, EventId, EventPatch, EventStatus, NewEvent,
-    RefundStatus, Timestamp,
+    Actor, Answer, Booking, BookingId, BookingStatus, Event, EventId, EventPatch, EventStatus, NewEvent,
+    RefundStatus, TicketSelection, Timestamp,
 };
 use engine::{
     Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Policy, Ports, RefundOutcome, Silent,
@@ -113,7 +113,7 @@ pub(crate) async fn order(
     keep: Option<Arc<Idempotency>>,
 ) -> Result<Given, Error> {
     patiently(async || {
-        let (user, ask) = (user(name), Ask::Quantity(1));
+        let (user, ask) = (user(name), TicketSelection::Quantity(1));
         let order = OrderRequest { event_id, user, ask, expected_total: None, payment_method: None };
         engine.book(service(), order, keep.clone()).await.outcome
     })

@@ -93,7 +93,7 @@ pub(crate) async fn a_large_event_is_cancelled(store: Arc<dyn Store>, behind: &d
     while done < u64::from(count) + 1 {
         assert!(began.elapsed() < SLOWEST * (count + 1_000), "{done} of {count} were cancelled");
         sleep(Duration::from_millis(20)).await;
-        done = store.event(event).await.unwrap().expect("the event").stock.tallies.cancelled;
+        done = store.event(event).await.unwrap().expect("the event").inventory.tallies.cancelled;
         if done * 10 >= u64::from(count) * (tenths.len() as u64 + 1) {
             tenths.push((began.elapsed(), done));
         }

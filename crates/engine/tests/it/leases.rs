@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coordination::local::LocalLock;
 use coordination::{Key, Lock, LockGuard, LockOptions};
-use domain::{Ask, Event};
+use domain::{Event, TicketSelection};
 use engine::{Engine, Error, Given, LEASE_WAIT_MAX, OrderRequest, Ports};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -40,7 +40,7 @@ async fn four(engine: &Arc<Engine>, name: &str, event: &Event) -> (bool, Duratio
     let order = OrderRequest {
         event_id: event.id,
         user: user(name),
-        ask: Ask::Quantity(4),
+        ask: TicketSelection::Quantity(4),
         expected_total: None,
         payment_method: None,
     };

@@ -42,7 +42,7 @@ async fn a_hold_is_freed_in_time_whatever_stands_in_its_way() {
         sleep(Duration::from_secs(1) + 2 * EVERY + Duration::from_secs(1)).await;
         let freed = engine.booking(&reader(), &Actor::System, booking.id).await.unwrap();
         assert_eq!(freed.status(), BookingStatus::Expired, "phase {phase}");
-        assert_eq!(engine.event(&reader(), event.id).await.unwrap().stock.held, 0);
+        assert_eq!(engine.event(&reader(), event.id).await.unwrap().inventory.held, 0);
         assert!(!dead.is_lost(), "the lock was held all the time");
         drop(dead);
         engine.drain().await;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use coordination::Rule;
 use coordination::local::{LocalLimiter, LocalLock};
 use domain::{
-    Actor, Answer, Ask, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, Timestamp, UserId,
+    Actor, Answer, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, TicketSelection, Timestamp,
+    UserId,
 };
 use engine::{Attempt, Caller, Engine, Given, OrderRequest, Policy, Ports, Reader, Silent};
 use store::{Sqlite, SqliteOptions};
@@ -146,7 +147,7 @@ pub(crate) async fn book(engine: &Arc<Engine>, name: &str, event: &Event, ticket
     let order = OrderRequest {
         event_id: event.id,
         user: user(name),
-        ask: Ask::Quantity(tickets),
+        ask: TicketSelection::Quantity(tickets),
         expected_total: None,
         payment_method: None,
     };

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use domain::{
-    Actor, Answer, Ask, AuditReport, BookingId, Clock, Event, EventId, RequestId, Timestamp, UserId,
+    Actor, Answer, AuditReport, BookingId, Clock, Event, EventId, RequestId, TicketSelection, Timestamp,
+    UserId,
 };
 use engine::{
     Attempt, Caller, CapturedPayment, Engine, Error, Given, OrderRequest, QUEUE_MAX, Sweeper, SystemClock,
@@ -144,8 +145,8 @@ async fn show(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> 
 /// Tickets that were given away beyond those there are: by what the buyers were told, and by the counters.
 fn oversold(booked: u64, events: &[&Event]) -> u64 {
     let counted = events.iter().map(|event| {
-        let taken = u64::from(event.stock.held) + u64::from(event.stock.sold);
-        taken.max(booked).saturating_sub(event.stock.capacity.into())
+        let taken = u64::from(event.inventory.held) + u64::from(event.inventory.sold);
+        taken.max(booked).saturating_sub(event.inventory.capacity.into())
     });
     counted.max().unwrap_or(0)
 }
@@ -182,8 +183,13 @@ async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
     let (user, began) = (user(number), Instant::now());
     let caller =
         Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, gives_up: None };
-    let request =
-        OrderRequest { event_id, user, ask: Ask::Quantity(1), expected_total: None, payment_method: None };
+    let request = OrderRequest {
+        event_id,
+        user,
+        ask: TicketSelection::Quantity(1),
+        expected_total: None,
+        payment_method: None,
+    };
     let Attempt { outcome, .. } = engine.book(caller, request, None).await;
     let outcome = match outcome {
         Ok(Given::Fresh(Answer::Booking(booking))) => Outcome::Booked(booking.id),

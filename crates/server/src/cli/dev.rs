@@ -77,7 +77,7 @@ async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
     let failed = |error: engine::Error| Failure::Failed(error.to_string());
     let known = engine.events(&reader(), None, 1).await.map_err(failed)?.rows.into_iter().next();
     let open =
-        |event: &Event| event.about.status == EventStatus::OnSale && event.about.starts_at > engine.now();
+        |event: &Event| event.details.status == EventStatus::OnSale && event.details.starts_at > engine.now();
     if let Some(event) = known.filter(open) {
         return Ok(event);
     }

@@ -39,7 +39,7 @@ impl Shown {
                 (body, vec![created(format!("/v1/bookings/{}", booking.id))])
             }
             Answer::Event(event) => {
-                let tag = header(ETAG, format!("\"{}\"", event.about.version));
+                let tag = header(ETAG, format!("\"{}\"", event.details.version));
                 let body = serde_json::to_string(&EventView::from(&**event)).ok()?;
                 (body, vec![created(format!("/v1/events/{}", event.id)), Some(tag)])
             }

@@ -108,7 +108,7 @@ fn messages(
         }
         let event = watching.borrow_and_update().clone();
         let view = AvailabilityView::new(&event, app.engine.now());
-        let message = Message::default().event("availability").id(event.stock.seq.to_string());
+        let message = Message::default().event("availability").id(event.inventory.seq.to_string());
         let message = message.json_data(view).ok()?;
         let message = retry.map_or(message.clone(), |retry| message.retry(retry));
         Some((Ok(message), (app, watching, seat, None)))

@@ -1,7 +1,8 @@
 //! The seven requests: parsed, asked of the engine, shown. The twin of `http/bookings.rs`.
 
 use domain::{
-    Ask, Booking, BookingId, BookingStatus, EventId, Invalid, Note, Refusal, TransactionId, UserId,
+    Booking, BookingId, BookingStatus, EventId, Invalid, Note, Refusal, TicketSelection, TransactionId,
+    UserId,
 };
 use engine::{CapturedPayment, Error, Given, OrderRequest, Reader};
 use serde::{Deserialize, Serialize};
@@ -57,9 +58,9 @@ async fn create(app: &App, call: &Call) -> Result<Reply, Problem> {
         None => None,
     };
     let caller = call.user(&user);
-    let ask = Ask::Quantity(body.ticket_quantity);
+    let selection = TicketSelection::Quantity(body.ticket_quantity);
     let payment_method = body.payment_method.map(|text| text.0);
-    let order = OrderRequest { event_id, user, ask, expected_total, payment_method };
+    let order = OrderRequest { event_id, user, ask: selection, expected_total, payment_method };
     let attempt = app.engine.book(caller, order, call.keep("create", CREATED)).await;
     show(app, call, attempt.outcome?, CREATED)
 }
@@ -240,7 +241,7 @@ impl Whose {
         event: EventId,
         status: Option<BookingStatus>,
     ) -> Result<u64, Problem> {
-        let tallies = app.engine.event(&reader(), event).await?.stock.tallies;
+        let tallies = app.engine.event(&reader(), event).await?.inventory.tallies;
         Ok(match status {
             None => tallies.pending + tallies.confirmed + tallies.cancelled + tallies.expired,
             Some(BookingStatus::Pending) => tallies.pending,

@@ -5,7 +5,7 @@
 //! filled anew says the same again.
 
 use async_nats::HeaderMap;
-use domain::{Booking, EntryKind, EventId, Label, Timestamp, TraceParent};
+use domain::{Booking, EntryKind, EventId, LedgerStatus, Timestamp, TraceParent};
 use engine::relay::Told;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -127,7 +127,7 @@ fn about(recorded: &EntryWithBooking) -> Option<About<'_>> {
     let entry = &recorded.entry;
     let booking = recorded.booking.as_ref().filter(|_| is_about_a_booking(entry.kind))?;
     // A booking is paid once, and a cancelled one stays so: what it says now, it said when it was entered.
-    let was_paid = entry.kind == EntryKind::BookingConfirmed || entry.from == Some(Label::Confirmed);
+    let was_paid = entry.kind == EntryKind::BookingConfirmed || entry.from == Some(LedgerStatus::Confirmed);
     let payment = booking.payment().filter(|_| was_paid);
     Some(About {
         user_id: booking.user.as_str(),

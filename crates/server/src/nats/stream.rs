@@ -143,8 +143,8 @@ fn about(info: &Info) -> Result<Glance, Trouble> {
         return Err(leaderless());
     }
     let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
-    let made = Timestamp::from_micros(micros).map_err(|error| Trouble::Operator(error.to_string()))?;
-    Ok(Glance { made, last: info.state.last_sequence, messages: info.state.messages })
+    let created_at = Timestamp::from_micros(micros).map_err(|error| Trouble::Operator(error.to_string()))?;
+    Ok(Glance { made: created_at, last: info.state.last_sequence, messages: info.state.messages })
 }
 
 /// Looks at everything that is on the stream.

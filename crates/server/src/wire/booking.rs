@@ -1,8 +1,8 @@
 //! Bookings on the wire.
 
 use domain::{
-    Ask, Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, Invalid, Note, PaymentStatus, State,
-    TicketTypeId, Timestamp, TransactionId, UserId,
+    Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, Invalid, Note, PaymentStatus, State,
+    TicketSelection, TicketTypeId, Timestamp, TransactionId, UserId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,19 +52,19 @@ struct ItemRequest {
 
 impl CreateBooking {
     /// Which tickets are wanted.
-    pub(crate) fn ask(&self) -> Result<Ask, Invalid> {
+    pub(crate) fn ask(&self) -> Result<TicketSelection, Invalid> {
         let at_least_one = "must be at least 1";
         match (self.ticket_quantity, &self.items) {
             (Some(_), Some(_)) => Err(Invalid::new("", "must have either ticketQuantity or items, not both")),
             (None, None) => Err(Invalid::new("", "must have ticketQuantity or items")),
             (Some(0), None) => Err(Invalid::new("/ticketQuantity", at_least_one)),
-            (Some(quantity), None) => Ok(Ask::Quantity(quantity)),
+            (Some(quantity), None) => Ok(TicketSelection::Quantity(quantity)),
             (None, Some(items)) if items.is_empty() => Err(Invalid::new("/items", "must not be empty")),
             (None, Some(items)) => {
                 if let Some(place) = items.iter().position(|Object(item)| item.quantity == 0) {
                     return Err(Invalid::new(format!("/items/{place}/quantity"), at_least_one));
                 }
-                Ok(Ask::Items(
+                Ok(TicketSelection::Items(
                     items.iter().map(|Object(item)| (item.ticket_type_id, item.quantity)).collect(),
                 ))
             }

@@ -318,22 +318,22 @@ struct TicketTypeView<'a> {
 }
 
 fn ticket_types(event: &Event) -> impl Iterator<Item = TicketTypeView<'_>> {
-    event.about.ticket_types.iter().zip(&event.stock.types).enumerate().map(|(index, (kind, counts))| {
-        TicketTypeView {
+    event.details.ticket_types.iter().zip(&event.inventory.types).enumerate().map(
+        |(index, (kind, counts))| TicketTypeView {
             id: kind.id,
             name: kind.name.as_str(),
             price: kind.price.into(),
-            capacity: counts.capacity.unwrap_or(event.stock.capacity),
+            capacity: counts.capacity.unwrap_or(event.inventory.capacity),
             held: counts.held,
             sold: counts.sold,
             available: event.available_of(index),
-        }
-    })
+        },
+    )
 }
 
 impl<'a> From<&'a Event> for EventView<'a> {
     fn from(event: &'a Event) -> Self {
-        let (about, stock) = (&event.about, &event.stock);
+        let (about, stock) = (&event.details, &event.inventory);
         let price = match about.ticket_types.as_slice() {
             [only] => Some(only.price.into()),
             _ => None,
@@ -419,7 +419,7 @@ impl AvailabilityView {
             available: kind.available,
             sold_out: kind.available == 0,
         };
-        let stock = &event.stock;
+        let stock = &event.inventory;
         Self {
             capacity: stock.capacity,
             held: stock.held,

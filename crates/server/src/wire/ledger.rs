@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use domain::{
-    BookingId, Currency, Entry, EntryKind, EventId, Label, Line, Name, Refund, RefundId, RefundReason,
-    RefundStatus, Tallies, TicketTypeId, Timestamp,
+    BookingId, Currency, Entry, EntryKind, EntryLine, EventId, LedgerStatus, Name, Refund, RefundId,
+    RefundReason, RefundStatus, Tallies, TicketTypeId, Timestamp,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
@@ -39,11 +39,11 @@ pub(crate) struct EntryView<'a> {
     quantity: u32,
     /// The status before; absent where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Extensible<Label>")]
+    #[schemars(with = "Extensible<LedgerStatus>")]
     from: Option<&'static str>,
     /// The status after; absent where none is concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Extensible<Label>")]
+    #[schemars(with = "Extensible<LedgerStatus>")]
     to: Option<&'static str>,
     /// Tickets of the event left after this change.
     available_after: u32,
@@ -74,7 +74,7 @@ struct LineView {
 
 impl<'a> From<&'a Entry> for EntryView<'a> {
     fn from(entry: &'a Entry) -> Self {
-        let line = |line: &Line| LineView { ticket_type_id: line.ticket_type, quantity: line.quantity };
+        let line = |line: &EntryLine| LineView { ticket_type_id: line.ticket_type, quantity: line.quantity };
         Self {
             event_seq: entry.seq,
             kind: entry.kind.as_str(),
@@ -82,8 +82,8 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
             refund_id: entry.refund_id,
             items: entry.lines.iter().map(line).collect(),
             quantity: entry.quantity,
-            from: entry.from.map(domain::Label::as_str),
-            to: entry.to.map(domain::Label::as_str),
+            from: entry.from.map(domain::LedgerStatus::as_str),
+            to: entry.to.map(domain::LedgerStatus::as_str),
             available_after: entry.available_after,
             previous_seq: entry.previous_seq,
             actor: entry.actor.to_string(),

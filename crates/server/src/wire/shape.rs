@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use domain::{
-    BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, Label, PaymentStatus, RefundId,
-    RefundReason, RefundStatus, TEXT_CHARS_MAX, Text, TicketTypeId, TimeZone, Timestamp, USER_ID_CHARS_MAX,
-    UserId,
+    BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, LedgerStatus, PaymentStatus,
+    RefundId, RefundReason, RefundStatus, TEXT_CHARS_MAX, Text, TicketTypeId, TimeZone, Timestamp,
+    USER_ID_CHARS_MAX, UserId,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
@@ -154,7 +154,7 @@ words! {
     RefundReason: "Why a refund is owed.", BookingCancelled EventCancelled HoldExpired InvalidState;
     EntryKind: "What happened.", BookingCreated BookingConfirmed BookingCancelled BookingExpired
         RefundRequested RefundSettled EventCreated EventUpdated EventCancelled;
-    Label: "A status of whatever changed: of a booking, an event or a refund.",
+    LedgerStatus: "A status of whatever changed: of a booking, an event or a refund.",
         Pending Confirmed Cancelled Expired OnSale Paused Requested Succeeded Failed;
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use domain::{
-    About, Action, Actor, Answer, Ask, Booking, BookingId, Cancellation, Command, Confirmation, Event,
-    EventId, EventPatch, EventStatus, Item, Items, Money, Order, Payment, Refund, RefundId, RefundReason,
-    RefundStatus, Refusal, Scene, Scope, State, Stock, Tallies, TicketType, TicketTypeId, Timestamp,
-    TransactionId, TypeStock, UserId, Verdict, decide,
+    Action, Actor, Answer, Booking, BookingId, Cancellation, Command, Confirmation, Decision, Event,
+    EventDetails, EventId, EventPatch, EventStatus, HoldScope, Inventory, Item, Items, Money, Order, Payment,
+    Refund, RefundId, RefundReason, RefundStatus, Refusal, Snapshot, State, Tallies, TicketSelection,
+    TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory, UserId, decide,
 };
 
 use super::{Db, Deed, Setting, Stored};
@@ -77,7 +77,7 @@ fn transaction(payment: usize) -> TransactionId {
 }
 
 fn event(setting: &Setting, db: &Db, late: bool) -> Event {
-    let about = About {
+    let details = EventDetails {
         name: parse("Concert"),
         venue: parse("Hall"),
         starts_at: at(true).plus_seconds(1_000_000),
@@ -106,16 +106,16 @@ fn event(setting: &Setting, db: &Db, late: bool) -> Event {
         revenue: i128::from(confirmed) * i128::from(price().amount()),
     };
     let (held, sold) = (u32::from(db.held), u32::from(db.sold));
-    let stock = Stock {
+    let inventory = Inventory {
         capacity: setting.capacity.into(),
         held,
         sold,
-        types: vec![TypeStock { capacity: None, held, sold }],
+        types: vec![TypeInventory { capacity: None, held, sold }],
         seq: SEQ,
         last_at: at(late),
         tallies,
     };
-    Event { id: event_id(), about: Arc::new(about), stock }
+    Event { id: event_id(), details: Arc::new(details), inventory }
 }
 
 fn booking(setting: &Setting, stored: Stored, index: usize) -> Option<Arc<Booking>> {
@@ -179,7 +179,7 @@ fn command(setting: &Setting, deed: Deed) -> Command {
                 event_id,
                 booking_id: booking_id(index),
                 user: user.clone(),
-                ask: Ask::Quantity(1),
+                selection: TicketSelection::Quantity(1),
                 expected_total: None,
                 payment_method: None,
             };
@@ -210,7 +210,7 @@ fn command(setting: &Setting, deed: Deed) -> Command {
 /// Decides a deed as the fold does: overdue holds that stand in the way are freed first.
 pub(crate) fn step(setting: &Setting, db: &Db, deed: Deed, late: bool) -> Step {
     let mut now = *db;
-    let mut swept: Vec<Scope> = Vec::new();
+    let mut swept: Vec<HoldScope> = Vec::new();
     let mut freed = false;
     loop {
         let verdict = match judge(setting, &now, deed, late, &swept) {
@@ -218,23 +218,23 @@ pub(crate) fn step(setting: &Setting, db: &Db, deed: Deed, late: bool) -> Step {
             Err(inconsistent) => return Step { after: *db, told: Told::Failed(inconsistent.0), freed },
         };
         match verdict {
-            Verdict::Answer(answer) => return Step { after: now, told: told(&answer), freed },
-            Verdict::Change(change) => {
+            Decision::Answer(answer) => return Step { after: now, told: told(&answer), freed },
+            Decision::Change(change) => {
                 let told = told(&change.answer);
                 apply(&mut now, &change);
                 return Step { after: now, told, freed };
             }
-            Verdict::Overdue(shortage) => {
+            Decision::Overdue(shortage) => {
                 let of = |index: usize| match &shortage.scope {
-                    Scope::Event | Scope::TicketType(_) => true,
-                    Scope::User(wanted) => user(setting, index) == *wanted,
+                    HoldScope::Event | HoldScope::TicketType(_) => true,
+                    HoldScope::User(wanted) => user(setting, index) == *wanted,
                 };
                 let overdue =
                     (0..2).find(|index| late && now.bookings[*index] == Stored::Pending && of(*index));
                 let expired =
                     overdue.and_then(|index| judge(setting, &now, Deed::Expire(index), late, &[]).ok());
                 match expired {
-                    Some(Verdict::Change(change)) => {
+                    Some(Decision::Change(change)) => {
                         apply(&mut now, &change);
                         freed = true;
                     }
@@ -250,8 +250,8 @@ fn judge(
     db: &Db,
     deed: Deed,
     late: bool,
-    swept: &[Scope],
-) -> Result<Verdict, domain::Inconsistent> {
+    exhausted_scopes: &[HoldScope],
+) -> Result<Decision, domain::Inconsistent> {
     let event = event(setting, db, late);
     let (index, refund) = match deed {
         Deed::Confirm(index, payment) => (Some(index), refund(db, index, payment)),
@@ -265,12 +265,12 @@ fn judge(
     let booking = index.and_then(|index| booking(setting, db.bookings[index], index));
     let live = db.bookings.iter().filter(|stored| matches!(stored, Stored::Pending | Stored::Confirmed(_)));
     let user_tickets = if setting.one_user { u32::try_from(live.count()).unwrap_or(0) } else { 0 };
-    let scene = Scene {
+    let scene = Snapshot {
         event: Some(&event),
         booking: booking.as_ref(),
         refund: refund.as_ref(),
         user_tickets,
-        swept,
+        exhausted_scopes,
     };
     decide(&scene, &command(setting, deed), at(late))
 }
@@ -285,9 +285,9 @@ fn told(answer: &Answer) -> Told {
 
 fn apply(db: &mut Db, change: &domain::Change) {
     let small = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
-    (db.held, db.sold) = (small(change.stock.held), small(change.stock.sold));
-    db.seq += u8::try_from(change.stock.seq - SEQ).unwrap_or(u8::MAX);
-    db.ended |= change.about.as_ref().is_some_and(|about| about.status == EventStatus::Cancelled);
+    (db.held, db.sold) = (small(change.inventory.held), small(change.inventory.sold));
+    db.seq += u8::try_from(change.inventory.seq - SEQ).unwrap_or(u8::MAX);
+    db.ended |= change.details.as_ref().is_some_and(|about| about.status == EventStatus::Cancelled);
     let payment = |transaction: &TransactionId| u8::from(*transaction == self::transaction(1));
     if let Some(booking) = &change.booking {
         let index = usize::from(booking.id == booking_id(1));

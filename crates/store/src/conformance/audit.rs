@@ -11,7 +11,7 @@ async fn busy(fixture: &Fixture<'_>) -> Event {
     new.ticket_types.push(fixture.ticket_type(Some(40)));
     let both: Vec<_> = new.ticket_types.iter().map(|kind| (kind.id, 1)).collect();
     let event = fixture.create(new).await.id;
-    let book = |name: &str| fixture.order(event, name, domain::Ask::Items(both.clone()));
+    let book = |name: &str| fixture.order(event, name, domain::TicketSelection::Items(both.clone()));
     let late = fixture.run_ok(book("late")).await;
     fixture.harness.advance(HOLD).await;
     fixture.run_ok(expire(&late)).await;
@@ -34,7 +34,7 @@ pub(super) async fn the_audit_counts_rows(harness: &dyn Harness) {
     assert_eq!(report, AuditReport::default());
     for _ in 0..3 {
         let event = busy(&fixture).await;
-        assert_eq!((event.stock.held, event.stock.sold, event.stock.seq), (2, 2, 13));
+        assert_eq!((event.inventory.held, event.inventory.sold, event.inventory.seq), (2, 2, 13));
     }
     let report = fixture.store.audit().await.expect("an audit");
     let expected = AuditReport { events: 3, bookings: 15, entries: 39, refunds: 3, violations: Vec::new() };

@@ -70,8 +70,8 @@ pub(super) async fn an_edit_applies_to_later_commands_of_its_batch(harness: &dyn
     ];
     assert_eq!(fixture.outcome_codes(commands).await, expected);
     let event = fixture.event(id).await;
-    assert_eq!((event.about.version, event.about.status), (5, EventStatus::Cancelled));
-    assert_eq!((event.stock.capacity, event.stock.held, event.stock.seq), (3, 3, 7));
+    assert_eq!((event.details.version, event.details.status), (5, EventStatus::Cancelled));
+    assert_eq!((event.inventory.capacity, event.inventory.held, event.inventory.seq), (3, 3, 7));
     fixture.assert_audit_clean().await;
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn a_full_batch_is_executed(harness: &dyn Harness) {
     let heard = fixture.outcome_codes(commands).await;
     assert!(heard[..1_000].iter().all(|word| *word == "ok"));
     assert!(heard[1_000..].iter().all(|word| *word == "sold_out"));
-    assert_eq!(fixture.event(event.id).await.stock.held, 1_000);
+    assert_eq!(fixture.event(event.id).await.inventory.held, 1_000);
     fixture.assert_audit_clean().await;
 }
 

@@ -3,7 +3,7 @@
 
 use domain::{
     Action, BookingId, BookingStatus, Cancellation, EventId, EventPatch, EventStatus, NewEvent, RefundId,
-    Tallies, TypeStock,
+    Tallies, TypeInventory,
 };
 
 use super::Harness;
@@ -28,12 +28,12 @@ pub(super) async fn every_command_is_executed(harness: &dyn Harness) {
     {
         let patch = EventPatch { status: Some(status), ..EventPatch::default() };
         assert_eq!(outcome_code(&fixture.run(edit(event.id, patch)).await), "ok");
-        let about = fixture.event(event.id).await.about;
+        let about = fixture.event(event.id).await.details;
         assert_eq!((about.status, about.version), (status, version));
     }
-    let stock = fixture.event(event.id).await.stock;
+    let stock = fixture.event(event.id).await.inventory;
     assert_eq!((stock.capacity, stock.held, stock.sold, stock.seq), (10, 1, 2, 11));
-    assert_eq!(stock.types, [TypeStock { capacity: None, held: 1, sold: 2 }]);
+    assert_eq!(stock.types, [TypeInventory { capacity: None, held: 1, sold: 2 }]);
     let counts = Tallies { pending: 1, confirmed: 1, cancelled: 1, expired: 1, revenue: 9_000 };
     assert_eq!(stock.tallies, counts);
     assert_eq!(stock.last_at, fixture.ledger(event.id).await.last().expect("an entry").at);
@@ -93,7 +93,7 @@ pub(super) async fn a_duplicate_id_fails_only_its_command(harness: &dyn Harness)
 
     let taken_event = NewEvent { id: event.id, ..fixture.new_event(5) };
     let mut twice_the_type = fixture.new_event(5);
-    twice_the_type.ticket_types[0].id = event.about.ticket_types[0].id;
+    twice_the_type.ticket_types[0].id = event.details.ticket_types[0].id;
     let mut taken_booking = fixture.book(event.id, "c", 1);
     if let Action::Book(order) = &mut taken_booking.action {
         order.booking_id = paid.id;
@@ -118,7 +118,7 @@ pub(super) async fn a_duplicate_id_fails_only_its_command(harness: &dyn Harness)
             "{reply:?}"
         );
     }
-    assert_eq!(fixture.event(event.id).await.about, event.about);
+    assert_eq!(fixture.event(event.id).await.details, event.details);
     assert_eq!(fixture.store.event(twice_the_type.id).await.expect("a read"), None);
     assert_eq!(fixture.booking(paid.id).await.user, paid.user);
     assert_eq!(fixture.booking(second.id).await, *second);
@@ -147,7 +147,7 @@ pub(super) async fn a_booking_of_another_event_is_not_found(harness: &dyn Harnes
 pub(super) async fn an_edit_that_changes_nothing_writes_nothing(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await;
-    let about = event.about.clone();
+    let about = event.details.clone();
     for patch in [
         EventPatch::default(),
         EventPatch { name: Some(about.name.clone()), capacity: Some(10), ..EventPatch::default() },
@@ -165,7 +165,7 @@ pub(super) async fn r2_deadlines_go_by_the_clock_not_by_the_ledger(harness: &dyn
     const AHEAD: i64 = 30 * 86_400 * 1_000_000;
     let fixture = Fixture::new(harness);
     let made = fixture.create(fixture.new_event(1)).await;
-    let about = made.about.clone();
+    let about = made.details.clone();
     let starts_at = Some(about.created_at.plus_seconds(10 * 86_400));
     let soon = EventPatch { starts_at, cancel_cutoff_seconds: Some(0), ..EventPatch::default() };
     assert_eq!(outcome_code(&fixture.run(edit(made.id, soon)).await), "ok");

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::{
-    Action, Actor, Answer, Ask, Booking, BookingId, BookingStatus, Cancellation, Command, Confirmation,
-    Entry, Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, Refusal,
-    TicketTypeId, Timestamp, TransactionId, UserId,
+    Action, Actor, Answer, Booking, BookingId, BookingStatus, Cancellation, Command, Confirmation, Entry,
+    Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, Refusal,
+    TicketSelection, TicketTypeId, Timestamp, TransactionId, UserId,
 };
 
 use super::Harness;
@@ -161,16 +161,22 @@ impl<'r> Fixture<'r> {
     }
 
     /// An order of these tickets.
-    pub fn order(&self, event_id: EventId, name: &str, ask: Ask) -> Command {
+    pub fn order(&self, event_id: EventId, name: &str, selection: TicketSelection) -> Command {
         let booking_id = BookingId::from_bytes(self.id());
-        let order =
-            Order { event_id, booking_id, user: user(name), ask, expected_total: None, payment_method: None };
+        let order = Order {
+            event_id,
+            booking_id,
+            user: user(name),
+            selection,
+            expected_total: None,
+            payment_method: None,
+        };
         command(Action::Book(Box::new(order)))
     }
 
     /// An order of so many of the only ticket type.
     pub fn book(&self, event_id: EventId, name: &str, quantity: u32) -> Command {
-        self.order(event_id, name, Ask::Quantity(quantity))
+        self.order(event_id, name, TicketSelection::Quantity(quantity))
     }
 
     /// A captured payment of unstated amount.

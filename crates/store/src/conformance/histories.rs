@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{
-    Action, Actor, Answer, Ask, Booking, BookingId, Command, EventId, EventPatch, EventStatus, NewEvent,
-    TicketTypeId,
+    Action, Actor, Answer, Booking, BookingId, Command, EventId, EventPatch, EventStatus, NewEvent,
+    TicketSelection, TicketTypeId,
 };
 
 use super::Harness;
@@ -126,14 +126,14 @@ impl History<'_> {
         let name = *self.rng.pick(&USERS);
         let mut quantity = || u32::try_from(self.rng.below(3) + 1).unwrap_or(1);
         let ask = match kinds {
-            [_] => Ask::Quantity(quantity()),
+            [_] => TicketSelection::Quantity(quantity()),
             [first, rest @ ..] => {
                 let mut wanted = vec![(*first, quantity())];
                 wanted.extend(rest.iter().map(|kind| (*kind, quantity())));
                 wanted.remove(self.rng.below(3));
-                Ask::Items(wanted)
+                TicketSelection::Items(wanted)
             }
-            [] => Ask::Quantity(1),
+            [] => TicketSelection::Quantity(1),
         };
         self.fixture.order(event, name, ask)
     }
@@ -185,7 +185,7 @@ impl History<'_> {
         }
         for (event, _) in &self.events {
             let ledger = self.fixture.ledger(*event).await;
-            let seq = self.fixture.event(*event).await.stock.seq;
+            let seq = self.fixture.event(*event).await.inventory.seq;
             assert_eq!(
                 ledger.iter().map(|entry| entry.seq).collect::<Vec<_>>(),
                 (1..=seq).collect::<Vec<_>>()

@@ -65,7 +65,7 @@ pub(super) async fn a_stored_response_is_replayed(harness: &dyn Harness) {
             }
         }
     }
-    assert_eq!(fixture.event(event).await.stock.held, 3);
+    assert_eq!(fixture.event(event).await.inventory.held, 3);
     fixture.assert_audit_clean().await;
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn only_decided_commands_store_a_response(harness: &dyn Harness
         outcome_codes(&fixture.store.execute(retried).await),
         ["replayed", "kept", "kept", "replayed"]
     );
-    assert_eq!(fixture.event(event).await.stock.held, 6);
+    assert_eq!(fixture.event(event).await.inventory.held, 6);
     fixture.assert_audit_clean().await;
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn concurrent_commands_with_one_key_run_once(harness: &dyn Harn
     assert_eq!(replies.iter().filter(|reply| outcome_code(reply) == "kept").count(), 1);
     assert_eq!(replies.iter().filter(|reply| outcome_code(reply) == "replayed").count(), 23);
     assert!(replies.iter().all(|reply| kept(reply) == kept(&replies[0])));
-    assert_eq!(fixture.event(event).await.stock.held, 1);
+    assert_eq!(fixture.event(event).await.inventory.held, 1);
 }
 
 pub(super) async fn stored_responses_are_pruned_in_bounded_steps(harness: &dyn Harness) {

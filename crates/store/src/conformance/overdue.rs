@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{
-    Actor, Ask, Booking, BookingStatus, EntryKind, Event, EventPatch, NewEvent, TicketTypeId, UserId,
+    Actor, Booking, BookingStatus, EntryKind, Event, EventPatch, NewEvent, TicketSelection, TicketTypeId,
+    UserId,
 };
 
 use super::Harness;
@@ -94,10 +95,12 @@ pub(super) async fn holds_are_freed_by_ticket_type(harness: &dyn Harness) {
     let event = fixture.create(new).await.id;
     let mut holds = Vec::new();
     for kind in [balcony, stalls, balcony, stalls] {
-        holds.push(fixture.run_ok(fixture.order(event, "slow", Ask::Items(vec![(kind, 1)]))).await);
+        holds.push(
+            fixture.run_ok(fixture.order(event, "slow", TicketSelection::Items(vec![(kind, 1)]))).await,
+        );
     }
     harness.advance(HOLD).await;
-    let order = |kind| fixture.order(event, "a", Ask::Items(vec![(kind, 1)]));
+    let order = |kind| fixture.order(event, "a", TicketSelection::Items(vec![(kind, 1)]));
     assert_eq!(fixture.outcome_codes(vec![order(stalls)]).await, ["ok"]);
     assert_eq!(fixture.statuses(&holds).await, [PENDING, EXPIRED, PENDING, PENDING]);
     assert_eq!(
@@ -112,15 +115,15 @@ pub(super) async fn a_hold_with_several_types_frees_them_all(harness: &dyn Harne
     let fixture = Fixture::new(harness);
     let (new, [stalls, balcony]) = two_types(&fixture, 100);
     let event = fixture.create(new).await.id;
-    let both = Ask::Items(vec![(stalls, 1), (balcony, 2)]);
+    let both = TicketSelection::Items(vec![(stalls, 1), (balcony, 2)]);
     let held = fixture.run_ok(fixture.order(event, "slow", both.clone())).await;
     harness.advance(HOLD).await;
-    let fits = fixture.order(event, "a", Ask::Items(vec![(stalls, 1)]));
+    let fits = fixture.order(event, "a", TicketSelection::Items(vec![(stalls, 1)]));
     assert_eq!(fixture.outcome_codes(vec![fits]).await, ["ok"]);
     assert_eq!(fixture.status(&held).await, PENDING, "nothing was missing");
     assert_eq!(fixture.outcome_codes(vec![fixture.order(event, "b", both)]).await, ["ok"]);
     assert_eq!(fixture.status(&held).await, EXPIRED);
-    let types = fixture.event(event).await.stock.types;
+    let types = fixture.event(event).await.inventory.types;
     assert_eq!([types[0].held, types[1].held], [2, 2]);
     fixture.assert_audit_clean().await;
 }
@@ -144,7 +147,9 @@ pub(super) async fn several_scopes_are_freed_for_one_order(harness: &dyn Harness
     let (mut new, [stalls, balcony]) = two_types(&fixture, 4);
     new.max_tickets_per_user = Some(2);
     let event = fixture.create(new).await.id;
-    let order = |name: &str, kind, quantity| fixture.order(event, name, Ask::Items(vec![(kind, quantity)]));
+    let order = |name: &str, kind, quantity| {
+        fixture.order(event, name, TicketSelection::Items(vec![(kind, quantity)]))
+    };
     let mut holds = Vec::new();
     for wish in [order("a", balcony, 1), order("a", balcony, 1), order("b", stalls, 1), order("c", stalls, 1)]
     {

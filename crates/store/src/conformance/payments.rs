@@ -70,7 +70,7 @@ pub(super) async fn a_late_payment_reacquires_its_tickets(harness: &dyn Harness)
         fixture.outcome_codes(vec![expire(&held[1]), fixture.confirm(&held[1], "t")]).await,
         ["invalid_state", "ok"]
     );
-    let stock = fixture.event(event).await.stock;
+    let stock = fixture.event(event).await.inventory;
     assert_eq!((stock.held, stock.sold, stock.tallies.revenue), (0, 4, 18_000));
     assert_eq!(fixture.refunds().await, []);
     fixture.assert_audit_clean().await;

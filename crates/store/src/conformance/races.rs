@@ -39,7 +39,7 @@ pub(super) async fn tickets_are_never_sold_twice(harness: &dyn Harness) {
         assert_eq!(count(&replies, "ok"), winners as usize, "{tickets} tickets by {quantity}");
         let losers = count(&replies, "sold_out") + count(&replies, "insufficient_availability");
         assert_eq!(losers, (callers - winners) as usize);
-        let stock = fixture.event(event).await.stock;
+        let stock = fixture.event(event).await.inventory;
         assert_eq!((stock.held, stock.seq), (winners * quantity, u64::from(winners) + 1));
         assert_eq!(fixture.ledger(event).await.len(), winners as usize + 1);
     }

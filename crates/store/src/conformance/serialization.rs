@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use domain::{
-    Action, Actor, Ask, Booking, BookingId, BookingStatus, CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX,
-    Cancellation, Confirmation, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
-    Label, Line, Money, Name, NewEvent, NewTicketType, Order, PRICE_MAX, Payment, Refund, RefundReason,
-    RefundStatus, State, TICKET_TYPES_MAX, TicketTypeId, TicketTypePatch,
+    Action, Actor, Booking, BookingId, BookingStatus, CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, Cancellation,
+    Confirmation, EntryLine, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
+    LedgerStatus, Money, Name, NewEvent, NewTicketType, Order, PRICE_MAX, Payment, Refund, RefundReason,
+    RefundStatus, State, TICKET_TYPES_MAX, TicketSelection, TicketTypeId, TicketTypePatch,
 };
 
 use super::Harness;
@@ -76,15 +76,15 @@ fn smallest(fixture: &Fixture<'_>) -> NewEvent {
 /// An event reads back as it was answered, and what was answered is what was asked for.
 async fn check_event(fixture: &Fixture<'_>, new: &NewEvent, answered: &Event) {
     assert_eq!(fixture.event(answered.id).await, *answered);
-    let about = &answered.about;
-    let kinds = about.ticket_types.iter().zip(&answered.stock.types);
+    let about = &answered.details;
+    let kinds = about.ticket_types.iter().zip(&answered.inventory.types);
     let asked = NewEvent {
         id: answered.id,
         name: about.name.clone(),
         venue: about.venue.clone(),
         starts_at: about.starts_at,
         time_zone: about.time_zone,
-        capacity: answered.stock.capacity,
+        capacity: answered.inventory.capacity,
         ticket_types: kinds
             .map(|(kind, stock)| NewTicketType {
                 id: kind.id,
@@ -102,7 +102,7 @@ async fn check_event(fixture: &Fixture<'_>, new: &NewEvent, answered: &Event) {
         max_tickets_per_user: about.max_tickets_per_user,
     };
     assert_eq!(asked, *new);
-    assert_eq!((about.created_at, answered.stock.last_at), (about.updated_at, about.created_at));
+    assert_eq!((about.created_at, answered.inventory.last_at), (about.updated_at, about.created_at));
 }
 
 pub(super) async fn events_read_back(harness: &dyn Harness) {
@@ -133,11 +133,11 @@ pub(super) async fn events_read_back(harness: &dyn Harness) {
             max_tickets_per_user: Some(None),
             status: Some(EventStatus::Paused),
         };
-        let before = created.about.clone();
+        let before = created.details.clone();
         let reply = fixture.run(edit(created.id, patch)).await;
         let edited = fixture.event(created.id).await;
         assert_eq!(super::fixture::outcome_code(&reply), "ok", "{reply:?}");
-        let about = &edited.about;
+        let about = &edited.details;
         assert_eq!((about.version, about.status), (2, EventStatus::Paused));
         assert_eq!((&about.name, &about.venue), (&text(3), &longest()));
         assert_ne!(about.time_zone, before.time_zone);
@@ -147,7 +147,7 @@ pub(super) async fn events_read_back(harness: &dyn Harness) {
         assert_eq!((about.max_tickets_per_booking, about.max_tickets_per_user), (79, None));
         for (place, kind) in about.ticket_types.iter().enumerate() {
             assert_eq!((&kind.name, kind.price.amount()), (&text(place + 2), 7));
-            assert_eq!(edited.stock.types[place].capacity, if place % 2 == 0 { Some(3) } else { None });
+            assert_eq!(edited.inventory.types[place].capacity, if place % 2 == 0 { Some(3) } else { None });
         }
         assert_eq!(reply_event(&reply), edited);
     }
@@ -176,14 +176,14 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
     let dearest = new.ticket_types.iter().find(|kind| kind.price.amount() == PRICE_MAX).expect("a price").id;
     let free = new.ticket_types.iter().find(|kind| kind.price.amount() == 0).expect("a price").id;
     let longest_user = "A.b_c:d@e-".repeat(13)[..128].to_owned();
-    let asks = [every, vec![(dearest, 9_007)], vec![(free, 1_000)]].map(Ask::Items);
+    let asks = [every, vec![(dearest, 9_007)], vec![(free, 1_000)]].map(TicketSelection::Items);
     for (ask, method) in asks.into_iter().zip([None, Some(""), Some("İ ' \\ \u{1f4b3}")]) {
         let payment_method = method.map(|method| method.parse().expect("a note"));
-        let order = |ask: &Ask| Order {
+        let order = |ask: &TicketSelection| Order {
             event_id: event.id,
             booking_id: BookingId::from_bytes(fixture.id()),
             user: user(&longest_user),
-            ask: ask.clone(),
+            selection: ask.clone(),
             expected_total: None,
             payment_method: payment_method.clone(),
         };
@@ -288,7 +288,7 @@ pub(super) async fn ledger_entries_read_back(harness: &dyn Harness) {
     let actors =
         [Actor::User(user("u@x")), Actor::Service(user("gate")), Actor::Admin(user("org")), Actor::System];
     let request: String = ('!'..='~').chain('!'..='~').take(128).collect();
-    let mut order = fixture.order(event.id, "u@x", Ask::Items(vec![(second, 3), (first, 1)]));
+    let mut order = fixture.order(event.id, "u@x", TicketSelection::Items(vec![(second, 3), (first, 1)]));
     order.actor = actors[0].clone();
     order.request = request.parse().expect("a request");
     let held = fixture.run_ok(order).await;
@@ -305,7 +305,8 @@ pub(super) async fn ledger_entries_read_back(harness: &dyn Harness) {
 
     let entries = fixture.ledger(event.id).await;
     let refund = fixture.refunds().await[0].id;
-    let lines = vec![Line { ticket_type: first, quantity: 1 }, Line { ticket_type: second, quantity: 3 }];
+    let lines =
+        vec![EntryLine { ticket_type: first, quantity: 1 }, EntryLine { ticket_type: second, quantity: 3 }];
     let kinds: Vec<_> = entries.iter().map(|entry| entry.kind.as_str()).collect();
     assert_eq!(
         kinds,
@@ -326,16 +327,16 @@ pub(super) async fn ledger_entries_read_back(harness: &dyn Harness) {
     assert_eq!(moved, [(vec![], 10), all.clone(), all.clone(), all, (vec![], 0), (vec![], 2)]);
     let steps: Vec<_> = entries.iter().map(|entry| (entry.from, entry.to)).collect();
     let (pending, confirmed, cancelled) =
-        (Some(Label::Pending), Some(Label::Confirmed), Some(Label::Cancelled));
+        (Some(LedgerStatus::Pending), Some(LedgerStatus::Confirmed), Some(LedgerStatus::Cancelled));
     assert_eq!(
         steps,
         [
-            (None, Some(Label::OnSale)),
+            (None, Some(LedgerStatus::OnSale)),
             (None, pending),
             (pending, confirmed),
             (confirmed, cancelled),
-            (None, Some(Label::Requested)),
-            (Some(Label::OnSale), Some(Label::Paused)),
+            (None, Some(LedgerStatus::Requested)),
+            (Some(LedgerStatus::OnSale), Some(LedgerStatus::Paused)),
         ]
     );
     let numbers: Vec<_> = entries.iter().map(|e| (e.seq, e.previous_seq, e.available_after)).collect();
@@ -357,7 +358,7 @@ pub(super) async fn traces_read_back(harness: &dyn Harness) {
     let event = fixture.create(fixture.new_event(10)).await.id;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
     assert!(trace.is_some());
-    let mut order = fixture.order(event, "ada", Ask::Quantity(1));
+    let mut order = fixture.order(event, "ada", TicketSelection::Quantity(1));
     order.trace.clone_from(&trace);
     let held = fixture.run_ok(order).await;
     let paid = fixture.run_ok(fixture.confirm(&held, "t")).await;
@@ -387,11 +388,11 @@ pub(super) async fn revenue_beyond_64_bits_reads_back(harness: &dyn Harness) {
     }
     let revenue = 1_030 * 9_007 * i128::from(PRICE_MAX);
     assert!(revenue > i128::from(i64::MAX));
-    assert_eq!(fixture.event(event).await.stock.tallies.revenue, revenue);
+    assert_eq!(fixture.event(event).await.inventory.tallies.revenue, revenue);
     fixture.assert_audit_clean().await;
     fixture.run_ok(fixture.cancel(&bookings[0])).await;
     assert_eq!(
-        fixture.event(event).await.stock.tallies.revenue,
+        fixture.event(event).await.inventory.tallies.revenue,
         revenue - i128::from(bookings[0].total.amount())
     );
     fixture.assert_audit_clean().await;

@@ -1,7 +1,7 @@
 //! Refunds that are paid out, or not: each outcome is recorded once, and what was paid out stays so.
 
 use domain::{
-    Action, Answer, Booking, BookingId, Command, EntryKind, Label, Refund, RefundId, RefundStatus,
+    Action, Answer, Booking, BookingId, Command, EntryKind, LedgerStatus, Refund, RefundId, RefundStatus,
     Settlement, State,
 };
 
@@ -62,7 +62,7 @@ pub(super) async fn a_refund_is_settled_once(harness: &dyn Harness) {
     assert!(shows_refund(&fixture, &paid).await);
     let about = (last.kind, last.booking_id, last.refund_id, last.quantity, last.lines.len());
     assert_eq!(about, (EntryKind::RefundSettled, Some(paid.id), Some(refund.id), 0, 0));
-    assert_eq!((last.from, last.to), (Some(Label::Requested), Some(Label::Succeeded)));
+    assert_eq!((last.from, last.to), (Some(LedgerStatus::Requested), Some(LedgerStatus::Succeeded)));
 
     // The same again, the opposite, and the payment itself: nothing moves any more.
     let commands =

@@ -44,7 +44,7 @@ async fn walk_event(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Res
     let rows = snapshot.call(Sql::EventLoad, &[&vec![id]]).await?;
     let limited = match read::events(&rows).map(|events| events.into_iter().next()) {
         Ok(Some((_, Ok(event)))) => {
-            let limited = event.about.max_tickets_per_user.is_some();
+            let limited = event.details.max_tickets_per_user.is_some();
             audit.event(event);
             limited
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use domain::{
-    About, Booking, BookingId, Currency, Entry, Event, EventId, Money, Refund, RefundId, Stock, Tallies,
-    TicketType, TicketTypeId, Timestamp, TypeStock, UserId,
+    Booking, BookingId, Currency, Entry, Event, EventDetails, EventId, Inventory, Money, Refund, RefundId,
+    Tallies, TicketType, TicketTypeId, Timestamp, TypeInventory, UserId,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
@@ -99,7 +99,7 @@ fn event(id: EventId, row: RowReader<'_>) -> RowResult<Event> {
     if row.get::<Option<&str>>(11)?.is_none() {
         return Err(Cause::new("has counters but no description"));
     }
-    let about = About {
+    let details = EventDetails {
         name: row.parse(11)?,
         venue: row.parse(12)?,
         starts_at: row.at(13)?,
@@ -117,7 +117,7 @@ fn event(id: EventId, row: RowReader<'_>) -> RowResult<Event> {
         created_at: row.at(24)?,
         updated_at: row.at(25)?,
     };
-    let stock = Stock {
+    let inventory = Inventory {
         capacity: row.number(1)?,
         held: row.number(2)?,
         sold: row.number(3)?,
@@ -126,7 +126,7 @@ fn event(id: EventId, row: RowReader<'_>) -> RowResult<Event> {
         last_at: row.at(5)?,
         tallies: tallies(row, 6)?,
     };
-    Ok(Event { id, about: Arc::new(about), stock })
+    Ok(Event { id, details: Arc::new(details), inventory })
 }
 
 /// Four counts of bookings and a revenue, from a column on.
@@ -142,11 +142,12 @@ pub(super) fn tallies(row: RowReader<'_>, first: usize) -> RowResult<Tallies> {
 
 fn push_type(event: &mut Event, row: RowReader<'_>) -> RowResult<()> {
     let id = row.id_if_set(26)?.ok_or_else(|| Cause::new("has no ticket type"))?;
-    let about = Arc::make_mut(&mut event.about);
+    let about = Arc::make_mut(&mut event.details);
     let price = Money::new(row.get(28)?, about.currency).map_err(Cause::new)?;
     about.ticket_types.push(TicketType { id: TicketTypeId::from_bytes(id), name: row.parse(27)?, price });
-    let stock = TypeStock { capacity: row.number_if_set(29)?, held: row.number(30)?, sold: row.number(31)? };
-    event.stock.types.push(stock);
+    let stock =
+        TypeInventory { capacity: row.number_if_set(29)?, held: row.number(30)?, sold: row.number(31)? };
+    event.inventory.types.push(stock);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{BookingId, EventId, Scope, Timestamp, UserId};
+use domain::{BookingId, EventId, HoldScope, Timestamp, UserId};
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join3};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -430,7 +430,7 @@ fn decode(
         let event = EventId::from_bytes(cells.id(0)?);
         // Where nobody is counted any more, what was counted once says nothing.
         let counts = loaded.events.get(&event).and_then(|event| event.as_ref().ok());
-        if counts.is_some_and(|event| event.about.max_tickets_per_user.is_some()) {
+        if counts.is_some_and(|event| event.details.max_tickets_per_user.is_some()) {
             loaded.user_tickets.insert((event, cells.parse(1)?), cells.number(2)?);
         }
     }
@@ -446,9 +446,9 @@ fn overdue_call<'v>(wanted: &OverdueQuery<'v>) -> Call<'v> {
     let mut values: Vec<Value<'v>> =
         vec![Box::new(Uuid::from_bytes(*wanted.event.bytes())), Box::new(wanted.now.micros())];
     let ticket_type = match wanted.scope {
-        Scope::Event => None,
-        Scope::TicketType(id) => Some(hex(*id)),
-        Scope::User(user) => {
+        HoldScope::Event => None,
+        HoldScope::TicketType(id) => Some(hex(*id)),
+        HoldScope::User(user) => {
             values.extend([Box::new(user.as_str()) as Value<'v>, Box::new(i64::from(USER_WINDOW))]);
             return Call { sql: Sql::BookingOverdueOfUser, values };
         }

@@ -72,16 +72,16 @@ fn micros(at: Option<Timestamp>) -> Option<i64> {
 fn event_counters<'v>(rows: &[&'v EventChange]) -> Vec<Value<'v>> {
     vec![
         column(rows, |change| uuid(change.event.id.bytes())),
-        column(rows, |change| i64::from(change.event.stock.capacity)),
-        column(rows, |change| i64::from(change.event.stock.held)),
-        column(rows, |change| i64::from(change.event.stock.sold)),
-        column(rows, |change| to_i64(change.event.stock.seq)),
-        column(rows, |change| change.event.stock.last_at.micros()),
-        column(rows, |change| to_i64(change.event.stock.tallies.pending)),
-        column(rows, |change| to_i64(change.event.stock.tallies.confirmed)),
-        column(rows, |change| to_i64(change.event.stock.tallies.cancelled)),
-        column(rows, |change| to_i64(change.event.stock.tallies.expired)),
-        column(rows, |change| change.event.stock.tallies.revenue.to_string()),
+        column(rows, |change| i64::from(change.event.inventory.capacity)),
+        column(rows, |change| i64::from(change.event.inventory.held)),
+        column(rows, |change| i64::from(change.event.inventory.sold)),
+        column(rows, |change| to_i64(change.event.inventory.seq)),
+        column(rows, |change| change.event.inventory.last_at.micros()),
+        column(rows, |change| to_i64(change.event.inventory.tallies.pending)),
+        column(rows, |change| to_i64(change.event.inventory.tallies.confirmed)),
+        column(rows, |change| to_i64(change.event.inventory.tallies.cancelled)),
+        column(rows, |change| to_i64(change.event.inventory.tallies.expired)),
+        column(rows, |change| change.event.inventory.tallies.revenue.to_string()),
     ]
 }
 
@@ -101,21 +101,21 @@ fn event_details_upsert<'v>(rows: &[&'v Event]) -> Option<Call<'v>> {
     call(Sql::EventDetailsUpsert, rows, || {
         vec![
             column(rows, |event| uuid(event.id.bytes())),
-            column(rows, |event| event.about.name.as_str()),
-            column(rows, |event| event.about.venue.as_str()),
-            column(rows, |event| event.about.starts_at.micros()),
-            column(rows, |event| event.about.time_zone.map(|zone| zone.as_str())),
-            column(rows, |event| event.about.currency.code()),
-            column(rows, |event| micros(event.about.sales_start_at)),
-            column(rows, |event| micros(event.about.sales_end_at)),
-            column(rows, |event| i64::from(event.about.hold_seconds)),
-            column(rows, |event| i64::from(event.about.cancel_cutoff_seconds)),
-            column(rows, |event| i64::from(event.about.max_tickets_per_booking)),
-            column(rows, |event| event.about.max_tickets_per_user.map(i64::from)),
-            column(rows, |event| event.about.status.as_str()),
-            column(rows, |event| i64::from(event.about.version)),
-            column(rows, |event| event.about.created_at.micros()),
-            column(rows, |event| event.about.updated_at.micros()),
+            column(rows, |event| event.details.name.as_str()),
+            column(rows, |event| event.details.venue.as_str()),
+            column(rows, |event| event.details.starts_at.micros()),
+            column(rows, |event| event.details.time_zone.map(|zone| zone.as_str())),
+            column(rows, |event| event.details.currency.code()),
+            column(rows, |event| micros(event.details.sales_start_at)),
+            column(rows, |event| micros(event.details.sales_end_at)),
+            column(rows, |event| i64::from(event.details.hold_seconds)),
+            column(rows, |event| i64::from(event.details.cancel_cutoff_seconds)),
+            column(rows, |event| i64::from(event.details.max_tickets_per_booking)),
+            column(rows, |event| event.details.max_tickets_per_user.map(i64::from)),
+            column(rows, |event| event.details.status.as_str()),
+            column(rows, |event| i64::from(event.details.version)),
+            column(rows, |event| event.details.created_at.micros()),
+            column(rows, |event| event.details.updated_at.micros()),
         ]
     })
 }
@@ -124,7 +124,7 @@ fn event_details_upsert<'v>(rows: &[&'v Event]) -> Option<Call<'v>> {
 fn types<'v>(events: &[&'v Event]) -> Vec<(&'v Event, usize)> {
     let places = |event: &&'v Event| {
         let event = *event;
-        (0..event.stock.types.len()).map(move |place| (event, place))
+        (0..event.inventory.types.len()).map(move |place| (event, place))
     };
     events.iter().flat_map(places).collect()
 }
@@ -135,12 +135,12 @@ fn ticket_type_upsert<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
         vec![
             column(&rows, |(event, _)| uuid(event.id.bytes())),
             column(&rows, |(_, place)| to_i64(*place as u64)),
-            column(&rows, |(event, place)| uuid(event.about.ticket_types[*place].id.bytes())),
-            column(&rows, |(event, place)| event.about.ticket_types[*place].name.as_str()),
-            column(&rows, |(event, place)| event.about.ticket_types[*place].price.amount()),
-            column(&rows, |(event, place)| event.stock.types[*place].capacity.map(i64::from)),
-            column(&rows, |(event, place)| i64::from(event.stock.types[*place].held)),
-            column(&rows, |(event, place)| i64::from(event.stock.types[*place].sold)),
+            column(&rows, |(event, place)| uuid(event.details.ticket_types[*place].id.bytes())),
+            column(&rows, |(event, place)| event.details.ticket_types[*place].name.as_str()),
+            column(&rows, |(event, place)| event.details.ticket_types[*place].price.amount()),
+            column(&rows, |(event, place)| event.inventory.types[*place].capacity.map(i64::from)),
+            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].held)),
+            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].sold)),
         ]
     })
 }
@@ -151,15 +151,16 @@ fn ticket_type_update<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
         vec![
             column(&rows, |(event, _)| uuid(event.id.bytes())),
             column(&rows, |(_, place)| to_i64(*place as u64)),
-            column(&rows, |(event, place)| i64::from(event.stock.types[*place].held)),
-            column(&rows, |(event, place)| i64::from(event.stock.types[*place].sold)),
+            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].held)),
+            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].sold)),
         ]
     })
 }
 
 fn user_limit_upsert(changes: &Changes) -> Option<Call<'_>> {
     let rows: Vec<(&(EventId, UserId), &u32)> = changes.user_tickets.iter().collect();
-    let limit = |event: &EventId| changes.events.get(event)?.event.about.max_tickets_per_user.map(i64::from);
+    let limit =
+        |event: &EventId| changes.events.get(event)?.event.details.max_tickets_per_user.map(i64::from);
     call(Sql::UserLimitUpsert, &rows, || {
         vec![
             column(&rows, |((event, _), _)| uuid(event.bytes())),
@@ -262,8 +263,8 @@ fn ledger_insert(rows: &[Entry]) -> Option<Call<'_>> {
             column(&rows, |entry| entry.refund_id.as_ref().map(RefundId::bytes).map(uuid)),
             column(&rows, |entry| row::lines_to(&entry.lines)),
             column(&rows, |entry| i64::from(entry.quantity)),
-            column(&rows, |entry| entry.from.map(domain::Label::as_str)),
-            column(&rows, |entry| entry.to.map(domain::Label::as_str)),
+            column(&rows, |entry| entry.from.map(domain::LedgerStatus::as_str)),
+            column(&rows, |entry| entry.to.map(domain::LedgerStatus::as_str)),
             column(&rows, |entry| i64::from(entry.available_after)),
             column(&rows, |entry| entry.previous_seq.map(to_i64)),
             column(&rows, |entry| entry.actor.to_string()),

@@ -34,7 +34,7 @@ fn walk(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
 fn walk_event(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
     let limited = match read::event(connection, id)? {
         Some(Ok(event)) => {
-            let limited = event.about.max_tickets_per_user.is_some();
+            let limited = event.details.max_tickets_per_user.is_some();
             audit.event(event);
             limited
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use domain::sabotage::{Guard, removed};
 use domain::{
-    About, Booking, BookingId, Currency, Entry, Event, EventId, Money, Refund, RefundId, Stock, Tallies,
-    TicketType, TicketTypeId, Timestamp, TransactionId, TypeStock, UserId,
+    Booking, BookingId, Currency, Entry, Event, EventDetails, EventId, Inventory, Money, Refund, RefundId,
+    Tallies, TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory, UserId,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -108,7 +108,7 @@ pub(super) fn event_row(id: EventId, row: &Row<'_>) -> RowResult<Event> {
     let at_if_set =
         |column: usize| row.get::<_, Option<i64>>(column).map_err(Cause::new)?.map(time).transpose();
     let zone = row.get::<_, Option<String>>(14).map_err(Cause::new)?;
-    let about = About {
+    let details = EventDetails {
         name: text(11)?.parse().map_err(Cause::new)?,
         venue: text(12)?.parse().map_err(Cause::new)?,
         starts_at: at(13)?,
@@ -134,8 +134,9 @@ pub(super) fn event_row(id: EventId, row: &Row<'_>) -> RowResult<Event> {
         revenue: text(10)?.parse().map_err(Cause::new)?,
     };
     let (capacity, held, sold) = (number(1)?, number(2)?, number(3)?);
-    let stock = Stock { capacity, held, sold, types: Vec::new(), seq: count(4)?, last_at: at(5)?, tallies };
-    Ok(Event { id, about: Arc::new(about), stock })
+    let inventory =
+        Inventory { capacity, held, sold, types: Vec::new(), seq: count(4)?, last_at: at(5)?, tallies };
+    Ok(Event { id, details: Arc::new(details), inventory })
 }
 
 /// A ticket type whose price still lacks the currency of its event.
@@ -143,11 +144,11 @@ pub(super) struct TypeRow {
     id: TicketTypeId,
     name: domain::Name,
     price: i64,
-    stock: TypeStock,
+    stock: TypeInventory,
 }
 
 pub(super) fn type_row(row: &Row<'_>) -> RowResult<TypeRow> {
-    let stock = TypeStock {
+    let stock = TypeInventory {
         capacity: row.get(3).map_err(Cause::new)?,
         held: row.get(4).map_err(Cause::new)?,
         sold: row.get(5).map_err(Cause::new)?,
@@ -170,15 +171,15 @@ pub(super) fn finish_event(
 }
 
 fn add_types(mut event: Event, rows: Vec<RowResult<TypeRow>>) -> RowResult<Event> {
-    let about = Arc::make_mut(&mut event.about);
+    let about = Arc::make_mut(&mut event.details);
     let currency: Currency = about.currency;
     for row in rows {
         let row = row?;
         let price = Money::new(row.price, currency).map_err(Cause::new)?;
         about.ticket_types.push(TicketType { id: row.id, name: row.name, price });
-        event.stock.types.push(row.stock);
+        event.inventory.types.push(row.stock);
     }
-    if event.stock.types.is_empty() {
+    if event.inventory.types.is_empty() {
         return Err(Cause::new("has no ticket type"));
     }
     Ok(event)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use domain::sabotage::{Guard, interrupted, removed};
-use domain::{Booking, BookingId, Clock, Event, EventId, Refund, RefundStatus, Scope, Timestamp, UserId};
+use domain::{Booking, BookingId, Clock, Event, EventId, HoldScope, Refund, RefundStatus, Timestamp, UserId};
 use rusqlite::{Connection, ErrorCode, params};
 
 use super::files::Files;
@@ -141,7 +141,7 @@ impl Tx for SqliteTx<'_> {
             let user = command.booked_user().or_else(|| known.as_ref().map(|booking| &booking.user)).cloned();
             if let (Some(user), Some(Ok(event))) = (user, loaded.events.get(&event_id)) {
                 let key = (event_id, user);
-                if event.about.max_tickets_per_user.is_some() && !loaded.user_tickets.contains_key(&key) {
+                if event.details.max_tickets_per_user.is_some() && !loaded.user_tickets.contains_key(&key) {
                     let tickets = user_tickets(connection, event_id, &key.1)?;
                     loaded.user_tickets.insert(key, tickets);
                 }
@@ -156,9 +156,9 @@ impl Tx for SqliteTx<'_> {
 
     async fn overdue(&mut self, wanted: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
         let ticket_type = match wanted.scope {
-            Scope::Event => None,
-            Scope::TicketType(id) => Some(hex(*id)),
-            Scope::User(user) => return self.overdue_of_user(wanted, user),
+            HoldScope::Event => None,
+            HoldScope::TicketType(id) => Some(hex(*id)),
+            HoldScope::User(user) => return self.overdue_of_user(wanted, user),
         };
         let (after_time, after_id) = match &wanted.after {
             Some((at, id)) => (*at, id.bytes().as_slice()),
@@ -246,7 +246,8 @@ impl SqliteTx<'_> {
         }
         self.gap(Guard::OneTransaction)?;
         for ((event, user), tickets) in &changes.user_tickets {
-            let limit = changes.events.get(event).and_then(|change| change.event.about.max_tickets_per_user);
+            let limit =
+                changes.events.get(event).and_then(|change| change.event.details.max_tickets_per_user);
             self.run(sql::USER_LIMIT_UPSERT, params![event.bytes(), user.as_str(), tickets, limit])?;
         }
         for change in changes.bookings.values() {
@@ -270,8 +271,8 @@ impl SqliteTx<'_> {
                 opt_id(entry.refund_id.as_ref().map(domain::RefundId::bytes)),
                 row::lines_to(&entry.lines),
                 entry.quantity,
-                entry.from.map(domain::Label::as_str),
-                entry.to.map(domain::Label::as_str),
+                entry.from.map(domain::LedgerStatus::as_str),
+                entry.to.map(domain::LedgerStatus::as_str),
                 entry.available_after,
                 entry.previous_seq,
                 entry.actor.to_string(),
@@ -285,15 +286,15 @@ impl SqliteTx<'_> {
     }
 
     fn write_event(&self, change: &EventChange) -> Result<(), Fault> {
-        let Event { id, stock, .. } = &change.event;
-        let tallies = &stock.tallies;
+        let Event { id, inventory, .. } = &change.event;
+        let tallies = &inventory.tallies;
         let counters = params![
             id.bytes(),
-            stock.capacity,
-            stock.held,
-            stock.sold,
-            stock.seq,
-            stock.last_at.micros(),
+            inventory.capacity,
+            inventory.held,
+            inventory.sold,
+            inventory.seq,
+            inventory.last_at.micros(),
             tallies.pending,
             tallies.confirmed,
             tallies.cancelled,
@@ -312,7 +313,8 @@ impl SqliteTx<'_> {
         if change.described {
             self.write_description(&change.event)?;
         }
-        for (place, (kind, counts)) in (0u32..).zip(change.event.about.ticket_types.iter().zip(&stock.types))
+        for (place, (kind, counts)) in
+            (0u32..).zip(change.event.details.ticket_types.iter().zip(&inventory.types))
         {
             if change.described {
                 let (id, name, price) = (id.bytes(), kind.name.as_str(), kind.price.amount());
@@ -335,7 +337,7 @@ impl SqliteTx<'_> {
     }
 
     fn write_description(&self, event: &Event) -> Result<(), Fault> {
-        let about = &event.about;
+        let about = &event.details;
         let row = params![
             event.id.bytes(),
             about.name.as_str(),

@@ -21,7 +21,7 @@ async fn ledger_times_never_decrease() {
     let ledger = fixture.ledger(event).await;
     assert!(ledger.iter().all(|entry| entry.at == first.created_at), "dated as the entry before");
     let other = fixture.create(fixture.new_event(10)).await;
-    assert!(other.about.created_at < first.created_at, "another event has a clock of its own");
+    assert!(other.details.created_at < first.created_at, "another event has a clock of its own");
     fixture.assert_audit_clean().await;
 }
 

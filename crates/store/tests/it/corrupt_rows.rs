@@ -1,6 +1,6 @@
 //! Rows that somebody else has spoilt: each fails its own commands, and nobody else's.
 
-use domain::{Ask, BookingStatus, EventId, NewEvent};
+use domain::{BookingStatus, EventId, NewEvent, TicketSelection};
 use rusqlite::Connection;
 use store::Fault;
 use store::conformance::Harness;
@@ -109,7 +109,8 @@ async fn an_unreadable_overdue_hold_blocks_no_order() {
             new.ticket_types = vec![fixture.ticket_type(of_type), fixture.ticket_type(None)];
             let kind = new.ticket_types[0].id;
             let event = fixture.create(new).await.id;
-            let order = |name, quantity| fixture.order(event, name, Ask::Items(vec![(kind, quantity)]));
+            let order =
+                |name, quantity| fixture.order(event, name, TicketSelection::Items(vec![(kind, quantity)]));
             let mut held = Vec::new();
             for _ in 0..3 {
                 held.push(fixture.run_ok(order("slow", 1)).await);

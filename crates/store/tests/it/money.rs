@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use domain::{Ask, BookingId, Event, EventId, EventPatch, NewEvent, RefundId, TicketTypeId, TicketTypePatch};
+use domain::{
+    BookingId, Event, EventId, EventPatch, NewEvent, RefundId, TicketSelection, TicketTypeId, TicketTypePatch,
+};
 use store::conformance::Harness;
 use store::conformance::fixture::{Fixture, HOLD, edit, eur, expire};
 
@@ -76,7 +78,7 @@ async fn sell(fixture: &Fixture<'_>, currency: &str) -> Event {
     for round in 1..=2 {
         let book = |name: &str, second| {
             let items = vec![(kinds[0], round), (kinds[1], second)];
-            fixture.order(event, &format!("{name}-{round}"), Ask::Items(items))
+            fixture.order(event, &format!("{name}-{round}"), TicketSelection::Items(items))
         };
         let late = fixture.run_ok(book("late", 1)).await;
         fixture.harness.advance(HOLD).await;
@@ -177,10 +179,10 @@ pub(crate) async fn every_money_column_is_audited(harness: &impl RawDatabase) {
 pub(crate) async fn a_price_without_a_booking_is_not_audited(harness: &impl RawDatabase) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(9)).await;
-    harness.set(("ticket_types", "id", &hex(event.about.ticket_types[0].id)), "price", "1").await;
+    harness.set(("ticket_types", "id", &hex(event.details.ticket_types[0].id)), "price", "1").await;
     fixture.assert_audit_clean().await;
     assert_eq!(fixture.run_ok(fixture.book(event.id, "a", 1)).await.total, eur(1));
-    harness.set(("ticket_types", "id", &hex(event.about.ticket_types[0].id)), "price", "4500").await;
+    harness.set(("ticket_types", "id", &hex(event.details.ticket_types[0].id)), "price", "4500").await;
     let found = fixture.store.audit().await.unwrap().violations;
     assert!(found[0].contains("costs 4500 EUR, but bkg_"), "{found:?}");
 }

@@ -53,7 +53,8 @@ async fn constraints_catch_missing_rules_and_the_audit_catches_both() {
     new.ticket_types = vec![fixture.ticket_type(Some(2)), fixture.ticket_type(None)];
     let [small, large] = [new.ticket_types[0].id, new.ticket_types[1].id];
     let event = fixture.create(new).await.id;
-    let order = |kind, quantity| fixture.order(event, "a", domain::Ask::Items(vec![(kind, quantity)]));
+    let order =
+        |kind, quantity| fixture.order(event, "a", domain::TicketSelection::Items(vec![(kind, quantity)]));
     let commands = vec![order(small, 2), order(small, 1), order(large, 9), order(large, 8), order(large, 1)];
     assert_eq!(fixture.outcome_codes(commands).await, ["ok", "failed", "failed", "ok", "failed"]);
     assert_eq!(fixture.event(event).await.available(), 0);

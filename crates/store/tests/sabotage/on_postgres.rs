@@ -51,7 +51,7 @@ async fn scramble() -> Vec<String> {
     let replies: Vec<Reply> = instances.join_all().await.into_iter().flatten().collect();
     let held = replies.iter().filter(|reply| outcome_code(reply) == "ok").count();
     let found = first.event(event).await.expect("a read").expect("an event");
-    assert_eq!(found.stock.held as usize, held);
+    assert_eq!(found.inventory.held as usize, held);
     assert_eq!(first.audit().await.expect("an audit").violations, Vec::<String>::new());
     let why = |reply: &Reply| match reply {
         Reply::Failed(store::Fault::Broken(cause)) => Some(cause.to_string()),

@@ -54,7 +54,8 @@ async fn r4_a_locked_event_delays_only_its_own_commands() {
     stranger.batch_execute("ROLLBACK").await.expect("the end of it");
     let replies = fixture.store.try_execute(batch()).await;
     assert_eq!(outcome_codes(&replies), ["ok", "ok", "ok", "ok", "replayed"]);
-    let held = async |event| fixture.store.event(event).await.expect("a read").expect("an event").stock.held;
+    let held =
+        async |event| fixture.store.event(event).await.expect("a read").expect("an event").inventory.held;
     assert_eq!((held(locked).await, held(free).await), (3, 6), "nothing is lost or doubled");
     fixture.assert_audit_clean().await;
 }

@@ -4,12 +4,12 @@
 use domain::{Actor, Answer, BookingId, EventPatch, EventStatus, NewEvent, Timestamp};
 
 use crate::invariants;
-use crate::world::{World, admin, at, new_event, service, shifted, user, word};
+use crate::world::{World, admin, at, new_event, outcome_code, service, shifted, user};
 
-/// Where a booking of two tickets stands when the command comes.
+/// Where a booking of two tickets setup when the command comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stands {
-    Nowhere,
+pub(crate) enum BookingSetup {
+    Missing,
     PendingInTime,
     PendingOverdue,
     Confirmed,
@@ -21,7 +21,7 @@ pub(crate) enum Stands {
     ExpiredOverLimit,
 }
 
-/// How the event stands when the command comes.
+/// How the event setup when the command comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     OnSale,
@@ -32,14 +32,14 @@ pub(crate) enum Condition {
 
 /// How far a refund has come when the command comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RefundIs {
+pub(crate) enum RefundSetup {
     Missing,
     Requested,
     Failed,
     Succeeded,
 }
 
-impl RefundIs {
+impl RefundSetup {
     pub(crate) const ALL: [Self; 4] = [Self::Missing, Self::Requested, Self::Failed, Self::Succeeded];
 
     pub(crate) fn title(self) -> &'static str {
@@ -52,7 +52,7 @@ impl RefundIs {
     }
 
     /// Brings a refund that is requested as far as this.
-    pub(crate) fn bring(self, world: &mut World, id: BookingId, transaction: &str) {
+    pub(crate) fn apply(self, world: &mut World, id: BookingId, transaction: &str) {
         match self {
             Self::Missing | Self::Requested => {}
             Self::Failed => ok(&world.settle(id, transaction, false, "payout 1")),
@@ -61,9 +61,9 @@ impl RefundIs {
     }
 }
 
-impl Stands {
+impl BookingSetup {
     pub(crate) const ALL: [Self; 10] = [
-        Self::Nowhere,
+        Self::Missing,
         Self::PendingInTime,
         Self::PendingOverdue,
         Self::Confirmed,
@@ -77,7 +77,7 @@ impl Stands {
 
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::Nowhere => "no such booking",
+            Self::Missing => "no such booking",
             Self::PendingInTime => "pending, in time",
             Self::PendingOverdue => "pending, overdue",
             Self::Confirmed => "confirmed",
@@ -108,8 +108,8 @@ impl Condition {
     }
 }
 
-/// The stage set: a world, and the booking of user `ann` that the command is about.
-pub(crate) struct Stage {
+/// The fixture set: a world, and the booking of user `ann` that the command is about.
+pub(crate) struct Fixture {
     pub(crate) world: World,
     pub(crate) booking: BookingId,
 }
@@ -128,23 +128,23 @@ fn minutes_from(from: Timestamp, minutes: i64) -> Timestamp {
 }
 
 /// When the booking is made, and when the command comes. Holds last an hour.
-fn times(stands: Stands, condition: Condition) -> (Timestamp, Timestamp) {
-    let booked = match (stands, condition) {
-        (Stands::PendingInTime | Stands::PendingOverdue, Condition::Started) => -30,
-        (Stands::ConfirmedPastCutOff, _) | (_, Condition::Started) => -3 * 60,
+fn times(setup: BookingSetup, condition: Condition) -> (Timestamp, Timestamp) {
+    let booked_at = match (setup, condition) {
+        (BookingSetup::PendingInTime | BookingSetup::PendingOverdue, Condition::Started) => -30,
+        (BookingSetup::ConfirmedPastCutOff, _) | (_, Condition::Started) => -3 * 60,
         (_, Condition::OnSale | Condition::Paused | Condition::Cancelled) => -30 * 24 * 60,
     };
-    let asked = match (stands, condition) {
-        (Stands::PendingOverdue, Condition::Started) => 30,
+    let command_at = match (setup, condition) {
+        (BookingSetup::PendingOverdue, Condition::Started) => 30,
         (_, Condition::Started) => 0,
-        (stands, _) if stands == Stands::PendingOverdue || stands.is_expired() => booked + 60,
-        (_, Condition::OnSale | Condition::Paused | Condition::Cancelled) => booked + 59,
+        (setup, _) if setup == BookingSetup::PendingOverdue || setup.is_expired() => booked_at + 60,
+        (_, Condition::OnSale | Condition::Paused | Condition::Cancelled) => booked_at + 59,
     };
-    (minutes_from(start(), booked), minutes_from(start(), asked))
+    (minutes_from(start(), booked_at), minutes_from(start(), command_at))
 }
 
 fn ok(answer: &Answer) {
-    assert_eq!(word(answer), "ok", "{answer:?}");
+    assert_eq!(outcome_code(answer), "ok", "{answer:?}");
 }
 
 pub(crate) fn set_condition(world: &mut World, condition: Condition) {
@@ -156,63 +156,67 @@ pub(crate) fn set_condition(world: &mut World, condition: Condition) {
     ok(&world.edit(EventPatch { status: Some(status), ..EventPatch::default() }));
 }
 
-pub(crate) fn set(stands: Stands, condition: Condition) -> Stage {
-    build(stands, condition, false).unwrap()
+pub(crate) fn prepare(setup: BookingSetup, condition: Condition) -> Fixture {
+    build(setup, condition, false).unwrap()
 }
 
-/// The stage, with a transaction that is refunded already, and that transaction; `None` where a booking
+/// The fixture, with a transaction that is refunded already, and that transaction; `None` where a booking
 /// in that state has none.
-pub(crate) fn set_refunded(stands: Stands, condition: Condition) -> Option<(Stage, &'static str)> {
-    let transaction = if stands == Stands::CancelledPaid { PAID } else { REFUNDED };
-    build(stands, condition, true).map(|stage| (stage, transaction))
+pub(crate) fn prepare_refunded(setup: BookingSetup, condition: Condition) -> Option<(Fixture, &'static str)> {
+    let transaction = if setup == BookingSetup::CancelledPaid { PAID } else { REFUNDED };
+    build(setup, condition, true).map(|fixture| (fixture, transaction))
 }
 
-fn build(stands: Stands, condition: Condition, refunded: bool) -> Option<Stage> {
-    let (booked, asked) = times(stands, condition);
-    let over_limit = stands == Stands::ExpiredOverLimit;
+fn build(setup: BookingSetup, condition: Condition, refunded: bool) -> Option<Fixture> {
+    let (booked, asked) = times(setup, condition);
+    let over_limit = setup == BookingSetup::ExpiredOverLimit;
     let mut world = World::selling(NewEvent { max_tickets_per_user: over_limit.then_some(2), ..new_event() });
     world.now = booked;
-    let booking = if stands == Stands::Nowhere { world.next_booking() } else { world.booked("ann", 2) };
-    match stands {
-        Stands::Nowhere | Stands::PendingInTime | Stands::PendingOverdue => {}
-        Stands::Confirmed | Stands::ConfirmedPastCutOff => ok(&world.pay(booking, PAID)),
-        Stands::CancelledUnpaid => ok(&world.cancel(Actor::User(user("ann")), booking)),
-        Stands::CancelledPaid => {
+    let booking =
+        if setup == BookingSetup::Missing { world.next_booking() } else { world.must_book("ann", 2) };
+    match setup {
+        BookingSetup::Missing | BookingSetup::PendingInTime | BookingSetup::PendingOverdue => {}
+        BookingSetup::Confirmed | BookingSetup::ConfirmedPastCutOff => ok(&world.pay(booking, PAID)),
+        BookingSetup::CancelledUnpaid => ok(&world.cancel(Actor::User(user("ann")), booking)),
+        BookingSetup::CancelledPaid => {
             ok(&world.pay(booking, PAID));
             ok(&world.cancel(admin(), booking));
         }
-        Stands::Expired | Stands::ExpiredTicketsGone | Stands::ExpiredOverLimit => {
+        BookingSetup::Expired | BookingSetup::ExpiredTicketsGone | BookingSetup::ExpiredOverLimit => {
             world.wait(3600);
             ok(&world.expire(booking));
             if over_limit {
-                world.paid("ann", 1, "other");
+                world.book_and_pay("ann", 1, "other");
             }
         }
     }
-    match stands {
-        Stands::Expired => {
+    match setup {
+        BookingSetup::Expired => {
             // All ten but the two that came back, so that taking them again is only just possible.
-            world.paid("bob", 8, "other");
+            world.book_and_pay("bob", 8, "other");
             if refunded {
-                let last = world.paid("bob", 1, "other");
+                let last = world.book_and_pay("bob", 1, "other");
                 world.pay(booking, REFUNDED);
                 ok(&world.cancel(service(), last));
             }
         }
-        Stands::ExpiredTicketsGone => {
-            world.paid("bob", 9, "other");
+        BookingSetup::ExpiredTicketsGone => {
+            world.book_and_pay("bob", 9, "other");
         }
-        Stands::Nowhere
-        | Stands::PendingInTime
-        | Stands::PendingOverdue
-        | Stands::Confirmed
-        | Stands::ConfirmedPastCutOff
-        | Stands::CancelledUnpaid
-        | Stands::CancelledPaid
-        | Stands::ExpiredOverLimit => {}
+        BookingSetup::Missing
+        | BookingSetup::PendingInTime
+        | BookingSetup::PendingOverdue
+        | BookingSetup::Confirmed
+        | BookingSetup::ConfirmedPastCutOff
+        | BookingSetup::CancelledUnpaid
+        | BookingSetup::CancelledPaid
+        | BookingSetup::ExpiredOverLimit => {}
     }
-    let pending = matches!(stands, Stands::PendingInTime | Stands::PendingOverdue);
-    if refunded && !pending && !matches!(stands, Stands::Nowhere | Stands::CancelledPaid | Stands::Expired) {
+    let pending = matches!(setup, BookingSetup::PendingInTime | BookingSetup::PendingOverdue);
+    if refunded
+        && !pending
+        && !matches!(setup, BookingSetup::Missing | BookingSetup::CancelledPaid | BookingSetup::Expired)
+    {
         world.pay(booking, REFUNDED);
     }
     world.now = asked;
@@ -222,7 +226,7 @@ fn build(stands: Stands, condition: Condition, refunded: bool) -> Option<Stage> 
         world.pay(booking, REFUNDED);
     }
     invariants::check(&world);
-    let transaction = if stands == Stands::CancelledPaid { PAID } else { REFUNDED };
+    let transaction = if setup == BookingSetup::CancelledPaid { PAID } else { REFUNDED };
     let recorded = world.refunds.keys().any(|(id, known)| *id == booking && known.as_str() == transaction);
-    (!refunded || recorded).then_some(Stage { world, booking })
+    (!refunded || recorded).then_some(Fixture { world, booking })
 }

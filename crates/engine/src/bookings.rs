@@ -10,7 +10,7 @@ use domain::{
 use store::{BookingList, Cause, Fault, Idempotency, Page};
 
 use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP, NUMBERED_STEPS_MAX};
-use crate::{Attempt, Caller, Engine, Error, Given, Reader};
+use crate::{Caller, CommandOutput, Engine, Error, RateLimited, Reader};
 
 /// Tickets asked for.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct OrderRequest {
     /// Who will own the booking.
     pub user: UserId,
     /// Which tickets.
-    pub ask: TicketSelection,
+    pub selection: TicketSelection,
     /// What the buyer thinks they cost.
     pub expected_total: Option<Money>,
     /// How the buyer means to pay.
@@ -45,14 +45,15 @@ impl Engine {
         caller: Caller,
         request: OrderRequest,
         keep: Option<Arc<Idempotency>>,
-    ) -> Attempt {
+    ) -> RateLimited {
         let engine = self.clone();
-        self.detached(async move {
-            let OrderRequest { event_id, user, ask, expected_total, payment_method } = request;
+        self.run_detached(async move {
+            let OrderRequest { event_id, user, selection, expected_total, payment_method } = request;
             let (rule, limited, booking_id) = (engine.policy.book, user.clone(), engine.booking_id());
-            let order = Order { event_id, booking_id, user, selection: ask, expected_total, payment_method };
+            let order =
+                Order { event_id, booking_id, user, selection: selection, expected_total, payment_method };
             let work = engine.submit(caller, Action::Book(Box::new(order)), keep);
-            engine.limited(rule, &limited, work).await
+            engine.with_rate_limit(rule, &limited, work).await
         })
         .await
     }
@@ -64,14 +65,14 @@ impl Engine {
         id: BookingId,
         payment: CapturedPayment,
         keep: Option<Arc<Idempotency>>,
-    ) -> Result<Given, Error> {
+    ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.detached_unlimited(async move {
-            let event_id = engine.event_of(&caller.actor, id).await?;
-            let _turn = engine.booking_turn(id).await;
+        self.run_detached_unlimited(async move {
+            let event_id = engine.event_id_of(&caller.actor, id).await?;
+            let _guard = engine.lock_booking(id).await;
             let (refund_id, CapturedPayment { transaction, amount }) = (engine.refund_id(), payment);
-            let paid = Confirmation { event_id, booking_id: id, transaction, amount, refund_id };
-            engine.submit(caller, Action::Confirm(Box::new(paid)), keep).await
+            let confirmation = Confirmation { event_id, booking_id: id, transaction, amount, refund_id };
+            engine.submit(caller, Action::Confirm(Box::new(confirmation)), keep).await
         })
         .await
     }
@@ -85,30 +86,30 @@ impl Engine {
         id: BookingId,
         reason: Option<Note>,
         keep: Option<Arc<Idempotency>>,
-    ) -> Attempt {
+    ) -> RateLimited {
         let engine = self.clone();
-        self.detached(async move {
+        self.run_detached(async move {
             let limited = match &caller.actor {
                 Actor::User(user) => Some(user.clone()),
                 Actor::Service(_) | Actor::Admin(_) | Actor::System => None,
             };
             let work = async {
-                let event_id = engine.event_of(&caller.actor, id).await?;
-                let _turn = engine.booking_turn(id).await;
+                let event_id = engine.event_id_of(&caller.actor, id).await?;
+                let _guard = engine.lock_booking(id).await;
                 let refund_id = engine.refund_id();
-                let wish = Cancellation { event_id, booking_id: id, reason, refund_id };
-                engine.submit(caller, Action::Cancel(Box::new(wish)), keep).await
+                let cancellation = Cancellation { event_id, booking_id: id, reason, refund_id };
+                engine.submit(caller, Action::Cancel(Box::new(cancellation)), keep).await
             };
             match limited {
-                Some(user) => engine.limited(engine.policy.cancel, &user, work).await,
-                None => Attempt { verdict: None, outcome: work.await },
+                Some(user) => engine.with_rate_limit(engine.policy.cancel, &user, work).await,
+                None => RateLimited { decision: None, outcome: work.await },
             }
         })
         .await
     }
 
     /// The booking, if it admits its bearer to an event: confirmed, and for that event.
-    pub async fn admits(
+    pub async fn confirmed_booking_for(
         &self,
         reader: &Reader,
         id: BookingId,
@@ -121,12 +122,12 @@ impl Engine {
 
     /// One booking. For a user, one of somebody else is as good as none.
     pub async fn booking(&self, reader: &Reader, actor: &Actor, id: BookingId) -> Result<Booking, Error> {
-        visible(actor, self.read(reader, |store| async move { store.booking(id).await }).await?)
+        visible_to(actor, self.read(reader, |store| async move { store.booking(id).await }).await?)
     }
 
     /// The event of a booking that is to be changed.
-    async fn event_of(&self, actor: &Actor, id: BookingId) -> Result<EventId, Error> {
-        Ok(visible(actor, self.ports.store.booking(id).await?)?.event_id)
+    async fn event_id_of(&self, actor: &Actor, id: BookingId) -> Result<EventId, Error> {
+        Ok(visible_to(actor, self.ports.store.booking(id).await?)?.event_id)
     }
 
     /// Up to `limit` bookings of a list, newest first.
@@ -172,7 +173,7 @@ impl Engine {
 
     /// Waits a little for `booking:{id}`, then goes on without it: the database decides who wins, the lock
     /// only keeps those who want the same booking from asking all at once.
-    async fn booking_turn(&self, id: BookingId) -> Option<LockGuard> {
+    async fn lock_booking(&self, id: BookingId) -> Option<LockGuard> {
         let key = Key::new("booking", &id.to_string()).ok()?;
         let options = LockOptions { wait: BOOKING_LOCK_WAIT_MAX, ..LockOptions::default() };
         self.ports.lock.acquire(&key, options).await.ok()
@@ -180,7 +181,7 @@ impl Engine {
 }
 
 /// A booking, where there is one that somebody may see.
-fn visible(actor: &Actor, booking: Option<Booking>) -> Result<Booking, Error> {
+fn visible_to(actor: &Actor, booking: Option<Booking>) -> Result<Booking, Error> {
     let visible = booking.filter(|booking| match actor {
         Actor::User(user) => *user == booking.user,
         Actor::Service(_) | Actor::Admin(_) | Actor::System => true,

@@ -24,67 +24,67 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::lease::Leases;
-use crate::limit::{QUEUE_MAX, TURN_WAIT_MAX};
-use crate::{Error, Given, Publish};
+use crate::limit::{QUEUE_MAX, QUEUE_WAIT_MAX};
+use crate::{CommandOutput, CommitListener, Error};
 
 /// The way to the desk. Cheap to clone; the desk ends when the last one is gone and the queue is empty.
 #[derive(Clone)]
 pub(crate) struct Desk {
-    /// Bounded by the places there are.
-    queue: mpsc::UnboundedSender<Queued>,
-    places: Arc<Semaphore>,
-    counts: Arc<Counts>,
+    /// Bounded by the permits there are.
+    queue: mpsc::UnboundedSender<QueuedCommand>,
+    permits: Arc<Semaphore>,
+    counters: Arc<Counters>,
 }
 
 /// What the desk has done so far.
 #[derive(Default)]
-struct Counts {
+struct Counters {
     batches: AtomicU64,
     commands: AtomicU64,
-    unleased: AtomicU64,
+    batches_without_lease: AtomicU64,
 }
 
 /// How the desk is getting on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pulse {
-    /// Commands that wait for their turn.
+pub struct DeskStats {
+    /// Commands that wait for their start_flag.
     pub waiting: usize,
-    /// Batches carried out since the start.
+    /// Batches requeued out since the start.
     pub batches: u64,
     /// Commands in those batches.
     pub commands: u64,
     /// How often an event's commands were in a batch without the event's lease, where leases are asked for.
-    pub unleased: u64,
+    pub batches_without_lease: u64,
 }
 
-struct Queued {
-    /// Given back when its turn has come; what is carried over to another batch has none any more.
-    place: Option<OwnedSemaphorePermit>,
+struct QueuedCommand {
+    /// Given back when its start_flag has come; what is requeued over to another batch has none any more.
+    permit: Option<OwnedSemaphorePermit>,
     submission: Submission,
     deadline: Instant,
-    turn: Arc<Turn>,
-    reply: oneshot::Sender<Result<Given, Error>>,
+    start_flag: Arc<StartFlag>,
+    result_sender: oneshot::Sender<Result<CommandOutput, Error>>,
 }
 
-/// Settles whether a command is carried out or given up: whoever comes first, the desk that takes it or
+/// Settles whether a command is requeued out or given up: whoever comes first, the desk that takes it or
 /// the sender whose patience ends, has decided for both.
 #[derive(Default)]
-struct Turn(AtomicBool);
+struct StartFlag(AtomicBool);
 
-impl Turn {
-    fn claim(&self) -> bool {
+impl StartFlag {
+    fn try_set(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel) || removed(Guard::StartFlag)
     }
 }
 
-impl Queued {
+impl QueuedCommand {
     fn event(&self) -> EventId {
         self.submission.command.event_id()
     }
 
-    /// Whether it is to be carried out: its sender has not given up before, nor can from now on.
-    fn take_turn(&mut self) -> bool {
-        self.place.take().is_none() || self.turn.claim()
+    /// Whether it is to be requeued out: its sender has not given up before, nor can from now on.
+    fn try_start(&mut self) -> bool {
+        self.permit.take().is_none() || self.start_flag.try_set()
     }
 }
 
@@ -92,46 +92,56 @@ impl Desk {
     /// A desk, and its worker, to be run as a task.
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        publish: Arc<dyn Publish>,
+        commit_listener: Arc<dyn CommitListener>,
         lease: Option<Arc<dyn Lock>>,
     ) -> (Self, Worker) {
         let (sender, queue) = mpsc::unbounded_channel();
-        let counts = Arc::new(Counts::default());
+        let counters = Arc::new(Counters::default());
         let leases = Leases::new(lease);
-        let line =
-            Line { waiting: VecDeque::new(), leases, busy: BTreeSet::new(), under_way: BTreeSet::new() };
-        let places = Arc::new(Semaphore::new(QUEUE_MAX));
-        let desk = Self { queue: sender, places, counts: counts.clone() };
-        (desk, Worker { queue, line, store, publish, counts })
+        let pending = PendingQueue {
+            waiting: VecDeque::new(),
+            leases,
+            locked_events: BTreeSet::new(),
+            running_lanes: BTreeSet::new(),
+        };
+        let permits = Arc::new(Semaphore::new(QUEUE_MAX));
+        let desk = Self { queue: sender, permits, counters: counters.clone() };
+        (desk, Worker { queue, pending, store, commit_listener, counters })
     }
 
     /// How the desk is getting on.
-    pub(crate) fn pulse(&self) -> Pulse {
-        Pulse {
-            waiting: QUEUE_MAX.saturating_sub(self.places.available_permits()),
-            batches: self.counts.batches.load(Ordering::Relaxed),
-            commands: self.counts.commands.load(Ordering::Relaxed),
-            unleased: self.counts.unleased.load(Ordering::Relaxed),
+    pub(crate) fn stats(&self) -> DeskStats {
+        DeskStats {
+            waiting: QUEUE_MAX.saturating_sub(self.permits.available_permits()),
+            batches: self.counters.batches.load(Ordering::Relaxed),
+            commands: self.counters.commands.load(Ordering::Relaxed),
+            batches_without_lease: self.counters.batches_without_lease.load(Ordering::Relaxed),
         }
     }
 
     /// Queues a command and waits for its answer: at most [`TURN_WAIT_MAX`], and not after `gives_up`, for its
-    /// turn, and then as long as its batch takes.
+    /// start_flag, and then as long as its batch takes.
     pub(crate) async fn submit(
         &self,
         submission: Submission,
-        gives_up: Option<Instant>,
-    ) -> Result<Given, Error> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        caller_deadline: Option<Instant>,
+    ) -> Result<CommandOutput, Error> {
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
         let (reply, mut answer) = oneshot::channel();
-        let latest = Instant::now() + TURN_WAIT_MAX;
-        let deadline = gives_up.map_or(latest, |instant| latest.min(instant));
-        let turn = Arc::new(Turn::default());
-        let queued = Queued { place: Some(place), submission, deadline, turn: turn.clone(), reply };
+        let latest = Instant::now() + QUEUE_WAIT_MAX;
+        let deadline = caller_deadline.map_or(latest, |instant| latest.min(instant));
+        let start_flag = Arc::new(StartFlag::default());
+        let queued = QueuedCommand {
+            permit: Some(permit),
+            submission,
+            deadline,
+            start_flag: start_flag.clone(),
+            result_sender: reply,
+        };
         self.queue.send(queued).map_err(|_| Error::Overloaded)?;
         let answer = match tokio::time::timeout_at(deadline, &mut answer).await {
             Ok(answer) => answer,
-            Err(_) if turn.claim() => return Err(Error::Overloaded),
+            Err(_) if start_flag.try_set() => return Err(Error::Overloaded),
             Err(_) => answer.await,
         };
         answer.unwrap_or_else(|_| {
@@ -140,17 +150,17 @@ impl Desk {
     }
 }
 
-/// Commands that wait for their turn, in the order in which they came, and the leases of their events.
-struct Line {
-    waiting: VecDeque<Queued>,
+/// Commands that wait for their start_flag, in the order in which they came, and the leases of their events.
+struct PendingQueue {
+    waiting: VecDeque<QueuedCommand>,
     leases: Leases,
     /// Events that others keep locked in the database, as far as is known.
-    busy: BTreeSet<EventId>,
+    locked_events: BTreeSet<EventId>,
     /// Lanes in which a batch is under way.
-    under_way: BTreeSet<Lane>,
+    running_lanes: BTreeSet<Lane>,
 }
 
-/// Where a batch is carried out. An event's commands are in one lane at a time.
+/// Where a batch is requeued out. An event's commands are in one lane at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
     /// Waits for nobody for long.
@@ -159,90 +169,90 @@ enum Lane {
     Busy,
 }
 
-/// What is carried out together, and the events whose commands were looked at for it.
+/// What is requeued out together, and the events whose commands were looked at for it.
 struct Batch {
     lane: Lane,
-    commands: Vec<Queued>,
+    commands: Vec<QueuedCommand>,
     events: BTreeSet<EventId>,
 }
 
-/// What is left of a batch that was carried out.
-struct Done {
+/// What is left of a batch that was requeued out.
+struct BatchResult {
     lane: Lane,
     events: BTreeSet<EventId>,
-    carried: Vec<Queued>,
+    requeued: Vec<QueuedCommand>,
     /// Events whose commands came to nothing because others have locked them.
-    busy: BTreeSet<EventId>,
+    locked_events: BTreeSet<EventId>,
 }
 
-impl Line {
+impl PendingQueue {
     /// Asks anew for the leases of all that waits: after a panic nobody knows which were counted.
     fn rebuild(&mut self) {
         self.leases.clear();
-        self.under_way.clear();
+        self.running_lanes.clear();
         for queued in &self.waiting {
-            let _ = self.leases.joined(queued.event());
+            let _ = self.leases.command_queued(queued.event());
         }
     }
 
     /// Whether a batch may take it now.
-    fn push(&mut self, queued: Queued) -> bool {
+    fn push(&mut self, queued: QueuedCommand) -> bool {
         let event = queued.event();
-        let lane = if self.busy.contains(&event) { Lane::Busy } else { Lane::Main };
-        let ready = self.leases.joined(event);
+        let lane = if self.locked_events.contains(&event) { Lane::Busy } else { Lane::Main };
+        let ready = self.leases.command_queued(event);
         self.waiting.push_back(queued);
-        ready && !self.under_way.contains(&lane)
+        ready && !self.running_lanes.contains(&lane)
     }
 
-    /// Takes whoever's turn it is in a lane that is idle, in order; those whose event has to wait stay where they
+    /// Takes whoever's start_flag it is in a lane that is idle, in order; those whose event has to wait stay where they
     /// are.
     fn next_batch(&mut self, lane: Lane) -> Option<Batch> {
-        if self.under_way.contains(&lane) || (lane == Lane::Busy && self.busy.is_empty()) {
+        if self.running_lanes.contains(&lane) || (lane == Lane::Busy && self.locked_events.is_empty()) {
             return None;
         }
         let mut batch = Batch { lane, commands: Vec::new(), events: BTreeSet::new() };
-        let mut passed_over = Vec::new();
+        let mut not_ready = Vec::new();
         while batch.commands.len() < BATCH_MAX
             && let Some(mut queued) = self.waiting.pop_front()
         {
             let event = queued.event();
-            if self.busy.contains(&event) != (lane == Lane::Busy) || !self.leases.let_run(event) {
-                passed_over.push(queued);
+            if self.locked_events.contains(&event) != (lane == Lane::Busy) || !self.leases.may_run(event) {
+                not_ready.push(queued);
                 continue;
             }
-            self.leases.left(event);
+            self.leases.command_taken(event);
             batch.events.insert(event);
-            if queued.take_turn() {
+            if queued.try_start() {
                 batch.commands.push(queued);
             }
         }
-        passed_over.into_iter().rev().for_each(|queued| self.waiting.push_front(queued));
+        not_ready.into_iter().rev().for_each(|queued| self.waiting.push_front(queued));
         if batch.events.is_empty() {
             return None;
         }
-        self.under_way.insert(lane);
+        self.running_lanes.insert(lane);
         Some(batch)
     }
 
-    /// A batch is over; what is carried over stands first again.
-    fn finished(&mut self, done: Done) {
-        let Done { lane, events, carried, busy } = done;
-        self.under_way.remove(&lane);
-        for queued in carried.into_iter().rev() {
-            let _ = self.leases.joined(queued.event());
+    /// A batch is over; what is requeued over stands first again.
+    fn batch_finished(&mut self, done: BatchResult) {
+        let BatchResult { lane, events, requeued, locked_events } = done;
+        self.running_lanes.remove(&lane);
+        for queued in requeued.into_iter().rev() {
+            let _ = self.leases.command_queued(queued.event());
             self.waiting.push_front(queued);
         }
-        self.leases.finished(&events);
-        self.busy.retain(|event| !events.contains(event));
-        self.busy.extend(busy);
+        self.leases.batch_finished(&events);
+        self.locked_events.retain(|event| !events.contains(event));
+        self.locked_events.extend(locked_events);
     }
 
     /// Returns when there is more that a batch may take; false once nothing can come any more.
-    async fn news(&mut self, queue: &mut mpsc::UnboundedReceiver<Queued>) -> bool {
+    async fn wait_for_runnable(&mut self, queue: &mut mpsc::UnboundedReceiver<QueuedCommand>) -> bool {
         loop {
             tokio::select! {
                 biased;
-                Some(()) = self.leases.settled() => return true,
+                Some(()) = self.leases.next_grant() => return true,
                 Some(queued) = queue.recv() => if self.push(queued) { return true },
                 else => return false,
             }
@@ -253,63 +263,67 @@ impl Line {
 /// What carries out batches. What waits outlives a panic; the senders of the batch under way get `outcome_unknown`,
 /// since the store may have committed it.
 pub(crate) struct Worker {
-    queue: mpsc::UnboundedReceiver<Queued>,
-    line: Line,
+    queue: mpsc::UnboundedReceiver<QueuedCommand>,
+    pending: PendingQueue,
     store: Arc<dyn Store>,
-    publish: Arc<dyn Publish>,
-    counts: Arc<Counts>,
+    commit_listener: Arc<dyn CommitListener>,
+    counters: Arc<Counters>,
 }
 
 impl Work for Worker {
     /// Ends with the last sender.
     async fn run(&mut self) {
-        let Self { queue, line, store, publish, counts } = self;
-        line.rebuild();
+        let Self { queue, pending, store, commit_listener, counters } = self;
+        pending.rebuild();
         let mut running = FuturesUnordered::new();
         let mut open = true;
         loop {
             while let Ok(queued) = queue.try_recv() {
-                line.push(queued);
+                pending.push(queued);
             }
             for lane in [Lane::Main, Lane::Busy] {
-                if let Some(batch) = line.next_batch(lane) {
-                    let refused = batch.events.iter().filter(|event| line.leases.is_refused(**event)).count();
-                    counts.count(batch.commands.len(), refused);
-                    running.push(run(batch, &**store, &**publish));
+                if let Some(batch) = pending.next_batch(lane) {
+                    let refused = batch
+                        .events
+                        .iter()
+                        .filter(|event| pending.leases.runs_without_lease(**event))
+                        .count();
+                    counters.count(batch.commands.len(), refused);
+                    running.push(run(batch, &**store, &**commit_listener));
                 }
             }
             // Leases of what comes meanwhile are asked for at once; without leases there is no hurry.
-            let listens = open && (line.leases.are_needed() || !line.under_way.contains(&Lane::Main));
+            let listens = open && (pending.leases.enabled() || !pending.running_lanes.contains(&Lane::Main));
             tokio::select! {
                 biased;
                 Some(done) = running.next() => {
-                    line.finished(done);
+                    pending.batch_finished(done);
                     open = true;
                 }
-                more = line.news(queue), if listens => open = more,
+                more = pending.wait_for_runnable(queue), if listens => open = more,
                 else => return,
             }
         }
     }
 }
 
-impl Counts {
+impl Counters {
     fn count(&self, commands: usize, unleased: usize) {
         self.batches.fetch_add(u64::from(commands > 0), Ordering::Relaxed);
         self.commands.fetch_add(commands as u64, Ordering::Relaxed);
-        self.unleased.fetch_add(unleased as u64, Ordering::Relaxed);
+        self.batches_without_lease.fetch_add(unleased as u64, Ordering::Relaxed);
     }
 }
 
-/// Carries out one batch and answers it; returns what has to be carried over.
-async fn run(batch: Batch, store: &dyn Store, publish: &dyn Publish) -> Done {
+/// Carries out one batch and answers it; returns what has to be requeued over.
+async fn run(batch: Batch, store: &dyn Store, commit_listener: &dyn CommitListener) -> BatchResult {
     let Batch { lane, commands, events } = batch;
     if commands.is_empty() {
         // Nobody waited long enough to learn whether they are still locked.
         let busy = if lane == Lane::Busy { events.clone() } else { BTreeSet::new() };
-        return Done { lane, events, carried: commands, busy };
+        return BatchResult { lane, events, requeued: commands, locked_events: busy };
     }
-    let mut done = Done { lane, events, carried: Vec::new(), busy: BTreeSet::new() };
+    let mut done = BatchResult { lane, events, requeued: Vec::new(), locked_events: BTreeSet::new() };
     let submissions = commands.iter().map(|queued| queued.submission.clone()).collect();
     let replies = match lane {
         Lane::Main => store.try_execute(submissions).await,
@@ -326,11 +340,11 @@ async fn run(batch: Batch, store: &dyn Store, publish: &dyn Publish) -> Done {
         if !matches!(reply, Reply::Busy | Reply::Failed(Fault::Unavailable(_))) {
             reached.insert(event);
         } else if lane == Lane::Busy || matches!(reply, Reply::Busy) {
-            done.busy.insert(event);
+            done.locked_events.insert(event);
         }
         let answer = match reply {
             Reply::Requeue | Reply::Busy if now < queued.deadline => {
-                done.carried.push(queued);
+                done.requeued.push(queued);
                 continue;
             }
             Reply::Requeue => Err(Error::Overloaded),
@@ -341,21 +355,21 @@ async fn run(batch: Batch, store: &dyn Store, publish: &dyn Publish) -> Done {
             Reply::Failed(fault) => Err(fault.into()),
             Reply::KeyReused => Err(Error::KeyReused),
             Reply::Answered(Answer::Refused(refusal)) => Err(refusal.into()),
-            Reply::Answered(answer) => Ok(Given::Fresh(answer)),
-            Reply::Stored { answer, replayed } => Ok(Given::Kept { answer, replayed }),
+            Reply::Answered(answer) => Ok(CommandOutput::Fresh(answer)),
+            Reply::Stored { answer, replayed } => Ok(CommandOutput::Stored { answer, replayed }),
         };
         if !matches!(answer, Err(Error::Refused(_))) {
             grown.insert(event);
         }
         // A sender that has gone away does not hear the answer; what was done stands.
-        let _ = queued.reply.send(answer);
+        let _ = queued.result_sender.send(answer);
     }
     if lane == Lane::Busy {
         // One that was reached is free again, whatever became of the others.
-        done.busy.retain(|event| !reached.contains(event));
+        done.locked_events.retain(|event| !reached.contains(event));
     }
     if !grown.is_empty() {
-        publish.grown(&grown.into_iter().collect::<Vec<EventId>>());
+        commit_listener.ledgers_advanced(&grown.into_iter().collect::<Vec<EventId>>());
     }
     done
 }

@@ -17,12 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chore::{Canceller, Chore, Health, Janitor, Rounds, Sweeper};
+use crate::chore::{Chore, EventCancellation, Health, KeyExpiry, Rounds, Sweeper};
 use crate::clock;
-use crate::desk::{Desk, Pulse};
-use crate::limit::JANITOR_EVERY;
+use crate::desk::{Desk, DeskStats};
+use crate::limit::KEY_EXPIRY_EVERY;
 use crate::reads::Reads;
-use crate::watch::{Follower, Watched};
+use crate::watch::{WatchPoller, WatchedEvents};
 use crate::{Error, Policy, Ports};
 
 /// A running booking service. Several may live in one process.
@@ -35,7 +35,7 @@ pub struct Engine {
     pub(crate) tasks: TaskTracker,
     chores: Chores,
     supervisor: Supervisor,
-    pub(crate) watched: Arc<Watched>,
+    pub(crate) watched: Arc<WatchedEvents>,
 }
 
 /// What runs in the background.
@@ -59,17 +59,17 @@ pub struct Caller {
     pub trace: Option<TraceParent>,
     /// When the caller gives up: a command still queued then never runs. Unset where it waits as long as
     /// [`crate::TURN_WAIT_MAX`].
-    pub gives_up: Option<Instant>,
+    pub deadline: Option<Instant>,
 }
 
 /// What became of a command that was not refused.
 #[derive(Clone, Debug)]
-pub enum Given {
+pub enum CommandOutput {
     /// The answer; never a refusal.
     Fresh(Answer),
     /// What is kept of the answer, given now or (`replayed`) earlier under the same idempotency key. May be
     /// a refusal.
-    Kept {
+    Stored {
         /// What [`Keep::render`] made of the answer.
         answer: Arc<[u8]>,
         /// Whether the command was carried out earlier, and not now.
@@ -79,17 +79,18 @@ pub enum Given {
 
 /// What became of a command that a limiter stands before.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct RateLimited {
     /// What the limiter said; unset where the caller is not limited, or it could not be asked.
-    pub verdict: Option<LimitDecision>,
+    pub decision: Option<LimitDecision>,
     /// What became of the command.
-    pub outcome: Result<Given, Error>,
+    pub outcome: Result<CommandOutput, Error>,
 }
 
 impl Engine {
     /// Starts the desk. Must be called within a tokio runtime.
     pub fn start(ports: Ports, policy: Policy) -> Arc<Self> {
-        let (desk, worker) = Desk::new(ports.store.clone(), ports.publish.clone(), ports.lease.clone());
+        let (desk, worker) =
+            Desk::new(ports.store.clone(), ports.commit_listener.clone(), ports.lease.clone());
         let supervisor = Supervisor::default();
         spawn_desk(supervisor.essential_task("desk"), worker);
         let chores = Chores {
@@ -107,11 +108,11 @@ impl Engine {
     /// They end with [`Engine::drain`].
     pub fn start_chores(self: &Arc<Self>, sweep_every: Duration) {
         self.start_chore(Box::<Sweeper>::default(), sweep_every, Arc::new(Notify::new()));
-        self.start_chore(Box::<Canceller>::default(), sweep_every, self.chores.cancelled.clone());
-        self.start_chore(Box::new(Janitor), JANITOR_EVERY, Arc::new(Notify::new()));
+        self.start_chore(Box::<EventCancellation>::default(), sweep_every, self.chores.cancelled.clone());
+        self.start_chore(Box::new(KeyExpiry), KEY_EXPIRY_EVERY, Arc::new(Notify::new()));
         let (watched, store) = (self.watched.clone(), self.ports.store.clone());
         let stop = self.chores.stop.clone();
-        self.start_task("watcher", Follower::new(watched, store, stop.clone()));
+        self.start_task("watcher", WatchPoller::new(watched, store, stop.clone()));
         let (clock, jumps) = (self.ports.clock.clone(), self.chores.clock_jumps.clone());
         self.start_task("clock-monitor", move || clock::watch(clock.clone(), jumps.clone(), stop.clone()));
     }
@@ -146,7 +147,7 @@ impl Engine {
     }
 
     /// Wakes the chore that cancels the bookings of cancelled events.
-    pub(crate) fn nudge_canceller(&self) {
+    pub(crate) fn wake_event_cancellation(&self) {
         self.chores.cancelled.notify_one();
     }
 
@@ -189,8 +190,8 @@ impl Engine {
     }
 
     /// How the desk is getting on.
-    pub fn pulse(&self) -> Pulse {
-        self.desk.pulse()
+    pub fn desk_stats(&self) -> DeskStats {
+        self.desk.stats()
     }
 
     /// How many reads of callers wait for their turn, by kind of callers.
@@ -213,21 +214,24 @@ impl Engine {
         clippy::disallowed_methods,
         reason = "it belongs to one request, which gets the panic for an answer"
     )]
-    pub(crate) async fn detached(&self, work: impl Future<Output = Attempt> + Send + 'static) -> Attempt {
+    pub(crate) async fn run_detached(
+        &self,
+        work: impl Future<Output = RateLimited> + Send + 'static,
+    ) -> RateLimited {
         if removed(Guard::Detached) {
             return work.await;
         }
         let unknown = |error| Err(Fault::OutcomeUnknown(Cause::new(error)).into());
         let finished = self.tasks.spawn(work).await;
-        finished.unwrap_or_else(|error| Attempt { verdict: None, outcome: unknown(error) })
+        finished.unwrap_or_else(|error| RateLimited { decision: None, outcome: unknown(error) })
     }
 
     /// As [`Engine::detached`], for a command that no limiter stands before.
-    pub(crate) async fn detached_unlimited(
+    pub(crate) async fn run_detached_unlimited(
         &self,
-        work: impl Future<Output = Result<Given, Error>> + Send + 'static,
-    ) -> Result<Given, Error> {
-        self.detached(async { Attempt { verdict: None, outcome: work.await } }).await.outcome
+        work: impl Future<Output = Result<CommandOutput, Error>> + Send + 'static,
+    ) -> Result<CommandOutput, Error> {
+        self.run_detached(async { RateLimited { decision: None, outcome: work.await } }).await.outcome
     }
 
     pub(crate) async fn submit(
@@ -235,31 +239,32 @@ impl Engine {
         caller: Caller,
         action: Action,
         idempotency: Option<Arc<Idempotency>>,
-    ) -> Result<Given, Error> {
+    ) -> Result<CommandOutput, Error> {
         let command = Command { actor: caller.actor, request: caller.request, trace: caller.trace, action };
-        self.desk.submit(Submission { command: Arc::new(command), idempotency }, caller.gives_up).await
+        self.desk.submit(Submission { command: Arc::new(command), idempotency }, caller.deadline).await
     }
 
     /// Asks the limiter, and goes on if it lets through. One that cannot be asked refuses: whether to go on
     /// without the shared state is settled behind the port.
-    pub(crate) async fn limited(
+    pub(crate) async fn with_rate_limit(
         &self,
         rule: Rule,
         user: &UserId,
-        work: impl Future<Output = Result<Given, Error>>,
-    ) -> Attempt {
+        work: impl Future<Output = Result<CommandOutput, Error>>,
+    ) -> RateLimited {
         let key = match Key::new("user", user.as_str()) {
             Ok(key) => key,
             Err(error) => {
-                return Attempt { verdict: None, outcome: Err(Fault::Broken(Cause::new(error)).into()) };
+                return RateLimited { decision: None, outcome: Err(Fault::Broken(Cause::new(error)).into()) };
             }
         };
         match self.ports.limiter.attempt(rule, &key).await {
-            Ok(verdict) if verdict.allowed => Attempt { verdict: Some(verdict), outcome: work.await },
-            Ok(verdict) => Attempt { verdict: Some(verdict), outcome: Err(Error::Limited(verdict)) },
-            Err(unavailable) => {
-                Attempt { verdict: None, outcome: Err(Fault::Unavailable(Cause::new(unavailable)).into()) }
-            }
+            Ok(decision) if decision.allowed => RateLimited { decision: Some(decision), outcome: work.await },
+            Ok(decision) => RateLimited { decision: Some(decision), outcome: Err(Error::Limited(decision)) },
+            Err(unavailable) => RateLimited {
+                decision: None,
+                outcome: Err(Fault::Unavailable(Cause::new(unavailable)).into()),
+            },
         }
     }
 }

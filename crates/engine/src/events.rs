@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::{Action, Currency, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
 use store::{Idempotency, Page, Stats};
 
-use crate::{Caller, Engine, Error, Given, Reader};
+use crate::{Caller, CommandOutput, Engine, Error, Reader};
 
 impl Engine {
     /// Puts an event on sale.
@@ -14,9 +14,9 @@ impl Engine {
         caller: Caller,
         new: NewEvent,
         keep: Option<Arc<Idempotency>>,
-    ) -> Result<Given, Error> {
+    ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.detached_unlimited(async move {
+        self.run_detached_unlimited(async move {
             engine.submit(caller, Action::CreateEvent(Box::new(new)), keep).await
         })
         .await
@@ -28,14 +28,14 @@ impl Engine {
         caller: Caller,
         event_id: EventId,
         patch: EventPatch,
-    ) -> Result<Given, Error> {
+    ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.detached_unlimited(async move {
+        self.run_detached_unlimited(async move {
             let cancels = patch.status == Some(EventStatus::Cancelled);
             let action = Action::UpdateEvent { event_id, patch: Box::new(patch) };
             let given = engine.submit(caller, action, None).await?;
             if cancels {
-                engine.nudge_canceller();
+                engine.wake_event_cancellation();
             }
             Ok(given)
         })

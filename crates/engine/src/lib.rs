@@ -21,15 +21,15 @@ mod system;
 mod watch;
 
 pub use bookings::{CapturedPayment, OrderRequest};
-pub use chore::{Health, Sweeper, Swept};
-pub use desk::Pulse;
-pub use engine::{Attempt, Caller, Engine, Given};
+pub use chore::{Health, SweepReport, Sweeper};
+pub use desk::DeskStats;
+pub use engine::{Caller, CommandOutput, Engine, RateLimited};
 pub use error::Error;
 pub use limit::{
-    BOOKING_LOCK_WAIT_MAX, CALLER_READS_QUEUED_MAX, LEASE_WAIT_MAX, QUEUE_MAX, READ_MAX, READ_WAIT_MAX,
-    RELAY_EVENTS_MAX, RELAY_GROWN_MAX, TURN_WAIT_MAX,
+    BOOKING_LOCK_WAIT_MAX, CALLER_READS_QUEUED_MAX, LEASE_WAIT_MAX, QUEUE_MAX, QUEUE_WAIT_MAX, READ_MAX,
+    READ_WAIT_MAX, RELAY_EVENTS_MAX, RELAY_WAKEUPS_MAX,
 };
-pub use ports::{Policy, Ports, Publish, Silent};
+pub use ports::{CommitListener, NoopListener, Policy, Ports};
 pub use reads::Reader;
 pub use refunds::RefundOutcome;
 pub use system::{SystemClock, SystemIds};

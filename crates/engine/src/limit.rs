@@ -8,7 +8,7 @@ pub const QUEUE_MAX: usize = 16_384;
 
 /// Longest wait of a command for its turn. One still queued then never runs: its sender is about to give
 /// up, and a booking nobody knows of would hold tickets for nothing.
-pub const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
+pub const QUEUE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Reads under way at once of each kind of callers: users, addresses and services. The database has more connections
 /// than all of these together; the others are for commands, readiness and background tasks.
@@ -50,8 +50,10 @@ pub(crate) const RELAY_READS_MAX: usize = 2;
 /// spares the database repeated work; the database alone decides who wins.
 pub const BOOKING_LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
 
-const _: () =
-    assert!(BOOKING_LOCK_WAIT_MAX.as_millis() < TURN_WAIT_MAX.as_millis(), "a lock is only a part of a turn");
+const _: () = assert!(
+    BOOKING_LOCK_WAIT_MAX.as_millis() < QUEUE_WAIT_MAX.as_millis(),
+    "a lock is only a part of a turn"
+);
 
 /// Longest wait of commands for the lease of their event, `event:{id}`, before they go on without it: many batches of
 /// another desk, and a small part of a turn. A desk that does not get it in this time is one of very many, or waits
@@ -64,15 +66,15 @@ pub(crate) const LEASE_KEPT_MAX: Duration = Duration::from_secs(5);
 
 /// Longest time that a desk may own a lease: what it keeps, and a batch that takes as long as it may, with finding
 /// out what became of it. A desk that hangs for longer has lost it.
-pub(crate) const LEASE_HOLD_MAX: Duration = Duration::from_secs(15);
+pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(15);
 
 const _: () = assert!(
-    LEASE_KEPT_MAX.as_millis() + 2 * store::TRANSACTION_MAX.as_millis() < LEASE_HOLD_MAX.as_millis(),
+    LEASE_KEPT_MAX.as_millis() + 2 * store::TRANSACTION_MAX.as_millis() < LEASE_DURATION_MAX.as_millis(),
     "no lease ends in the middle of a batch"
 );
 
 const _: () = assert!(
-    store::TRANSACTION_MAX.as_millis() < TURN_WAIT_MAX.as_millis(),
+    store::TRANSACTION_MAX.as_millis() < QUEUE_WAIT_MAX.as_millis(),
     "a transaction that hangs is given up before those behind it have waited in vain"
 );
 
@@ -81,20 +83,20 @@ pub(crate) const CHORE_PAGE: u32 = 512;
 
 /// How often the clean-up leaves a booking alone because somebody is working on it: once, so that even behind
 /// a request that hangs a hold is freed within two rounds.
-pub(crate) const POSTPONED_MAX: u8 = 1;
+pub(crate) const SKIPS_MAX: u8 = 1;
 
 /// Bookings of an event that a chore finds impossible to change in one run, with none that succeeds, before it leaves
 /// the event's others for the next run: most likely the event itself is at fault.
 pub(crate) const EVENT_FAILURES_MAX: u32 = 8;
 
 /// Bookings that a chore remembers as impossible to change; more are tried every run.
-pub(crate) const PARKED_MAX: usize = 10_000;
+pub(crate) const BACKOFF_BOOKINGS_MAX: usize = 10_000;
 
 /// Most runs of a chore that skip a booking which could not be changed.
-pub(crate) const PARKED_ROUNDS_MAX: u32 = 64;
+pub(crate) const BACKOFF_ROUNDS_MAX: u32 = 64;
 
 /// How often the janitor tidies up: often enough that a day's answers are not two days'.
-pub(crate) const JANITOR_EVERY: Duration = Duration::from_mins(10);
+pub(crate) const KEY_EXPIRY_EVERY: Duration = Duration::from_mins(10);
 
 /// How often the wall clock is compared with the monotonic one.
 pub(crate) const CLOCK_CHECK_EVERY: Duration = Duration::from_secs(10);
@@ -113,7 +115,7 @@ pub(crate) const RELAY_PAGE: u32 = 512;
 pub const RELAY_EVENTS_MAX: usize = 256;
 
 /// Most events that wait to be looked at because their ledgers have grown; more are found in the ledger.
-pub const RELAY_GROWN_MAX: usize = 10_000;
+pub const RELAY_WAKEUPS_MAX: usize = 10_000;
 
 /// How often the relay looks for ledgers that have grown unnoticed: half of the lag that is promised.
 pub(crate) const RELAY_SCAN_EVERY: Duration = Duration::from_secs(1);
@@ -122,16 +124,16 @@ pub(crate) const RELAY_SCAN_EVERY: Duration = Duration::from_secs(1);
 pub(crate) const RELAY_CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often the relay writes down how far it has got: each time is a flush to disk.
-pub(crate) const RELAY_NOTE_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const RELAY_SAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a relay that is not needed, or not able, waits before it looks again.
 pub(crate) const RELAY_STANDBY: Duration = Duration::from_secs(2);
 
 /// Longest turn of a relay; then whoever waits may be next.
-pub(crate) const RELAY_TENURE_MAX: Duration = Duration::from_mins(10);
+pub(crate) const RELAY_LEADERSHIP_MAX: Duration = Duration::from_mins(10);
 
 /// Oldest entry that is announced to those who do not read the stream: later it is no news.
-pub(crate) const ANNOUNCED_AGE_MAX: Duration = Duration::from_mins(5);
+pub(crate) const NOTIFICATION_AGE_MAX: Duration = Duration::from_mins(5);
 
 /// Longest time that entries may wait while none is published; then the relay is in trouble, whatever it says. With
 /// the pauses between two counts, that is noticed within 30 s.

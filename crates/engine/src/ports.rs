@@ -23,22 +23,22 @@ pub struct Ports {
     /// Makes ids.
     pub ids: Arc<dyn Ids>,
     /// Hears what was committed.
-    pub publish: Arc<dyn Publish>,
+    pub commit_listener: Arc<dyn CommitListener>,
 }
 
 /// Hears which ledgers have grown, after the commit. A hint, never the news itself: whoever tells others
 /// reads the ledger, so a lost hint makes news late and loses nothing.
-pub trait Publish: Send + Sync {
+pub trait CommitListener: Send + Sync {
     /// The ledgers of these events have grown, or may have. Called once per batch; must not block.
-    fn grown(&self, events: &[EventId]);
+    fn ledgers_advanced(&self, events: &[EventId]);
 }
 
 /// Tells nobody; the ledger keeps everything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct NoopListener;
 
-impl Publish for Silent {
-    fn grown(&self, _events: &[EventId]) {}
+impl CommitListener for NoopListener {
+    fn ledgers_advanced(&self, _events: &[EventId]) {}
 }
 
 /// What the operator decides.

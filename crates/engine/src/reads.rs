@@ -194,7 +194,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Caller as Sender, CapturedPayment, Given, OrderRequest, Policy, Ports, Silent, SystemClock, SystemIds,
+        Caller as Sender, CapturedPayment, CommandOutput, NoopListener, OrderRequest, Policy, Ports,
+        SystemClock, SystemIds,
     };
 
     fn user(name: &str) -> Reader {
@@ -339,7 +340,7 @@ mod tests {
             limiter: Arc::new(LocalLimiter::new(clock.clone())),
             clock,
             ids: Arc::new(SystemIds),
-            publish: Arc::new(Silent),
+            commit_listener: Arc::new(NoopListener),
         };
         let rule = |name| Rule::parse(name, "9/10s").unwrap();
         let policy = Policy {
@@ -377,14 +378,15 @@ mod tests {
             actor: Actor::Admin(buyer.clone()),
             request: "req-test".parse().unwrap(),
             trace: None,
-            gives_up: None,
+            deadline: None,
         };
         let event_id = event.id;
         engine.create_event(admin.clone(), event, None).await.unwrap();
-        let ask = domain::TicketSelection::Quantity(1);
-        let order = OrderRequest { event_id, user: buyer, ask, expected_total: None, payment_method: None };
+        let selection = domain::TicketSelection::Quantity(1);
+        let order =
+            OrderRequest { event_id, user: buyer, selection, expected_total: None, payment_method: None };
         match engine.book(admin.clone(), order, None).await.outcome {
-            Ok(Given::Fresh(Answer::Booking(booking))) => (engine, admin, booking.id),
+            Ok(CommandOutput::Fresh(Answer::Booking(booking))) => (engine, admin, booking.id),
             other => panic!("no booking: {other:?}"),
         }
     }

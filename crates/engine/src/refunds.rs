@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::{Action, Name, Refund, RefundId, RefundStatus, Refusal, Settlement};
 use store::{Idempotency, Page};
 
-use crate::{Caller, Engine, Error, Given, Reader};
+use crate::{Caller, CommandOutput, Engine, Error, Reader};
 
 /// What became of a pay-out, as a trusted service reports it.
 #[derive(Clone, Debug)]
@@ -25,9 +25,9 @@ impl Engine {
         id: RefundId,
         outcome: RefundOutcome,
         keep: Option<Arc<Idempotency>>,
-    ) -> Result<Given, Error> {
+    ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.detached_unlimited(async move {
+        self.run_detached_unlimited(async move {
             let refund = engine.ports.store.refund(id).await?.ok_or(Refusal::NotFound("refund"))?;
             let Refund { event_id, booking_id, transaction, .. } = refund;
             let RefundOutcome { succeeded, provider_reference } = outcome;

@@ -18,53 +18,53 @@ use crate::{Engine, Error, Reader};
 
 /// The events that somebody watches.
 #[derive(Default)]
-pub(crate) struct Watched {
+pub(crate) struct WatchedEvents {
     events: Mutex<BTreeMap<EventId, watch::Sender<Arc<Event>>>>,
     /// Somebody watches where nobody did before.
-    begun: Notify,
+    watch_started: Notify,
 }
 
 impl Engine {
     /// An event as it is, and as it will be: the receiver changes within half a second of every commit.
     pub async fn watch(&self, reader: &Reader, id: EventId) -> Result<watch::Receiver<Arc<Event>>, Error> {
-        if let Some(watching) = self.watched.join(id) {
+        if let Some(watching) = self.watched.subscribe(id) {
             return Ok(watching);
         }
         let event = Arc::new(self.event(reader, id).await?);
-        Ok(self.watched.begin(event))
+        Ok(self.watched.watch_event(event))
     }
 }
 
-impl Watched {
-    fn join(&self, id: EventId) -> Option<watch::Receiver<Arc<Event>>> {
+impl WatchedEvents {
+    fn subscribe(&self, id: EventId) -> Option<watch::Receiver<Arc<Event>>> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.get(&id).map(watch::Sender::subscribe)
     }
 
-    fn begin(&self, event: Arc<Event>) -> watch::Receiver<Arc<Event>> {
+    fn watch_event(&self, event: Arc<Event>) -> watch::Receiver<Arc<Event>> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let watching = events.entry(event.id).or_insert_with(|| watch::Sender::new(event)).subscribe();
-        self.begun.notify_one();
+        self.watch_started.notify_one();
         watching
     }
 
     /// The events that somebody watches; the others are forgotten.
-    fn still_watched(&self) -> Vec<EventId> {
+    fn watched_ids(&self) -> Vec<EventId> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.retain(|_, watchers| watchers.receiver_count() > 0);
         events.keys().copied().collect()
     }
 
-    fn tell(&self, events: Vec<Event>) {
+    fn notify(&self, events: Vec<Event>) {
         let watched = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             if let Some(watchers) = watched.get(&event.id) {
                 watchers.send_if_modified(|known| {
-                    let news = known.inventory.seq != event.inventory.seq;
-                    if news {
+                    let changed = known.inventory.seq != event.inventory.seq;
+                    if changed {
                         *known = Arc::new(event);
                     }
-                    news
+                    changed
                 });
             }
         }
@@ -72,16 +72,16 @@ impl Watched {
 }
 
 /// Reads the watched events until `stop`; nothing while nobody watches.
-pub(crate) struct Follower {
-    watched: Arc<Watched>,
+pub(crate) struct WatchPoller {
+    watched: Arc<WatchedEvents>,
     store: Arc<dyn Store>,
     stop: CancellationToken,
     /// Watched events that cannot be read.
     unreadable: BTreeSet<EventId>,
 }
 
-impl Follower {
-    pub(crate) fn new(watched: Arc<Watched>, store: Arc<dyn Store>, stop: CancellationToken) -> Self {
+impl WatchPoller {
+    pub(crate) fn new(watched: Arc<WatchedEvents>, store: Arc<dyn Store>, stop: CancellationToken) -> Self {
         Self { watched, store, stop, unreadable: BTreeSet::new() }
     }
 
@@ -106,13 +106,13 @@ impl Follower {
     }
 }
 
-impl Work for Follower {
+impl Work for WatchPoller {
     async fn run(&mut self) {
         loop {
-            let watched = self.watched.still_watched();
+            let watched = self.watched.watched_ids();
             let wake = async {
                 if watched.is_empty() {
-                    self.watched.begun.notified().await;
+                    self.watched.watch_started.notified().await;
                 } else {
                     tokio::time::sleep(WATCH_EVERY).await;
                 }
@@ -128,7 +128,7 @@ impl Work for Follower {
             match self.store.events_by_ids(watched).await {
                 Ok(events) => {
                     let events = self.readable(events);
-                    self.watched.tell(events);
+                    self.watched.notify(events);
                 }
                 // Watchers keep what they know; it says as of when it is.
                 Err(error) => tracing::warn!(%error, "watched events cannot be read"),

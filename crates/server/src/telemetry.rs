@@ -144,7 +144,7 @@ impl Metrics {
     }
 
     fn read(&self, app: &App) {
-        let desk = app.engine.pulse();
+        let desk = app.engine.desk_stats();
         self.queue_length.set(to_i64(desk.waiting));
         for (callers, waiting) in app.engine.reads_waiting() {
             let labels = Labels([("callers", LabelValue::Fixed(callers))]);
@@ -152,7 +152,7 @@ impl Metrics {
         }
         set(&self.batches, desk.batches);
         set(&self.commands, desk.commands);
-        set(&self.batches_without_lease, desk.unleased);
+        set(&self.batches_without_lease, desk.batches_without_lease);
         self.streams.set(to_i64(app.streams.count()));
         set(&self.clock_jumps, app.engine.clock_jumps());
         for chore in app.engine.chores() {
@@ -239,12 +239,12 @@ impl NatsMetrics {
 
     fn read(&self, nats: &Nats) {
         self.up.set(nats.is_connected().into());
-        let relay = nats.relay.standing();
-        self.relay_active.set(relay.fills.into());
-        self.relay_pending_entries.set(to_i64(relay.behind));
+        let relay = nats.relay.status();
+        self.relay_active.set(relay.is_active.into());
+        self.relay_pending_entries.set(to_i64(relay.pending));
         self.relay_lag.set(Duration::from_micros(relay.lag_micros).as_secs_f64());
-        set(&self.relay_published, relay.told);
-        self.relay_error.set(relay.trouble.is_some().into());
+        set(&self.relay_published, relay.published);
+        self.relay_error.set(relay.error.is_some().into());
         self.relay_wait.set(to_i64(relay.waiting_seconds));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Entry, EventId, Timestamp};
-use engine::relay::{Bell, Glance, Stored, Stream, Survey, Told, Trouble};
+use engine::relay::{EntryId, EventBus, PublishAck, Stream, StreamCounts, StreamError, StreamInfo};
 use store::EntryWithBooking;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -117,7 +117,7 @@ impl Tower {
     }
 
     /// A message arrives.
-    fn take(&self, entry: Entry, after: Option<u64>) -> Result<Stored, Trouble> {
+    fn take(&self, entry: Entry, after: Option<u64>) -> Result<PublishAck, StreamError> {
         let mut inner = self.inner();
         let Inner { stream, lost, .. } = &mut *inner;
         let Some(kept) = stream else { return Err(changed("no stream")) };
@@ -125,7 +125,7 @@ impl Tower {
         kept.names.retain(|(.., at)| now.duration_since(*at) < DUPLICATE_WINDOW);
         if let Some((_, sequence, _)) = kept.names.iter().find(|(known, ..)| *known == name) {
             self.world.saw("stream: calls a message a repetition");
-            return Ok(Stored { sequence: *sequence, duplicate: true });
+            return Ok(PublishAck { sequence: *sequence, duplicate: true });
         }
         let last_of_event = kept.last_of(entry.event_id).map_or(0, |(sequence, _)| *sequence);
         if after.is_some_and(|after| after != last_of_event) {
@@ -138,12 +138,12 @@ impl Tower {
         kept.last += 1;
         kept.names.push((name, kept.last, now));
         kept.messages.push((kept.last, entry));
-        Ok(Stored { sequence: kept.last, duplicate: false })
+        Ok(PublishAck { sequence: kept.last, duplicate: false })
     }
 }
 
-fn changed(why: &str) -> Trouble {
-    Trouble::Changed(why.to_owned())
+fn changed(why: &str) -> StreamError {
+    StreamError::Changed(why.to_owned())
 }
 
 fn name(entry: &Entry) -> Name {
@@ -159,8 +159,8 @@ impl Kept {
         self.messages.iter().rfind(|(_, entry)| entry.event_id == event)
     }
 
-    fn glance(&self) -> Glance {
-        Glance { made: self.made, last: self.last, messages: self.messages.len() as u64 }
+    fn glance(&self) -> StreamInfo {
+        StreamInfo { made: self.made, last: self.last, messages: self.messages.len() as u64 }
     }
 }
 
@@ -173,29 +173,32 @@ pub(crate) struct FaultyBell {
 
 impl FaultyBell {
     /// Asks the tower something.
-    async fn ask<T>(&self, question: impl FnOnce(&mut Inner) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(&mut Inner) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
         self.place.delay(Fault::StreamSlow).await;
         if self.tower.is_away() || self.place.world.strikes(Fault::StreamSilent) {
-            return Err(Trouble::Away("injected".to_owned()));
+            return Err(StreamError::Unavailable("injected".to_owned()));
         }
         let answer = question(&mut self.tower.inner());
         self.place.life.step().await;
         answer
     }
 
-    async fn ask_of_it<T>(&self, question: impl FnOnce(&Kept) -> T) -> Result<T, Trouble> {
-        let gone = || Trouble::Away("no stream".to_owned());
+    async fn ask_of_it<T>(&self, question: impl FnOnce(&Kept) -> T) -> Result<T, StreamError> {
+        let gone = || StreamError::Unavailable("no stream".to_owned());
         self.ask(|inner| inner.stream.as_ref().map(question).ok_or_else(gone)).await
     }
 }
 
 #[async_trait]
-impl Bell for FaultyBell {
+impl EventBus for FaultyBell {
     fn is_up(&self) -> bool {
         !self.tower.is_away()
     }
 
-    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, Trouble> {
+    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, StreamError> {
         let world = &self.place.world;
         let listened = self.ask(|inner| {
             inner.stream.get_or_insert_with(|| Kept::new(world.now(), first));
@@ -215,14 +218,14 @@ impl Bell for FaultyBell {
         Ok(Box::new(Opened { bell: self.clone(), hints, line: sender, arrives, breaks }))
     }
 
-    async fn hint(&self, grown: BTreeSet<EventId>) {
+    async fn wake(&self, grown: BTreeSet<EventId>) {
         self.place.life.step().await;
         if !self.tower.is_away() && !self.place.world.strikes(Fault::HintLost) {
             self.tower.inner().listeners.retain(|listener| listener.send(grown.clone()).is_ok());
         }
     }
 
-    async fn announce(&self, _recorded: &EntryWithBooking) {
+    async fn publish_legacy_notification(&self, _recorded: &EntryWithBooking) {
         self.place.life.step().await;
     }
 }
@@ -243,7 +246,7 @@ struct OnTheWay {
     after: Option<u64>,
     arrives: Instant,
     breaks: u64,
-    answer: oneshot::Sender<Result<Stored, Trouble>>,
+    answer: oneshot::Sender<Result<PublishAck, StreamError>>,
 }
 
 /// Carries messages to the stream, whatever has become of who sent them.
@@ -270,37 +273,42 @@ async fn carry(tower: Arc<Tower>, mut line: mpsc::UnboundedReceiver<OnTheWay>) {
 
 #[async_trait]
 impl Stream for Opened {
-    async fn hinted(&mut self) -> BTreeSet<EventId> {
+    async fn next_wakeup(&mut self) -> BTreeSet<EventId> {
         let Some(grown) = self.hints.recv().await else { return std::future::pending().await };
         self.bell.place.life.step().await;
         grown
     }
 
-    async fn survey(&self) -> Result<Survey, Trouble> {
+    async fn count_by_subject(&self) -> Result<StreamCounts, StreamError> {
         let survey = |kept: &Kept| {
             let mut counts = HashMap::new();
             for (_, entry) in &kept.messages {
                 *counts.entry(entry.event_id).or_default() += 1;
             }
-            Survey { glance: kept.glance(), counts }
+            StreamCounts { info: kept.glance(), counts }
         };
         self.bell.ask_of_it(survey).await
     }
 
-    async fn glance(&self) -> Result<Option<Glance>, Trouble> {
+    async fn info(&self) -> Result<Option<StreamInfo>, StreamError> {
         self.bell.ask(|inner| Ok(inner.stream.as_ref().map(Kept::glance))).await
     }
 
-    async fn last_of(&self, event: EventId) -> Result<Option<(u64, Told)>, Trouble> {
-        let last = |kept: &Kept| kept.last_of(event).map(|(sequence, entry)| (*sequence, Told::from(entry)));
+    async fn last_message_of(&self, event: EventId) -> Result<Option<(u64, EntryId)>, StreamError> {
+        let last =
+            |kept: &Kept| kept.last_of(event).map(|(sequence, entry)| (*sequence, EntryId::from(entry)));
         self.bell.ask_of_it(last).await
     }
 
-    async fn append(&self, recorded: &EntryWithBooking, after: Option<u64>) -> Result<Stored, Trouble> {
+    async fn append(
+        &self,
+        recorded: &EntryWithBooking,
+        after: Option<u64>,
+    ) -> Result<PublishAck, StreamError> {
         let place = &self.bell.place;
         place.life.step().await;
         if self.bell.tower.is_away() {
-            return Err(Trouble::Away("injected".to_owned()));
+            return Err(StreamError::Unavailable("injected".to_owned()));
         }
         let breaks = self.bell.tower.inner().breaks;
         if breaks != self.breaks {
@@ -317,7 +325,7 @@ impl Stream for Opened {
         };
         let (answer, answered) = oneshot::channel();
         let sent = OnTheWay { entry: recorded.entry.clone(), after, arrives, breaks, answer };
-        self.line.send(sent).map_err(|_| Trouble::Away("the simulation is over".to_owned()))?;
+        self.line.send(sent).map_err(|_| StreamError::Unavailable("the simulation is over".to_owned()))?;
         let heard = async {
             match answered.await {
                 Ok(said) => said,
@@ -325,7 +333,7 @@ impl Stream for Opened {
                 Err(_) => std::future::pending().await,
             }
         };
-        let late = |_| Err(Trouble::Away("no answer in time".to_owned()));
+        let late = |_| Err(StreamError::Unavailable("no answer in time".to_owned()));
         let said = timeout(ANSWER_WAIT_MAX, heard).await.unwrap_or_else(late);
         place.life.step().await;
         said

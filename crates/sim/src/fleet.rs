@@ -7,7 +7,7 @@ use std::time::Duration;
 use coordination::local::LocalLock;
 use coordination::{Key, Lock as _, LockGuard, LockOptions, Rule};
 use domain::{BookingId, EventId};
-use engine::relay::{Ground, Relay, Standing};
+use engine::relay::{Relay, RelayDependencies, RelayStatus};
 use engine::{Engine, Policy, Ports};
 use store::{Sqlite, Store as _};
 use tokio::time::sleep;
@@ -78,7 +78,7 @@ impl Fleet {
             limiter: Arc::new(FaultyLimiter { place: place.clone(), shared: self.limiter.clone() }),
             clock: Arc::new(MachineClock(place.clone())),
             ids: Arc::new(SeededIds(world.clone())),
-            publish: Arc::new(FaultyPublish { place: place.clone(), relay: relay.clone() }),
+            commit_listener: Arc::new(FaultyPublish { place: place.clone(), relay: relay.clone() }),
         };
         let drained = CancellationToken::new();
         if let Some(relay) = relay.clone() {
@@ -114,8 +114,8 @@ impl Fleet {
     }
 
     /// How the relays are getting on.
-    pub(crate) fn relays(&self) -> Vec<Standing> {
-        self.up().iter().filter_map(|running| Some(running.relay.as_ref()?.standing())).collect()
+    pub(crate) fn relays(&self) -> Vec<RelayStatus> {
+        self.up().iter().filter_map(|running| Some(running.relay.as_ref()?.status())).collect()
     }
 
     /// Takes the lock of a booking, as some other program might.
@@ -298,7 +298,7 @@ impl Fleet {
 /// The relay of one process.
 async fn fill(relay: Arc<Relay>, ports: Ports, bell: FaultyBell, drained: CancellationToken) {
     let Ports { store, lock, clock, ids, .. } = ports;
-    let ground = Ground { store, lock, clock, ids, bell: Arc::new(bell) };
+    let ground = RelayDependencies { store, lock, clock, ids, event_bus: Arc::new(bell) };
     tokio::select! { biased; () = drained.cancelled() => (), never = relay.run(&ground) => never }
 }
 

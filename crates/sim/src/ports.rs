@@ -10,7 +10,7 @@ use coordination::{
     GuardBackend, Key, LimitDecision, Limiter, Lock, LockError, LockGuard, LockOptions, Rule, Unavailable,
 };
 use domain::{EventId, Timestamp};
-use engine::Publish;
+use engine::CommitListener;
 use engine::relay::Relay;
 use tokio::time::sleep;
 
@@ -233,14 +233,14 @@ pub(crate) struct FaultyPublish {
     pub(crate) relay: Option<Arc<Relay>>,
 }
 
-impl Publish for FaultyPublish {
-    fn grown(&self, events: &[EventId]) {
+impl CommitListener for FaultyPublish {
+    fn ledgers_advanced(&self, events: &[EventId]) {
         if self.place.life.is_dead() || self.place.world.strikes(Fault::HintLost) {
             return;
         }
         self.place.world.note(format_args!("grown: {}", events.len()));
         if let Some(relay) = &self.relay {
-            relay.grown(events);
+            relay.ledgers_advanced(events);
         }
     }
 }

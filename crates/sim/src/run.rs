@@ -188,7 +188,7 @@ async fn demand_news(world: &World, fleet: &Fleet) {
     told_within(world, fleet, NEWS_AGAIN_WITHIN).await;
     // Long enough for a relay that waits for its turn to notice that another one has it.
     sleep(NEWS_AGAIN_WITHIN / 2).await;
-    for trouble in fleet.relays().into_iter().filter_map(|relay| relay.trouble) {
+    for trouble in fleet.relays().into_iter().filter_map(|relay| relay.error) {
         world.wrong(format!("a relay is in trouble although everything is told: {trouble}"));
     }
 }
@@ -231,7 +231,7 @@ async fn probe(town: &Town, event: &Event) {
             let request = OrderRequest {
                 event_id: id,
                 user,
-                ask: Wish::Quantity(1),
+                selection: Wish::Quantity(1),
                 expected_total: None,
                 payment_method: None,
             };
@@ -255,7 +255,7 @@ async fn hang_up(town: &Town) {
     let Some(_held) = town.fleet.hold(booking.id).await else { return };
     let (engine, _) = town.fleet.any(world).await;
     let (request, start) = (town.request(), world.elapsed());
-    let caller = Caller { actor: Town::admin(), request: request.clone(), trace: None, gives_up: None };
+    let caller = Caller { actor: Town::admin(), request: request.clone(), trace: None, deadline: None };
     let call = engine.cancel(caller, booking.id, None, None);
     world.saw("probe: a client hangs up");
     if timeout(Duration::from_millis(50), call).await.is_ok() {

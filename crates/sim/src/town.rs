@@ -7,7 +7,7 @@ use domain::{
     Actor, Answer, BookingId, EventId, EventPatch, EventStatus, Money, RefundId, Refusal, RequestId,
     TicketSelection as Wish, TransactionId, UserId,
 };
-use engine::{Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Reader, RefundOutcome};
+use engine::{Caller, CapturedPayment, CommandOutput, Engine, Error, OrderRequest, Reader, RefundOutcome};
 use store::{Fault as StoreFault, Idempotency};
 use testkit::history::{Call, CallResult, Operation, Outcome};
 use tokio::time::sleep;
@@ -137,13 +137,13 @@ impl Town {
         &self,
         (actor, event, ask, key): Asked,
         work: impl FnOnce(Arc<Engine>, Caller) -> F,
-    ) -> (Outcome, Option<Given>)
+    ) -> (Outcome, Option<CommandOutput>)
     where
-        F: Future<Output = Result<Given, Error>>,
+        F: Future<Output = Result<CommandOutput, Error>>,
     {
         let (engine, life) = self.fleet.any(&self.world).await;
         let (request, start) = (self.request(), self.world.elapsed());
-        let caller = Caller { actor: actor.clone(), request: request.clone(), trace: None, gives_up: None };
+        let caller = Caller { actor: actor.clone(), request: request.clone(), trace: None, deadline: None };
         self.world.note(format_args!("{request}: {actor}: {ask:?}"));
         let patience = if self.world.strikes(Fault::HangUp) {
             self.world.moment(Duration::from_millis(300))
@@ -167,7 +167,7 @@ impl Town {
     }
 
     /// What an answer means, after a look at whether it may be.
-    fn heard(&self, answer: &Result<Given, Error>) -> Outcome {
+    fn heard(&self, answer: &Result<CommandOutput, Error>) -> Outcome {
         match answer {
             Ok(given) => Outcome::Done(self.learn(given)),
             Err(Error::Refused(refusal)) => {
@@ -220,9 +220,9 @@ impl Town {
         }
     }
 
-    fn learn(&self, given: &Given) -> CallResult {
+    fn learn(&self, given: &CommandOutput) -> CallResult {
         match given {
-            Given::Fresh(Answer::Booking(booking)) => {
+            CommandOutput::Fresh(Answer::Booking(booking)) => {
                 let (id, event, user, total) =
                     (booking.id, booking.event_id, booking.user.clone(), booking.total);
                 let mut known = self.known();
@@ -232,11 +232,11 @@ impl Town {
                 let status = Some(booking.status().to_string());
                 CallResult { booking: Some(id.to_string()), status, ..CallResult::default() }
             }
-            Given::Fresh(Answer::Refund(refund)) => {
+            CommandOutput::Fresh(Answer::Refund(refund)) => {
                 CallResult { refund: Some(refund.id.to_string()), ..CallResult::default() }
             }
-            Given::Fresh(Answer::Event(_) | Answer::Refused(_)) => CallResult::default(),
-            Given::Kept { answer, replayed } => {
+            CommandOutput::Fresh(Answer::Event(_) | Answer::Refused(_)) => CallResult::default(),
+            CommandOutput::Stored { answer, replayed } => {
                 let text = String::from_utf8_lossy(answer);
                 let (id, status) = text.split_once(' ').unwrap_or((&text, ""));
                 let (booking, status) = (Some(id.to_owned()), Some(status.to_owned()));
@@ -300,12 +300,17 @@ impl Town {
         let (outcome, given) = self
             .ask((actor, Some(event), ask, key), |engine, caller| async move {
                 let ask = Wish::Quantity(quantity);
-                let request =
-                    OrderRequest { event_id: event, user, ask, expected_total: None, payment_method: None };
+                let request = OrderRequest {
+                    event_id: event,
+                    user,
+                    selection: ask,
+                    expected_total: None,
+                    payment_method: None,
+                };
                 engine.book(caller, request, keep).await.outcome
             })
             .await;
-        if let (Some(Given::Kept { .. }), Outcome::Done(told)) = (given, &outcome)
+        if let (Some(CommandOutput::Stored { .. }), Outcome::Done(told)) = (given, &outcome)
             && let Some(id) = told.booking.as_ref().and_then(|id| id.parse().ok())
         {
             self.meet(id).await;
@@ -323,7 +328,7 @@ impl Town {
             found = engine.booking(&reader, &Actor::System, id) => found.ok(),
         };
         if let Some(booking) = found {
-            let _ = self.learn(&Given::Fresh(Answer::Booking(Arc::new(booking))));
+            let _ = self.learn(&CommandOutput::Fresh(Answer::Booking(Arc::new(booking))));
         }
     }
 

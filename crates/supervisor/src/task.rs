@@ -25,7 +25,7 @@ pub trait Work: Send {
     fn run(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Runs between a panic and the restart, which drops it: answers callers who would wait in vain.
-    fn stand_in(&mut self) -> impl Future<Output = ()> + Send {
+    fn serve_while_down(&mut self) -> impl Future<Output = ()> + Send {
         pending()
     }
 }
@@ -94,7 +94,7 @@ impl Task {
         let mut pause = RESTART_PAUSE_MIN;
         loop {
             let start = Instant::now();
-            let Err(panic) = AssertUnwindSafe(self.once(work)).catch_unwind().await else { return };
+            let Err(panic) = AssertUnwindSafe(self.run_once(work)).catch_unwind().await else { return };
             if start.elapsed() >= HEALTHY_AFTER {
                 pause = RESTART_PAUSE_MIN;
             }
@@ -106,7 +106,7 @@ impl Task {
                 biased;
                 () = stop.cancelled() => (),
                 () = sleep(pause) => (),
-                never = stand_in(work) => never,
+                never = serve_while_down(work) => never,
             }
             self.is_down.store(false, Ordering::Relaxed);
             if stop.is_cancelled() {
@@ -117,19 +117,19 @@ impl Task {
     }
 
     #[cfg(not(feature = "sabotage"))]
-    async fn once(&self, work: &mut impl Work) {
+    async fn run_once(&self, work: &mut impl Work) {
         work.run().await;
     }
 
     #[cfg(feature = "sabotage")]
-    async fn once(&self, work: &mut impl Work) {
+    async fn run_once(&self, work: &mut impl Work) {
         tokio::select! { biased; never = crate::sabotage::panic_on_demand(self) => never, () = work.run() => () }
     }
 }
 
 /// The substitute, whose own panic is of no consequence.
-async fn stand_in<T>(work: &mut impl Work) -> T {
-    let _ = AssertUnwindSafe(work.stand_in()).catch_unwind().await;
+async fn serve_while_down<T>(work: &mut impl Work) -> T {
+    let _ = AssertUnwindSafe(work.serve_while_down()).catch_unwind().await;
     pending().await
 }
 

@@ -93,7 +93,7 @@ impl Work for Worker {
     }
 
     /// Nobody waits for the restart: callers go on without the lock, as they do while the server is down.
-    async fn stand_in(&mut self) {
+    async fn serve_while_down(&mut self) {
         self.actor.start_over();
         while let Some(command) = self.asked.recv().await {
             match command {

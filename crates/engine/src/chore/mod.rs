@@ -4,9 +4,9 @@
 //! steps, whatever concerns bookings through the same desk as everybody else, and has one path for good days and for the day after a
 //! crash. Any number of instances may run it at once: whoever comes second finds nothing left to do.
 
-mod canceller;
-mod janitor;
-mod parked;
+mod backoff;
+mod event_cancellation;
+mod key_expiry;
 mod sweeper;
 
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Engine, Error};
 
-pub use sweeper::{Sweeper, Swept};
+pub use sweeper::{SweepReport, Sweeper};
 
-pub(crate) use canceller::Canceller;
-pub(crate) use janitor::Janitor;
+pub(crate) use event_cancellation::EventCancellation;
+pub(crate) use key_expiry::KeyExpiry;
 
 /// Something to be done again and again.
 #[async_trait]

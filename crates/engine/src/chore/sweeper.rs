@@ -14,13 +14,13 @@ use futures_util::future::join_all;
 use store::{DueHold, Fault};
 
 use super::Chore;
-use super::parked::Parked;
-use crate::limit::{CHORE_PAGE, POSTPONED_MAX};
-use crate::{Caller, Engine, Error, Given};
+use super::backoff::Backoff;
+use crate::limit::{CHORE_PAGE, SKIPS_MAX};
+use crate::{Caller, CommandOutput, Engine, Error};
 
 /// What a round has freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepReport {
     /// Bookings that expired.
     pub bookings: u64,
     /// Tickets they held.
@@ -33,30 +33,30 @@ pub struct Swept {
 #[derive(Debug, Default)]
 pub struct Sweeper {
     /// How often a booking was left alone because somebody held its lock.
-    postponed: HashMap<BookingId, u8>,
+    skipped: HashMap<BookingId, u8>,
     /// Bookings that could not be expired.
-    parked: Parked,
+    backoff: Backoff,
 }
 
 impl Sweeper {
     /// One round: every hold that is overdue now, page by page.
-    pub async fn sweep(&mut self, engine: &Arc<Engine>) -> Result<Swept, Error> {
+    pub async fn sweep(&mut self, engine: &Arc<Engine>) -> Result<SweepReport, Error> {
         let request = super::request(engine, "sweep");
         // The store's clock alone says what is due: instances that share it may each have another time.
         let far_ahead = engine.now().plus_seconds(u32::MAX);
-        let mut postponed = std::mem::take(&mut self.postponed);
-        self.parked.begin_run();
-        let mut swept = Swept::default();
+        let mut skipped = std::mem::take(&mut self.skipped);
+        self.backoff.begin_run();
+        let mut report = SweepReport::default();
         let mut after = None;
         loop {
             let page = engine.ports.store.due_holds(far_ahead, after, CHORE_PAGE).await?;
             after = page.last().copied();
             // Only what is still due is remembered: whatever was paid meanwhile is forgotten with the old round.
-            let known = page.iter().filter_map(|hold| postponed.remove_entry(&hold.booking));
-            self.postponed.extend(known);
-            self.expire(engine, &request, &page, &mut swept).await;
+            let known = page.iter().filter_map(|hold| skipped.remove_entry(&hold.booking));
+            self.skipped.extend(known);
+            self.expire(engine, &request, &page, &mut report).await;
             if page.len() < CHORE_PAGE as usize {
-                return Ok(swept);
+                return Ok(report);
             }
         }
     }
@@ -66,36 +66,36 @@ impl Sweeper {
         engine: &Arc<Engine>,
         request: &RequestId,
         page: &[DueHold],
-        swept: &mut Swept,
+        report: &mut SweepReport,
     ) {
-        let is_due = |hold: &&DueHold| self.parked.is_due(hold.event, hold.booking);
+        let is_due = |hold: &&DueHold| self.backoff.is_due(hold.event, hold.booking);
         let due: Vec<DueHold> = page.iter().filter(is_due).copied().collect();
         // Held until the page is done, so that nobody begins to work on what is being expired.
-        let (free, _turns) = self.without_busy(engine, due).await;
+        let (free, _guards) = self.lock_idle_holds(engine, due).await;
         let expiries = free.iter().map(|hold| {
             let caller =
-                Caller { actor: Actor::System, request: request.clone(), trace: None, gives_up: None };
+                Caller { actor: Actor::System, request: request.clone(), trace: None, deadline: None };
             let action = Action::Expire { event_id: hold.event, booking_id: hold.booking };
             engine.submit(caller, action, None)
         });
         for (hold, answer) in free.iter().zip(join_all(expiries).await) {
             match answer {
-                Ok(Given::Fresh(Answer::Booking(booking))) => {
-                    swept.bookings += 1;
-                    swept.tickets += u64::from(booking.items.quantity());
-                    self.parked.done(hold.event, hold.booking);
+                Ok(CommandOutput::Fresh(Answer::Booking(booking))) => {
+                    report.bookings += 1;
+                    report.tickets += u64::from(booking.items.quantity());
+                    self.backoff.record_success(hold.event, hold.booking);
                 }
                 // Somebody was faster, or the turn did not come: nothing to do, or next round.
-                Ok(Given::Fresh(_) | Given::Kept { .. }) | Err(Error::Refused(_)) => {
-                    self.parked.done(hold.event, hold.booking);
+                Ok(CommandOutput::Fresh(_) | CommandOutput::Stored { .. }) | Err(Error::Refused(_)) => {
+                    self.backoff.record_success(hold.event, hold.booking);
                 }
                 Err(Error::Fault(Fault::Broken(cause))) => {
-                    swept.failed += 1;
+                    report.failed += 1;
                     tracing::error!(booking = %hold.booking, %cause, "an overdue booking cannot be expired");
-                    self.parked.failed(hold.event, hold.booking);
+                    self.backoff.record_failure(hold.event, hold.booking);
                 }
                 Err(error) => {
-                    swept.failed += 1;
+                    report.failed += 1;
                     tracing::warn!(booking = %hold.booking, %error, "an overdue booking was not expired yet");
                 }
             }
@@ -104,28 +104,28 @@ impl Sweeper {
 
     /// The holds that nobody is working on, and the locks that keep it so. Without a lock service all are
     /// free: the database decides in any case.
-    async fn without_busy(
+    async fn lock_idle_holds(
         &mut self,
         engine: &Engine,
         due: Vec<DueHold>,
     ) -> (Vec<DueHold>, Vec<coordination::LockGuard>) {
         let keys = due.iter().map(|hold| Key::new("booking", &hold.booking.to_string()));
         let Ok(keys) = keys.collect::<Result<Vec<_>, _>>() else { return (due, Vec::new()) };
-        let tenures = engine.ports.lock.try_acquire_each(&keys, LockOptions::default()).await;
-        let Ok(tenures) = tenures else { return (due, Vec::new()) };
+        let guards = engine.ports.lock.try_acquire_each(&keys, LockOptions::default()).await;
+        let Ok(guards) = guards else { return (due, Vec::new()) };
         let mut free = Vec::with_capacity(due.len());
-        let mut turns = Vec::with_capacity(due.len());
-        for (hold, tenure) in due.into_iter().zip(tenures) {
-            let postponed = self.postponed.get(&hold.booking).copied().unwrap_or(0);
-            if tenure.is_none() && postponed < POSTPONED_MAX {
-                self.postponed.insert(hold.booking, postponed + 1);
+        let mut held_guards = Vec::with_capacity(due.len());
+        for (hold, guard) in due.into_iter().zip(guards) {
+            let skipped = self.skipped.get(&hold.booking).copied().unwrap_or(0);
+            if guard.is_none() && skipped < SKIPS_MAX {
+                self.skipped.insert(hold.booking, skipped + 1);
                 continue;
             }
-            self.postponed.remove(&hold.booking);
+            self.skipped.remove(&hold.booking);
             free.push(hold);
-            turns.extend(tenure);
+            held_guards.extend(guard);
         }
-        (free, turns)
+        (free, held_guards)
     }
 }
 
@@ -136,9 +136,9 @@ impl Chore for Sweeper {
     }
 
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {
-        let swept = self.sweep(engine).await?;
-        if swept.bookings > 0 {
-            tracing::info!(bookings = swept.bookings, tickets = swept.tickets, "freed overdue bookings");
+        let report = self.sweep(engine).await?;
+        if report.bookings > 0 {
+            tracing::info!(bookings = report.bookings, tickets = report.tickets, "freed overdue bookings");
         }
         Ok(())
     }

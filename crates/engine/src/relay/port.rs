@@ -8,44 +8,48 @@ use store::{EntryWithBooking, Fault};
 
 /// What tells others what the ledger says. It may be away for as long as it likes.
 #[async_trait]
-pub trait Bell: Send + Sync {
+pub trait EventBus: Send + Sync {
     /// Whether it can be reached, as far as is known without asking.
     fn is_up(&self) -> bool;
 
     /// The stream. Where there is none it is created, and its first message gets the sequence `first`.
-    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, Trouble>;
+    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, StreamError>;
 
     /// Tells whoever fills the stream which ledgers have grown. A hint, which may be lost.
-    async fn hint(&self, grown: BTreeSet<EventId>);
+    async fn wake(&self, grown: BTreeSet<EventId>);
 
     /// Tells an entry to those who do not read the stream, as well as can be.
-    async fn announce(&self, recorded: &EntryWithBooking);
+    async fn publish_legacy_notification(&self, recorded: &EntryWithBooking);
 }
 
 /// The stream, in the hands of one relay. A message may arrive long after the relay has lost its turn.
 #[async_trait]
 pub trait Stream: Send + Sync {
     /// Waits for the next hint of another instance. May be dropped and asked again.
-    async fn hinted(&mut self) -> BTreeSet<EventId>;
+    async fn next_wakeup(&mut self) -> BTreeSet<EventId>;
 
     /// Everything that is on it.
-    async fn survey(&self) -> Result<Survey, Trouble>;
+    async fn count_by_subject(&self) -> Result<StreamCounts, StreamError>;
 
     /// What it says about itself; nothing where it is gone.
-    async fn glance(&self) -> Result<Option<Glance>, Trouble>;
+    async fn info(&self) -> Result<Option<StreamInfo>, StreamError>;
 
     /// The last message of an event, and its sequence; nothing where there is none that is a ledger entry.
-    async fn last_of(&self, event: EventId) -> Result<Option<(u64, Told)>, Trouble>;
+    async fn last_message_of(&self, event: EventId) -> Result<Option<(u64, EntryId)>, StreamError>;
 
     /// Sends an entry, to be stored only while the last message of its event has the sequence `after`, 0 for none;
     /// whatever it is, where that is unset. Returns once the stream has acknowledged it. A refusal is
     /// [`Trouble::Changed`].
-    async fn append(&self, recorded: &EntryWithBooking, after: Option<u64>) -> Result<Stored, Trouble>;
+    async fn append(
+        &self,
+        recorded: &EntryWithBooking,
+        after: Option<u64>,
+    ) -> Result<PublishAck, StreamError>;
 }
 
 /// What the stream says of a message that it has not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct PublishAck {
     /// The message's sequence.
     pub sequence: u64,
     /// Whether it counts as a repetition. It was there a moment ago, and may be no more.
@@ -54,8 +58,8 @@ pub struct Stored {
 
 /// What the stream says about itself, as of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Glance {
-    /// When it was made: another stream of the same name is another.
+pub struct StreamInfo {
+    /// When it was created_at: another stream of the same name is another.
     pub made: Timestamp,
     /// The sequence of its last message; where it was always empty, the one before the first.
     pub last: u64,
@@ -63,31 +67,31 @@ pub struct Glance {
     pub messages: u64,
 }
 
-impl Glance {
+impl StreamInfo {
     /// What it says of itself once so many messages more are there.
-    pub(super) fn after(self, messages: u64) -> Self {
+    pub(super) fn after_appending(self, messages: u64) -> Self {
         Self { last: self.last + messages, messages: self.messages + messages, ..self }
     }
 
     /// Sequences up to the last one without a message. An append leaves their number as it is; whatever removes
     /// messages raises it.
-    pub(super) fn lacks(self) -> u64 {
+    pub(super) fn missing_sequences(self) -> u64 {
         self.last.saturating_sub(self.messages)
     }
 }
 
 /// Everything that is on the stream, as of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survey {
+pub struct StreamCounts {
     /// What it says about itself.
-    pub glance: Glance,
+    pub info: StreamInfo,
     /// How many messages there are of each event.
     pub counts: HashMap<EventId, u64>,
 }
 
 /// Which entry a message is: enough to tell it from the same number of another ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct EntryId {
     /// Its event.
     pub event: EventId,
     /// Its number.
@@ -98,7 +102,7 @@ pub struct Told {
     pub request: RequestId,
 }
 
-impl From<&Entry> for Told {
+impl From<&Entry> for EntryId {
     fn from(entry: &Entry) -> Self {
         Self { event: entry.event_id, seq: entry.seq, at: entry.at, request: entry.request.clone() }
     }
@@ -106,10 +110,10 @@ impl From<&Entry> for Told {
 
 /// Why the stream cannot be filled now.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum StreamError {
     /// It does not answer, or not in time.
     #[error("the stream does not answer: {0}")]
-    Away(String),
+    Unavailable(String),
     /// Somebody else fills it, or it is not what it was: look again.
     #[error("another relay fills the stream, or it was changed: {0}")]
     Changed(String),

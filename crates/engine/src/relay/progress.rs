@@ -18,12 +18,12 @@ pub(super) struct Progress {
 
 impl Progress {
     /// An entry was published.
-    pub(super) fn published(&mut self) {
+    pub(super) fn record_published(&mut self) {
         self.since = self.since.map(|_| Instant::now());
     }
 
     /// So many entries are not on the stream. Fewer than before is progress, whoever has made it.
-    pub(super) fn sample(&mut self, unpublished: u64) {
+    pub(super) fn record_pending(&mut self, unpublished: u64) {
         let fell = unpublished < self.unpublished;
         self.since = match self.since {
             _ if unpublished == 0 => None,
@@ -35,13 +35,13 @@ impl Progress {
     }
 
     /// Another instance has the turn, and counts.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn stand_by(&mut self) {
         self.since = None;
         self.report();
     }
 
     /// Why a turn has ended.
-    pub(super) fn ended(&mut self, reason: String) {
+    pub(super) fn record_end(&mut self, reason: String) {
         self.reason = Some(reason);
     }
 
@@ -87,27 +87,27 @@ mod tests {
 
     /// C3: progress is judged by what is published.
     #[tokio::test(start_paused = true)]
-    async fn c3_entries_that_do_not_fall_are_a_stall() {
+    async fn c3_a_pending_count_that_does_not_fall_is_a_stall() {
         let mut progress = Progress::default();
-        progress.ended("refused".to_owned());
-        progress.sample(3);
+        progress.record_end("refused".to_owned());
+        progress.record_pending(3);
         advance(RELAY_STALL_MAX.saturating_sub(SECOND)).await;
         assert_eq!(progress.stall(), None);
         // More sales are no progress.
-        progress.sample(5);
+        progress.record_pending(5);
         advance(SECOND).await;
         let stall = progress.stall().unwrap();
         assert!(stall.contains("5 entries") && stall.ends_with("refused"), "{stall}");
-        progress.sample(4);
+        progress.record_pending(4);
         assert_eq!(progress.stall(), None, "fewer than before");
         advance(RELAY_STALL_MAX).await;
         assert!(progress.stall().is_some());
-        progress.published();
+        progress.record_published();
         assert_eq!(progress.stall(), None, "one was published");
-        progress.sample(0);
+        progress.record_pending(0);
         advance(RELAY_STALL_MAX).await;
         assert_eq!(progress.stall(), None, "none waits");
-        progress.published();
+        progress.record_published();
         assert_eq!(progress.waiting(), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stage::{PausedClock, start_with};
+use crate::fixture::{PausedClock, start_with};
 
 #[tokio::test(start_paused = true)]
 async fn r2_a_jump_of_the_clock_is_counted() {

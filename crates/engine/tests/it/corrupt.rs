@@ -13,22 +13,22 @@ use domain::{
     RefundStatus, TicketSelection, Timestamp,
 };
 use engine::{
-    Caller, CapturedPayment, Engine, Error, Given, OrderRequest, Policy, Ports, RefundOutcome, Silent,
-    SystemClock, SystemIds,
+    Caller, CapturedPayment, CommandOutput, Engine, Error, NoopListener, OrderRequest, Policy, Ports,
+    RefundOutcome, SystemClock, SystemIds,
 };
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use store::{BookingList, CursorFilter, Fault, Idempotency, Page, Sqlite, SqliteOptions, Store};
 use testkit::eventually;
 
-use crate::stage::{new_event, reader, user};
+use crate::fixture::{new_event, reader, user};
 
 /// How often chores run here.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
 
 /// The database behind a store.
 #[async_trait]
-pub(crate) trait Behind: Send + Sync {
+pub(crate) trait DatabaseAccess: Send + Sync {
     /// Every column of every table of the program: table, column, type.
     async fn columns(&self) -> Vec<(String, String, String)>;
     /// Changes rows past every check that can be switched off; how many, or why the database refuses.
@@ -40,7 +40,7 @@ pub(crate) trait Behind: Send + Sync {
     /// The id made of a number.
     fn id(&self, number: &str) -> String;
     /// Does what the database does by itself after many changes, in time.
-    async fn settle(&self);
+    async fn analyze(&self);
 }
 
 pub(crate) fn engine_on(store: Arc<dyn Store>) -> Arc<Engine> {
@@ -52,7 +52,7 @@ pub(crate) fn engine_on(store: Arc<dyn Store>) -> Arc<Engine> {
         limiter: Arc::new(LocalLimiter::new(clock.clone())),
         clock,
         ids: Arc::new(SystemIds),
-        publish: Arc::new(Silent),
+        commit_listener: Arc::new(NoopListener),
     };
     let rule = |name| Rule::parse(name, "500/1s").unwrap();
     let policy = Policy {
@@ -65,7 +65,7 @@ pub(crate) fn engine_on(store: Arc<dyn Store>) -> Arc<Engine> {
 }
 
 fn caller(actor: Actor) -> Caller {
-    Caller { actor, request: "req-test".parse().unwrap(), trace: None, gives_up: None }
+    Caller { actor, request: "req-test".parse().unwrap(), trace: None, deadline: None }
 }
 
 fn service() -> Caller {
@@ -91,8 +91,10 @@ pub(crate) async fn create_large(engine: &Arc<Engine>, capacity: u32) -> Event {
 }
 
 /// Repeats what the machine was too slow for: nothing was done, and the server ends a transaction that stands still.
-async fn patiently(ask: impl AsyncFn() -> Result<Given, Error>) -> Result<Given, Error> {
-    eventually("an answer", async || match ask().await {
+async fn retry_unavailable(
+    attempt: impl AsyncFn() -> Result<CommandOutput, Error>,
+) -> Result<CommandOutput, Error> {
+    eventually("an answer", async || match attempt().await {
         Err(Error::Fault(Fault::Unavailable(_)) | Error::Overloaded) => None,
         answer => Some(answer),
     })
@@ -100,8 +102,8 @@ async fn patiently(ask: impl AsyncFn() -> Result<Given, Error>) -> Result<Given,
 }
 
 async fn create_as(engine: &Arc<Engine>, new: NewEvent) -> Event {
-    match patiently(async || engine.create_event(admin(), new.clone(), None).await).await {
-        Ok(Given::Fresh(Answer::Event(event))) => *event,
+    match retry_unavailable(async || engine.create_event(admin(), new.clone(), None).await).await {
+        Ok(CommandOutput::Fresh(Answer::Event(event))) => *event,
         other => panic!("no event: {other:?}"),
     }
 }
@@ -111,29 +113,29 @@ pub(crate) async fn order(
     event_id: EventId,
     name: &str,
     keep: Option<Arc<Idempotency>>,
-) -> Result<Given, Error> {
-    patiently(async || {
-        let (user, ask) = (user(name), TicketSelection::Quantity(1));
-        let order = OrderRequest { event_id, user, ask, expected_total: None, payment_method: None };
+) -> Result<CommandOutput, Error> {
+    retry_unavailable(async || {
+        let (user, selection) = (user(name), TicketSelection::Quantity(1));
+        let order = OrderRequest { event_id, user, selection, expected_total: None, payment_method: None };
         engine.book(service(), order, keep.clone()).await.outcome
     })
     .await
 }
 
-pub(crate) fn booked(given: Result<Given, Error>) -> Arc<Booking> {
+pub(crate) fn booking_of(given: Result<CommandOutput, Error>) -> Arc<Booking> {
     match given {
-        Ok(Given::Fresh(Answer::Booking(booking))) => booking,
+        Ok(CommandOutput::Fresh(Answer::Booking(booking))) => booking,
         other => panic!("no booking: {other:?}"),
     }
 }
 
 pub(crate) async fn confirm(engine: &Arc<Engine>, id: BookingId) -> Arc<Booking> {
-    let paid = CapturedPayment { transaction: "t".parse().unwrap(), amount: None };
-    booked(patiently(async || engine.confirm(service(), id, paid.clone(), None).await).await)
+    let payment = CapturedPayment { transaction: "t".parse().unwrap(), amount: None };
+    booking_of(retry_unavailable(async || engine.confirm(service(), id, payment.clone(), None).await).await)
 }
 
-async fn cancel(engine: &Arc<Engine>, id: BookingId) -> Result<Given, Error> {
-    patiently(async || engine.cancel(service(), id, None, None).await.outcome).await
+async fn cancel(engine: &Arc<Engine>, id: BookingId) -> Result<CommandOutput, Error> {
+    retry_unavailable(async || engine.cancel(service(), id, None, None).await.outcome).await
 }
 
 /// An event with a booking that is about to be overdue, one that is paid, one that was given back and refunded, an
@@ -141,16 +143,16 @@ async fn cancel(engine: &Arc<Engine>, id: BookingId) -> Result<Given, Error> {
 struct Victim {
     event: EventId,
     held: BookingId,
-    spoilt: String,
+    corruption: String,
 }
 
-async fn victim(engine: &Arc<Engine>, store: &dyn Store, spoilt: String) -> Victim {
+async fn create_victim(engine: &Arc<Engine>, store: &dyn Store, spoilt: String) -> Victim {
     let event = create(engine, 1).await.id;
     let buyer = format!("buyer-{event}");
-    let held = booked(order(engine, event, &buyer, None).await).id;
-    let paid = booked(order(engine, event, &buyer, None).await);
+    let held = booking_of(order(engine, event, &buyer, None).await).id;
+    let paid = booking_of(order(engine, event, &buyer, None).await);
     confirm(engine, paid.id).await;
-    let given_back = booked(order(engine, event, &buyer, None).await);
+    let given_back = booking_of(order(engine, event, &buyer, None).await);
     confirm(engine, given_back.id).await;
     cancel(engine, given_back.id).await.unwrap();
     let render = Box::new(|_: &Answer, _| Some(b"made".to_vec()));
@@ -162,7 +164,7 @@ async fn victim(engine: &Arc<Engine>, store: &dyn Store, spoilt: String) -> Vict
     };
     order(engine, event, &buyer, Some(Arc::new(keep))).await.unwrap();
     store.save_relay_cursors(stream(), vec![(event, 2)]).await.unwrap();
-    Victim { event, held, spoilt }
+    Victim { event, held, corruption: spoilt }
 }
 
 /// When the stream was made whose notes are kept.
@@ -201,7 +203,11 @@ fn row_of(table: &str, event: &str, id: EventId) -> String {
 }
 
 /// Spoils a row of each victim; those that the database lets be spoilt, and what it refuses.
-async fn spoil(behind: &dyn Behind, engine: &Arc<Engine>, store: &dyn Store) -> (Vec<Victim>, Vec<String>) {
+async fn corrupt_rows(
+    behind: &dyn DatabaseAccess,
+    engine: &Arc<Engine>,
+    store: &dyn Store,
+) -> (Vec<Victim>, Vec<String>) {
     let columns = behind.columns().await;
     let tables: std::collections::BTreeSet<&str> = columns.iter().map(|(table, ..)| table.as_str()).collect();
     assert_eq!(tables.len(), 9, "{tables:?}");
@@ -211,7 +217,7 @@ async fn spoil(behind: &dyn Behind, engine: &Arc<Engine>, store: &dyn Store) -> 
             .map(move |value| (table.as_str(), format!("{table}.{column} = {value}"), column, value))
     });
     let all: Vec<_> = all.collect();
-    let victims = join_all(all.iter().map(|(_, what, ..)| victim(engine, store, what.clone()))).await;
+    let victims = join_all(all.iter().map(|(_, what, ..)| create_victim(engine, store, what.clone()))).await;
     // Until their holds are overdue.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let (mut spoilt, mut refused) = (Vec::new(), Vec::new());
@@ -229,7 +235,7 @@ async fn spoil(behind: &dyn Behind, engine: &Arc<Engine>, store: &dyn Store) -> 
 }
 
 /// All rows of a list, by pages of seven.
-async fn walk<T, F>(mut page: impl FnMut(Option<String>) -> F) -> Vec<T>
+async fn read_all_pages<T, F>(mut page: impl FnMut(Option<String>) -> F) -> Vec<T>
 where
     F: Future<Output = Result<Page<T>, Error>>,
 {
@@ -254,14 +260,15 @@ async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId])
     for status in
         [None, Some(BookingStatus::Confirmed), Some(BookingStatus::Cancelled), Some(BookingStatus::Expired)]
     {
-        let all =
-            walk(|after| engine.bookings(&reader, BookingList::All { after: parsed(after) }, status, 7))
-                .await;
+        let all = read_all_pages(|after| {
+            engine.bookings(&reader, BookingList::All { after: parsed(after) }, status, 7)
+        })
+        .await;
         let list = |after| BookingList::OfEvent { event: event.id, after: parsed(after) };
-        let of_event = walk(|after| engine.bookings(&reader, list(after), status, 7)).await;
+        let of_event = read_all_pages(|after| engine.bookings(&reader, list(after), status, 7)).await;
         let list =
             |after| BookingList::OfUser { user: user(&name), event: Some(event.id), after: parsed(after) };
-        let of_user = walk(|after| engine.bookings(&reader, list(after), status, 7)).await;
+        let of_user = read_all_pages(|after| engine.bookings(&reader, list(after), status, 7)).await;
         for list in [all, of_event, of_user] {
             for id in bookings {
                 let now = engine.booking(&reader, &Actor::System, *id).await.unwrap();
@@ -271,21 +278,22 @@ async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId])
             }
         }
     }
-    let events = walk(|after| engine.events(&reader, parsed(after), 7)).await;
+    let events = read_all_pages(|after| engine.events(&reader, parsed(after), 7)).await;
     assert_eq!(events.iter().filter(|listed| listed.id == event.id).count(), 1);
-    let entries = walk(|after| engine.ledger(&reader, event.id, parsed(after).unwrap_or(0), 7)).await;
+    let entries =
+        read_all_pages(|after| engine.ledger(&reader, event.id, parsed(after).unwrap_or(0), 7)).await;
     assert!(entries.iter().map(|entry| entry.seq).eq(1..=entries.len() as u64), "{entries:?}");
 }
 
 /// The whole life of bookings at an event that nobody has spoilt.
-async fn life(engine: &Arc<Engine>, event: &Event) {
+async fn check_lifecycle(engine: &Arc<Engine>, event: &Event) {
     let reader = reader();
     let name = format!("good-{}", event.id);
     let mut watching = engine.watch(&reader, event.id).await.unwrap();
     watching.borrow_and_update();
     let mut made = Vec::new();
     for _ in 0..4 {
-        made.push(booked(order(engine, event.id, &name, None).await).id);
+        made.push(booking_of(order(engine, event.id, &name, None).await).id);
     }
     confirm(engine, made[0]).await;
     confirm(engine, made[1]).await;
@@ -298,23 +306,26 @@ async fn life(engine: &Arc<Engine>, event: &Event) {
     .await;
     lists_show(engine, event, &made).await;
     let refunds =
-        walk(|after| engine.refunds(&reader, Some(RefundStatus::Requested), parsed(after), 7)).await;
+        read_all_pages(|after| engine.refunds(&reader, Some(RefundStatus::Requested), parsed(after), 7))
+            .await;
     let refund = refunds.iter().find(|refund| refund.booking_id == made[1]).expect("a refund");
     let outcome = RefundOutcome { succeeded: true, provider_reference: "r".parse().unwrap() };
-    patiently(async || engine.settle(service(), refund.id, outcome.clone(), None).await).await.unwrap();
+    retry_unavailable(async || engine.settle(service(), refund.id, outcome.clone(), None).await)
+        .await
+        .unwrap();
     let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
-    patiently(async || engine.update_event(admin(), event.id, off.clone()).await).await.unwrap();
+    retry_unavailable(async || engine.update_event(admin(), event.id, off.clone()).await).await.unwrap();
     eventually("bookings of a cancelled event are cancelled", async || {
         let booking = engine.booking(&reader, &Actor::System, made[0]).await.unwrap();
         (booking.status() == BookingStatus::Cancelled).then_some(())
     })
     .await;
-    let refunds = walk(|after| engine.refunds(&reader, None, parsed(after), 7)).await;
+    let refunds = read_all_pages(|after| engine.refunds(&reader, None, parsed(after), 7)).await;
     assert_eq!(refunds.iter().filter(|refund| refund.event_id == event.id).count(), 2);
 }
 
 /// What the relay, the janitor and whoever looks at the whole ask for.
-async fn the_rest_goes_on(engine: &Arc<Engine>, store: &dyn Store, event: &Event) {
+async fn check_relay_and_chores(engine: &Arc<Engine>, store: &dyn Store, event: &Event) {
     for which in [CursorFilter::All, CursorFilter::Behind] {
         let (mut after, mut found) = (None, None);
         loop {
@@ -336,41 +347,41 @@ async fn the_rest_goes_on(engine: &Arc<Engine>, store: &dyn Store, event: &Event
 }
 
 /// Whoever asks for a row that cannot be read is told so, and nothing worse.
-async fn victims_fail_alone(engine: &Arc<Engine>, victims: &[Victim]) -> (usize, usize) {
+async fn check_victims_fail_alone(engine: &Arc<Engine>, victims: &[Victim]) -> (usize, usize) {
     let (mut events, mut bookings) = (0, 0);
-    let is_own = |given: &Result<Given, Error>| {
+    let is_own = |given: &Result<CommandOutput, Error>| {
         matches!(given, Ok(_) | Err(Error::Refused(_) | Error::Fault(Fault::Broken(_))))
     };
     for victim in victims {
         let given = order(engine, victim.event, "late", None).await;
-        assert!(is_own(&given), "{}: {given:?}", victim.spoilt);
+        assert!(is_own(&given), "{}: {given:?}", victim.corruption);
         if let Err(Error::Fault(Fault::Broken(_))) = engine.event(&reader(), victim.event).await {
             events += 1;
-            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.spoilt);
+            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.corruption);
         }
         let is_unreadable = matches!(
             engine.booking(&reader(), &Actor::System, victim.held).await,
             Err(Error::Fault(Fault::Broken(_)))
         );
         let given = cancel(engine, victim.held).await;
-        assert!(is_own(&given), "{}: {given:?}", victim.spoilt);
+        assert!(is_own(&given), "{}: {given:?}", victim.corruption);
         if is_unreadable {
             bookings += 1;
-            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.spoilt);
+            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.corruption);
         }
     }
     (events, bookings)
 }
 
 /// The whole of it; at least so many events and bookings must turn out to be unreadable.
-pub(crate) async fn everything_else_goes_on(
+pub(crate) async fn check_other_events_continue(
     store: Arc<dyn Store>,
-    behind: &dyn Behind,
+    behind: &dyn DatabaseAccess,
     (events_min, bookings_min): (usize, usize),
 ) {
     let engine = &engine_on(store.clone());
     let before = create(engine, 1).await;
-    let (victims, refused) = spoil(behind, engine, &*store).await;
+    let (victims, refused) = corrupt_rows(behind, engine, &*store).await;
     let mut watched = Vec::new();
     for victim in &victims {
         // Those that can still be read are watched, beside those that cannot.
@@ -379,11 +390,11 @@ pub(crate) async fn everything_else_goes_on(
     let after = create(engine, 1).await;
     let began = engine.now();
     engine.start_chores(SWEEP_EVERY);
-    life(engine, &before).await;
-    life(engine, &after).await;
-    the_rest_goes_on(engine, &*store, &after).await;
-    let (events, bookings) = victims_fail_alone(engine, &victims).await;
-    life(engine, &create(engine, 1).await).await;
+    check_lifecycle(engine, &before).await;
+    check_lifecycle(engine, &after).await;
+    check_relay_and_chores(engine, &*store, &after).await;
+    let (events, bookings) = check_victims_fail_alone(engine, &victims).await;
+    check_lifecycle(engine, &create(engine, 1).await).await;
     eventually("every chore finishes", async || {
         let is_done =
             |name| engine.chores().iter().any(|chore| chore.name() == name && chore.last_success() > began);
@@ -400,10 +411,10 @@ pub(crate) async fn everything_else_goes_on(
 }
 
 /// A file, and a connection past its owner's lock.
-pub(crate) struct File(pub(crate) std::path::PathBuf);
+pub(crate) struct SqliteFile(pub(crate) std::path::PathBuf);
 
 #[async_trait]
-impl Behind for File {
+impl DatabaseAccess for SqliteFile {
     async fn columns(&self) -> Vec<(String, String, String)> {
         let connection = Connection::open(&self.0).unwrap();
         let sql = "SELECT t.name, c.name, c.type FROM pragma_table_list t, pragma_table_info(t.name) c
@@ -433,14 +444,14 @@ impl Behind for File {
         format!("unhex(printf('%032x', {number}))")
     }
 
-    async fn settle(&self) {}
+    async fn analyze(&self) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r6_a_corrupt_row_of_any_column_stops_nothing_else() {
+async fn r6_a_corrupt_row_of_any_column_affects_only_its_event() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("box.db");
     let options = SqliteOptions { clock: Arc::new(SystemClock), inline: false };
     let store = Arc::new(Sqlite::open(&path, true, &options).unwrap());
-    everything_else_goes_on(store, &File(path), (100, 60)).await;
+    check_other_events_continue(store, &SqliteFile(path), (100, 60)).await;
 }

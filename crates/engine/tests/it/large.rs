@@ -11,7 +11,7 @@ use store::{Sqlite, SqliteOptions, Store};
 use testkit::number_from_environment;
 use tokio::time::{Instant, sleep};
 
-use crate::corrupt::{Behind, File, admin, confirm, create_large, engine_on, order};
+use crate::corrupt::{DatabaseAccess, SqliteFile, admin, confirm, create_large, engine_on, order};
 
 /// Bookings where nobody asks for more: some pages of the chore.
 const BOOKINGS: u32 = 3_000;
@@ -19,7 +19,7 @@ const BOOKINGS: u32 = 3_000;
 const SLOWEST: Duration = Duration::from_millis(100);
 
 /// Writes copies of an event's only booking, which is confirmed, each with its two ledger entries.
-async fn copy(behind: &dyn Behind, event: EventId, count: u32) {
+async fn copy_booking(behind: &dyn DatabaseAccess, event: EventId, count: u32) {
     let (with, numbers) = behind.numbers(count);
     let (id, event) = (behind.id("n.i"), behind.literal(event.bytes()));
     let entry = |from: u32, seq: &str, previous: &str| {
@@ -59,11 +59,11 @@ async fn copy(behind: &dyn Behind, event: EventId, count: u32) {
     ] {
         assert_eq!(behind.change(&sql).await, Ok(changed), "{sql}");
     }
-    behind.settle().await;
+    behind.analyze().await;
 }
 
 /// How long the questions of an idle sweep take, at best.
-async fn idle(engine: &Engine, store: &dyn Store) -> Duration {
+async fn idle_sweep_time(engine: &Engine, store: &dyn Store) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..20 {
         let began = Instant::now();
@@ -75,14 +75,14 @@ async fn idle(engine: &Engine, store: &dyn Store) -> Duration {
     best
 }
 
-pub(crate) async fn a_large_event_is_cancelled(store: Arc<dyn Store>, behind: &dyn Behind) {
+pub(crate) async fn a_large_event_is_cancelled(store: Arc<dyn Store>, behind: &dyn DatabaseAccess) {
     let count = number_from_environment("DOOMED").unwrap_or(BOOKINGS);
     let engine = &engine_on(store.clone());
     let event = create_large(engine, count + 10).await.id;
     let first = order(engine, event, "first", None).await;
-    confirm(engine, crate::corrupt::booked(first).id).await;
-    copy(behind, event, count).await;
-    let before = idle(engine, &*store).await;
+    confirm(engine, crate::corrupt::booking_of(first).id).await;
+    copy_booking(behind, event, count).await;
+    let before = idle_sweep_time(engine, &*store).await;
     // Only the nudge wakes the chore.
     engine.start_chores(Duration::from_hours(1));
     sleep(Duration::from_millis(100)).await;
@@ -100,7 +100,7 @@ pub(crate) async fn a_large_event_is_cancelled(store: Arc<dyn Store>, behind: &d
     }
     let took = began.elapsed();
     engine.drain().await;
-    let after = idle(engine, &*store).await;
+    let after = idle_sweep_time(engine, &*store).await;
     assert_eq!(engine.audit().await.unwrap().violations, Vec::<String>::new());
     let mut last = (Duration::ZERO, 0);
     let rates = tenths.iter().map(|(at, done)| {
@@ -122,5 +122,5 @@ async fn r3_a_large_event_is_cancelled() {
     let path = folder.path().join("box.db");
     let options = SqliteOptions { clock: Arc::new(engine::SystemClock), inline: false };
     let store = Arc::new(Sqlite::open(&path, true, &options).unwrap());
-    a_large_event_is_cancelled(store, &File(path)).await;
+    a_large_event_is_cancelled(store, &SqliteFile(path)).await;
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use coordination::local::LocalLock;
 use coordination::{Key, Lock, LockGuard, LockOptions};
 use domain::{Event, TicketSelection};
-use engine::{Engine, Error, Given, LEASE_WAIT_MAX, OrderRequest, Ports};
+use engine::{CommandOutput, Engine, Error, LEASE_WAIT_MAX, OrderRequest, Ports};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::stage::{as_user, event_in, start, user};
+use crate::fixture::{as_user, event_in, start, user};
 
-struct Noon;
+struct FixedClock;
 
-impl coordination::Clock for Noon {
+impl coordination::Clock for FixedClock {
     fn unix_micros(&self) -> u64 {
         43_200_000_000
     }
@@ -23,60 +23,60 @@ impl coordination::Clock for Noon {
 /// An engine whose desk leases its events, two events of ten tickets, and the lock that others may take.
 async fn stage() -> (Arc<Engine>, [Event; 2], Arc<LocalLock>) {
     let (alone, ports) = start(0);
-    let lock = Arc::new(LocalLock::new(Arc::new(Noon)));
+    let lock = Arc::new(LocalLock::new(Arc::new(FixedClock)));
     let engine = Engine::start(Ports { lease: Some(lock.clone()), ..ports }, *alone.policy());
     let events = [event_in(&engine, 3_600).await, event_in(&engine, 3_600).await];
     (engine, events, lock)
 }
 
 /// Another desk that has the event.
-async fn taken(lock: &LocalLock, event: &Event) -> LockGuard {
+async fn take_lease(lock: &LocalLock, event: &Event) -> LockGuard {
     let key = Key::new("event", &event.id.to_string()).expect("a key");
     lock.acquire(&key, LockOptions::default()).await.expect("free")
 }
 
 /// Somebody books four tickets; whether there were so many, and how long it took.
-async fn four(engine: &Arc<Engine>, name: &str, event: &Event) -> (bool, Duration) {
+async fn book_four(engine: &Arc<Engine>, name: &str, event: &Event) -> (bool, Duration) {
     let order = OrderRequest {
         event_id: event.id,
         user: user(name),
-        ask: TicketSelection::Quantity(4),
+        selection: TicketSelection::Quantity(4),
         expected_total: None,
         payment_method: None,
     };
     let asked = Instant::now();
     match engine.book(as_user(name), order, None).await.outcome {
-        Ok(Given::Fresh(_)) => (true, asked.elapsed()),
+        Ok(CommandOutput::Fresh(_)) => (true, asked.elapsed()),
         Err(Error::Refused(_)) => (false, asked.elapsed()),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn commands_wait_for_the_lease_of_their_own_event_in_order_and_not_for_long() {
+async fn commands_wait_in_order_for_their_own_events_lease_up_to_the_bound() {
     let (engine, [hot, cold], lock) = stage().await;
-    let _other = taken(&lock, &hot).await;
-    let waiting = ["a", "b", "c", "d"].map(|name| four(&engine, name, &hot));
-    let (waited, passed) = tokio::join!(join_all(waiting), four(&engine, "e", &cold));
+    let _other = take_lease(&lock, &hot).await;
+    let waiting = ["a", "b", "c", "d"].map(|name| book_four(&engine, name, &hot));
+    let (waited, passed) = tokio::join!(join_all(waiting), book_four(&engine, "e", &cold));
     assert_eq!(passed, (true, Duration::ZERO), "it waits for no other event");
     let (got, times): (Vec<bool>, Vec<Duration>) = waited.into_iter().unzip();
     assert_eq!(got, [true, true, false, false], "first come, first served");
     assert!(times.iter().all(|time| *time == LEASE_WAIT_MAX), "no longer than the bound: {times:?}");
-    assert_eq!(engine.pulse().unleased, 1, "one batch went without");
-    assert_eq!(engine.pulse().waiting, 0);
+    assert_eq!(engine.desk_stats().batches_without_lease, 1, "one batch went without");
+    assert_eq!(engine.desk_stats().waiting, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_handed_on_is_used_at_once_and_given_up_when_idle() {
+async fn a_released_lease_is_used_at_once_and_released_when_idle() {
     let (engine, [hot, _], lock) = stage().await;
-    let other = taken(&lock, &hot).await;
+    let other = take_lease(&lock, &hot).await;
     let give_up = async {
         sleep(Duration::from_millis(100)).await;
         drop(other);
     };
-    let (booked, ()) = tokio::join!(four(&engine, "a", &hot), give_up);
+    let (booked, ()) = tokio::join!(book_four(&engine, "a", &hot), give_up);
     assert_eq!(booked, (true, Duration::from_millis(100)));
-    assert_eq!(engine.pulse().unleased, 0);
+    assert_eq!(engine.desk_stats().batches_without_lease, 0);
     // The desk ends its batch after it has answered.
     tokio::task::yield_now().await;
     assert_eq!(lock.footprint().keys, 0, "nothing is kept");

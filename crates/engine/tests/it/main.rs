@@ -4,10 +4,10 @@
 mod clock;
 #[cfg(test)]
 mod corrupt;
+mod fixture;
 #[cfg(test)]
 mod large;
 mod leases;
 #[cfg(test)]
 mod on_postgres;
 mod overdue;
-mod stage;

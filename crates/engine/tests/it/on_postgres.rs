@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use store::Postgres;
 use testkit::{Database, PostgresServer};
 
-use crate::corrupt::{Behind, everything_else_goes_on};
+use crate::corrupt::{DatabaseAccess, check_other_events_continue};
 use crate::large::a_large_event_is_cancelled;
 
-struct Server(Database);
+struct PostgresDatabase(Database);
 
 #[async_trait]
-impl Behind for Server {
+impl DatabaseAccess for PostgresDatabase {
     async fn columns(&self) -> Vec<(String, String, String)> {
         let sql =
             "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
@@ -40,18 +40,18 @@ impl Behind for Server {
         format!("lpad(to_hex({number}), 32, '0')::uuid")
     }
 
-    async fn settle(&self) {
+    async fn analyze(&self) {
         self.0.connect().await.batch_execute("VACUUM ANALYZE").await.expect("statistics");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r6_a_corrupt_row_of_any_column_stops_nothing_else() {
+async fn r6_a_corrupt_row_of_any_column_affects_only_its_event() {
     let database = PostgresServer::shared().await.create_database().await;
     let url = database.url().parse().expect("a URL");
     let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
     // The database refuses more by itself.
-    everything_else_goes_on(store, &Server(database), (30, 12)).await;
+    check_other_events_continue(store, &PostgresDatabase(database), (30, 12)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,5 +59,5 @@ async fn r3_a_large_event_is_cancelled() {
     let database = PostgresServer::durable().await.create_database().await;
     let url = database.url().parse().expect("a URL");
     let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
-    a_large_event_is_cancelled(store, &Server(database)).await;
+    a_large_event_is_cancelled(store, &PostgresDatabase(database)).await;
 }

@@ -7,17 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coordination::{Key, Lock, LockError, LockGuard, LockOptions};
 use domain::{Actor, BookingStatus};
-use engine::{Engine, Error, Given, Ports};
+use engine::{CommandOutput, Engine, Error, Ports};
 use tokio::time::sleep;
 
-use crate::stage::{as_user, book, event_in, reader, start, user};
+use crate::fixture::{as_user, book, event_in, reader, start, user};
 
 const EVERY: Duration = Duration::from_secs(30);
 
 /// All at once, whenever in its interval the clean-up begins: the user may not cancel any more, the event is about
 /// to begin, and a request that died in the middle holds the lock of the booking for good.
 #[tokio::test(start_paused = true)]
-async fn a_hold_is_freed_in_time_whatever_stands_in_its_way() {
+async fn an_overdue_hold_is_freed_in_time_despite_every_obstacle() {
     for phase in (0..=255).step_by(15) {
         let (engine, ports) = start(phase);
         engine.start_chores(EVERY);
@@ -52,7 +52,7 @@ async fn a_hold_is_freed_in_time_whatever_stands_in_its_way() {
 
 /// A request that is alive is not disturbed: the first round leaves its booking alone.
 #[tokio::test(start_paused = true)]
-async fn a_booking_that_is_being_worked_on_is_left_for_the_next_round() {
+async fn a_locked_booking_is_left_for_the_next_round() {
     let (engine, ports) = start(0);
     let event = event_in(&engine, 3_600).await;
     let (busy, idle) = (book(&engine, "ada", &event, 1).await, book(&engine, "bob", &event, 1).await);
@@ -72,15 +72,15 @@ async fn a_booking_that_is_being_worked_on_is_left_for_the_next_round() {
     // A late payment takes the tickets again.
     let paid = engine::CapturedPayment { transaction: "pay-1".parse().unwrap(), amount: None };
     let given = engine.confirm(service(), busy.id, paid, None).await;
-    assert!(matches!(given, Ok(Given::Fresh(_))), "{given:?}");
+    assert!(matches!(given, Ok(CommandOutput::Fresh(_))), "{given:?}");
     assert_eq!(status(busy.id).await, BookingStatus::Confirmed);
 }
 
 /// A lock whose first questions are the end of whoever asks them.
-struct Deadly(AtomicU32, Arc<dyn Lock>);
+struct PanickingLock(AtomicU32, Arc<dyn Lock>);
 
 #[async_trait]
-impl Lock for Deadly {
+impl Lock for PanickingLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         self.1.acquire(key, options).await
     }
@@ -96,9 +96,9 @@ impl Lock for Deadly {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clean_up_that_panics_is_restarted_and_its_health_tells() {
+async fn a_sweeper_that_panics_is_restarted_and_its_health_shows_it() {
     let (calm, ports) = start(0);
-    let lock = Arc::new(Deadly(AtomicU32::new(0), ports.lock.clone()));
+    let lock = Arc::new(PanickingLock(AtomicU32::new(0), ports.lock.clone()));
     let engine = Engine::start(Ports { lock: lock.clone(), ..ports }, *calm.policy());
     let event = event_in(&engine, 3_600).await;
     let booking = book(&engine, "ada", &event, 2).await;

@@ -15,7 +15,8 @@ use domain::{
     UserId,
 };
 use engine::{
-    Attempt, Caller, CapturedPayment, Engine, Error, Given, OrderRequest, QUEUE_MAX, Sweeper, SystemClock,
+    Caller, CapturedPayment, CommandOutput, Engine, Error, OrderRequest, QUEUE_MAX, RateLimited, Sweeper,
+    SystemClock,
 };
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -182,17 +183,17 @@ async fn buyer(engine: Arc<Engine>, event: EventId, number: u32) -> (u32, Vec<Cl
 async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
     let (user, began) = (user(number), Instant::now());
     let caller =
-        Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, gives_up: None };
+        Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, deadline: None };
     let request = OrderRequest {
         event_id,
         user,
-        ask: TicketSelection::Quantity(1),
+        selection: TicketSelection::Quantity(1),
         expected_total: None,
         payment_method: None,
     };
-    let Attempt { outcome, .. } = engine.book(caller, request, None).await;
+    let RateLimited { outcome, .. } = engine.book(caller, request, None).await;
     let outcome = match outcome {
-        Ok(Given::Fresh(Answer::Booking(booking))) => Outcome::Booked(booking.id),
+        Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Outcome::Booked(booking.id),
         Ok(other) => Outcome::Failed(format!("an unexpected answer: {other:?}")),
         Err(Error::Refused(_)) => Outcome::Refused,
         Err(Error::Limited(_)) => Outcome::Limited,
@@ -289,17 +290,17 @@ async fn settle(
     Ok(aftermath)
 }
 
-async fn pay(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<Given, Error> {
+async fn pay(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<CommandOutput, Error> {
     let gateway = "gateway".parse().unwrap_or_else(|_| unreachable!("a word"));
     let caller =
-        Caller { actor: Actor::Service(gateway), request: request(number), trace: None, gives_up: None };
+        Caller { actor: Actor::Service(gateway), request: request(number), trace: None, deadline: None };
     let transaction = format!("pay-{booking}").parse().unwrap_or_else(|_| unreachable!("a word and an id"));
     engine.confirm(caller, booking, CapturedPayment { transaction, amount: None }, None).await
 }
 
-async fn give_up(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<Given, Error> {
+async fn give_up(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<CommandOutput, Error> {
     let caller =
-        Caller { actor: Actor::User(user(number)), request: request(number), trace: None, gives_up: None };
+        Caller { actor: Actor::User(user(number)), request: request(number), trace: None, deadline: None };
     engine.cancel(caller, booking, None, None).await.outcome
 }
 

@@ -11,7 +11,7 @@ use domain::{
     Actor, Answer, Event, EventStatus, Ids, Money, NewEvent, NewTicketType, TICKETS_PER_BOOKING_DEFAULT,
     UserId,
 };
-use engine::{Caller, Engine, Given, Reader, SystemIds};
+use engine::{Caller, CommandOutput, Engine, Reader, SystemIds};
 use store::Sqlite;
 use tokio::net::TcpListener;
 
@@ -123,12 +123,12 @@ pub(super) async fn put_on_sale(
     change(&mut new);
     let request = "req_sample".parse().map_err(|_| Failure::Failed(text.into()))?;
     match engine
-        .create_event(Caller { actor: Actor::System, request, trace: None, gives_up: None }, new, None)
+        .create_event(Caller { actor: Actor::System, request, trace: None, deadline: None }, new, None)
         .await
         .map_err(failed)?
     {
-        Given::Fresh(Answer::Event(event)) => Ok(*event),
-        Given::Fresh(_) | Given::Kept { .. } => {
+        CommandOutput::Fresh(Answer::Event(event)) => Ok(*event),
+        CommandOutput::Fresh(_) | CommandOutput::Stored { .. } => {
             Err(Failure::Failed("the sample event was not created".into()))
         }
     }

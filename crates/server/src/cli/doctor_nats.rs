@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
-use engine::relay::Trouble;
+use engine::relay::StreamError;
 use serde_json::{Map, json};
 use tokio::time::{Instant, timeout};
 
@@ -70,7 +70,7 @@ async fn look(client: async_nats::Client, replicas: usize, dependency: &mut Depe
             dependency.details.insert("streamReplicas".to_owned(), json!(config.num_replicas));
         }
         Ok(None) => dependency.facts.push(("stream", "none yet; `boxoffice serve` makes it".to_owned())),
-        Err(Trouble::Operator(what)) => dependency
+        Err(StreamError::Operator(what)) => dependency
             .problems
             .push(Problem::new(what, "until then messages wait in the ledger; sales and requests go on")),
         Err(other) => dependency.problems.push(Problem::new(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coordination::local::{LocalLimiter, LocalLock};
 use domain::Clock;
-use engine::{Engine, Ports, Silent, SystemClock, SystemIds};
+use engine::{Engine, NoopListener, Ports, SystemClock, SystemIds};
 use store::{Fault, Store};
 
 use super::Failure;
@@ -21,7 +21,7 @@ pub(super) fn engine(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Engine
         limiter: Arc::new(LocalLimiter::new(real)),
         clock,
         ids: Arc::new(SystemIds),
-        publish: Arc::new(Silent),
+        commit_listener: Arc::new(NoopListener),
     };
     Engine::start(ports, default_policy())
 }

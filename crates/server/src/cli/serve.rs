@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::relay::Ground;
-use engine::{Engine, Policy, Ports, Publish, Silent, SystemClock, SystemIds};
+use engine::relay::RelayDependencies;
+use engine::{CommitListener, Engine, NoopListener, Policy, Ports, SystemClock, SystemIds};
 use futures_util::future::OptionFuture;
 use store::Store;
 use supervisor::Supervisor;
@@ -50,7 +50,7 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let mut background = JoinSet::new();
     if let Some(nats) = &app.nats {
         let (clock, ids) = (app.clock.clone(), app.ids.clone());
-        let ground = Ground { store: told, lock, clock, ids, bell: nats.clone() };
+        let ground = RelayDependencies { store: told, lock, clock, ids, event_bus: nats.clone() };
         start_nats_tasks(&mut background, &app.supervisor, nats, ground);
     }
     if let Some(shared) = &app.redis {
@@ -62,7 +62,12 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
 }
 
 /// Starts what keeps the connection to NATS, and what fills the stream.
-fn start_nats_tasks(background: &mut JoinSet<()>, supervisor: &Supervisor, nats: &Arc<Nats>, ground: Ground) {
+fn start_nats_tasks(
+    background: &mut JoinSet<()>,
+    supervisor: &Supervisor,
+    nats: &Arc<Nats>,
+    ground: RelayDependencies,
+) {
     let (task, keeper) = (supervisor.task("nats-connection"), nats.clone());
     background.spawn(async move { task.run(&mut || keeper.keep_client()).await });
     let (task, relay) = (supervisor.task("relay"), nats.relay.clone());
@@ -104,9 +109,9 @@ pub(super) fn assemble(
     nats: Option<Arc<Nats>>,
 ) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
-    let publish: Arc<dyn Publish> = match &nats {
+    let publish: Arc<dyn CommitListener> = match &nats {
         Some(nats) => nats.relay.clone(),
-        None => Arc::new(Silent),
+        None => Arc::new(NoopListener),
     };
     let ports = Ports {
         store,
@@ -115,7 +120,7 @@ pub(super) fn assemble(
         limiter: crowd.limiter,
         clock: clock.clone(),
         ids: ids.clone(),
-        publish,
+        commit_listener: publish,
     };
     let stop = CancellationToken::new();
     App {

@@ -23,7 +23,8 @@ pub(super) async fn create(State(app): State<App>, post: Post) -> Result<Respons
     let user = booked_user(post.caller.identity(), body.user_id.map(|user| user.0))?;
     let expected_total = body.expected_total.map(|money| money.0);
     let payment_method = body.payment_method.map(|text| text.0);
-    let order = OrderRequest { event_id: body.event_id, user, ask, expected_total, payment_method };
+    let order =
+        OrderRequest { event_id: body.event_id, user, selection: ask, expected_total, payment_method };
     let keep = post.keep(StatusCode::CREATED)?;
     let attempt = app.engine.book(post.caller.engine(), order, keep).await;
     Ok(show_limited(&app, attempt, StatusCode::CREATED))
@@ -61,7 +62,7 @@ pub(super) async fn validate(
     let event = params.required("eventId")?;
     // What is shown at a door may be anything; what names no booking admits nobody.
     let booking = match booking.id::<BookingId>("booking") {
-        Ok(id) => app.engine.admits(&caller.reader(), id, event).await?,
+        Ok(id) => app.engine.confirmed_booking_for(&caller.reader(), id, event).await?,
         Err(Problem { .. }) => None,
     };
     let now = app.engine.now();

@@ -125,7 +125,7 @@ impl Caller {
             actor: self.identity.actor(),
             request: self.request,
             trace: self.trace,
-            gives_up: None,
+            deadline: None,
         }
     }
 

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::Answer;
-use engine::Given;
+use engine::CommandOutput;
 
 use super::App;
 use super::caller::{AnyReader, Caller};
@@ -48,7 +48,7 @@ pub(super) async fn show(
     event: Named,
 ) -> Result<Response, Problem> {
     let event = app.engine.event(&reader, event.id("event")?).await?;
-    show_answer(&app, Given::Fresh(Answer::Event(Box::new(event))), StatusCode::OK)
+    show_answer(&app, CommandOutput::Fresh(Answer::Event(Box::new(event))), StatusCode::OK)
 }
 
 pub(super) async fn availability(

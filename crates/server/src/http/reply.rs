@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use coordination::LimitDecision;
 use domain::{Answer, Timestamp};
-use engine::{Attempt, Given};
+use engine::{CommandOutput, RateLimited};
 use serde::{Deserialize, Serialize};
 use store::{Cause, Fault};
 
@@ -74,13 +74,13 @@ impl Shown {
 }
 
 /// Shows what became of a command; `success` is the status of a success.
-pub(super) fn show(app: &App, given: Given, success: StatusCode) -> Result<Response, Problem> {
+pub(super) fn show(app: &App, given: CommandOutput, success: StatusCode) -> Result<Response, Problem> {
     match given {
-        Given::Fresh(answer) => {
+        CommandOutput::Fresh(answer) => {
             let shown = Shown::new(&answer, success, app.engine.now(), "");
             shown.ok_or_else(|| Problem::from(Fault::Broken(Cause::new("unwritable"))))?.into_response()
         }
-        Given::Kept { answer, replayed } => {
+        CommandOutput::Stored { answer, replayed } => {
             let shown: Result<Shown, _> = serde_json::from_slice(&answer);
             let mut response =
                 shown.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?.into_response()?;
@@ -93,10 +93,10 @@ pub(super) fn show(app: &App, given: Given, success: StatusCode) -> Result<Respo
 }
 
 /// Shows what became of a command that a limiter stands before, and how much of the limit is left.
-pub(super) fn show_limited(app: &App, attempt: Attempt, success: StatusCode) -> Response {
+pub(super) fn show_limited(app: &App, attempt: RateLimited, success: StatusCode) -> Response {
     let shown = attempt.outcome.map_err(Problem::from).and_then(|given| show(app, given, success));
     let mut response = shown.unwrap_or_else(IntoResponse::into_response);
-    if let Some(verdict) = attempt.verdict {
+    if let Some(verdict) = attempt.decision {
         response.headers_mut().extend(rate_limit(&verdict));
     }
     response

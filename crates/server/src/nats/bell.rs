@@ -13,8 +13,8 @@ use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
 use domain::EventId;
-use engine::RELAY_GROWN_MAX;
-use engine::relay::{Bell, Glance, Stored, Stream, Survey, Told, Trouble};
+use engine::RELAY_WAKEUPS_MAX;
+use engine::relay::{EntryId, EventBus, PublishAck, Stream, StreamCounts, StreamError, StreamInfo};
 use futures_util::StreamExt as _;
 use store::{Cause, EntryWithBooking, Fault};
 
@@ -23,14 +23,14 @@ use super::subject::{STREAM, WAKEUP, ledger};
 use super::{Nats, message, stream};
 
 #[async_trait]
-impl Bell for Nats {
+impl EventBus for Nats {
     fn is_up(&self) -> bool {
         self.is_connected()
     }
 
-    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, Trouble> {
+    async fn open(&self, first: u64) -> Result<Box<dyn Stream>, StreamError> {
         if !self.is_up() {
-            return Err(Trouble::Away("no connection".to_owned()));
+            return Err(StreamError::Unavailable("no connection".to_owned()));
         }
         let connection = Connection::current(self.client());
         let context = stream::context(self.client());
@@ -43,12 +43,12 @@ impl Bell for Nats {
         Ok(Box::new(Opened { connection, objection, context, stream, hints }))
     }
 
-    async fn hint(&self, grown: BTreeSet<EventId>) {
+    async fn wake(&self, grown: BTreeSet<EventId>) {
         let ids: Vec<String> = grown.iter().map(ToString::to_string).collect();
         let _ = self.client().publish(WAKEUP, ids.join(",").into()).await;
     }
 
-    async fn announce(&self, recorded: &EntryWithBooking) {
+    async fn publish_legacy_notification(&self, recorded: &EntryWithBooking) {
         if let Some((subject, payload)) = message::announcement(recorded) {
             let headers = message::headers(recorded);
             let _ = self.client().publish_with_headers(subject, headers, payload.into()).await;
@@ -90,29 +90,29 @@ struct Opened {
 
 #[async_trait]
 impl Stream for Opened {
-    async fn hinted(&mut self) -> BTreeSet<EventId> {
+    async fn next_wakeup(&mut self) -> BTreeSet<EventId> {
         match self.hints.next().await {
             Some(hint) => events_in(&hint.payload),
             None => std::future::pending().await,
         }
     }
 
-    async fn survey(&self) -> Result<Survey, Trouble> {
+    async fn count_by_subject(&self) -> Result<StreamCounts, StreamError> {
         stream::survey(&self.stream).await
     }
 
-    async fn glance(&self) -> Result<Option<Glance>, Trouble> {
+    async fn info(&self) -> Result<Option<StreamInfo>, StreamError> {
         match stream::find(&self.context).await? {
             Some(found) => stream::glance(&found).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn last_of(&self, event: EventId) -> Result<Option<(u64, Told)>, Trouble> {
+    async fn last_message_of(&self, event: EventId) -> Result<Option<(u64, EntryId)>, StreamError> {
         match self.stream.get_last_raw_message_by_subject(&ledger(event)).await {
             Ok(found) => match message::told(&found.payload) {
                 Some(told) => Ok(Some((found.sequence, told))),
-                None => Err(Trouble::Operator(format!(
+                None => Err(StreamError::Operator(format!(
                     "the last message of {event} on the stream is no ledger entry"
                 ))),
             },
@@ -121,7 +121,11 @@ impl Stream for Opened {
         }
     }
 
-    async fn append(&self, recorded: &EntryWithBooking, after: Option<u64>) -> Result<Stored, Trouble> {
+    async fn append(
+        &self,
+        recorded: &EntryWithBooking,
+        after: Option<u64>,
+    ) -> Result<PublishAck, StreamError> {
         let (event, seq) = (recorded.entry.event_id, recorded.entry.seq);
         let payload = message::render(recorded).map_err(|error| Fault::Broken(Cause::new(error)))?;
         let mut message = PublishMessage::build()
@@ -133,35 +137,35 @@ impl Stream for Opened {
         }
         let message = message.header("Content-Type", "application/cloudevents+json").payload(payload.into());
         if !self.connection.is_current() {
-            return Err(Trouble::Changed("NATS was connected anew".to_owned()));
+            return Err(StreamError::Changed("NATS was connected anew".to_owned()));
         }
         let acknowledged =
             self.context.send_publish(ledger(event), message).await.map_err(|error| refused(&error))?;
         let ack = acknowledged.await.map_err(|error| refused(&error))?;
         self.objection.may_publish();
-        Ok(Stored { sequence: ack.sequence, duplicate: ack.duplicate })
+        Ok(PublishAck { sequence: ack.sequence, duplicate: ack.duplicate })
     }
 }
 
 /// Why a message is not on the stream.
-fn refused(error: &PublishError) -> Trouble {
+fn refused(error: &PublishError) -> StreamError {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<async_nats::jetstream::Error>());
     match (error.kind(), cause.map(async_nats::jetstream::Error::error_code)) {
         (PublishErrorKind::WrongLastSequence | PublishErrorKind::StreamNotFound, _)
         // One of this event, or this very one, is on its way to the replicas.
         | (_, Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)) => {
-            Trouble::Changed(whole(error))
+            StreamError::Changed(whole(error))
         }
         (_, Some(ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::STREAM_TOO_MANY_REQUESTS)) => {
-            Trouble::Away(whole(error))
+            StreamError::Unavailable(whole(error))
         }
-        (PublishErrorKind::Other, _) => Trouble::Operator(format!("NATS refuses messages: {}", whole(error))),
+        (PublishErrorKind::Other, _) => StreamError::Operator(format!("NATS refuses messages: {}", whole(error))),
         _ => away(error),
     }
 }
 
-pub(super) fn away(error: &dyn std::fmt::Display) -> Trouble {
-    Trouble::Away(error.to_string())
+pub(super) fn away(error: &dyn std::fmt::Display) -> StreamError {
+    StreamError::Unavailable(error.to_string())
 }
 
 /// An error with what lies behind it.
@@ -171,5 +175,5 @@ fn whole(error: &dyn std::error::Error) -> String {
 
 fn events_in(payload: &[u8]) -> BTreeSet<EventId> {
     let text = std::str::from_utf8(payload).unwrap_or_default();
-    text.split(',').filter_map(|id| id.parse().ok()).take(RELAY_GROWN_MAX).collect()
+    text.split(',').filter_map(|id| id.parse().ok()).take(RELAY_WAKEUPS_MAX).collect()
 }

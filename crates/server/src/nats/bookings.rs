@@ -4,7 +4,7 @@ use domain::{
     Booking, BookingId, BookingStatus, EventId, Invalid, Note, Refusal, TicketSelection, TransactionId,
     UserId,
 };
-use engine::{CapturedPayment, Error, Given, OrderRequest, Reader};
+use engine::{CapturedPayment, CommandOutput, Error, OrderRequest, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -60,7 +60,7 @@ async fn create(app: &App, call: &Call) -> Result<Reply, Problem> {
     let caller = call.user(&user);
     let selection = TicketSelection::Quantity(body.ticket_quantity);
     let payment_method = body.payment_method.map(|text| text.0);
-    let order = OrderRequest { event_id, user, ask: selection, expected_total, payment_method };
+    let order = OrderRequest { event_id, user, selection: selection, expected_total, payment_method };
     let attempt = app.engine.book(caller, order, call.keep("create", CREATED)).await;
     show(app, call, attempt.outcome?, CREATED)
 }
@@ -145,7 +145,7 @@ async fn validate(app: &App, call: &Call) -> Result<Reply, Problem> {
     let body: Validate = call.parse()?;
     // What is shown at a door may be anything; what names no booking admits nobody.
     let booking = match body.booking_id.parse() {
-        Ok(id) => app.engine.admits(&reader(), id, body.event_id).await?,
+        Ok(id) => app.engine.confirmed_booking_for(&reader(), id, body.event_id).await?,
         Err(_) => None,
     };
     let now = app.engine.now();
@@ -274,10 +274,10 @@ async fn stats(app: &App, call: &Call) -> Result<Reply, Problem> {
 }
 
 /// What became of a command.
-fn show(app: &App, call: &Call, given: Given, message: &'static str) -> Result<Reply, Problem> {
+fn show(app: &App, call: &Call, given: CommandOutput, message: &'static str) -> Result<Reply, Problem> {
     match given {
-        Given::Fresh(answer) => Ok(Reply::new(&answer, app.engine.now(), call.message_id(), message)),
-        Given::Kept { answer, .. } => Reply::kept(&answer),
+        CommandOutput::Fresh(answer) => Ok(Reply::new(&answer, app.engine.now(), call.message_id(), message)),
+        CommandOutput::Stored { answer, .. } => Reply::kept(&answer),
     }
 }
 

@@ -96,7 +96,7 @@ impl Call {
             actor,
             request: self.request.clone(),
             trace: self.trace.clone(),
-            gives_up: self.gives_up,
+            deadline: self.gives_up,
         }
     }
 

@@ -6,7 +6,7 @@
 
 use async_nats::HeaderMap;
 use domain::{Booking, EntryKind, EventId, LedgerStatus, Timestamp, TraceParent};
-use engine::relay::Told;
+use engine::relay::EntryId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::EntryWithBooking;
@@ -76,7 +76,7 @@ pub(super) fn render(recorded: &EntryWithBooking) -> serde_json::Result<Vec<u8>>
 }
 
 /// Which entry a message is; nothing where it is none.
-pub(super) fn told(payload: &[u8]) -> Option<Told> {
+pub(super) fn told(payload: &[u8]) -> Option<EntryId> {
     #[derive(Deserialize)]
     struct Message<'a> {
         id: &'a str,
@@ -92,7 +92,7 @@ pub(super) fn told(payload: &[u8]) -> Option<Told> {
     }
     let message: Message<'_> = serde_json::from_slice(payload).ok()?;
     let (event, seq) = message.id.split_once(':')?;
-    Some(Told {
+    Some(EntryId {
         event: event.parse().ok()?,
         seq: seq.parse().ok()?,
         at: message.time.parse().ok()?,

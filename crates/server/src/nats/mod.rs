@@ -116,7 +116,7 @@ impl Nats {
     pub(crate) fn trouble(&self) -> Option<String> {
         match (self.is_connected(), self.objection.reason()) {
             (true, Some(reason)) => Some(format!("NATS refuses: {reason}")),
-            (true, None) => self.relay.standing().trouble,
+            (true, None) => self.relay.status().error,
             (false, Some(reason)) => Some(format!("no connection to NATS: {reason}")),
             (false, None) => Some("no connection to NATS".to_owned()),
         }
@@ -124,13 +124,13 @@ impl Nats {
 
     /// How it is getting on, for `/readyz?verbose`.
     pub(crate) fn describe(&self) -> Value {
-        let relay = self.relay.standing();
+        let relay = self.relay.status();
         json!({
             "status": self.trouble().unwrap_or_else(|| "ok".to_owned()),
             "relay": {
-                "status": relay.trouble.as_deref().unwrap_or("ok"),
-                "fills": relay.fills,
-                "behind": relay.behind,
+                "status": relay.error.as_deref().unwrap_or("ok"),
+                "fills": relay.is_active,
+                "behind": relay.pending,
                 "lagMillis": relay.lag_micros / 1_000,
                 "waitingSeconds": relay.waiting_seconds,
             },

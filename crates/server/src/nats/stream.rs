@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy
 use async_nats::jetstream::{Context, ErrorCode};
 use domain::Timestamp;
 use engine::RELAY_EVENTS_MAX;
-use engine::relay::{Glance, Survey, Trouble};
+use engine::relay::{StreamCounts, StreamError, StreamInfo};
 use futures_util::TryStreamExt as _;
 
 use super::bell::away;
@@ -30,7 +30,7 @@ pub(crate) fn context(client: Client) -> Context {
 }
 
 /// The stream, where there is one.
-pub(crate) async fn find(context: &Context) -> Result<Option<Stream>, Trouble> {
+pub(crate) async fn find(context: &Context) -> Result<Option<Stream>, StreamError> {
     match context.get_stream(STREAM).await {
         Ok(stream) => usable(stream).map(Some),
         Err(error) => match error.kind() {
@@ -44,13 +44,13 @@ pub(crate) async fn find(context: &Context) -> Result<Option<Stream>, Trouble> {
 }
 
 /// Creates the stream. Its first message gets the sequence `first`; servers before 2.10 say 1.
-pub(super) async fn create(context: &Context, replicas: usize, first: u64) -> Result<Stream, Trouble> {
+pub(super) async fn create(context: &Context, replicas: usize, first: u64) -> Result<Stream, StreamError> {
     let created = context.create_stream(wanted(replicas, first)).await;
     created.map_err(|error| match error.kind() {
         CreateStreamErrorKind::JetStream(error) => match error.error_code() {
             // Another instance has just created it, from another sequence: the next attempt finds it.
-            ErrorCode::STREAM_NAME_EXIST => Trouble::Changed(error.to_string()),
-            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => Trouble::Operator(format!(
+            ErrorCode::STREAM_NAME_EXIST => StreamError::Changed(error.to_string()),
+            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => StreamError::Operator(format!(
                 "NATS refuses the stream {STREAM} with {replicas} replicas, since it is no cluster: give the addresses \
                  of a cluster, or --nats-replicas 1"
             )),
@@ -76,7 +76,7 @@ fn wanted(replicas: usize, first: u64) -> Config {
 }
 
 /// Refuses a stream that is not this program's, or that forgets.
-fn usable(stream: Stream) -> Result<Stream, Trouble> {
+fn usable(stream: Stream) -> Result<Stream, StreamError> {
     let config = &stream.cached_info().config;
     let forgets = config.retention != RetentionPolicy::Limits
         || config.discard != DiscardPolicy::New
@@ -86,14 +86,14 @@ fn usable(stream: Stream) -> Result<Stream, Trouble> {
         || config.mirror.is_some()
         || config.sources.as_ref().is_some_and(|s| !s.is_empty())
     {
-        return Err(Trouble::Operator(format!(
+        return Err(StreamError::Operator(format!(
             "the stream {STREAM} is not this program's: its subjects are {:?}, not [\"{LEDGERS}\"]; remove or \
              rename it",
             config.subjects
         )));
     }
     if forgets {
-        return Err(Trouble::Operator(format!(
+        return Err(StreamError::Operator(format!(
             "the stream {STREAM} forgets messages; give it limits retention, discard new, and no age or number \
              of messages"
         )));
@@ -101,26 +101,26 @@ fn usable(stream: Stream) -> Result<Stream, Trouble> {
     Ok(stream)
 }
 
-fn refused(error: &async_nats::jetstream::Error) -> Trouble {
+fn refused(error: &async_nats::jetstream::Error) -> StreamError {
     match error.error_code() {
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => no_streams(),
         ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::CLUSTER_NOT_LEADER | ErrorCode::STREAM_OFFLINE => {
             leaderless()
         }
-        _ => Trouble::Operator(format!("NATS refuses the stream {STREAM}: {error}")),
+        _ => StreamError::Operator(format!("NATS refuses the stream {STREAM}: {error}")),
     }
 }
 
-fn no_streams() -> Trouble {
-    Trouble::Operator("NATS has no JetStream for this user; start the server with --jetstream".to_owned())
+fn no_streams() -> StreamError {
+    StreamError::Operator("NATS has no JetStream for this user; start the server with --jetstream".to_owned())
 }
 
-fn leaderless() -> Trouble {
-    Trouble::Away(format!("{STREAM} has no leader; more than half of its servers must run"))
+fn leaderless() -> StreamError {
+    StreamError::Unavailable(format!("{STREAM} has no leader; more than half of its servers must run"))
 }
 
 /// Tells a NATS without streams, and one whose stream has no leader, from one that is away.
-async fn unanswered(context: &Context, away: Trouble) -> Trouble {
+async fn unanswered(context: &Context, away: StreamError) -> StreamError {
     use async_nats::jetstream::context::AccountErrorKind;
     match context.query_account().await {
         Ok(_) => leaderless(),
@@ -133,28 +133,29 @@ async fn unanswered(context: &Context, away: Trouble) -> Trouble {
 }
 
 /// What the stream says about itself.
-pub(super) async fn glance(stream: &Stream) -> Result<Glance, Trouble> {
+pub(super) async fn glance(stream: &Stream) -> Result<StreamInfo, StreamError> {
     about(&stream.get_info().await.map_err(|error| away(&error))?)
 }
 
-fn about(info: &Info) -> Result<Glance, Trouble> {
+fn about(info: &Info) -> Result<StreamInfo, StreamError> {
     // A server that is left alone answers what it knows, and stores nothing.
     if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_none()) {
         return Err(leaderless());
     }
     let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
-    let created_at = Timestamp::from_micros(micros).map_err(|error| Trouble::Operator(error.to_string()))?;
-    Ok(Glance { made: created_at, last: info.state.last_sequence, messages: info.state.messages })
+    let created_at =
+        Timestamp::from_micros(micros).map_err(|error| StreamError::Operator(error.to_string()))?;
+    Ok(StreamInfo { made: created_at, last: info.state.last_sequence, messages: info.state.messages })
 }
 
 /// Looks at everything that is on the stream.
-pub(super) async fn survey(stream: &Stream) -> Result<Survey, Trouble> {
+pub(super) async fn survey(stream: &Stream) -> Result<StreamCounts, StreamError> {
     let mut all = stream.info_with_subjects(LEDGERS).await.map_err(|error| away(&error))?;
-    let mut survey = Survey { glance: about(&all.info)?, counts: HashMap::new() };
+    let mut survey = StreamCounts { info: about(&all.info)?, counts: HashMap::new() };
     while let Some((subject, count)) = all.try_next().await.map_err(|error| away(&error))? {
         let event = event_of(&subject);
         let event =
-            event.ok_or_else(|| Trouble::Operator(format!("{subject} on the stream is no event's")))?;
+            event.ok_or_else(|| StreamError::Operator(format!("{subject} on the stream is no event's")))?;
         survey.counts.insert(event, count as u64);
     }
     Ok(survey)

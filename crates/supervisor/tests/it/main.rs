@@ -52,21 +52,21 @@ async fn a_healthy_run_makes_the_pause_short_again() {
 
 /// A queue: what waits in it outlives a panic, and callers are answered meanwhile.
 struct Queue {
-    asked: mpsc::UnboundedReceiver<oneshot::Sender<&'static str>>,
+    requests: mpsc::UnboundedReceiver<oneshot::Sender<&'static str>>,
     runs: u32,
 }
 
 impl Work for Queue {
     async fn run(&mut self) {
         self.runs += 1;
-        while let Some(answer) = self.asked.recv().await {
+        while let Some(answer) = self.requests.recv().await {
             assert!(self.runs > 1, "with a caller at hand");
             let _ = answer.send("done");
         }
     }
 
-    async fn stand_in(&mut self) {
-        while let Some(answer) = self.asked.recv().await {
+    async fn serve_while_down(&mut self) {
+        while let Some(answer) = self.requests.recv().await {
             let _ = answer.send("refused");
         }
     }
@@ -76,26 +76,26 @@ impl Work for Queue {
 async fn callers_are_answered_while_a_task_is_down_and_served_afterwards() {
     let supervisor = Arc::new(Supervisor::default());
     let task = supervisor.essential_task("queue");
-    let (asks, asked) = mpsc::unbounded_channel();
+    let (sender, requests) = mpsc::unbounded_channel();
     let running = {
         let task = task.clone();
-        let mut queue = Queue { asked, runs: 0 };
+        let mut queue = Queue { requests, runs: 0 };
         async move { task.run(&mut queue).await }
     };
     let asking = async move {
-        let ask = || {
+        let request = || {
             let (answer, answered) = oneshot::channel();
-            asks.send(answer).unwrap();
+            sender.send(answer).unwrap();
             answered
         };
-        let during = ask();
+        let during = request();
         assert!(during.await.is_err(), "the caller of the run that panicked gets no answer, at once");
         assert!(task.is_down() && task.is_essential());
-        assert_eq!(ask().await, Ok("refused"));
+        assert_eq!(request().await, Ok("refused"));
         sleep(2 * RESTART_PAUSE_MIN).await;
         assert!(!task.is_down());
-        assert_eq!(ask().await, Ok("done"));
-        drop(asks);
+        assert_eq!(request().await, Ok("done"));
+        drop(sender);
     };
     tokio::join!(running, asking);
     assert_eq!(supervisor.tasks().len(), 1);

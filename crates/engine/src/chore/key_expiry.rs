@@ -9,10 +9,10 @@ use super::Chore;
 use crate::limit::CHORE_PAGE;
 use crate::{Engine, Error};
 
-pub(crate) struct Janitor;
+pub(crate) struct KeyExpiry;
 
 #[async_trait]
-impl Chore for Janitor {
+impl Chore for KeyExpiry {
     fn name(&self) -> &'static str {
         "janitor"
     }

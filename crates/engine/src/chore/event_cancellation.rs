@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use store::Fault;
 
 use super::Chore;
-use super::parked::Parked;
+use super::backoff::Backoff;
 use crate::limit::CHORE_PAGE;
 use crate::{Caller, Engine, Error};
 
@@ -20,20 +20,20 @@ const REASON: &str = "The event was cancelled.";
 
 /// The chore, and what it remembers from run to run.
 #[derive(Default)]
-pub(crate) struct Canceller {
+pub(crate) struct EventCancellation {
     /// Bookings that could not be cancelled.
-    parked: Parked,
+    backoff: Backoff,
 }
 
 #[async_trait]
-impl Chore for Canceller {
+impl Chore for EventCancellation {
     fn name(&self) -> &'static str {
         "canceller"
     }
 
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {
         let request = super::request(engine, "cancel");
-        self.parked.begin_run();
+        self.backoff.begin_run();
         let mut after = None;
         loop {
             let page = engine.ports.store.cancelled_events(after, CHORE_PAGE).await?;
@@ -50,7 +50,7 @@ impl Chore for Canceller {
     }
 }
 
-impl Canceller {
+impl EventCancellation {
     /// Cancels an event's bookings in a status, page by page. An event that is itself at fault is left for the next
     /// run.
     async fn cancel_bookings(
@@ -62,17 +62,17 @@ impl Canceller {
         let mut after = None;
         loop {
             let page = engine.ports.store.bookings_in_status(event, status, after, CHORE_PAGE).await?;
-            let due = |id: &&BookingId| self.parked.is_due(event, **id);
+            let due = |id: &&BookingId| self.backoff.is_due(event, **id);
             let due: Vec<BookingId> = page.iter().filter(due).copied().collect();
             let outcomes = join_all(due.iter().map(|id| cancel(engine, (event, *id), request))).await;
             let (mut failed, mut first) = (0, None);
             for (id, outcome) in due.iter().zip(outcomes) {
                 match outcome {
-                    Ok(()) => self.parked.done(event, *id),
+                    Ok(()) => self.backoff.record_success(event, *id),
                     Err(error) => {
                         failed += 1;
                         if matches!(error, Error::Fault(Fault::Broken(_))) {
-                            self.parked.failed(event, *id);
+                            self.backoff.record_failure(event, *id);
                         }
                         first.get_or_insert((*id, error));
                     }
@@ -81,7 +81,7 @@ impl Canceller {
             if let Some((booking, error)) = first {
                 tracing::error!(%event, failed, %booking, error = ?error, "bookings of a cancelled event were not cancelled");
             }
-            if page.len() < CHORE_PAGE as usize || self.parked.is_at_fault(event) {
+            if page.len() < CHORE_PAGE as usize || self.backoff.is_at_fault(event) {
                 return Ok(());
             }
             after = page.last().copied();
@@ -94,10 +94,10 @@ async fn cancel(
     (event_id, booking_id): (EventId, BookingId),
     request: &RequestId,
 ) -> Result<(), Error> {
-    let caller = Caller { actor: Actor::System, request: request.clone(), trace: None, gives_up: None };
+    let caller = Caller { actor: Actor::System, request: request.clone(), trace: None, deadline: None };
     let reason = REASON.parse().ok();
-    let wish = Cancellation { event_id, booking_id, reason, refund_id: engine.refund_id() };
-    match engine.submit(caller, Action::Cancel(Box::new(wish)), None).await {
+    let cancellation = Cancellation { event_id, booking_id, reason, refund_id: engine.refund_id() };
+    match engine.submit(caller, Action::Cancel(Box::new(cancellation)), None).await {
         // A refusal means that somebody was faster, which is as good.
         Ok(_) | Err(Error::Refused(_)) => Ok(()),
         Err(error) => Err(error),

@@ -10,7 +10,7 @@ use domain::{
     Actor, Answer, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, TicketSelection, Timestamp,
     UserId,
 };
-use engine::{Attempt, Caller, Engine, Given, OrderRequest, Policy, Ports, Reader, Silent};
+use engine::{Caller, CommandOutput, Engine, NoopListener, OrderRequest, Policy, Ports, RateLimited, Reader};
 use store::{Sqlite, SqliteOptions};
 use tokio::time::Instant;
 
@@ -48,9 +48,9 @@ impl coordination::Clock for PausedClock {
 }
 
 /// Luck that begins with the same byte each time, which is when in their interval chores begin.
-struct Phase(u8, AtomicU64);
+struct PhasedIds(u8, AtomicU64);
 
-impl Ids for Phase {
+impl Ids for PhasedIds {
     fn random(&self) -> [u8; 10] {
         let mut bytes = [self.0; 10];
         bytes[2..].copy_from_slice(&self.1.fetch_add(1, Ordering::Relaxed).to_be_bytes());
@@ -72,8 +72,8 @@ pub(crate) fn start_with(phase: u8, clock: Arc<PausedClock>) -> (Arc<Engine>, Po
         lease: None,
         limiter: Arc::new(LocalLimiter::new(clock.clone())),
         clock,
-        ids: Arc::new(Phase(phase, AtomicU64::new(0))),
-        publish: Arc::new(Silent),
+        ids: Arc::new(PhasedIds(phase, AtomicU64::new(0))),
+        commit_listener: Arc::new(NoopListener),
     };
     let policy = Policy {
         hold_seconds: 600,
@@ -100,7 +100,7 @@ pub(crate) fn as_user(name: &str) -> Caller {
         actor: Actor::User(user(name)),
         request: "req-test".parse().expect("a request"),
         trace: None,
-        gives_up: None,
+        deadline: None,
     }
 }
 
@@ -137,7 +137,7 @@ pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
     let new = new_event(engine, seconds);
     let admin = Caller { actor: Actor::Admin(user("boss")), ..as_user("boss") };
     match engine.create_event(admin, new, None).await {
-        Ok(Given::Fresh(Answer::Event(event))) => *event,
+        Ok(CommandOutput::Fresh(Answer::Event(event))) => *event,
         other => panic!("no event: {other:?}"),
     }
 }
@@ -147,13 +147,13 @@ pub(crate) async fn book(engine: &Arc<Engine>, name: &str, event: &Event, ticket
     let order = OrderRequest {
         event_id: event.id,
         user: user(name),
-        ask: TicketSelection::Quantity(tickets),
+        selection: TicketSelection::Quantity(tickets),
         expected_total: None,
         payment_method: None,
     };
-    let attempt: Attempt = engine.book(as_user(name), order, None).await;
+    let attempt: RateLimited = engine.book(as_user(name), order, None).await;
     match attempt.outcome {
-        Ok(Given::Fresh(Answer::Booking(booking))) => Arc::unwrap_or_clone(booking),
+        Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Arc::unwrap_or_clone(booking),
         other => panic!("no booking: {other:?}"),
     }
 }

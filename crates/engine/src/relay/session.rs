@@ -1,4 +1,4 @@
-//! One turn at filling the stream.
+//! One turn at session the stream.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;
@@ -11,28 +11,28 @@ use store::{CursorFilter, EntryWithBooking, Fault};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::port::{Glance, Stream, Told, Trouble};
-use super::{Ground, Relay};
-use crate::Publish as _;
+use super::port::{EntryId, Stream, StreamError, StreamInfo};
+use super::{Relay, RelayDependencies};
+use crate::CommitListener as _;
 use crate::limit::{
-    ANNOUNCED_AGE_MAX, RELAY_CHECK_EVERY, RELAY_EVENTS_MAX, RELAY_NOTE_EVERY, RELAY_PAGE, RELAY_READS_MAX,
+    NOTIFICATION_AGE_MAX, RELAY_CHECK_EVERY, RELAY_EVENTS_MAX, RELAY_PAGE, RELAY_READS_MAX, RELAY_SAVE_EVERY,
     RELAY_SCAN_EVERY,
 };
 
 /// Everything that is known of the stream in one turn.
-pub(super) struct Filling<'a> {
+pub(super) struct RelaySession<'a> {
     relay: &'a Relay,
-    ground: &'a Ground,
+    dependencies: &'a RelayDependencies,
     stream: Box<dyn Stream>,
     /// What the stream said of itself when the turn began.
-    begun: Glance,
+    initial_info: StreamInfo,
     /// Messages that this turn has appended.
     appended: AtomicU64,
     tails: HashMap<EventId, Tail>,
-    unnoted: BTreeMap<EventId, u64>,
-    noted: Instant,
+    unsaved_cursors: BTreeMap<EventId, u64>,
+    cursors_saved_at: Instant,
     /// Events whose entries cannot be read.
-    stuck: BTreeSet<EventId>,
+    unreadable_events: BTreeSet<EventId>,
     /// Reads of entries that may be under way at once.
     reads: Semaphore,
 }
@@ -57,48 +57,54 @@ impl Tail {
 }
 
 /// What became of one attempt to extend an event's messages.
-struct Extended {
+struct PageResult {
     event: EventId,
     tail: Tail,
     /// Why the entries after the tail cannot be read.
     unreadable: Option<Fault>,
 }
 
-impl<'a> Filling<'a> {
+impl<'a> RelaySession<'a> {
     /// Looks at the stream, made where there is none, and at all ledgers.
-    pub(super) async fn begin(relay: &'a Relay, ground: &'a Ground) -> Result<Self, Trouble> {
+    pub(super) async fn open(
+        relay: &'a Relay,
+        dependencies: &'a RelayDependencies,
+    ) -> Result<Self, StreamError> {
         // Sequences of one stream are never those of another of its name: it starts at the microsecond of its
         // creation, and no server stores a million messages per second. So a delayed message for a stream that was
         // deleted is refused by the next one.
-        let first = u64::try_from(ground.clock.now().micros()).unwrap_or(1);
-        let stream = ground.bell.open(first).await?;
-        let found = stream.survey().await?;
-        let mut filling = Self {
+        let first = u64::try_from(dependencies.clock.now().micros()).unwrap_or(1);
+        let stream = dependencies.event_bus.open(first).await?;
+        let counts = stream.count_by_subject().await?;
+        let mut session = Self {
             relay,
-            ground,
+            dependencies,
             stream,
-            begun: found.glance,
+            initial_info: counts.info,
             appended: AtomicU64::new(0),
             tails: HashMap::new(),
-            unnoted: BTreeMap::new(),
-            noted: Instant::now(),
-            stuck: BTreeSet::new(),
+            unsaved_cursors: BTreeMap::new(),
+            cursors_saved_at: Instant::now(),
+            unreadable_events: BTreeSet::new(),
             reads: Semaphore::new(RELAY_READS_MAX),
         };
-        filling.compare(found.counts).await?;
-        relay.note(|standing| {
-            standing.fills = true;
-            standing.trouble = None;
+        session.compare_with_ledgers(counts.counts).await?;
+        relay.update_status(|status| {
+            status.is_active = true;
+            status.error = None;
         });
-        Ok(filling)
+        Ok(session)
     }
 
     /// Compares what is on the stream with the ledgers: it must be the beginning of each.
-    async fn compare(&mut self, mut counts: HashMap<EventId, u64>) -> Result<(), Trouble> {
+    async fn compare_with_ledgers(&mut self, mut counts: HashMap<EventId, u64>) -> Result<(), StreamError> {
         let (mut after, mut behind) = (None, 0);
         loop {
-            let page =
-                self.ground.store.cursors(self.begun.made, CursorFilter::All, after, RELAY_PAGE).await?;
+            let page = self
+                .dependencies
+                .store
+                .cursors(self.initial_info.made, CursorFilter::All, after, RELAY_PAGE)
+                .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             for cursor in page {
@@ -106,146 +112,155 @@ impl<'a> Filling<'a> {
                 if removed(Guard::StreamCounted) {
                     count = cursor.published;
                 }
-                behind += cursor.ledger.checked_sub(count).ok_or_else(|| ahead(cursor.event))?;
+                behind +=
+                    cursor.ledger.checked_sub(count).ok_or_else(|| stream_ahead_of_ledger(cursor.event))?;
                 let mut tail = Tail::of(count);
-                // A note that is not true is corrected: what the stream has is what counts.
+                // A update_status that is not true is corrected: what the stream has is what counts.
                 if count != cursor.published {
                     tail.sequence = Some(self.sequence_of(cursor.event, tail).await?);
-                    self.unnoted.insert(cursor.event, count);
+                    self.unsaved_cursors.insert(cursor.event, count);
                 }
                 self.tails.insert(cursor.event, tail);
             }
         }
         if let Some(stranger) = counts.into_keys().min() {
-            return Err(ahead(stranger));
+            return Err(stream_ahead_of_ledger(stranger));
         }
-        self.relay.note(|standing| standing.behind = behind);
+        self.relay.update_status(|status| status.pending = behind);
         Ok(())
     }
 
     /// The sequence of an event's last message, which must be the entry of that number: so all before it are there,
     /// and the stream tells of the same ledger.
-    async fn sequence_of(&self, event: EventId, tail: Tail) -> Result<u64, Trouble> {
+    async fn sequence_of(&self, event: EventId, tail: Tail) -> Result<u64, StreamError> {
         if let Some(sequence) = tail.sequence {
             return Ok(sequence);
         }
-        let Some((sequence, told)) = self.stream.last_of(event).await? else {
-            return Err(Trouble::Changed(format!("messages of {event} are gone")));
+        let Some((sequence, last_entry)) = self.stream.last_message_of(event).await? else {
+            return Err(StreamError::Changed(format!("messages of {event} are gone")));
         };
         if is_unguarded() || removed(Guard::StreamPredecessor) {
             return Ok(sequence);
         }
-        let Some(last) = self.recorded(event, tail.seq - 1, 1).await?.pop() else {
-            return Err(ahead(event));
+        let Some(last) = self.read_entries(event, tail.seq - 1, 1).await?.pop() else {
+            return Err(stream_ahead_of_ledger(event));
         };
-        if told == Told::from(&last.entry) {
+        if last_entry == EntryId::from(&last.entry) {
             return Ok(sequence);
         }
         // Another relay may have gone on since the survey.
-        let expected = self.begun.after(self.appended.load(Ordering::Relaxed));
-        if self.stream.glance().await? != Some(expected) {
-            return Err(Trouble::Changed(format!("another message of {event} is the last one")));
+        let expected = self.initial_info.after_appending(self.appended.load(Ordering::Relaxed));
+        if self.stream.info().await? != Some(expected) {
+            return Err(StreamError::Changed(format!("another message of {event} is the last one")));
         }
-        Err(Trouble::Operator(format!(
+        Err(StreamError::Operator(format!(
             "what the stream tells of {event} is not the ledger of this database, or has gaps; if the database was \
              restored, delete the stream, and it is filled anew"
         )))
     }
 
     /// Fills the stream, and looks after it, until something ends the turn.
-    pub(super) async fn go_on(&mut self) -> Trouble {
-        let (mut check, mut scan) = (every(RELAY_CHECK_EVERY), every(RELAY_SCAN_EVERY));
+    pub(super) async fn run(&mut self) -> StreamError {
+        let (mut check, mut scan) = (ticker(RELAY_CHECK_EVERY), ticker(RELAY_SCAN_EVERY));
         loop {
             // In this order: what comes by the clock leaves room for the rest, and a hint takes along what has
             // grown here.
             let step = tokio::select! {
                 biased;
-                _ = check.tick() => self.look_after().await,
-                _ = scan.tick() => self.catch_up_with_all().await,
-                mut grown = self.stream.hinted() => {
-                    grown.append(&mut self.relay.take_grown());
-                    self.catch_up(grown).await
+                _ = check.tick() => self.verify_stream().await,
+                _ = scan.tick() => self.publish_all_pending().await,
+                mut grown = self.stream.next_wakeup() => {
+                    grown.append(&mut self.relay.take_advanced());
+                    self.publish_pending(grown).await
                 }
-                () = self.relay.wake.notified() => self.catch_up(self.relay.take_grown()).await,
+                () = self.relay.wake.notified() => self.publish_pending(self.relay.take_advanced()).await,
             };
-            if let Err(trouble) = step {
-                return trouble;
+            if let Err(error) = step {
+                return error;
             }
         }
     }
 
     /// Puts on the stream what these ledgers have that it has not, up to a page of each. One that cannot be read
     /// keeps no other waiting.
-    async fn catch_up(&mut self, events: BTreeSet<EventId>) -> Result<(), Trouble> {
+    async fn publish_pending(&mut self, events: BTreeSet<EventId>) -> Result<(), StreamError> {
         let extended = futures_util::stream::iter(events)
-            .map(|event| self.extend(event))
+            .map(|event| self.publish_page(event))
             .buffer_unordered(RELAY_EVENTS_MAX)
-            .try_collect::<Vec<Extended>>()
+            .try_collect::<Vec<PageResult>>()
             .await?;
-        for Extended { event, tail, unreadable } in extended {
+        for PageResult { event, tail, unreadable } in extended {
             if self.tails.insert(event, tail).unwrap_or(Tail::EMPTY).seq < tail.seq {
-                self.unnoted.insert(event, tail.seq);
+                self.unsaved_cursors.insert(event, tail.seq);
             }
             match unreadable {
-                None => _ = self.stuck.remove(&event),
-                Some(fault) if self.stuck.insert(event) => {
+                None => _ = self.unreadable_events.remove(&event),
+                Some(fault) if self.unreadable_events.insert(event) => {
                     let cause = fault.source().map(ToString::to_string);
                     tracing::error!(%event, %fault, cause, "an event's entries cannot be told; others are");
                 }
                 Some(_) => {}
             }
         }
-        self.write_down(false).await
+        self.save_cursors(false).await
     }
 
-    /// The same for every ledger that is longer than was noted: where a hint was lost, or there was none.
-    async fn catch_up_with_all(&mut self) -> Result<(), Trouble> {
+    /// The same for every ledger that is longer than was cursors_saved_at: where a hint was lost, or there was none.
+    async fn publish_all_pending(&mut self) -> Result<(), StreamError> {
         let (mut after, mut waiting) = (None, 0);
-        self.write_down(true).await?;
+        self.save_cursors(true).await?;
         loop {
-            let page =
-                self.ground.store.cursors(self.begun.made, CursorFilter::Behind, after, RELAY_PAGE).await?;
+            let page = self
+                .dependencies
+                .store
+                .cursors(self.initial_info.made, CursorFilter::Behind, after, RELAY_PAGE)
+                .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             let behind: u64 = page.iter().map(|cursor| cursor.ledger.saturating_sub(cursor.published)).sum();
-            self.relay.note(|standing| standing.behind = waiting + behind);
-            self.catch_up(page.iter().map(|cursor| cursor.event).collect()).await?;
+            self.relay.update_status(|status| status.pending = waiting + behind);
+            self.publish_pending(page.iter().map(|cursor| cursor.event).collect()).await?;
             for cursor in page {
                 let tail = self.tails.get(&cursor.event).map_or(0, |tail| tail.seq);
                 waiting += cursor.ledger.saturating_sub(tail);
             }
         }
-        self.write_down(true).await?;
-        let trouble = self.stuck.first().map(|event| {
+        self.save_cursors(true).await?;
+        let error = self.unreadable_events.first().map(|event| {
             format!(
                 "entries of {event} cannot be read, and are not told; `boxoffice audit` says what is wrong"
             )
         });
-        self.relay.note(|standing| (standing.behind, standing.trouble) = (waiting, trouble));
-        self.relay.sample(waiting);
+        self.relay.update_status(|status| (status.pending, status.error) = (waiting, error));
+        self.relay.record_pending(waiting);
         Ok(())
     }
 
     /// Appends up to a page of an event's entries.
-    async fn extend(&self, event: EventId) -> Result<Extended, Trouble> {
+    async fn publish_page(&self, event: EventId) -> Result<PageResult, StreamError> {
         let mut tail = self.tails.get(&event).copied().unwrap_or(Tail::EMPTY);
         let unreadable = match self.append_page(event, &mut tail).await {
             Ok(()) => None,
-            Err(Trouble::Store(fault @ Fault::Broken(_))) => Some(fault),
-            Err(trouble) => return Err(trouble),
+            Err(StreamError::Store(fault @ Fault::Broken(_))) => Some(fault),
+            Err(error) => return Err(error),
         };
-        Ok(Extended { event, tail, unreadable })
+        Ok(PageResult { event, tail, unreadable })
     }
 
     /// As [`store::Store::recorded`], with few reads at once: however many events are behind, others read, too.
-    async fn recorded(&self, event: EventId, after: u64, limit: u32) -> Result<Vec<EntryWithBooking>, Fault> {
+    async fn read_entries(
+        &self,
+        event: EventId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryWithBooking>, Fault> {
         let _permit = self.reads.acquire().await;
-        self.ground.store.entries_with_bookings(event, after, limit).await
+        self.dependencies.store.entries_with_bookings(event, after, limit).await
     }
 
     /// One message of an event after the other: each is sent once the stream has acknowledged the one before.
-    async fn append_page(&self, event: EventId, tail: &mut Tail) -> Result<(), Trouble> {
-        let page = self.recorded(event, tail.seq, RELAY_PAGE).await?;
+    async fn append_page(&self, event: EventId, tail: &mut Tail) -> Result<(), StreamError> {
+        let page = self.read_entries(event, tail.seq, RELAY_PAGE).await?;
         if page.is_empty() {
             return Ok(());
         }
@@ -255,59 +270,64 @@ impl<'a> Filling<'a> {
             let stored = self.stream.append(&recorded, (!is_unguarded()).then_some(after)).await?;
             // A message that counts as a repetition may be on the stream, or have been purged from it.
             if stored.duplicate && !is_unguarded() {
-                return Err(Trouble::Changed(format!("a message of {event} is there already")));
+                return Err(StreamError::Changed(format!("a message of {event} is there already")));
             }
             after = stored.sequence;
             *tail = Tail { seq: recorded.entry.seq, sequence: Some(after) };
-            self.arrived(&recorded).await;
+            self.on_ack(&recorded).await;
         }
         if is_full {
-            self.relay.grown(&[event]);
+            self.relay.ledgers_advanced(&[event]);
         }
         Ok(())
     }
 
     /// Notes that an entry is on the stream, and announces it to those who do not read that.
-    async fn arrived(&self, recorded: &EntryWithBooking) {
-        let (now, entry) = (self.ground.clock.now(), &recorded.entry);
+    async fn on_ack(&self, recorded: &EntryWithBooking) {
+        let (now, entry) = (self.dependencies.clock.now(), &recorded.entry);
         let age = u64::try_from(now.micros().saturating_sub(entry.at.micros())).unwrap_or(0);
         self.appended.fetch_add(1, Ordering::Relaxed);
-        self.relay.note(|standing| {
-            standing.told += 1;
-            standing.lag_micros = age;
-            standing.behind = standing.behind.saturating_sub(1);
+        self.relay.update_status(|status| {
+            status.published += 1;
+            status.lag_micros = age;
+            status.pending = status.pending.saturating_sub(1);
         });
-        self.relay.published();
+        self.relay.record_published();
         // Old news on a stream that is filled anew were announced once before, and a mail is not sent twice.
-        if u128::from(age) <= ANNOUNCED_AGE_MAX.as_micros() {
-            self.ground.bell.announce(recorded).await;
+        if u128::from(age) <= NOTIFICATION_AGE_MAX.as_micros() {
+            self.dependencies.event_bus.publish_legacy_notification(recorded).await;
         }
     }
 
     /// Writes down how far it has got: now and then, since only a later turn reads it.
-    async fn write_down(&mut self, now: bool) -> Result<(), Trouble> {
-        if self.unnoted.is_empty() || !(now || self.noted.elapsed() >= RELAY_NOTE_EVERY) {
+    async fn save_cursors(&mut self, now: bool) -> Result<(), StreamError> {
+        if self.unsaved_cursors.is_empty() || !(now || self.cursors_saved_at.elapsed() >= RELAY_SAVE_EVERY) {
             return Ok(());
         }
-        let notes: Vec<(EventId, u64)> = std::mem::take(&mut self.unnoted).into_iter().collect();
+        let notes: Vec<(EventId, u64)> = std::mem::take(&mut self.unsaved_cursors).into_iter().collect();
         for page in notes.chunks(RELAY_PAGE as usize) {
-            self.ground.store.save_relay_cursors(self.begun.made, page.to_vec()).await?;
+            self.dependencies.store.save_relay_cursors(self.initial_info.made, page.to_vec()).await?;
         }
-        self.noted = Instant::now();
+        self.cursors_saved_at = Instant::now();
         Ok(())
     }
 
     /// Looks whether the stream still has what was put on it. Other relays may have appended.
-    async fn look_after(&self) -> Result<(), Trouble> {
+    async fn verify_stream(&self) -> Result<(), StreamError> {
         if is_unguarded() || removed(Guard::StreamVerified) {
             return Ok(());
         }
         let last = self.tails.values().filter_map(|tail| tail.sequence).max().unwrap_or(0);
-        match self.stream.glance().await? {
-            None => Err(Trouble::Changed("it is gone".to_owned())),
-            Some(now) if now.made != self.begun.made => Err(Trouble::Changed("it is another one".to_owned())),
-            Some(now) if now.lacks() != self.begun.lacks() || now.last < last.max(self.begun.last) => {
-                Err(Trouble::Changed("it has lost messages".to_owned()))
+        match self.stream.info().await? {
+            None => Err(StreamError::Changed("it is gone".to_owned())),
+            Some(now) if now.made != self.initial_info.made => {
+                Err(StreamError::Changed("it is another one".to_owned()))
+            }
+            Some(now)
+                if now.missing_sequences() != self.initial_info.missing_sequences()
+                    || now.last < last.max(self.initial_info.last) =>
+            {
+                Err(StreamError::Changed("it has lost messages".to_owned()))
             }
             Some(_) => Ok(()),
         }
@@ -315,7 +335,7 @@ impl<'a> Filling<'a> {
 }
 
 /// Ticks at once, and then so often; late ticks are not made up for.
-fn every(period: std::time::Duration) -> Interval {
+fn ticker(period: std::time::Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
@@ -326,8 +346,8 @@ fn is_unguarded() -> bool {
     removed(Guard::StreamSequence)
 }
 
-fn ahead(event: EventId) -> Trouble {
-    Trouble::Operator(format!(
+fn stream_ahead_of_ledger(event: EventId) -> StreamError {
+    StreamError::Operator(format!(
         "the stream knows more of {event} than the ledger: was the database restored, or is the stream another \
          database's? Nothing is overwritten; delete the stream, and it is filled anew"
     ))

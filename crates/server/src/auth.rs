@@ -61,7 +61,7 @@ impl Identity {
 /// not accepted. Several keys are all accepted, so that keys can be rotated.
 pub(crate) struct Tokens {
     keys: Vec<Key>,
-    signing: Option<EncodingKey>,
+    signing_key: Option<EncodingKey>,
 }
 
 struct Key {
@@ -71,7 +71,7 @@ struct Key {
 
 /// What a token must name besides its bearer; unchecked where unset.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Expected {
+pub(crate) struct ExpectedClaims {
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
 }
@@ -120,7 +120,7 @@ const NOT_BEFORE_LEEWAY_SECONDS: f64 = 60.0;
 
 impl Tokens {
     /// Accepts tokens of every one of these secrets and keys; signs with the first secret.
-    pub(crate) fn new(secrets: &[Vec<u8>], keys: &[PublicKey], expected: &Expected) -> Self {
+    pub(crate) fn new(secrets: &[Vec<u8>], keys: &[PublicKey], expected: &ExpectedClaims) -> Self {
         let of_secret = |secret: &Vec<u8>| PublicKey {
             decoding: DecodingKey::from_secret(secret),
             algorithm: Algorithm::HS256,
@@ -129,7 +129,7 @@ impl Tokens {
             |PublicKey { decoding, algorithm }| Key { decoding, validation: validation(algorithm, expected) };
         Self {
             keys: secrets.iter().map(of_secret).chain(keys.iter().cloned()).map(key).collect(),
-            signing: secrets.first().map(|secret| EncodingKey::from_secret(secret)),
+            signing_key: secrets.first().map(|secret| EncodingKey::from_secret(secret)),
         }
     }
 
@@ -143,7 +143,7 @@ impl Tokens {
         let now = u64::try_from(clock.now().micros() / 1_000_000).unwrap_or(0);
         let exp = now.saturating_add(seconds).into();
         let claims = Claims { sub: identity.user.to_string(), exp, nbf: None, role: identity.role };
-        let key = self.signing.as_ref().ok_or("there is no secret to sign with")?;
+        let key = self.signing_key.as_ref().ok_or("there is no secret to sign with")?;
         encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|error| error.to_string())
     }
 
@@ -174,7 +174,7 @@ impl Tokens {
     }
 }
 
-fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
+fn validation(algorithm: Algorithm, expected: &ExpectedClaims) -> Validation {
     let mut validation = Validation::new(algorithm);
     // The times are compared by the injected clock.
     validation.validate_exp = false;

@@ -45,7 +45,7 @@ pub(crate) const NATS_LIST_REACH: u32 = 10_000;
 /// Longest wait, when the program is told to stop, for what was sent to reach NATS.
 pub(crate) const NATS_FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait of the relay for an answer of the stream.
-pub(crate) const RELAY_ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
+pub(crate) const RELAY_REPLY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Most live streams at once: some 20 kB each.
 pub(crate) const STREAMS_MAX: usize = 10_000;
 /// Most live streams of one address; not of this machine's own, where a proxy speaks for everybody.

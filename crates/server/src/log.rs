@@ -25,20 +25,20 @@ const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 static LOG: Log = Log {
-    pending: Mutex::new(Pending { bytes: Vec::new(), is_writing: false, has_writer: false }),
+    buffer: Mutex::new(Buffer { bytes: Vec::new(), is_writing: false, has_writer: false }),
     changed: Condvar::new(),
 };
 static LINES_LOST: AtomicU64 = AtomicU64::new(0);
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
 struct Log {
-    pending: Mutex<Pending>,
+    buffer: Mutex<Buffer>,
     /// Signals the writer that there are lines, and whoever flushes that there are none.
     changed: Condvar,
 }
 
 /// What waits to be written.
-struct Pending {
+struct Buffer {
     bytes: Vec<u8>,
     is_writing: bool,
     has_writer: bool,
@@ -60,7 +60,7 @@ pub(crate) fn init(level: tracing::Level, format: LogFormat) {
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(colours)
-        .with_writer(|| Line)
+        .with_writer(|| EventWriter)
         // It would say so on standard error, and panic where that fails.
         .log_internal_errors(false);
     match format {
@@ -71,14 +71,14 @@ pub(crate) fn init(level: tracing::Level, format: LogFormat) {
 }
 
 /// Writes one line that is no event: the last word of a command.
-pub(crate) fn line(text: &str) {
+pub(crate) fn write_line(text: &str) {
     push(format!("{text}\n").as_bytes());
 }
 
 /// Waits until everything is written, at most [`FLUSH_WAIT_MAX`].
 pub(crate) fn flush() {
-    let is_busy = |pending: &mut Pending| pending.is_writing || !pending.bytes.is_empty();
-    let waited = LOG.changed.wait_timeout_while(pending(), FLUSH_WAIT_MAX, is_busy);
+    let is_busy = |pending: &mut Buffer| pending.is_writing || !pending.bytes.is_empty();
+    let waited = LOG.changed.wait_timeout_while(lock_buffer(), FLUSH_WAIT_MAX, is_busy);
     drop(waited);
 }
 
@@ -93,9 +93,9 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 }
 
 /// What an event is written to, whole and at once.
-struct Line;
+struct EventWriter;
 
-impl Write for Line {
+impl Write for EventWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         push(bytes);
         Ok(bytes.len())
@@ -106,17 +106,17 @@ impl Write for Line {
     }
 }
 
-fn pending() -> MutexGuard<'static, Pending> {
-    LOG.pending.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock_buffer() -> MutexGuard<'static, Buffer> {
+    LOG.buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn push(bytes: &[u8]) {
-    let mut pending = pending();
+    let mut pending = lock_buffer();
     if !pending.has_writer {
         pending.has_writer = thread::Builder::new().name("log".to_owned()).spawn(write_all).is_ok();
     }
     if !pending.has_writer || pending.bytes.len() + bytes.len() > BUFFER_BYTES_MAX {
-        lost(bytes);
+        count_lost_lines(bytes);
         return;
     }
     pending.bytes.extend_from_slice(bytes);
@@ -124,50 +124,50 @@ fn push(bytes: &[u8]) {
     LOG.changed.notify_all();
 }
 
-fn lost(bytes: &[u8]) {
+fn count_lost_lines(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n').count() - 1;
     LINES_LOST.fetch_add(lines as u64, Ordering::Relaxed);
 }
 
 /// The writer's thread, which lives as long as the program.
 fn write_all() {
-    let (mut file, mut bytes) = (Writer::default(), Vec::new());
+    let (mut file, mut bytes) = (StderrWriter::default(), Vec::new());
     loop {
-        let idle = |pending: &mut Pending| pending.bytes.is_empty();
-        let waited = LOG.changed.wait_while(pending(), idle);
+        let idle = |pending: &mut Buffer| pending.bytes.is_empty();
+        let waited = LOG.changed.wait_while(lock_buffer(), idle);
         let mut next = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut next.bytes, &mut bytes);
         next.is_writing = true;
         drop(next);
         // Nothing in it panics as far as is known; if it does, the lines are lost and the thread is not.
         if catch_unwind(AssertUnwindSafe(|| file.write(&bytes))).is_err() {
-            lost(&bytes);
+            count_lost_lines(&bytes);
         }
         bytes.clear();
-        pending().is_writing = false;
+        lock_buffer().is_writing = false;
         LOG.changed.notify_all();
     }
 }
 
 /// Standard error without the lock of [`io::stderr`], which a blocked write would hold.
 #[derive(Default)]
-struct Writer {
+struct StderrWriter {
     file: Option<File>,
     /// The last write ended in the middle of a line.
     is_torn: bool,
 }
 
-impl Writer {
+impl StderrWriter {
     /// Writes all of it, or counts what is lost.
     fn write(&mut self, bytes: &[u8]) {
         if self.is_torn && self.try_write(b"\n").is_err() {
-            return lost(bytes);
+            return count_lost_lines(bytes);
         }
         self.is_torn = false;
         if let Err(written) = self.try_write(bytes) {
             let whole = bytes[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             self.is_torn = whole < written;
-            lost(&bytes[whole..]);
+            count_lost_lines(&bytes[whole..]);
         }
     }
 

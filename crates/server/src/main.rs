@@ -7,13 +7,13 @@ mod auth;
 mod bench;
 mod cli;
 mod config;
+mod coordination_ports;
 mod http;
-mod kept;
+mod idempotency;
 mod limit;
 mod log;
 mod nats;
 mod problem;
-mod shared;
 mod telemetry;
 mod wire;
 

@@ -103,7 +103,7 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, refusal.code(), title, sentence(refusal))
     }
 
-    fn naming_booking(self, booking: Option<domain::BookingStatus>, refund: Option<&Refund>) -> Self {
+    fn with_booking(self, booking: Option<domain::BookingStatus>, refund: Option<&Refund>) -> Self {
         let problem = match booking {
             Some(status) => self.with("bookingStatus", status.as_str()),
             None => self,
@@ -114,12 +114,7 @@ impl Problem {
         }
     }
 
-    fn naming_tickets(
-        self,
-        requested: u32,
-        available: u32,
-        ticket_type: Option<domain::TicketTypeId>,
-    ) -> Self {
+    fn with_tickets(self, requested: u32, available: u32, ticket_type: Option<domain::TicketTypeId>) -> Self {
         self.with("requested", requested).with("available", available).with("ticketTypeId", ticket_type)
     }
 
@@ -134,7 +129,7 @@ impl Problem {
     }
 
     /// What it says, as a text and as members of an object.
-    pub(crate) fn into_words(self) -> (String, Map<String, Value>) {
+    pub(crate) fn into_detail_and_members(self) -> (String, Map<String, Value>) {
         let Parts { detail, members, .. } = *self.0;
         (detail, members)
     }
@@ -150,7 +145,10 @@ impl Problem {
     }
 
     /// Status, headers and body, for the request of this id.
-    pub(crate) fn written(self, request: &str) -> (StatusCode, Vec<(HeaderName, HeaderValue)>, String) {
+    pub(crate) fn into_http_parts(
+        self,
+        request: &str,
+    ) -> (StatusCode, Vec<(HeaderName, HeaderValue)>, String) {
         let Parts { status, code, title, detail, mut members, mut headers, .. } = *self.0;
         let mut body = json!({
             "type": format!("/problems/{code}"), "title": title, "status": status.as_u16(),
@@ -165,7 +163,7 @@ impl Problem {
 
     /// The problem as an answer to the request of this id.
     pub(crate) fn render(self, request: &str) -> Response {
-        let (status, headers, body) = self.written(request);
+        let (status, headers, body) = self.into_http_parts(request);
         let mut response = (status, body).into_response();
         response.headers_mut().remove(header::CONTENT_TYPE);
         response.headers_mut().extend(headers);
@@ -190,11 +188,11 @@ impl From<Refusal> for Problem {
             Refusal::NotFound(what) => Self::not_found(what),
             Refusal::Invalid(errors) => Self::invalid(errors),
             Refusal::SoldOut { requested, ticket_type } => {
-                Self::conflict(&refusal, "Sold out").naming_tickets(*requested, 0, *ticket_type)
+                Self::conflict(&refusal, "Sold out").with_tickets(*requested, 0, *ticket_type)
             }
             Refusal::InsufficientAvailability { requested, available, ticket_type } => {
                 let problem = Self::conflict(&refusal, "Not enough tickets");
-                problem.naming_tickets(*requested, *available, *ticket_type)
+                problem.with_tickets(*requested, *available, *ticket_type)
             }
             Refusal::SalesNotOpen(start) => {
                 Self::conflict(&refusal, "Sales not open").with("salesStartAt", start)
@@ -203,17 +201,17 @@ impl From<Refusal> for Problem {
             Refusal::EventStarted => Self::conflict(&refusal, "Event started"),
             Refusal::EventPaused => Self::conflict(&refusal, "Sales paused"),
             Refusal::EventCancelled { booking, refund } => {
-                Self::conflict(&refusal, "Event cancelled").naming_booking(*booking, refund.as_deref())
+                Self::conflict(&refusal, "Event cancelled").with_booking(*booking, refund.as_deref())
             }
             Refusal::HoldExpired { booking, refund } => {
-                Self::conflict(&refusal, "Hold expired").naming_booking(Some(*booking), Some(refund))
+                Self::conflict(&refusal, "Hold expired").with_booking(Some(*booking), Some(refund))
             }
             Refusal::InvalidState { booking, refund } => {
                 Self::conflict(&refusal, "Not possible in this state")
-                    .naming_booking(Some(*booking), refund.as_deref())
+                    .with_booking(Some(*booking), refund.as_deref())
             }
             Refusal::CancelCutoffPassed { booking, .. } => {
-                Self::conflict(&refusal, "Too late to cancel").naming_booking(Some(*booking), None)
+                Self::conflict(&refusal, "Too late to cancel").with_booking(Some(*booking), None)
             }
             Refusal::CapacityInUse { .. } => Self::conflict(&refusal, "Capacity in use"),
             Refusal::VersionMismatch { .. } => {
@@ -297,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_says_what_may_be_done_and_never_why() {
+    fn a_fault_problem_has_its_code_and_hides_its_cause() {
         let cause = || Cause::new("the disk of db-7 is on fire");
         for (fault, status, code) in [
             (Fault::Unavailable(cause()), 503, "unavailable"),
@@ -306,7 +304,7 @@ mod tests {
         ] {
             let problem = Problem::from(fault);
             assert_eq!(problem.cause(), Some("the disk of db-7 is on fire"));
-            let (written_status, headers, body) = problem.written("req-1");
+            let (written_status, headers, body) = problem.into_http_parts("req-1");
             let shown: Value = serde_json::from_str(&body).unwrap();
             assert_eq!((written_status.as_u16(), &shown["code"]), (status, &json!(code)));
             assert_eq!(shown["type"], format!("/problems/{code}"));

@@ -18,10 +18,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use coordination::redis::Counts;
 
+use crate::coordination_ports::SharedRedis;
 use crate::http::App;
 use crate::log;
 use crate::nats::Nats;
-use crate::shared::Shared;
 
 /// The media type of [`Telemetry::render`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -108,7 +108,7 @@ impl EncodeLabelValue for LabelValue {
 }
 
 /// From half a millisecond to eight seconds, doubling: a request may wait 5 s in the desk's queue.
-fn durations() -> Histogram {
+fn duration_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_5, 2.0, 15))
 }
 
@@ -150,11 +150,11 @@ impl Metrics {
             let labels = Labels([("callers", LabelValue::Fixed(callers))]);
             self.reads_waiting.get_or_create(&labels).set(to_i64(waiting));
         }
-        set(&self.batches, desk.batches);
-        set(&self.commands, desk.commands);
-        set(&self.batches_without_lease, desk.batches_without_lease);
+        set_counter(&self.batches, desk.batches);
+        set_counter(&self.commands, desk.commands);
+        set_counter(&self.batches_without_lease, desk.batches_without_lease);
         self.streams.set(to_i64(app.streams.count()));
-        set(&self.clock_jumps, app.engine.clock_jumps());
+        set_counter(&self.clock_jumps, app.engine.clock_jumps());
         for chore in app.engine.chores() {
             let labels = Labels([("chore", LabelValue::Fixed(chore.name()))]);
             self.chores.get_or_create(&labels).set(chore.last_success().micros() / 1_000_000);
@@ -162,10 +162,10 @@ impl Metrics {
         for task in app.tasks() {
             let labels = Labels([("task", LabelValue::Fixed(task.name()))]);
             self.task_up.get_or_create(&labels).set((!task.is_down()).into());
-            set(&self.task_restarts.get_or_create(&labels), task.restarts());
+            set_counter(&self.task_restarts.get_or_create(&labels), task.restarts());
         }
-        set(&self.panics, log::panics());
-        set(&self.log_lines_lost, log::lines_lost());
+        set_counter(&self.panics, log::panics());
+        set_counter(&self.log_lines_lost, log::lines_lost());
         if let (Some(metrics), Some(redis)) = (&self.redis, app.redis.as_deref()) {
             metrics.read(redis);
         }
@@ -204,12 +204,12 @@ impl RedisMetrics {
         }
     }
 
-    fn read(&self, Shared { redis, limiter }: &Shared) {
+    fn read(&self, SharedRedis { redis, limiter }: &SharedRedis) {
         self.up.set(redis.is_up().into());
-        set(&self.limiter_fallbacks, limiter.fallback_count());
+        set_counter(&self.limiter_fallbacks, limiter.fallback_count());
         for ((_, _, count), counter) in redis.counts().iter().zip(&self.counts) {
             match counter {
-                RedisCounter::Events(counter) => set(counter, count),
+                RedisCounter::Events(counter) => set_counter(counter, count),
                 RedisCounter::Seconds(counter) => {
                     let seconds = Duration::from_micros(count).as_secs_f64();
                     counter.inner().store(seconds.to_bits(), Ordering::Relaxed);
@@ -243,7 +243,7 @@ impl NatsMetrics {
         self.relay_active.set(relay.is_active.into());
         self.relay_pending_entries.set(to_i64(relay.pending));
         self.relay_lag.set(Duration::from_micros(relay.lag_micros).as_secs_f64());
-        set(&self.relay_published, relay.published);
+        set_counter(&self.relay_published, relay.published);
         self.relay_error.set(relay.error.is_some().into());
         self.relay_wait.set(to_i64(relay.waiting_seconds));
     }
@@ -256,7 +256,7 @@ impl Telemetry {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("boxoffice_build", "Version of the program", build);
         let requests: Family<_, _, fn() -> Histogram> =
-            Family::new_with_constructor(durations as fn() -> Histogram);
+            Family::new_with_constructor(duration_histogram as fn() -> Histogram);
         let help = "Time from a request to its response";
         registry.register_with_unit("http_server_request_duration", help, Unit::Seconds, requests.clone());
         let problems = Family::default();
@@ -277,7 +277,13 @@ impl Telemetry {
     }
 
     /// Records the duration of a request; `route` is the pattern it matched, not its path.
-    pub(crate) fn answered(&self, method: &'static str, route: Option<&str>, status: u16, took: Duration) {
+    pub(crate) fn record_request(
+        &self,
+        method: &'static str,
+        route: Option<&str>,
+        status: u16,
+        took: Duration,
+    ) {
         let route = route.map_or(LabelValue::Fixed("none"), |route| LabelValue::Owned(route.to_owned()));
         let labels = Labels([
             ("http_request_method", LabelValue::Fixed(method)),
@@ -288,12 +294,12 @@ impl Telemetry {
     }
 
     /// Counts a request that was refused or failed.
-    pub(crate) fn refused(&self, code: &'static str) {
+    pub(crate) fn record_problem(&self, code: &'static str) {
         self.problems.get_or_create(&Labels([("code", LabelValue::Fixed(code))])).inc();
     }
 
     /// Counts a request over NATS; `code` is a problem's, `ok`, or `dropped` where its deadline had passed.
-    pub(crate) fn answered_over_nats(&self, subject: &'static str, code: &str) {
+    pub(crate) fn record_nats_request(&self, subject: &'static str, code: &str) {
         let labels =
             Labels([("subject", LabelValue::Fixed(subject)), ("code", LabelValue::Owned(code.to_owned()))]);
         self.nats_requests.get_or_create(&labels).inc();
@@ -309,7 +315,7 @@ impl Telemetry {
 }
 
 /// Sets a counter to a number that another part of the program counts.
-fn set(counter: &Counter, count: u64) {
+fn set_counter(counter: &Counter, count: u64) {
     counter.inner().store(count, Ordering::Relaxed);
 }
 

@@ -160,7 +160,7 @@ impl Kept {
     }
 
     fn glance(&self) -> StreamInfo {
-        StreamInfo { made: self.made, last: self.last, messages: self.messages.len() as u64 }
+        StreamInfo { created_at: self.made, last: self.last, messages: self.messages.len() as u64 }
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct EventCancellation {
 #[async_trait]
 impl Chore for EventCancellation {
     fn name(&self) -> &'static str {
-        "canceller"
+        "event_cancellation"
     }
 
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {

@@ -60,7 +60,7 @@ pub struct PublishAck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     /// When it was created_at: another stream of the same name is another.
-    pub made: Timestamp,
+    pub created_at: Timestamp,
     /// The sequence of its last message; where it was always empty, the one before the first.
     pub last: u64,
     /// How many messages there are.

@@ -103,7 +103,7 @@ impl<'a> RelaySession<'a> {
             let page = self
                 .dependencies
                 .store
-                .cursors(self.initial_info.made, CursorFilter::All, after, RELAY_PAGE)
+                .cursors(self.initial_info.created_at, CursorFilter::All, after, RELAY_PAGE)
                 .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
@@ -213,7 +213,7 @@ impl<'a> RelaySession<'a> {
             let page = self
                 .dependencies
                 .store
-                .cursors(self.initial_info.made, CursorFilter::Behind, after, RELAY_PAGE)
+                .cursors(self.initial_info.created_at, CursorFilter::Behind, after, RELAY_PAGE)
                 .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
@@ -306,7 +306,7 @@ impl<'a> RelaySession<'a> {
         }
         let notes: Vec<(EventId, u64)> = std::mem::take(&mut self.unsaved_cursors).into_iter().collect();
         for page in notes.chunks(RELAY_PAGE as usize) {
-            self.dependencies.store.save_relay_cursors(self.initial_info.made, page.to_vec()).await?;
+            self.dependencies.store.save_relay_cursors(self.initial_info.created_at, page.to_vec()).await?;
         }
         self.cursors_saved_at = Instant::now();
         Ok(())
@@ -320,7 +320,7 @@ impl<'a> RelaySession<'a> {
         let last = self.tails.values().filter_map(|tail| tail.sequence).max().unwrap_or(0);
         match self.stream.info().await? {
             None => Err(StreamError::Changed("it is gone".to_owned())),
-            Some(now) if now.made != self.initial_info.made => {
+            Some(now) if now.created_at != self.initial_info.created_at => {
                 Err(StreamError::Changed("it is another one".to_owned()))
             }
             Some(now)

@@ -18,11 +18,11 @@ use tokio::net::TcpListener;
 use super::database::sqlite_options;
 use super::serve::{ListenError, assemble, listen, serve};
 use super::{Failure, say};
-use crate::auth::{Expected, Identity, Role, Tokens};
+use crate::auth::{ExpectedClaims, Identity, Role, Tokens};
 use crate::config::{self, Dev, LogFormat};
+use crate::coordination_ports::CoordinationPorts;
 use crate::http::App;
 use crate::log;
-use crate::shared::Crowd;
 
 /// The port that `dev` listens on unless another program does.
 const PORT: u16 = 8080;
@@ -47,9 +47,9 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     let policy = config::default_policy();
     let app = assemble(
         Arc::new(store),
-        Tokens::new(&[secret], &[], &Expected::default()),
+        Tokens::new(&[secret], &[], &ExpectedClaims::default()),
         policy,
-        Crowd::local(),
+        CoordinationPorts::local(),
         None,
     );
     let event = sample_event(&app.engine).await?;

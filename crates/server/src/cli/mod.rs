@@ -103,7 +103,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
 
 /// The last word of a command that fails.
 fn complain(message: &str, code: u8) -> ExitCode {
-    log::line(&format!("boxoffice: {message}"));
+    log::write_line(&format!("boxoffice: {message}"));
     ExitCode::from(code)
 }
 

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, database};
 use crate::auth::Tokens;
 use crate::config::{DatabaseUrl, Serve};
+use crate::coordination_ports::CoordinationPorts;
 use crate::http::listener::{self, Acceptor};
 use crate::http::{self, App};
 use crate::log;
 use crate::nats::Nats;
-use crate::shared::Crowd;
 use crate::telemetry::Telemetry;
 
 /// How long a start waits for Redis before it goes on without.
@@ -55,7 +55,7 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     }
     if let Some(shared) = &app.redis {
         let (task, shared) = (app.supervisor.task("redis-monitor"), shared.clone());
-        background.spawn(async move { task.run(&mut || shared.watch()).await });
+        background.spawn(async move { task.run(&mut || shared.log_availability()).await });
     }
     // The relay ends with what it serves, which goes first: what was committed last is told, too.
     serve(listener, metrics, app, args.shutdown_timeout).await
@@ -75,16 +75,16 @@ fn start_nats_tasks(
 }
 
 /// Limits and locks as the operator wants them. A Redis that is away now may come later.
-async fn crowd(args: &Serve, database: &DatabaseUrl) -> Result<Crowd, Failure> {
+async fn crowd(args: &Serve, database: &DatabaseUrl) -> Result<CoordinationPorts, Failure> {
     let many = matches!(database, DatabaseUrl::Postgres(_));
     let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? else {
         if many {
             tracing::warn!("no --redis: beside other instances each counts rate limits for itself");
         }
-        return Ok(Crowd::local());
+        return Ok(CoordinationPorts::local());
     };
-    let crowd = Crowd::shared(options, args.on_redis_down, many);
-    if let Some(shared) = &crowd.shared
+    let crowd = CoordinationPorts::on_redis(options, args.on_redis_down, many);
+    if let Some(shared) = &crowd.redis
         && timeout(REDIS_PATIENCE, shared.redis.wait_until_up()).await.is_err()
     {
         let (redis, why) = (args.redis.public(), shared.redis.last_connect_error());
@@ -105,7 +105,7 @@ pub(super) fn assemble(
     store: Arc<dyn Store>,
     tokens: Tokens,
     policy: Policy,
-    crowd: Crowd,
+    crowd: CoordinationPorts,
     nats: Option<Arc<Nats>>,
 ) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
@@ -131,8 +131,8 @@ pub(super) fn assemble(
         stop,
         streams: Arc::default(),
         supervisor: Arc::default(),
-        telemetry: Arc::new(Telemetry::new(crowd.shared.is_some(), nats.is_some())),
-        redis: crowd.shared,
+        telemetry: Arc::new(Telemetry::new(crowd.redis.is_some(), nats.is_some())),
+        redis: crowd.redis,
         nats,
         trusted_proxies: Arc::default(),
     }

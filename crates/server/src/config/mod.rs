@@ -29,7 +29,7 @@ use self::parse::{
     secret_file,
 };
 pub(crate) use self::redis::{OnRedisDown, Redis};
-use crate::auth::{Expected, PublicKey, Role, Tokens};
+use crate::auth::{ExpectedClaims, PublicKey, Role, Tokens};
 use crate::limit::SECRET_BYTES_MIN;
 
 /// A self-hosted ticket-booking engine.
@@ -372,7 +372,7 @@ impl Secret {
 
     /// Signs, and checks, with these secrets alone.
     pub(crate) fn tokens(&self) -> Tokens {
-        Tokens::new(&self.all(), &[], &Expected::default())
+        Tokens::new(&self.all(), &[], &ExpectedClaims::default())
     }
 }
 
@@ -398,7 +398,8 @@ impl Identity {
 
     /// Checks tokens with every secret and key that was given.
     pub(crate) fn tokens(&self) -> Tokens {
-        let expected = Expected { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() };
+        let expected =
+            ExpectedClaims { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() };
         Tokens::new(&self.secret.all(), &self.jwt_public_key_file, &expected)
     }
 }

@@ -9,56 +9,65 @@ use store::BookingList;
 
 use super::App;
 use super::caller::Caller;
-use super::params::{Named, Params};
+use super::command_request::CommandRequest;
+use super::params::{Params, PathId};
 use super::payload::Json;
-use super::post::Post;
-use super::reply::{show as show_answer, show_limited};
+use super::response::{respond as show_answer, respond_rate_limited};
 use crate::auth::{Identity, Role};
 use crate::problem::Problem;
 use crate::wire::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, PageView, ValidationView};
 
-pub(super) async fn create(State(app): State<App>, post: Post) -> Result<Response, Problem> {
+pub(super) async fn create(State(app): State<App>, post: CommandRequest) -> Result<Response, Problem> {
     let body = post.parse::<CreateBooking>()?;
-    let ask = body.ask().map_err(|wrong| Problem::invalid(&[wrong]))?;
+    let ask = body.ticket_selection().map_err(|wrong| Problem::invalid(&[wrong]))?;
     let user = booked_user(post.caller.identity(), body.user_id.map(|user| user.0))?;
     let expected_total = body.expected_total.map(|money| money.0);
     let payment_method = body.payment_method.map(|text| text.0);
     let order =
         OrderRequest { event_id: body.event_id, user, selection: ask, expected_total, payment_method };
-    let keep = post.keep(StatusCode::CREATED)?;
-    let attempt = app.engine.book(post.caller.engine(), order, keep).await;
-    Ok(show_limited(&app, attempt, StatusCode::CREATED))
+    let keep = post.idempotency(StatusCode::CREATED)?;
+    let attempt = app.engine.book(post.caller.into_engine_caller(), order, keep).await;
+    Ok(respond_rate_limited(&app, attempt, StatusCode::CREATED))
 }
 
-pub(super) async fn confirm(State(app): State<App>, booking: Named, post: Post) -> Result<Response, Problem> {
+pub(super) async fn confirm(
+    State(app): State<App>,
+    booking: PathId,
+    post: CommandRequest,
+) -> Result<Response, Problem> {
     post.caller.require_service()?;
     let body = post.parse::<ConfirmRequest>()?;
     let (transaction, amount) = (body.payment_transaction_id.0, body.amount.map(|money| money.0));
     let payment = CapturedPayment { transaction, amount };
-    let keep = post.keep(StatusCode::OK)?;
-    let given = app.engine.confirm(post.caller.engine(), booking.id("booking")?, payment, keep).await?;
+    let keep = post.idempotency(StatusCode::OK)?;
+    let given =
+        app.engine.confirm(post.caller.into_engine_caller(), booking.id("booking")?, payment, keep).await?;
     show_answer(&app, given, StatusCode::OK)
 }
 
-pub(super) async fn cancel(State(app): State<App>, booking: Named, post: Post) -> Result<Response, Problem> {
+pub(super) async fn cancel(
+    State(app): State<App>,
+    booking: PathId,
+    post: CommandRequest,
+) -> Result<Response, Problem> {
     let body = post.parse_or_default::<CancelRequest>()?;
-    let keep = post.keep(StatusCode::OK)?;
+    let keep = post.idempotency(StatusCode::OK)?;
     let reason = body.reason.map(|text| text.0);
     // An id that cannot be read counts as an attempt, like one that nobody has.
     let nobodys = || BookingId::new(app.engine.now(), app.ids.random());
     let id = booking.id("booking").unwrap_or_else(|_: Problem| nobodys());
-    let attempt = app.engine.cancel(post.caller.engine(), id, reason, keep).await;
-    Ok(show_limited(&app, attempt, StatusCode::OK))
+    let attempt = app.engine.cancel(post.caller.into_engine_caller(), id, reason, keep).await;
+    Ok(respond_rate_limited(&app, attempt, StatusCode::OK))
 }
 
 pub(super) async fn validate(
     State(app): State<App>,
     caller: Caller,
-    booking: Named,
+    booking: PathId,
     params: Params,
 ) -> Result<Response, Problem> {
     caller.require_service()?;
-    params.only(&["eventId"])?;
+    params.allow_only(&["eventId"])?;
     let event = params.required("eventId")?;
     // What is shown at a door may be anything; what names no booking admits nobody.
     let booking = match booking.id::<BookingId>("booking") {
@@ -73,7 +82,7 @@ pub(super) async fn validate(
 pub(super) async fn show(
     State(app): State<App>,
     caller: Caller,
-    booking: Named,
+    booking: PathId,
 ) -> Result<Response, Problem> {
     let booking = app.engine.booking(&caller.reader(), &caller.actor(), booking.id("booking")?).await?;
     Ok(Json(BookingView::new(&booking, app.engine.now())).into_response())
@@ -84,7 +93,7 @@ pub(super) async fn list(
     caller: Caller,
     params: Params,
 ) -> Result<Response, Problem> {
-    params.only(&["limit", "after", "eventId", "userId", "status"])?;
+    params.allow_only(&["limit", "after", "eventId", "userId", "status"])?;
     let (event, user) = (params.get::<EventId>("eventId")?, params.get::<UserId>("userId")?);
     let own = match caller.identity().role {
         Role::User => Some(booked_user(caller.identity(), user.clone())?),

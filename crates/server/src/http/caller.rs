@@ -23,7 +23,7 @@ pub(super) struct Caller {
 }
 
 /// Reads `Authorization: Bearer …`, where it is given.
-pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Identity>, Problem> {
+pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Option<Identity>, Problem> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     match (given.next(), given.next()) {
         (None, _) => Ok(None),
@@ -120,7 +120,7 @@ impl Caller {
     }
 
     /// The caller as the engine knows it.
-    pub(super) fn engine(self) -> engine::Caller {
+    pub(super) fn into_engine_caller(self) -> engine::Caller {
         engine::Caller {
             actor: self.identity.actor(),
             request: self.request,

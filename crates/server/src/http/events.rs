@@ -8,26 +8,30 @@ use engine::CommandOutput;
 
 use super::App;
 use super::caller::{AnyReader, Caller};
-use super::params::{Named, Params};
+use super::command_request::CommandRequest;
+use super::params::{Params, PathId};
 use super::payload::Json;
-use super::post::Post;
-use super::reply::show as show_answer;
+use super::response::respond as show_answer;
 use crate::problem::Problem;
 use crate::wire::{AvailabilityView, CreateEvent, EntryView, EventView, PageView, UpdateEvent};
 
-pub(super) async fn create(State(app): State<App>, post: Post) -> Result<Response, Problem> {
+pub(super) async fn create(State(app): State<App>, post: CommandRequest) -> Result<Response, Problem> {
     post.caller.require_admin()?;
     let new =
         post.parse::<CreateEvent>()?.into_event(&app.engine).map_err(|wrong| Problem::invalid(&[wrong]))?;
-    let keep = post.keep(StatusCode::CREATED)?;
-    let given = app.engine.create_event(post.caller.engine(), new, keep).await?;
+    let keep = post.idempotency(StatusCode::CREATED)?;
+    let given = app.engine.create_event(post.caller.into_engine_caller(), new, keep).await?;
     show_answer(&app, given, StatusCode::CREATED)
 }
 
-pub(super) async fn update(State(app): State<App>, event: Named, post: Post) -> Result<Response, Problem> {
+pub(super) async fn update(
+    State(app): State<App>,
+    event: PathId,
+    post: CommandRequest,
+) -> Result<Response, Problem> {
     post.caller.require_admin()?;
     let patch = post.parse::<UpdateEvent>()?.into_patch(if_match(post.headers())?);
-    let given = app.engine.update_event(post.caller.engine(), event.id("event")?, patch).await?;
+    let given = app.engine.update_event(post.caller.into_engine_caller(), event.id("event")?, patch).await?;
     show_answer(&app, given, StatusCode::OK)
 }
 
@@ -36,7 +40,7 @@ pub(super) async fn list(
     AnyReader(reader): AnyReader,
     params: Params,
 ) -> Result<Response, Problem> {
-    params.only(&["limit", "after"])?;
+    params.allow_only(&["limit", "after"])?;
     let page = app.engine.events(&reader, params.get("after")?, params.limit()?).await?;
     let data = page.rows.iter().map(EventView::from).collect();
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
@@ -45,7 +49,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(app): State<App>,
     AnyReader(reader): AnyReader,
-    event: Named,
+    event: PathId,
 ) -> Result<Response, Problem> {
     let event = app.engine.event(&reader, event.id("event")?).await?;
     show_answer(&app, CommandOutput::Fresh(Answer::Event(Box::new(event))), StatusCode::OK)
@@ -54,7 +58,7 @@ pub(super) async fn show(
 pub(super) async fn availability(
     State(app): State<App>,
     AnyReader(reader): AnyReader,
-    event: Named,
+    event: PathId,
 ) -> Result<Response, Problem> {
     let as_of = app.engine.now();
     let event = app.engine.event(&reader, event.id("event")?).await?;
@@ -64,11 +68,11 @@ pub(super) async fn availability(
 pub(super) async fn ledger(
     State(app): State<App>,
     caller: Caller,
-    event: Named,
+    event: PathId,
     params: Params,
 ) -> Result<Response, Problem> {
     caller.require_admin()?;
-    params.only(&["limit", "after"])?;
+    params.allow_only(&["limit", "after"])?;
     let (after, limit) = (params.get("after")?.unwrap_or(0), params.limit()?);
     let page = app.engine.ledger(&caller.reader(), event.id("event")?, after, limit).await?;
     let data = page.rows.iter().map(EntryView::from).collect();

@@ -23,7 +23,7 @@ pub(super) async fn alive() -> Response {
 
 /// Whether the service can sell now; with `?verbose`, what every part has to say.
 pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Response, Problem> {
-    params.only(&["verbose"])?;
+    params.allow_only(&["verbose"])?;
     let store = app.engine.health().await;
     let stopping = app.stop.is_cancelled();
     let down: Vec<_> = app.tasks().into_iter().filter(|task| task.is_down()).collect();

@@ -14,23 +14,23 @@ use tokio::time::{Sleep, sleep};
 use crate::limit::{LINGER_BYTES_MAX, LINGER_WAIT_MAX};
 
 /// A stream that hears its peer out when it is shut down.
-pub(super) struct Lingering<S> {
+pub(super) struct LingeringStream<S> {
     stream: S,
-    closing: Option<Closing>,
+    linger: Option<LingerState>,
 }
 
-struct Closing {
+struct LingerState {
     deadline: Pin<Box<Sleep>>,
-    thrown_away: usize,
+    discarded_bytes: usize,
 }
 
-impl<S> Lingering<S> {
+impl<S> LingeringStream<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, closing: None }
+        Self { stream, linger: None }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -40,7 +40,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -66,17 +66,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, closing } = self.get_mut();
-        if closing.is_none() {
+        let Self { stream, linger } = self.get_mut();
+        if linger.is_none() {
             ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
         }
-        let closing = closing
-            .get_or_insert_with(|| Closing { deadline: Box::pin(sleep(LINGER_WAIT_MAX)), thrown_away: 0 });
-        while closing.thrown_away < LINGER_BYTES_MAX && closing.deadline.as_mut().poll(context).is_pending() {
+        let linger = linger.get_or_insert_with(|| LingerState {
+            deadline: Box::pin(sleep(LINGER_WAIT_MAX)),
+            discarded_bytes: 0,
+        });
+        while linger.discarded_bytes < LINGER_BYTES_MAX && linger.deadline.as_mut().poll(context).is_pending()
+        {
             let mut bytes = [0; 4_096];
             let mut buffer = ReadBuf::new(&mut bytes);
             match ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => closing.thrown_away += buffer.filled().len(),
+                Ok(()) if !buffer.filled().is_empty() => linger.discarded_bytes += buffer.filled().len(),
                 // The peer has closed, or is gone: it has what it will ever have.
                 Ok(()) | Err(_) => break,
             }

@@ -22,7 +22,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::linger::Lingering;
+use super::linger::LingeringStream;
 use crate::limit::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_BYTES_MAX, HEAD_WAIT_MAX, WRITE_WAIT_MAX,
 };
@@ -35,29 +35,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Acceptor {
     listener: TcpListener,
     router: Router,
-    spared: Arc<[IpNet]>,
+    exempt_networks: Arc<[IpNet]>,
     stop: CancellationToken,
     connections: Arc<Semaphore>,
-    addresses: Arc<Addresses>,
+    connection_counts: Arc<ConnectionCounts>,
     graceful: GracefulShutdown,
     tasks: TaskTracker,
 }
 
 impl Acceptor {
-    /// `spared` are addresses that speak for many, and that no bound on the connections of one address holds for.
+    /// `exempt_networks` are addresses that speak for many, and that no bound on the connections of one address holds for.
     pub(crate) fn new(
         listener: TcpListener,
         router: Router,
-        spared: Arc<[IpNet]>,
+        exempt_networks: Arc<[IpNet]>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             listener,
             router,
-            spared,
+            exempt_networks,
             stop,
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            addresses: Arc::default(),
+            connection_counts: Arc::default(),
             graceful: GracefulShutdown::new(),
             tasks: TaskTracker::new(),
         }
@@ -75,8 +75,8 @@ impl Work for Acceptor {
             let Some((stream, peer, permit)) = accepted else { continue };
             // Dropped at once: one address must not keep the others out.
             let address = peer.ip().to_canonical();
-            let many = address.is_loopback() || self.spared.iter().any(|net| net.contains(&address));
-            let Some(place) = self.addresses.enter(address, many) else { continue };
+            let many = address.is_loopback() || self.exempt_networks.iter().any(|net| net.contains(&address));
+            let Some(place) = self.connection_counts.acquire(address, many) else { continue };
             let connection = self.graceful.watch(connection(stream, Peer(address), self.router.clone()));
             #[expect(
                 clippy::disallowed_methods,
@@ -93,7 +93,7 @@ impl Work for Acceptor {
 
 /// Serves connections until the program stops; then takes no more, lets requests under way finish for at most
 /// `patience`, and returns.
-pub(crate) async fn serve(task: Arc<Task>, mut acceptor: Acceptor, patience: Duration) {
+pub(crate) async fn serve(task: Arc<Task>, mut acceptor: Acceptor, shutdown_timeout: Duration) {
     let stop = acceptor.stop.clone();
     task.run_until(&stop, &mut acceptor).await;
     let Acceptor { listener, graceful, tasks, .. } = acceptor;
@@ -103,7 +103,7 @@ pub(crate) async fn serve(task: Arc<Task>, mut acceptor: Acceptor, patience: Dur
         graceful.shutdown().await;
         tasks.wait().await;
     };
-    if tokio::time::timeout(patience, pin!(drained)).await.is_err() {
+    if tokio::time::timeout(shutdown_timeout, pin!(drained)).await.is_err() {
         tracing::warn!("some requests were still under way when the time to shut down was over");
     }
 }
@@ -134,7 +134,7 @@ fn connection(stream: TcpStream, peer: Peer, router: Router) -> impl GracefulCon
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_WAIT_MAX));
-    let stream = Lingering::new(Box::pin(stream));
+    let stream = LingeringStream::new(Box::pin(stream));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
         TowerToHyperService::new(router.clone()).call(request)
@@ -148,28 +148,28 @@ fn connection(stream: TcpStream, peer: Peer, router: Router) -> impl GracefulCon
 
 /// How many connections each address has.
 #[derive(Default)]
-struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+struct ConnectionCounts(Mutex<HashMap<IpAddr, usize>>);
 
 /// One connection of an address.
-struct Place {
-    addresses: Arc<Addresses>,
+struct ConnectionPermit {
+    addresses: Arc<ConnectionCounts>,
     address: IpAddr,
 }
 
-impl Addresses {
+impl ConnectionCounts {
     /// A place for a connection; none when the address has as many as it may.
-    fn enter(self: &Arc<Self>, address: IpAddr, many: bool) -> Option<Place> {
+    fn acquire(self: &Arc<Self>, address: IpAddr, many: bool) -> Option<ConnectionPermit> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if *count >= CONNECTIONS_PER_ADDRESS_MAX && !many {
             return None;
         }
         *count += 1;
-        Some(Place { addresses: self.clone(), address })
+        Some(ConnectionPermit { addresses: self.clone(), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {

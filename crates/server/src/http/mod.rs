@@ -5,6 +5,7 @@
 
 mod bookings;
 mod caller;
+mod command_request;
 mod events;
 mod health;
 mod linger;
@@ -12,9 +13,8 @@ pub(crate) mod listener;
 pub(crate) mod openapi;
 mod params;
 mod payload;
-mod post;
 mod refunds;
-mod reply;
+mod response;
 mod stats;
 mod stream;
 
@@ -34,9 +34,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
+use crate::coordination_ports::SharedRedis;
 use crate::nats::Nats;
 use crate::problem::Problem;
-use crate::shared::Shared;
 use crate::telemetry::Telemetry;
 
 pub(crate) use self::stream::Streams;
@@ -55,7 +55,7 @@ pub(crate) struct App {
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Where limits and locks are shared with other processes; unset where they are not.
-    pub(crate) redis: Option<Arc<Shared>>,
+    pub(crate) redis: Option<Arc<SharedRedis>>,
     /// The NATS that it is connected to; unset where it is to none.
     pub(crate) nats: Option<Arc<Nats>>,
     /// Who may say for whom it speaks, in `X-Forwarded-For`.
@@ -96,25 +96,25 @@ pub(crate) fn router(app: App, with_metrics: bool) -> Router {
         .route("/problems/{code}", get(openapi::problem))
         .fallback(async || Problem::not_found("resource"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(middleware::from_fn_with_state(app.clone(), finish))
+        .layer(middleware::from_fn_with_state(app.clone(), request_context))
         .with_state(app)
 }
 
 /// Around every request: names it, checks a token that is given (so that a wrong one is the first thing a
 /// caller hears), and turns a [`Problem`] into its body.
-async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
+async fn request_context(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = request.uri().path().to_owned();
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
-    let id = given.unwrap_or_else(|| app.fresh_request_id());
+    let id = given.unwrap_or_else(|| app.generate_request_id());
     request.extensions_mut().insert(id.clone());
     let trace = trace_parent(request.headers());
     if let Some(trace) = trace.clone() {
         request.extensions_mut().insert(trace);
     }
-    let response = match caller::identify(&app, request.headers()) {
+    let response = match caller::authenticate(&app, request.headers()) {
         Ok(identity) => {
             request.extensions_mut().insert(identity);
             next.run(request).await
@@ -122,12 +122,12 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
         Err(problem) => problem.into_response(),
     };
     if let Some(problem) = response.extensions().get::<Problem>() {
-        app.telemetry.refused(problem.code());
+        app.telemetry.record_problem(problem.code());
     }
     let trace = trace.as_ref().map(TraceParent::trace_id);
-    let response = named(response, id.as_str(), trace);
+    let response = finalize_response(response, id.as_str(), trace);
     let (status, took) = (response.status().as_u16(), begun.elapsed());
-    app.telemetry.answered(method, route.as_ref().map(MatchedPath::as_str), status, took);
+    app.telemetry.record_request(method, route.as_ref().map(MatchedPath::as_str), status, took);
     tracing::debug!(request = id.as_str(), trace, method, path, status, ?took, "answered");
     response
 }
@@ -155,7 +155,7 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-fn named(mut response: Response, id: &str, trace: Option<&str>) -> Response {
+fn finalize_response(mut response: Response, id: &str, trace: Option<&str>) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if let Some(cause) = problem.cause() {
             tracing::error!(request = id, trace, cause, "a request failed");
@@ -182,7 +182,7 @@ impl App {
     }
 
     /// A name for a request that brought none.
-    pub(crate) fn fresh_request_id(&self) -> RequestId {
+    pub(crate) fn generate_request_id(&self) -> RequestId {
         let bytes = self.ids.random();
         let id = bytes.iter().fold(String::from("req_"), |id, byte| format!("{id}{byte:02x}"));
         id.parse().unwrap_or_else(|_| unreachable!("hexadecimal digits are visible ASCII"))

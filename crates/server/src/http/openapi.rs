@@ -1,10 +1,10 @@
 //! The description of the API: OpenAPI 3.1 made from the code, a page to read it, and a page for every code
 //! of a problem. Nothing here decides what the API does, and no page loads anything from elsewhere.
 
+mod docs_page;
 mod document;
 mod operations;
 mod problems;
-mod reader;
 
 use std::sync::LazyLock;
 
@@ -13,15 +13,15 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::params::Named;
+use super::params::PathId;
 use crate::problem::Problem;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document::document);
 static TEXT: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", *DOCUMENT));
-static READER: LazyLock<String> = LazyLock::new(|| reader::description(&DOCUMENT));
+static DOCS_PAGE: LazyLock<String> = LazyLock::new(|| docs_page::render_description(&DOCUMENT));
 
 /// Nothing from elsewhere, no script, no style but the one that is served here.
-const PAGE: [(HeaderName, &str); 2] =
+const PAGE_HEADERS: [(HeaderName, &str); 2] =
     [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, "default-src 'self'")];
 
 /// The description as it is served and printed.
@@ -34,14 +34,14 @@ pub(super) async fn show() -> Response {
 }
 
 pub(super) async fn docs() -> Response {
-    (PAGE, READER.as_str()).into_response()
+    (PAGE_HEADERS, DOCS_PAGE.as_str()).into_response()
 }
 
 pub(super) async fn style() -> Response {
-    ([(CONTENT_TYPE, "text/css; charset=utf-8")], reader::STYLE).into_response()
+    ([(CONTENT_TYPE, "text/css; charset=utf-8")], docs_page::STYLE).into_response()
 }
 
-pub(super) async fn problem(code: Named) -> Result<Response, Problem> {
-    let meaning = problems::meaning(code.as_str()).ok_or_else(|| Problem::not_found("problem"))?;
-    Ok((PAGE, reader::problem(meaning.code, meaning.text)).into_response())
+pub(super) async fn problem(code: PathId) -> Result<Response, Problem> {
+    let meaning = problems::problem_doc(code.as_str()).ok_or_else(|| Problem::not_found("problem"))?;
+    Ok((PAGE_HEADERS, docs_page::render_problem(meaning.code, meaning.text)).into_response())
 }

@@ -25,13 +25,13 @@ impl FromRequestParts<App> for Params {
 
 impl Params {
     /// Refuses parameters that are not among `known`, and those that stand twice.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+    pub(super) fn allow_only(&self, known: &[&str]) -> Result<(), Problem> {
         for (place, (name, _)) in self.0.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                return Err(wrong(name, "is no parameter of this list"));
+                return Err(invalid_parameter(name, "is no parameter of this list"));
             }
             if self.0[..place].iter().any(|(before, _)| before == name) {
-                return Err(wrong(name, "stands twice"));
+                return Err(invalid_parameter(name, "stands twice"));
             }
         }
         Ok(())
@@ -40,12 +40,12 @@ impl Params {
     /// The value of a parameter, parsed.
     pub(super) fn get<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
         let value = self.0.iter().find(|(each, _)| each == name).map(|(_, value)| value.parse());
-        value.transpose().map_err(|error: T::Err| wrong(name, &error.to_string()))
+        value.transpose().map_err(|error: T::Err| invalid_parameter(name, &error.to_string()))
     }
 
     /// The value of a parameter that must be there, parsed.
     pub(super) fn required<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<T, Problem> {
-        self.get(name)?.ok_or_else(|| wrong(name, "is required"))
+        self.get(name)?.ok_or_else(|| invalid_parameter(name, "is required"))
     }
 
     /// Whether a parameter is there, with or without a value.
@@ -55,21 +55,21 @@ impl Params {
 
     /// How many rows are wanted.
     pub(super) fn limit(&self) -> Result<u32, Problem> {
-        let bounds = || wrong("limit", &format!("must be a number from 1 to {LIST_ROWS_MAX}"));
+        let bounds = || invalid_parameter("limit", &format!("must be a number from 1 to {LIST_ROWS_MAX}"));
         let limit = self.get::<u32>("limit").map_err(|_| bounds())?.unwrap_or(LIST_ROWS_DEFAULT);
         if (1..=LIST_ROWS_MAX).contains(&limit) { Ok(limit) } else { Err(bounds()) }
     }
 }
 
-fn wrong(name: &str, detail: &str) -> Problem {
+fn invalid_parameter(name: &str, detail: &str) -> Problem {
     Problem::invalid(&[Invalid::new(format!("?{name}"), detail)])
 }
 
 /// What a path names; nothing where it cannot be read, which is said only when it is asked for: whether the
 /// caller may ask at all comes first.
-pub(super) struct Named(Option<String>);
+pub(super) struct PathId(Option<String>);
 
-impl FromRequestParts<App> for Named {
+impl FromRequestParts<App> for PathId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
@@ -78,7 +78,7 @@ impl FromRequestParts<App> for Named {
     }
 }
 
-impl Named {
+impl PathId {
     /// What stands in the path; empty where it is no text.
     pub(super) fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or_default()

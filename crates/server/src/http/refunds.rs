@@ -7,21 +7,26 @@ use engine::RefundOutcome;
 
 use super::App;
 use super::caller::Caller;
-use super::params::{Named, Params};
+use super::command_request::CommandRequest;
+use super::params::{Params, PathId};
 use super::payload::Json;
-use super::post::Post;
-use super::reply::show;
+use super::response::respond;
 use crate::problem::Problem;
 use crate::wire::{PageView, RefundView, SettleRequest};
 
-pub(super) async fn settle(State(app): State<App>, refund: Named, post: Post) -> Result<Response, Problem> {
+pub(super) async fn settle(
+    State(app): State<App>,
+    refund: PathId,
+    post: CommandRequest,
+) -> Result<Response, Problem> {
     post.caller.require_service()?;
     let SettleRequest { outcome, provider_reference } = post.parse()?;
     let outcome =
         RefundOutcome { succeeded: outcome.0.succeeded(), provider_reference: provider_reference.0 };
-    let keep = post.keep(StatusCode::OK)?;
-    let given = app.engine.settle(post.caller.engine(), refund.id("refund")?, outcome, keep).await?;
-    show(&app, given, StatusCode::OK)
+    let keep = post.idempotency(StatusCode::OK)?;
+    let given =
+        app.engine.settle(post.caller.into_engine_caller(), refund.id("refund")?, outcome, keep).await?;
+    respond(&app, given, StatusCode::OK)
 }
 
 pub(super) async fn list(
@@ -30,7 +35,7 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     caller.require_service()?;
-    params.only(&["limit", "after", "status"])?;
+    params.allow_only(&["limit", "after", "status"])?;
     let (status, after, limit) = (params.get("status")?, params.get("after")?, params.limit()?);
     let page = app.engine.refunds(&caller.reader(), status, after, limit).await?;
     let data = page.rows.iter().map(RefundView::from).collect();

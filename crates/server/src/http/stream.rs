@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::App;
 use super::caller::{AnyReader, Client};
-use super::params::Named;
+use super::params::PathId;
 use crate::limit::{STREAM_HEARTBEAT, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX};
 use crate::problem::Problem;
 use crate::wire::AvailabilityView;
@@ -29,16 +29,16 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 /// The streams that are open, in all and per address.
 #[derive(Default)]
-pub(crate) struct Streams(Mutex<Open>);
+pub(crate) struct Streams(Mutex<StreamCounts>);
 
 #[derive(Default)]
-struct Open {
+struct StreamCounts {
     all: usize,
     per_address: HashMap<IpAddr, usize>,
 }
 
 /// One open stream of an address.
-struct Seat {
+struct StreamPermit {
     streams: Arc<Streams>,
     address: IpAddr,
 }
@@ -49,7 +49,7 @@ impl Streams {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 
-    fn open(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+    fn open(self: &Arc<Self>, address: IpAddr) -> Option<StreamPermit> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = open.per_address.get(&address).copied().unwrap_or(0);
         let crowded = of_address >= STREAMS_PER_ADDRESS_MAX && !address.is_loopback();
@@ -58,11 +58,11 @@ impl Streams {
         }
         open.all += 1;
         open.per_address.insert(address, of_address + 1);
-        Some(Seat { streams: self.clone(), address })
+        Some(StreamPermit { streams: self.clone(), address })
     }
 }
 
-impl Drop for Seat {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
         open.all = open.all.saturating_sub(1);
@@ -79,7 +79,7 @@ pub(super) async fn availability(
     State(app): State<App>,
     Client(address): Client,
     AnyReader(reader): AnyReader,
-    event: Named,
+    event: PathId,
 ) -> Result<Response, Problem> {
     let watching = app.engine.watch(&reader, event.id("event")?).await?;
     let seat = app.streams.open(address).ok_or_else(|| Problem::from(engine::Error::Overloaded))?;
@@ -95,7 +95,7 @@ pub(super) async fn availability(
 fn messages(
     app: App,
     watching: watch::Receiver<Arc<Event>>,
-    seat: Seat,
+    seat: StreamPermit,
     retry: Duration,
 ) -> impl Stream<Item = Result<Message, Infallible>> {
     let start = (app, watching, seat, Some(retry));

@@ -17,7 +17,7 @@ use super::subject::Request;
 use crate::http::App;
 use crate::limit::{LIST_ROWS_MAX, NATS_LIST_REACH, NATS_LIST_ROWS_DEFAULT};
 use crate::problem::Problem;
-use crate::wire::{Parsed, StatsView};
+use crate::wire::{ParsedText, StatsView};
 
 const CREATED: &str = "Booking created successfully";
 const CANCELLED: &str = "Booking cancelled successfully";
@@ -40,10 +40,10 @@ pub(super) async fn answer(app: &App, asked: Request, call: &Call) -> Result<Rep
 #[serde(rename_all = "camelCase")]
 struct Create {
     event_id: EventId,
-    user_id: Parsed<UserId>,
+    user_id: ParsedText<UserId>,
     ticket_quantity: u32,
     total_amount: Option<Box<RawValue>>,
-    payment_method: Option<Parsed<Note>>,
+    payment_method: Option<ParsedText<Note>>,
 }
 
 async fn create(app: &App, call: &Call) -> Result<Reply, Problem> {
@@ -80,8 +80,8 @@ async fn expected(app: &App, event: EventId, total: &str) -> Result<Option<domai
 #[serde(rename_all = "camelCase")]
 struct Cancel {
     booking_id: String,
-    user_id: Parsed<UserId>,
-    reason: Option<Parsed<Note>>,
+    user_id: ParsedText<UserId>,
+    reason: Option<ParsedText<Note>>,
 }
 
 /// In the name of the user, whose limit and cut-off apply and whose booking it must be.
@@ -99,7 +99,7 @@ async fn cancel(app: &App, call: &Call) -> Result<Reply, Problem> {
 #[serde(rename_all = "camelCase")]
 struct Confirm {
     booking_id: String,
-    payment_transaction_id: Parsed<TransactionId>,
+    payment_transaction_id: ParsedText<TransactionId>,
 }
 
 async fn confirm(app: &App, call: &Call) -> Result<Reply, Problem> {
@@ -114,13 +114,13 @@ async fn confirm(app: &App, call: &Call) -> Result<Reply, Problem> {
 #[serde(rename_all = "camelCase")]
 struct Get {
     booking_id: String,
-    user_id: Option<Parsed<UserId>>,
+    user_id: Option<ParsedText<UserId>>,
 }
 
 async fn get(app: &App, call: &Call) -> Result<Reply, Problem> {
     let body: Get = call.parse()?;
     let asker = match body.user_id {
-        Some(Parsed(user)) => call.user(&user),
+        Some(ParsedText(user)) => call.user(&user),
         None => call.service(),
     };
     let booking = app.engine.booking(&reader(), &asker.actor, booking_id(&body.booking_id)?).await?;
@@ -158,9 +158,9 @@ async fn validate(app: &App, call: &Call) -> Result<Reply, Problem> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct List {
-    user_id: Option<Parsed<UserId>>,
+    user_id: Option<ParsedText<UserId>>,
     event_id: Option<EventId>,
-    status: Option<Parsed<BookingStatus>>,
+    status: Option<ParsedText<BookingStatus>>,
     page: Option<u32>,
     limit: Option<u32>,
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::reply::Reply;
 use crate::http::App;
-use crate::kept::is_kept;
+use crate::idempotency::is_storable;
 use crate::limit::{BODY_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX, NATS_REQUEST_AGE_MAX};
 use crate::problem::Problem;
 use crate::wire::{self, ParseError};
@@ -60,7 +60,7 @@ impl Call {
             None => None,
         };
         let named = message_id.as_ref().and_then(|id| id.get().trim_matches('"').parse().ok());
-        let request = named.unwrap_or_else(|| app.fresh_request_id());
+        let request = named.unwrap_or_else(|| app.generate_request_id());
         let trace = message.headers.as_ref().and_then(trace_parent);
         Some(Self { payload, message_id, request, trace, begun, gives_up })
     }
@@ -132,7 +132,7 @@ impl Call {
         let key = uuid(id.get().trim_matches('"'))?;
         let own = id.clone();
         let render = move |answer: &domain::Answer, now: Timestamp| {
-            is_kept(answer).then(|| Reply::new(answer, now, Some(&own), message))?.to_bytes()
+            is_storable(answer).then(|| Reply::new(answer, now, Some(&own), message))?.to_bytes()
         };
         let fingerprint = Sha256::digest(self.canonical()).into();
         Some(Arc::new(Idempotency {

@@ -99,7 +99,7 @@ impl Reply {
     /// A refusal or a fault, with members of its subject's own.
     pub(super) fn problem(problem: Problem, id: Option<&RawValue>, own: &Map<String, Value>) -> Self {
         let failure = Failure { code: problem.code().to_owned(), status: problem.status().as_u16() };
-        let (error, mut members) = problem.into_words();
+        let (error, mut members) = problem.into_detail_and_members();
         members.extend(own.clone());
         members.extend([
             ("success".to_owned(), json!(false)),

@@ -132,7 +132,7 @@ impl Service {
         };
         let (asked, subject) = REQUESTS[place];
         let Some(call) = Call::open(&self.app, &message) else {
-            self.app.telemetry.answered_over_nats(subject, "dropped");
+            self.app.telemetry.record_nats_request(subject, "dropped");
             tracing::debug!(subject, "a request came too late, and was dropped");
             return;
         };
@@ -148,7 +148,7 @@ impl Service {
         drop(self.tasks.spawn(async move {
             let reply = service.answer(asked, &call).await;
             if call.is_late() {
-                service.app.telemetry.answered_over_nats(subject, "dropped");
+                service.app.telemetry.record_nats_request(subject, "dropped");
             } else {
                 service.send(place, &message, &call, reply).await;
             }
@@ -172,7 +172,7 @@ impl Service {
     async fn send(&self, place: usize, message: &Message, call: &Call, reply: Reply) {
         let (figures, (_, subject)) = (&self.figures[place], REQUESTS[place]);
         let code = reply.problem.as_ref().map_or("ok", |failure| failure.code.as_str());
-        self.app.telemetry.answered_over_nats(subject, code);
+        self.app.telemetry.record_nats_request(subject, code);
         figures.requests.fetch_add(1, Ordering::Relaxed);
         figures.errors.fetch_add(u64::from(reply.problem.is_some()), Ordering::Relaxed);
         let took = u64::try_from(call.begun().elapsed().as_nanos()).unwrap_or(u64::MAX);

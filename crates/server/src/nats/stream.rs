@@ -14,7 +14,7 @@ use futures_util::TryStreamExt as _;
 
 use super::bell::away;
 use super::subject::{LEDGERS, STREAM, event_of};
-use crate::limit::RELAY_ANSWER_WAIT_MAX;
+use crate::limit::RELAY_REPLY_WAIT_MAX;
 
 /// How long the server looks for a repeated id. Short: what keeps entries from being on the stream twice is
 /// the expected last sequence of their subject, and a stream that was purged is not to be taken for a full one for long.
@@ -23,8 +23,8 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
 /// The way to streams.
 pub(crate) fn context(client: Client) -> Context {
     ContextBuilder::new()
-        .timeout(RELAY_ANSWER_WAIT_MAX)
-        .ack_timeout(RELAY_ANSWER_WAIT_MAX)
+        .timeout(RELAY_REPLY_WAIT_MAX)
+        .ack_timeout(RELAY_REPLY_WAIT_MAX)
         .max_ack_inflight(2 * RELAY_EVENTS_MAX)
         .build(client)
 }
@@ -145,7 +145,7 @@ fn about(info: &Info) -> Result<StreamInfo, StreamError> {
     let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
     let created_at =
         Timestamp::from_micros(micros).map_err(|error| StreamError::Operator(error.to_string()))?;
-    Ok(StreamInfo { made: created_at, last: info.state.last_sequence, messages: info.state.messages })
+    Ok(StreamInfo { created_at: created_at, last: info.state.last_sequence, messages: info.state.messages })
 }
 
 /// Looks at everything that is on the stream.

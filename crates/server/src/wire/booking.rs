@@ -7,8 +7,8 @@ use domain::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shape::{As, without_null};
-use super::{MoneyField, MoneyView, Object, Parsed};
+use super::schema::{As, without_null};
+use super::{MoneyField, MoneyView, Object, ParsedText};
 
 /// The body of `POST /v1/bookings`: exactly one of `ticketQuantity` and `items`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -31,10 +31,10 @@ pub(crate) struct CreateBooking {
     pub(crate) expected_total: Option<MoneyField>,
     /// How the buyer means to pay; a remark.
     #[serde(default)]
-    pub(crate) payment_method: Option<Parsed<Note>>,
+    pub(crate) payment_method: Option<ParsedText<Note>>,
     /// Whom the booking is for: needed from a service or an admin, oneself for a user.
     #[serde(default)]
-    pub(crate) user_id: Option<Parsed<UserId>>,
+    pub(crate) user_id: Option<ParsedText<UserId>>,
 }
 
 /// How many tickets of one type are wanted.
@@ -52,7 +52,7 @@ struct ItemRequest {
 
 impl CreateBooking {
     /// Which tickets are wanted.
-    pub(crate) fn ask(&self) -> Result<TicketSelection, Invalid> {
+    pub(crate) fn ticket_selection(&self) -> Result<TicketSelection, Invalid> {
         let at_least_one = "must be at least 1";
         match (self.ticket_quantity, &self.items) {
             (Some(_), Some(_)) => Err(Invalid::new("", "must have either ticketQuantity or items, not both")),
@@ -78,7 +78,7 @@ impl CreateBooking {
 #[schemars(rename = "ConfirmBooking", transform = without_null)]
 pub(crate) struct ConfirmRequest {
     /// The payment provider's name for the captured payment, compared exactly.
-    pub(crate) payment_transaction_id: Parsed<TransactionId>,
+    pub(crate) payment_transaction_id: ParsedText<TransactionId>,
     /// What was captured; refused where it is not the booking's total.
     #[serde(default)]
     pub(crate) amount: Option<MoneyField>,
@@ -91,7 +91,7 @@ pub(crate) struct ConfirmRequest {
 pub(crate) struct CancelRequest {
     /// Why; a remark.
     #[serde(default)]
-    pub(crate) reason: Option<Parsed<Note>>,
+    pub(crate) reason: Option<ParsedText<Note>>,
 }
 
 /// The body of `GET /v1/bookings/{id}/validate`.

@@ -11,8 +11,8 @@ use engine::Engine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shape::{As, Extensible, without_null};
-use super::{MoneyField, MoneyView, Object, Parsed, present};
+use super::schema::{As, Extensible, without_null};
+use super::{MoneyField, MoneyView, Object, ParsedText, present};
 
 /// What the one ticket type of an event with a single price is called.
 const SINGLE_TICKET_TYPE: &str = "General admission";
@@ -28,14 +28,14 @@ fn priced(description: &str) -> String {
 #[schemars(transform = without_null)]
 pub(crate) struct CreateEvent {
     /// What it is called.
-    name: Parsed<Name>,
+    name: ParsedText<Name>,
     /// Where it takes place.
-    venue: Parsed<Name>,
+    venue: ParsedText<Name>,
     /// When it begins; nothing is booked from then on. Not in the past.
-    starts_at: Parsed<Timestamp>,
+    starts_at: ParsedText<Timestamp>,
     /// The IANA time zone in which people read the start.
     #[serde(default)]
-    time_zone: Option<Parsed<TimeZone>>,
+    time_zone: Option<ParsedText<TimeZone>>,
     /// Tickets in all.
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: u32,
@@ -48,10 +48,10 @@ pub(crate) struct CreateEvent {
     ticket_types: Option<Vec<Object<TicketTypeRequest>>>,
     /// Bookings begin here; at once where absent.
     #[serde(default)]
-    sales_start_at: Option<Parsed<Timestamp>>,
+    sales_start_at: Option<ParsedText<Timestamp>>,
     /// Bookings end here; at the start of the event where absent.
     #[serde(default)]
-    sales_end_at: Option<Parsed<Timestamp>>,
+    sales_end_at: Option<ParsedText<Timestamp>>,
     /// How long a booking may stay unpaid; the operator's default where absent.
     #[serde(default)]
     #[schemars(range(min = HOLD_SECONDS_MIN, max = HOLD_SECONDS_MAX))]
@@ -77,7 +77,7 @@ pub(crate) struct CreateEvent {
 #[schemars(rename = "NewTicketType", transform = without_null)]
 struct TicketTypeRequest {
     /// What it is called.
-    name: Parsed<Name>,
+    name: ParsedText<Name>,
     #[schemars(description = priced("What one ticket costs."))]
     price: MoneyField,
     /// Its own bound beside the event's; none where absent.
@@ -135,16 +135,16 @@ impl CreateEvent {
 pub(crate) struct UpdateEvent {
     /// What it is called.
     #[serde(default)]
-    name: Option<Parsed<Name>>,
+    name: Option<ParsedText<Name>>,
     /// Where it takes place.
     #[serde(default)]
-    venue: Option<Parsed<Name>>,
+    venue: Option<ParsedText<Name>>,
     /// When it begins.
     #[serde(default)]
-    starts_at: Option<Parsed<Timestamp>>,
+    starts_at: Option<ParsedText<Timestamp>>,
     /// The IANA time zone in which people read the start; `null` unsets it.
     #[serde(default, deserialize_with = "present")]
-    time_zone: Option<Option<Parsed<TimeZone>>>,
+    time_zone: Option<Option<ParsedText<TimeZone>>>,
     /// Tickets in all; not below those held and sold.
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
@@ -157,10 +157,10 @@ pub(crate) struct UpdateEvent {
     ticket_types: Vec<Object<TicketTypeUpdate>>,
     /// Bookings begin here; at once after `null`.
     #[serde(default, deserialize_with = "present")]
-    sales_start_at: Option<Option<Parsed<Timestamp>>>,
+    sales_start_at: Option<Option<ParsedText<Timestamp>>>,
     /// Bookings end here; at the start of the event after `null`.
     #[serde(default, deserialize_with = "present")]
-    sales_end_at: Option<Option<Parsed<Timestamp>>>,
+    sales_end_at: Option<Option<ParsedText<Timestamp>>>,
     /// How long a new booking may stay unpaid.
     #[serde(default)]
     #[schemars(range(min = HOLD_SECONDS_MIN, max = HOLD_SECONDS_MAX))]
@@ -179,7 +179,7 @@ pub(crate) struct UpdateEvent {
     max_tickets_per_user: Option<Option<u32>>,
     /// Pauses, resumes or cancels; cancelling is final.
     #[serde(default)]
-    status: Option<Parsed<EventStatus>>,
+    status: Option<ParsedText<EventStatus>>,
 }
 
 /// What changes about a ticket type.
@@ -192,7 +192,7 @@ struct TicketTypeUpdate {
     id: TicketTypeId,
     /// What it is called.
     #[serde(default)]
-    name: Option<Parsed<Name>>,
+    name: Option<ParsedText<Name>>,
     #[serde(default)]
     #[schemars(description = priced("What one ticket costs a new booking."))]
     price: Option<MoneyField>,

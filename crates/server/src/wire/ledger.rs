@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use store::Stats;
 
-use super::shape::{As, Extensible, Shape};
-use super::{MoneyView, Parsed};
+use super::schema::{As, Extensible, TextSchema};
+use super::{MoneyView, ParsedText};
 
 /// A ledger entry as it is shown.
 #[derive(Serialize, JsonSchema)]
@@ -33,7 +33,7 @@ pub(crate) struct EntryView<'a> {
     #[schemars(with = "As<RefundId>")]
     refund_id: Option<RefundId>,
     /// The tickets that moved, per ticket type; empty where none did.
-    items: Vec<LineView>,
+    items: Vec<LedgerItemView>,
     /// The tickets that moved, all together, without a sign; for entries of the event itself, by how much its
     /// capacity changed.
     quantity: u32,
@@ -64,7 +64,7 @@ pub(crate) struct EntryView<'a> {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "LedgerItem")]
-struct LineView {
+struct LedgerItemView {
     /// Which ticket type.
     #[schemars(with = "As<TicketTypeId>")]
     ticket_type_id: TicketTypeId,
@@ -74,7 +74,8 @@ struct LineView {
 
 impl<'a> From<&'a Entry> for EntryView<'a> {
     fn from(entry: &'a Entry) -> Self {
-        let line = |line: &EntryLine| LineView { ticket_type_id: line.ticket_type, quantity: line.quantity };
+        let line =
+            |line: &EntryLine| LedgerItemView { ticket_type_id: line.ticket_type, quantity: line.quantity };
         Self {
             event_seq: entry.seq,
             kind: entry.kind.as_str(),
@@ -99,19 +100,19 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
 #[schemars(rename = "SettleRefund")]
 pub(crate) struct SettleRequest {
     /// What became of the pay-out. `failed` may later become `succeeded`, never the other way round.
-    pub(crate) outcome: Parsed<Outcome>,
+    pub(crate) outcome: ParsedText<SettlementOutcome>,
     /// The payment provider's name for the pay-out.
-    pub(crate) provider_reference: Parsed<Name>,
+    pub(crate) provider_reference: ParsedText<Name>,
 }
 
 /// What became of a pay-out.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum SettlementOutcome {
     Succeeded,
     Failed,
 }
 
-impl FromStr for Outcome {
+impl FromStr for SettlementOutcome {
     type Err = &'static str;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
@@ -123,7 +124,7 @@ impl FromStr for Outcome {
     }
 }
 
-impl Shape for Outcome {
+impl TextSchema for SettlementOutcome {
     const NAME: Option<&'static str> = Some("SettlementOutcome");
 
     fn schema() -> Schema {
@@ -133,7 +134,7 @@ impl Shape for Outcome {
     }
 }
 
-impl Outcome {
+impl SettlementOutcome {
     pub(crate) fn succeeded(self) -> bool {
         matches!(self, Self::Succeeded)
     }

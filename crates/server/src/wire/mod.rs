@@ -4,7 +4,7 @@
 mod booking;
 mod event;
 mod ledger;
-mod shape;
+mod schema;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, ValidationView};
 pub(crate) use event::{AvailabilityView, CreateEvent, EventView, UpdateEvent};
 pub(crate) use ledger::{EntryView, RefundView, SettleRequest, StatsView};
-pub(crate) use shape::{As, Extensible, Shape};
+pub(crate) use schema::{As, Extensible, TextSchema};
 
 /// A page of a list.
 #[derive(Serialize, JsonSchema)]
@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for MoneyField {
         #[serde(deny_unknown_fields)]
         struct Fields {
             amount: i64,
-            currency: Parsed<Currency>,
+            currency: ParsedText<Currency>,
         }
         let Object(Fields { amount, currency }) = Object::deserialize(deserializer)?;
         Money::new(amount, currency.0).map(Self).map_err(serde::de::Error::custom)
@@ -105,9 +105,9 @@ impl JsonSchema for MoneyField {
 
 /// A text that parses into a value of the domain.
 #[derive(Clone, Debug)]
-pub(crate) struct Parsed<T>(pub(crate) T);
+pub(crate) struct ParsedText<T>(pub(crate) T);
 
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for ParsedText<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map(Self).map_err(serde::de::Error::custom)
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_a_body_is_wrong() {
+    fn errors_point_to_the_wrong_field() {
         let check = |body: &str, pointer: &str, detail: &str| match parse::<CreateBooking>(body.as_bytes()) {
             Err(ParseError::Data(wrong)) => {
                 assert_eq!(wrong.pointer, pointer, "{body}");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_malformed_json_from_json_that_does_not_fit() {
+    fn malformed_json_is_a_syntax_error() {
         for body in ["", "{", "{}}", "{\"a\":1", "{\"a\":1}}", "nul", "{\"a\":}", "\u{feff}{}"] {
             assert!(matches!(parse::<CancelRequest>(body.as_bytes()), Err(ParseError::Syntax(_))), "{body}");
         }

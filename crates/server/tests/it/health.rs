@@ -18,7 +18,7 @@ async fn a_healthy_server_is_alive_and_ready() {
         let shown = client.get(verbose).await.expect(200);
         assert_eq!((&shown["status"], &shown["database"]), (&json!("ready"), &json!("ok")), "{shown}");
         let chores: Vec<&String> = shown["chores"].as_object().expect("chores").keys().collect();
-        assert_eq!(chores, ["canceller", "janitor", "sweeper"]);
+        assert_eq!(chores, ["event_cancellation", "key_expiry", "sweeper"]);
         let chores = shown["chores"].as_object().into_iter().flat_map(serde_json::Map::values);
         assert!(chores.clone().all(|chore| chore["lastSuccess"].is_string()), "{shown}");
     }

@@ -13,7 +13,7 @@ use super::problems;
 use crate::limit::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::wire::As;
 
-const ABOUT: &str = "\
+const DESCRIPTION: &str = "\
 Sells tickets: events, bookings with a hold, payments reported by a service, refunds, and a ledger of every \
 change. `x-roles` of an operation names the roles of a token that may call it; where it is empty no token is \
 needed, but one that is given must be valid. `x-codes` of an answer lists the codes of problems that the \
@@ -34,7 +34,7 @@ const TAGS: [(&str, &str); 6] = [
 
 /// The makers of schemas: what is asked for and what is answered follow different rules about what may be
 /// absent.
-struct Makers {
+struct SchemaGenerators {
     requests: SchemaGenerator,
     answers: SchemaGenerator,
 }
@@ -46,10 +46,10 @@ pub(super) fn document() -> Value {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
         settings.transforms.push(Box::new(RecursiveTransform(without_null_default)));
-        settings.transforms.push(Box::new(RecursiveTransform(signed)));
+        settings.transforms.push(Box::new(RecursiveTransform(use_signed_formats)));
         settings
     };
-    let mut makers = Makers {
+    let mut makers = SchemaGenerators {
         requests: settings().for_deserialize().into_generator(),
         answers: settings().for_serialize().into_generator(),
     };
@@ -65,7 +65,7 @@ pub(super) fn document() -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "boxoffice", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT,
+            "title": "boxoffice", "version": env!("CARGO_PKG_VERSION"), "description": DESCRIPTION,
             "license": {"name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE")},
         },
         "servers": [{"url": "/"}],
@@ -90,7 +90,7 @@ fn without_null_default(schema: &mut Schema) {
 
 /// Generators of clients know `int32` and `int64`, and take what they do not know for the smaller one. Counts of
 /// tickets fit the first. `int64` is the widest that there is: revenue could exceed it by sales at the highest price.
-fn signed(schema: &mut Schema) {
+fn use_signed_formats(schema: &mut Schema) {
     let signed = match schema.get("format").and_then(Value::as_str) {
         Some("uint32") => "int32",
         Some("uint64" | "int128") => "int64",
@@ -99,17 +99,17 @@ fn signed(schema: &mut Schema) {
     schema.insert("format".to_owned(), signed.into());
 }
 
-fn describe(operation: &Operation, makers: &mut Makers) -> Value {
+fn describe(operation: &Operation, makers: &mut SchemaGenerators) -> Value {
     let public = operation.roles.is_empty();
     let mut described = json!({
         "operationId": operation.id, "summary": operation.summary, "tags": [tag(operation.path)],
         "x-roles": operation.roles,
         "security": if public { json!([]) } else { json!([{"token": []}]) },
-        "parameters": asked(operation, makers),
-        "responses": answers(operation, makers),
+        "parameters": operation_parameters(operation, makers),
+        "responses": operation_responses(operation, makers),
     });
     if let Some(body) = &operation.body {
-        let schema = (body.kind)(&mut makers.requests);
+        let schema = (body.schema)(&mut makers.requests);
         described["requestBody"] =
             json!({"required": body.required, "content": {"application/json": {"schema": schema}}});
     }
@@ -126,10 +126,10 @@ fn tag(path: &'static str) -> &'static str {
     }
 }
 
-fn asked(operation: &Operation, makers: &mut Makers) -> Vec<Value> {
+fn operation_parameters(operation: &Operation, makers: &mut SchemaGenerators) -> Vec<Value> {
     let shared = |name: &str| json!({"$ref": format!("#/components/parameters/{name}")});
     let mut asked = Vec::new();
-    if let Some((name, about, schema)) = in_path(operation.path, makers) {
+    if let Some((name, about, schema)) = path_parameter(operation.path, makers) {
         asked.push(json!({
             "name": name, "in": "path", "required": true, "description": about, "schema": schema,
         }));
@@ -140,13 +140,14 @@ fn asked(operation: &Operation, makers: &mut Makers) -> Vec<Value> {
             "schema": (query.kind)(&mut makers.requests),
         }));
     }
-    let headers = [(operation.keyed, "IdempotencyKey"), (operation.if_match, "IfMatch"), (true, "RequestId")];
+    let headers =
+        [(operation.idempotency_key, "IdempotencyKey"), (operation.if_match, "IfMatch"), (true, "RequestId")];
     asked.extend(headers.into_iter().filter(|(taken, _)| *taken).map(|(_, name)| shared(name)));
     asked
 }
 
 /// The parameter in a path: its name, its description and its schema.
-fn in_path(path: &str, makers: &mut Makers) -> Option<(&'static str, &'static str, Schema)> {
+fn path_parameter(path: &str, makers: &mut SchemaGenerators) -> Option<(&'static str, &'static str, Schema)> {
     let generator = &mut makers.requests;
     let (about, schema) = match path {
         _ if path.starts_with("/v1/events/{id}") => ("The event.", generator.subschema_for::<As<EventId>>()),
@@ -163,7 +164,7 @@ fn in_path(path: &str, makers: &mut Makers) -> Option<(&'static str, &'static st
 }
 
 /// The codes that an operation may answer with.
-fn codes(operation: &Operation) -> BTreeSet<&'static str> {
+fn problem_codes(operation: &Operation) -> BTreeSet<&'static str> {
     let body: &[&str] =
         &["malformed_request", "payload_too_large", "unsupported_media_type", "validation_failed"];
     let rules: [(bool, &[&str]); 9] = [
@@ -172,19 +173,19 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
         (operation.path.contains('{'), &["not_found"]),
         (!operation.query.is_empty(), &["malformed_request", "validation_failed"]),
         (operation.body.is_some(), body),
-        (operation.keyed, &["idempotency_key_reused", "idempotency_key_in_use"]),
+        (operation.idempotency_key, &["idempotency_key_reused", "idempotency_key_in_use"]),
         (operation.limit.is_some(), &["rate_limited"]),
         (operation.path.starts_with("/v1/"), &["internal_error", "overloaded", "unavailable"]),
-        (operation.changes, &["outcome_unknown"]),
+        (operation.writes, &["outcome_unknown"]),
     ];
     let implied = rules.into_iter().filter(|(applies, _)| *applies).flat_map(|(_, codes)| codes);
-    implied.chain(operation.refusals).copied().collect()
+    implied.chain(operation.extra_codes).copied().collect()
 }
 
-fn answers(operation: &Operation, makers: &mut Makers) -> Map<String, Value> {
-    let answer = &operation.answer;
+fn operation_responses(operation: &Operation, makers: &mut SchemaGenerators) -> Map<String, Value> {
+    let answer = &operation.success;
     let limit: &[&str] = if operation.limit.is_some() { &["RateLimit", "RateLimit-Policy"] } else { &[] };
-    let kept: &[&str] = if operation.keyed { &["Idempotent-Replayed"] } else { &[] };
+    let kept: &[&str] = if operation.idempotency_key { &["Idempotent-Replayed"] } else { &[] };
     let sent = |groups: &[&[&str]]| -> Map<String, Value> {
         let header = |name: &&str| {
             let place = format!("#/components/headers/{name}");
@@ -202,7 +203,7 @@ fn answers(operation: &Operation, makers: &mut Makers) -> Map<String, Value> {
         }),
     );
     let mut refusals: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for meaning in codes(operation).into_iter().filter_map(problems::meaning) {
+    for meaning in problem_codes(operation).into_iter().filter_map(problems::problem_doc) {
         refusals.entry(meaning.status).or_default().push(meaning.code);
     }
     for (status, codes) in refusals {
@@ -272,9 +273,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_of_an_operation_has_a_meaning_and_every_meaning_a_use() {
-        let used: BTreeSet<&str> = OPERATIONS.iter().flat_map(codes).chain(["method_not_allowed"]).collect();
-        let known: BTreeSet<&str> = problems::meanings().map(|meaning| meaning.code).collect();
+    fn operations_use_exactly_the_documented_codes() {
+        let used: BTreeSet<&str> =
+            OPERATIONS.iter().flat_map(problem_codes).chain(["method_not_allowed"]).collect();
+        let known: BTreeSet<&str> = problems::problem_docs().map(|meaning| meaning.code).collect();
         assert_eq!(used, known);
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::{
 };
 
 /// Makes the schema of a type, and those it needs.
-pub(super) type Type = fn(&mut SchemaGenerator) -> Schema;
+pub(super) type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 
 /// One route and method.
 pub(super) struct Operation {
@@ -24,52 +24,52 @@ pub(super) struct Operation {
     pub(super) summary: &'static str,
     /// Who may call; empty for everybody, without a token.
     pub(super) roles: &'static [&'static str],
-    pub(super) query: &'static [Query],
+    pub(super) query: &'static [QueryParameter],
     pub(super) body: Option<Body>,
-    pub(super) answer: Answer,
+    pub(super) success: SuccessResponse,
     /// Changes something, and so waits for its turn.
-    pub(super) changes: bool,
+    pub(super) writes: bool,
     /// Takes an `Idempotency-Key`.
-    pub(super) keyed: bool,
+    pub(super) idempotency_key: bool,
     /// Takes `If-Match`.
     pub(super) if_match: bool,
     /// Stands behind this limit per user.
     pub(super) limit: Option<&'static str>,
     /// The codes that do not follow from the rest.
-    pub(super) refusals: &'static [&'static str],
+    pub(super) extra_codes: &'static [&'static str],
 }
 
-pub(super) struct Query {
+pub(super) struct QueryParameter {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) required: bool,
-    pub(super) kind: Type,
+    pub(super) kind: SchemaFn,
 }
 
 pub(super) struct Body {
     pub(super) required: bool,
-    pub(super) kind: Type,
+    pub(super) schema: SchemaFn,
 }
 
-pub(super) struct Answer {
+pub(super) struct SuccessResponse {
     pub(super) status: &'static str,
     pub(super) media_type: &'static str,
     pub(super) about: &'static str,
-    pub(super) kind: Type,
+    pub(super) kind: SchemaFn,
     /// Besides those of every answer.
     pub(super) headers: &'static [&'static str],
 }
 
-const EVERYBODY: &[&str] = &[];
-const SIGNED_IN: &[&str] = &["user", "service", "admin"];
+const PUBLIC: &[&str] = &[];
+const ANY_ROLE: &[&str] = &["user", "service", "admin"];
 const SERVICES: &[&str] = &["service", "admin"];
 const ADMINS: &[&str] = &["admin"];
 
-fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-fn text(_: &mut SchemaGenerator) -> Schema {
+fn text_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string"})
 }
 
@@ -86,48 +86,53 @@ impl JsonSchema for Description {
     }
 }
 
-fn number(_: &mut SchemaGenerator) -> Schema {
+fn sequence_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": "^(0|[1-9][0-9]{0,17})$"})
 }
 
-fn rows(_: &mut SchemaGenerator) -> Schema {
+fn limit_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 1, "maximum": LIST_ROWS_MAX, "default": LIST_ROWS_DEFAULT})
 }
 
-const fn query(name: &'static str, kind: Type, about: &'static str) -> Query {
-    Query { name, about, required: false, kind }
+const fn query(name: &'static str, kind: SchemaFn, about: &'static str) -> QueryParameter {
+    QueryParameter { name, about, required: false, kind }
 }
 
-const LIMIT: Query = query("limit", rows, "How many rows are wanted.");
+const LIMIT: QueryParameter = query("limit", limit_schema, "How many rows are wanted.");
 
 /// The cursor of a list: what the last row of the page before is named by.
-const fn after(kind: Type) -> Query {
+const fn after(kind: SchemaFn) -> QueryParameter {
     query("after", kind, "The `nextCursor` of the page before.")
 }
 
-const fn ok(kind: Type, about: &'static str) -> Answer {
-    Answer { status: "200", media_type: "application/json", about, kind, headers: &[] }
+const fn ok(kind: SchemaFn, about: &'static str) -> SuccessResponse {
+    SuccessResponse { status: "200", media_type: "application/json", about, kind, headers: &[] }
 }
 
-const fn page(about: &'static str) -> Answer {
-    Answer { media_type: "text/html; charset=utf-8", ..ok(text, about) }
+const fn page(about: &'static str) -> SuccessResponse {
+    SuccessResponse { media_type: "text/html; charset=utf-8", ..ok(text_schema, about) }
 }
 
-const fn read(path: &'static str, id: &'static str, summary: &'static str, answer: Answer) -> Operation {
+const fn read(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    answer: SuccessResponse,
+) -> Operation {
     Operation {
         method: "get",
         path,
         id,
         summary,
-        roles: EVERYBODY,
+        roles: PUBLIC,
         query: &[],
         body: None,
-        answer,
-        changes: false,
-        keyed: false,
+        success: answer,
+        writes: false,
+        idempotency_key: false,
         if_match: false,
         limit: None,
-        refusals: &[],
+        extra_codes: &[],
     }
 }
 
@@ -135,47 +140,48 @@ const fn post(
     path: &'static str,
     id: &'static str,
     summary: &'static str,
-    kind: Type,
-    answer: Answer,
+    kind: SchemaFn,
+    answer: SuccessResponse,
 ) -> Operation {
-    let body = Some(Body { required: true, kind });
-    Operation { method: "post", body, changes: true, keyed: true, ..read(path, id, summary, answer) }
+    let body = Some(Body { required: true, schema: kind });
+    Operation { method: "post", body, writes: true, idempotency_key: true, ..read(path, id, summary, answer) }
 }
 
-const EVENT: Answer = Answer { headers: &["ETag"], ..ok(of::<EventView<'static>>, "The event.") };
-const NEW_EVENT: Answer =
-    Answer { status: "201", headers: &["ETag", "Location"], about: "The new event.", ..EVENT };
-const BOOKING: Answer = ok(of::<BookingView<'static>>, "The booking.");
-const NEW_BOOKING: Answer =
-    Answer { status: "201", headers: &["Location"], about: "The new booking.", ..BOOKING };
+const EVENT: SuccessResponse =
+    SuccessResponse { headers: &["ETag"], ..ok(schema_of::<EventView<'static>>, "The event.") };
+const NEW_EVENT: SuccessResponse =
+    SuccessResponse { status: "201", headers: &["ETag", "Location"], about: "The new event.", ..EVENT };
+const BOOKING: SuccessResponse = ok(schema_of::<BookingView<'static>>, "The booking.");
+const NEW_BOOKING: SuccessResponse =
+    SuccessResponse { status: "201", headers: &["Location"], about: "The new booking.", ..BOOKING };
 
 /// Every operation, in the order of the document.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         roles: ADMINS,
-        ..post("/v1/events", "createEvent", "Put an event on sale.", of::<CreateEvent>, NEW_EVENT)
+        ..post("/v1/events", "createEvent", "Put an event on sale.", schema_of::<CreateEvent>, NEW_EVENT)
     },
     Operation {
-        query: &[LIMIT, after(of::<As<EventId>>)],
+        query: &[LIMIT, after(schema_of::<As<EventId>>)],
         ..read(
             "/v1/events",
             "listEvents",
             "List the events, newest first.",
-            ok(of::<PageView<EventView<'static>>>, "A page of events."),
+            ok(schema_of::<PageView<EventView<'static>>>, "A page of events."),
         )
     },
     read("/v1/events/{id}", "getEvent", "Read an event.", EVENT),
     Operation {
         method: "patch",
         roles: ADMINS,
-        keyed: false,
+        idempotency_key: false,
         if_match: true,
-        refusals: &["not_found", "event_cancelled", "capacity_in_use", "version_mismatch"],
+        extra_codes: &["not_found", "event_cancelled", "capacity_in_use", "version_mismatch"],
         ..post(
             "/v1/events/{id}",
             "updateEvent",
             "Edit, pause, resume or cancel an event.",
-            of::<UpdateEvent>,
+            schema_of::<UpdateEvent>,
             EVENT,
         )
     },
@@ -183,29 +189,29 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/events/{id}/availability",
         "getAvailability",
         "Read what is left of an event. Shows every change acknowledged before, by any instance.",
-        ok(of::<AvailabilityView>, "What is left."),
+        ok(schema_of::<AvailabilityView>, "What is left."),
     ),
     read(
         "/v1/events/{id}/availability/stream",
         "streamAvailability",
         "Watch what is left of an event: server-sent events named `availability`, at once and on change, \
          whose data is the answer of `getAvailability`.",
-        Answer { media_type: "text/event-stream", ..ok(text, "A stream that stays open.") },
+        SuccessResponse { media_type: "text/event-stream", ..ok(text_schema, "A stream that stays open.") },
     ),
     Operation {
         roles: ADMINS,
-        query: &[LIMIT, after(number)],
+        query: &[LIMIT, after(sequence_schema)],
         ..read(
             "/v1/events/{id}/ledger",
             "listLedger",
             "List the ledger of an event, oldest entry first.",
-            ok(of::<PageView<EntryView<'static>>>, "A page of ledger entries."),
+            ok(schema_of::<PageView<EntryView<'static>>>, "A page of ledger entries."),
         )
     },
     Operation {
-        roles: SIGNED_IN,
+        roles: ANY_ROLE,
         limit: Some("book"),
-        refusals: &[
+        extra_codes: &[
             "forbidden",
             "not_found",
             "sold_out",
@@ -222,92 +228,92 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "/v1/bookings",
             "createBooking",
             "Hold tickets: all that are asked for, or none. A user books for itself only.",
-            of::<CreateBooking>,
+            schema_of::<CreateBooking>,
             NEW_BOOKING,
         )
     },
     Operation {
-        roles: SIGNED_IN,
+        roles: ANY_ROLE,
         query: &[
             LIMIT,
-            after(of::<As<BookingId>>),
-            query("eventId", of::<As<EventId>>, "Only those of this event."),
-            query("userId", of::<As<UserId>>, "Only those of this user; oneself for a user."),
-            query("status", of::<As<BookingStatus>>, "Only those that stand there."),
+            after(schema_of::<As<BookingId>>),
+            query("eventId", schema_of::<As<EventId>>, "Only those of this event."),
+            query("userId", schema_of::<As<UserId>>, "Only those of this user; oneself for a user."),
+            query("status", schema_of::<As<BookingStatus>>, "Only those that stand there."),
         ],
-        refusals: &["forbidden"],
+        extra_codes: &["forbidden"],
         ..read(
             "/v1/bookings",
             "listBookings",
             "List bookings, newest first: a user's own, or anybody's for a service or an admin.",
-            ok(of::<PageView<BookingView<'static>>>, "A page of bookings."),
+            ok(schema_of::<PageView<BookingView<'static>>>, "A page of bookings."),
         )
     },
     Operation {
-        roles: SIGNED_IN,
+        roles: ANY_ROLE,
         ..read("/v1/bookings/{id}", "getBooking", "Read a booking; somebody else's is not found.", BOOKING)
     },
     Operation {
         roles: SERVICES,
-        refusals: &["event_cancelled", "hold_expired", "invalid_state", "amount_mismatch"],
+        extra_codes: &["event_cancelled", "hold_expired", "invalid_state", "amount_mismatch"],
         ..post(
             "/v1/bookings/{id}/confirm",
             "confirmBooking",
             "Report a captured payment. The same transaction again is answered alike.",
-            of::<ConfirmRequest>,
+            schema_of::<ConfirmRequest>,
             BOOKING,
         )
     },
     Operation {
-        roles: SIGNED_IN,
-        body: Some(Body { required: false, kind: of::<CancelRequest> }),
+        roles: ANY_ROLE,
+        body: Some(Body { required: false, schema: schema_of::<CancelRequest> }),
         limit: Some("cancel"),
-        refusals: &["invalid_state", "cancel_cutoff_passed"],
+        extra_codes: &["invalid_state", "cancel_cutoff_passed"],
         ..post(
             "/v1/bookings/{id}/cancel",
             "cancelBooking",
             "Give a booking up. Frees its tickets and, where it was paid, records one refund. The limit binds \
              role user only.",
-            of::<CancelRequest>,
+            schema_of::<CancelRequest>,
             BOOKING,
         )
     },
     Operation {
         roles: SERVICES,
-        query: &[Query {
+        query: &[QueryParameter {
             required: true,
-            ..query("eventId", of::<As<EventId>>, "The event at whose door it is shown.")
+            ..query("eventId", schema_of::<As<EventId>>, "The event at whose door it is shown.")
         }],
         ..read(
             "/v1/bookings/{id}/validate",
             "validateBooking",
             "Tell whether a booking lets people in.",
-            ok(of::<ValidationView<'static>>, "Whether it does."),
+            ok(schema_of::<ValidationView<'static>>, "Whether it does."),
         )
     },
     Operation {
         roles: SERVICES,
         query: &[
             LIMIT,
-            after(of::<As<RefundId>>),
-            query("status", of::<As<RefundStatus>>, "Only those that stand there."),
+            after(schema_of::<As<RefundId>>),
+            query("status", schema_of::<As<RefundStatus>>, "Only those that stand there."),
         ],
         ..read(
             "/v1/refunds",
             "listRefunds",
             "List refunds, newest first.",
-            ok(of::<PageView<RefundView<'static>>>, "A page of refunds."),
+            ok(schema_of::<PageView<RefundView<'static>>>, "A page of refunds."),
         )
     },
     Operation {
         roles: SERVICES,
-        refusals: &["invalid_state"],
+        extra_codes: &["invalid_state"],
         ..post(
             "/v1/refunds/{id}/settle",
             "settleRefund",
             "Report what became of a pay-out. The same outcome twice is one settlement.",
-            of::<SettleRequest>,
-            ok(of::<RefundView<'static>>, "The refund."),
+            schema_of::<SettleRequest>,
+            ok(schema_of::<RefundView<'static>>, "The refund."),
         )
     },
     Operation {
@@ -316,31 +322,44 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "/v1/stats",
             "getStats",
             "Count bookings and revenue.",
-            ok(of::<StatsView>, "The counts of all events."),
+            ok(schema_of::<StatsView>, "The counts of all events."),
         )
     },
-    read("/livez", "isAlive", "Tell whether the process answers.", ok(of::<HealthView>, "It does.")),
+    read("/livez", "isAlive", "Tell whether the process answers.", ok(schema_of::<HealthView>, "It does.")),
     Operation {
-        query: &[query("verbose", text, "Asks for what every part has to say; needs no value.")],
-        refusals: &["unavailable"],
-        ..read("/readyz", "isReady", "Tell whether the service can sell.", ok(of::<HealthView>, "It can."))
+        query: &[query("verbose", text_schema, "Asks for what every part has to say; needs no value.")],
+        extra_codes: &["unavailable"],
+        ..read(
+            "/readyz",
+            "isReady",
+            "Tell whether the service can sell.",
+            ok(schema_of::<HealthView>, "It can."),
+        )
     },
     Operation {
-        refusals: &["internal_error"],
+        extra_codes: &["internal_error"],
         ..read(
             "/metrics",
             "getMetrics",
             "Read the metrics, unless they have a listener of their own.",
-            Answer { media_type: crate::telemetry::CONTENT_TYPE, ..ok(text, "For Prometheus.") },
+            SuccessResponse {
+                media_type: crate::telemetry::CONTENT_TYPE,
+                ..ok(text_schema, "For Prometheus.")
+            },
         )
     },
-    read("/openapi.json", "getDescription", "Read this description.", ok(of::<Description>, "OpenAPI 3.1.")),
+    read(
+        "/openapi.json",
+        "getDescription",
+        "Read this description.",
+        ok(schema_of::<Description>, "OpenAPI 3.1."),
+    ),
     read("/docs", "readDescription", "Read this description as a page.", page("A page.")),
     read(
         "/docs/style.css",
         "getStyle",
         "The style of the pages.",
-        Answer { media_type: "text/css; charset=utf-8", ..page("A style sheet.") },
+        SuccessResponse { media_type: "text/css; charset=utf-8", ..page("A style sheet.") },
     ),
     read("/problems/{code}", "readProblem", "Read what a code of a problem means.", page("A page.")),
 ];

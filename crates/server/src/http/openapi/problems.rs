@@ -4,13 +4,13 @@ use domain::{BookingStatus, TicketTypeId, Timestamp};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::wire::{As, Extensible, FieldErrorView, MoneyView, RefundView, Shape};
+use crate::wire::{As, Extensible, FieldErrorView, MoneyView, RefundView, TextSchema};
 
 const ERRORS: &str = include_str!("../../../../../docs/errors.md");
 
 /// What the document says about one code.
 #[derive(Clone, Copy)]
-pub(super) struct Meaning {
+pub(super) struct ProblemDoc {
     pub(super) code: &'static str,
     pub(super) status: &'static str,
     /// In Markdown.
@@ -18,27 +18,27 @@ pub(super) struct Meaning {
 }
 
 /// Every code, in the order of the document.
-pub(super) fn meanings() -> impl Iterator<Item = Meaning> {
+pub(super) fn problem_docs() -> impl Iterator<Item = ProblemDoc> {
     ERRORS.split("\n## ").skip(1).filter_map(|section| {
         let (code, text) = section.split_once('\n')?;
         let status = text.trim_start().strip_prefix("Status ")?.get(..3)?;
-        Some(Meaning { code, status, text })
+        Some(ProblemDoc { code, status, text })
     })
 }
 
 /// What one code means.
-pub(super) fn meaning(code: &str) -> Option<Meaning> {
-    meanings().find(|meaning| meaning.code == code)
+pub(super) fn problem_doc(code: &str) -> Option<ProblemDoc> {
+    problem_docs().find(|meaning| meaning.code == code)
 }
 
 /// The codes as a component.
 struct ProblemCode;
 
-impl Shape for ProblemCode {
+impl TextSchema for ProblemCode {
     const NAME: Option<&'static str> = Some("ProblemCode");
 
     fn schema() -> Schema {
-        let codes: Vec<&str> = meanings().map(|meaning| meaning.code).collect();
+        let codes: Vec<&str> = problem_docs().map(|meaning| meaning.code).collect();
         json_schema!({"type": "string", "description": "The codes of problems.", "enum": codes})
     }
 }

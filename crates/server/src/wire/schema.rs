@@ -12,10 +12,10 @@ use domain::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
-use super::{Object, Parsed};
+use super::{Object, ParsedText};
 
 /// A value that is written as a text.
-pub(crate) trait Shape {
+pub(crate) trait TextSchema {
     /// What the schema is called; those without a name stand where they are used.
     const NAME: Option<&'static str> = None;
 
@@ -50,7 +50,7 @@ pub(crate) fn without_null(schema: &mut Schema) {
 /// the field is any text and names the words of today; a component lists them for programs that compare.
 pub(crate) struct Extensible<T>(PhantomData<T>);
 
-impl<T: Shape> JsonSchema for Extensible<T> {
+impl<T: TextSchema> JsonSchema for Extensible<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -69,9 +69,9 @@ impl<T: Shape> JsonSchema for Extensible<T> {
     }
 }
 
-macro_rules! described {
+macro_rules! impl_json_schema {
     ($($kind:ident),*) => {$(
-        impl<T: Shape> JsonSchema for $kind<T> {
+        impl<T: TextSchema> JsonSchema for $kind<T> {
             fn inline_schema() -> bool {
                 T::NAME.is_none()
             }
@@ -87,7 +87,7 @@ macro_rules! described {
     )*};
 }
 
-described!(As, Parsed);
+impl_json_schema!(As, ParsedText);
 
 impl<T: JsonSchema> JsonSchema for Object<T> {
     fn inline_schema() -> bool {
@@ -107,9 +107,9 @@ impl<T: JsonSchema> JsonSchema for Object<T> {
     }
 }
 
-macro_rules! ids {
+macro_rules! id_schemas {
     ($($kind:ident: $what:literal;)*) => {$(
-        impl Shape for $kind {
+        impl TextSchema for $kind {
             const NAME: Option<&'static str> = Some(stringify!($kind));
 
             fn schema() -> Schema {
@@ -123,16 +123,16 @@ macro_rules! ids {
     )*};
 }
 
-ids! {
+id_schemas! {
     EventId: "Names an event";
     TicketTypeId: "Names a ticket type of an event";
     BookingId: "Names a booking";
     RefundId: "Names a refund";
 }
 
-macro_rules! words {
+macro_rules! enum_schemas {
     ($($kind:ident: $description:literal, $($word:ident)*;)*) => {$(
-        impl Shape for $kind {
+        impl TextSchema for $kind {
             const NAME: Option<&'static str> = Some(stringify!($kind));
 
             fn schema() -> Schema {
@@ -146,7 +146,7 @@ macro_rules! words {
     )*};
 }
 
-words! {
+enum_schemas! {
     EventStatus: "Whether tickets may be booked.", OnSale Paused Cancelled;
     BookingStatus: "Where a booking stands.", Pending Confirmed Cancelled Expired;
     PaymentStatus: "Where the payment of a booking stands.", Pending Paid Failed RefundRequested Refunded;
@@ -158,7 +158,7 @@ words! {
         Pending Confirmed Cancelled Expired OnSale Paused Requested Succeeded Failed;
 }
 
-impl Shape for Timestamp {
+impl TextSchema for Timestamp {
     const NAME: Option<&'static str> = Some("Instant");
 
     fn schema() -> Schema {
@@ -169,7 +169,7 @@ impl Shape for Timestamp {
     }
 }
 
-impl Shape for UserId {
+impl TextSchema for UserId {
     const NAME: Option<&'static str> = Some("UserId");
 
     fn schema() -> Schema {
@@ -181,7 +181,7 @@ impl Shape for UserId {
     }
 }
 
-impl<const MIN: usize> Shape for Text<MIN> {
+impl<const MIN: usize> TextSchema for Text<MIN> {
     fn schema() -> Schema {
         let controls = r"\x00-\x1f\x7f-\x9f";
         let not_blank = if MIN == 0 { String::new() } else { format!(r"[^\s{controls}][^{controls}]*") };
@@ -192,13 +192,13 @@ impl<const MIN: usize> Shape for Text<MIN> {
     }
 }
 
-impl Shape for TimeZone {
+impl TextSchema for TimeZone {
     fn schema() -> Schema {
         json_schema!({"type": "string", "examples": ["Europe/Berlin"]})
     }
 }
 
-impl Shape for Currency {
+impl TextSchema for Currency {
     const NAME: Option<&'static str> = Some("Currency");
 
     fn schema() -> Schema {

@@ -10,50 +10,51 @@ use engine::SystemClock;
 use crate::config::OnRedisDown;
 
 /// A Redis in use, and what helps while it is away.
-pub(crate) struct Shared {
+pub(crate) struct SharedRedis {
     pub(crate) redis: Redis,
     pub(crate) limiter: Arc<Fallback>,
 }
 
 /// The ports that keep a crowd in order, and what stands behind them.
-pub(crate) struct Crowd {
+pub(crate) struct CoordinationPorts {
     pub(crate) lock: Arc<dyn Lock>,
     /// For the desks' leases; unset where this process alone works on its database.
     pub(crate) lease: Option<Arc<dyn Lock>>,
     pub(crate) limiter: Arc<dyn Limiter>,
-    pub(crate) shared: Option<Arc<Shared>>,
+    pub(crate) redis: Option<Arc<SharedRedis>>,
 }
 
-impl Crowd {
+impl CoordinationPorts {
     /// For one process alone.
     pub(crate) fn local() -> Self {
         let clock = Arc::new(SystemClock);
         Self {
-            lock: kept(Arc::new(LocalLock::new(clock.clone()))),
+            lock: apply_lock_mutation(Arc::new(LocalLock::new(clock.clone()))),
             lease: None,
             limiter: Arc::new(LocalLimiter::new(clock)),
-            shared: None,
+            redis: None,
         }
     }
 
     /// With all who use the same Redis, which need not be there yet; `leased` if they share a database, too. Must be
     /// called within a tokio runtime.
-    pub(crate) fn shared(options: RedisOptions, on_down: OnRedisDown, leased: bool) -> Self {
+    pub(crate) fn on_redis(options: RedisOptions, on_down: OnRedisDown, leased: bool) -> Self {
         let on_down = match on_down {
             OnRedisDown::Database => OnDown::Local,
             OnRedisDown::Refuse => OnDown::Refuse,
         };
         let redis = Redis::start(options);
         let limiter = Arc::new(redis.limiter_with_fallback(on_down, Arc::new(SystemClock)));
-        let (lock, shared) = (kept(redis.lock()), Arc::new(Shared { redis, limiter: limiter.clone() }));
+        let (lock, shared) =
+            (apply_lock_mutation(redis.lock()), Arc::new(SharedRedis { redis, limiter: limiter.clone() }));
         let lease = leased.then(|| lock.clone());
-        Self { lock, lease, limiter, shared: Some(shared) }
+        Self { lock, lease, limiter, redis: Some(shared) }
     }
 }
 
-impl Shared {
+impl SharedRedis {
     /// Says in the log when Redis goes away and when it comes back, once each, for as long as it is polled.
-    pub(crate) async fn watch(&self) {
+    pub(crate) async fn log_availability(&self) {
         loop {
             self.redis.wait_until_up().await;
             self.redis.wait_until_down().await;
@@ -65,13 +66,13 @@ impl Shared {
 }
 
 #[cfg(not(feature = "sabotage"))]
-fn kept(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
+fn apply_lock_mutation(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
     lock
 }
 
 /// Tests put a lock in its place that everybody owns at once, to show that nothing depends on it.
 #[cfg(feature = "sabotage")]
-fn kept(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
+fn apply_lock_mutation(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
     if domain::sabotage::removed(domain::sabotage::Guard::Locks) { Arc::new(open::OpenLock) } else { lock }
 }
 

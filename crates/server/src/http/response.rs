@@ -20,13 +20,13 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// An answer, ready to be given or kept.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Shown {
+pub(super) struct RenderedResponse {
     status: u16,
     headers: Vec<(String, String)>,
     body: String,
 }
 
-impl Shown {
+impl RenderedResponse {
     /// An answer given at `now` to the request of that id; `success` is the status of a success. `None` if
     /// it cannot be written, which is a fault of the program.
     pub(super) fn new(answer: &Answer, success: StatusCode, now: Timestamp, request: &str) -> Option<Self> {
@@ -45,7 +45,7 @@ impl Shown {
             }
             Answer::Refund(refund) => (serde_json::to_string(&RefundView::from(&**refund)).ok()?, Vec::new()),
             Answer::Refused(refusal) => {
-                let (status, headers, body) = Problem::from(refusal.clone()).written(request);
+                let (status, headers, body) = Problem::from(refusal.clone()).into_http_parts(request);
                 let text = |value: &HeaderValue| value.to_str().map(str::to_owned).ok();
                 let header =
                     |(name, value): (HeaderName, HeaderValue)| Some((name.to_string(), text(&value)?));
@@ -74,14 +74,14 @@ impl Shown {
 }
 
 /// Shows what became of a command; `success` is the status of a success.
-pub(super) fn show(app: &App, given: CommandOutput, success: StatusCode) -> Result<Response, Problem> {
+pub(super) fn respond(app: &App, given: CommandOutput, success: StatusCode) -> Result<Response, Problem> {
     match given {
         CommandOutput::Fresh(answer) => {
-            let shown = Shown::new(&answer, success, app.engine.now(), "");
+            let shown = RenderedResponse::new(&answer, success, app.engine.now(), "");
             shown.ok_or_else(|| Problem::from(Fault::Broken(Cause::new("unwritable"))))?.into_response()
         }
         CommandOutput::Stored { answer, replayed } => {
-            let shown: Result<Shown, _> = serde_json::from_slice(&answer);
+            let shown: Result<RenderedResponse, _> = serde_json::from_slice(&answer);
             let mut response =
                 shown.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?.into_response()?;
             if replayed {
@@ -93,25 +93,25 @@ pub(super) fn show(app: &App, given: CommandOutput, success: StatusCode) -> Resu
 }
 
 /// Shows what became of a command that a limiter stands before, and how much of the limit is left.
-pub(super) fn show_limited(app: &App, attempt: RateLimited, success: StatusCode) -> Response {
-    let shown = attempt.outcome.map_err(Problem::from).and_then(|given| show(app, given, success));
+pub(super) fn respond_rate_limited(app: &App, attempt: RateLimited, success: StatusCode) -> Response {
+    let shown = attempt.outcome.map_err(Problem::from).and_then(|given| respond(app, given, success));
     let mut response = shown.unwrap_or_else(IntoResponse::into_response);
     if let Some(verdict) = attempt.decision {
-        response.headers_mut().extend(rate_limit(&verdict));
+        response.headers_mut().extend(rate_limit_headers(&verdict));
     }
     response
 }
 
 /// The rate limit headers (draft-ietf-httpapi-ratelimit-headers-11).
-fn rate_limit(verdict: &LimitDecision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let (name, window) = (verdict.rule.name(), whole_seconds(verdict.rule.window()));
+fn rate_limit_headers(verdict: &LimitDecision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let (name, window) = (verdict.rule.name(), ceil_seconds(verdict.rule.window()));
     let policy = format!("\"{name}\";q={};w={window}", verdict.rule.limit());
-    let left = format!("\"{name}\";r={};t={}", verdict.remaining, whole_seconds(verdict.reset_after));
+    let left = format!("\"{name}\";r={};t={}", verdict.remaining, ceil_seconds(verdict.reset_after));
     [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)]
         .into_iter()
         .filter_map(|(header, value)| Some((header, value.parse().ok()?)))
 }
 
-fn whole_seconds(duration: std::time::Duration) -> u64 {
+fn ceil_seconds(duration: std::time::Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -12,22 +12,22 @@ use store::Idempotency;
 use super::App;
 use super::caller::Caller;
 use super::payload::Payload;
-use super::reply::Shown;
-use crate::kept::is_kept;
+use super::response::RenderedResponse;
+use crate::idempotency::is_storable;
 use crate::limit::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::problem::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The caller and the body of a request, before either was looked into.
-pub(super) struct Post {
+pub(super) struct CommandRequest {
     pub(super) caller: Caller,
     payload: Payload,
     headers: HeaderMap,
     path: String,
 }
 
-impl FromRequest<App> for Post {
+impl FromRequest<App> for CommandRequest {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
@@ -39,7 +39,7 @@ impl FromRequest<App> for Post {
     }
 }
 
-impl Post {
+impl CommandRequest {
     /// The body as a request.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         self.payload.parse()
@@ -57,16 +57,17 @@ impl Post {
 
     /// How the answer is kept under the request's `Idempotency-Key`, where it has one; `success` is the
     /// status of a success. Ask only once the body was parsed: that refuses what has no fingerprint.
-    pub(super) fn keep(&self, success: StatusCode) -> Result<Option<Arc<Idempotency>>, Problem> {
+    pub(super) fn idempotency(&self, success: StatusCode) -> Result<Option<Arc<Idempotency>>, Problem> {
         let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = keys.next() else { return Ok(None) };
-        let key = value.to_str().ok().filter(|_| keys.next().is_none()).and_then(bare);
+        let key = value.to_str().ok().filter(|_| keys.next().is_none()).and_then(unquote);
         let wrong =
             format!("Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable characters, once.");
         let key = key.ok_or_else(|| Problem::malformed(wrong))?.to_owned();
         let request = self.caller.request().clone();
         let render = move |answer: &Answer, now: Timestamp| {
-            let shown = is_kept(answer).then(|| Shown::new(answer, success, now, request.as_str()));
+            let shown =
+                is_storable(answer).then(|| RenderedResponse::new(answer, success, now, request.as_str()));
             shown.flatten().map(|shown| shown.to_bytes())
         };
         let scope = format!("{} {}", self.caller.actor(), self.path);
@@ -76,7 +77,7 @@ impl Post {
 }
 
 /// The key itself: quoted (a string of RFC 9651) and bare mean the same.
-fn bare(value: &str) -> Option<&str> {
+fn unquote(value: &str) -> Option<&str> {
     let value = value.trim();
     let key = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"');
@@ -85,14 +86,14 @@ fn bare(value: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::bare;
+    use super::unquote;
 
     #[test]
-    fn a_quoted_key_is_the_bare_one() {
-        assert_eq!(bare("\"abc\""), Some("abc"));
-        assert_eq!(bare("abc"), Some("abc"));
+    fn quoted_and_bare_keys_are_equal() {
+        assert_eq!(unquote("\"abc\""), Some("abc"));
+        assert_eq!(unquote("abc"), Some("abc"));
         for wrong in ["", "\"\"", "\"", "a\"b", "ü", &"x".repeat(256)] {
-            assert_eq!(bare(wrong), None, "{wrong:?}");
+            assert_eq!(unquote(wrong), None, "{wrong:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use domain::{Answer, Refusal};
 use crate::problem::Problem;
 
 /// Whether an answer answers a repetition, too. Not kept is what may be otherwise when it is asked again.
-pub(crate) fn is_kept(answer: &Answer) -> bool {
+pub(crate) fn is_storable(answer: &Answer) -> bool {
     match answer {
         Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => true,
         // A user at the limit of an event may be below it again a moment later.

@@ -9,14 +9,17 @@ use serde_json::{Map, Value};
 pub(super) const STYLE: &str = include_str!("style.css");
 
 /// The page of one code.
-pub(super) fn problem(code: &str, text: &str) -> String {
-    let body =
-        format!("<h1><code>{}</code></h1>{}<p><a href=\"/docs\">The API</a></p>", escape(code), prose(text));
+pub(super) fn render_problem(code: &str, text: &str) -> String {
+    let body = format!(
+        "<h1><code>{}</code></h1>{}<p><a href=\"/docs\">The API</a></p>",
+        escape(code),
+        render_markdown(text)
+    );
     page(code, &body)
 }
 
 /// The page of the whole description.
-pub(super) fn description(document: &Value) -> String {
+pub(super) fn render_description(document: &Value) -> String {
     let mut tags: BTreeMap<&str, Vec<(&str, &str, &Value)>> = BTreeMap::new();
     for (path, methods) in members(&document["paths"]) {
         for (method, operation) in members(methods) {
@@ -26,27 +29,27 @@ pub(super) fn description(document: &Value) -> String {
     let mut index = String::new();
     let mut body = String::new();
     for (tag, operations) in tags {
-        put(&mut body, format_args!("<h2>{}</h2>", escape(tag)));
+        append(&mut body, format_args!("<h2>{}</h2>", escape(tag)));
         for (method, path, operation) in operations {
             let (id, path) = (escape(word(&operation["operationId"])), escape(path));
             let title = format!("<span class=\"method\">{}</span> <code>{path}</code>", escape(method));
-            put(&mut index, format_args!("<li><a href=\"#{id}\">{title}</a></li>"));
-            put(&mut body, format_args!("<section id=\"{id}\"><h3>{title}</h3>"));
-            body.push_str(&show_operation(document, operation));
+            append(&mut index, format_args!("<li><a href=\"#{id}\">{title}</a></li>"));
+            append(&mut body, format_args!("<section id=\"{id}\"><h3>{title}</h3>"));
+            body.push_str(&render_operation(document, operation));
             body.push_str("</section>");
         }
     }
     body.push_str("<h2>Schemas</h2>");
     for (name, schema) in members(&document["components"]["schemas"]) {
         let name = escape(name);
-        put(&mut index, format_args!("<li><a href=\"#schema-{name}\">{name}</a></li>"));
-        put(&mut body, format_args!("<section id=\"schema-{name}\"><h3>{name}</h3>"));
-        body.push_str(&show_schema(schema));
+        append(&mut index, format_args!("<li><a href=\"#schema-{name}\">{name}</a></li>"));
+        append(&mut body, format_args!("<section id=\"schema-{name}\"><h3>{name}</h3>"));
+        body.push_str(&render_schema(schema));
         body.push_str("</section>");
     }
     let info = &document["info"];
     let (title, version) = (escape(word(&info["title"])), escape(word(&info["version"])));
-    let about = prose(word(&info["description"]));
+    let about = render_markdown(word(&info["description"]));
     let head = format!(
         "<h1>{title} {version}</h1>{about}<p>For programs: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI \
          3.1.</p><nav><ul>{index}</ul></nav>"
@@ -54,30 +57,32 @@ pub(super) fn description(document: &Value) -> String {
     page("API", &(head + &body))
 }
 
-fn show_operation(document: &Value, operation: &Value) -> String {
-    let mut shown = prose(word(&operation["summary"]));
+fn render_operation(document: &Value, operation: &Value) -> String {
+    let mut shown = render_markdown(word(&operation["summary"]));
     let roles: Vec<&str> = operation["x-roles"].as_array().into_iter().flatten().map(word).collect();
     let callers = if roles.is_empty() { "everybody, without a token".to_owned() } else { roles.join(", ") };
-    put(&mut shown, format_args!("<p>For: {}.</p>", escape(&callers)));
+    append(&mut shown, format_args!("<p>For: {}.</p>", escape(&callers)));
     let mut rows = String::new();
     for parameter in operation["parameters"].as_array().into_iter().flatten() {
         let parameter = resolve(document, parameter);
-        let place = format!("{} in the {}", need(parameter["required"] == true), word(&parameter["in"]));
-        let about = prose(word(&parameter["description"]));
-        rows.push_str(&row(word(&parameter["name"]), &kind(&parameter["schema"]), &place, &about));
+        let place =
+            format!("{} in the {}", requirement(parameter["required"] == true), word(&parameter["in"]));
+        let about = render_markdown(word(&parameter["description"]));
+        rows.push_str(&row(word(&parameter["name"]), &type_label(&parameter["schema"]), &place, &about));
     }
     if let Some(body) = operation.get("requestBody") {
         let schema = &body["content"]["application/json"]["schema"];
-        rows.push_str(&row("body", &kind(schema), need(body["required"] == true), ""));
+        rows.push_str(&row("body", &type_label(schema), requirement(body["required"] == true), ""));
     }
-    put(&mut shown, format_args!("<table>{rows}</table><table>"));
+    append(&mut shown, format_args!("<table>{rows}</table><table>"));
     for (status, answer) in members(&operation["responses"]) {
         let content = members(&answer["content"]).next();
         let schema = content.map_or(&Value::Null, |(_, content)| &content["schema"]);
         let codes = answer["x-codes"].as_array();
-        let about = codes.map_or_else(|| prose(word(&answer["description"])), |codes| code_links(codes));
+        let about =
+            codes.map_or_else(|| render_markdown(word(&answer["description"])), |codes| code_links(codes));
         let media_type = content.map_or("", |(media_type, _)| media_type.as_str());
-        shown.push_str(&row(status, &kind(schema), media_type, &about));
+        shown.push_str(&row(status, &type_label(schema), media_type, &about));
     }
     shown + "</table>"
 }
@@ -87,17 +92,22 @@ fn code_links(codes: &[Value]) -> String {
     codes.iter().map(link).collect::<Vec<_>>().join(" ")
 }
 
-fn show_schema(schema: &Value) -> String {
-    let mut shown = prose(word(&schema["description"]));
+fn render_schema(schema: &Value) -> String {
+    let mut shown = render_markdown(word(&schema["description"]));
     if schema["properties"].is_null() {
-        put(&mut shown, format_args!("<p>{}</p>", kind(schema)));
+        append(&mut shown, format_args!("<p>{}</p>", type_label(schema)));
         return shown;
     }
     shown.push_str("<table>");
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().map(word).collect();
     for (name, field) in members(&schema["properties"]) {
-        let about = prose(word(&field["description"]));
-        shown.push_str(&row(name, &kind(field), need(required.contains(&name.as_str())), &about));
+        let about = render_markdown(word(&field["description"]));
+        shown.push_str(&row(
+            name,
+            &type_label(field),
+            requirement(required.contains(&name.as_str())),
+            &about,
+        ));
     }
     shown + "</table>"
 }
@@ -106,20 +116,20 @@ fn row(name: &str, kind: &str, place: &str, about: &str) -> String {
     format!("<tr><th><code>{}</code><td>{kind}<td>{}<td>{about}", escape(name), escape(place))
 }
 
-fn need(required: bool) -> &'static str {
+fn requirement(required: bool) -> &'static str {
     if required { "required" } else { "optional" }
 }
 
 /// What a schema allows, in few words.
-fn kind(schema: &Value) -> String {
+fn type_label(schema: &Value) -> String {
     if let Some(name) = word(&schema["$ref"]).rsplit('/').next().filter(|name| !name.is_empty()) {
         return format!("<a href=\"#schema-{0}\">{0}</a>", escape(name));
     }
     if let Some(either) = schema["anyOf"].as_array() {
-        return either.iter().map(kind).collect::<Vec<_>>().join(" or ");
+        return either.iter().map(type_label).collect::<Vec<_>>().join(" or ");
     }
     if schema["type"] == "array" {
-        return format!("list of {}", kind(&schema["items"]));
+        return format!("list of {}", type_label(&schema["items"]));
     }
     let mut shown = match &schema["type"] {
         Value::Array(types) => types.iter().map(word).collect::<Vec<_>>().join(" or "),
@@ -141,10 +151,10 @@ fn kind(schema: &Value) -> String {
             Value::Array(words) => {
                 let words: Vec<String> =
                     words.iter().map(|each| format!("<code>{}</code>", escape(word(each)))).collect();
-                put(&mut shown, format_args!("{before}{}", words.join(" ")));
+                append(&mut shown, format_args!("{before}{}", words.join(" ")));
             }
-            Value::String(text) => put(&mut shown, format_args!("{before}<code>{}</code>", escape(text))),
-            other => put(&mut shown, format_args!("{before}{other}")),
+            Value::String(text) => append(&mut shown, format_args!("{before}<code>{}</code>", escape(text))),
+            other => append(&mut shown, format_args!("{before}{other}")),
         }
     }
     shown
@@ -173,7 +183,7 @@ fn page(title: &str, body: &str) -> String {
 }
 
 /// Text in Markdown. What looks like HTML in it is shown, not interpreted.
-fn prose(markdown: &str) -> String {
+fn render_markdown(markdown: &str) -> String {
     let mut shown = String::new();
     let shy = |event| match event {
         pulldown_cmark::Event::Html(text) | pulldown_cmark::Event::InlineHtml(text) => {
@@ -190,7 +200,7 @@ fn escape(text: &str) -> String {
 }
 
 /// Writing to a text cannot fail.
-fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
+fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(what);
 }
 
@@ -199,8 +209,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_shown_becomes_markup() {
-        let shown = problem("<b>", "Status <script>alert(1)</script> & `<i>`.\n\n<div>\n");
+    fn html_in_markdown_is_escaped() {
+        let shown = render_problem("<b>", "Status <script>alert(1)</script> & `<i>`.\n\n<div>\n");
         for markup in ["<b>", "<script", "<i>", "<div>"] {
             assert!(!shown.contains(markup), "{markup} in {shown}");
         }

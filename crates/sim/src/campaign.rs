@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::mix::Fault;
 use crate::run::{Report, run};
+use crate::scenario::Fault;
 
 /// What many seeds came to.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ impl Campaign {
 
 /// What a campaign must have met besides every fault: each command in each way it can end, each change of a
 /// booking, each reason for a refund, and what clients may hear.
-const SOMETIMES: &[&str] = &[
+const COVERAGE_GOALS: &[&str] = &[
     "book: booking_limit_exceeded",
     "book: event_cancelled",
     "book: event_paused",
@@ -122,5 +122,5 @@ const SOMETIMES: &[&str] = &[
 /// What should have been met and was not.
 pub fn missing(seen: &BTreeMap<String, u64>) -> Vec<&'static str> {
     let faults = Fault::ALL.iter().map(|fault| fault.name());
-    faults.chain(SOMETIMES.iter().copied()).filter(|what| !seen.contains_key(*what)).collect()
+    faults.chain(COVERAGE_GOALS.iter().copied()).filter(|what| !seen.contains_key(*what)).collect()
 }

@@ -13,11 +13,13 @@ use store::{Sqlite, Store as _};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::bell::{FaultyBell, Tower};
-use crate::judge;
-use crate::life::Life;
-use crate::mix::Fault;
-use crate::ports::{FaultyLimiter, FaultyLock, FaultyPublish, MachineClock, Place, SeededIds, SharedLimiter};
+use crate::checker;
+use crate::nats::{FaultyEventBus, SimulatedNats};
+use crate::ports::{
+    FaultyCommitListener, FaultyLimiter, FaultyLock, MachineClock, ProcessContext, SeededIds, SharedLimiter,
+};
+use crate::process::Process;
+use crate::scenario::Fault;
 use crate::store::FaultyStore;
 use crate::world::{CommonClock, World};
 
@@ -32,14 +34,14 @@ pub(crate) struct Fleet {
     pub(crate) shared: Arc<Sqlite>,
     lock: Arc<LocalLock>,
     limiter: Arc<SharedLimiter>,
-    pub(crate) tower: Arc<Tower>,
-    running: Mutex<Vec<Option<Running>>>,
+    pub(crate) nats: Arc<SimulatedNats>,
+    running: Mutex<Vec<Option<Instance>>>,
 }
 
 #[derive(Clone)]
-struct Running {
+struct Instance {
     engine: Arc<Engine>,
-    place: Place,
+    place: ProcessContext,
     relay: Option<Arc<Relay>>,
     /// Ends its relay, which goes on until all else has ended.
     drained: CancellationToken,
@@ -51,39 +53,39 @@ impl Fleet {
             shared,
             lock: Arc::new(LocalLock::new(Arc::new(CommonClock(world.clone())))),
             limiter: Arc::new(SharedLimiter::new(world.clone())),
-            tower: Arc::new(Tower::new(world.clone())),
+            nats: Arc::new(SimulatedNats::new(world.clone())),
             running: Mutex::default(),
         };
-        for number in 0..usize::try_from(world.mix.instances).unwrap_or(1) {
+        for number in 0..usize::try_from(world.scenario.instances).unwrap_or(1) {
             let running = fleet.start(world, number);
             fleet.running().push(Some(running));
         }
         Arc::new(fleet)
     }
 
-    fn running(&self) -> MutexGuard<'_, Vec<Option<Running>>> {
+    fn running(&self) -> MutexGuard<'_, Vec<Option<Instance>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, world: &Arc<World>, number: usize) -> Running {
+    fn start(&self, world: &Arc<World>, number: usize) -> Instance {
         world.note(format_args!("instance {number} starts"));
-        let (life, skew) = (Life::default(), Arc::new(AtomicI64::new(0)));
-        let place = Place { world: world.clone(), life, skew, number };
+        let (life, skew) = (Process::default(), Arc::new(AtomicI64::new(0)));
+        let place = ProcessContext { world: world.clone(), life, skew, number };
         let lock = Arc::new(FaultyLock { place: place.clone(), shared: self.lock.clone() });
-        let relay = world.mix.relay.then(Arc::<Relay>::default);
+        let relay = world.scenario.relay.then(Arc::<Relay>::default);
         let ports = Ports {
             store: Arc::new(FaultyStore { place: place.clone(), shared: self.shared.clone() }),
             lock: lock.clone(),
-            lease: world.mix.leases.then_some(lock as Arc<dyn coordination::Lock>),
+            lease: world.scenario.leases.then_some(lock as Arc<dyn coordination::Lock>),
             limiter: Arc::new(FaultyLimiter { place: place.clone(), shared: self.limiter.clone() }),
             clock: Arc::new(MachineClock(place.clone())),
             ids: Arc::new(SeededIds(world.clone())),
-            commit_listener: Arc::new(FaultyPublish { place: place.clone(), relay: relay.clone() }),
+            commit_listener: Arc::new(FaultyCommitListener { place: place.clone(), relay: relay.clone() }),
         };
         let drained = CancellationToken::new();
         if let Some(relay) = relay.clone() {
-            let (tower, place) = (self.tower.clone(), place.clone());
-            spawn(fill(relay, ports.clone(), FaultyBell { place, tower }, drained.clone()));
+            let (nats, place) = (self.nats.clone(), place.clone());
+            spawn(run_relay(relay, ports.clone(), FaultyEventBus { place, nats }, drained.clone()));
         }
         let rule = |name, text| Rule::parse(name, text).unwrap_or_else(|_| unreachable!("{text} is a rule"));
         let policy = Policy {
@@ -93,14 +95,14 @@ impl Fleet {
             cancel: rule("cancel", "3/30s"),
         };
         let engine = Engine::start(ports, policy);
-        engine.start_chores(world.mix.sweep_every);
-        Running { engine, place, relay, drained }
+        engine.start_chores(world.scenario.sweep_every);
+        Instance { engine, place, relay, drained }
     }
 
     /// Some process that is up, as soon as there is one.
-    pub(crate) async fn any(&self, world: &World) -> (Arc<Engine>, Life) {
+    pub(crate) async fn any(&self, world: &World) -> (Arc<Engine>, Process) {
         loop {
-            let up: Vec<Running> = self.up();
+            let up: Vec<Instance> = self.up();
             if let Some(running) = world.one_of(&up) {
                 return (running.engine, running.place.life);
             }
@@ -108,7 +110,7 @@ impl Fleet {
         }
     }
 
-    fn up(&self) -> Vec<Running> {
+    fn up(&self) -> Vec<Instance> {
         let running = self.running();
         running.iter().flatten().filter(|running| !running.place.life.is_dead()).cloned().collect()
     }
@@ -145,29 +147,29 @@ impl Fleet {
             }
             self.restart(&world);
             let Some(victim) = world.one_of(&self.up()) else { continue };
-            if world.strikes(Fault::Crash) {
+            if world.should_inject(Fault::Crash) {
                 world.note(format_args!("instance {} is killed", victim.place.number));
                 victim.place.life.kill();
                 continue;
             }
-            if world.strikes(Fault::Pause) {
-                victim.place.life.pause(world.mix.pause);
+            if world.should_inject(Fault::Pause) {
+                victim.place.life.pause(world.scenario.pause);
             }
-            if world.strikes(Fault::Drain) {
+            if world.should_inject(Fault::Drain) {
                 self.drain(&world, victim.clone());
             }
-            if world.strikes(Fault::Skew) {
+            if world.should_inject(Fault::Skew) {
                 let seconds = i64::try_from(world.below(241)).unwrap_or(0) - 120;
                 victim.place.skew.store(seconds * 1_000_000, Ordering::Relaxed);
             }
             Self::jump(&world);
             self.poison(&world).await;
-            self.trouble_the_stream(&world).await;
+            self.inject_stream_faults(&world).await;
         }
     }
 
     /// Takes a process out of service, as a deployment does.
-    fn drain(&self, world: &Arc<World>, victim: Running) {
+    fn drain(&self, world: &Arc<World>, victim: Instance) {
         self.running()[victim.place.number] = None;
         let world = world.clone();
         let work = async move {
@@ -182,9 +184,9 @@ impl Fleet {
         let sizes = [1, 60, 3_600, DAYS_JUMPED * 86_400];
         let Some(seconds) = world.one_of(&sizes) else { return };
         let before = world.jumped();
-        let jump = if world.strikes(Fault::JumpForward) {
+        let jump = if world.should_inject(Fault::JumpForward) {
             seconds * 1_000_000
-        } else if world.strikes(Fault::JumpBack) {
+        } else if world.should_inject(Fault::JumpBack) {
             -seconds * 1_000_000
         } else {
             // As often as not: decisions under a right clock must meet a ledger that a wrong one wrote.
@@ -193,7 +195,7 @@ impl Fleet {
             }
             return;
         };
-        if world.mix.keys && (before + jump).abs() > JUMPS_WITHIN_A_DAY_MICROS {
+        if world.scenario.keys && (before + jump).abs() > JUMPS_WITHIN_A_DAY_MICROS {
             return;
         }
         world.jump(jump);
@@ -205,7 +207,7 @@ impl Fleet {
 
     /// Damages rows behind the store's back: such that they cannot be read, or not be written over.
     async fn poison(&self, world: &World) {
-        if world.strikes(Fault::PoisonBooking) {
+        if world.should_inject(Fault::PoisonBooking) {
             let due = self.shared.bookings(store::BookingList::All { after: None }, None, 10).await;
             let live = due.map(|page| page.rows).unwrap_or_default();
             if let Some(booking) = world.one_of(&live)
@@ -216,7 +218,7 @@ impl Fleet {
                 self.tamper(world, &format!("UPDATE bookings SET items = 'x' || items WHERE id = X'{id}'"));
             }
         }
-        if world.strikes(Fault::PoisonEvent) {
+        if world.should_inject(Fault::PoisonEvent) {
             let events = self.shared.events(None, 10).await.map(|page| page.rows).unwrap_or_default();
             if let Some(event) = world.one_of(&events)
                 && world.poisoned(|poisoned| poisoned.events.insert(event.id))
@@ -236,21 +238,22 @@ impl Fleet {
     }
 
     /// What befalls the stream itself. What is about to be lost of it is judged before.
-    async fn trouble_the_stream(&self, world: &World) {
-        if world.strikes(Fault::StreamAway) {
-            self.tower.go_away(world.moment(Duration::from_mins(2)));
+    async fn inject_stream_faults(&self, world: &World) {
+        if world.should_inject(Fault::StreamAway) {
+            self.nats.go_away(world.moment(Duration::from_mins(2)));
         }
-        let (deleted, cut) = (world.strikes(Fault::StreamDeleted), world.strikes(Fault::StreamCut));
+        let (deleted, cut) =
+            (world.should_inject(Fault::StreamDeleted), world.should_inject(Fault::StreamCut));
         if deleted || cut {
-            for what in judge::stream(self, false).await {
+            for what in checker::stream(self, false).await {
                 world.wrong(format!("stream: {what}"));
             }
         }
         if deleted {
-            self.tower.delete();
+            self.nats.delete();
         }
         if cut {
-            self.tower.cut(usize::try_from(1 + world.below(3)).unwrap_or(1));
+            self.nats.cut(usize::try_from(1 + world.below(3)).unwrap_or(1));
         }
     }
 
@@ -284,7 +287,7 @@ impl Fleet {
     pub(crate) fn heal(&self, world: &Arc<World>) {
         world.note(format_args!("the world is healed"));
         world.heal();
-        self.tower.come_back();
+        self.nats.come_back();
         self.repair(world);
         world.set_clock_right();
         for running in self.running().iter().flatten() {
@@ -296,7 +299,7 @@ impl Fleet {
 }
 
 /// The relay of one process.
-async fn fill(relay: Arc<Relay>, ports: Ports, bell: FaultyBell, drained: CancellationToken) {
+async fn run_relay(relay: Arc<Relay>, ports: Ports, bell: FaultyEventBus, drained: CancellationToken) {
     let Ports { store, lock, clock, ids, .. } = ports;
     let ground = RelayDependencies { store, lock, clock, ids, event_bus: Arc::new(bell) };
     tokio::select! { biased; () = drained.cancelled() => (), never = relay.run(&ground) => never }

@@ -7,23 +7,23 @@
 //!
 //! This crate knows how the program is made; `testkit`, which drives it from outside, must not.
 
-mod bell;
 mod campaign;
+mod checker;
 mod deadlines;
-mod fleet;
 #[cfg(feature = "sabotage")]
-mod hunt;
-mod judge;
-mod life;
-mod mix;
+mod detect;
+mod fleet;
 pub mod model;
+mod nats;
 mod ports;
+mod process;
 mod run;
+mod scenario;
 mod store;
-mod town;
+mod workload;
 mod world;
 
 pub use campaign::{Campaign, missing};
 #[cfg(feature = "sabotage")]
-pub use hunt::hunt;
+pub use detect::find_detecting_seed;
 pub use run::{Report, run};

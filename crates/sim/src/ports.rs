@@ -14,25 +14,25 @@ use engine::CommitListener;
 use engine::relay::Relay;
 use tokio::time::sleep;
 
-use crate::life::Life;
-use crate::mix::Fault;
+use crate::process::Process;
+use crate::scenario::Fault;
 use crate::world::{CommonClock, World};
 
 /// What one process has of the world.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct ProcessContext {
     pub(crate) world: Arc<World>,
-    pub(crate) life: Life,
+    pub(crate) life: Process,
     /// By how much the clock of its machine is off, in microseconds.
     pub(crate) skew: Arc<AtomicI64>,
     pub(crate) number: usize,
 }
 
-impl Place {
+impl ProcessContext {
     /// What the process waits for at a door, and whether it is alive behind it.
     pub(crate) async fn delay(&self, fault: Fault) {
         self.life.step().await;
-        if self.world.strikes(fault) {
+        if self.world.should_inject(fault) {
             sleep(self.world.moment(Duration::from_secs(2))).await;
             self.life.step().await;
         }
@@ -47,7 +47,7 @@ impl Place {
 }
 
 /// The clock of the machine.
-pub(crate) struct MachineClock(pub(crate) Place);
+pub(crate) struct MachineClock(pub(crate) ProcessContext);
 
 impl domain::Clock for MachineClock {
     fn now(&self) -> Timestamp {
@@ -69,7 +69,7 @@ const LEASE: Duration = Duration::from_secs(15);
 
 /// A way to the lock that all share.
 pub(crate) struct FaultyLock {
-    pub(crate) place: Place,
+    pub(crate) place: ProcessContext,
     pub(crate) shared: Arc<LocalLock>,
 }
 
@@ -80,14 +80,14 @@ fn unavailable() -> Unavailable {
 impl FaultyLock {
     fn own(&self, tenure: LockGuard) -> LockGuard {
         let (key, token) = (tenure.key().clone(), tenure.token());
-        let lost = AtomicBool::new(self.place.world.strikes(Fault::LockLost));
-        LockGuard::new(key, token, FaultyHold { place: self.place.clone(), tenure: Some(tenure), lost })
+        let lost = AtomicBool::new(self.place.world.should_inject(Fault::LockLost));
+        LockGuard::new(key, token, FaultyLockGuard { place: self.place.clone(), tenure: Some(tenure), lost })
     }
 
     /// A tenure of a key that somebody else may own: what a lock that forgets gives out.
-    fn own_too(&self, key: &Key) -> LockGuard {
+    fn false_guard(&self, key: &Key) -> LockGuard {
         let lost = AtomicBool::new(false);
-        LockGuard::new(key.clone(), 0, FaultyHold { place: self.place.clone(), tenure: None, lost })
+        LockGuard::new(key.clone(), 0, FaultyLockGuard { place: self.place.clone(), tenure: None, lost })
     }
 }
 
@@ -96,13 +96,13 @@ impl Lock for FaultyLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         self.place.delay(Fault::LockSlow).await;
         let world = &self.place.world;
-        if world.strikes(Fault::LockAway) {
+        if world.should_inject(Fault::LockAway) {
             return Err(unavailable().into());
         }
-        if world.strikes(Fault::LockTwice) {
-            return Ok(self.own_too(key));
+        if world.should_inject(Fault::LockTwice) {
+            return Ok(self.false_guard(key));
         }
-        if world.strikes(Fault::LockRefused) {
+        if world.should_inject(Fault::LockRefused) {
             return Err(LockError::QueueFull { position: options.queue_max });
         }
         let options = LockOptions { max_lease: options.max_lease.min(LEASE), ..options };
@@ -112,7 +112,7 @@ impl Lock for FaultyLock {
         // A grant that reaches a process which has died meanwhile is lost with it until its lease ends.
         match tenure {
             Ok(tenure) if self.place.life.is_dead() => {
-                world.bury(tenure);
+                world.leak(tenure);
                 std::future::pending().await
             }
             Ok(tenure) => Ok(self.own(tenure)),
@@ -127,13 +127,13 @@ impl Lock for FaultyLock {
     ) -> Result<Vec<Option<LockGuard>>, LockError> {
         self.place.delay(Fault::LockSlow).await;
         let world = &self.place.world;
-        if world.strikes(Fault::LockAway) {
+        if world.should_inject(Fault::LockAway) {
             return Err(unavailable().into());
         }
-        if world.strikes(Fault::LockTwice) {
-            return Ok(keys.iter().map(|key| Some(self.own_too(key))).collect());
+        if world.should_inject(Fault::LockTwice) {
+            return Ok(keys.iter().map(|key| Some(self.false_guard(key))).collect());
         }
-        if world.strikes(Fault::LockRefused) {
+        if world.should_inject(Fault::LockRefused) {
             return Ok(keys.iter().map(|_| None).collect());
         }
         let tenures = self.shared.try_acquire_each(keys, options).await?;
@@ -144,15 +144,15 @@ impl Lock for FaultyLock {
     }
 }
 
-struct FaultyHold {
-    place: Place,
+struct FaultyLockGuard {
+    place: ProcessContext,
     /// Unset where the key was never really owned.
     tenure: Option<LockGuard>,
     lost: AtomicBool,
 }
 
 #[async_trait]
-impl GuardBackend for FaultyHold {
+impl GuardBackend for FaultyLockGuard {
     fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed) || self.tenure.as_ref().is_some_and(LockGuard::is_lost)
     }
@@ -172,12 +172,12 @@ impl GuardBackend for FaultyHold {
     }
 }
 
-impl Drop for FaultyHold {
+impl Drop for FaultyLockGuard {
     fn drop(&mut self) {
         if let Some(tenure) = self.tenure.take()
             && self.place.life.is_dead()
         {
-            self.place.world.bury(tenure);
+            self.place.world.leak(tenure);
         }
     }
 }
@@ -206,7 +206,7 @@ impl SharedLimiter {
 
 /// A way to it.
 pub(crate) struct FaultyLimiter {
-    pub(crate) place: Place,
+    pub(crate) place: ProcessContext,
     pub(crate) shared: Arc<SharedLimiter>,
 }
 
@@ -214,10 +214,10 @@ pub(crate) struct FaultyLimiter {
 impl Limiter for FaultyLimiter {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         self.place.delay(Fault::LimiterSlow).await;
-        if self.place.world.strikes(Fault::LimiterAway) {
+        if self.place.world.should_inject(Fault::LimiterAway) {
             return Err(unavailable());
         }
-        if self.place.world.strikes(Fault::LimiterForgets) {
+        if self.place.world.should_inject(Fault::LimiterForgets) {
             self.shared.forget();
         }
         let counting = self.shared.counting();
@@ -228,14 +228,14 @@ impl Limiter for FaultyLimiter {
 }
 
 /// Hears of what has grown, and tells the relay, where there is one.
-pub(crate) struct FaultyPublish {
-    pub(crate) place: Place,
+pub(crate) struct FaultyCommitListener {
+    pub(crate) place: ProcessContext,
     pub(crate) relay: Option<Arc<Relay>>,
 }
 
-impl CommitListener for FaultyPublish {
+impl CommitListener for FaultyCommitListener {
     fn ledgers_advanced(&self, events: &[EventId]) {
-        if self.place.life.is_dead() || self.place.world.strikes(Fault::HintLost) {
+        if self.place.life.is_dead() || self.place.world.should_inject(Fault::HintLost) {
             return;
         }
         self.place.world.note(format_args!("grown: {}", events.len()));

@@ -10,17 +10,17 @@ use store::{BookingList, Sqlite, SqliteOptions, Store as _};
 use testkit::history::{CallResult, Operation, Outcome};
 use tokio::time::{sleep, timeout};
 
+use crate::checker;
 use crate::fleet::{Fleet, spawn};
-use crate::judge;
-use crate::mix::Mix;
-use crate::town::Town;
+use crate::scenario::Scenario;
+use crate::workload::Workload;
 use crate::world::{CommonClock, World};
 
 /// Longest time after all is well until everything is told: a message that is still on its way, the lease of a relay
 /// that is dead, and a few looks.
-const NEWS_WITHIN: Duration = Duration::from_mins(1);
+const PUBLISHED_WITHIN: Duration = Duration::from_mins(1);
 /// Longest time until everything is told again on a stream that was lost: what is promised.
-const NEWS_AGAIN_WITHIN: Duration = Duration::from_secs(30);
+const REPUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +55,16 @@ pub fn run(seed: u64, record: bool) -> Report {
 }
 
 async fn simulate(seed: u64, record: bool) -> Report {
-    let mut luck = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
-    let mix = Mix::draw(seed, &mut luck);
-    let world = World::new(mix, luck, record);
+    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+    let scenario = Scenario::draw(seed, &mut rng);
+    let world = World::new(scenario, rng, record);
     let options = SqliteOptions { clock: Arc::new(CommonClock(world.clone())), inline: true };
     let store = Sqlite::in_memory(&options).unwrap_or_else(|error| panic!("a store in memory: {error}"));
     let fleet = Fleet::new(&world, Arc::new(store));
-    let town = Town::new(world.clone(), fleet.clone());
-    open(&town).await;
+    let workload = Workload::new(world.clone(), fleet.clone());
+    open(&workload).await;
     let trouble = spawn(fleet.clone().trouble(world.clone()));
-    let clients: Vec<_> = (0..world.mix.clients).map(|_| spawn(town.clone().live())).collect();
+    let clients: Vec<_> = (0..world.scenario.clients).map(|_| spawn(workload.clone().live())).collect();
     for client in clients {
         // Long enough for every wait of every client, one after the other; a day of standing still is a fault.
         match timeout(Duration::from_hours(24), client).await {
@@ -74,14 +74,14 @@ async fn simulate(seed: u64, record: bool) -> Report {
         }
     }
     fleet.heal(&world);
-    if world.mix.liveness {
-        demand_progress(&town, &fleet).await;
+    if world.scenario.liveness {
+        assert_liveness(&workload, &fleet).await;
     }
     trouble.abort();
-    judge::all(&town, &fleet).await;
-    let calls = town.known().calls.len() as u64;
+    checker::all(&workload, &fleet).await;
+    let calls = workload.known().calls.len() as u64;
     let simulated_millis = world.elapsed() / 1_000;
-    let remains = world.remains();
+    let remains = world.take_result();
     Report {
         seed,
         hash: remains.hash,
@@ -94,21 +94,27 @@ async fn simulate(seed: u64, record: bool) -> Report {
 }
 
 /// Puts the events on sale, straight into the store: that they can be made is not what is in question.
-async fn open(town: &Town) {
-    let (world, mix) = (&town.world, &town.world.mix);
-    for number in 0..mix.events {
+async fn open(workload: &Workload) {
+    let (world, scenario) = (&workload.world, &workload.world.scenario);
+    for number in 0..scenario.events {
         let new = new_event(world, number);
-        let (id, request, start) = (new.id, town.request(), world.elapsed());
+        let (id, request, start) = (new.id, workload.request(), world.elapsed());
         let action = domain::Action::CreateEvent(Box::new(new));
-        let command = domain::Command { actor: Town::admin(), request: request.clone(), trace: None, action };
-        town.fleet.shared.execute(vec![command.into()]).await;
-        town.known().events.push(id);
-        town.note((request, Town::admin()), Operation::Edit, start, Outcome::Done(CallResult::default()));
+        let command =
+            domain::Command { actor: Workload::admin(), request: request.clone(), trace: None, action };
+        workload.fleet.shared.execute(vec![command.into()]).await;
+        workload.known().events.push(id);
+        workload.note(
+            (request, Workload::admin()),
+            Operation::Edit,
+            start,
+            Outcome::Done(CallResult::default()),
+        );
     }
 }
 
 fn new_event(world: &World, number: u64) -> NewEvent {
-    let mix = &world.mix;
+    let scenario = &world.scenario;
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     let text = |what: &str| what.parse().unwrap_or_else(|_| unreachable!("{what} is a name"));
     let currency = "EUR".parse().unwrap_or_else(|_| unreachable!("a currency"));
@@ -118,9 +124,9 @@ fn new_event(world: &World, number: u64) -> NewEvent {
         id: domain::EventId::new(now, world.random_bytes()),
         name: text("Concert"),
         venue: text("Hall"),
-        starts_at: now.plus_seconds(seconds(mix.starts_after)),
+        starts_at: now.plus_seconds(seconds(scenario.starts_after)),
         time_zone: None,
-        capacity: mix.capacity + u32::try_from(number).unwrap_or(0),
+        capacity: scenario.capacity + u32::try_from(number).unwrap_or(0),
         ticket_types: vec![NewTicketType {
             id: domain::TicketTypeId::new(now, world.random_bytes()),
             name: text("Seat"),
@@ -128,20 +134,20 @@ fn new_event(world: &World, number: u64) -> NewEvent {
             capacity: None,
         }],
         single_price: true,
-        sales_start_at: mix.sales_start_after.map(|after| now.plus_seconds(seconds(after))),
-        sales_end_at: mix.sales_end_after.map(|after| now.plus_seconds(seconds(after))),
-        hold_seconds: seconds(mix.hold).max(1),
-        cancel_cutoff_seconds: seconds(mix.cut_off),
+        sales_start_at: scenario.sales_start_after.map(|after| now.plus_seconds(seconds(after))),
+        sales_end_at: scenario.sales_end_after.map(|after| now.plus_seconds(seconds(after))),
+        hold_seconds: seconds(scenario.hold).max(1),
+        cancel_cutoff_seconds: seconds(scenario.cut_off),
         max_tickets_per_booking: 10,
-        max_tickets_per_user: mix.per_user,
+        max_tickets_per_user: scenario.per_user,
     }
 }
 
 /// After faults have ended: what is owed is answered, what is overdue is freed, what is cancelled ends, and
 /// every event that sells can be booked.
-async fn demand_progress(town: &Arc<Town>, fleet: &Fleet) {
-    let world = &town.world;
-    town.report_all().await;
+async fn assert_liveness(workload: &Arc<Workload>, fleet: &Fleet) {
+    let world = &workload.world;
+    workload.resend_open_webhooks().await;
     // A booking that is being worked on is left alone once; one that could not be read, up to 64 rounds.
     let rounds =
         if world.poisoned(|poisoned| poisoned.bookings_ever.is_empty() && poisoned.events_ever.is_empty()) {
@@ -149,55 +155,55 @@ async fn demand_progress(town: &Arc<Town>, fleet: &Fleet) {
         } else {
             70
         };
-    let slack = world.mix.sweep_every * rounds + Duration::from_secs(30);
+    let slack = world.scenario.sweep_every * rounds + Duration::from_secs(30);
     let due_before = world.now();
     sleep(slack).await;
-    let due = fleet.shared.due_holds(due_before, None, judge::ALL).await.unwrap_or_default();
+    let due = fleet.shared.due_holds(due_before, None, checker::ALL).await.unwrap_or_default();
     for hold in due {
         world.wrong(format!(
             "{} is still held, overdue since {}, {slack:?} after all was well",
             hold.booking, hold.at_micros
         ));
     }
-    let cancelled = fleet.shared.cancelled_events(None, judge::ALL).await.unwrap_or_default();
+    let cancelled = fleet.shared.cancelled_events(None, checker::ALL).await.unwrap_or_default();
     for cancelled in cancelled.iter().filter(|cancelled| cancelled.has_live_bookings) {
         world.wrong(format!("{} is cancelled and still has live bookings", cancelled.event));
     }
-    let events = town.known().events.clone();
+    let events = workload.known().events.clone();
     for id in events {
         if let Ok(Some(event)) = fleet.shared.event(id).await {
-            probe(town, &event).await;
+            probe(workload, &event).await;
         }
     }
-    hang_up(town).await;
-    if world.mix.relay {
-        demand_news(world, fleet).await;
+    hang_up(workload).await;
+    if world.scenario.relay {
+        assert_all_published(world, fleet).await;
     }
 }
 
 /// Everything is told, and told again where the stream is emptied or lost while nobody sells.
-async fn demand_news(world: &World, fleet: &Fleet) {
-    told_within(world, fleet, NEWS_WITHIN).await;
+async fn assert_all_published(world: &World, fleet: &Fleet) {
+    assert_published_within(world, fleet, PUBLISHED_WITHIN).await;
     if world.percent(50) {
         world.saw("probe: the stream is deleted");
-        fleet.tower.delete();
+        fleet.nats.delete();
     } else {
         world.saw("probe: the stream is emptied");
-        fleet.tower.empty();
+        fleet.nats.empty();
     }
-    told_within(world, fleet, NEWS_AGAIN_WITHIN).await;
+    assert_published_within(world, fleet, REPUBLISHED_WITHIN).await;
     // Long enough for a relay that waits for its turn to notice that another one has it.
-    sleep(NEWS_AGAIN_WITHIN / 2).await;
+    sleep(REPUBLISHED_WITHIN / 2).await;
     for trouble in fleet.relays().into_iter().filter_map(|relay| relay.error) {
         world.wrong(format!("a relay is in trouble although everything is told: {trouble}"));
     }
 }
 
-async fn told_within(world: &World, fleet: &Fleet, most: Duration) {
+async fn assert_published_within(world: &World, fleet: &Fleet, most: Duration) {
     let until = world.elapsed() + u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
-    while !judge::stream(fleet, true).await.is_empty() {
+    while !checker::stream(fleet, true).await.is_empty() {
         if world.elapsed() > until {
-            return judge::stream(fleet, true)
+            return checker::stream(fleet, true)
                 .await
                 .into_iter()
                 .for_each(|what| world.wrong(format!("{most:?} after all was well, {what}")));
@@ -207,8 +213,8 @@ async fn told_within(world: &World, fleet: &Fleet, most: Duration) {
 }
 
 /// One more ticket is put on sale, and somebody new gets it at once.
-async fn probe(town: &Town, event: &Event) {
-    let world = &town.world;
+async fn probe(workload: &Workload, event: &Event) {
+    let world = &workload.world;
     let over = event.details.status == EventStatus::Cancelled
         || event.details.starts_at <= world.now()
         || event.details.sales_end_at.is_some_and(|end| end <= world.now())
@@ -221,12 +227,12 @@ async fn probe(town: &Town, event: &Event) {
         capacity: Some(event.inventory.capacity + 1),
         ..EventPatch::default()
     };
-    let changed = town.change(event.id, patch).await;
+    let changed = workload.change(event.id, patch).await;
     let user: domain::UserId = "probe".parse().unwrap_or_else(|_| unreachable!("a name"));
     let ask = Operation::Book { user: user.to_string(), quantity: 1 };
     let id = event.id;
     let asked = (domain::Actor::User(user.clone()), Some(id), ask, None);
-    let (booked, _) = town
+    let (booked, _) = workload
         .ask(asked, |engine, caller| async move {
             let request = OrderRequest {
                 event_id: id,
@@ -246,16 +252,16 @@ async fn probe(town: &Town, event: &Event) {
 
 /// A client that hangs up while it waits for a lock has its command carried out all the same, and whoever
 /// holds the lock cannot stop it.
-async fn hang_up(town: &Town) {
-    let world = &town.world;
-    let Ok(page) = town.fleet.shared.bookings(BookingList::All { after: None }, None, 1).await else {
+async fn hang_up(workload: &Workload) {
+    let world = &workload.world;
+    let Ok(page) = workload.fleet.shared.bookings(BookingList::All { after: None }, None, 1).await else {
         return;
     };
     let Some(booking) = page.rows.first() else { return };
-    let Some(_held) = town.fleet.hold(booking.id).await else { return };
-    let (engine, _) = town.fleet.any(world).await;
-    let (request, start) = (town.request(), world.elapsed());
-    let caller = Caller { actor: Town::admin(), request: request.clone(), trace: None, deadline: None };
+    let Some(_held) = workload.fleet.hold(booking.id).await else { return };
+    let (engine, _) = workload.fleet.any(world).await;
+    let (request, start) = (workload.request(), world.elapsed());
+    let caller = Caller { actor: Workload::admin(), request: request.clone(), trace: None, deadline: None };
     let call = engine.cancel(caller, booking.id, None, None);
     world.saw("probe: a client hangs up");
     if timeout(Duration::from_millis(50), call).await.is_ok() {
@@ -265,8 +271,8 @@ async fn hang_up(town: &Town) {
     if !world.was_executed(request.as_str()) {
         world.wrong("a command ended with its client, or waits for a lock for ever");
     }
-    town.note(
-        (request, Town::admin()),
+    workload.note(
+        (request, Workload::admin()),
         Operation::Cancel { booking: booking.id.to_string() },
         start,
         Outcome::Unknown,

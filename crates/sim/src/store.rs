@@ -16,12 +16,12 @@ use store::{
 use tokio::time::sleep;
 
 use crate::deadlines;
-use crate::mix::Fault;
-use crate::ports::Place;
+use crate::ports::ProcessContext;
+use crate::scenario::Fault;
 
 /// A way to the store.
 pub(crate) struct FaultyStore {
-    pub(crate) place: Place,
+    pub(crate) place: ProcessContext,
     pub(crate) shared: Arc<Sqlite>,
 }
 
@@ -31,7 +31,7 @@ fn all(batch: &[Submission], fault: fn(Cause) -> StoreFault) -> Vec<Reply> {
 
 impl FaultyStore {
     /// Carries a batch out, in one instant of the simulation, and judges the replies by what then stands.
-    async fn carry_out(&self, batch: Vec<Submission>) -> Vec<Reply> {
+    async fn execute_and_check(&self, batch: Vec<Submission>) -> Vec<Reply> {
         let world = &self.place.world;
         let now = world.now();
         let replies = self.shared.execute(batch.clone()).await;
@@ -70,14 +70,14 @@ impl FaultyStore {
                 }
             }
             Reply::Answered(Answer::Refused(refusal)) => {
-                self.judge_refusal(command, refusal, batch).await;
+                self.check_refusal(command, refusal, batch).await;
             }
             Reply::Answered(_) | Reply::Stored { .. } | Reply::KeyReused | Reply::Requeue | Reply::Busy => {}
         }
     }
 
     /// Nobody is refused for want of a ticket that an overdue hold keeps, or that is there.
-    async fn judge_refusal(&self, command: &domain::Command, refusal: &Refusal, batch: usize) {
+    async fn check_refusal(&self, command: &domain::Command, refusal: &Refusal, batch: usize) {
         let (world, event) = (&self.place.world, command.event_id());
         let request = command.request.as_str();
         if world.poisoned(|poisoned| poisoned.events.contains(&event)) {
@@ -87,7 +87,7 @@ impl FaultyStore {
             Refusal::SoldOut { .. } | Refusal::InsufficientAvailability { .. } => None,
             Refusal::BookingLimitExceeded { detail } if detail.contains("per user") => command.booked_user(),
             Refusal::HoldExpired { refund, .. } if batch == 1 => {
-                return self.judge_late(request, refund).await;
+                return self.check_late_refund(request, refund).await;
             }
             _ => return,
         };
@@ -112,7 +112,7 @@ impl FaultyStore {
     }
 
     /// A late payment is given back only where its tickets are gone.
-    async fn judge_late(&self, request: &str, refund: &Refund) {
+    async fn check_late_refund(&self, request: &str, refund: &Refund) {
         let Ok(Some(booking)) = self.shared.booking(refund.booking_id).await else { return };
         let Ok(Some(event)) = self.shared.event(refund.event_id).await else { return };
         let fits = booking.items.iter().all(|item| {
@@ -133,10 +133,10 @@ impl FaultyStore {
 
     async fn read<T>(&self, work: impl Future<Output = Result<T, StoreFault>>) -> Result<T, StoreFault> {
         self.place.delay(Fault::ReadSlow).await;
-        if self.place.world.strikes(Fault::ReadAway) {
+        if self.place.world.should_inject(Fault::ReadAway) {
             return Err(StoreFault::Unavailable(Cause::new("injected")));
         }
-        if self.place.world.strikes(Fault::ReadCrash) {
+        if self.place.world.should_inject(Fault::ReadCrash) {
             return self.place.die().await;
         }
         let answer = work.await;
@@ -180,47 +180,47 @@ impl Store for FaultyStore {
     async fn execute(&self, mut batch: Vec<Submission>) -> Vec<Reply> {
         let world = &self.place.world;
         self.place.delay(Fault::StoreSlow).await;
-        if world.strikes(Fault::StoreStuck) {
+        if world.should_inject(Fault::StoreStuck) {
             sleep(Duration::from_secs(4 + world.below(9))).await;
             self.place.life.step().await;
         }
-        if world.strikes(Fault::StoreAway) {
+        if world.should_inject(Fault::StoreAway) {
             return all(&batch, StoreFault::Unavailable);
         }
-        if world.strikes(Fault::OutcomeLost) {
+        if world.should_inject(Fault::OutcomeLost) {
             return all(&batch, StoreFault::OutcomeUnknown);
         }
-        if world.strikes(Fault::CrashBefore) {
+        if world.should_inject(Fault::CrashBefore) {
             return self.place.die().await;
         }
-        if world.strikes(Fault::OutcomeStands) {
-            self.carry_out(batch.clone()).await;
+        if world.should_inject(Fault::OutcomeStands) {
+            self.execute_and_check(batch.clone()).await;
             return all(&batch, StoreFault::OutcomeUnknown);
         }
-        if batch.len() > 1 && world.strikes(Fault::OutcomeHalf) {
+        if batch.len() > 1 && world.should_inject(Fault::OutcomeHalf) {
             let unknown = all(&batch, StoreFault::OutcomeUnknown);
             batch.truncate(batch.len() / 2);
-            self.carry_out(batch).await;
+            self.execute_and_check(batch).await;
             return unknown;
         }
-        if world.strikes(Fault::CrashAfter) {
-            self.carry_out(batch).await;
+        if world.should_inject(Fault::CrashAfter) {
+            self.execute_and_check(batch).await;
             return self.place.die().await;
         }
-        let replies = self.carry_out(batch).await;
+        let replies = self.execute_and_check(batch).await;
         self.place.delay(Fault::StoreSlowAnswer).await;
         replies
     }
 
     async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
         let world = &self.place.world;
-        if world.mix.rate(Fault::StoreBusy) == 0 {
+        if world.scenario.rate(Fault::StoreBusy) == 0 {
             return self.execute(batch).await;
         }
         let event = |submission: &Submission| submission.command.event_id();
         let events: BTreeSet<EventId> = batch.iter().map(event).collect();
         let busy: BTreeSet<EventId> =
-            events.into_iter().filter(|_| world.strikes(Fault::StoreBusy)).collect();
+            events.into_iter().filter(|_| world.should_inject(Fault::StoreBusy)).collect();
         let rest: Vec<Submission> = batch.iter().filter(|one| !busy.contains(&event(one))).cloned().collect();
         let replies = if rest.is_empty() { Vec::new() } else { self.execute(rest).await };
         let mut replies = replies.into_iter();

@@ -11,14 +11,14 @@ use coordination::LockGuard;
 use domain::{BookingId, EventId, Timestamp};
 use tokio::time::Instant;
 
-use crate::mix::{Fault, Mix};
+use crate::scenario::{Fault, Scenario};
 
 /// 2027-01-15T08:00:00Z, where every simulation begins.
 const BEGIN_MICROS: i64 = 1_800_000_000_000_000;
 
 /// One simulated world.
 pub(crate) struct World {
-    pub(crate) mix: Mix,
+    pub(crate) scenario: Scenario,
     begin: Instant,
     /// By how much the clock of the database has jumped, in microseconds.
     jumped: AtomicI64,
@@ -26,14 +26,14 @@ pub(crate) struct World {
 }
 
 struct Inner {
-    luck: fastrand::Rng,
+    rng: fastrand::Rng,
     trace: Trace,
     faults: bool,
     seen: BTreeMap<String, u64>,
     wrong: Vec<String>,
     executed: BTreeSet<String>,
     poisoned: Poisoned,
-    graveyard: Vec<LockGuard>,
+    leaked_locks: Vec<LockGuard>,
 }
 
 /// Rows that cannot be read or written over.
@@ -63,7 +63,7 @@ impl fmt::Write for Trace {
 }
 
 /// What is left of a world.
-pub(crate) struct Remains {
+pub(crate) struct RunResult {
     pub(crate) hash: u64,
     pub(crate) trace: Vec<String>,
     pub(crate) seen: BTreeMap<String, u64>,
@@ -71,18 +71,23 @@ pub(crate) struct Remains {
 }
 
 impl World {
-    pub(crate) fn new(mix: Mix, luck: fastrand::Rng, record: bool) -> Arc<Self> {
+    pub(crate) fn new(scenario: Scenario, rng: fastrand::Rng, record: bool) -> Arc<Self> {
         let inner = Inner {
-            luck,
+            rng,
             trace: Trace { lines: record.then(Vec::new), ..Trace::default() },
             faults: true,
             seen: BTreeMap::new(),
             wrong: Vec::new(),
             executed: BTreeSet::new(),
             poisoned: Poisoned::default(),
-            graveyard: Vec::new(),
+            leaked_locks: Vec::new(),
         };
-        Arc::new(Self { mix, begin: Instant::now(), jumped: AtomicI64::new(0), inner: Mutex::new(inner) })
+        Arc::new(Self {
+            scenario: scenario,
+            begin: Instant::now(),
+            jumped: AtomicI64::new(0),
+            inner: Mutex::new(inner),
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -91,7 +96,7 @@ impl World {
 
     /// A number below `bound`, which is above 0.
     pub(crate) fn below(&self, bound: u64) -> u64 {
-        self.inner().luck.u64(..bound)
+        self.inner().rng.u64(..bound)
     }
 
     /// True in so many of a hundred cases.
@@ -107,7 +112,7 @@ impl World {
 
     pub(crate) fn random_bytes(&self) -> [u8; 10] {
         let mut bytes = [0; 10];
-        self.inner().luck.fill(&mut bytes);
+        self.inner().rng.fill(&mut bytes);
         bytes
     }
 
@@ -154,14 +159,14 @@ impl World {
     }
 
     /// Whether this fault strikes now; noted as seen if so.
-    pub(crate) fn strikes(&self, fault: Fault) -> bool {
+    pub(crate) fn should_inject(&self, fault: Fault) -> bool {
         let on = self.inner().faults;
-        let strikes = on && self.percent(self.mix.rate(fault));
-        if strikes {
+        let should_inject = on && self.percent(self.scenario.rate(fault));
+        if should_inject {
             self.saw(fault.name());
             self.note(format_args!("fault: {}", fault.name()));
         }
-        strikes
+        should_inject
     }
 
     pub(crate) fn heal(&self) {
@@ -215,13 +220,13 @@ impl World {
     }
 
     /// Keeps what a dead process had in hand: nothing of it is given back.
-    pub(crate) fn bury(&self, tenure: LockGuard) {
-        self.inner().graveyard.push(tenure);
+    pub(crate) fn leak(&self, tenure: LockGuard) {
+        self.inner().leaked_locks.push(tenure);
     }
 
-    pub(crate) fn remains(&self) -> Remains {
+    pub(crate) fn take_result(&self) -> RunResult {
         let mut inner = self.inner();
-        Remains {
+        RunResult {
             hash: inner.trace.hash.finish(),
             trace: inner.trace.lines.take().unwrap_or_default(),
             seen: std::mem::take(&mut inner.seen),

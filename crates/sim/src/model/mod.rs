@@ -7,23 +7,23 @@
 mod rules;
 mod search;
 
-pub use rules::Told;
-pub use search::{Broken, Exhausted, search};
+pub use rules::Response;
+pub use search::{Counterexample, SearchStats, search};
 
 /// The tickets and bookings of a search: small, so that all orders can be tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting {
+pub struct ModelConfig {
     /// Tickets of the event, 1 or 2.
     pub capacity: u8,
     /// Whether both bookings are one user's, who may hold one ticket.
     pub one_user: bool,
     /// What is going on, each once.
-    pub deeds: &'static [Deed],
+    pub operations: &'static [Operation],
 }
 
 /// Something that happens once. A number names a booking: 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Deed {
+pub enum Operation {
     /// Somebody orders one ticket.
     Book(usize),
     /// A payment, 0 or 1, is reported.
@@ -31,18 +31,18 @@ pub enum Deed {
     /// Its user gives the booking up.
     Cancel(usize),
     /// Somebody else tries to.
-    Steal(usize),
+    CancelForeign(usize),
     /// The clean-up comes by.
     Expire(usize),
     /// The organiser cancels the event.
-    End,
+    CancelEvent,
     /// The bookings of a cancelled event are cancelled.
-    Doom(usize),
+    CancelEventBooking(usize),
 }
 
 /// Where a deed stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Stage {
+pub(crate) enum Phase {
     /// It has not begun.
     Ahead,
     /// It has the lock of its booking, or has given up waiting for it.
@@ -57,7 +57,7 @@ pub(crate) enum Stage {
 
 /// A booking as it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum Stored {
+pub(crate) enum BookingState {
     #[default]
     Absent,
     Pending,
@@ -75,7 +75,7 @@ pub(crate) struct Db {
     pub(crate) held: u8,
     pub(crate) sold: u8,
     pub(crate) seq: u8,
-    pub(crate) bookings: [Stored; 2],
+    pub(crate) bookings: [BookingState; 2],
     pub(crate) versions: [u8; 2],
     /// Refunds by booking and payment: the reason, counted from 1; 0 for none.
     pub(crate) refunds: [[u8; 2]; 2],

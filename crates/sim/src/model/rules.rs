@@ -9,11 +9,11 @@ use domain::{
     TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory, UserId, decide,
 };
 
-use super::{Db, Deed, Setting, Stored};
+use super::{BookingState, Db, ModelConfig, Operation};
 
 /// What the asker hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Told {
+pub enum Response {
     /// It was done.
     Done,
     /// It was refused, with this code.
@@ -26,7 +26,7 @@ pub enum Told {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) after: Db,
-    pub(crate) told: Told,
+    pub(crate) response: Response,
     /// Whether an overdue hold was freed on the way.
     pub(crate) freed: bool,
 }
@@ -64,8 +64,8 @@ fn booking_id(index: usize) -> BookingId {
     BookingId::from_bytes([3 + u8::try_from(index).unwrap_or(0); 16])
 }
 
-fn user(setting: &Setting, index: usize) -> UserId {
-    parse(if setting.one_user || index == 0 { "ada" } else { "ben" })
+fn user(config: &ModelConfig, index: usize) -> UserId {
+    parse(if config.one_user || index == 0 { "ada" } else { "ben" })
 }
 
 fn price() -> Money {
@@ -76,7 +76,7 @@ fn transaction(payment: usize) -> TransactionId {
     parse(&format!("pay-{payment}"))
 }
 
-fn event(setting: &Setting, db: &Db, late: bool) -> Event {
+fn event(config: &ModelConfig, db: &Db, late: bool) -> Event {
     let details = EventDetails {
         name: parse("Concert"),
         venue: parse("Hall"),
@@ -88,7 +88,7 @@ fn event(setting: &Setting, db: &Db, late: bool) -> Event {
         hold_seconds: HOLD_SECONDS,
         cancel_cutoff_seconds: 0,
         max_tickets_per_booking: 1,
-        max_tickets_per_user: setting.one_user.then_some(1),
+        max_tickets_per_user: config.one_user.then_some(1),
         status: if db.ended { EventStatus::Cancelled } else { EventStatus::OnSale },
         ticket_types: vec![TicketType { id: ticket_type(), name: parse("Seat"), price: price() }],
         version: 1,
@@ -96,18 +96,18 @@ fn event(setting: &Setting, db: &Db, late: bool) -> Event {
         updated_at: at(false),
     };
     let count =
-        |wanted: fn(&Stored) -> bool| db.bookings.iter().filter(|stored| wanted(stored)).count() as u64;
-    let confirmed = count(|stored| matches!(stored, Stored::Confirmed(_)));
+        |wanted: fn(&BookingState) -> bool| db.bookings.iter().filter(|stored| wanted(stored)).count() as u64;
+    let confirmed = count(|stored| matches!(stored, BookingState::Confirmed(_)));
     let tallies = Tallies {
-        pending: count(|stored| *stored == Stored::Pending),
+        pending: count(|stored| *stored == BookingState::Pending),
         confirmed,
-        cancelled: count(|stored| matches!(stored, Stored::Cancelled(_))),
-        expired: count(|stored| *stored == Stored::Expired),
+        cancelled: count(|stored| matches!(stored, BookingState::Cancelled(_))),
+        expired: count(|stored| *stored == BookingState::Expired),
         revenue: i128::from(confirmed) * i128::from(price().amount()),
     };
     let (held, sold) = (u32::from(db.held), u32::from(db.sold));
     let inventory = Inventory {
-        capacity: setting.capacity.into(),
+        capacity: config.capacity.into(),
         held,
         sold,
         types: vec![TypeInventory { capacity: None, held, sold }],
@@ -118,22 +118,22 @@ fn event(setting: &Setting, db: &Db, late: bool) -> Event {
     Event { id: event_id(), details: Arc::new(details), inventory }
 }
 
-fn booking(setting: &Setting, stored: Stored, index: usize) -> Option<Arc<Booking>> {
+fn booking(config: &ModelConfig, stored: BookingState, index: usize) -> Option<Arc<Booking>> {
     let payment = |payment: u8| Payment { transaction: transaction(payment.into()), at: at(false) };
     let state = match stored {
-        Stored::Absent => return None,
-        Stored::Pending => State::Pending,
-        Stored::Confirmed(by) => State::Confirmed(payment(by)),
-        Stored::Cancelled(by) => {
+        BookingState::Absent => return None,
+        BookingState::Pending => State::Pending,
+        BookingState::Confirmed(by) => State::Confirmed(payment(by)),
+        BookingState::Cancelled(by) => {
             State::Cancelled { at: at(false), reason: None, payment: by.map(payment), refunded: false }
         }
-        Stored::Expired => State::Expired { at: at(true) },
+        BookingState::Expired => State::Expired { at: at(true) },
     };
     let item = Item { ticket_type: ticket_type(), name: parse("Seat"), quantity: 1, unit_price: price() };
     Some(Arc::new(Booking {
         id: booking_id(index),
         event_id: event_id(),
-        user: user(setting, index),
+        user: user(config, index),
         items: Items::new(vec![item]).unwrap_or_else(|| unreachable!("one item")),
         total: price(),
         hold_expires_at: at(true),
@@ -162,7 +162,7 @@ fn refund(db: &Db, index: usize, payment: usize) -> Option<Refund> {
     })
 }
 
-fn command(setting: &Setting, deed: Deed) -> Command {
+fn command(config: &ModelConfig, deed: Operation) -> Command {
     let (event_id, refund_id) = (event_id(), RefundId::from_bytes([9; 16]));
     let cancel = |index| {
         Action::Cancel(Box::new(Cancellation {
@@ -173,8 +173,8 @@ fn command(setting: &Setting, deed: Deed) -> Command {
         }))
     };
     let (actor, action) = match deed {
-        Deed::Book(index) => {
-            let user = user(setting, index);
+        Operation::Book(index) => {
+            let user = user(config, index);
             let order = Order {
                 event_id,
                 booking_id: booking_id(index),
@@ -185,7 +185,7 @@ fn command(setting: &Setting, deed: Deed) -> Command {
             };
             (Actor::User(user), Action::Book(Box::new(order)))
         }
-        Deed::Confirm(index, payment) => {
+        Operation::Confirm(index, payment) => {
             let paid = Confirmation {
                 event_id,
                 booking_id: booking_id(index),
@@ -195,11 +195,13 @@ fn command(setting: &Setting, deed: Deed) -> Command {
             };
             (Actor::Service(parse("gateway")), Action::Confirm(Box::new(paid)))
         }
-        Deed::Cancel(index) => (Actor::User(user(setting, index)), cancel(index)),
-        Deed::Steal(index) => (Actor::User(parse("mallory")), cancel(index)),
-        Deed::Doom(index) => (Actor::System, cancel(index)),
-        Deed::Expire(index) => (Actor::System, Action::Expire { event_id, booking_id: booking_id(index) }),
-        Deed::End => {
+        Operation::Cancel(index) => (Actor::User(user(config, index)), cancel(index)),
+        Operation::CancelForeign(index) => (Actor::User(parse("mallory")), cancel(index)),
+        Operation::CancelEventBooking(index) => (Actor::System, cancel(index)),
+        Operation::Expire(index) => {
+            (Actor::System, Action::Expire { event_id, booking_id: booking_id(index) })
+        }
+        Operation::CancelEvent => {
             let patch = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
             (Actor::Admin(parse("organiser")), Action::UpdateEvent { event_id, patch: Box::new(patch) })
         }
@@ -208,31 +210,33 @@ fn command(setting: &Setting, deed: Deed) -> Command {
 }
 
 /// Decides a deed as the fold does: overdue holds that stand in the way are freed first.
-pub(crate) fn step(setting: &Setting, db: &Db, deed: Deed, late: bool) -> Step {
+pub(crate) fn step(config: &ModelConfig, db: &Db, deed: Operation, late: bool) -> Step {
     let mut now = *db;
     let mut swept: Vec<HoldScope> = Vec::new();
     let mut freed = false;
     loop {
-        let verdict = match judge(setting, &now, deed, late, &swept) {
+        let verdict = match judge(config, &now, deed, late, &swept) {
             Ok(verdict) => verdict,
-            Err(inconsistent) => return Step { after: *db, told: Told::Failed(inconsistent.0), freed },
+            Err(inconsistent) => {
+                return Step { after: *db, response: Response::Failed(inconsistent.0), freed };
+            }
         };
         match verdict {
-            Decision::Answer(answer) => return Step { after: now, told: told(&answer), freed },
+            Decision::Answer(answer) => return Step { after: now, response: response(&answer), freed },
             Decision::Change(change) => {
-                let told = told(&change.answer);
+                let response = response(&change.answer);
                 apply(&mut now, &change);
-                return Step { after: now, told, freed };
+                return Step { after: now, response, freed };
             }
             Decision::Overdue(shortage) => {
                 let of = |index: usize| match &shortage.scope {
                     HoldScope::Event | HoldScope::TicketType(_) => true,
-                    HoldScope::User(wanted) => user(setting, index) == *wanted,
+                    HoldScope::User(wanted) => user(config, index) == *wanted,
                 };
                 let overdue =
-                    (0..2).find(|index| late && now.bookings[*index] == Stored::Pending && of(*index));
+                    (0..2).find(|index| late && now.bookings[*index] == BookingState::Pending && of(*index));
                 let expired =
-                    overdue.and_then(|index| judge(setting, &now, Deed::Expire(index), late, &[]).ok());
+                    overdue.and_then(|index| judge(config, &now, Operation::Expire(index), late, &[]).ok());
                 match expired {
                     Some(Decision::Change(change)) => {
                         apply(&mut now, &change);
@@ -246,25 +250,28 @@ pub(crate) fn step(setting: &Setting, db: &Db, deed: Deed, late: bool) -> Step {
 }
 
 fn judge(
-    setting: &Setting,
+    config: &ModelConfig,
     db: &Db,
-    deed: Deed,
+    deed: Operation,
     late: bool,
     exhausted_scopes: &[HoldScope],
 ) -> Result<Decision, domain::Inconsistent> {
-    let event = event(setting, db, late);
+    let event = event(config, db, late);
     let (index, refund) = match deed {
-        Deed::Confirm(index, payment) => (Some(index), refund(db, index, payment)),
-        Deed::Book(index)
-        | Deed::Cancel(index)
-        | Deed::Steal(index)
-        | Deed::Expire(index)
-        | Deed::Doom(index) => (Some(index), None),
-        Deed::End => (None, None),
+        Operation::Confirm(index, payment) => (Some(index), refund(db, index, payment)),
+        Operation::Book(index)
+        | Operation::Cancel(index)
+        | Operation::CancelForeign(index)
+        | Operation::Expire(index)
+        | Operation::CancelEventBooking(index) => (Some(index), None),
+        Operation::CancelEvent => (None, None),
     };
-    let booking = index.and_then(|index| booking(setting, db.bookings[index], index));
-    let live = db.bookings.iter().filter(|stored| matches!(stored, Stored::Pending | Stored::Confirmed(_)));
-    let user_tickets = if setting.one_user { u32::try_from(live.count()).unwrap_or(0) } else { 0 };
+    let booking = index.and_then(|index| booking(config, db.bookings[index], index));
+    let live = db
+        .bookings
+        .iter()
+        .filter(|stored| matches!(stored, BookingState::Pending | BookingState::Confirmed(_)));
+    let user_tickets = if config.one_user { u32::try_from(live.count()).unwrap_or(0) } else { 0 };
     let scene = Snapshot {
         event: Some(&event),
         booking: booking.as_ref(),
@@ -272,14 +279,14 @@ fn judge(
         user_tickets,
         exhausted_scopes,
     };
-    decide(&scene, &command(setting, deed), at(late))
+    decide(&scene, &command(config, deed), at(late))
 }
 
-fn told(answer: &Answer) -> Told {
+fn response(answer: &Answer) -> Response {
     match answer {
-        Answer::Refused(Refusal::NotFound(_)) => Told::Refused("not_found"),
-        Answer::Refused(refusal) => Told::Refused(refusal.code()),
-        Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => Told::Done,
+        Answer::Refused(Refusal::NotFound(_)) => Response::Refused("not_found"),
+        Answer::Refused(refusal) => Response::Refused(refusal.code()),
+        Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => Response::Done,
     }
 }
 
@@ -293,12 +300,12 @@ fn apply(db: &mut Db, change: &domain::Change) {
         let index = usize::from(booking.id == booking_id(1));
         db.versions[index] += 1;
         db.bookings[index] = match &booking.state {
-            State::Pending => Stored::Pending,
-            State::Confirmed(paid) => Stored::Confirmed(payment(&paid.transaction)),
+            State::Pending => BookingState::Pending,
+            State::Confirmed(paid) => BookingState::Confirmed(payment(&paid.transaction)),
             State::Cancelled { payment: paid, .. } => {
-                Stored::Cancelled(paid.as_ref().map(|paid| payment(&paid.transaction)))
+                BookingState::Cancelled(paid.as_ref().map(|paid| payment(&paid.transaction)))
             }
-            State::Expired { .. } => Stored::Expired,
+            State::Expired { .. } => BookingState::Expired,
         };
     }
     if let Some(refund) = &change.refund {

@@ -5,12 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use domain::sabotage::{Guard, removed};
 
-use super::rules::{Step, Told, step};
-use super::{Db, Deed, Setting, Stage, Stored};
+use super::rules::{Response, Step, step};
+use super::{BookingState, Db, ModelConfig, Operation, Phase};
 
 /// All states were seen, and no promise was broken in any.
 #[derive(Clone, Debug)]
-pub struct Exhausted {
+pub struct SearchStats {
     /// Distinct states.
     pub states: usize,
     /// Ways from one state to another.
@@ -23,7 +23,7 @@ pub struct Exhausted {
 
 /// A promise was broken.
 #[derive(Clone, Debug)]
-pub struct Broken {
+pub struct Counterexample {
     /// Which.
     pub what: String,
     /// How it came to that, step by step.
@@ -33,9 +33,9 @@ pub struct Broken {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct World {
+struct SearchState {
     db: Db,
-    stages: Vec<Stage>,
+    stages: Vec<Phase>,
     /// Who has the lock of each booking.
     locks: [Option<u8>; 2],
     late: bool,
@@ -46,7 +46,7 @@ struct World {
 
 /// One step of one deed, or of the world.
 #[derive(Clone, Copy, Debug)]
-enum Move {
+enum Transition {
     Begin(usize),
     BeginUnlocked(usize),
     Read(usize),
@@ -57,11 +57,11 @@ enum Move {
 }
 
 /// Searches every order of events in a setting.
-pub fn search(setting: &Setting) -> Result<Exhausted, Broken> {
-    let mut search = Search { setting, known: HashMap::new(), steps: HashMap::new(), seen: BTreeSet::new() };
-    let begin = World {
+pub fn search(config: &ModelConfig) -> Result<SearchStats, Counterexample> {
+    let mut search = Search { config, known: HashMap::new(), steps: HashMap::new(), seen: BTreeSet::new() };
+    let begin = SearchState {
         db: Db { seq: 1, ..Db::default() },
-        stages: vec![Stage::Ahead; setting.deeds.len()],
+        stages: vec![Phase::Ahead; config.operations.len()],
         locks: [None; 2],
         late: false,
         crashed: false,
@@ -88,124 +88,130 @@ pub fn search(setting: &Setting) -> Result<Exhausted, Broken> {
         depth += usize::from(!next.is_empty());
         layer = next;
     }
-    Ok(Exhausted { states: search.known.len(), transitions, depth, seen: search.seen })
+    Ok(SearchStats { states: search.known.len(), transitions, depth, seen: search.seen })
 }
 
-fn digest(world: &World) -> u64 {
+fn digest(world: &SearchState) -> u64 {
     let mut hasher = DefaultHasher::new();
     world.hash(&mut hasher);
     hasher.finish()
 }
 
 struct Search<'s> {
-    setting: &'s Setting,
+    config: &'s ModelConfig,
     /// Each state that was seen, by its digest, and how it was first reached.
-    known: HashMap<u64, Option<(u64, Move)>>,
+    known: HashMap<u64, Option<(u64, Transition)>>,
     /// What each deed does to what is stored: asked once.
-    steps: HashMap<(Db, Deed, bool), Step>,
+    steps: HashMap<(Db, Operation, bool), Step>,
     seen: BTreeSet<String>,
 }
 
 impl Search<'_> {
-    fn deed(&self, number: usize) -> Deed {
-        self.setting.deeds[number]
+    fn deed(&self, number: usize) -> Operation {
+        self.config.operations[number]
     }
 
     /// The booking whose lock a deed takes.
     fn booking(&self, number: usize) -> Option<usize> {
         match self.deed(number) {
-            Deed::Confirm(index, _) | Deed::Cancel(index) | Deed::Steal(index) | Deed::Expire(index) => {
-                Some(index)
-            }
+            Operation::Confirm(index, _)
+            | Operation::Cancel(index)
+            | Operation::CancelForeign(index)
+            | Operation::Expire(index) => Some(index),
             // Chores of cancelled events take no lock.
-            Deed::Book(_) | Deed::End | Deed::Doom(_) => None,
+            Operation::Book(_) | Operation::CancelEvent | Operation::CancelEventBooking(_) => None,
         }
     }
 
     /// Whether there is a reason to begin: a booking is there to be named, a cancelled event has bookings.
-    fn called_for(&self, world: &World, number: usize) -> bool {
+    fn called_for(&self, world: &SearchState, number: usize) -> bool {
         match self.deed(number) {
-            Deed::Book(_) | Deed::End => true,
-            Deed::Confirm(index, _) | Deed::Cancel(index) | Deed::Steal(index) | Deed::Expire(index) => {
-                world.db.bookings[index] != Stored::Absent
+            Operation::Book(_) | Operation::CancelEvent => true,
+            Operation::Confirm(index, _)
+            | Operation::Cancel(index)
+            | Operation::CancelForeign(index)
+            | Operation::Expire(index) => world.db.bookings[index] != BookingState::Absent,
+            Operation::CancelEventBooking(index) => {
+                world.db.ended && world.db.bookings[index] != BookingState::Absent
             }
-            Deed::Doom(index) => world.db.ended && world.db.bookings[index] != Stored::Absent,
         }
     }
 
-    fn moves(&self, world: &World) -> Vec<Move> {
+    fn moves(&self, world: &SearchState) -> Vec<Transition> {
         let mut moves = Vec::new();
-        let rows_free = removed(Guard::RowLock) || !world.stages.contains(&Stage::Read);
+        let rows_free = removed(Guard::RowLock) || !world.stages.contains(&Phase::Read);
         for (number, stage) in world.stages.iter().enumerate() {
             match stage {
-                Stage::Ahead if self.called_for(world, number) => match self.booking(number) {
-                    Some(index) if world.locks[index].is_some() => moves.push(Move::BeginUnlocked(number)),
-                    Some(_) => moves.push(Move::Begin(number)),
-                    None if rows_free => moves.push(Move::Read(number)),
+                Phase::Ahead if self.called_for(world, number) => match self.booking(number) {
+                    Some(index) if world.locks[index].is_some() => {
+                        moves.push(Transition::BeginUnlocked(number))
+                    }
+                    Some(_) => moves.push(Transition::Begin(number)),
+                    None if rows_free => moves.push(Transition::Read(number)),
                     None => {}
                 },
-                Stage::Asked if rows_free => moves.push(Move::Read(number)),
-                Stage::Read => moves.push(Move::Write(number)),
-                Stage::Ahead | Stage::Asked | Stage::Over | Stage::Dead => {}
+                Phase::Asked if rows_free => moves.push(Transition::Read(number)),
+                Phase::Read => moves.push(Transition::Write(number)),
+                Phase::Ahead | Phase::Asked | Phase::Over | Phase::Dead => {}
             }
-            if matches!(stage, Stage::Asked | Stage::Read) && !world.crashed {
-                moves.push(Move::Crash(number));
+            if matches!(stage, Phase::Asked | Phase::Read) && !world.crashed {
+                moves.push(Transition::Crash(number));
             }
         }
-        moves.extend((0..2).filter(|index| world.locks[*index].is_some()).map(Move::LockLost));
+        moves.extend((0..2).filter(|index| world.locks[*index].is_some()).map(Transition::LockLost));
         if !world.late {
-            moves.push(Move::TimePasses);
+            moves.push(Transition::TimePasses);
         }
         moves
     }
 
-    fn go(&mut self, world: &World, each: Move) -> Result<World, String> {
+    fn go(&mut self, world: &SearchState, each: Transition) -> Result<SearchState, String> {
         let mut after = world.clone();
         let owner = |number: usize| u8::try_from(number).ok();
         match each {
-            Move::Begin(number) => {
-                after.stages[number] = Stage::Asked;
+            Transition::Begin(number) => {
+                after.stages[number] = Phase::Asked;
                 if let Some(index) = self.booking(number) {
                     after.locks[index] = owner(number);
                 }
             }
-            Move::BeginUnlocked(number) => {
+            Transition::BeginUnlocked(number) => {
                 self.saw("goes on without the lock");
-                after.stages[number] = Stage::Asked;
+                after.stages[number] = Phase::Asked;
             }
-            Move::Read(number) => {
-                after.stages[number] = Stage::Read;
+            Transition::Read(number) => {
+                after.stages[number] = Phase::Read;
                 if removed(Guard::RowLock) {
                     after.read.push((owner(number).unwrap_or(0), world.db));
                 }
             }
-            Move::Write(number) => self.write(&mut after, number)?,
-            Move::Crash(number) => {
+            Transition::Write(number) => self.write(&mut after, number)?,
+            Transition::Crash(number) => {
                 self.saw("a process dies");
-                after.stages[number] = Stage::Dead;
+                after.stages[number] = Phase::Dead;
                 after.crashed = true;
                 after.read.retain(|(reader, _)| Some(*reader) != owner(number));
             }
-            Move::LockLost(index) => {
+            Transition::LockLost(index) => {
                 self.saw("a lock is lost");
                 after.locks[index] = None;
             }
-            Move::TimePasses => after.late = true,
+            Transition::TimePasses => after.late = true,
         }
         Ok(after)
     }
 
     /// The end of a deed: what it decided on what it had read is written, and answered.
-    fn write(&mut self, world: &mut World, number: usize) -> Result<(), String> {
+    fn write(&mut self, world: &mut SearchState, number: usize) -> Result<(), String> {
         let (deed, me) = (self.deed(number), u8::try_from(number).unwrap_or(0));
         let place = world.read.iter().position(|(reader, _)| *reader == me);
         let read = place.map_or(world.db, |place| world.read.swap_remove(place).1);
         world.read.sort_unstable_by_key(|(reader, _)| *reader);
-        let (setting, late) = (self.setting, world.late);
-        let step = *self.steps.entry((read, deed, late)).or_insert_with(|| step(setting, &read, deed, late));
+        let (config, late) = (self.config, world.late);
+        let step = *self.steps.entry((read, deed, late)).or_insert_with(|| step(config, &read, deed, late));
         let before = world.db;
-        world.db = written(self.setting, &before, &read, &step.after)?;
-        world.stages[number] = Stage::Over;
+        world.db = written(self.config, &before, &read, &step.after)?;
+        world.stages[number] = Phase::Over;
         for lock in &mut world.locks {
             if *lock == Some(me) {
                 *lock = None;
@@ -216,20 +222,20 @@ impl Search<'_> {
         }
         for index in 0..2 {
             if before.bookings[index] != world.db.bookings[index] {
-                let name = |stored: Stored| match stored {
-                    Stored::Absent => "absent",
-                    Stored::Pending => "pending",
-                    Stored::Confirmed(_) => "confirmed",
-                    Stored::Cancelled(_) => "cancelled",
-                    Stored::Expired => "expired",
+                let name = |stored: BookingState| match stored {
+                    BookingState::Absent => "absent",
+                    BookingState::Pending => "pending",
+                    BookingState::Confirmed(_) => "confirmed",
+                    BookingState::Cancelled(_) => "cancelled",
+                    BookingState::Expired => "expired",
                 };
                 self.saw(&format!("{} to {}", name(before.bookings[index]), name(world.db.bookings[index])));
             }
         }
-        if let Told::Refused(code) = step.told {
+        if let Response::Refused(code) = step.response {
             self.saw(code);
         }
-        promises(self.setting, deed, step.told, (&before, &world.db), late)
+        promises(self.config, deed, step.response, (&before, &world.db), late)
     }
 
     fn saw(&mut self, what: &str) {
@@ -238,15 +244,15 @@ impl Search<'_> {
         }
     }
 
-    fn broken(&self, world: &World, last: Move, what: String) -> Broken {
-        let name = |each: Move| match each {
-            Move::Begin(number) => format!("{:?} takes its lock", self.deed(number)),
-            Move::BeginUnlocked(number) => format!("{:?} goes on without its lock", self.deed(number)),
-            Move::Read(number) => format!("{:?} reads", self.deed(number)),
-            Move::Write(number) => format!("{:?} writes and is answered", self.deed(number)),
-            Move::Crash(number) => format!("{:?} dies", self.deed(number)),
-            Move::LockLost(index) => format!("the lock of booking {index} is lost"),
-            Move::TimePasses => "holds fall due".to_owned(),
+    fn broken(&self, world: &SearchState, last: Transition, what: String) -> Counterexample {
+        let name = |each: Transition| match each {
+            Transition::Begin(number) => format!("{:?} takes its lock", self.deed(number)),
+            Transition::BeginUnlocked(number) => format!("{:?} goes on without its lock", self.deed(number)),
+            Transition::Read(number) => format!("{:?} reads", self.deed(number)),
+            Transition::Write(number) => format!("{:?} writes and is answered", self.deed(number)),
+            Transition::Crash(number) => format!("{:?} dies", self.deed(number)),
+            Transition::LockLost(index) => format!("the lock of booking {index} is lost"),
+            Transition::TimePasses => "holds fall due".to_owned(),
         };
         let mut way = vec![name(last)];
         let mut key = digest(world);
@@ -255,12 +261,12 @@ impl Search<'_> {
             key = *before;
         }
         way.reverse();
-        Broken { what, way, states: self.known.len() }
+        Counterexample { what, way, states: self.known.len() }
     }
 }
 
 /// What is stored after a transaction that had read `read` and wants `wanted`, under the guards of its writes.
-fn written(setting: &Setting, stored: &Db, read: &Db, wanted: &Db) -> Result<Db, String> {
+fn written(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> Result<Db, String> {
     if read == wanted {
         return Ok(*stored);
     }
@@ -300,7 +306,7 @@ fn written(setting: &Setting, stored: &Db, read: &Db, wanted: &Db) -> Result<Db,
             }
         }
     }
-    if u16::from(after.held) + u16::from(after.sold) > u16::from(setting.capacity)
+    if u16::from(after.held) + u16::from(after.sold) > u16::from(config.capacity)
         && !removed(Guard::CapacityCheck)
     {
         return Err("refused by the database: more tickets than there are".to_owned());
@@ -310,69 +316,81 @@ fn written(setting: &Setting, stored: &Db, read: &Db, wanted: &Db) -> Result<Db,
 
 /// What must be true of every answer and of what is then stored.
 fn promises(
-    setting: &Setting,
-    deed: Deed,
-    told: Told,
+    config: &ModelConfig,
+    deed: Operation,
+    response: Response,
     (before, after): (&Db, &Db),
     late: bool,
 ) -> Result<(), String> {
     let must = |kept: bool, what: &str| {
-        if kept { Ok(()) } else { Err(format!("{what}: {deed:?} heard {told:?}; {after:?}")) }
+        if kept { Ok(()) } else { Err(format!("{what}: {deed:?} heard {response:?}; {after:?}")) }
     };
-    let count = |wanted: fn(&Stored) -> bool| after.bookings.iter().filter(|stored| wanted(stored)).count();
-    let (pending, sold) =
-        (count(|stored| *stored == Stored::Pending), count(|stored| matches!(stored, Stored::Confirmed(_))));
-    if let Told::Failed(why) = told {
+    let count =
+        |wanted: fn(&BookingState) -> bool| after.bookings.iter().filter(|stored| wanted(stored)).count();
+    let (pending, sold) = (
+        count(|stored| *stored == BookingState::Pending),
+        count(|stored| matches!(stored, BookingState::Confirmed(_))),
+    );
+    if let Response::Failed(why) = response {
         return Err(format!("{deed:?} failed: {why}"));
     }
-    must(pending + sold <= usize::from(setting.capacity), "oversold")?;
+    must(pending + sold <= usize::from(config.capacity), "oversold")?;
     must((usize::from(after.held), usize::from(after.sold)) == (pending, sold), "the counters are wrong")?;
-    must(!setting.one_user || pending + sold <= 1, "the user has too many")?;
+    must(!config.one_user || pending + sold <= 1, "the user has too many")?;
     for index in 0..2 {
         let lawful = match (before.bookings[index], after.bookings[index]) {
             (from, to) if from == to => true,
-            (Stored::Absent, Stored::Pending) | (Stored::Pending, Stored::Cancelled(None)) => true,
-            (Stored::Pending | Stored::Expired, Stored::Confirmed(_)) => !after.ended,
-            (Stored::Pending, Stored::Expired) => late,
-            (Stored::Confirmed(paid), Stored::Cancelled(Some(by))) => paid == by,
+            (BookingState::Absent, BookingState::Pending)
+            | (BookingState::Pending, BookingState::Cancelled(None)) => true,
+            (BookingState::Pending | BookingState::Expired, BookingState::Confirmed(_)) => !after.ended,
+            (BookingState::Pending, BookingState::Expired) => late,
+            (BookingState::Confirmed(paid), BookingState::Cancelled(Some(by))) => paid == by,
             _ => false,
         };
         must(lawful, "an unlawful change")?;
         for payment in 0..2 {
             let refunded = after.refunds[index][payment] != 0;
             let by = u8::try_from(payment).unwrap_or(0);
-            must(!(refunded && after.bookings[index] == Stored::Confirmed(by)), "pays and is given back")?;
             must(
-                refunded || after.bookings[index] != Stored::Cancelled(Some(by)),
+                !(refunded && after.bookings[index] == BookingState::Confirmed(by)),
+                "pays and is given back",
+            )?;
+            must(
+                refunded || after.bookings[index] != BookingState::Cancelled(Some(by)),
                 "paid, cancelled, not given back",
             )?;
             must(refunded || before.refunds[index][payment] == 0, "a refund is gone")?;
         }
     }
-    let refused = matches!(told, Told::Refused(_));
+    let refused = matches!(response, Response::Refused(_));
     match deed {
-        Deed::Book(index) => {
-            must(refused == (after.bookings[index] == Stored::Absent), "an untrue answer")?;
-            let waste = late && after.bookings.contains(&Stored::Pending);
+        Operation::Book(index) => {
+            must(refused == (after.bookings[index] == BookingState::Absent), "an untrue answer")?;
+            let waste = late && after.bookings.contains(&BookingState::Pending);
             let want = matches!(
-                told,
-                Told::Refused("sold_out" | "insufficient_availability" | "booking_limit_exceeded")
+                response,
+                Response::Refused("sold_out" | "insufficient_availability" | "booking_limit_exceeded")
             );
             must(!(want && waste), "refused beside an overdue hold")
         }
-        Deed::Confirm(index, payment) => {
-            let paid = after.bookings[index] == Stored::Confirmed(u8::try_from(payment).unwrap_or(0));
+        Operation::Confirm(index, payment) => {
+            let paid = after.bookings[index] == BookingState::Confirmed(u8::try_from(payment).unwrap_or(0));
             let refunded = after.refunds[index][payment] != 0;
             must(if refused { refunded && !paid } else { paid && !refunded }, "an untrue answer")?;
             let fresh = before.refunds[index][payment] == 0;
-            let room = pending + sold < usize::from(setting.capacity) && !setting.one_user;
-            must(!(told == Told::Refused("hold_expired") && fresh && room), "given back beside a free ticket")
+            let room = pending + sold < usize::from(config.capacity) && !config.one_user;
+            must(
+                !(response == Response::Refused("hold_expired") && fresh && room),
+                "given back beside a free ticket",
+            )
         }
-        Deed::Cancel(index) | Deed::Doom(index) => {
-            must(refused || matches!(after.bookings[index], Stored::Cancelled(_)), "an untrue answer")
+        Operation::Cancel(index) | Operation::CancelEventBooking(index) => {
+            must(refused || matches!(after.bookings[index], BookingState::Cancelled(_)), "an untrue answer")
         }
-        Deed::Steal(_) => must(refused && before == after, "a stranger changed something"),
-        Deed::Expire(index) => must(refused || after.bookings[index] == Stored::Expired, "an untrue answer"),
-        Deed::End => must(refused || after.ended, "an untrue answer"),
+        Operation::CancelForeign(_) => must(refused && before == after, "a stranger changed something"),
+        Operation::Expire(index) => {
+            must(refused || after.bookings[index] == BookingState::Expired, "an untrue answer")
+        }
+        Operation::CancelEvent => must(refused || after.ended, "an untrue answer"),
     }
 }

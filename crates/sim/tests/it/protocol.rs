@@ -1,88 +1,94 @@
 //! The protocol, exhausted: every order in which a few deeds can meet, with locks that vanish and one death.
 
-use sim::model::{Deed, Setting, search};
+use sim::model::{ModelConfig, Operation, search};
 
 /// Two orders for one place: paid late and twice, given up, cleaned up.
-const ONE_PLACE: Setting = Setting {
+const LAST_TICKET: ModelConfig = ModelConfig {
     capacity: 1,
     one_user: false,
-    deeds: &[
-        Deed::Book(0),
-        Deed::Book(1),
-        Deed::Confirm(0, 0),
-        Deed::Confirm(0, 0),
-        Deed::Confirm(0, 1),
-        Deed::Confirm(1, 0),
-        Deed::Cancel(0),
-        Deed::Cancel(1),
-        Deed::Expire(0),
-        Deed::Expire(1),
+    operations: &[
+        Operation::Book(0),
+        Operation::Book(1),
+        Operation::Confirm(0, 0),
+        Operation::Confirm(0, 0),
+        Operation::Confirm(0, 1),
+        Operation::Confirm(1, 0),
+        Operation::Cancel(0),
+        Operation::Cancel(1),
+        Operation::Expire(0),
+        Operation::Expire(1),
     ],
 };
 
 /// Room for both, but one user who may have only one, and somebody who wants to take it away.
-const ONE_USER: Setting = Setting {
+const ONE_USER: ModelConfig = ModelConfig {
     capacity: 2,
     one_user: true,
-    deeds: &[
-        Deed::Book(0),
-        Deed::Book(1),
-        Deed::Confirm(0, 0),
-        Deed::Confirm(0, 0),
-        Deed::Confirm(1, 0),
-        Deed::Cancel(0),
-        Deed::Steal(1),
-        Deed::Expire(0),
-        Deed::Expire(1),
+    operations: &[
+        Operation::Book(0),
+        Operation::Book(1),
+        Operation::Confirm(0, 0),
+        Operation::Confirm(0, 0),
+        Operation::Confirm(1, 0),
+        Operation::Cancel(0),
+        Operation::CancelForeign(1),
+        Operation::Expire(0),
+        Operation::Expire(1),
     ],
 };
 
 /// An event that ends while payments are on their way.
-const THE_END: Setting = Setting {
+const CANCELLED_EVENT: ModelConfig = ModelConfig {
     capacity: 1,
     one_user: false,
-    deeds: &[
-        Deed::Book(0),
-        Deed::Book(1),
-        Deed::Confirm(0, 0),
-        Deed::Confirm(0, 0),
-        Deed::Confirm(1, 1),
-        Deed::Cancel(0),
-        Deed::Expire(0),
-        Deed::End,
-        Deed::Doom(0),
-        Deed::Doom(1),
+    operations: &[
+        Operation::Book(0),
+        Operation::Book(1),
+        Operation::Confirm(0, 0),
+        Operation::Confirm(0, 0),
+        Operation::Confirm(1, 1),
+        Operation::Cancel(0),
+        Operation::Expire(0),
+        Operation::CancelEvent,
+        Operation::CancelEventBooking(0),
+        Operation::CancelEventBooking(1),
     ],
 };
 
 /// Fewer deeds, in which every guard of the protocol is needed all the same: to hunt for missing ones.
 #[cfg(feature = "sabotage")]
-pub(crate) const SMALL: [Setting; 3] = [
-    Setting {
-        deeds: &[
-            Deed::Book(0),
-            Deed::Book(1),
-            Deed::Confirm(0, 0),
-            Deed::Confirm(0, 0),
-            Deed::Cancel(0),
-            Deed::Expire(0),
+pub(crate) const SMALL_MODELS: [ModelConfig; 3] = [
+    ModelConfig {
+        operations: &[
+            Operation::Book(0),
+            Operation::Book(1),
+            Operation::Confirm(0, 0),
+            Operation::Confirm(0, 0),
+            Operation::Cancel(0),
+            Operation::Expire(0),
         ],
-        ..ONE_PLACE
+        ..LAST_TICKET
     },
-    Setting {
-        deeds: &[Deed::Book(0), Deed::Book(1), Deed::Confirm(0, 0), Deed::Steal(0), Deed::Expire(0)],
+    ModelConfig {
+        operations: &[
+            Operation::Book(0),
+            Operation::Book(1),
+            Operation::Confirm(0, 0),
+            Operation::CancelForeign(0),
+            Operation::Expire(0),
+        ],
         ..ONE_USER
     },
-    Setting {
-        deeds: &[
-            Deed::Book(0),
-            Deed::Confirm(0, 0),
-            Deed::Confirm(0, 0),
-            Deed::End,
-            Deed::Doom(0),
-            Deed::Book(1),
+    ModelConfig {
+        operations: &[
+            Operation::Book(0),
+            Operation::Confirm(0, 0),
+            Operation::Confirm(0, 0),
+            Operation::CancelEvent,
+            Operation::CancelEventBooking(0),
+            Operation::Book(1),
         ],
-        ..THE_END
+        ..CANCELLED_EVENT
     },
 ];
 
@@ -102,16 +108,16 @@ const ALWAYS: &[&str] = &[
     "invalid_state",
 ];
 
-fn exhausted(setting: &Setting, states: usize, sometimes: &[&str]) {
-    let all = search(setting).unwrap_or_else(|broken| panic!("{broken:#?}"));
+fn exhausted(config: &ModelConfig, states: usize, sometimes: &[&str]) {
+    let all = search(config).unwrap_or_else(|broken| panic!("{broken:#?}"));
     assert!(all.states >= states, "only {} states", all.states);
     let missing: Vec<_> = ALWAYS.iter().chain(sometimes).filter(|what| !all.seen.contains(**what)).collect();
     assert!(missing.is_empty(), "never met: {missing:?}");
 }
 
 #[test]
-fn one_place_is_given_out_once_in_every_order() {
-    exhausted(&ONE_PLACE, 1_000_000, &["sold_out"]);
+fn the_last_ticket_is_sold_once_in_every_order() {
+    exhausted(&LAST_TICKET, 1_000_000, &["sold_out"]);
 }
 
 #[test]
@@ -120,6 +126,6 @@ fn one_user_keeps_to_the_limit_in_every_order() {
 }
 
 #[test]
-fn every_payment_for_a_cancelled_event_is_given_back_in_every_order() {
-    exhausted(&THE_END, 300_000, &["event_cancelled"]);
+fn every_payment_for_a_cancelled_event_is_refunded_in_every_order() {
+    exhausted(&CANCELLED_EVENT, 300_000, &["event_cancelled"]);
 }

@@ -100,6 +100,6 @@ async fn scene(fixture: &Fixture<'_>, ask: &str) -> domain::Command {
 }
 
 #[tokio::test]
-async fn the_store_refuses_what_its_guards_are_there_for() {
+async fn the_store_rejects_what_each_guard_forbids() {
     assert_eq!(unnoticed().await, Vec::<&str>::new());
 }

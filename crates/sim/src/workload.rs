@@ -13,11 +13,11 @@ use testkit::history::{Call, CallResult, Operation, Outcome};
 use tokio::time::sleep;
 
 use crate::fleet::Fleet;
-use crate::mix::{Deed, Fault};
+use crate::scenario::{Fault, Step};
 use crate::world::World;
 
 /// Everybody, and everything they know.
-pub(crate) struct Town {
+pub(crate) struct Workload {
     pub(crate) world: Arc<World>,
     pub(crate) fleet: Arc<Fleet>,
     known: Mutex<Known>,
@@ -28,8 +28,8 @@ pub(crate) struct Town {
 pub(crate) struct Known {
     pub(crate) calls: Vec<Call>,
     pub(crate) events: Vec<EventId>,
-    bookings: Vec<Bought>,
-    payments: Vec<Paid>,
+    bookings: Vec<KnownBooking>,
+    payments: Vec<KnownPayment>,
     refunds: Vec<RefundId>,
     orders: Vec<Order>,
     requests: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Known {
 
 /// A booking that somebody was told of.
 #[derive(Clone)]
-struct Bought {
+struct KnownBooking {
     id: BookingId,
     event: EventId,
     user: UserId,
@@ -46,7 +46,7 @@ struct Bought {
 
 /// A payment that was captured.
 #[derive(Clone)]
-struct Paid {
+struct KnownPayment {
     booking: BookingId,
     event: EventId,
     transaction: TransactionId,
@@ -65,13 +65,13 @@ struct Order {
 }
 
 /// Who asks, about which event, what, and under which scope, key and digest.
-type Asked = (Actor, Option<EventId>, Operation, Option<(String, String, u64)>);
+type CallSpec = (Actor, Option<EventId>, Operation, Option<(String, String, u64)>);
 
 fn parse<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| unreachable!("{text} is well formed"))
 }
 
-impl Town {
+impl Workload {
     pub(crate) fn new(world: Arc<World>, fleet: Arc<Fleet>) -> Arc<Self> {
         Arc::new(Self { world, fleet, known: Mutex::default() })
     }
@@ -88,7 +88,7 @@ impl Town {
     }
 
     pub(crate) fn user(&self) -> UserId {
-        parse(&format!("user-{}", self.world.below(self.world.mix.users)))
+        parse(&format!("user-{}", self.world.below(self.world.scenario.users)))
     }
 
     pub(crate) fn service() -> Actor {
@@ -106,36 +106,36 @@ impl Town {
     /// One client's day.
     pub(crate) async fn live(self: Arc<Self>) {
         let world = self.world.clone();
-        for _ in 0..world.mix.steps {
-            sleep(world.moment(world.mix.hold + world.mix.hold / 2)).await;
-            let deed = world.mix.deed(world.below(world.mix.deeds()));
-            self.act(deed).await;
+        for _ in 0..world.scenario.steps {
+            sleep(world.moment(world.scenario.hold + world.scenario.hold / 2)).await;
+            let step = world.scenario.step(world.below(world.scenario.total_weight()));
+            self.act(step).await;
         }
     }
 
-    async fn act(&self, deed: Deed) {
-        match deed {
-            Deed::Book => self.book().await,
-            Deed::BookAgain => self.book_again().await,
-            Deed::Pay => self.pay(false).await,
-            Deed::PayWrongly => self.pay(true).await,
-            Deed::Report => {
+    async fn act(&self, step: Step) {
+        match step {
+            Step::Book => self.book().await,
+            Step::BookAgain => self.book_again().await,
+            Step::Pay => self.pay(false).await,
+            Step::PayWrongly => self.pay(true).await,
+            Step::Report => {
                 let paid = self.world.one_of(&self.known().payments);
                 if let Some(paid) = paid {
                     self.report(&paid).await;
                 }
             }
-            Deed::Cancel | Deed::CancelAsService | Deed::CancelForeign => self.cancel(deed).await,
-            Deed::Settle => self.settle().await,
-            Deed::Look => self.look().await,
-            Deed::Edit | Deed::CancelEvent => self.edit(deed == Deed::CancelEvent).await,
+            Step::Cancel | Step::CancelAsService | Step::CancelForeign => self.cancel(step).await,
+            Step::Settle => self.settle().await,
+            Step::Look => self.look().await,
+            Step::Edit | Step::CancelEvent => self.edit(step == Step::CancelEvent).await,
         }
     }
 
     /// Asks some process, unless the client hangs up first, and keeps what was heard.
     pub(crate) async fn ask<F>(
         &self,
-        (actor, event, ask, key): Asked,
+        (actor, event, ask, key): CallSpec,
         work: impl FnOnce(Arc<Engine>, Caller) -> F,
     ) -> (Outcome, Option<CommandOutput>)
     where
@@ -145,7 +145,7 @@ impl Town {
         let (request, start) = (self.request(), self.world.elapsed());
         let caller = Caller { actor: actor.clone(), request: request.clone(), trace: None, deadline: None };
         self.world.note(format_args!("{request}: {actor}: {ask:?}"));
-        let patience = if self.world.strikes(Fault::HangUp) {
+        let patience = if self.world.should_inject(Fault::HangUp) {
             self.world.moment(Duration::from_millis(300))
         } else {
             Duration::from_mins(3)
@@ -227,7 +227,7 @@ impl Town {
                     (booking.id, booking.event_id, booking.user.clone(), booking.total);
                 let mut known = self.known();
                 if !known.bookings.iter().any(|bought| bought.id == id) {
-                    known.bookings.push(Bought { id, event, user, total });
+                    known.bookings.push(KnownBooking { id, event, user, total });
                 }
                 let status = Some(booking.status().to_string());
                 CallResult { booking: Some(id.to_string()), status, ..CallResult::default() }
@@ -251,7 +251,7 @@ impl Town {
     async fn book(&self) {
         let (Some(event), user) = (self.world.one_of(&self.known().events), self.user()) else { return };
         let quantity = 1 + u32::try_from(self.world.below(3)).unwrap_or(0);
-        let key = (self.world.mix.keys && self.world.percent(50))
+        let key = (self.world.scenario.keys && self.world.percent(50))
             .then(|| format!("key-{}", self.world.below(1 << 20)));
         let order = Order { user, event, quantity, key };
         self.known().orders.push(order.clone());
@@ -313,13 +313,13 @@ impl Town {
         if let (Some(CommandOutput::Stored { .. }), Outcome::Done(told)) = (given, &outcome)
             && let Some(id) = told.booking.as_ref().and_then(|id| id.parse().ok())
         {
-            self.meet(id).await;
+            self.fetch_booking(id).await;
         }
         outcome
     }
 
     /// Reads a booking that was told of by name only.
-    async fn meet(&self, id: BookingId) {
+    async fn fetch_booking(&self, id: BookingId) {
         let (engine, life) = self.fleet.any(&self.world).await;
         let reader = Self::reader();
         let found = tokio::select! {
@@ -345,8 +345,8 @@ impl Town {
             0 => None,
             _ => Some(bought.total),
         };
-        let Bought { id: booking, event, .. } = bought;
-        let paid = Paid { booking, event, transaction, amount, settled: wrongly };
+        let KnownBooking { id: booking, event, .. } = bought;
+        let paid = KnownPayment { booking, event, transaction, amount, settled: wrongly };
         self.known().payments.push(paid.clone());
         let times = if self.world.percent(30) { 1 + self.world.below(4) } else { 1 };
         for _ in 0..times {
@@ -356,8 +356,8 @@ impl Town {
     }
 
     /// A webhook: whether its answer was definite.
-    async fn report(&self, paid: &Paid) -> bool {
-        let Paid { booking, event, transaction, amount, .. } = paid.clone();
+    async fn report(&self, paid: &KnownPayment) -> bool {
+        let KnownPayment { booking, event, transaction, amount, .. } = paid.clone();
         let ask = Operation::Confirm {
             booking: booking.to_string(),
             transaction: transaction.to_string(),
@@ -381,8 +381,9 @@ impl Town {
     }
 
     /// Every payment whose report was never answered definitely is reported again, until it is.
-    pub(crate) async fn report_all(&self) {
-        let open: Vec<Paid> = self.known().payments.iter().filter(|paid| !paid.settled).cloned().collect();
+    pub(crate) async fn resend_open_webhooks(&self) {
+        let open: Vec<KnownPayment> =
+            self.known().payments.iter().filter(|paid| !paid.settled).cloned().collect();
         for paid in open {
             let mut tries = 0;
             while !self.report(&paid).await {
@@ -396,11 +397,11 @@ impl Town {
         }
     }
 
-    async fn cancel(&self, deed: Deed) {
+    async fn cancel(&self, step: Step) {
         let Some(bought) = self.world.one_of(&self.known().bookings) else { return };
-        let actor = match deed {
-            Deed::CancelAsService => Self::service(),
-            Deed::CancelForeign => Actor::User(parse("stranger")),
+        let actor = match step {
+            Step::CancelAsService => Self::service(),
+            Step::CancelForeign => Actor::User(parse("stranger")),
             _ => Actor::User(bought.user.clone()),
         };
         let ask = Operation::Cancel { booking: bought.id.to_string() };
@@ -474,7 +475,7 @@ impl Town {
         self.change(id, patch).await;
     }
 
-    /// Keeps a call that was made otherwise than by [`Town::ask`].
+    /// Keeps a call that was made otherwise than by [`Workload::ask`].
     pub(crate) fn note(
         &self,
         (request, actor): (RequestId, Actor),

@@ -5,21 +5,21 @@ use store::{BookingList, Store as _};
 use testkit::history::{self, BookingRow, FinalState, LedgerRow, RefundRow};
 
 use crate::fleet::Fleet;
-use crate::town::Town;
+use crate::workload::Workload;
 
 /// Most rows read at once when all is over; a simulation makes a few hundred.
 pub(crate) const ALL: u32 = 100_000;
 
 /// The audit of the program, and the history of the people against the ledger.
-pub(crate) async fn all(town: &Town, fleet: &Fleet) {
-    let world = &town.world;
+pub(crate) async fn all(workload: &Workload, fleet: &Fleet) {
+    let world = &workload.world;
     match fleet.shared.audit().await {
         Ok(report) => report.violations.into_iter().for_each(|what| world.wrong(format!("audit: {what}"))),
         Err(error) => world.wrong(format!("no audit: {error}")),
     }
-    match books(town, fleet).await {
+    match books(workload, fleet).await {
         Ok(books) => {
-            let calls = town.known().calls.clone();
+            let calls = workload.known().calls.clone();
             for what in history::check(&calls, &books) {
                 world.wrong(format!("history: {what}"));
             }
@@ -33,7 +33,7 @@ pub(crate) async fn all(town: &Town, fleet: &Fleet) {
 
 /// What is on the stream, against the ledgers.
 pub(crate) async fn stream(fleet: &Fleet, whole: bool) -> Vec<String> {
-    let messages: Vec<LedgerRow> = fleet.tower.messages().iter().map(line).collect();
+    let messages: Vec<LedgerRow> = fleet.nats.messages().iter().map(line).collect();
     match ledgers(fleet).await {
         Ok(ledgers) => history::check_stream(&ledgers, &messages, whole),
         Err(error) => vec![format!("no ledgers: {error}")],
@@ -66,14 +66,14 @@ fn line(entry: &Entry) -> LedgerRow {
 }
 
 /// What the store holds, in the words of the wire.
-async fn books(town: &Town, fleet: &Fleet) -> Result<FinalState, store::Fault> {
+async fn books(workload: &Workload, fleet: &Fleet) -> Result<FinalState, store::Fault> {
     let mut books = FinalState::default();
     let text = |id: &dyn std::fmt::Display| id.to_string();
     for event in fleet.shared.events(None, ALL).await?.rows {
         let until = event.details.starts_at.minus_seconds(event.details.cancel_cutoff_seconds);
         books.cut_offs.insert(text(&event.id), until.micros());
         for entry in fleet.shared.ledger(event.id, 0, ALL).await?.rows {
-            town.world.saw(&format!(
+            workload.world.saw(&format!(
                 "ledger: {} from {}",
                 entry.kind,
                 entry.from.map_or("nothing", domain::LedgerStatus::as_str)
@@ -97,7 +97,7 @@ async fn books(town: &Town, fleet: &Fleet) -> Result<FinalState, store::Fault> {
         books.bookings.insert(text(&booking.id), booked);
     }
     for refund in fleet.shared.refunds(None, None, ALL).await?.rows {
-        town.world.saw(&format!("refund: {}", refund.reason));
+        workload.world.saw(&format!("refund: {}", refund.reason));
         let refunded = RefundRow {
             booking: text(&refund.booking_id),
             transaction: text(&refund.transaction),

@@ -62,7 +62,7 @@ faults! {
 
 /// What somebody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Step {
     Book,
     BookAgain,
     Pay,
@@ -77,25 +77,25 @@ pub(crate) enum Deed {
     CancelEvent,
 }
 
-const DEEDS: [(Deed, u64); 12] = [
-    (Deed::Book, 30),
-    (Deed::BookAgain, 6),
-    (Deed::Pay, 18),
-    (Deed::Report, 12),
-    (Deed::PayWrongly, 2),
-    (Deed::Cancel, 8),
-    (Deed::CancelAsService, 5),
-    (Deed::CancelForeign, 2),
-    (Deed::Settle, 5),
-    (Deed::Look, 5),
-    (Deed::Edit, 5),
-    (Deed::CancelEvent, 1),
+const STEP_WEIGHTS: [(Step, u64); 12] = [
+    (Step::Book, 30),
+    (Step::BookAgain, 6),
+    (Step::Pay, 18),
+    (Step::Report, 12),
+    (Step::PayWrongly, 2),
+    (Step::Cancel, 8),
+    (Step::CancelAsService, 5),
+    (Step::CancelForeign, 2),
+    (Step::Settle, 5),
+    (Step::Look, 5),
+    (Step::Edit, 5),
+    (Step::CancelEvent, 1),
 ];
 
 /// What one seed draws.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
-pub(crate) struct Mix {
+pub(crate) struct Scenario {
     /// Faults end, and then progress is demanded.
     pub(crate) liveness: bool,
     pub(crate) instances: u64,
@@ -120,11 +120,11 @@ pub(crate) struct Mix {
     pub(crate) keys: bool,
     /// Whether relays fill a stream.
     pub(crate) relay: bool,
-    deeds: Vec<(Deed, u64)>,
+    step_weights: Vec<(Step, u64)>,
     rates: Vec<u64>,
 }
 
-impl Mix {
+impl Scenario {
     /// Whether every process of this seed has a relay: four in sixteen, since one looks around every second, which takes
     /// the simulation longer than everything else.
     pub(crate) fn has_relays(seed: u64) -> bool {
@@ -132,59 +132,60 @@ impl Mix {
     }
 
     /// Odd seeds demand progress, and every other pair of seeds has leases.
-    pub(crate) fn draw(seed: u64, luck: &mut fastrand::Rng) -> Self {
+    pub(crate) fn draw(seed: u64, rng: &mut fastrand::Rng) -> Self {
         let (first, relays) = Fault::ALL.split_at(Fault::StreamAway as usize);
         let (relays, _) = relays.split_at(Fault::StoreBusy as usize - Fault::StreamAway as usize);
-        let rate = |luck: &mut fastrand::Rng, most| if luck.bool() { 0 } else { luck.u64(1..=most) };
-        let mut rates: Vec<u64> = first.iter().map(|_| rate(luck, 12)).collect();
-        // Some deeds are left out, so that others meet in ways that an even mix would hardly bring about.
-        let deeds = DEEDS.into_iter().filter(|(deed, _)| *deed == Deed::Book || luck.u8(..4) > 0).collect();
-        let calm = luck.u8(..8) == 0;
-        let mut mix = Self {
+        let rate = |rng: &mut fastrand::Rng, most| if rng.bool() { 0 } else { rng.u64(1..=most) };
+        let mut rates: Vec<u64> = first.iter().map(|_| rate(rng, 12)).collect();
+        // Some steps are left out, so that others meet in ways that an even mix would hardly bring about.
+        let step_weights =
+            STEP_WEIGHTS.into_iter().filter(|(step, _)| *step == Step::Book || rng.u8(..4) > 0).collect();
+        let calm = rng.u8(..8) == 0;
+        let mut scenario = Self {
             liveness: seed % 2 == 1,
-            instances: luck.u64(1..=3),
+            instances: rng.u64(1..=3),
             leases: seed % 4 < 2,
-            events: luck.u64(1..=2),
-            clients: luck.u64(2..=5),
-            steps: luck.u64(6..=16),
-            users: luck.u64(1..=4),
-            capacity: luck.u32(1..=6),
-            per_user: luck.bool().then(|| luck.u32(1..=4)),
-            hold: Duration::from_secs(luck.u64(5..=90)),
-            sweep_every: Duration::from_secs(luck.u64(2..=40)),
-            starts_after: Duration::from_secs(luck.u64(60..=900)),
-            cut_off: Duration::from_secs(luck.u64(0..=600)),
+            events: rng.u64(1..=2),
+            clients: rng.u64(2..=5),
+            steps: rng.u64(6..=16),
+            users: rng.u64(1..=4),
+            capacity: rng.u32(1..=6),
+            per_user: rng.bool().then(|| rng.u32(1..=4)),
+            hold: Duration::from_secs(rng.u64(5..=90)),
+            sweep_every: Duration::from_secs(rng.u64(2..=40)),
+            starts_after: Duration::from_secs(rng.u64(60..=900)),
+            cut_off: Duration::from_secs(rng.u64(0..=600)),
             sales_start_after: None,
             sales_end_after: None,
-            pause: Duration::from_secs(luck.u64(1..=60)),
-            keys: luck.u8(..4) > 0,
+            pause: Duration::from_secs(rng.u64(1..=60)),
+            keys: rng.u8(..4) > 0,
             relay: Self::has_relays(seed),
-            deeds,
+            step_weights,
             rates: Vec::new(),
         };
         // From luck of its own, and without relays, so that seeds that once found something still draw the same.
-        if !mix.relay {
+        if !scenario.relay {
             let mut windows = fastrand::Rng::with_seed(seed ^ 0x0c10_c4ed);
-            let starts = mix.starts_after.as_secs();
-            mix.sales_start_after =
+            let starts = scenario.starts_after.as_secs();
+            scenario.sales_start_after =
                 (windows.u8(..3) == 0).then(|| Duration::from_secs(windows.u64(1..=starts / 2)));
-            mix.sales_end_after =
+            scenario.sales_end_after =
                 (windows.u8(..3) == 0).then(|| Duration::from_secs(windows.u64(starts / 2 + 1..=starts)));
         }
         // Drawn last, so that seeds without a relay are what they were before there was one.
-        if mix.relay {
+        if scenario.relay {
             // Messages are few.
-            rates.extend(relays.iter().map(|_| rate(luck, 30)));
+            rates.extend(relays.iter().map(|_| rate(rng, 30)));
             // It adds an entry to a ledger and takes it away again, which no ledger does.
             rates[Fault::PoisonEvent as usize] = 0;
         }
-        mix.rates = if calm { Vec::new() } else { rates };
+        scenario.rates = if calm { Vec::new() } else { rates };
         // Not drawn, so that seeds without it are what they were before there was one.
         if !calm && [9, 14].contains(&(seed % 16)) {
-            mix.rates.resize(Fault::ALL.len(), 0);
-            mix.rates[Fault::StoreBusy as usize] = 25;
+            scenario.rates.resize(Fault::ALL.len(), 0);
+            scenario.rates[Fault::StoreBusy as usize] = 25;
         }
-        mix
+        scenario
     }
 
     /// How often a fault strikes where it can, in percent.
@@ -192,19 +193,19 @@ impl Mix {
         self.rates.get(fault as usize).copied().unwrap_or_default()
     }
 
-    /// The deed at `place` below [`Mix::deeds`].
-    pub(crate) fn deed(&self, mut place: u64) -> Deed {
-        for (deed, weight) in &self.deeds {
+    /// The step at `place` below [`Scenario::total_weight`].
+    pub(crate) fn step(&self, mut place: u64) -> Step {
+        for (step, weight) in &self.step_weights {
             match place.checked_sub(*weight) {
-                None => return *deed,
+                None => return *step,
                 Some(rest) => place = rest,
             }
         }
-        Deed::Book
+        Step::Book
     }
 
-    /// The weights of all deeds together.
-    pub(crate) fn deeds(&self) -> u64 {
-        self.deeds.iter().map(|(_, weight)| weight).sum()
+    /// The weights of all steps together.
+    pub(crate) fn total_weight(&self) -> u64 {
+        self.step_weights.iter().map(|(_, weight)| weight).sum()
     }
 }

@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 /// The life of one process.
 #[derive(Clone, Default)]
-pub(crate) struct Life {
+pub(crate) struct Process {
     dead: CancellationToken,
     paused_until: Arc<Mutex<Option<Instant>>>,
     resumed: Arc<Notify>,
 }
 
-impl Life {
+impl Process {
     pub(crate) fn kill(&self) {
         self.dead.cancel();
     }
@@ -65,8 +65,8 @@ mod tests {
 
     /// A seed (1,181,717, of the mixes before leases) once waited for a process that slept on.
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_resumed_goes_on_at_once() {
-        let (life, began) = (Life::default(), Instant::now());
+    async fn a_resumed_process_continues_at_once() {
+        let (life, began) = (Process::default(), Instant::now());
         life.pause(Duration::from_mins(1));
         tokio::join!(life.step(), async {
             tokio::time::sleep(Duration::from_secs(1)).await;

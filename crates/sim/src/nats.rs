@@ -17,29 +17,29 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::fleet::spawn;
-use crate::mix::Fault;
-use crate::ports::Place;
+use crate::ports::ProcessContext;
+use crate::scenario::Fault;
 use crate::world::World;
 
 /// How long the stream knows a name again.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
 /// How long a relay waits for what the stream says.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
+const ACK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest way of a message: many lives of a lease.
-const WAY_MAX: Duration = Duration::from_secs(30);
+const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// Longest time until there is a connection again.
 const RECONNECTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What keeps the stream, and passes hints on.
-pub(crate) struct Tower {
+pub(crate) struct SimulatedNats {
     world: Arc<World>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    stream: Option<Kept>,
+    stream: Option<SimulatedStream>,
     /// Whether there was one before that is gone.
     lost: bool,
     away_until: Option<Instant>,
@@ -49,18 +49,18 @@ struct Inner {
 }
 
 /// The stream itself.
-struct Kept {
+struct SimulatedStream {
     made: Timestamp,
     /// Each with its sequence.
     messages: Vec<(u64, Entry)>,
     last: u64,
-    names: Vec<(Name, u64, Instant)>,
+    names: Vec<(MessageId, u64, Instant)>,
 }
 
 /// What a message is called: the event, and the number in its ledger.
-type Name = (EventId, u64);
+type MessageId = (EventId, u64);
 
-impl Tower {
+impl SimulatedNats {
     pub(crate) fn new(world: Arc<World>) -> Self {
         Self { world, inner: Mutex::default() }
     }
@@ -146,11 +146,11 @@ fn changed(why: &str) -> StreamError {
     StreamError::Changed(why.to_owned())
 }
 
-fn name(entry: &Entry) -> Name {
+fn name(entry: &Entry) -> MessageId {
     (entry.event_id, entry.seq)
 }
 
-impl Kept {
+impl SimulatedStream {
     fn new(made: Timestamp, first: u64) -> Self {
         Self { made, messages: Vec::new(), last: first - 1, names: Vec::new() }
     }
@@ -166,42 +166,42 @@ impl Kept {
 
 /// One process's way to it.
 #[derive(Clone)]
-pub(crate) struct FaultyBell {
-    pub(crate) place: Place,
-    pub(crate) tower: Arc<Tower>,
+pub(crate) struct FaultyEventBus {
+    pub(crate) place: ProcessContext,
+    pub(crate) nats: Arc<SimulatedNats>,
 }
 
-impl FaultyBell {
+impl FaultyEventBus {
     /// Asks the tower something.
     async fn ask<T>(
         &self,
         question: impl FnOnce(&mut Inner) -> Result<T, StreamError>,
     ) -> Result<T, StreamError> {
         self.place.delay(Fault::StreamSlow).await;
-        if self.tower.is_away() || self.place.world.strikes(Fault::StreamSilent) {
+        if self.nats.is_away() || self.place.world.should_inject(Fault::StreamSilent) {
             return Err(StreamError::Unavailable("injected".to_owned()));
         }
-        let answer = question(&mut self.tower.inner());
+        let answer = question(&mut self.nats.inner());
         self.place.life.step().await;
         answer
     }
 
-    async fn ask_of_it<T>(&self, question: impl FnOnce(&Kept) -> T) -> Result<T, StreamError> {
+    async fn ask_of_it<T>(&self, question: impl FnOnce(&SimulatedStream) -> T) -> Result<T, StreamError> {
         let gone = || StreamError::Unavailable("no stream".to_owned());
         self.ask(|inner| inner.stream.as_ref().map(question).ok_or_else(gone)).await
     }
 }
 
 #[async_trait]
-impl EventBus for FaultyBell {
+impl EventBus for FaultyEventBus {
     fn is_up(&self) -> bool {
-        !self.tower.is_away()
+        !self.nats.is_away()
     }
 
     async fn open(&self, first: u64) -> Result<Box<dyn Stream>, StreamError> {
         let world = &self.place.world;
         let listened = self.ask(|inner| {
-            inner.stream.get_or_insert_with(|| Kept::new(world.now(), first));
+            inner.stream.get_or_insert_with(|| SimulatedStream::new(world.now(), first));
             let (speaks, hears) = mpsc::unbounded_channel();
             inner.listeners.retain(|listener| !listener.is_closed());
             if !inner.listeners.is_empty() {
@@ -213,15 +213,15 @@ impl EventBus for FaultyBell {
         let (hints, breaks) = listened.await?;
         world.note(format_args!("relay {} opens the stream", self.place.number));
         let (sender, line) = mpsc::unbounded_channel();
-        spawn(carry(self.tower.clone(), line));
+        spawn(carry(self.nats.clone(), line));
         let arrives = Mutex::new(Instant::now());
-        Ok(Box::new(Opened { bell: self.clone(), hints, line: sender, arrives, breaks }))
+        Ok(Box::new(StreamSession { bell: self.clone(), hints, line: sender, arrives, breaks }))
     }
 
     async fn wake(&self, grown: BTreeSet<EventId>) {
         self.place.life.step().await;
-        if !self.tower.is_away() && !self.place.world.strikes(Fault::HintLost) {
-            self.tower.inner().listeners.retain(|listener| listener.send(grown.clone()).is_ok());
+        if !self.nats.is_away() && !self.place.world.should_inject(Fault::HintLost) {
+            self.nats.inner().listeners.retain(|listener| listener.send(grown.clone()).is_ok());
         }
     }
 
@@ -231,17 +231,17 @@ impl EventBus for FaultyBell {
 }
 
 /// The stream during one turn of a relay.
-struct Opened {
-    bell: FaultyBell,
+struct StreamSession {
+    bell: FaultyEventBus,
     hints: mpsc::UnboundedReceiver<BTreeSet<EventId>>,
-    line: mpsc::UnboundedSender<OnTheWay>,
+    line: mpsc::UnboundedSender<InFlightMessage>,
     /// When the last message that was sent arrives: none arrives before one that was sent earlier.
     arrives: Mutex<Instant>,
     /// The connection that it was opened on: nothing is sent over a later one.
     breaks: u64,
 }
 
-struct OnTheWay {
+struct InFlightMessage {
     entry: Entry,
     after: Option<u64>,
     arrives: Instant,
@@ -250,21 +250,21 @@ struct OnTheWay {
 }
 
 /// Carries messages to the stream, whatever has become of who sent them.
-async fn carry(tower: Arc<Tower>, mut line: mpsc::UnboundedReceiver<OnTheWay>) {
-    while let Some(OnTheWay { entry, after, arrives, breaks, answer }) = line.recv().await {
+async fn carry(nats: Arc<SimulatedNats>, mut line: mpsc::UnboundedReceiver<InFlightMessage>) {
+    while let Some(InFlightMessage { entry, after, arrives, breaks, answer }) = line.recv().await {
         sleep_until(arrives).await;
-        if tower.is_away() || tower.inner().breaks != breaks {
+        if nats.is_away() || nats.inner().breaks != breaks {
             continue;
         }
-        if tower.world.strikes(Fault::MessageLost) {
+        if nats.world.should_inject(Fault::MessageLost) {
             // With its connection: what was sent after it comes over another one.
-            sleep(tower.world.moment(RECONNECTS_WITHIN)).await;
+            sleep(nats.world.moment(RECONNECTS_WITHIN)).await;
             continue;
         }
         let message = name(&entry);
-        let said = tower.take(entry, after);
-        tower.world.note(format_args!("stream: {}:{}: {said:?}", message.0, message.1));
-        if !tower.world.strikes(Fault::AnswerLost) {
+        let said = nats.take(entry, after);
+        nats.world.note(format_args!("stream: {}:{}: {said:?}", message.0, message.1));
+        if !nats.world.should_inject(Fault::AnswerLost) {
             // Whoever sent it may be gone.
             let _ = answer.send(said);
         }
@@ -272,7 +272,7 @@ async fn carry(tower: Arc<Tower>, mut line: mpsc::UnboundedReceiver<OnTheWay>) {
 }
 
 #[async_trait]
-impl Stream for Opened {
+impl Stream for StreamSession {
     async fn next_wakeup(&mut self) -> BTreeSet<EventId> {
         let Some(grown) = self.hints.recv().await else { return std::future::pending().await };
         self.bell.place.life.step().await;
@@ -280,7 +280,7 @@ impl Stream for Opened {
     }
 
     async fn count_by_subject(&self) -> Result<StreamCounts, StreamError> {
-        let survey = |kept: &Kept| {
+        let survey = |kept: &SimulatedStream| {
             let mut counts = HashMap::new();
             for (_, entry) in &kept.messages {
                 *counts.entry(entry.event_id).or_default() += 1;
@@ -291,12 +291,13 @@ impl Stream for Opened {
     }
 
     async fn info(&self) -> Result<Option<StreamInfo>, StreamError> {
-        self.bell.ask(|inner| Ok(inner.stream.as_ref().map(Kept::glance))).await
+        self.bell.ask(|inner| Ok(inner.stream.as_ref().map(SimulatedStream::glance))).await
     }
 
     async fn last_message_of(&self, event: EventId) -> Result<Option<(u64, EntryId)>, StreamError> {
-        let last =
-            |kept: &Kept| kept.last_of(event).map(|(sequence, entry)| (*sequence, EntryId::from(entry)));
+        let last = |kept: &SimulatedStream| {
+            kept.last_of(event).map(|(sequence, entry)| (*sequence, EntryId::from(entry)))
+        };
         self.bell.ask_of_it(last).await
     }
 
@@ -307,16 +308,16 @@ impl Stream for Opened {
     ) -> Result<PublishAck, StreamError> {
         let place = &self.bell.place;
         place.life.step().await;
-        if self.bell.tower.is_away() {
+        if self.bell.nats.is_away() {
             return Err(StreamError::Unavailable("injected".to_owned()));
         }
-        let breaks = self.bell.tower.inner().breaks;
+        let breaks = self.bell.nats.inner().breaks;
         if breaks != self.breaks {
             return Err(changed("another connection"));
         }
         let mut way = Duration::from_millis(1 + place.world.below(20));
-        if place.world.strikes(Fault::MessageLate) {
-            way += place.world.moment(WAY_MAX);
+        if place.world.should_inject(Fault::MessageLate) {
+            way += place.world.moment(DELIVERY_DELAY_MAX);
         }
         let arrives = {
             let mut last = self.arrives.lock().unwrap_or_else(PoisonError::into_inner);
@@ -324,7 +325,7 @@ impl Stream for Opened {
             *last
         };
         let (answer, answered) = oneshot::channel();
-        let sent = OnTheWay { entry: recorded.entry.clone(), after, arrives, breaks, answer };
+        let sent = InFlightMessage { entry: recorded.entry.clone(), after, arrives, breaks, answer };
         self.line.send(sent).map_err(|_| StreamError::Unavailable("the simulation is over".to_owned()))?;
         let heard = async {
             match answered.await {
@@ -334,7 +335,7 @@ impl Stream for Opened {
             }
         };
         let late = |_| Err(StreamError::Unavailable("no answer in time".to_owned()));
-        let said = timeout(ANSWER_WAIT_MAX, heard).await.unwrap_or_else(late);
+        let said = timeout(ACK_WAIT_MAX, heard).await.unwrap_or_else(late);
         place.life.step().await;
         said
     }
@@ -346,22 +347,22 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::mix::Mix;
+    use crate::scenario::Scenario;
 
     const MADE: i64 = 1_800_000_000_000_000;
 
-    fn tower(first: u64) -> Tower {
-        let mut luck = fastrand::Rng::with_seed(0);
-        let world = World::new(Mix::draw(0, &mut luck), luck, false);
-        let tower = Tower::new(world);
-        begin(&tower, first);
-        tower
+    fn nats(first: u64) -> SimulatedNats {
+        let mut rng = fastrand::Rng::with_seed(0);
+        let world = World::new(Scenario::draw(0, &mut rng), rng, false);
+        let nats = SimulatedNats::new(world);
+        begin(&nats, first);
+        nats
     }
 
     /// Another stream takes the place of the last one.
-    fn begin(tower: &Tower, first: u64) {
+    fn begin(nats: &SimulatedNats, first: u64) {
         let made = Timestamp::from_micros(MADE).unwrap();
-        tower.inner().stream = Some(Kept::new(made, first));
+        nats.inner().stream = Some(SimulatedStream::new(made, first));
     }
 
     fn entry(event: u8, seq: u64) -> Entry {
@@ -388,15 +389,15 @@ mod tests {
     /// R14: entry 2 of event B waits on its way, while the stream is deleted and filled again in another order, up to
     /// the very place that the message names.
     async fn is_late_message_taken(first: u64, again: u64) -> bool {
-        let tower = tower(first);
-        tower.take(entry(b'a', 1), Some(0)).unwrap();
-        let after = tower.take(entry(b'b', 1), Some(0)).unwrap().sequence;
-        begin(&tower, again);
-        let first = tower.take(entry(b'b', 1), Some(0)).unwrap().sequence;
-        tower.take(entry(b'b', 2), Some(first)).unwrap();
+        let nats = nats(first);
+        nats.take(entry(b'a', 1), Some(0)).unwrap();
+        let after = nats.take(entry(b'b', 1), Some(0)).unwrap().sequence;
+        begin(&nats, again);
+        let first = nats.take(entry(b'b', 1), Some(0)).unwrap().sequence;
+        nats.take(entry(b'b', 2), Some(first)).unwrap();
         // For longer than the stream knows a name again.
         advance(2 * DUPLICATE_WINDOW).await;
-        tower.take(entry(b'b', 2), Some(after)).is_ok()
+        nats.take(entry(b'b', 2), Some(after)).is_ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -408,12 +409,12 @@ mod tests {
     /// One message of a row is lost, and another relay's take its place.
     #[tokio::test(start_paused = true)]
     async fn a_message_whose_predecessor_is_lost_is_refused() {
-        let tower = tower(1);
-        let first = tower.take(entry(b'a', 1), Some(0)).unwrap().sequence;
-        tower.take(entry(b'b', 1), Some(0)).unwrap();
+        let nats = nats(1);
+        let first = nats.take(entry(b'a', 1), Some(0)).unwrap().sequence;
+        nats.take(entry(b'b', 1), Some(0)).unwrap();
         // Entry 2 of A is lost; entry 3 cannot name what was never acknowledged.
-        assert!(tower.take(entry(b'a', 3), Some(first + 1)).is_err());
-        assert!(tower.take(entry(b'a', 2), Some(first)).is_ok());
-        assert!(tower.take(entry(b'a', 3), Some(first)).is_err(), "its place is taken");
+        assert!(nats.take(entry(b'a', 3), Some(first + 1)).is_err());
+        assert!(nats.take(entry(b'a', 2), Some(first)).is_ok());
+        assert!(nats.take(entry(b'a', 3), Some(first)).is_err(), "its place is taken");
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{LogFormat, wants_colours};
+use crate::config::{LogFormat, colours_allowed};
 
 /// Most bytes that wait to be written: some ten thousand lines, more than a second of a busy server at debug level.
 const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -56,7 +56,7 @@ pub(crate) fn panics() -> u64 {
 
 /// Sends the program's events, and the messages of panics, to the log; in colours where a person reads it.
 pub(crate) fn init(level: tracing::Level, format: LogFormat) {
-    let colours = io::stderr().is_terminal() && wants_colours();
+    let colours = io::stderr().is_terminal() && colours_allowed();
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(colours)

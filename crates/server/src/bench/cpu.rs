@@ -7,7 +7,7 @@ use std::path::Path;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One process as it stands.
-struct Seen {
+struct ProcessSample {
     parent: u32,
     name: String,
     /// Of itself, and of children that have ended and were waited for.
@@ -28,13 +28,13 @@ pub(crate) fn seconds(pids: &[u32]) -> Vec<(String, f64)> {
     pids.iter().filter_map(of).collect()
 }
 
-fn processes() -> BTreeMap<u32, Seen> {
+fn processes() -> BTreeMap<u32, ProcessSample> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid| Some((pid, look(pid)?))).collect()
 }
 
-fn look(pid: u32) -> Option<Seen> {
+fn look(pid: u32) -> Option<ProcessSample> {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
     // The name stands in parentheses and may hold anything, so the fields begin behind the last one.
     let (before, after) = stat.rsplit_once(')')?;
@@ -42,10 +42,10 @@ fn look(pid: u32) -> Option<Seen> {
     let fields: Vec<&str> = after.split_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
     let ticks = fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Some(Seen { parent, name, ticks })
+    Some(ProcessSample { parent, name, ticks })
 }
 
-fn descends(processes: &BTreeMap<u32, Seen>, mut pid: u32, from: u32) -> bool {
+fn descends(processes: &BTreeMap<u32, ProcessSample>, mut pid: u32, from: u32) -> bool {
     while pid != from {
         match processes.get(&pid) {
             Some(seen) if seen.parent != pid && seen.parent != 0 => pid = seen.parent,

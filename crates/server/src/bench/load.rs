@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::client::{Answer, Client, Target};
 use super::mix::{Mix, Popularity, Step};
-use super::report::{Books, Report, Sample};
-use super::tally::{End, Tally};
+use super::report::{CounterCheck, Report, Sample};
+use super::tally::{Outcome, Tally};
 
 /// Bookings that one client remembers to settle later; beyond it the oldest are left to expire.
 const OPEN_MAX: usize = 1_000;
@@ -51,7 +51,7 @@ pub(crate) struct Load {
 
 /// The tokens that clients show.
 pub(crate) struct Callers {
-    /// Books for everybody.
+    /// CounterCheck for everybody.
     pub(crate) service: String,
     /// Puts events on sale and looks at counters.
     pub(crate) admin: String,
@@ -83,11 +83,11 @@ struct Run {
     scheduled: AtomicU64,
     bookings: AtomicU64,
     tally: Tally,
-    told: Told,
+    expected: ExpectedCounts,
 }
 
 /// What the servers said they have done, to be compared with their counters.
-struct Told {
+struct ExpectedCounts {
     /// Per event: bookings made, less bookings cancelled.
     live: Vec<AtomicI64>,
     /// Changes of which nobody knows whether they were made.
@@ -103,7 +103,7 @@ impl Load {
         let run = Arc::new(Run {
             name: format!("{:08x}", fastrand::u32(..)),
             popularity: Popularity::new(events.len(), self.zipf),
-            told: Told {
+            expected: ExpectedCounts {
                 live: events.iter().map(|_| AtomicI64::new(0)).collect(),
                 unknown: AtomicU64::new(0),
             },
@@ -126,9 +126,9 @@ impl Load {
         let after = Sample::take(&run.load).await;
         workers.join_all().await;
         let counted = Instant::now() - run.counted_from;
-        let books = run.compare().await?;
+        let counter_check = run.compare().await?;
         let run = Arc::into_inner(run).ok_or("a client is still at work")?;
-        Ok(Report { counts: run.tally.into_counts(), counted, before, after, books, load: run.load })
+        Ok(Report { counts: run.tally.into_counts(), counted, before, after, counter_check, load: run.load })
     }
 
     async fn put_on_sale(&self) -> Result<Vec<String>, String> {
@@ -184,20 +184,23 @@ impl Run {
     }
 
     /// Compares what was told with the counters, event by event.
-    async fn compare(self: &Arc<Self>) -> Result<Books, String> {
-        let mut books = Books { unknown: self.told.unknown.load(Ordering::Relaxed), ..Books::default() };
+    async fn compare(self: &Arc<Self>) -> Result<CounterCheck, String> {
+        let mut counter_check = CounterCheck {
+            unknown: self.expected.unknown.load(Ordering::Relaxed),
+            ..CounterCheck::default()
+        };
         let mut client = self.load.admin(0)?;
-        for (event, told) in self.events.iter().zip(&self.told.live) {
+        for (event, expected) in self.events.iter().zip(&self.expected.live) {
             let answer = client.ask(Method::GET, &format!("/v1/events/{event}/availability"), None).await?;
             let shown = answer.json();
             let count = |name: &str| shown[name].as_i64().ok_or_else(|| format!("no {name}: {shown}"));
             let (taken, capacity) = (count("held")? + count("sold")?, count("capacity")?);
-            books.oversold += u64::try_from(taken - capacity).unwrap_or(0);
-            books.difference += taken.abs_diff(told.load(Ordering::Relaxed));
+            counter_check.oversold += u64::try_from(taken - capacity).unwrap_or(0);
+            counter_check.difference += taken.abs_diff(expected.load(Ordering::Relaxed));
         }
         // Holds that fall due while clients work leave the counters without anybody being told.
-        books.comparable = self.load.hold > self.began.elapsed();
-        Ok(books)
+        counter_check.comparable = self.load.hold > self.began.elapsed();
+        Ok(counter_check)
     }
 }
 
@@ -205,7 +208,7 @@ impl Run {
 struct Worker {
     run: Arc<Run>,
     client: Client,
-    luck: Rng,
+    rng: Rng,
     /// Bookings that this client has made and not settled yet, oldest first.
     open: VecDeque<Open>,
 }
@@ -219,8 +222,8 @@ impl Worker {
     fn new(run: Arc<Run>, number: usize) -> Result<Self, String> {
         let target = run.load.targets[number % run.load.targets.len()];
         let client = Client::new(target, &run.load.callers.service)?;
-        let luck = Rng::with_seed(run.load.seed.wrapping_add(number as u64));
-        Ok(Self { run, client, luck, open: VecDeque::new() })
+        let rng = Rng::with_seed(run.load.seed.wrapping_add(number as u64));
+        Ok(Self { run, client, rng, open: VecDeque::new() })
     }
 
     async fn work(mut self) {
@@ -233,9 +236,9 @@ impl Worker {
         }
     }
 
-    async fn step(&mut self) -> End {
+    async fn step(&mut self) -> Outcome {
         loop {
-            return match (self.run.load.mix.draw(&mut self.luck), self.open.is_empty()) {
+            return match (self.run.load.mix.draw(&mut self.rng), self.open.is_empty()) {
                 (Step::Look, _) => self.look().await,
                 (Step::Leave, false) => {
                     self.open.pop_front();
@@ -248,16 +251,16 @@ impl Worker {
         }
     }
 
-    async fn look(&mut self) -> End {
-        let event = &self.run.events[self.run.popularity.draw(&mut self.luck)];
+    async fn look(&mut self) -> Outcome {
+        let event = &self.run.events[self.run.popularity.draw(&mut self.rng)];
         let path = format!("/v1/events/{event}/availability");
         let answer = self.client.ask(Method::GET, &path, None).await;
         self.end(Step::Look, answer.as_ref())
     }
 
-    async fn book(&mut self) -> End {
+    async fn book(&mut self) -> Outcome {
         let run = self.run.clone();
-        let event = run.popularity.draw(&mut self.luck);
+        let event = run.popularity.draw(&mut self.rng);
         let number = run.bookings.fetch_add(1, Ordering::Relaxed);
         let number = run.load.users.map_or(number, |users| number % users);
         // Written by hand: nothing in it needs escaping, and the generator shares the servers' processors.
@@ -267,8 +270,8 @@ impl Worker {
         );
         let answer = self.client.ask(Method::POST, "/v1/bookings", Some(body)).await;
         let end = self.end(Step::Book, answer.as_ref());
-        if let (End::Done(_), Ok(answer)) = (&end, &answer) {
-            run.told.live[event].fetch_add(1, Ordering::Relaxed);
+        if let (Outcome::Done(_), Ok(answer)) = (&end, &answer) {
+            run.expected.live[event].fetch_add(1, Ordering::Relaxed);
             if run.load.mix.settles()
                 && let Ok(id) = id_of(answer, StatusCode::CREATED)
             {
@@ -281,7 +284,7 @@ impl Worker {
         end
     }
 
-    async fn settle(&mut self, step: Step) -> End {
+    async fn settle(&mut self, step: Step) -> Outcome {
         let Some(Open { id, event }) = self.open.pop_front() else { return self.book().await };
         let (verb, body) = match step {
             Step::Cancel => ("cancel", "{}".to_owned()),
@@ -289,29 +292,29 @@ impl Worker {
         };
         let answer = self.client.ask(Method::POST, &format!("/v1/bookings/{id}/{verb}"), Some(body)).await;
         let end = self.end(step, answer.as_ref());
-        if matches!((&end, step), (End::Done(_), Step::Cancel)) {
-            self.run.told.live[event].fetch_sub(1, Ordering::Relaxed);
+        if matches!((&end, step), (Outcome::Done(_), Step::Cancel)) {
+            self.run.expected.live[event].fetch_sub(1, Ordering::Relaxed);
         }
         end
     }
 
     /// What an answer means; counts a change of which nobody knows whether it was made.
-    fn end(&self, step: Step, answer: Result<&Answer, &String>) -> End {
+    fn end(&self, step: Step, answer: Result<&Answer, &String>) -> Outcome {
         let end = match answer {
-            Ok(answer) if answer.status.is_success() => End::Done(step),
+            Ok(answer) if answer.status.is_success() => Outcome::Done(step),
             Ok(answer) => {
                 let code = answer.json()["code"].as_str().map(str::to_owned);
-                End::Refused(code.unwrap_or_else(|| answer.status.as_u16().to_string()))
+                Outcome::Refused(code.unwrap_or_else(|| answer.status.as_u16().to_string()))
             }
-            Err(what) => End::Broken(what.clone()),
+            Err(what) => Outcome::Broken(what.clone()),
         };
         let is_open = match &end {
-            End::Broken(_) => true,
-            End::Refused(code) => code == "outcome_unknown",
-            End::Done(_) => false,
+            Outcome::Broken(_) => true,
+            Outcome::Refused(code) => code == "outcome_unknown",
+            Outcome::Done(_) => false,
         };
         if is_open && matches!(step, Step::Book | Step::Cancel) {
-            self.run.told.unknown.fetch_add(1, Ordering::Relaxed);
+            self.run.expected.unknown.fetch_add(1, Ordering::Relaxed);
         }
         end
     }

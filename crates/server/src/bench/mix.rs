@@ -44,8 +44,8 @@ const PARTS_MAX: u32 = 1_000;
 
 impl Mix {
     /// The next step.
-    pub(super) fn draw(&self, luck: &mut Rng) -> Step {
-        let mut left = luck.u32(0..self.0.iter().map(|(_, parts)| parts).sum());
+    pub(super) fn draw(&self, rng: &mut Rng) -> Step {
+        let mut left = rng.u32(0..self.0.iter().map(|(_, parts)| parts).sum());
         for (step, parts) in &self.0 {
             match left.checked_sub(*parts) {
                 Some(rest) => left = rest,
@@ -106,9 +106,9 @@ impl Popularity {
         Self(weights.collect())
     }
 
-    pub(super) fn draw(&self, luck: &mut Rng) -> usize {
+    pub(super) fn draw(&self, rng: &mut Rng) -> usize {
         let sum = self.0.last().copied().unwrap_or_default();
-        let point = luck.f64() * sum;
+        let point = rng.f64() * sum;
         self.0.partition_point(|reached| *reached <= point).min(self.0.len().saturating_sub(1))
     }
 }
@@ -118,12 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mix_is_read_and_drawn_in_its_parts() {
+    fn a_mix_is_parsed_and_drawn_by_its_weights() {
         let mix: Mix = "book=6,confirm=3,availability".parse().unwrap();
         assert_eq!(mix.to_string(), "book=6,confirm=3,availability=1");
         assert!(mix.settles() && !"book".parse::<Mix>().unwrap().settles());
-        let mut luck = Rng::with_seed(1);
-        let drawn: Vec<Step> = (0..10_000).map(|_| mix.draw(&mut luck)).collect();
+        let mut rng = Rng::with_seed(1);
+        let drawn: Vec<Step> = (0..10_000).map(|_| mix.draw(&mut rng)).collect();
         let count = |step| drawn.iter().filter(|one| **one == step).count();
         for (step, tenths) in [(Step::Book, 6), (Step::Confirm, 3), (Step::Look, 1)] {
             assert!(count(step).abs_diff(tenths * 1_000) < 200, "{step:?}: {}", count(step));
@@ -134,12 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn some_events_are_wanted_more_than_others() {
+    fn event_popularity_follows_zipfs_law() {
         let drawn = |exponent: f64| {
-            let (popularity, mut luck) = (Popularity::new(4, exponent), Rng::with_seed(2));
+            let (popularity, mut rng) = (Popularity::new(4, exponent), Rng::with_seed(2));
             let mut counts = [0_usize; 4];
             for _ in 0..10_000 {
-                counts[popularity.draw(&mut luck)] += 1;
+                counts[popularity.draw(&mut rng)] += 1;
             }
             counts
         };

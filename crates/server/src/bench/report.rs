@@ -19,12 +19,12 @@ pub(crate) struct Report {
     pub(super) counted: Duration,
     pub(super) before: Sample,
     pub(super) after: Sample,
-    pub(super) books: Books,
+    pub(super) counter_check: CounterCheck,
 }
 
 /// What the servers' counters say beside what they told.
 #[derive(Default)]
-pub(super) struct Books {
+pub(super) struct CounterCheck {
     /// Tickets given out beyond the capacity, over all events.
     pub(super) oversold: u64,
     /// Tickets by which counters and answers differ, over all events.
@@ -35,8 +35,8 @@ pub(super) struct Books {
     pub(super) comparable: bool,
 }
 
-impl Books {
-    fn are_right(&self) -> bool {
+impl CounterCheck {
+    fn is_correct(&self) -> bool {
         self.oversold == 0 && (!self.comparable || self.difference <= self.unknown)
     }
 }
@@ -76,7 +76,7 @@ fn metric(text: &str, name: &str) -> f64 {
 impl Report {
     /// Whether everything was answered and the books are right.
     pub(crate) fn is_good(&self) -> bool {
-        self.books.are_right() && self.counts.broken.is_empty() && self.counts.dropped == 0
+        self.counter_check.is_correct() && self.counts.broken.is_empty() && self.counts.dropped == 0
     }
 
     fn per_second(&self, histogram: &Histogram<u64>) -> f64 {
@@ -122,7 +122,7 @@ impl Report {
             (name.to_owned(), Value::Object(row))
         };
         let Counts { broken, late, dropped, .. } = &self.counts;
-        let Books { oversold, difference, unknown, comparable } = &self.books;
+        let CounterCheck { oversold, difference, unknown, comparable } = &self.counter_check;
         let rate = match self.load.pace {
             Pace::Closed => None,
             Pace::Open { per_second } => Some(per_second),
@@ -136,7 +136,7 @@ impl Report {
             "batchSize": self.batch_size(),
             "cpuMicros": self.cpu_micros().into_iter().map(|(name, used)| json!([name, used])).collect::<Vec<_>>(),
             "books": {
-                "right": self.books.are_right(), "oversold": oversold, "difference": difference,
+                "right": self.counter_check.is_correct(), "oversold": oversold, "difference": difference,
                 "unknown": unknown, "comparable": comparable,
             },
         })
@@ -172,8 +172,8 @@ impl fmt::Display for Report {
         for (name, micros) in self.cpu_micros() {
             writeln!(f, "{name}: {micros:.1} µs of processor time per answer")?;
         }
-        let Books { oversold, difference, unknown, comparable } = &self.books;
-        match (self.books.are_right(), comparable) {
+        let CounterCheck { oversold, difference, unknown, comparable } = &self.counter_check;
+        match (self.counter_check.is_correct(), comparable) {
             (true, true) => write!(f, "counters agree with what was told; oversold 0, unknown {unknown}"),
             (true, false) => write!(f, "oversold 0; holds fell due, so counters were not compared further"),
             (false, _) => {

@@ -33,20 +33,20 @@ pub(super) struct Counts {
 }
 
 /// How a request ended.
-pub(super) enum End {
+pub(super) enum Outcome {
     Done(Step),
     Refused(String),
     Broken(String),
 }
 
 impl Tally {
-    pub(super) fn count(&self, end: End, took: Duration, late: Duration) {
+    pub(super) fn count(&self, end: Outcome, took: Duration, late: Duration) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.late = counts.late.max(late);
         let histogram = match end {
-            End::Done(step) => counts.done.entry(step).or_insert_with(histogram),
-            End::Refused(code) => counts.refused.entry(code).or_insert_with(histogram),
-            End::Broken(what) => {
+            Outcome::Done(step) => counts.done.entry(step).or_insert_with(histogram),
+            Outcome::Refused(code) => counts.refused.entry(code).or_insert_with(histogram),
+            Outcome::Broken(what) => {
                 *counts.broken.entry(what).or_default() += 1;
                 return;
             }

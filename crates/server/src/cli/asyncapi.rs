@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::{Failure, say};
+use super::{Failure, print_output};
 use crate::nats::asyncapi;
 
 #[expect(clippy::unnecessary_wraps, reason = "as every command")]
 pub(super) fn run() -> Result<ExitCode, Failure> {
-    say(asyncapi::text());
+    print_output(asyncapi::text());
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use domain::AuditReport;
 use serde_json::{Value, json};
 
-use super::{Failure, database, say};
+use super::{Failure, database, print_output};
 use crate::config::Audit;
 
 pub(super) async fn run(args: &Audit) -> Result<ExitCode, Failure> {
@@ -16,9 +16,9 @@ pub(super) async fn run(args: &Audit) -> Result<ExitCode, Failure> {
         Failure::Unreachable(format!("{fault}{cause}"))
     })?;
     if args.json {
-        say(as_json(&report));
+        print_output(as_json(&report));
     } else {
-        say_report(&report);
+        print_report(&report);
     }
     Ok(ExitCode::from(u8::from(!report.violations.is_empty())))
 }
@@ -32,16 +32,16 @@ pub(super) fn as_json(report: &AuditReport) -> Value {
 }
 
 /// The report for people: what was looked at, and every contradiction.
-pub(super) fn say_report(report: &AuditReport) {
+pub(super) fn print_report(report: &AuditReport) {
     let verdict = match report.violations.len() {
         0 => "clean".to_owned(),
         count => format!("{count} violations"),
     };
-    say(format_args!(
+    print_output(format_args!(
         "{verdict}: {} events, {} bookings, {} ledger entries, {} refunds",
         report.events, report.bookings, report.entries, report.refunds
     ));
     for violation in &report.violations {
-        say(format_args!("- {violation}"));
+        print_output(format_args!("- {violation}"));
     }
 }

@@ -7,7 +7,7 @@ use domain::AuditReport;
 use serde_json::json;
 use store::{BackupError, Sqlite, Store as _};
 
-use super::{Failure, audit, say};
+use super::{Failure, audit, print_output};
 use crate::config::{Backup, DatabaseUrl};
 
 /// Copies the file beside a server that runs, and audits the copy before it says that there is one.
@@ -34,10 +34,10 @@ pub(super) async fn run(args: &Backup) -> Result<ExitCode, Failure> {
         let mut shown = audit::as_json(&report);
         shown["file"] = json!(args.to.display().to_string());
         shown["bytes"] = json!(bytes);
-        say(shown);
+        print_output(shown);
     } else {
-        say(format_args!("{}: {bytes} bytes", args.to.display()));
-        audit::say_report(&report);
+        print_output(format_args!("{}: {bytes} bytes", args.to.display()));
+        audit::print_report(&report);
     }
     // The contradictions are the original's, so the copy is as good as it and stays.
     Ok(ExitCode::from(u8::from(!clean)))

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use domain::Clock as _;
 use engine::SystemClock;
 
-use super::{Failure, audit, database, say};
+use super::{Failure, audit, database, print_output};
 use crate::auth::{Identity, Role};
 use crate::bench::{Callers, Load, Pace};
 use crate::config::Bench;
@@ -23,10 +23,10 @@ pub(super) async fn run(args: &Bench) -> Result<ExitCode, Failure> {
     if args.json {
         let mut shown = report.as_json();
         shown["audit"] = audit.as_ref().map_or(serde_json::Value::Null, audit::as_json);
-        say(shown);
+        print_output(shown);
     } else {
-        say(&report);
-        audit.iter().for_each(audit::say_report);
+        print_output(&report);
+        audit.iter().for_each(audit::print_report);
     }
     let is_clean = audit.is_none_or(|audit| audit.violations.is_empty());
     Ok(ExitCode::from(u8::from(!(report.is_good() && is_clean))))

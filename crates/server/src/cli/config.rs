@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Failure, say};
+use super::{Failure, print_output};
 use crate::config::{Cli, Config};
 
 #[expect(clippy::unnecessary_wraps, reason = "as every command")]
@@ -13,12 +13,12 @@ pub(super) fn run(args: &Config) -> Result<ExitCode, Failure> {
     if args.json {
         let entry =
             |[name, value, origin]: &[String; 3]| (name.clone(), json!({"value": value, "from": origin}));
-        say(json!(settings.iter().map(entry).collect::<serde_json::Map<_, _>>()));
+        print_output(json!(settings.iter().map(entry).collect::<serde_json::Map<_, _>>()));
         return Ok(ExitCode::SUCCESS);
     }
     let width = settings.iter().map(|[name, ..]| name.len()).max().unwrap_or(0);
     for [name, value, origin] in settings {
-        say(format_args!("{name:width$}  {value}  ({origin})"));
+        print_output(format_args!("{name:width$}  {value}  ({origin})"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -26,19 +26,21 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::dev::{put_on_sale, reader};
-use super::{Failure, audit, embedded, say};
+use super::{Failure, audit, embedded, print_output};
 use crate::config::{Demo, LogFormat};
 use crate::log;
 
 /// Every so many-th buyer is impatient, and clicks so often at once: one more than the limit allows.
 const IMPATIENT_EVERY: u32 = 10;
-const CLICKS_OF_THE_IMPATIENT: usize = 6;
+const CLICKS_PER_IMPATIENT_BUYER: usize = 6;
 /// Most buyers at the door at once: with the clicks of the impatient, what the engine lets queue.
-const CROWD_MAX: usize = 10_000;
-const _: () =
-    assert!(CROWD_MAX + CROWD_MAX / 10 * 5 <= QUEUE_MAX, "nobody is turned away for the crowd alone");
+const CONCURRENT_BUYERS_MAX: usize = 10_000;
+const _: () = assert!(
+    CONCURRENT_BUYERS_MAX + CONCURRENT_BUYERS_MAX / 10 * 5 <= QUEUE_MAX,
+    "nobody is turned away for the crowd alone"
+);
 /// Bookings that are paid for, or given back, at once.
-const COUNTERS: usize = 256;
+const CONCURRENT_SETTLEMENTS_MAX: usize = 256;
 /// How long a booking may stay unpaid, by the demonstration's clock.
 const HOLD_SECONDS: u32 = 900;
 
@@ -64,7 +66,7 @@ enum Outcome {
 }
 
 /// One click: when it was answered, and after how long.
-struct Click {
+struct BookingAttempt {
     outcome: Outcome,
     answered: Instant,
     waited: Duration,
@@ -72,7 +74,7 @@ struct Click {
 
 /// What the rush at the start of sales came to.
 #[derive(Default)]
-struct Rush {
+struct SaleResult {
     /// Each booking, and the number of its buyer.
     booked: Vec<(BookingId, u32)>,
     /// Buyers who got nothing, because there was nothing left; or because the queue was full.
@@ -90,7 +92,7 @@ struct Rush {
 
 /// What became of the bookings in the end.
 #[derive(Default)]
-struct Aftermath {
+struct FinalCounts {
     confirmed: u32,
     cancelled: u32,
     expired: u64,
@@ -99,8 +101,8 @@ struct Aftermath {
 struct Report {
     buyers: u32,
     tickets: u32,
-    rush: Rush,
-    aftermath: Aftermath,
+    rush: SaleResult,
+    aftermath: FinalCounts,
     oversold: u64,
     audit: AuditReport,
 }
@@ -114,9 +116,9 @@ pub(super) async fn run(args: &Demo) -> Result<ExitCode, Failure> {
         _ = tokio::signal::ctrl_c() => return Err(Failure::Failed("interrupted".to_owned())),
     };
     if args.json {
-        say(report.as_json());
+        print_output(report.as_json());
     } else {
-        report.say();
+        report.print_output();
     }
     let is_good = report.oversold == 0 && report.audit.violations.is_empty() && report.rush.faults.is_empty();
     Ok(ExitCode::from(u8::from(!is_good)))
@@ -153,12 +155,12 @@ fn oversold(booked: u64, events: &[&Event]) -> u64 {
 }
 
 /// Everybody wants a ticket at once.
-async fn rush(engine: &Arc<Engine>, event: EventId, buyers: u32) -> Result<Rush, Failure> {
+async fn rush(engine: &Arc<Engine>, event: EventId, buyers: u32) -> Result<SaleResult, Failure> {
     let bar = progress("buyers", buyers.into());
     let began = Instant::now();
-    let (mut rush, mut crowd, mut outside) = (Rush::default(), JoinSet::new(), 0..buyers);
+    let (mut rush, mut crowd, mut outside) = (SaleResult::default(), JoinSet::new(), 0..buyers);
     loop {
-        while crowd.len() < CROWD_MAX
+        while crowd.len() < CONCURRENT_BUYERS_MAX
             && let Some(number) = outside.next()
         {
             crowd.spawn(buyer(engine.clone(), event, number));
@@ -174,13 +176,13 @@ async fn rush(engine: &Arc<Engine>, event: EventId, buyers: u32) -> Result<Rush,
 }
 
 /// One buyer, who wants one ticket; some click again before they are answered.
-async fn buyer(engine: Arc<Engine>, event: EventId, number: u32) -> (u32, Vec<Click>) {
+async fn buyer(engine: Arc<Engine>, event: EventId, number: u32) -> (u32, Vec<BookingAttempt>) {
     let is_impatient = number % IMPATIENT_EVERY == IMPATIENT_EVERY - 1;
-    let clicks = if is_impatient { CLICKS_OF_THE_IMPATIENT } else { 1 };
+    let clicks = if is_impatient { CLICKS_PER_IMPATIENT_BUYER } else { 1 };
     (number, join_all((0..clicks).map(|_| click(&engine, event, number))).await)
 }
 
-async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
+async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> BookingAttempt {
     let (user, began) = (user(number), Instant::now());
     let caller =
         Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, deadline: None };
@@ -203,7 +205,7 @@ async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
         }
     };
     let answered = Instant::now();
-    Click { outcome, answered, waited: answered - began }
+    BookingAttempt { outcome, answered, waited: answered - began }
 }
 
 fn user(number: u32) -> UserId {
@@ -214,9 +216,9 @@ fn request(number: u32) -> RequestId {
     format!("req_{number}").parse().unwrap_or_else(|_| unreachable!("a word and a number"))
 }
 
-impl Rush {
+impl SaleResult {
     /// Counts a buyer who has left the door.
-    fn absorb(&mut self, number: u32, clicks: Vec<Click>, began: Instant) {
+    fn absorb(&mut self, number: u32, clicks: Vec<BookingAttempt>, began: Instant) {
         let (mut got_one, mut fault, mut overloaded) = (false, None, false);
         for click in clicks {
             match click.outcome {
@@ -257,12 +259,12 @@ async fn settle(
     engine: &Arc<Engine>,
     booked: &[(BookingId, u32)],
     clock: &MovableClock,
-) -> Result<Aftermath, Failure> {
+) -> Result<FinalCounts, Failure> {
     let bar = progress("bookings", booked.len() as u64);
     let (mut aftermath, mut counters, mut waiting) =
-        (Aftermath::default(), JoinSet::new(), booked.iter().enumerate());
+        (FinalCounts::default(), JoinSet::new(), booked.iter().enumerate());
     loop {
-        while counters.len() < COUNTERS
+        while counters.len() < CONCURRENT_SETTLEMENTS_MAX
             && let Some((place, (booking, number))) = waiting.next()
         {
             let (engine, booking, number) = (engine.clone(), *booking, *number);
@@ -332,9 +334,9 @@ impl Report {
         })
     }
 
-    fn say(&self) {
+    fn print_output(&self) {
         let Self { buyers, tickets, rush, aftermath, oversold, audit } = self;
-        let line = |name: &str, text: std::fmt::Arguments<'_>| say(format_args!("{name:10}{text}"));
+        let line = |name: &str, text: std::fmt::Arguments<'_>| print_output(format_args!("{name:10}{text}"));
         let (sold, selling) = (rush.booked.len(), rush.selling.as_secs_f64());
         let speed = rush.bookings_per_second();
         line("sold", format_args!("{sold} of {tickets} tickets in {selling:.2} s, {speed:.0} bookings/s"));
@@ -348,10 +350,10 @@ impl Report {
             line("failed", format_args!("{buyers} buyers: {what}"));
         }
         let (p50, p99) = (millis(rush.percentile(50)), millis(rush.percentile(99)));
-        let crowd = CROWD_MAX.min(*buyers as usize);
+        let crowd = CONCURRENT_BUYERS_MAX.min(*buyers as usize);
         line("latency", format_args!("p50 {p50} ms, p99 {p99} ms, with {crowd} buyers at once"));
-        let Aftermath { confirmed, cancelled, expired } = aftermath;
+        let FinalCounts { confirmed, cancelled, expired } = aftermath;
         line("then", format_args!("{confirmed} confirmed, {cancelled} cancelled, {expired} expired"));
-        audit::say_report(audit);
+        audit::print_report(audit);
     }
 }

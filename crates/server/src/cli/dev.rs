@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use super::database::sqlite_options;
 use super::serve::{ListenError, assemble, listen, serve};
-use super::{Failure, say};
+use super::{Failure, print_output};
 use crate::auth::{ExpectedClaims, Identity, Role, Tokens};
 use crate::config::{self, Dev, LogFormat};
 use crate::coordination_ports::CoordinationPorts;
@@ -145,18 +145,20 @@ fn greet(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result
     let admin = token("organiser", Role::Admin)?;
     let data = data.map_or("deleted on exit".to_owned(), |data| format!("in {}", data.display()));
     let post = "-H 'Content-Type: application/json' -d";
-    say(format_args!("boxoffice is ready at {address}/v1/events (data: {data}). Press Ctrl-C to stop."));
-    say(format_args!("API reference: {address}/docs"));
-    say(format_args!("Buyer token:   {buyer}"));
-    say(format_args!("Service token: {service}"));
-    say(format_args!("Admin token:   {admin}"));
-    say("Book two tickets as the buyer:");
-    say(format_args!(
+    print_output(format_args!(
+        "boxoffice is ready at {address}/v1/events (data: {data}). Press Ctrl-C to stop."
+    ));
+    print_output(format_args!("API reference: {address}/docs"));
+    print_output(format_args!("Buyer token:   {buyer}"));
+    print_output(format_args!("Service token: {service}"));
+    print_output(format_args!("Admin token:   {admin}"));
+    print_output("Book two tickets as the buyer:");
+    print_output(format_args!(
         "curl -s {address}/v1/bookings -H 'Authorization: Bearer {buyer}' {post} '{{\"eventId\":\"{}\",\"ticketQuantity\":2}}'; echo",
         event.id
     ));
-    say("Confirm the newest booking, as the payment service does once it is paid:");
-    say(format_args!(
+    print_output("Confirm the newest booking, as the payment service does once it is paid:");
+    print_output(format_args!(
         "curl -s {address}/v1/bookings/$(curl -s '{address}/v1/bookings?limit=1' -H 'Authorization: Bearer {service}' | grep -o 'bkg_[0-9a-z]*' | head -n 1)/confirm -H 'Authorization: Bearer {service}' {post} '{{\"paymentTransactionId\":\"pay-1\"}}'; echo"
     ));
     Ok(())

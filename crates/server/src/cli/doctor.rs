@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use store::{Inspection, OpenError, PostgresInspection, PostgresUrl, SCHEMA_VERSION};
 use tokio::time::Instant;
 
-use super::{Failure, say};
+use super::{Failure, print_output};
 use crate::config::{DatabaseUrl, Doctor};
 
 /// In the details of a database: ledger entries that are not noted as told over NATS.
@@ -66,9 +66,9 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     let is_healthy = dependencies.iter().all(|dependency| dependency.problems.is_empty());
     if args.json {
         let dependencies: Vec<Value> = dependencies.iter().map(Dependency::as_json).collect();
-        say(json!({"healthy": is_healthy, "dependencies": dependencies}));
+        print_output(json!({"healthy": is_healthy, "dependencies": dependencies}));
     } else {
-        dependencies.iter().for_each(Dependency::say);
+        dependencies.iter().for_each(Dependency::print_output);
     }
     let is_reached = dependencies.iter().all(|dependency| dependency.round_trip.is_some());
     Ok(ExitCode::from(match (is_reached, is_healthy) {
@@ -90,21 +90,21 @@ impl Dependency {
         Value::Object(all)
     }
 
-    fn say(&self) {
+    fn print_output(&self) {
         let verdict = match (self.round_trip, self.problems.is_empty()) {
             (None, _) => "unreachable",
             (Some(_), false) => "something is wrong",
             (Some(_), true) => "ok",
         };
-        say(format_args!("{}: {verdict} ({})", self.name, self.address));
+        print_output(format_args!("{}: {verdict} ({})", self.name, self.address));
         for (name, value) in &self.facts {
-            say(format_args!("  {name:12}{value}"));
+            print_output(format_args!("  {name:12}{value}"));
         }
         if let Some(round_trip) = self.round_trip {
-            say(format_args!("  {:12}{:.2} ms", "round trip", millis(round_trip)));
+            print_output(format_args!("  {:12}{:.2} ms", "round trip", millis(round_trip)));
         }
         for problem in &self.problems {
-            say(format_args!("- {}\n  next: {}", problem.what, problem.next_step));
+            print_output(format_args!("- {}\n  next: {}", problem.what, problem.next_step));
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::Failure;
 use super::doctor::{Dependency, Problem};
 use crate::config::Nats;
-use crate::nats::objection::Objection;
+use crate::nats::connection_error::LastError;
 use crate::nats::{Address, stream};
 
 /// How long NATS may take to let somebody in.
@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Looks at a NATS. Changes nothing.
 pub(super) async fn nats(config: &Nats, address: &Address) -> Result<Dependency, Failure> {
-    let objection = Arc::new(Objection::default());
-    let options = crate::nats::options(config, address, &objection).await;
+    let connection_error = Arc::new(LastError::default());
+    let options = crate::nats::options(config, address, &connection_error).await;
     let options = options.map_err(|error| Failure::Failed(error.to_string()))?;
     let mut dependency = Dependency {
         name: "nats",
@@ -35,7 +35,7 @@ pub(super) async fn nats(config: &Nats, address: &Address) -> Result<Dependency,
         Ok(Err(error)) => dependency.problems.push(unreachable(&error.to_string())),
         Err(_) => dependency.problems.push(unreachable("no answer in time")),
     }
-    if let Some(reason) = objection.reason() {
+    if let Some(reason) = connection_error.reason() {
         dependency.problems.push(Problem::new(
             format!("NATS refuses: {reason}"),
             "give the user of boxoffice the rights that docs/operations.md lists",

@@ -94,26 +94,26 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Config(args) => config::run(&args),
     };
     match (outcome, OUTPUT_ERROR.get()) {
-        (Ok(_), Some(error)) => complain(&format!("cannot write the output: {error}"), 1),
+        (Ok(_), Some(error)) => print_error(&format!("cannot write the output: {error}"), 1),
         (Ok(code), None) => code,
-        (Err(Failure::Failed(message)), _) => complain(&message, 1),
-        (Err(Failure::Unreachable(message)), _) => complain(&message, 3),
+        (Err(Failure::Failed(message)), _) => print_error(&message, 1),
+        (Err(Failure::Unreachable(message)), _) => print_error(&message, 3),
     }
 }
 
 /// The last word of a command that fails.
-fn complain(message: &str, code: u8) -> ExitCode {
+fn print_error(message: &str, code: u8) -> ExitCode {
     log::write_line(&format!("boxoffice: {message}"));
     ExitCode::from(code)
 }
 
 /// What a command reports is its output. Whoever reads it may stop early, as `head` does; any other error is the
 /// command's failure once it is done.
-fn say(text: impl fmt::Display) {
+fn print_output(text: impl fmt::Display) {
     write(format!("{text}\n").as_bytes());
 }
 
-/// As [`say`], without an end of line.
+/// As [`print_output`], without an end of line.
 fn write(bytes: &[u8]) {
     let mut output = io::stdout();
     if let Err(error) = output.write_all(bytes).and_then(|()| output.flush())

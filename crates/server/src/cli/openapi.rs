@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::{Failure, say};
+use super::{Failure, print_output};
 use crate::http::openapi;
 
 #[expect(clippy::unnecessary_wraps, reason = "as every command")]
 pub(super) fn run() -> Result<ExitCode, Failure> {
-    say(openapi::text().trim_end());
+    print_output(openapi::text().trim_end());
     Ok(ExitCode::SUCCESS)
 }

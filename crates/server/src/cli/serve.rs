@@ -35,10 +35,10 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log::init(args.log, args.log_format);
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
-    let crowd = crowd(args, &url).await?;
+    let coordination = coordination(args, &url).await?;
     let nats = nats(&args.nats).await?;
-    let (told, lock) = (store.clone(), crowd.lock.clone());
-    let app = assemble(store, args.identity.tokens(), args.policy(), crowd, nats);
+    let (relay_store, lock) = (store.clone(), coordination.lock.clone());
+    let app = assemble(store, args.identity.tokens(), args.policy(), coordination, nats);
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
@@ -50,7 +50,7 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let mut background = JoinSet::new();
     if let Some(nats) = &app.nats {
         let (clock, ids) = (app.clock.clone(), app.ids.clone());
-        let ground = RelayDependencies { store: told, lock, clock, ids, event_bus: nats.clone() };
+        let ground = RelayDependencies { store: relay_store, lock, clock, ids, event_bus: nats.clone() };
         start_nats_tasks(&mut background, &app.supervisor, nats, ground);
     }
     if let Some(shared) = &app.redis {
@@ -75,7 +75,7 @@ fn start_nats_tasks(
 }
 
 /// Limits and locks as the operator wants them. A Redis that is away now may come later.
-async fn crowd(args: &Serve, database: &DatabaseUrl) -> Result<CoordinationPorts, Failure> {
+async fn coordination(args: &Serve, database: &DatabaseUrl) -> Result<CoordinationPorts, Failure> {
     let many = matches!(database, DatabaseUrl::Postgres(_));
     let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? else {
         if many {
@@ -83,14 +83,14 @@ async fn crowd(args: &Serve, database: &DatabaseUrl) -> Result<CoordinationPorts
         }
         return Ok(CoordinationPorts::local());
     };
-    let crowd = CoordinationPorts::on_redis(options, args.on_redis_down, many);
-    if let Some(shared) = &crowd.redis
+    let coordination = CoordinationPorts::on_redis(options, args.on_redis_down, many);
+    if let Some(shared) = &coordination.redis
         && timeout(REDIS_PATIENCE, shared.redis.wait_until_up()).await.is_err()
     {
         let (redis, why) = (args.redis.public(), shared.redis.last_connect_error());
         tracing::warn!(redis, why, "Redis cannot be reached; going on without until it can");
     }
-    Ok(crowd)
+    Ok(coordination)
 }
 
 /// The NATS that the operator named, which may be away now and come later.
@@ -105,7 +105,7 @@ pub(super) fn assemble(
     store: Arc<dyn Store>,
     tokens: Tokens,
     policy: Policy,
-    crowd: CoordinationPorts,
+    coordination: CoordinationPorts,
     nats: Option<Arc<Nats>>,
 ) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
@@ -115,9 +115,9 @@ pub(super) fn assemble(
     };
     let ports = Ports {
         store,
-        lock: crowd.lock,
-        lease: crowd.lease,
-        limiter: crowd.limiter,
+        lock: coordination.lock,
+        lease: coordination.lease,
+        limiter: coordination.limiter,
         clock: clock.clone(),
         ids: ids.clone(),
         commit_listener: publish,
@@ -131,8 +131,8 @@ pub(super) fn assemble(
         stop,
         streams: Arc::default(),
         supervisor: Arc::default(),
-        telemetry: Arc::new(Telemetry::new(crowd.redis.is_some(), nats.is_some())),
-        redis: crowd.redis,
+        telemetry: Arc::new(Telemetry::new(coordination.redis.is_some(), nats.is_some())),
+        redis: coordination.redis,
         nats,
         trusted_proxies: Arc::default(),
     }
@@ -161,15 +161,15 @@ pub(super) async fn serve(
     listener: TcpListener,
     metrics: Option<TcpListener>,
     app: App,
-    patience: Duration,
+    shutdown_timeout: Duration,
 ) -> Result<ExitCode, Failure> {
     let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (redis, nats) = (app.redis.clone(), app.nats.clone());
-    let finish = finish(listener, metrics, app, patience);
+    let finish = finish(listener, metrics, app, shutdown_timeout);
     let late = async {
         stop.cancelled().await;
-        sleep(patience + DRAIN_MARGIN).await;
+        sleep(shutdown_timeout + DRAIN_MARGIN).await;
     };
     let serving = async {
         tokio::select! {
@@ -196,15 +196,19 @@ pub(super) async fn serve(
 }
 
 /// Takes requests until the program stops, and finishes those under way.
-async fn finish(listener: TcpListener, metrics: Option<TcpListener>, app: App, patience: Duration) {
+async fn finish(listener: TcpListener, metrics: Option<TcpListener>, app: App, shutdown_timeout: Duration) {
     let (engine, supervisor) = (app.engine.clone(), app.supervisor.clone());
     let over_nats = app.nats.clone().map(|nats| crate::nats::serve(app.clone(), nats));
-    let (spared, stop) = (app.trusted_proxies.clone(), app.stop.clone());
+    let (exempt_networks, stop) = (app.trusted_proxies.clone(), app.stop.clone());
     let api = http::router(app.clone(), metrics.is_none());
-    let api = Acceptor::new(listener, api, spared.clone(), stop.clone());
-    let apart = metrics.map(|apart| Acceptor::new(apart, http::metrics_router(app), spared, stop));
-    let apart = apart.map(|apart| listener::serve(supervisor.task("metrics-listener"), apart, patience));
-    let main = listener::serve(supervisor.essential_task("listener"), api, patience);
-    tokio::join!(main, OptionFuture::from(apart), OptionFuture::from(over_nats));
+    let api = Acceptor::new(listener, api, exempt_networks.clone(), stop.clone());
+    let metrics_server = metrics.map(|metrics_server| {
+        Acceptor::new(metrics_server, http::metrics_router(app), exempt_networks, stop)
+    });
+    let metrics_server = metrics_server.map(|metrics_server| {
+        listener::serve(supervisor.task("metrics-listener"), metrics_server, shutdown_timeout)
+    });
+    let api_server = listener::serve(supervisor.essential_task("listener"), api, shutdown_timeout);
+    tokio::join!(api_server, OptionFuture::from(metrics_server), OptionFuture::from(over_nats));
     engine.drain().await;
 }

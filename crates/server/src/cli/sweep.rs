@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::{Sweeper, SystemClock};
 use serde_json::json;
 
-use super::{Failure, database, embedded, say};
+use super::{Failure, database, embedded, print_output};
 use crate::config::{LogFormat, Sweep};
 use crate::log;
 
@@ -18,14 +18,14 @@ pub(super) async fn run(args: &Sweep) -> Result<ExitCode, Failure> {
     let swept = Sweeper::default().sweep(&engine).await?;
     engine.drain().await;
     if args.json {
-        say(json!({"bookings": swept.bookings, "tickets": swept.tickets, "failed": swept.failed}));
+        print_output(json!({"bookings": swept.bookings, "tickets": swept.tickets, "failed": swept.failed}));
     } else {
         let failed = if swept.failed == 0 {
             String::new()
         } else {
             format!("; {} bookings could not be freed, see above; `boxoffice audit` says more", swept.failed)
         };
-        say(format_args!("freed {} bookings, {} tickets{failed}", swept.bookings, swept.tickets));
+        print_output(format_args!("freed {} bookings, {} tickets{failed}", swept.bookings, swept.tickets));
     }
     Ok(ExitCode::from(u8::from(swept.failed > 0)))
 }

@@ -132,6 +132,6 @@ pub(crate) struct Completions {
 }
 
 /// Whether whoever reads in a terminal wants colours there (<https://no-color.org>).
-pub(crate) fn wants_colours() -> bool {
+pub(crate) fn colours_allowed() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -22,7 +22,7 @@ use engine::Policy;
 use ipnet::IpNet;
 use store::{PostgresUrl, UrlError};
 
-pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, wants_colours};
+pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, colours_allowed};
 pub(crate) use self::nats::Nats;
 use self::parse::{
     book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, network, public_key_file,
@@ -457,12 +457,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_contract() {
+    fn the_defaults_are_the_documented_ones() {
         let Policy { hold_seconds, cancel_cutoff_seconds, book, cancel } = default_policy();
         assert_eq!((hold_seconds, cancel_cutoff_seconds), (3_600, 86_400));
         assert_eq!((book.to_string().as_str(), cancel.to_string().as_str()), ("5/10s", "3/30s"));

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_time_are_read_as_people_write_them() {
+    fn durations_are_parsed() {
         for (text, seconds) in [("1h", 3_600), ("90s", 90), ("15m", 900), ("1h30m", 5_400)] {
             assert_eq!(hold(text), Ok(Duration::from_secs(seconds)), "{text}");
         }

@@ -42,7 +42,7 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
     let is_degraded = !down.is_empty()
         || store.is_ok_and(|health| !health.warnings.is_empty())
         || app.redis.as_ref().is_some_and(|shared| !shared.redis.is_up())
-        || app.nats.as_ref().is_some_and(|nats| nats.trouble().is_some());
+        || app.nats.as_ref().is_some_and(|nats| nats.error().is_some());
     let status = if is_degraded { "degraded" } else { "ready" };
     Ok(Json(HealthView { status, parts }).into_response())
 }
@@ -59,7 +59,7 @@ fn parts(app: &App, store: &Result<StoreHealth, engine::Error>) -> Map<String, V
     let chores: Map<String, Value> = app.engine.chores().iter().map(chore).collect();
     let redis = app.redis.as_ref().map(|shared| shared.redis.is_up());
     let redis = redis.map(|is_up| if is_up { "ok" } else { "Redis is not reachable" });
-    let nats = app.nats.as_ref().map(|nats| nats.describe());
+    let nats = app.nats.as_ref().map(|nats| nats.status_json());
     let task = |task: Arc<Task>| {
         let status = if task.is_down() { "down" } else { "ok" };
         (task.name().to_owned(), json!({"status": status, "restarts": task.restarts()}))

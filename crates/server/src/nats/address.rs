@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_what_was_given() {
+    fn error_messages_do_not_contain_credentials() {
         for text in [
             "",
             "http://ada:secret@a",

@@ -10,9 +10,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use store::BookingList;
 
-use super::call::{Call, gateway};
 use super::decimal;
 use super::reply::{BookingReply, Reply};
+use super::request::{NatsRequest, gateway};
 use super::subject::Request;
 use crate::http::App;
 use crate::limit::{LIST_ROWS_MAX, NATS_LIST_REACH, NATS_LIST_ROWS_DEFAULT};
@@ -24,7 +24,7 @@ const CANCELLED: &str = "Booking cancelled successfully";
 const CONFIRMED: &str = "Payment confirmed successfully";
 
 /// Answers a request.
-pub(super) async fn answer(app: &App, asked: Request, call: &Call) -> Result<Reply, Problem> {
+pub(super) async fn answer(app: &App, asked: Request, call: &NatsRequest) -> Result<Reply, Problem> {
     match asked {
         Request::Create => create(app, call).await,
         Request::Cancel => cancel(app, call).await,
@@ -46,7 +46,7 @@ struct Create {
     payment_method: Option<ParsedText<Note>>,
 }
 
-async fn create(app: &App, call: &Call) -> Result<Reply, Problem> {
+async fn create(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     let body: Create = call.parse()?;
     let (event_id, user) = (body.event_id, body.user_id.0);
     if body.ticket_quantity == 0 {
@@ -85,7 +85,7 @@ struct Cancel {
 }
 
 /// In the name of the user, whose limit and cut-off apply and whose booking it must be.
-async fn cancel(app: &App, call: &Call) -> Result<Reply, Problem> {
+async fn cancel(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     let body: Cancel = call.parse()?;
     // An id that cannot be read counts as an attempt, like one that nobody has.
     let id = body.booking_id.parse().unwrap_or_else(|_| BookingId::new(app.engine.now(), app.ids.random()));
@@ -102,7 +102,7 @@ struct Confirm {
     payment_transaction_id: ParsedText<TransactionId>,
 }
 
-async fn confirm(app: &App, call: &Call) -> Result<Reply, Problem> {
+async fn confirm(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     let body: Confirm = call.parse()?;
     let payment = CapturedPayment { transaction: body.payment_transaction_id.0, amount: None };
     let keep = call.keep(&format!("confirm {}", body.booking_id), CONFIRMED);
@@ -117,7 +117,7 @@ struct Get {
     user_id: Option<ParsedText<UserId>>,
 }
 
-async fn get(app: &App, call: &Call) -> Result<Reply, Problem> {
+async fn get(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     let body: Get = call.parse()?;
     let asker = match body.user_id {
         Some(ParsedText(user)) => call.user(&user),
@@ -135,7 +135,7 @@ struct Validate {
     event_id: EventId,
 }
 
-async fn validate(app: &App, call: &Call) -> Result<Reply, Problem> {
+async fn validate(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     #[derive(Serialize)]
     struct Validation<'a> {
         valid: bool,
@@ -152,7 +152,7 @@ async fn validate(app: &App, call: &Call) -> Result<Reply, Problem> {
     let shown = booking.as_ref().map(|booking| BookingReply::new(booking, now));
     let data = Validation { valid: shown.is_some(), booking: shown };
     let more = json!({"messageId": call.message_id(), "timestamp": now});
-    Ok(Reply::beside(&data, call.message_id(), "Booking validated successfully", &more))
+    Ok(Reply::success_flattened(&data, call.message_id(), "Booking validated successfully", &more))
 }
 
 #[derive(Deserialize)]
@@ -165,7 +165,7 @@ struct List {
     limit: Option<u32>,
 }
 
-async fn list(app: &App, call: &Call) -> Result<Reply, Problem> {
+async fn list(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     #[derive(Serialize)]
     struct Bookings<'a> {
         bookings: Vec<BookingReply<'a>>,
@@ -180,20 +180,20 @@ async fn list(app: &App, call: &Call) -> Result<Reply, Problem> {
         return wrong("/page", format!("must be at least 1, and end within {NATS_LIST_REACH} bookings"));
     }
     let (user, event) = (body.user_id.map(|user| user.0), body.event_id);
-    let Some(whose) = Whose::new(user, event) else {
+    let Some(filter) = ListFilter::new(user, event) else {
         return wrong("", "must have userId or eventId".to_owned());
     };
-    let window = Window { skip: (page - 1) * limit, limit };
-    let (rows, total) = whose.page(app, body.status.map(|status| status.0), window).await?;
+    let window = PageWindow { skip: (page - 1) * limit, limit };
+    let (rows, total) = filter.page(app, body.status.map(|status| status.0), window).await?;
     let now = app.engine.now();
     let data = Bookings { bookings: rows.iter().map(|booking| BookingReply::new(booking, now)).collect() };
     let pages = total.div_ceil(u64::from(limit));
     let more = json!({"pagination": {"page": page, "limit": limit, "total": total, "pages": pages}});
-    Ok(Reply::beside(&data, call.message_id(), "Bookings fetched successfully", &more))
+    Ok(Reply::success_flattened(&data, call.message_id(), "Bookings fetched successfully", &more))
 }
 
-/// Whose bookings are listed.
-enum Whose {
+/// ListFilter bookings are listed.
+enum ListFilter {
     /// A user's, at one event where it is given.
     User(UserId, Option<EventId>),
     /// An event's.
@@ -202,12 +202,12 @@ enum Whose {
 
 /// Which of them are shown.
 #[derive(Clone, Copy)]
-struct Window {
+struct PageWindow {
     skip: u32,
     limit: u32,
 }
 
-impl Whose {
+impl ListFilter {
     fn new(user: Option<UserId>, event: Option<EventId>) -> Option<Self> {
         match (user, event) {
             (Some(user), event) => Some(Self::User(user, event)),
@@ -222,10 +222,10 @@ impl Whose {
         &self,
         app: &App,
         status: Option<BookingStatus>,
-        window: Window,
+        window: PageWindow,
     ) -> Result<(Vec<Booking>, u64), Problem> {
         let counted = match self {
-            Self::Event(event) => Some(self.tallied(app, *event, status).await?),
+            Self::Event(event) => Some(self.count_by_status(app, *event, status).await?),
             Self::User(..) => None,
         };
         let reach = if counted.is_some() { window.skip + window.limit } else { NATS_LIST_REACH };
@@ -235,7 +235,7 @@ impl Whose {
         Ok((rows, counted.unwrap_or(u64::from(seen))))
     }
 
-    async fn tallied(
+    async fn count_by_status(
         &self,
         app: &App,
         event: EventId,
@@ -264,7 +264,7 @@ fn reader() -> Reader {
     Reader::Service(gateway())
 }
 
-async fn stats(app: &App, call: &Call) -> Result<Reply, Problem> {
+async fn stats(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     #[derive(Default, Deserialize)]
     struct Nothing {}
     let Nothing {} = call.parse_or_default()?;
@@ -274,7 +274,12 @@ async fn stats(app: &App, call: &Call) -> Result<Reply, Problem> {
 }
 
 /// What became of a command.
-fn show(app: &App, call: &Call, given: CommandOutput, message: &'static str) -> Result<Reply, Problem> {
+fn show(
+    app: &App,
+    call: &NatsRequest,
+    given: CommandOutput,
+    message: &'static str,
+) -> Result<Reply, Problem> {
     match given {
         CommandOutput::Fresh(answer) => Ok(Reply::new(&answer, app.engine.now(), call.message_id(), message)),
         CommandOutput::Stored { answer, .. } => Reply::kept(&answer),

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_digits_and_nothing_else() {
+    fn only_decimal_numbers_are_read() {
         for (text, code, minor) in [
             ("45", "EUR", 4_500),
             ("45.0", "EUR", 4_500),
@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(amount in 0..=AMOUNT_MAX, code in "EUR|JPY|BHD|CLF|XAU") {
+        fn written_amounts_read_back_unchanged(amount in 0..=AMOUNT_MAX, code in "EUR|JPY|BHD|CLF|XAU") {
             let money = Money::new(amount, currency(&code)).unwrap();
             prop_assert_eq!(read(&write(money), money.currency()), Ok(money));
         }

@@ -5,13 +5,13 @@
 
 mod address;
 pub(crate) mod asyncapi;
-mod bell;
 mod bookings;
-mod call;
+pub(crate) mod connection_error;
 mod decimal;
+mod event_bus;
 mod message;
-pub(crate) mod objection;
 mod reply;
+mod request;
 mod service;
 pub(crate) mod stream;
 mod subject;
@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limit::NATS_FLUSH_WAIT_MAX;
 
 pub(crate) use self::address::Address;
-use self::objection::Objection;
+use self::connection_error::LastError;
 pub(crate) use self::service::serve;
 
 /// Where answers to this program's own requests arrive: a prefix that others need no right to listen on.
@@ -51,7 +51,7 @@ pub(crate) struct Nats {
     config: crate::config::Nats,
     current: RwLock<Current>,
     address: Address,
-    objection: Arc<Objection>,
+    connection_error: Arc<LastError>,
     pub(crate) relay: Arc<Relay>,
 }
 
@@ -79,9 +79,9 @@ pub(crate) enum SetupError {
 impl Nats {
     /// Begins to connect, and goes on trying for as long as the program runs.
     pub(crate) async fn start(config: &crate::config::Nats, address: Address) -> Result<Self, SetupError> {
-        let objection = Arc::default();
-        let current = RwLock::new(start(config, &address, &objection).await?);
-        Ok(Self { config: config.clone(), current, address, objection, relay: Arc::default() })
+        let connection_error = Arc::default();
+        let current = RwLock::new(start(config, &address, &connection_error).await?);
+        Ok(Self { config: config.clone(), current, address, connection_error, relay: Arc::default() })
     }
 
     fn current(&self) -> Current {
@@ -99,7 +99,7 @@ impl Nats {
             self.current().ended.cancelled().await;
             tracing::error!("the client of NATS has ended; a new one is made");
             sleep(REPLACE_PAUSE).await;
-            match start(&self.config, &self.address, &self.objection).await {
+            match start(&self.config, &self.address, &self.connection_error).await {
                 Ok(new) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = new,
                 Err(error) => tracing::error!(%error, "no client of NATS could be made"),
             }
@@ -113,8 +113,8 @@ impl Nats {
     }
 
     /// What is wrong, in a sentence; nothing where all is well.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        match (self.is_connected(), self.objection.reason()) {
+    pub(crate) fn error(&self) -> Option<String> {
+        match (self.is_connected(), self.connection_error.reason()) {
             (true, Some(reason)) => Some(format!("NATS refuses: {reason}")),
             (true, None) => self.relay.status().error,
             (false, Some(reason)) => Some(format!("no connection to NATS: {reason}")),
@@ -123,10 +123,10 @@ impl Nats {
     }
 
     /// How it is getting on, for `/readyz?verbose`.
-    pub(crate) fn describe(&self) -> Value {
+    pub(crate) fn status_json(&self) -> Value {
         let relay = self.relay.status();
         json!({
-            "status": self.trouble().unwrap_or_else(|| "ok".to_owned()),
+            "status": self.error().unwrap_or_else(|| "ok".to_owned()),
             "relay": {
                 "status": relay.error.as_deref().unwrap_or("ok"),
                 "fills": relay.is_active,
@@ -151,7 +151,7 @@ impl Nats {
 async fn start(
     config: &crate::config::Nats,
     address: &Address,
-    objection: &Arc<Objection>,
+    connection_error: &Arc<LastError>,
 ) -> Result<Current, SetupError> {
     let ended = CancellationToken::new();
     // Dropped with the callback, which the library's task owns.
@@ -162,7 +162,7 @@ async fn start(
         panic_on_demand();
         pause(attempts)
     };
-    let options = options(config, address, objection).await?;
+    let options = options(config, address, connection_error).await?;
     let options = options.retry_on_initial_connect().reconnect_delay_callback(pause);
     Ok(Current { client: connect(options, address).await?, ended })
 }
@@ -186,11 +186,11 @@ fn guarded(callback: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(callback));
 }
 
-/// How every connection is made. What NATS has against it is told to `objection`.
+/// How every connection is made. What NATS has against it is told to `connection_error`.
 pub(crate) async fn options(
     config: &crate::config::Nats,
     address: &Address,
-    objection: &Arc<Objection>,
+    connection_error: &Arc<LastError>,
 ) -> Result<ConnectOptions, SetupError> {
     let mut options = match &config.creds {
         Some(file) => ConnectOptions::with_credentials_file(file).await.map_err(SetupError::Credentials)?,
@@ -200,7 +200,7 @@ pub(crate) async fn options(
         check_authorities(file).map_err(SetupError::Authorities)?;
         options = options.add_root_certificates(file.clone());
     }
-    let (attempts, events) = (objection.clone(), objection.clone());
+    let (attempts, events) = (connection_error.clone(), connection_error.clone());
     Ok(address
         .log_in(options)
         .name("boxoffice")
@@ -213,7 +213,7 @@ pub(crate) async fn options(
             ready(None)
         })
         .event_callback(move |event| {
-            guarded(|| events.hear(&event));
+            guarded(|| events.on_event(&event));
             ready(())
         }))
 }
@@ -221,7 +221,7 @@ pub(crate) async fn options(
 /// Connects.
 pub(crate) async fn connect(options: ConnectOptions, address: &Address) -> Result<Client, SetupError> {
     let client = options.connect(address.servers()).await;
-    client.map_err(|error| SetupError::Connect(objection::plain(&error.to_string())))
+    client.map_err(|error| SetupError::Connect(connection_error::humanize(&error.to_string())))
 }
 
 /// Said at the start: the library would read the file at every attempt to connect, and say less.

@@ -79,7 +79,7 @@ impl Reply {
     }
 
     /// A success whose data also stand beside `success`, with more that stands only there.
-    pub(super) fn beside(
+    pub(super) fn success_flattened(
         data: &(impl Serialize + ?Sized),
         id: Option<&RawValue>,
         message: &'static str,

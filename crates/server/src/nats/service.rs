@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::call::Call;
 use super::reply::{Failure, Reply};
+use super::request::NatsRequest;
 use super::subject::{QUEUE_GROUP, REQUESTS, Request, is_reserved};
 use super::{Nats, bookings};
 use crate::http::App;
@@ -40,14 +40,14 @@ struct Service {
     nats: Arc<Nats>,
     id: String,
     started: Timestamp,
-    figures: [Figures; REQUESTS.len()],
+    endpoint_stats: [EndpointStats; REQUESTS.len()],
     room: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
 /// What became of the requests on one subject.
 #[derive(Default)]
-struct Figures {
+struct EndpointStats {
     requests: AtomicU64,
     errors: AtomicU64,
     nanos: AtomicU64,
@@ -55,11 +55,11 @@ struct Figures {
 
 /// Answers requests until the program stops; then those that are on their way already.
 pub(crate) async fn serve(app: App, nats: Arc<Nats>) {
-    let (stop, id) = (app.stop.clone(), format!("{:x}", u128::from_be_bytes(wide(app.ids.random()))));
+    let (stop, id) = (app.stop.clone(), format!("{:x}", u128::from_be_bytes(to_16_bytes(app.ids.random()))));
     let task = app.supervisor.task("nats-requests");
     let service = Arc::new(Service {
         started: app.engine.now(),
-        figures: Default::default(),
+        endpoint_stats: Default::default(),
         room: Arc::new(Semaphore::new(NATS_REQUESTS_MAX)),
         tasks: TaskTracker::new(),
         app,
@@ -71,7 +71,7 @@ pub(crate) async fn serve(app: App, nats: Arc<Nats>) {
     service.tasks.wait().await;
 }
 
-fn wide(random: [u8; 10]) -> [u8; 16] {
+fn to_16_bytes(random: [u8; 10]) -> [u8; 16] {
     let mut wide = [0; 16];
     wide[6..].copy_from_slice(&random);
     wide
@@ -131,7 +131,7 @@ impl Service {
             return;
         };
         let (asked, subject) = REQUESTS[place];
-        let Some(call) = Call::open(&self.app, &message) else {
+        let Some(call) = NatsRequest::open(&self.app, &message) else {
             self.app.telemetry.record_nats_request(subject, "dropped");
             tracing::debug!(subject, "a request came too late, and was dropped");
             return;
@@ -157,7 +157,7 @@ impl Service {
     }
 
     /// The reply to a request, whatever happens.
-    async fn answer(&self, asked: Request, call: &Call) -> Reply {
+    async fn answer(&self, asked: Request, call: &NatsRequest) -> Reply {
         let answer = AssertUnwindSafe(bookings::answer(&self.app, asked, call)).catch_unwind().await;
         let answer = answer.unwrap_or_else(|_| Err(Fault::OutcomeUnknown(Cause::new("a panic")).into()));
         answer.unwrap_or_else(|refused| {
@@ -169,14 +169,14 @@ impl Service {
         })
     }
 
-    async fn send(&self, place: usize, message: &Message, call: &Call, reply: Reply) {
-        let (figures, (_, subject)) = (&self.figures[place], REQUESTS[place]);
+    async fn send(&self, place: usize, message: &Message, call: &NatsRequest, reply: Reply) {
+        let (endpoint_stats, (_, subject)) = (&self.endpoint_stats[place], REQUESTS[place]);
         let code = reply.problem.as_ref().map_or("ok", |failure| failure.code.as_str());
         self.app.telemetry.record_nats_request(subject, code);
-        figures.requests.fetch_add(1, Ordering::Relaxed);
-        figures.errors.fetch_add(u64::from(reply.problem.is_some()), Ordering::Relaxed);
+        endpoint_stats.requests.fetch_add(1, Ordering::Relaxed);
+        endpoint_stats.errors.fetch_add(u64::from(reply.problem.is_some()), Ordering::Relaxed);
         let took = u64::try_from(call.begun().elapsed().as_nanos()).unwrap_or(u64::MAX);
-        figures.nanos.fetch_add(took, Ordering::Relaxed);
+        endpoint_stats.nanos.fetch_add(took, Ordering::Relaxed);
         let trace = call.trace().map(TraceParent::trace_id);
         tracing::debug!(request = call.request().as_str(), trace, subject, code, nanos = took, "answered");
         let Some(to) = place_for_answer(message) else { return };
@@ -214,9 +214,10 @@ impl Service {
             }
             "STATS" => {
                 about["started"] = json!(self.started);
-                let figures = REQUESTS.iter().zip(&self.figures);
-                about["endpoints"] =
-                    figures.map(|((_, subject), figures)| figures.with(endpoint(subject))).collect();
+                let endpoint_stats = REQUESTS.iter().zip(&self.endpoint_stats);
+                about["endpoints"] = endpoint_stats
+                    .map(|((_, subject), endpoint_stats)| endpoint_stats.with(endpoint(subject)))
+                    .collect();
             }
             _ => {}
         }
@@ -235,7 +236,7 @@ fn endpoint(subject: &str) -> Value {
     json!({"name": subject.replace('.', "-"), "subject": subject, "queue_group": QUEUE_GROUP, "metadata": {}})
 }
 
-impl Figures {
+impl EndpointStats {
     fn with(&self, mut endpoint: Value) -> Value {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (requests, nanos) = (count(&self.requests), count(&self.nanos));
@@ -249,7 +250,7 @@ impl Figures {
 }
 
 /// What was refused or failed, with what the original service also says on that subject.
-fn problem(asked: Request, problem: Problem, call: &Call) -> Reply {
+fn problem(asked: Request, problem: Problem, call: &NatsRequest) -> Reply {
     let mut own = Map::new();
     match asked {
         Request::List => drop(own.insert("bookings".to_owned(), json!([]))),

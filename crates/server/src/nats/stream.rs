@@ -12,7 +12,7 @@ use engine::RELAY_EVENTS_MAX;
 use engine::relay::{StreamCounts, StreamError, StreamInfo};
 use futures_util::TryStreamExt as _;
 
-use super::bell::away;
+use super::event_bus::unavailable;
 use super::subject::{LEDGERS, STREAM, event_of};
 use crate::limit::RELAY_REPLY_WAIT_MAX;
 
@@ -32,20 +32,20 @@ pub(crate) fn context(client: Client) -> Context {
 /// The stream, where there is one.
 pub(crate) async fn find(context: &Context) -> Result<Option<Stream>, StreamError> {
     match context.get_stream(STREAM).await {
-        Ok(stream) => usable(stream).map(Some),
+        Ok(stream) => check_config(stream).map(Some),
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 Ok(None)
             }
-            GetStreamErrorKind::JetStream(error) => Err(refused(&error)),
-            _ => Err(unanswered(context, away(&error)).await),
+            GetStreamErrorKind::JetStream(error) => Err(map_jetstream_error(&error)),
+            _ => Err(map_timeout(context, unavailable(&error)).await),
         },
     }
 }
 
 /// Creates the stream. Its first message gets the sequence `first`; servers before 2.10 say 1.
 pub(super) async fn create(context: &Context, replicas: usize, first: u64) -> Result<Stream, StreamError> {
-    let created = context.create_stream(wanted(replicas, first)).await;
+    let created = context.create_stream(stream_config(replicas, first)).await;
     created.map_err(|error| match error.kind() {
         CreateStreamErrorKind::JetStream(error) => match error.error_code() {
             // Another instance has just created it, from another sequence: the next attempt finds it.
@@ -54,13 +54,13 @@ pub(super) async fn create(context: &Context, replicas: usize, first: u64) -> Re
                 "NATS refuses the stream {STREAM} with {replicas} replicas, since it is no cluster: give the addresses \
                  of a cluster, or --nats-replicas 1"
             )),
-            _ => refused(&error),
+            _ => map_jetstream_error(&error),
         },
-        _ => away(&error),
+        _ => unavailable(&error),
     })
 }
 
-fn wanted(replicas: usize, first: u64) -> Config {
+fn stream_config(replicas: usize, first: u64) -> Config {
     Config {
         name: STREAM.to_owned(),
         description: Some("Every ledger entry of boxoffice, once, in order per event".to_owned()),
@@ -76,7 +76,7 @@ fn wanted(replicas: usize, first: u64) -> Config {
 }
 
 /// Refuses a stream that is not this program's, or that forgets.
-fn usable(stream: Stream) -> Result<Stream, StreamError> {
+fn check_config(stream: Stream) -> Result<Stream, StreamError> {
     let config = &stream.cached_info().config;
     let forgets = config.retention != RetentionPolicy::Limits
         || config.discard != DiscardPolicy::New
@@ -101,46 +101,48 @@ fn usable(stream: Stream) -> Result<Stream, StreamError> {
     Ok(stream)
 }
 
-fn refused(error: &async_nats::jetstream::Error) -> StreamError {
+fn map_jetstream_error(error: &async_nats::jetstream::Error) -> StreamError {
     match error.error_code() {
-        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => no_streams(),
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+            jetstream_disabled()
+        }
         ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::CLUSTER_NOT_LEADER | ErrorCode::STREAM_OFFLINE => {
-            leaderless()
+            no_leader()
         }
         _ => StreamError::Operator(format!("NATS refuses the stream {STREAM}: {error}")),
     }
 }
 
-fn no_streams() -> StreamError {
+fn jetstream_disabled() -> StreamError {
     StreamError::Operator("NATS has no JetStream for this user; start the server with --jetstream".to_owned())
 }
 
-fn leaderless() -> StreamError {
+fn no_leader() -> StreamError {
     StreamError::Unavailable(format!("{STREAM} has no leader; more than half of its servers must run"))
 }
 
 /// Tells a NATS without streams, and one whose stream has no leader, from one that is away.
-async fn unanswered(context: &Context, away: StreamError) -> StreamError {
+async fn map_timeout(context: &Context, unavailable: StreamError) -> StreamError {
     use async_nats::jetstream::context::AccountErrorKind;
     match context.query_account().await {
-        Ok(_) => leaderless(),
+        Ok(_) => no_leader(),
         Err(error) => match error.kind() {
-            AccountErrorKind::JetStreamUnavailable => no_streams(),
-            AccountErrorKind::JetStream(error) => refused(&error),
-            _ => away,
+            AccountErrorKind::JetStreamUnavailable => jetstream_disabled(),
+            AccountErrorKind::JetStream(error) => map_jetstream_error(&error),
+            _ => unavailable,
         },
     }
 }
 
 /// What the stream says about itself.
 pub(super) async fn glance(stream: &Stream) -> Result<StreamInfo, StreamError> {
-    about(&stream.get_info().await.map_err(|error| away(&error))?)
+    about(&stream.get_info().await.map_err(|error| unavailable(&error))?)
 }
 
 fn about(info: &Info) -> Result<StreamInfo, StreamError> {
     // A server that is left alone answers what it knows, and stores nothing.
     if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_none()) {
-        return Err(leaderless());
+        return Err(no_leader());
     }
     let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
     let created_at =
@@ -150,9 +152,9 @@ fn about(info: &Info) -> Result<StreamInfo, StreamError> {
 
 /// Looks at everything that is on the stream.
 pub(super) async fn survey(stream: &Stream) -> Result<StreamCounts, StreamError> {
-    let mut all = stream.info_with_subjects(LEDGERS).await.map_err(|error| away(&error))?;
+    let mut all = stream.info_with_subjects(LEDGERS).await.map_err(|error| unavailable(&error))?;
     let mut survey = StreamCounts { info: about(&all.info)?, counts: HashMap::new() };
-    while let Some((subject, count)) = all.try_next().await.map_err(|error| away(&error))? {
+    while let Some((subject, count)) = all.try_next().await.map_err(|error| unavailable(&error))? {
         let event = event_of(&subject);
         let event =
             event.ok_or_else(|| StreamError::Operator(format!("{subject} on the stream is no event's")))?;

@@ -9,9 +9,9 @@ use async_nats::{Event, Server};
 
 /// The reason that was heard since NATS last let this program in.
 #[derive(Default)]
-pub(crate) struct Objection(Mutex<Option<String>>);
+pub(crate) struct LastError(Mutex<Option<String>>);
 
-impl Objection {
+impl LastError {
     /// The reason, where there is one.
     pub(crate) fn reason(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -25,7 +25,8 @@ impl Objection {
 
     /// Before every attempt to connect: what became of those before it.
     pub(super) fn attempted(&self, servers: &[Server]) {
-        let Some(reason) = servers.iter().find_map(|server| server.last_error.as_deref()).map(plain) else {
+        let Some(reason) = servers.iter().find_map(|server| server.last_error.as_deref()).map(humanize)
+        else {
             return;
         };
         // Said once, not at each attempt.
@@ -42,7 +43,7 @@ impl Objection {
     }
 
     /// Whatever happens to the connection.
-    pub(super) fn hear(&self, event: &Event) {
+    pub(super) fn on_event(&self, event: &Event) {
         match event {
             Event::Connected => {
                 self.note(None);
@@ -51,7 +52,7 @@ impl Objection {
             Event::Disconnected => tracing::warn!("NATS is away; going on without until it is back"),
             Event::SlowConsumer(_) => tracing::error!("requests over NATS were dropped: too many at once"),
             Event::ServerError(error) => {
-                let reason = plain(&error.to_string());
+                let reason = humanize(&error.to_string());
                 tracing::error!(reason, "NATS refuses");
                 // The first of them stands for all: one right is rarely missing alone.
                 if is_lasting(&reason) && self.reason().is_none() {
@@ -76,7 +77,7 @@ fn is_lasting(reason: &str) -> bool {
 }
 
 /// What the library says, for people.
-pub(crate) fn plain(reason: &str) -> String {
+pub(crate) fn humanize(reason: &str) -> String {
     let reason = reason.strip_prefix("IO error: ").unwrap_or(reason);
     let reason = reason.strip_prefix("nats: ").unwrap_or(reason);
     match reason {

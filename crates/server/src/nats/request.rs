@@ -31,7 +31,7 @@ struct Envelope {
 }
 
 /// A request that somebody still waits for.
-pub(super) struct Call {
+pub(super) struct NatsRequest {
     payload: bytes::Bytes,
     /// As it was given: a text or a number.
     message_id: Option<Box<RawValue>>,
@@ -41,7 +41,7 @@ pub(super) struct Call {
     gives_up: Option<Instant>,
 }
 
-impl Call {
+impl NatsRequest {
     /// Reads the envelope; nothing where the sender has given up already.
     pub(super) fn open(app: &App, message: &Message) -> Option<Self> {
         let (begun, payload) = (Instant::now(), message.payload.clone());
@@ -76,7 +76,7 @@ impl Call {
         })
     }
 
-    /// As [`Call::parse`], where asking with nothing at all is fine.
+    /// As [`NatsRequest::parse`], where asking with nothing at all is fine.
     pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         if self.payload.is_empty() { Ok(T::default()) } else { self.parse() }
     }
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_uuid_is_a_key() {
+    fn only_a_uuid_is_an_idempotency_key() {
         let id = "0192F0C1-7B4E-7D3A-9B1C-2F4E5A6B7C8D";
         assert_eq!(uuid(id), Some(id.to_ascii_lowercase()));
         for other in ["", "1732467600000", "0192F0C17B4E7D3A9B1C2F4E5A6B7C8D", &id.replace('-', "_")] {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_a_date_or_milliseconds() {
+    fn instants_are_rfc_3339_or_milliseconds() {
         assert_eq!(instant("1970-01-01T00:00:01.5Z"), Some(1_500_000));
         assert_eq!(instant("1970-01-01T01:00:01+01:00"), Some(1_000_000));
         assert_eq!(instant("1500"), Some(1_500_000));

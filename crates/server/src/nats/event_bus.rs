@@ -18,7 +18,7 @@ use engine::relay::{EntryId, EventBus, PublishAck, Stream, StreamCounts, StreamE
 use futures_util::StreamExt as _;
 use store::{Cause, EntryWithBooking, Fault};
 
-use super::objection::Objection;
+use super::connection_error::LastError;
 use super::subject::{STREAM, WAKEUP, ledger};
 use super::{Nats, message, stream};
 
@@ -38,9 +38,9 @@ impl EventBus for Nats {
             Some(stream) => stream,
             None => stream::create(&context, self.config.replicas, first).await?,
         };
-        let hints = self.client().subscribe(WAKEUP).await.map_err(|error| away(&error))?;
-        let objection = self.objection.clone();
-        Ok(Box::new(Opened { connection, objection, context, stream, hints }))
+        let hints = self.client().subscribe(WAKEUP).await.map_err(|error| unavailable(&error))?;
+        let connection_error = self.connection_error.clone();
+        Ok(Box::new(JetStreamSession { connection, connection_error, context, stream, hints }))
     }
 
     async fn wake(&self, grown: BTreeSet<EventId>) {
@@ -80,16 +80,16 @@ fn connections(client: &Client) -> u64 {
 }
 
 /// The stream during one turn of the relay.
-struct Opened {
+struct JetStreamSession {
     connection: Connection,
-    objection: Arc<Objection>,
+    connection_error: Arc<LastError>,
     context: Context,
     stream: JetStream,
     hints: Subscriber,
 }
 
 #[async_trait]
-impl Stream for Opened {
+impl Stream for JetStreamSession {
     async fn next_wakeup(&mut self) -> BTreeSet<EventId> {
         match self.hints.next().await {
             Some(hint) => events_in(&hint.payload),
@@ -117,7 +117,7 @@ impl Stream for Opened {
                 ))),
             },
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(away(&error)),
+            Err(error) => Err(unavailable(&error)),
         }
     }
 
@@ -139,37 +139,40 @@ impl Stream for Opened {
         if !self.connection.is_current() {
             return Err(StreamError::Changed("NATS was connected anew".to_owned()));
         }
-        let acknowledged =
-            self.context.send_publish(ledger(event), message).await.map_err(|error| refused(&error))?;
-        let ack = acknowledged.await.map_err(|error| refused(&error))?;
-        self.objection.may_publish();
+        let acknowledged = self
+            .context
+            .send_publish(ledger(event), message)
+            .await
+            .map_err(|error| map_publish_error(&error))?;
+        let ack = acknowledged.await.map_err(|error| map_publish_error(&error))?;
+        self.connection_error.may_publish();
         Ok(PublishAck { sequence: ack.sequence, duplicate: ack.duplicate })
     }
 }
 
 /// Why a message is not on the stream.
-fn refused(error: &PublishError) -> StreamError {
+fn map_publish_error(error: &PublishError) -> StreamError {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<async_nats::jetstream::Error>());
     match (error.kind(), cause.map(async_nats::jetstream::Error::error_code)) {
         (PublishErrorKind::WrongLastSequence | PublishErrorKind::StreamNotFound, _)
         // One of this event, or this very one, is on its way to the replicas.
         | (_, Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)) => {
-            StreamError::Changed(whole(error))
+            StreamError::Changed(with_source(error))
         }
         (_, Some(ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::STREAM_TOO_MANY_REQUESTS)) => {
-            StreamError::Unavailable(whole(error))
+            StreamError::Unavailable(with_source(error))
         }
-        (PublishErrorKind::Other, _) => StreamError::Operator(format!("NATS refuses messages: {}", whole(error))),
-        _ => away(error),
+        (PublishErrorKind::Other, _) => StreamError::Operator(format!("NATS refuses messages: {}", with_source(error))),
+        _ => unavailable(error),
     }
 }
 
-pub(super) fn away(error: &dyn std::fmt::Display) -> StreamError {
+pub(super) fn unavailable(error: &dyn std::fmt::Display) -> StreamError {
     StreamError::Unavailable(error.to_string())
 }
 
 /// An error with what lies behind it.
-fn whole(error: &dyn std::error::Error) -> String {
+fn with_source(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 

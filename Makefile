@@ -71,7 +71,7 @@ stress-crash: ## Kill the server 100 times under load, on a file of 100,000 book
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
 
 stress-commit: ## Cut 1,000 connections at COMMIT and cancel 10,000 requests, on PostgreSQL
-	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- cuts --nocapture
+	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- commit_faults --nocapture
 	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- nobody_waits_for \
 	--nocapture
 

@@ -3,7 +3,7 @@
 use crate::Workspace;
 
 #[tokio::test]
-async fn u2_the_description_is_valid() {
+async fn u2_the_openapi_document_is_valid() {
     let workspace = Workspace::new(&[]).await;
     workspace.run("openapi-spec-validator openapi.json").await;
 }

@@ -120,7 +120,7 @@ async fn forged_tokens_are_refused() {
 }
 
 #[tokio::test]
-async fn other_ways_to_sign_in_are_refused() {
+async fn other_authorization_schemes_are_refused() {
     let server = server().await;
     let token = server.tokens().admin();
     for authorization in ["Bearer", "Basic YWRhOmFkYQ==", "bearer:x", &token, &format!("Token {token}")] {
@@ -129,7 +129,7 @@ async fn other_ways_to_sign_in_are_refused() {
 }
 
 #[tokio::test]
-async fn good_tokens_are_accepted_however_they_are_written() {
+async fn valid_tokens_are_accepted_in_every_spelling() {
     let server = server().await;
     let accepted = [
         json!({"sub": "ada", "exp": LATER}),
@@ -148,7 +148,7 @@ async fn good_tokens_are_accepted_however_they_are_written() {
 }
 
 #[tokio::test]
-async fn a_token_ends_when_it_says_so() {
+async fn tokens_expire_at_their_exp_claim() {
     let server = server().await;
     let event = server.admin().create_event(&testkit::event_body(1)).await;
     let now = server_time(&mut server.anonymous(), &event).await;

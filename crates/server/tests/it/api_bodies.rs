@@ -58,7 +58,7 @@ async fn malformed_json_is_refused() {
 }
 
 #[tokio::test]
-async fn json_that_does_not_fit_is_refused_with_the_place() {
+async fn json_of_the_wrong_shape_is_refused_with_a_pointer() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -108,7 +108,7 @@ async fn deep_nesting_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_may_have_64_kib_and_no_byte_more() {
+async fn bodies_are_limited_to_64_kib() {
     let server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let mut service = server.service();
@@ -146,7 +146,7 @@ async fn a_body_may_have_64_kib_and_no_byte_more() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_without_end_is_cut_off() {
+async fn endless_chunked_bodies_are_refused() {
     let server = server().await;
     let mut raw = RawConnection::open(server.address()).await;
     raw.write(head(&server, "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
@@ -161,7 +161,7 @@ async fn a_chunked_body_without_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn bodies_say_that_they_are_json() {
+async fn a_json_content_type_is_required() {
     let server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let body = padded(&event, 200);
@@ -202,7 +202,7 @@ async fn a_cancellation_needs_no_body() {
 }
 
 #[tokio::test]
-async fn nonsense_on_the_wire_ends_its_own_connection_only() {
+async fn invalid_http_closes_only_its_own_connection() {
     let server = server().await;
     let mut client = server.anonymous();
     client.get("/v1/events").await.expect(200);

@@ -13,7 +13,7 @@ async fn stage(server: &Server, capacity: u32, changes: &Value) -> (Client, Clie
 }
 
 #[tokio::test]
-async fn a_booking_is_shown_as_it_lives() {
+async fn a_booking_is_returned_correctly_in_every_state() {
     let server = server().await;
     let (mut admin, mut ada, event) = stage(&server, 10, &json!({"holdSeconds": 600})).await;
     let body = json!({
@@ -84,7 +84,7 @@ async fn tickets_run_out() {
 }
 
 #[tokio::test]
-async fn either_all_tickets_are_held_or_none() {
+async fn all_tickets_of_a_booking_are_held_or_none() {
     let server = server().await;
     let price = json!({"amount": 1_000, "currency": "EUR"});
     let types = json!([{"name": "standing", "price": price}, {"name": "VIP", "price": price, "capacity": 1}]);
@@ -114,7 +114,7 @@ async fn either_all_tickets_are_held_or_none() {
 }
 
 #[tokio::test]
-async fn sales_have_a_beginning_and_an_end() {
+async fn bookings_outside_the_sales_period_are_refused() {
     let server = server().await;
     let later = json!({"salesStartAt": "2098-01-01T00:00:00Z"});
     let (_, mut ada, event) = stage(&server, 10, &later).await;
@@ -125,7 +125,7 @@ async fn sales_have_a_beginning_and_an_end() {
 }
 
 #[tokio::test]
-async fn nothing_is_booked_once_the_event_has_begun() {
+async fn bookings_are_refused_once_the_event_has_started() {
     let server = server().await;
     let (mut admin, mut ada, event) = stage(&server, 100_000, &json!({"cancelCutoffSeconds": 0})).await;
     let soon = server_time(&mut admin, &event).await + jiff::SignedDuration::from_secs(5);
@@ -142,7 +142,7 @@ async fn nothing_is_booked_once_the_event_has_begun() {
 }
 
 #[tokio::test]
-async fn paused_and_cancelled_events_are_not_booked() {
+async fn paused_and_cancelled_events_cannot_be_booked() {
     let server = server().await;
     let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
     let path = format!("/v1/events/{event}");
@@ -153,7 +153,7 @@ async fn paused_and_cancelled_events_are_not_booked() {
 }
 
 #[tokio::test]
-async fn the_price_is_the_servers() {
+async fn the_server_determines_the_price() {
     let server = server().await;
     let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
     let total = |amount: u32, currency: &str| json!({"amount": amount, "currency": currency});
@@ -170,7 +170,7 @@ async fn the_price_is_the_servers() {
 }
 
 #[tokio::test]
-async fn one_booking_and_one_user_have_a_limit() {
+async fn tickets_per_booking_and_per_user_are_limited() {
     let server = server().await;
     let limits = json!({"maxTicketsPerBooking": 3, "maxTicketsPerUser": 4});
     let (mut admin, mut ada, event) = stage(&server, 100, &limits).await;
@@ -186,7 +186,7 @@ async fn one_booking_and_one_user_have_a_limit() {
 }
 
 #[tokio::test]
-async fn what_an_order_gets_wrong_is_named() {
+async fn invalid_orders_are_refused_with_a_pointer() {
     let server = server().await;
     let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
     let known = admin.get(&format!("/v1/events/{event}")).await.expect(200);

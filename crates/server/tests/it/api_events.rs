@@ -11,7 +11,7 @@ fn names(shown: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_event_is_shown_with_everything_it_was_given() {
+async fn an_event_is_returned_with_all_submitted_fields() {
     let server = server().await;
     let price = |amount: u32| json!({"amount": amount, "currency": "JPY"});
     let body = json!({
@@ -53,7 +53,7 @@ async fn an_event_is_shown_with_everything_it_was_given() {
 }
 
 #[tokio::test]
-async fn what_an_event_does_not_say_has_a_default() {
+async fn missing_event_fields_have_defaults() {
     let server = server().await;
     let event = server.admin().post("/v1/events", &event_body(5)).await.expect(201);
     assert_eq!(event["holdSeconds"], 3_600);
@@ -67,7 +67,7 @@ async fn what_an_event_does_not_say_has_a_default() {
 }
 
 #[tokio::test]
-async fn the_operator_sets_the_defaults() {
+async fn the_defaults_are_configurable() {
     let setup = testkit::Setup::new(crate::program());
     let server =
         setup.argument("--hold").argument("15m").environment("BOXOFFICE_CANCEL_CUTOFF", "2h").start().await;
@@ -143,7 +143,7 @@ fn wrong_events() -> Vec<(Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn events_keep_to_their_bounds() {
+async fn invalid_events_are_refused_with_a_pointer() {
     let server = server().await;
     let mut admin = server.admin();
     for (change, pointer) in wrong_events() {
@@ -173,7 +173,7 @@ async fn patch_if(client: &mut Client, path: &str, tag: &str, body: &Value) -> R
 }
 
 #[tokio::test]
-async fn an_edit_can_demand_the_version_it_was_made_for() {
+async fn if_match_refuses_edits_of_another_version() {
     let server = server().await;
     let mut admin = server.admin();
     let path = format!("/v1/events/{}", admin.create_event(&event_body(10)).await);
@@ -194,7 +194,7 @@ async fn an_edit_can_demand_the_version_it_was_made_for() {
 }
 
 #[tokio::test]
-async fn sales_do_not_count_as_edits() {
+async fn sales_do_not_change_the_version() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -208,7 +208,7 @@ async fn sales_do_not_count_as_edits() {
 }
 
 #[tokio::test]
-async fn an_edit_changes_what_it_names_and_unsets_what_is_null() {
+async fn an_edit_changes_named_fields_and_unsets_null_fields() {
     let server = server().await;
     let mut admin = server.admin();
     let body = with_fields(event_body(10), &json!({"timeZone": "Europe/Berlin", "maxTicketsPerUser": 4}));
@@ -231,7 +231,7 @@ async fn an_edit_changes_what_it_names_and_unsets_what_is_null() {
 }
 
 #[tokio::test]
-async fn edits_keep_to_their_bounds() {
+async fn invalid_edits_are_refused_with_a_pointer() {
     let server = server().await;
     let mut admin = server.admin();
     let body = with_fields(event_body(10), &json!({"maxTicketsPerUser": 4}));
@@ -258,7 +258,7 @@ async fn edits_keep_to_their_bounds() {
 }
 
 #[tokio::test]
-async fn capacity_stays_above_what_is_taken() {
+async fn capacity_cannot_go_below_the_tickets_taken() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -274,7 +274,7 @@ async fn capacity_stays_above_what_is_taken() {
 }
 
 #[tokio::test]
-async fn a_cancelled_event_stays_as_it_is() {
+async fn a_cancelled_event_cannot_be_edited() {
     let server = server().await;
     let mut admin = server.admin();
     let path = format!("/v1/events/{}", admin.create_event(&event_body(10)).await);
@@ -288,7 +288,7 @@ async fn a_cancelled_event_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn availability_shows_what_is_left_of_each_ticket_type() {
+async fn availability_is_reported_per_ticket_type() {
     let server = server().await;
     let price = json!({"amount": 1_000, "currency": "EUR"});
     let types = json!([{"name": "standing", "price": price}, {"name": "VIP", "price": price, "capacity": 2}]);

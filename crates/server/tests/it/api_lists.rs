@@ -122,7 +122,7 @@ async fn refunds_are_listed_by_status() {
 }
 
 #[tokio::test]
-async fn the_ledger_tells_the_whole_story_oldest_first() {
+async fn the_ledger_lists_all_entries_oldest_first() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -173,7 +173,7 @@ async fn the_ledger_tells_the_whole_story_oldest_first() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_query_is_said() {
+async fn invalid_query_parameters_are_named() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;

@@ -23,7 +23,7 @@ fn check_refund(refund: &Value, booking: &str, transaction: &str, amount: u32) {
 }
 
 #[tokio::test]
-async fn the_same_payment_again_is_the_same_answer() {
+async fn a_repeated_payment_returns_the_same_response() {
     let server = server().await;
     let (mut admin, _, event, booking) = stage(&server, &json!({})).await;
     let first = admin.confirm(&booking, "pay-1").await.expect(200);
@@ -35,7 +35,7 @@ async fn the_same_payment_again_is_the_same_answer() {
 }
 
 #[tokio::test]
-async fn a_second_payment_is_given_back() {
+async fn a_second_payment_is_refunded() {
     let server = server().await;
     let (mut admin, _, _, booking) = stage(&server, &json!({})).await;
     admin.confirm(&booking, "pay-1").await.expect(200);
@@ -50,7 +50,7 @@ async fn a_second_payment_is_given_back() {
 }
 
 #[tokio::test]
-async fn a_payment_for_a_cancelled_booking_is_given_back() {
+async fn a_payment_for_a_cancelled_booking_is_refunded() {
     let server = server().await;
     let (mut admin, mut ada, _, booking) = stage(&server, &json!({})).await;
     let cancelled = ada.cancel(&booking).await.expect(200);
@@ -64,7 +64,7 @@ async fn a_payment_for_a_cancelled_booking_is_given_back() {
 }
 
 #[tokio::test]
-async fn cancelling_a_paid_booking_owes_its_price() {
+async fn cancelling_a_paid_booking_requests_a_refund() {
     let server = server().await;
     let (mut admin, mut ada, event, booking) = stage(&server, &json!({})).await;
     admin.confirm(&booking, "pay-1").await.expect(200);
@@ -80,7 +80,7 @@ async fn cancelling_a_paid_booking_owes_its_price() {
 }
 
 #[tokio::test]
-async fn a_different_amount_is_for_the_caller_to_decide() {
+async fn a_wrong_amount_is_refused_and_not_recorded() {
     let server = server().await;
     let (mut admin, _, _, booking) = stage(&server, &json!({})).await;
     let path = format!("/v1/bookings/{booking}/confirm");
@@ -94,7 +94,7 @@ async fn a_different_amount_is_for_the_caller_to_decide() {
 }
 
 #[tokio::test]
-async fn one_payment_may_pay_several_bookings() {
+async fn one_payment_can_pay_for_several_bookings() {
     let server = server().await;
     let (mut admin, mut ada, event, first) = stage(&server, &json!({})).await;
     let second = id_of(&ada.book(&event, 1).await.expect(201));
@@ -107,7 +107,7 @@ async fn one_payment_may_pay_several_bookings() {
 }
 
 #[tokio::test]
-async fn payments_after_the_event_was_cancelled_are_given_back() {
+async fn payments_for_cancelled_events_are_refunded() {
     let server = server().await;
     let (mut admin, mut ada, event, pending) = stage(&server, &json!({})).await;
     let cancelled = id_of(&ada.book(&event, 1).await.expect(201));
@@ -126,7 +126,7 @@ async fn payments_after_the_event_was_cancelled_are_given_back() {
 }
 
 #[tokio::test]
-async fn users_give_paid_bookings_back_in_good_time() {
+async fn users_can_cancel_paid_bookings_before_the_cutoff() {
     let server = server().await;
     let (mut admin, mut ada, event, paid) = stage(&server, &json!({"cancelCutoffSeconds": 86_400})).await;
     let tomorrow = server_time(&mut admin, &event).await + jiff::SignedDuration::from_hours(23);
@@ -142,7 +142,7 @@ async fn users_give_paid_bookings_back_in_good_time() {
 }
 
 #[tokio::test]
-async fn pausing_sales_stops_neither_payments_nor_cancellations() {
+async fn payments_and_cancellations_continue_while_sales_are_paused() {
     let server = server().await;
     let (mut admin, mut ada, event, paid) = stage(&server, &json!({})).await;
     let unpaid = id_of(&ada.book(&event, 1).await.expect(201));
@@ -165,7 +165,7 @@ async fn a_free_booking_is_confirmed_like_any_other() {
 }
 
 #[tokio::test]
-async fn what_a_payment_or_cancellation_gets_wrong_is_named() {
+async fn invalid_payments_and_cancellations_are_refused_with_a_pointer() {
     let server = server().await;
     let (mut admin, mut ada, _, booking) = stage(&server, &json!({})).await;
     let confirm = format!("/v1/bookings/{booking}/confirm");
@@ -234,7 +234,7 @@ async fn a_refund_is_settled_once() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_valid_where_it_was_paid_for() {
+async fn a_ticket_is_valid_only_for_its_paid_event() {
     let server = server().await;
     let (mut admin, _, event, booking) = stage(&server, &json!({})).await;
     let other = admin.create_event(&event_body(10)).await;

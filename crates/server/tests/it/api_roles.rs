@@ -41,7 +41,7 @@ async fn a_booking_is_cancelled_by_its_owner_or_on_their_behalf() {
 }
 
 #[tokio::test]
-async fn everybody_books_for_whom_they_may() {
+async fn roles_decide_which_users_can_be_booked_for() {
     let server = server().await;
     let mut all = everybody(&server);
     let event = server.admin().create_event(&event_body(100)).await;

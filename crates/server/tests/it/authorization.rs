@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use testkit::{Client, RawConnection, Response, Server, event_body, id_of};
 
-use crate::description::{document, operations};
+use crate::openapi::{document, operations};
 use crate::server;
 
 /// Who asks, in this order; the last comes with a token that nobody signed, which is refused everywhere.
@@ -117,7 +117,7 @@ async fn look(admin: &mut Client, witness: Option<&String>) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn everybody_may_do_what_the_contract_says_and_nothing_else() {
+async fn every_role_has_exactly_the_documented_permissions() {
     let document = document().await;
     let expected: BTreeMap<(&str, &str), [u16; 6]> =
         MATRIX.iter().map(|(method, path, heard)| ((*method, *path), *heard)).collect();

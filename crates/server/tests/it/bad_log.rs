@@ -28,22 +28,22 @@ async fn serves_with(log: BadLog) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_closed_log_is_not_felt() {
+async fn d1_a_closed_log_does_not_affect_service() {
     serves_with(BadLog::Redirected("2>&-".to_owned())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_full_log_is_not_felt() {
+async fn d1_a_full_log_does_not_affect_service() {
     serves_with(BadLog::Redirected("2>/dev/full".to_owned())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_broken_log_is_not_felt() {
+async fn d1_a_broken_log_does_not_affect_service() {
     serves_with(BadLog::Broken).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_log_that_nobody_reads_is_not_felt() {
+async fn d1_an_unread_log_does_not_affect_service() {
     serves_with(BadLog::Blocked).await;
 }
 
@@ -70,7 +70,7 @@ fn log_on(disk: &SmallDisk) -> BadLog {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_log_on_a_full_disk_is_not_felt_and_goes_on_once_there_is_room() {
+async fn d1_a_log_on_a_full_disk_resumes_when_there_is_room() {
     let Some(disk) = small_disk(1) else { return };
     disk.write_ballast(2 * 1024 * 1024);
     let server = seen_by(&disk).start_with_log(&log_on(&disk)).await;
@@ -91,7 +91,7 @@ async fn d1_a_log_on_a_full_disk_is_not_felt_and_goes_on_once_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_log_on_the_full_disk_of_the_database_adds_nothing_to_it() {
+async fn d1_a_log_on_the_full_disk_of_the_database_causes_no_other_failure() {
     let Some(disk) = small_disk(8) else { return };
     let setup = seen_by(&disk).on_file(disk.folder().join("boxoffice.db"));
     let mut server = setup.start_with_log(&log_on(&disk)).await;
@@ -119,7 +119,7 @@ async fn d1_a_log_on_the_full_disk_of_the_database_adds_nothing_to_it() {
 
 /// What a command reports may have nowhere to go, either.
 #[tokio::test]
-async fn d11_output_to_a_full_disk_is_a_failure_that_is_explained() {
+async fn d11_output_to_a_full_disk_is_reported_as_an_error() {
     let commands: [&[&str]; 4] = [
         &["openapi"],
         &["asyncapi"],
@@ -143,7 +143,7 @@ async fn d11_output_to_a_full_disk_is_a_failure_that_is_explained() {
 
 /// The last word of a command does not wait for a reader, and does not change the exit code.
 #[tokio::test]
-async fn d1_a_command_that_fails_ends_with_its_code_whatever_its_log_is() {
+async fn d1_a_failing_command_keeps_its_exit_code_with_any_log() {
     let (unread, writer) = std::io::pipe().expect("a pipe");
     let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
     for stderr in [std::process::Stdio::from(full), writer.into()] {
@@ -160,7 +160,7 @@ mod on_redis {
     use testkit::{BadLog, Load, RedisServer, event_body, eventually, expect_service_and_stop};
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn d1_redis_goes_and_comes_without_a_log() {
+    async fn d1_redis_outages_are_survived_with_a_broken_log() {
         for log in [BadLog::Broken, BadLog::Blocked] {
             let mut redis = RedisServer::start().await;
             let setup = super::setup().argument("--redis").argument(redis.url(0));

@@ -24,7 +24,7 @@ fn count(shown: &Value, answer: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn it_counts_what_it_was_told_and_the_books_agree() {
+async fn bench_counts_agree_with_the_server_and_the_audit() {
     let server = server().await;
     let pid = std::process::id().to_string();
     let mix = "book=5,confirm=2,cancel=2,leave=1,availability=1";
@@ -49,7 +49,7 @@ async fn it_counts_what_it_was_told_and_the_books_agree() {
 }
 
 #[tokio::test]
-async fn a_schedule_is_kept_to_the_request() {
+async fn bench_sends_exactly_the_scheduled_requests() {
     let server = server().await;
     let finished = bench(&server, &["--rate", "100", "--capacity", "10"]).await;
     let shown = report(&finished);
@@ -59,7 +59,7 @@ async fn a_schedule_is_kept_to_the_request() {
 }
 
 #[tokio::test]
-async fn it_speaks_to_people_too() {
+async fn bench_prints_a_text_report() {
     let server = server().await;
     let target = format!("http://{}", server.address());
     let words =
@@ -76,7 +76,7 @@ async fn it_speaks_to_people_too() {
 /// Without the guards more is sold than there is, and the run says so.
 #[cfg(feature = "sabotage")]
 #[tokio::test]
-async fn an_oversold_event_is_found_out() {
+async fn bench_detects_overselling() {
     let setup = Setup::new(program()).environment("BOXOFFICE_SABOTAGE", "capacity,capacity-check");
     let server = setup.start().await;
     let finished = bench(&server, &["--capacity", "5"]).await;
@@ -91,7 +91,7 @@ async fn an_oversold_event_is_found_out() {
 }
 
 #[tokio::test]
-async fn it_says_what_it_lacks() {
+async fn bench_reports_missing_arguments() {
     let nobody = program().run(["bench", "--target", "http://127.0.0.1:1", "--jwt-secret", SECRET]).await;
     assert_eq!(nobody.exit, Exit::Code(3), "{nobody:?}");
     for (words, says) in [

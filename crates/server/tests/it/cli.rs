@@ -64,7 +64,7 @@ async fn a_missing_or_short_secret_is_exit_code_2_and_never_shown() {
 }
 
 #[tokio::test]
-async fn help_and_version_are_data() {
+async fn help_and_version_go_to_standard_output() {
     for words in [&["--help"][..], &["--version"], &["serve", "--help"], &["audit", "--help"]] {
         let finished = run(words).await;
         check(&finished, 0, "");
@@ -73,7 +73,7 @@ async fn help_and_version_are_data() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_is_exit_code_3() {
+async fn unavailable_databases_are_exit_code_3() {
     let folder = tempfile::tempdir().unwrap();
     let url = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
     check(&run(&["audit", "--database", &url("none.db")]).await, 3, "there is no database");
@@ -89,7 +89,7 @@ async fn what_cannot_be_reached_is_exit_code_3() {
 }
 
 #[tokio::test]
-async fn what_fails_is_exit_code_1() {
+async fn other_failures_are_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let foreign = folder.path().join("foreign.db");
     let file = rusqlite::Connection::open(&foreign).unwrap();
@@ -114,7 +114,7 @@ async fn what_fails_is_exit_code_1() {
 }
 
 #[tokio::test]
-async fn migrate_may_run_twice_and_serve_can_be_told_not_to() {
+async fn migrate_is_idempotent_and_serve_can_skip_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("boxoffice.db");
     let url = format!("sqlite://{}", file.display());
@@ -134,7 +134,7 @@ async fn migrate_may_run_twice_and_serve_can_be_told_not_to() {
 }
 
 #[tokio::test]
-async fn a_signed_token_opens_the_door() {
+async fn tokens_of_the_token_command_are_accepted() {
     let server = server().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
@@ -159,7 +159,7 @@ async fn a_signed_token_opens_the_door() {
 }
 
 #[tokio::test]
-async fn settings_come_from_the_environment_and_a_flag_wins() {
+async fn flags_override_environment_variables() {
     let setup =
         Setup::new(program()).environment("BOXOFFICE_HOLD", "10m").environment("BOXOFFICE_LOG", "warn");
     let server = setup.argument("--hold").argument("20m").argument("--log").argument("info").start().await;
@@ -168,7 +168,7 @@ async fn settings_come_from_the_environment_and_a_flag_wins() {
 }
 
 #[tokio::test]
-async fn the_log_is_plain_text_where_nobody_looks() {
+async fn the_log_is_plain_text_without_a_terminal() {
     let mut command = program().command(["serve", "--listen", "127.0.0.1:0", "--jwt-secret", SECRET]);
     let folder = tempfile::tempdir().unwrap();
     command.current_dir(&folder).env_remove("NO_COLOR");
@@ -244,7 +244,7 @@ async fn dev_listens_on_a_free_port_where_8080_is_in_use() {
 }
 
 #[tokio::test]
-async fn dev_keeps_its_data_where_it_is_told() {
+async fn dev_stores_its_data_in_the_given_directory() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();

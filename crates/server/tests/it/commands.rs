@@ -61,7 +61,7 @@ async fn a_demo_sells_every_ticket_once() {
 /// Without the guards the demonstration sells too much, and sees it.
 #[cfg(feature = "sabotage")]
 #[tokio::test]
-async fn a_demo_without_guards_is_found_out() {
+async fn a_demo_without_guards_reports_overselling() {
     let mut command = program().command(["demo", "--buyers", "100", "--tickets", "40", "--json"]);
     command.env("BOXOFFICE_SABOTAGE", "capacity,capacity-check");
     let shown = report(&Program::finish(command).await, 1);
@@ -71,7 +71,7 @@ async fn a_demo_without_guards_is_found_out() {
 
 /// Alone on this machine, whatever is set for servers; and it leaves nothing behind.
 #[tokio::test]
-async fn a_demo_speaks_to_people_and_tidies_up() {
+async fn a_demo_prints_a_text_report_and_removes_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = program().command(["demo", "--buyers", "20", "--tickets", "50"]);
     command.env("TMPDIR", folder.path()).env("BOXOFFICE_HOLD", "soon").env("BOXOFFICE_BOOK_LIMIT", "1/1h");
@@ -91,7 +91,7 @@ async fn a_demo_speaks_to_people_and_tidies_up() {
 
 /// Whoever reads the report may stop early.
 #[tokio::test]
-async fn a_report_that_nobody_reads_to_the_end_is_no_failure() {
+async fn a_closed_output_pipe_is_not_an_error() {
     let mut shell = std::process::Command::new("sh");
     let demo = format!(
         "{{ '{}' demo --buyers 20 --tickets 5; echo $? >&2; }} | true",
@@ -115,7 +115,7 @@ async fn a_demo_shows_its_progress_on_a_terminal() {
 }
 
 #[tokio::test]
-async fn a_backup_beside_a_busy_server_is_whole() {
+async fn a_backup_of_a_busy_server_is_consistent() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(1_000_000)).await;
@@ -148,7 +148,7 @@ async fn a_backup_beside_a_busy_server_is_whole() {
 }
 
 #[tokio::test]
-async fn a_backup_overwrites_nothing_and_leaves_nothing_half() {
+async fn a_backup_overwrites_no_file_and_leaves_no_partial_file() {
     let server = server().await;
     server.admin().create_event(&event_body(10)).await;
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +182,7 @@ async fn a_backup_overwrites_nothing_and_leaves_nothing_half() {
 
 /// The copy of a damaged database is kept, and nobody is told that all is well.
 #[tokio::test]
-async fn a_backup_of_contradicting_books_says_so() {
+async fn a_backup_of_inconsistent_data_is_reported() {
     let mut server = server().await;
     server.admin().create_event(&event_body(10)).await;
     server.kill9();
@@ -195,7 +195,7 @@ async fn a_backup_of_contradicting_books_says_so() {
 }
 
 #[tokio::test]
-async fn a_sweep_frees_what_is_overdue() {
+async fn a_sweep_frees_overdue_holds() {
     let mut server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 1}))).await;
@@ -226,7 +226,7 @@ async fn a_sweep_frees_what_is_overdue() {
 }
 
 #[tokio::test]
-async fn a_sweep_makes_no_database() {
+async fn a_sweep_creates_no_database() {
     let folder = tempfile::tempdir().unwrap();
     let none = folder.path().join("none.db");
     check(&on(&none, &["sweep"]).await, 3, "there is no database");
@@ -254,7 +254,7 @@ fn advises(dependency: &Value, what: &str, next_step: &str) {
 }
 
 #[tokio::test]
-async fn the_doctor_finds_a_healthy_database_healthy() {
+async fn doctor_reports_a_healthy_database() {
     let mut server = server().await;
     let running = doctor(server.database(), 0).await;
     assert_eq!((&running["journalMode"], &running["inUse"]), (&json!("wal"), &json!(true)), "{running:#}");
@@ -275,7 +275,7 @@ async fn the_doctor_finds_a_healthy_database_healthy() {
 }
 
 #[tokio::test]
-async fn the_doctor_says_what_is_wrong_and_the_next_step() {
+async fn doctor_reports_problems_and_the_next_step() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     advises(&doctor(&file("none.db"), 3).await, "there is no database", "boxoffice migrate --database");
@@ -318,7 +318,7 @@ async fn r2_the_doctor_reports_a_ledger_dated_in_the_future() {
 }
 
 #[tokio::test]
-async fn completions_are_made_for_every_shell() {
+async fn completions_are_generated_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let finished = program().run(["completions", shell]).await;
         check(&finished, 0, "");

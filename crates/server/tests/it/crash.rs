@@ -15,7 +15,7 @@ const CLIENTS: usize = 8;
 const KILLS: u32 = 10;
 
 /// One life of a server: started, worked hard, killed. Returns it restarted.
-async fn live_and_die(mut server: Server, changes: u64, told: &mut Journal) -> (Server, Duration) {
+async fn run_and_kill(mut server: Server, changes: u64, told: &mut Journal) -> (Server, Duration) {
     let mut admin = server.admin();
     // An event is created under load, too; capacity for all that could come.
     let events =
@@ -62,7 +62,7 @@ async fn campaign(mut server: Server, kills: u32) -> Vec<Duration> {
         // At another point each time: of the first commits, of a checkpoint, of anything in between.
         let changes = 1 + u64::from(kill) * 37 % 400;
         let took;
-        (server, took) = live_and_die(server, changes, &mut told).await;
+        (server, took) = run_and_kill(server, changes, &mut told).await;
         starts.push(took);
         refuse_second_owner(&mut server).await;
     }

@@ -5,7 +5,7 @@ use testkit::{Exit, Load, Setup, SmallDisk, event_body, eventually};
 use crate::program;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_loses_nothing_and_heals_by_itself() {
+async fn a_full_disk_loses_nothing_and_recovers_automatically() {
     let disk = match SmallDisk::mount(8) {
         Ok(disk) => disk,
         Err(why) => {

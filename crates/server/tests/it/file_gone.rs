@@ -45,7 +45,7 @@ async fn expect_refused(admin: &mut Client, event: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d2_changes_are_refused_while_a_file_of_the_database_is_gone() {
+async fn d2_changes_are_refused_while_a_database_file_is_missing() {
     for (suffix, loss) in [
         ("", Loss::Removed),
         ("", Loss::Renamed),
@@ -68,7 +68,7 @@ async fn d2_changes_are_refused_while_a_file_of_the_database_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d2_sales_go_on_once_a_renamed_file_is_back() {
+async fn d2_sales_resume_after_a_renamed_file_is_restored() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(100)).await;

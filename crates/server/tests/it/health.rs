@@ -27,7 +27,7 @@ async fn a_healthy_server_is_alive_and_ready() {
 
 /// While somebody else holds the database nothing can be sold: readiness says so, and so do orders.
 #[tokio::test]
-async fn a_server_whose_database_is_blocked_is_alive_and_not_ready() {
+async fn a_server_with_a_locked_database_is_alive_but_not_ready() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -66,7 +66,7 @@ async fn metrics(client: &mut Client) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happens_and_no_label_is_a_strangers() {
+async fn metrics_count_requests_and_have_no_labels_from_clients() {
     let server = server().await;
     let (mut admin, mut client) = (server.admin(), server.anonymous());
     let event = admin.create_event(&event_body(1)).await;
@@ -105,7 +105,7 @@ async fn metrics_count_what_happens_and_no_label_is_a_strangers() {
 }
 
 #[tokio::test]
-async fn metrics_can_have_a_listener_of_their_own() {
+async fn metrics_can_have_their_own_listener() {
     // A port that was free a moment ago; another is drawn where somebody was faster.
     let server = eventually("a free port", async || {
         let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?;
@@ -129,7 +129,7 @@ async fn metrics_can_have_a_listener_of_their_own() {
 
 /// One line for each event of the program, and every line is one object.
 #[tokio::test]
-async fn the_log_is_json_where_it_is_wanted() {
+async fn the_json_log_has_one_object_per_line() {
     let setup =
         Setup::new(program()).argument("--log-format").argument("json").argument("--log").argument("debug");
     let process = setup.spawn();
@@ -157,7 +157,7 @@ async fn the_log_is_json_where_it_is_wanted() {
 
 /// A caller cannot write lines into the log of others.
 #[tokio::test]
-async fn what_callers_send_stays_on_its_own_line() {
+async fn client_input_cannot_inject_log_lines() {
     let server: Server = Setup::new(program()).argument("--log").argument("trace").start().await;
     let mut raw = RawConnection::open(server.address()).await;
     let target = "/v1/x%0d%0a2026-01-01T00:00:00Z%20ERROR%20forged%1b%5b31m";

@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use testkit::{Client, RawConnection, Response, Server, event_body, id_of};
 
-use crate::description::{document, names, operations};
+use crate::openapi::{document, names, operations};
 use crate::server;
 
 /// Stands in a body where a value goes that no JSON library would write.
@@ -330,38 +330,38 @@ async fn attack_body(method: &str, template: &str) {
 }
 
 #[tokio::test]
-async fn in_the_body_of_a_new_event() {
+async fn hostile_values_in_event_body() {
     attack_body("post", "/v1/events").await;
 }
 
 #[tokio::test]
-async fn in_the_body_of_an_edit() {
+async fn hostile_values_in_edit_body() {
     attack_body("patch", "/v1/events/{id}").await;
 }
 
 #[tokio::test]
-async fn in_the_body_of_an_order() {
+async fn hostile_values_in_booking_body() {
     attack_body("post", "/v1/bookings").await;
 }
 
 #[tokio::test]
-async fn in_the_body_of_a_payment() {
+async fn hostile_values_in_payment_body() {
     attack_body("post", "/v1/bookings/{id}/confirm").await;
 }
 
 #[tokio::test]
-async fn in_the_body_of_a_cancellation() {
+async fn hostile_values_in_cancellation_body() {
     attack_body("post", "/v1/bookings/{id}/cancel").await;
 }
 
 #[tokio::test]
-async fn in_the_body_of_a_settlement() {
+async fn hostile_values_in_settlement_body() {
     attack_body("post", "/v1/refunds/{id}/settle").await;
 }
 
 /// Every operation with a body stands above.
 #[tokio::test]
-async fn no_body_is_left_out() {
+async fn every_operation_with_a_body_is_attacked() {
     let document = document().await;
     let bodies =
         operations(&document).into_iter().filter(|(.., operation)| operation["requestBody"].is_object());
@@ -369,7 +369,7 @@ async fn no_body_is_left_out() {
 }
 
 #[tokio::test]
-async fn in_every_query_and_path() {
+async fn hostile_values_in_every_query_and_path() {
     let mut stage = Stage::new().await;
     let document = stage.document.clone();
     for (method, template, operation) in operations(&document) {
@@ -411,7 +411,7 @@ async fn in_every_query_and_path() {
 
 /// Any text may stand in a header field; control characters make a head that is none, and end the connection.
 #[tokio::test]
-async fn in_every_header() {
+async fn hostile_values_in_every_header() {
     let mut stage = Stage::new().await;
     let document = stage.document.clone();
     let token = stage.server.tokens().admin();

@@ -27,7 +27,7 @@ async fn says(client: &mut Client, status: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_holds_across_servers_that_share_a_redis() {
+async fn rate_limits_hold_across_servers_that_share_redis() {
     let redis = RedisServer::start().await;
     let mut servers = Vec::new();
     for _ in 0..3 {
@@ -97,7 +97,7 @@ async fn by_redis(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_redis_a_server_sells_on_and_says_so() {
+async fn sales_continue_without_redis_and_readiness_reports_degraded() {
     let mut redis = RedisServer::start().await;
     let server = sharing(&redis, "database").await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
@@ -118,7 +118,7 @@ async fn without_its_redis_a_server_sells_on_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_may_refuse_what_is_limited_while_its_redis_is_away() {
+async fn limited_requests_can_be_refused_while_redis_is_down() {
     let mut redis = RedisServer::start().await;
     let server = sharing(&redis, "refuse").await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
@@ -137,7 +137,7 @@ async fn a_server_may_refuse_what_is_limited_while_its_redis_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_starts_without_its_redis_and_stops_with_it() {
+async fn a_server_starts_without_redis_and_connects_later() {
     let mut redis = RedisServer::start().await;
     redis.kill9();
     let mut server = sharing(&redis, "database").await;
@@ -160,7 +160,7 @@ async fn doctor(words: &[&str]) -> (Exit, Value) {
 }
 
 #[tokio::test]
-async fn the_doctor_looks_at_redis() {
+async fn doctor_checks_redis() {
     let evicting = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
     let look = async |url: &str| doctor(&["--redis", url]).await;
     let (ending, found) = look(&evicting.url(0)).await;
@@ -183,7 +183,7 @@ async fn the_doctor_looks_at_redis() {
 const PASSWORD: &str = "canary5ecret";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_behind_tls_has_to_show_who_it_is() {
+async fn redis_certificates_are_verified() {
     let folder = tempfile::tempdir().expect("a folder");
     let certificates = Certificates::make(folder.path());
     let redis = RedisServer::start_with_tls(&certificates, PASSWORD).await;
@@ -228,7 +228,7 @@ async fn a_redis_behind_tls_has_to_show_who_it_is() {
 }
 
 #[tokio::test]
-async fn authorities_that_cannot_be_used_are_told_at_the_start() {
+async fn invalid_redis_ca_files_are_reported_at_startup() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(file("empty.pem"), "no certificate").expect("a file");
@@ -284,7 +284,7 @@ async fn knock(
 
 /// Both limits slide, with windows that can be waited for; the ones that are the default have the same code.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_window_of_three_servers_in_turn_holds_more_than_the_limits() {
+async fn rate_limits_hold_in_every_window_across_three_servers() {
     let redis = RedisServer::start().await;
     let mut servers = Vec::new();
     for _ in 0..3 {

@@ -21,7 +21,7 @@ async fn short_holds(server: &Server, changes: &Value) -> String {
 /// A user who may not cancel any more, of an event about to begin: the clean-up is not bound by that. That no
 /// lock stops it is tested in `engine`, where a test can hold one.
 #[tokio::test]
-async fn no_limit_and_no_cut_off_of_a_user_stops_the_clean_up() {
+async fn user_limits_and_cutoffs_do_not_stop_the_sweeper() {
     let server = sweeping().environment("BOXOFFICE_CANCEL_LIMIT", "1/24h").start().await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
     let event = short_holds(&server, &json!({})).await;
@@ -46,7 +46,7 @@ async fn no_limit_and_no_cut_off_of_a_user_stops_the_clean_up() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_stops_nobody_elses() {
+async fn an_unreadable_row_does_not_stop_other_holds_from_expiring() {
     let mut server = sweeping().start().await;
     let mut admin = server.admin();
     let event = short_holds(&server, &json!({})).await;

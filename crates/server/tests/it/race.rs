@@ -83,7 +83,7 @@ mod without_guards {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_server_that_counts_nothing_oversells_and_the_audit_says_so() {
+    async fn without_capacity_checks_a_server_oversells_and_the_audit_reports_it() {
         let server = sabotaged("capacity,capacity-check").await;
         let mut clients = crowd(&server).await;
         let event = server.admin().create_event(&event_body(1)).await;
@@ -98,7 +98,7 @@ mod without_guards {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_database_alone_still_sells_no_ticket_twice() {
+    async fn database_constraints_alone_prevent_overselling() {
         let server = sabotaged("capacity").await;
         let mut clients = crowd(&server).await;
         let mut admin = server.admin();

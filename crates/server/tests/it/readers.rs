@@ -128,7 +128,7 @@ async fn buy(server: &Server, event: &str, purchases: u32) -> Latencies {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s1_many_readers_keep_no_sale_and_no_payment_waiting() {
+async fn s1_many_readers_do_not_delay_sales_or_payments() {
     let load = ReadLoad::new();
     let server = crate::setup().await.environment("BOXOFFICE_BOOK_LIMIT", "512/1us").start().await;
     let event = fill(&server, load.bookings).await;

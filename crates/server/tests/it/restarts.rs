@@ -25,7 +25,7 @@ async fn d1_every_background_task_is_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_listener_for_metrics_alone_is_restarted() {
+async fn d1_the_metrics_listener_is_restarted() {
     let panics = Panics::default();
     let setup = Setup::new(program()).argument("--metrics-listen").argument("127.0.0.1:0");
     let server = start(&panics, setup).await;
@@ -35,7 +35,7 @@ async fn d1_a_listener_for_metrics_alone_is_restarted() {
 
 /// Senders of the batch under way cannot know what became of it; all others wait for the restart.
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_desk_that_panics_answers_everybody_truly() {
+async fn d1_a_panic_of_the_desk_returns_correct_outcomes() {
     let panics = Panics::default();
     let server = start(&panics, Setup::new(program())).await;
     let event = server.admin().create_event(&event_body(1_000_000)).await;
@@ -64,7 +64,7 @@ mod on_redis {
     use crate::program;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn d1_every_background_task_beside_redis_is_restarted() {
+    async fn d1_every_background_task_with_redis_is_restarted() {
         let (panics, redis) = (Panics::default(), RedisServer::start().await);
         let setup = Setup::new(program()).argument("--redis").argument(redis.url(0));
         let server = super::start(&panics, setup).await;

@@ -59,7 +59,7 @@ async fn shown(environment: &[(&str, &str)], words: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn every_setting_of_the_contract_has_its_flag_variable_and_default() {
+async fn every_documented_setting_has_its_flag_variable_and_default() {
     let defaults = shown(&[], &[]).await;
     let help = program().run(["serve", "--help"]).await.stdout;
     for (flag, variable, default) in SETTINGS {
@@ -77,7 +77,7 @@ async fn every_setting_of_the_contract_has_its_flag_variable_and_default() {
 }
 
 #[tokio::test]
-async fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+async fn flags_override_the_environment_which_overrides_the_file() {
     let file = ConfigFile::new("hold = \"11m\"\nsweep-every = \"12s\"\ncancel-cutoff = \"13h\"\n");
     let environment = [("BOXOFFICE_HOLD", "21m"), ("BOXOFFICE_SWEEP_EVERY", "22s")];
     let words = ["--config", file.path(), "--hold", "31m"];
@@ -100,7 +100,7 @@ async fn a_flag_goes_before_the_environment_and_that_before_the_file() {
 }
 
 #[tokio::test]
-async fn a_server_runs_on_a_file_alone() {
+async fn a_server_can_be_configured_by_a_file_alone() {
     let folder = tempfile::tempdir().unwrap();
     let secret_file = folder.path().join("secret");
     let (first, second) =
@@ -133,7 +133,7 @@ async fn a_server_runs_on_a_file_alone() {
 }
 
 #[tokio::test]
-async fn what_a_file_gets_wrong_is_a_usage_error() {
+async fn errors_in_the_configuration_file_are_usage_errors() {
     for (text, says) in [
         ("holds = \"1h\"\n", "there is no setting \"holds\""),
         ("HOLD = \"1h\"\n", "there is no setting \"HOLD\""),
@@ -172,7 +172,7 @@ async fn what_a_file_gets_wrong_is_a_usage_error() {
 }
 
 #[tokio::test]
-async fn a_secret_may_come_from_a_file_however_it_is_named() {
+async fn secret_files_can_be_named_by_flag_or_environment() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);

@@ -29,7 +29,7 @@ async fn refuses_connections(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_finished() {
+async fn requests_in_flight_are_completed() {
     let mut server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
@@ -49,7 +49,7 @@ async fn a_request_under_way_is_finished() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_is_not_waited_for() {
+async fn shutdown_times_out_on_unfinished_requests() {
     let server = testkit::Setup::new(crate::program());
     let mut server = server.argument("--shutdown-timeout").argument("300ms").start().await;
     let event = server.admin().create_event(&event_body(10)).await;
@@ -61,7 +61,7 @@ async fn a_request_that_never_ends_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_stops_the_server_immediately() {
     let mut server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
@@ -73,7 +73,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_load_everything_that_was_answered_stands() {
+async fn shutdown_under_load_keeps_every_acknowledged_change() {
     let mut server = server().await;
     for round in 1..=5 {
         let event = server.admin().create_event(&event_body(1_000_000)).await;

@@ -88,7 +88,7 @@ fn with_keys(names: &[&str]) -> Setup {
 }
 
 #[tokio::test]
-async fn every_family_of_keys_signs_for_itself_alone() {
+async fn tokens_must_match_a_configured_key_family() {
     let families = [
         ("rsa.pub.pem", Algorithm::RS256),
         ("p256.pub.pem", Algorithm::ES256),
@@ -105,7 +105,7 @@ async fn every_family_of_keys_signs_for_itself_alone() {
 }
 
 #[tokio::test]
-async fn several_keys_are_all_accepted_while_they_are_rotated() {
+async fn all_configured_keys_are_accepted_during_rotation() {
     let server = with_keys(&["ed25519.pub.pem", "rsa.pub.pem", "p256.pub.pem"]).start().await;
     for family in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
         accepted(&server, &format!("{family:?}"), &signed(family, &json!({}))).await;
@@ -125,7 +125,7 @@ async fn several_keys_are_all_accepted_while_they_are_rotated() {
 }
 
 #[tokio::test]
-async fn a_public_key_alone_is_enough_to_serve() {
+async fn a_server_starts_with_only_a_public_key() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
     let file = key_file("ed25519.pub.pem");
@@ -140,7 +140,7 @@ async fn a_public_key_alone_is_enough_to_serve() {
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_demanded_where_they_are_named() {
+async fn configured_issuer_and_audience_are_required() {
     let setup = Setup::new(program()).argument("--jwt-issuer").argument("https://id.example");
     let server = setup.argument("--jwt-audience").argument("boxoffice").start().await;
     let token = |more: &Value| server.tokens().sign(&with_fields(claims(), more));
@@ -210,7 +210,7 @@ fn forged_headers() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn no_header_chooses_the_key_or_the_algorithm() {
+async fn token_headers_cannot_choose_the_key_or_algorithm() {
     let server = with_keys(&["rsa.pub.pem", "ed25519.pub.pem"]).start().await;
     for (what, token) in forged_headers() {
         refused(&server, what, &token).await;
@@ -221,7 +221,7 @@ async fn no_header_chooses_the_key_or_the_algorithm() {
 }
 
 #[tokio::test]
-async fn claims_that_are_written_strangely_are_refused() {
+async fn malformed_claims_are_rejected() {
     let server = server().await;
     let header = r#"{"alg":"HS256","typ":"JWT"}"#;
     let forged = |claims: &str| raw(header, claims, &secret(SECRET), Algorithm::HS256);
@@ -257,7 +257,7 @@ async fn claims_that_are_written_strangely_are_refused() {
 
 /// A token stands or falls as a whole: no bit of it may be another, none may be missing.
 #[tokio::test]
-async fn a_token_that_was_touched_anywhere_is_refused() {
+async fn modified_tokens_are_rejected() {
     let server = with_keys(&["ed25519.pub.pem"]).start().await;
     for token in [server.tokens().admin(), signed(Algorithm::EdDSA, &json!({}))] {
         accepted(&server, "as it was signed", &token).await;
@@ -282,7 +282,7 @@ async fn a_token_that_was_touched_anywhere_is_refused() {
 }
 
 #[tokio::test]
-async fn one_token_and_no_more() {
+async fn two_authorization_headers_are_rejected() {
     let server = server().await;
     let bearer = format!("Bearer {}", server.tokens().admin());
     let twice = [("authorization", bearer.as_str()), ("authorization", bearer.as_str())];

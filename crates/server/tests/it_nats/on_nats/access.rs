@@ -81,7 +81,7 @@ async fn stays_out(words: &[String], why: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_checked_with_the_authorities_that_are_named() {
+async fn server_certificates_are_verified_with_the_configured_ca() {
     let folder = tempfile::tempdir().expect("a folder");
     let Certificates { root, other, server, key } = Certificates::make(folder.path());
     let (server, key) = (server.display(), key.display());
@@ -124,7 +124,7 @@ async fn a_certificate_is_checked_with_the_authorities_that_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_and_password_or_a_token_stand_in_the_url() {
+async fn credentials_in_the_url_are_used() {
     let password = format!("{MARK}/p@ss word");
     let nats = NatsServer::start_with_config(&format!(
         r#"authorization: {{ user: "ada lovelace", password: "{password}" }}"#
@@ -145,7 +145,7 @@ async fn a_name_and_password_or_a_token_stand_in_the_url() {
 
 /// What is wrong with an address is said without repeating it.
 #[tokio::test]
-async fn a_wrong_address_is_not_quoted() {
+async fn errors_do_not_quote_the_address() {
     for url in ["http://ada:{}@nats", "nats://ada:{}@nats:port", "nats://ada:{}@a,nats://bob:{}@b"] {
         let url = url.replace("{}", MARK);
         let setup = told(&words(url.clone(), &[]));
@@ -179,7 +179,7 @@ fn credentials(token: &str, key: &KeyPair) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credentials_file_proves_who_it_is() {
+async fn a_credentials_file_authenticates_the_client() {
     let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
     let (system, user, stranger) = (KeyPair::new_account(), KeyPair::new_user(), KeyPair::new_user());
     let unlimited = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
@@ -280,7 +280,7 @@ async fn may_publish(name: &str, password: &str, nats: &NatsServer, subject: &st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documented_rights_are_enough_and_no_more_than_needed() {
+async fn the_documented_permissions_are_enough_and_no_more_than_needed() {
     let nats = NatsServer::start_with_config(&documented()).await;
     let server = told(&words(nats.url_with_login("nats", "boxoffice:change-this"), &[])).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
@@ -338,7 +338,7 @@ async fn the_documented_rights_are_enough_and_no_more_than_needed() {
 
 /// Each right that is taken away is missed, and an operator hears of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_missing_is_named() {
+async fn missing_permissions_are_named() {
     for (right, missed) in [
         (r#""booking.* boxoffice", "#, r#"Permissions Violation for Subscription to "booking.create""#),
         (r#""$JS.API.INFO", "$JS.API.STREAM.INFO.BOXOFFICE","#, "$JS.API.STREAM.INFO.BOXOFFICE"),

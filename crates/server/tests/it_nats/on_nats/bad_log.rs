@@ -7,7 +7,7 @@ use crate::listener::complete;
 use crate::setup;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_nats_goes_and_comes_without_a_log() {
+async fn d1_nats_outages_are_survived_with_a_broken_log() {
     for log in [BadLog::Broken, BadLog::Blocked] {
         let mut nats = NatsServer::start().await;
         let setup = setup(&nats).argument("--log").argument("debug");

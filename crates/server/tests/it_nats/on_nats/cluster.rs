@@ -31,7 +31,7 @@ enum Failure {
 /// its stream. The sale pauses while that happens: a relay whose turn ends meanwhile would begin the next one without
 /// an id.
 #[tokio::test(flavor = "multi_thread")]
-async fn c2_a_stream_that_gets_replicas_between_sales_goes_on() {
+async fn c2_adding_replicas_between_sales_does_not_stop_the_stream() {
     let Some(mut sale) = Sale::start().await else {
         return println!("no current nats-server on this machine, so not tested");
     };
@@ -65,7 +65,7 @@ async fn c2_every_server_fails_in_every_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_stream_has_the_replicas_that_are_asked_for() {
+async fn a_new_stream_has_the_configured_replicas() {
     let replicated =
         |url: &str| Setup::new(program()).argument("--nats").argument(url).argument("--nats-replicas=3");
     let single = NatsServer::start().await;

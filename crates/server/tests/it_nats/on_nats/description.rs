@@ -173,7 +173,7 @@ async fn compare(described: &mut Described, listener: &mut Subscriber) -> BTreeS
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_that_is_described_is_sent_as_it_is_described() {
+async fn every_described_message_is_sent_and_matches_its_schema() {
     let nats = NatsServer::start().await;
     let mut described = Described::read().await;
     let sweeping = setup(&nats).argument("--sweep-every").argument("1s");
@@ -189,7 +189,7 @@ async fn every_message_that_is_described_is_sent_as_it_is_described() {
 
 /// The README's example, as it stands there but for the id.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_of_the_readme_books() {
+async fn the_readme_example_creates_a_booking() {
     let readme = include_str!("../../../../../README.md");
     let (_, example) = readme.split_once("nats request ").expect("the example is there");
     let (subject, rest) = example.split_once(" '").expect("a subject");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::{DEADLINE, NatsServer, eventually, within_deadline};
 
 /// Long after every answer that ever comes.
-const NO_ANSWER_AFTER: Duration = Duration::from_secs(2);
+const NO_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The gateway's connection.
 pub(crate) struct Gateway {
@@ -88,10 +88,15 @@ impl Gateway {
     }
 
     /// Sends what must not be answered.
-    pub(crate) async fn send_in_vain(&self, subject: &'static str, payload: Vec<u8>, headers: HeaderMap) {
+    pub(crate) async fn send_expecting_no_reply(
+        &self,
+        subject: &'static str,
+        payload: Vec<u8>,
+        headers: HeaderMap,
+    ) {
         let shown = String::from_utf8_lossy(&payload).into_owned();
         let request = async_nats::Request::new().payload(payload.into()).headers(headers);
-        let reply = self.request(subject, request.timeout(Some(NO_ANSWER_AFTER))).await;
+        let reply = self.request(subject, request.timeout(Some(NO_REPLY_TIMEOUT))).await;
         assert_eq!(reply, None, "{shown}");
     }
 

@@ -8,7 +8,7 @@ use super::gateway::Gateway;
 use crate::setup;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_requests_are_refused_by_code() {
+async fn hostile_requests_are_refused_with_a_code() {
     let nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
@@ -31,7 +31,7 @@ async fn hostile_requests_are_refused_by_code() {
 
 /// A request id is given back as it was, whatever it is; what can be none is left out.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_comes_back_as_it_was_given() {
+async fn message_ids_are_returned_unchanged() {
     let nats = NatsServer::start().await;
     let _server = setup(&nats).start().await;
     let gateway = Gateway::connect(&nats).await;

@@ -19,10 +19,10 @@ use crate::listener::{complete, length, read, streams};
 use crate::{program, setup};
 
 /// Kills where nobody asks for more.
-const BELLS: u32 = 6;
+const KILLS: u32 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_life_is_told_once_and_in_order() {
+async fn a_booking_lifecycle_is_published_once_in_order() {
     for version in NatsServer::every_version() {
         let nats = NatsServer::start_with(version, &[]).await;
         let server = setup(&nats).start().await;
@@ -117,7 +117,7 @@ async fn announcements(listener: &mut Subscriber, count: usize) -> Vec<(String, 
 
 /// A stream that was lost is filled again from the ledger, whichever way it was lost, while nobody sells.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_lost_is_filled_again() {
+async fn a_lost_stream_is_rebuilt_from_the_ledger() {
     for version in NatsServer::every_version() {
         let mut nats = NatsServer::start_with(version, &[]).await;
         let server = setup(&nats).start().await;
@@ -145,7 +145,7 @@ async fn a_stream_that_is_lost_is_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_sale_without_nats_is_told_afterwards() {
+async fn a_sale_without_nats_is_published_afterwards() {
     let mut nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
     nats.kill9();
@@ -173,7 +173,7 @@ async fn a_whole_sale_without_nats_is_told_afterwards() {
 
 /// A full disk under NATS stops the bell, not the sale; with room again, all is told.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_under_nats_stops_no_sale() {
+async fn a_full_disk_of_nats_does_not_stop_sales() {
     let disk = match SmallDisk::mount(24) {
         Ok(disk) => disk,
         Err(why) => return println!("no small disk on this machine, so not tested: {why}"),
@@ -198,7 +198,7 @@ async fn a_full_disk_under_nats_stops_no_sale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_of_somebody_else_is_left_alone() {
+async fn a_foreign_stream_is_left_unchanged() {
     let nats = NatsServer::start().await;
     let streams = streams(&nats).await;
     let foreign = Config {
@@ -223,7 +223,7 @@ async fn a_stream_of_somebody_else_is_left_alone() {
 
 /// As after a database that was restored from a copy: nothing is overwritten.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_ahead_of_the_ledger_is_left_alone() {
+async fn a_stream_ahead_of_the_ledger_is_left_unchanged() {
     let nats = NatsServer::start().await;
     let first = setup(&nats).start().await;
     sold(&first, 1, 5).await;
@@ -235,7 +235,7 @@ async fn a_stream_ahead_of_the_ledger_is_left_alone() {
 
 /// One event's entries cannot be read: they wait, readiness says so, and everybody else's are told.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_cannot_be_read_keeps_no_other_event_waiting() {
+async fn an_unreadable_entry_does_not_delay_other_events() {
     let mut nats = NatsServer::start().await;
     let database = PostgresServer::shared().await.create_database().await;
     let server = setup(&nats).on_postgres(&database).start().await;
@@ -270,7 +270,7 @@ async fn an_entry_that_cannot_be_read_keeps_no_other_event_waiting() {
 
 /// Two relays without a lock between them; one is held up while the other goes on. What it knew is old.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_was_held_up_adds_nothing_twice() {
+async fn a_paused_relay_publishes_no_duplicates() {
     let (nats, servers, event) = held_up(|setup| setup).await;
     servers[1].service().book_for("user-2", &event, 1).await.expect(201);
     complete(&nats, &mut servers[0].admin()).await;
@@ -278,7 +278,7 @@ async fn a_relay_that_was_held_up_adds_nothing_twice() {
 
 #[cfg(feature = "sabotage")]
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_expected_sequence_entries_are_told_twice() {
+async fn without_the_expected_sequence_entries_are_published_twice() {
     let unguarded = |setup: Setup| setup.environment("BOXOFFICE_SABOTAGE", "stream-sequence");
     let (nats, servers, event) = held_up(unguarded).await;
     let told = length(&streams(&nats).await).await;
@@ -322,7 +322,7 @@ async fn held_up(how: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, Stri
 /// Instances are killed under load, and NATS, too: at the end every entry was told once and in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_and_restarts_lose_and_repeat_nothing() {
-    let kills = number_from_environment("BELLS").unwrap_or(BELLS);
+    let kills = number_from_environment("BELLS").unwrap_or(KILLS);
     println!("{}", kill_and_restart(kills, |setup| setup).await);
 }
 
@@ -332,7 +332,7 @@ mod on_redis {
 
     /// U3: trouble of an instance that only waits for its turn is over when NATS is back, or PostgreSQL.
     #[tokio::test(flavor = "multi_thread")]
-    async fn u3_who_waits_for_the_turn_is_ready_again() {
+    async fn u3_a_relay_that_waits_for_leadership_becomes_ready_again() {
         let (mut nats, redis) = (NatsServer::start().await, RedisServer::start().await);
         let database = PostgresServer::shared().await.create_database().await;
         let mut servers = Vec::new();
@@ -361,7 +361,7 @@ mod on_redis {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn kills_under_locks_lose_and_repeat_nothing() {
-        let kills = number_from_environment("BELLS").unwrap_or(BELLS / 2);
+        let kills = number_from_environment("BELLS").unwrap_or(KILLS / 2);
         let redis = RedisServer::start().await;
         let locked = |setup: Setup| setup.argument("--redis").argument(redis.url(0));
         println!("with locks: {}", kill_and_restart(kills, locked).await);

@@ -12,7 +12,7 @@ use super::gateway::{Gateway, now};
 use crate::{instances, program, setup};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_booking_lives_over_nats_alone() {
+async fn a_complete_booking_lifecycle_works_over_nats() {
     let nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
@@ -92,7 +92,7 @@ async fn each_request_is_handled_once_by_several_instances() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn says_what_it_is_to_those_who_ask() {
+async fn service_discovery_describes_the_service() {
     let nats = NatsServer::start().await;
     let _server = setup(&nats).start().await;
     let gateway = Gateway::connect(&nats).await;
@@ -109,7 +109,7 @@ async fn says_what_it_is_to_those_who_ask() {
 
 /// Whoever sent them has given up: they are not carried out, and nobody is told.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_too_old_never_runs() {
+async fn expired_requests_are_never_executed() {
     let nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
     let event = server.admin().create_event(&event_body(100)).await;
@@ -136,7 +136,7 @@ async fn a_request_that_is_too_old_never_runs() {
     let sent = late.map(|(changes, headers)| {
         let (gateway, request) = (gateway.clone(), with_fields(order.clone(), &changes));
         async move {
-            gateway.send_in_vain("booking.create", request.to_string().into(), headers).await;
+            gateway.send_expecting_no_reply("booking.create", request.to_string().into(), headers).await;
         }
     });
     join_all(sent).await;
@@ -157,7 +157,7 @@ async fn a_request_that_is_too_old_never_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_amount_is_digits_and_checked_exactly() {
+async fn amounts_are_parsed_and_compared_exactly() {
     let nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
     let gateway = Gateway::connect(&nats).await;
@@ -189,7 +189,7 @@ async fn an_amount_is_digits_and_checked_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_id_is_a_key_only_where_it_is_a_uuid() {
+async fn only_uuid_message_ids_are_idempotency_keys() {
     let nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
     let event = server.admin().create_event(&event_body(100)).await;
@@ -217,7 +217,7 @@ async fn a_message_id_is_a_key_only_where_it_is_a_uuid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_are_those_of_the_user_that_is_named() {
+async fn rate_limits_apply_to_the_named_user() {
     let nats = NatsServer::start().await;
     let limits = [("BOXOFFICE_BOOK_LIMIT", "5/1h"), ("BOXOFFICE_CANCEL_LIMIT", "3/1h")];
     let setup = limits.into_iter().fold(setup(&nats), |setup, (name, value)| setup.environment(name, value));
@@ -297,7 +297,7 @@ async fn a_list_has_numbered_pages() {
 
 /// Sales do not wait for NATS, and what comes late is taken all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn sells_while_nats_is_away_and_answers_when_it_is_back() {
+async fn sales_continue_while_nats_is_down_and_requests_resume_afterwards() {
     let mut nats = NatsServer::start().await;
     let url = nats.url();
     nats.kill9();
@@ -321,7 +321,7 @@ async fn sells_while_nats_is_away_and_answers_when_it_is_back() {
 
 /// Told to stop, an instance answers what it was sent; the others take the rest.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_stops_loses_no_request() {
+async fn a_stopping_instance_loses_no_request() {
     let nats = NatsServer::start().await;
     let (_database, mut servers) = instances(2, &nats).await;
     let event = servers[0].admin().create_event(&event_body(5_000)).await;

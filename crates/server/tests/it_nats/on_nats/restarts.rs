@@ -8,7 +8,7 @@ use crate::listener::complete;
 use crate::setup;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_every_background_task_beside_nats_is_restarted() {
+async fn d1_every_background_task_with_nats_is_restarted() {
     let (panics, nats) = (Panics::default(), NatsServer::start().await);
     let setup = panics.inject_into(setup(&nats)).environment("BOXOFFICE_SWEEP_EVERY", "200ms");
     let server = setup.start().await;
@@ -26,7 +26,7 @@ async fn d1_every_background_task_beside_nats_is_restarted() {
 
 /// The library ends its task for good when a panic meets it there.
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_a_client_of_nats_that_has_ended_is_replaced() {
+async fn d1_a_terminated_nats_client_is_replaced() {
     let (panics, mut nats) = (Panics::default(), NatsServer::start().await);
     let setup = panics.inject_into(setup(&nats)).environment("BOXOFFICE_SWEEP_EVERY", "200ms");
     let server = setup.start().await;

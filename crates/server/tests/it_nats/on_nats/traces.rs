@@ -30,7 +30,7 @@ fn trace(headers: Option<&HeaderMap>) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_goes_from_the_request_to_all_that_tells_of_it() {
+async fn a_traceparent_is_propagated_to_logs_replies_and_messages() {
     let nats = NatsServer::start().await;
     let words = ["--log", "debug", "--sweep-every", "1s"];
     let server = words.into_iter().fold(setup(&nats), testkit::Setup::argument).start().await;

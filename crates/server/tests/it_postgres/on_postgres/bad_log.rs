@@ -5,7 +5,7 @@ use testkit::{BadLog, Load, PostgresServer, Setup, event_body, eventually, expec
 use crate::program;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d1_postgresql_goes_and_comes_without_a_log() {
+async fn d1_postgresql_outages_are_survived_with_a_broken_log() {
     for log in [BadLog::Broken, BadLog::Blocked] {
         let cluster = PostgresServer::with(&[]).await;
         let setup = Setup::new(program()).on_postgres(&cluster.create_database().await);

@@ -41,7 +41,7 @@ async fn audit_and_sweep_work_beside_a_running_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_doctor_looks_at_what_keeps_bookings() {
+async fn doctor_checks_the_database_server() {
     let cluster = PostgresServer::durable().await;
     let database = cluster.create_database().await;
     let missing = report(&on(&database.url(), &["doctor", "--json"]).await, 1);
@@ -62,7 +62,7 @@ async fn the_doctor_looks_at_what_keeps_bookings() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_is_exit_code_3_and_no_password_is_shown() {
+async fn an_unreachable_database_is_exit_code_3_and_no_password_is_shown() {
     // Nobody listens on the discard port of this machine.
     let url = "postgres://box:canary-secret@127.0.0.1:9/tickets?connect_timeout=1";
     let serve = ["serve", "--listen", "127.0.0.1:0", "--jwt-secret", SECRET];

@@ -106,14 +106,14 @@ async fn three_instances_sell_exactly_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_that_share_nothing_but_a_database_are_warned_about() {
+async fn instances_without_redis_log_a_warning() {
     let server = crate::server().await;
     let warned = server.log().find(|line| line.contains("no --redis").then_some(())).await;
     assert!(warned.is_some(), "{}", server.log().tail());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_instances_outlive_a_database_that_is_killed() {
+async fn three_instances_survive_a_killed_database() {
     let cluster = PostgresServer::durable().await;
     let servers = three(&cluster.create_database().await).await;
     let kill = async |sold: &AtomicUsize| {
@@ -134,7 +134,7 @@ async fn three_instances_outlive_a_database_that_is_killed() {
 /// An instance that stops inside its transaction keeps the event from the others for as long as the server
 /// lets it, and no longer.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
+async fn an_instance_paused_inside_its_transaction_does_not_block_others() {
     let database = PostgresServer::durable().await.create_database().await;
     let wire = PostgresProxy::start(database.server().port()).await;
     let stopped =
@@ -173,7 +173,7 @@ async fn an_instance_that_stops_inside_its_transaction_is_left_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_nobody_waits_for_leave_nothing_behind() {
+async fn abandoned_requests_leave_nothing_behind() {
     let aborts = number_from_environment("ABORTS").unwrap_or(ABORTS);
     let database = PostgresServer::shared().await.create_database().await;
     let servers = three(&database).await;
@@ -215,7 +215,7 @@ async fn requests_that_nobody_waits_for_leave_nothing_behind() {
 
 /// A database that does not answer costs those who ask an error, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_stops_is_waited_for_in_vain_and_then_used_again() {
+async fn a_paused_database_causes_errors_and_is_used_again_afterwards() {
     let cluster = PostgresServer::durable().await;
     let server = Setup::new(program()).on_postgres(&cluster.create_database().await).start().await;
     let event = server.admin().create_event(&event_body(9)).await;

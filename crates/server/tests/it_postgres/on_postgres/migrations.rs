@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use crate::{program, server};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_instances_migrate_one_database_at_once() {
+async fn concurrent_migrations_of_one_database_succeed() {
     let database = PostgresServer::shared().await.create_database().await;
     let mut starting = JoinSet::new();
     for _ in 0..4 {
@@ -23,7 +23,7 @@ async fn many_instances_migrate_one_database_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_that_fails_leaves_nothing_and_may_be_run_again() {
+async fn a_failed_migration_is_rolled_back_and_can_be_run_again() {
     let database = PostgresServer::shared().await.create_database().await;
     let migrate = || async { program().run(["migrate", "--database", &database.url()]).await };
     // In the way of the script, half-way down.
@@ -40,7 +40,7 @@ async fn a_migration_that_fails_leaves_nothing_and_may_be_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_that_meets_a_deadlock_is_tried_again() {
+async fn a_migration_is_retried_after_a_deadlock() {
     let database = PostgresServer::shared().await.create_database().await;
     program().run(["migrate", "--database", &database.url()]).await;
     let newest = database.query_number("SELECT max(version) FROM boxoffice_schema").await;
@@ -70,7 +70,7 @@ async fn a_migration_that_meets_a_deadlock_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_schema_serves_the_program_before_it() {
+async fn the_previous_version_works_with_a_newer_schema() {
     let server = server().await;
     let setup = server.setup();
     let event = server.admin().create_event(&event_body(1_000_000)).await;
@@ -98,7 +98,7 @@ async fn a_newer_schema_serves_the_program_before_it() {
 }
 
 #[tokio::test]
-async fn serve_can_be_told_not_to_migrate() {
+async fn serve_can_skip_migrations() {
     let database = PostgresServer::shared().await.create_database().await;
     let mut refused = Setup::new(program()).on_postgres(&database).argument("--no-migrate").spawn();
     assert_eq!(refused.wait_for_exit().await, Exit::Code(1));

@@ -10,14 +10,14 @@ mod api_bookings;
 mod api_events;
 #[path = "../../it/api_lists.rs"]
 mod api_lists;
-#[path = "../../it/api_order.rs"]
-mod api_order;
 #[path = "../../it/api_payments.rs"]
 mod api_payments;
+#[path = "../../it/api_responses.rs"]
+mod api_responses;
 #[path = "../../it/api_roles.rs"]
 mod api_roles;
-#[path = "../../it/booking_life.rs"]
-mod booking_life;
+#[path = "../../it/booking_lifecycle.rs"]
+mod booking_lifecycle;
 #[path = "../../it/race.rs"]
 mod race;
 #[path = "../../it/readers.rs"]
@@ -26,11 +26,11 @@ mod readers;
 mod shutdown;
 
 mod bad_log;
-mod busy_rows;
 mod commands;
-mod cuts;
+mod commit_faults;
+mod failover;
 mod instances;
 mod migrations;
 mod on_redis;
+mod row_locks;
 mod slow_reads;
-mod standbys;

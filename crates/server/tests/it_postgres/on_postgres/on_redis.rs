@@ -123,7 +123,7 @@ async fn instances_take_turns_at_a_hot_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_flushed_again_and_again_sells_nothing_twice() {
+async fn repeated_redis_flushes_cause_no_double_sale() {
     tokio::join!(flushed(Locks::Kept), flushed(Locks::Gone));
 }
 
@@ -143,7 +143,7 @@ async fn flushed(locks: Locks) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_stops_for_seconds_stops_no_sale() {
+async fn a_paused_redis_does_not_stop_sales() {
     tokio::join!(stopped(Locks::Kept), stopped(Locks::Gone));
 }
 
@@ -169,7 +169,7 @@ async fn stopped(locks: Locks) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_killed_and_comes_back_empty_stops_no_sale() {
+async fn a_redis_restarted_empty_does_not_stop_sales() {
     tokio::join!(killed(Locks::Kept), killed(Locks::Gone));
 }
 
@@ -204,19 +204,19 @@ async fn a_wire_that_fails(fault: RedisFault, locks: Locks) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_cannot_be_heard_stops_no_sale() {
+async fn a_silent_redis_does_not_stop_sales() {
     let fails = |locks| a_wire_that_fails(RedisFault::Stall, locks);
     tokio::join!(fails(Locks::Kept), fails(Locks::Gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_refuses_connections_stops_no_sale() {
+async fn a_redis_that_refuses_connections_does_not_stop_sales() {
     let fails = |locks| a_wire_that_fails(RedisFault::Disconnect, locks);
     tokio::join!(fails(Locks::Kept), fails(Locks::Gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_lags_and_takes_over_sells_nothing_twice() {
+async fn failover_to_a_lagging_redis_replica_causes_no_double_sale() {
     tokio::join!(failed_over(Locks::Kept), failed_over(Locks::Gone));
 }
 

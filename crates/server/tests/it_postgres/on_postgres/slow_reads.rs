@@ -55,7 +55,7 @@ async fn all_kinds_wait(server: &Server) -> bool {
 
 /// Reads of locked tables take the connections of readers and no others.
 #[tokio::test(flavor = "multi_thread")]
-async fn s1_reads_that_hang_are_refused_and_keep_nobody_else_waiting() {
+async fn s1_blocked_reads_are_refused_and_do_not_delay_other_requests() {
     let server = server().await;
     server.admin().create_event(&event_body(100)).await;
     let stranger = server.setup().postgres().connect().await;

@@ -8,7 +8,7 @@ use testkit::{Exit, Load, event_body, id_of};
 use crate::server;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_audit_is_clean_at_any_moment_of_a_busy_server() {
+async fn the_audit_is_clean_at_any_time_under_load() {
     let server = server().await;
     let mut admin = server.admin();
     let events =
@@ -35,7 +35,7 @@ fn url(database: &Path) -> String {
 
 /// Every row that the audit vouches for, changed by hand.
 #[tokio::test]
-async fn a_tampered_file_is_found_out() {
+async fn the_audit_detects_tampering() {
     let mut server = server().await;
     let mut admin = server.admin();
     let limited = testkit::with_fields(event_body(100), &serde_json::json!({"maxTicketsPerUser": 5}));
@@ -104,7 +104,7 @@ async fn a_tampered_file_is_found_out() {
 }
 
 #[tokio::test]
-async fn the_audit_says_what_it_finds_to_people_too() {
+async fn the_audit_reports_violations_as_text() {
     let mut server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     server.kill9();

@@ -32,7 +32,7 @@ fn repeats(first: &Response, again: &Response) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thirty_at_once_under_one_key_make_one_booking() {
+async fn thirty_concurrent_requests_with_one_key_create_one_booking() {
     let server = server().await;
     let event = server.admin().create_event(&event_body(100)).await;
     for round in 0..5 {
@@ -68,7 +68,7 @@ async fn thirty_at_once_under_one_key_make_one_booking() {
 }
 
 #[tokio::test]
-async fn a_repetition_is_the_same_json_under_the_same_key() {
+async fn a_repeated_request_is_equal_json_with_the_same_key() {
     let server = server().await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
     let event = admin.create_event(&event_body(100)).await;
@@ -102,7 +102,7 @@ fn order_value(event: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_key_is_refused_where_it_is_none() {
+async fn invalid_keys_are_rejected() {
     let server = server().await;
     let mut ada = server.user("ada");
     let event = server.admin().create_event(&event_body(100)).await;
@@ -122,7 +122,7 @@ async fn a_key_is_refused_where_it_is_none() {
 }
 
 #[tokio::test]
-async fn after_sold_out_the_key_works_again() {
+async fn a_key_can_be_reused_after_sold_out() {
     let server = server().await;
     let mut ada = server.user("ada");
     let event = server.admin().create_event(&event_body(1)).await;
@@ -139,7 +139,7 @@ async fn after_sold_out_the_key_works_again() {
 }
 
 #[tokio::test]
-async fn lasting_refusals_are_kept_and_others_not() {
+async fn only_permanent_refusals_are_stored() {
     let server = server().await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
     let one_each = json!({"maxTicketsPerUser": 1});
@@ -169,7 +169,7 @@ async fn lasting_refusals_are_kept_and_others_not() {
 
 /// Every `POST` may be repeated; a key means nothing at another address.
 #[tokio::test]
-async fn every_post_takes_a_key_of_its_own() {
+async fn every_post_accepts_an_idempotency_key() {
     let server = server().await;
     let mut admin = server.admin();
     let body = event_body(10).to_string();
@@ -203,7 +203,7 @@ async fn every_post_takes_a_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_kept_answer_outlives_the_process() {
+async fn stored_responses_survive_a_restart() {
     let mut server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let first = keyed(&mut server.user("ada"), "/v1/bookings", "k", order(&event, 1)).await;
@@ -215,7 +215,7 @@ async fn a_kept_answer_outlives_the_process() {
 }
 
 #[tokio::test]
-async fn the_limiter_stands_before_the_look_up() {
+async fn rate_limit_is_checked_before_idempotency_lookup() {
     let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "2/24h").start().await;
     let mut ada = server.user("ada");
     let event = server.admin().create_event(&event_body(10)).await;

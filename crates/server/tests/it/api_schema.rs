@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::description::{document, names, operations};
+use crate::openapi::{document, names, operations};
 
 /// Each schema: what is always there, and what may be absent.
 const FIELDS: [(&str, &str, &str); 17] = [
@@ -98,7 +98,7 @@ const CODES: [(u16, &str); 16] = [
 
 /// What no test can have a server say: one process has a repeated request wait, and a commit whose outcome is
 /// unknown takes a disk that breaks at that moment. `problem.rs` tests the form of the latter.
-const NOT_HEARD: [&str; 2] = ["idempotency_key_in_use", "outcome_unknown"];
+const NOT_EXPECTED: [&str; 2] = ["idempotency_key_in_use", "outcome_unknown"];
 
 fn words(text: &str) -> BTreeSet<&str> {
     text.split_whitespace().collect()
@@ -109,7 +109,7 @@ fn codes() -> BTreeMap<&'static str, u16> {
 }
 
 #[tokio::test]
-async fn every_field_of_the_contract_is_described_and_no_other() {
+async fn every_documented_field_is_described_and_no_other() {
     let document = document().await;
     for (schema, always, sometimes) in FIELDS {
         let described = &document["components"]["schemas"][schema];
@@ -124,7 +124,7 @@ async fn every_field_of_the_contract_is_described_and_no_other() {
 }
 
 #[tokio::test]
-async fn every_code_of_the_contract_is_described_with_its_status() {
+async fn every_documented_code_is_described_with_its_status() {
     let document = document().await;
     let codes = codes();
     let described = names(&document["components"]["schemas"]["ProblemCode"]["enum"]);
@@ -139,7 +139,7 @@ async fn every_code_of_the_contract_is_described_with_its_status() {
 }
 
 #[tokio::test]
-async fn every_header_of_the_contract_is_described_where_it_is_sent() {
+async fn every_documented_header_is_described_where_it_is_sent() {
     let document = document().await;
     let headers = |method: &str, path: &str, status: &str| -> BTreeSet<String> {
         let headers = &document["paths"][path][method]["responses"][status]["headers"];
@@ -190,7 +190,7 @@ async fn every_header_of_the_contract_is_described_where_it_is_sent() {
 
 /// The tests of this binary ask for every code, in the form in which a test demands one.
 #[test]
-fn every_code_of_the_contract_is_heard_by_a_test() {
+fn every_documented_code_is_expected_by_a_test() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
     let files = std::fs::read_dir(folder).expect("the tests").map(|file| file.expect("a file").path());
     let sources = files.filter(|file| file.extension().is_some_and(|end| end == "rs"));
@@ -200,13 +200,13 @@ fn every_code_of_the_contract_is_heard_by_a_test() {
         let is_heard = sources.iter().any(|source| {
             source.contains(&demanded) || source.contains("expect_invalid()") && code == "validation_failed"
         });
-        assert_ne!(is_heard, NOT_HEARD.contains(&code), "{demanded}");
+        assert_ne!(is_heard, NOT_EXPECTED.contains(&code), "{demanded}");
     }
 }
 
 /// Every list is a page of rows and a cursor.
 #[tokio::test]
-async fn every_list_has_the_same_form() {
+async fn every_list_is_a_page_with_a_cursor() {
     let document = document().await;
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let pages: Vec<(&String, &Value)> =

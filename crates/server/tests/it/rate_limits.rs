@@ -117,7 +117,7 @@ fn history(attempts: &[(u64, Option<u64>)]) -> Vec<Attempt> {
 
 /// The judge of this file is no rubber stamp.
 #[tokio::test]
-async fn the_judge_sees_what_an_exact_window_cannot_have_decided() {
+async fn the_checker_detects_violations_of_the_sliding_window() {
     let judge = |attempts: &[(u64, Option<u64>)]| {
         let policy = Policy { name: "book", limit: 2, window: Duration::from_secs(1) };
         let attempts = history(attempts);
@@ -136,7 +136,7 @@ async fn order(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn no_window_holds_more_than_the_limit_and_none_less() {
+async fn every_window_allows_exactly_the_limit() {
     let policy = Policy { name: "book", limit: 5, window: Duration::from_secs(1) };
     let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/1s").start().await;
     let order = order(&server).await;
@@ -166,7 +166,7 @@ async fn no_window_holds_more_than_the_limit_and_none_less() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_on_time_is_let_in() {
+async fn a_retry_after_the_stated_delay_succeeds() {
     let policy = Policy { name: "book", limit: 2, window: Duration::from_secs(1) };
     let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "2/1s").start().await;
     let (order, mut ada) = (order(&server).await, server.user("ada"));
@@ -207,7 +207,7 @@ async fn strict() -> Server {
 }
 
 #[tokio::test]
-async fn the_limits_are_those_of_the_contract_where_nobody_says_otherwise() {
+async fn the_default_limits_are_as_documented() {
     let setup = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/10s");
     let server = setup.environment("BOXOFFICE_CANCEL_LIMIT", "3/30s").start().await;
     let finished = program().run(["config", "--json"]).await;
@@ -225,7 +225,7 @@ async fn the_limits_are_those_of_the_contract_where_nobody_says_otherwise() {
 }
 
 #[tokio::test]
-async fn the_limit_of_booking_is_the_booked_users_whoever_calls() {
+async fn the_booking_limit_counts_per_booked_user() {
     let server = strict().await;
     let event = server.admin().create_event(&event_body(3)).await;
     let (mut ada, mut service) = (server.user("ada"), server.service());
@@ -246,7 +246,7 @@ async fn the_limit_of_booking_is_the_booked_users_whoever_calls() {
 }
 
 #[tokio::test]
-async fn what_the_request_alone_shows_to_be_wrong_does_not_count() {
+async fn invalid_requests_do_not_count_against_the_limit() {
     let server = strict().await;
     let event = server.admin().create_event(&event_body(100)).await;
     let mut ada = server.user("ada");
@@ -278,7 +278,7 @@ async fn what_the_request_alone_shows_to_be_wrong_does_not_count() {
 }
 
 #[tokio::test]
-async fn every_well_formed_cancel_of_a_user_counts() {
+async fn every_well_formed_cancellation_of_a_user_counts() {
     let server = strict().await;
     let event = server.admin().create_event(&event_body(100)).await;
     let mut bookings = Vec::new();
@@ -311,7 +311,7 @@ async fn every_well_formed_cancel_of_a_user_counts() {
 }
 
 #[tokio::test]
-async fn of_many_attempts_at_once_as_many_are_let_in_as_the_limit_says() {
+async fn concurrent_requests_are_allowed_exactly_up_to_the_limit() {
     let server = strict().await;
     let event = server.admin().create_event(&event_body(1_000)).await;
     let mut attempts = JoinSet::new();
@@ -326,7 +326,7 @@ async fn of_many_attempts_at_once_as_many_are_let_in_as_the_limit_says() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_none_is_refused_at_the_start() {
+async fn invalid_limits_are_refused_at_startup() {
     for wrong in ["0/10s", "5", "5/0s", "513/1s", "5/25h", "5/10", "-1/10s", "5/10s ", "five/10s", ""] {
         let words = ["serve", "--jwt-secret", testkit::SECRET, "--book-limit", wrong];
         let finished = program().run(words).await;

@@ -8,10 +8,10 @@ use tokio::time::sleep;
 use crate::{program, server};
 
 /// How long the server waits for a reader (`limit.rs`), less what the senders before took of it, and more.
-const READER_GIVEN_UP: Duration = Duration::from_secs(10);
+const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An honest client books, pays and reads.
-async fn an_honest_client_is_served(server: &Server) {
+async fn expect_service(server: &Server) {
     let mut service = server.service();
     let event = server.admin().create_event(&event_body(10)).await;
     let booking = id_of(&service.book_for("ada", &event, 1).await.expect(201));
@@ -39,7 +39,7 @@ async fn connections(server: &Server, count: usize, bytes: &str) -> Vec<RawConne
 
 /// Half a head, half a body, and readers that read nothing: all at once, and each is given up in the end.
 #[tokio::test]
-async fn slow_clients_hold_up_nobody_and_not_for_ever() {
+async fn slow_clients_time_out_and_do_not_delay_others() {
     let server = server().await;
     let page = server.anonymous().get("/docs").await.body.len();
     // Far more than the buffers between two sockets take.
@@ -51,7 +51,7 @@ async fn slow_clients_hold_up_nobody_and_not_for_ever() {
     for half in ["", "G", "GET /v1/events HTTP/1.1\r\nhost: ", "POST /v1/bookings HTTP/1.1\r\nhost: x\r\n"] {
         heads.extend(connections(&server, 20, half).await);
     }
-    an_honest_client_is_served(&server).await;
+    expect_service(&server).await;
     // One that hangs up in the middle changes nothing.
     drop(bodies.pop());
     for mut body in bodies {
@@ -61,7 +61,7 @@ async fn slow_clients_hold_up_nobody_and_not_for_ever() {
     for mut head in heads {
         assert!(head.read_response().await.is_none_or(|answer| answer.status == 408), "given up");
     }
-    sleep(READER_GIVEN_UP).await;
+    sleep(READER_TIMEOUT).await;
     for mut reader in readers {
         let mut read = 0;
         while let Some(answer) = reader.read_response_if_complete().await {
@@ -70,12 +70,12 @@ async fn slow_clients_hold_up_nobody_and_not_for_ever() {
         }
         assert!(read < asked, "the connection was given up before all was written");
     }
-    an_honest_client_is_served(&server).await;
+    expect_service(&server).await;
     assert_eq!(server.admin().all("/v1/bookings").await.len(), 2, "nobody else has booked");
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_are_refused() {
+async fn oversized_request_heads_are_refused() {
     let server = server().await;
     let lines = |count: usize| "x-y: z\r\n".repeat(count);
     let long = format!("x-long: {}\r\n", "y".repeat(20_000));
@@ -89,12 +89,12 @@ async fn heads_that_are_too_large_are_refused() {
     raw.write(format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000))).await;
     let answer = raw.read_response().await.expect("an answer");
     assert!([414, 431].contains(&answer.status.as_u16()), "{answer:?}");
-    an_honest_client_is_served(&server).await;
+    expect_service(&server).await;
 }
 
 /// Bodies without end: each is cut off where it is larger than it may be, however it comes.
 #[tokio::test]
-async fn bodies_without_end_are_cut_off() {
+async fn endless_bodies_are_refused() {
     let server = server().await;
     let chunked = head(&server, "transfer-encoding: chunked\r\n");
     for (what, head, part) in [
@@ -119,18 +119,18 @@ async fn bodies_without_end_are_cut_off() {
             assert!(answer.status.is_client_error(), "{wrong}: {answer:?}");
         }
     }
-    an_honest_client_is_served(&server).await;
+    expect_service(&server).await;
 }
 
 /// One address may have so many connections; this machine's own are never counted, a stranger's are.
 #[tokio::test]
-async fn many_connections_hold_up_nobody() {
+async fn idle_connections_do_not_delay_other_clients() {
     let server = Setup::new(program()).start().await;
     let mut idle = Vec::new();
     for _ in 0..600 {
         idle.push(RawConnection::open(server.address()).await);
     }
-    within_deadline("an honest client is served", an_honest_client_is_served(&server)).await;
+    within_deadline("an honest client is served", expect_service(&server)).await;
     drop(idle);
     eventually("they are gone", async || {
         let (mut client, path) = (server.anonymous(), "/v1/events");

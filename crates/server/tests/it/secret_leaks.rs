@@ -29,7 +29,7 @@ fn silent(tokens: &[String], place: &str, said: &str) {
 }
 
 #[tokio::test]
-async fn a_server_tells_no_secret() {
+async fn servers_leak_no_secrets() {
     for format in ["text", "json"] {
         let secret = marked("jwt");
         let setup = Setup::new(program()).environment("BOXOFFICE_JWT_SECRET", &secret);
@@ -115,7 +115,7 @@ fn says_nothing(finished: &ProgramOutput, code: i32) {
 }
 
 #[tokio::test]
-async fn commands_tell_no_secret() {
+async fn commands_leak_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
     let secret = marked("jwt");
@@ -149,7 +149,7 @@ async fn commands_tell_no_secret() {
 }
 
 #[tokio::test]
-async fn a_configuration_file_that_is_wrong_is_not_quoted() {
+async fn errors_do_not_quote_the_configuration_file() {
     let folder = tempfile::tempdir().unwrap();
     let (file, secret) = (folder.path().join("boxoffice.toml"), marked("file"));
     for (wrong, line) in [

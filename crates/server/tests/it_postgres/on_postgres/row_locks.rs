@@ -87,11 +87,11 @@ fn report(instances: usize, [before, during, after]: [f64; 3]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r4_an_event_that_a_stranger_locks_keeps_no_other_from_selling() {
+async fn r4_a_locked_event_row_does_not_stop_other_sales() {
     others_go_on(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r4_an_event_that_a_stranger_locks_keeps_no_other_from_selling_on_two_instances() {
+async fn r4_a_locked_event_row_does_not_stop_other_sales_on_two_instances() {
     others_go_on(2).await;
 }

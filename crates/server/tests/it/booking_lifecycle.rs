@@ -38,7 +38,7 @@ fn winners(answers: &[Response], code: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_fifty_cancellations_of_a_paid_booking_one_counts() {
+async fn one_of_fifty_concurrent_cancellations_succeeds() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -61,7 +61,7 @@ async fn of_fifty_cancellations_of_a_paid_booking_one_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_confirmations_at_once_one_is_recorded() {
+async fn concurrent_confirmations_are_recorded_once() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -99,7 +99,7 @@ async fn check_payment(admin: &mut Client, booking: &str, transaction: &str, fir
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn confirming_and_cancelling_at_once_has_one_outcome() {
+async fn concurrent_confirm_and_cancel_have_one_outcome() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(1_000)).await;
@@ -155,7 +155,7 @@ async fn short_hold(server: &Server, admin: &mut Client) -> (String, String) {
 }
 
 #[tokio::test]
-async fn an_overdue_hold_makes_room_for_the_next_buyer() {
+async fn an_overdue_hold_is_freed_for_the_next_buyer() {
     let server = server().await;
     let mut admin = server.admin();
     let (event, held) = short_hold(&server, &mut admin).await;
@@ -179,7 +179,7 @@ async fn an_overdue_hold_makes_room_for_the_next_buyer() {
 }
 
 #[tokio::test]
-async fn a_late_payment_takes_the_tickets_again_where_they_are_left() {
+async fn a_late_payment_gets_the_tickets_if_still_available() {
     let server = server().await;
     let mut admin = server.admin();
     let (event, held) = short_hold(&server, &mut admin).await;
@@ -193,7 +193,7 @@ async fn a_late_payment_takes_the_tickets_again_where_they_are_left() {
 }
 
 #[tokio::test]
-async fn an_overdue_hold_that_nobody_wanted_can_still_be_paid() {
+async fn an_overdue_hold_can_still_be_paid_if_not_freed() {
     let server = server().await;
     let mut admin = server.admin();
     let (event, held) = short_hold(&server, &mut admin).await;
@@ -206,7 +206,7 @@ async fn an_overdue_hold_that_nobody_wanted_can_still_be_paid() {
 
 /// Payment, cancellation and the next buyer, one after the other in all six orders.
 #[tokio::test]
-async fn in_every_order_there_is_one_outcome() {
+async fn every_order_of_pay_cancel_and_book_has_one_outcome() {
     // No clean-up on its own: only the next buyer frees what is overdue.
     let server = Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "1h").start().await;
     let mut admin = server.admin();
@@ -249,7 +249,7 @@ async fn in_every_order_there_is_one_outcome() {
 
 /// Payment, cancellation and the next buyer all come at the moment the hold runs out.
 #[tokio::test(flavor = "multi_thread")]
-async fn confirming_cancelling_and_expiring_at_once_has_one_outcome() {
+async fn concurrent_confirm_cancel_and_expiry_have_one_outcome() {
     let server = server().await;
     let mut admin = server.admin();
     let mut stages = Vec::new();

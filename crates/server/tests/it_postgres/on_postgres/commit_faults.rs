@@ -24,7 +24,7 @@ fn kind(cut: u32) -> CommitFault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_answer_is_lost_is_answered_truly() {
+async fn commits_with_a_lost_reply_are_resolved_correctly() {
     let cuts = number_from_environment("CUTS").unwrap_or(CUTS);
     let database = PostgresServer::durable().await.create_database().await;
     let wire = PostgresProxy::start(database.server().port()).await;
@@ -72,7 +72,7 @@ fn report(cuts: u32, journal: &testkit::Journal) {
 /// A program that takes silence for "nothing was done" must be found out by the same journal.
 #[cfg(feature = "sabotage")]
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_follow_up_answers_are_not_true() {
+async fn removing_commit_followup_gives_wrong_responses() {
     let database = PostgresServer::shared().await.create_database().await;
     let wire = PostgresProxy::start(database.server().port()).await;
     let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(wire.port()));

@@ -21,7 +21,7 @@ use crate::program;
 const ROUNDS: u32 = 2;
 const CLIENTS: usize = 8;
 /// Longer than a transaction may take and what became of it may be looked for.
-const BEYOND_THE_FOLLOW_UP: Duration = Duration::from_millis(5_500);
+const BEYOND_COMMIT_FOLLOWUP: Duration = Duration::from_millis(5_500);
 /// Backends that wait for a standby.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
@@ -47,7 +47,7 @@ impl Way {
 
     async fn happen(self, database: &Database, round: u32) {
         match self {
-            Self::PatienceEnds => sleep(BEYOND_THE_FOLLOW_UP).await,
+            Self::PatienceEnds => sleep(BEYOND_COMMIT_FOLLOWUP).await,
             Self::Cancelled => {
                 for _ in 0..4 {
                     let waits = async || (database.query_number(WAITING).await > 0).then_some(());
@@ -181,7 +181,7 @@ async fn r1_a_commit_whose_wait_was_cancelled_is_not_acknowledged() {
 
 /// What readiness and the doctor say of a standby that is named and away, while commits go on.
 #[tokio::test(flavor = "multi_thread")]
-async fn r1_a_standby_that_is_named_and_away_is_pointed_out() {
+async fn r1_a_missing_standby_is_reported() {
     let cluster = PostgresServer::durable().await;
     let database = cluster.create_database().await;
     let server = Setup::new(program()).on_postgres(&database).start().await;

@@ -88,7 +88,7 @@ fn codes_in_the_sources() -> BTreeSet<&'static str> {
 }
 
 #[tokio::test]
-async fn the_routes_of_the_contract_are_described() {
+async fn the_documented_routes_are_described() {
     assert_eq!(described(&document().await), contract());
 }
 
@@ -125,7 +125,7 @@ async fn the_methods_of_every_route_are_described() {
 }
 
 #[tokio::test]
-async fn what_is_printed_is_what_is_served() {
+async fn the_openapi_command_prints_the_served_document() {
     let printed = program().run(["openapi"]).await;
     let server = server().await;
     let answer = server.anonymous().get("/openapi.json").await;
@@ -134,7 +134,7 @@ async fn what_is_printed_is_what_is_served() {
 }
 
 #[tokio::test]
-async fn the_description_is_sound() {
+async fn the_document_is_consistent() {
     let document = document().await;
     assert_eq!(document["openapi"], "3.1.0");
     let mut ids = BTreeSet::new();
@@ -166,7 +166,7 @@ fn check_references(document: &Value, value: &Value) {
 }
 
 #[tokio::test]
-async fn u2_the_document_has_only_what_generators_of_clients_read() {
+async fn u2_the_document_uses_only_features_that_client_generators_support() {
     let document = document().await;
     assert_eq!(document["info"]["license"]["identifier"], "Apache-2.0 OR MIT");
     let tags =
@@ -240,7 +240,7 @@ fn page(answer: &Response) -> String {
 }
 
 #[tokio::test]
-async fn the_reader_shows_every_operation_and_schema() {
+async fn the_docs_page_shows_every_operation_and_schema() {
     let document = document().await;
     let server = server().await;
     let mut client = server.anonymous();
@@ -299,7 +299,7 @@ fn check(document: &Value, schema: &Value, shown: &Value, place: &str) {
 }
 
 #[tokio::test]
-async fn answers_have_the_form_that_is_described() {
+async fn responses_match_their_schemas() {
     let document = document().await;
     let server = server().await;
     let mut admin = server.admin();

@@ -76,7 +76,7 @@ impl Watcher {
 }
 
 #[tokio::test]
-async fn watchers_hear_at_once_and_of_every_change() {
+async fn subscribers_get_the_state_at_once_and_after_changes() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -124,7 +124,7 @@ async fn watchers_hear_at_once_and_of_every_change() {
 }
 
 #[tokio::test]
-async fn many_watch_one_event_and_all_hear_the_same() {
+async fn all_subscribers_of_an_event_get_the_same_state() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
@@ -142,7 +142,7 @@ async fn many_watch_one_event_and_all_hear_the_same() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_watched() {
+async fn streams_of_unknown_events_return_404() {
     let server = server().await;
     let mut client = server.anonymous();
     for event in ["evt_01h455vb4pex5vsknk084sn02q", "nonsense", "%ff"] {
@@ -157,7 +157,7 @@ async fn what_does_not_exist_is_not_watched() {
 
 /// Streams end when the program stops, so that it can.
 #[tokio::test]
-async fn streams_end_with_the_program() {
+async fn streams_end_at_shutdown() {
     let mut server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let (mut watcher, _) = Watcher::open(server.address(), &event, "").await;
@@ -169,7 +169,7 @@ async fn streams_end_with_the_program() {
 
 /// One address may watch so often. Addresses are those of clients behind a proxy that is trusted.
 #[tokio::test]
-async fn one_address_may_not_take_all_streams() {
+async fn streams_per_address_are_limited() {
     let server =
         Setup::new(program()).argument("--trusted-proxies").argument("127.0.0.0/8,::1").start().await;
     let event = server.admin().create_event(&event_body(10)).await;

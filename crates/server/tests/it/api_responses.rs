@@ -21,7 +21,7 @@ async fn post(server: &Server, wrong: &Wrong) -> Response {
 }
 
 #[tokio::test]
-async fn one_wrong_after_the_other_is_put_right() {
+async fn errors_are_checked_in_documented_order() {
     let server = server().await;
     let tokens = server.tokens();
     let event = server.admin().create_event(&event_body(1)).await;
@@ -104,7 +104,7 @@ async fn unknown_routes_and_methods_are_problems() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_no_text_names_nothing() {
+async fn non_utf8_paths_return_404() {
     let server = server().await;
     let mut admin = server.admin();
     for path in ["/v1/events/%ff", "/v1/events/%ff/availability", "/v1/events/%ff/ledger", "/v1/bookings/%ff"]
@@ -133,7 +133,7 @@ async fn a_path_that_is_no_text_names_nothing() {
 }
 
 #[tokio::test]
-async fn a_head_is_an_answer_without_its_body() {
+async fn head_returns_headers_without_a_body() {
     let server = server().await;
     let mut client = server.anonymous();
     let found = client.try_request(Method::HEAD, "/v1/events", None).await.unwrap();
@@ -149,7 +149,7 @@ async fn named(client: &mut Client, method: Method, path: &str, id: &str, body: 
 }
 
 #[tokio::test]
-async fn a_request_keeps_its_name_from_the_caller_to_the_ledger() {
+async fn a_request_id_is_carried_from_the_caller_to_the_ledger() {
     let server = server().await;
     let mut admin = server.admin();
     let created = named(&mut admin, Method::POST, "/v1/events", "req-create", &event_body(1)).await;
@@ -173,7 +173,7 @@ async fn a_request_keeps_its_name_from_the_caller_to_the_ledger() {
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_be_kept_is_replaced() {
+async fn invalid_request_ids_are_replaced() {
     let server = server().await;
     let mut client = server.anonymous();
     let nothing = Value::Null;
@@ -190,7 +190,7 @@ async fn a_name_that_cannot_be_kept_is_replaced() {
 }
 
 #[tokio::test]
-async fn what_the_caller_sent_comes_back_in_no_error_as_markup() {
+async fn errors_never_return_client_input_as_html() {
     let server = server().await;
     let body = with_fields(event_body(1), &json!({"<script>": 1}));
     let answer = server.admin().post("/v1/events", &body).await;

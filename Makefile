@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin
 
 # Targets run sequentially even with `make -j`, because cargo already uses all processors.
 .NOTPARALLEL:
-.PHONY: help setup requirements check quick test fmt fmt-check lint deny docs tests readme dev \
+.PHONY: help setup requirements check quick test fmt fmt-check lint deny prose docs tests readme dev \
 	stress-crash stress-commit stress-relay stress-failover stress-nats-cluster \
 	stress-readers stress-cancel test-redis-versions sim schemathesis upgrade-fixtures upgrade-campaign
 
@@ -37,7 +37,7 @@ setup: ## Install the requirements of the tests: Debian packages (as root), PyPI
 	scripts/requirements.sh packages
 	scripts/requirements.sh tools
 
-lint: deny ## Run Clippy and cargo-deny; warnings are errors
+lint: deny prose ## Run Clippy and cargo-deny, and check the prose; warnings are errors
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 	$(CARGO) clippy -p server --all-features --locked --test previous --test readme -- -D warnings
 	$(CARGO) clippy -p server --locked -- -D warnings
@@ -51,6 +51,9 @@ tests: ## Run the tests; those whose server is not installed are skipped
 
 readme: ## Run the shell commands in README.md and docs/ literally, in a fresh clone
 	$(CARGO) test -p server --all-features --locked --test readme -- --nocapture
+
+prose:
+	scripts/lint-prose.pl
 
 requirements:
 	@scripts/requirements.sh ensure

@@ -1,61 +1,61 @@
-//! One user's claim on tickets of one event, for its whole life.
+//! Bookings: one user's tickets of one event, and their states.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{BookingId, EventId, Money, Name, Note, TicketTypeId, Timestamp, TransactionId, UserId};
 
-/// A booking: a fixed part, and a state that carries what exists in that state only.
+/// A booking: a fixed part, and a state that contains only the data of that state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booking {
-    /// Names the booking for its whole life.
+    /// The id; it never changes.
     pub id: BookingId,
-    /// What is attended.
+    /// The event whose tickets are booked.
     pub event_id: EventId,
-    /// Who booked.
+    /// The user who owns the booking.
     pub user: UserId,
-    /// What was booked, at the prices of that moment.
+    /// The booked tickets, at the prices at the time of booking.
     pub items: Items,
-    /// The price of all items.
+    /// The total price of the items.
     pub total: Money,
-    /// From when on the tickets may be freed if unpaid. Never extended.
+    /// The instant from which on the booking may expire if unpaid. Never extended.
     pub hold_expires_at: Timestamp,
-    /// How the buyer means to pay, as the caller said.
+    /// The intended payment method, as given by the caller.
     pub payment_method: Option<Note>,
-    /// Where the booking stands.
+    /// The state of the booking.
     pub state: State,
-    /// Counts the changes of this booking, from 1; guards every write.
+    /// The number of changes of this booking, from 1; every write is conditional on it.
     pub version: u32,
-    /// The number of its last ledger entry, where a walk back through its history begins.
+    /// The number of the booking's last ledger entry, from which its history is followed backwards.
     pub last_seq: u64,
-    /// When it was booked.
+    /// The time at which the booking was made.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// Where a booking stands. Which state may follow which is written in [`crate::decide()`] and printed in
+/// The state of a booking. The allowed transitions are implemented in [`crate::decide()`] and documented in
 /// `docs/booking-states.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Holds tickets, unpaid.
+    /// Has tickets, unpaid.
     Pending,
-    /// Holds tickets, paid.
+    /// Has tickets, paid.
     Confirmed(Payment),
-    /// Given up by its user, the organiser or a service; holds nothing.
+    /// Cancelled by its user, the organiser or a service; has no tickets.
     Cancelled {
-        /// When it was given up.
+        /// The time of the cancellation.
         at: Timestamp,
-        /// Why, as the caller said.
+        /// The reason, as given by the caller.
         reason: Option<Note>,
-        /// The payment it had, which is to be given back.
+        /// The payment of the booking, which is to be refunded.
         payment: Option<Payment>,
-        /// Whether the payment has been given back.
+        /// True if the payment has been refunded.
         refunded: bool,
     },
-    /// Freed because it was never paid in time; holds nothing.
+    /// Freed because it was not paid in time; has no tickets.
     Expired {
-        /// When it was freed.
+        /// The time of the expiry.
         at: Timestamp,
     },
 }
@@ -63,13 +63,13 @@ pub enum State {
 /// The payment that confirmed a booking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
-    /// The payment provider's name for it.
+    /// The payment provider's id of the payment.
     pub transaction: TransactionId,
-    /// When it confirmed the booking.
+    /// The time at which the payment confirmed the booking.
     pub at: Timestamp,
 }
 
-/// The state of a booking without its data.
+/// The state of a booking, without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BookingStatus {
     /// See [`State::Pending`].
@@ -82,41 +82,41 @@ pub enum BookingStatus {
     Expired,
 }
 
-/// Where the money of a booking stands; follows from its state.
+/// The payment status of a booking; it follows from its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PaymentStatus {
     /// Not yet paid.
     Pending,
     /// Paid.
     Paid,
-    /// Never paid, and no longer due.
+    /// Not paid, and no longer due.
     Failed,
-    /// Paid, and to be given back.
+    /// Paid, and to be refunded.
     RefundRequested,
-    /// Given back.
+    /// Refunded.
     Refunded,
 }
 
-/// One ticket type of a booking.
+/// The tickets of one ticket type in a booking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Which ticket type.
+    /// The id of the ticket type.
     pub ticket_type: TicketTypeId,
-    /// What it was called when booked.
+    /// The name of the ticket type at the time of booking.
     pub name: Name,
-    /// How many tickets, at least 1.
+    /// The number of tickets, at least 1.
     pub quantity: u32,
-    /// What one cost when booked.
+    /// The price of one ticket at the time of booking.
     pub unit_price: Money,
 }
 
-/// The items of a booking: at least one, sorted by ticket type, each ticket type once. The sort is the
-/// order in which rows are locked, so that two bookings cannot wait for each other.
+/// The items of a booking: at least one, sorted by ticket type, each ticket type once. This is also the order
+/// in which rows are locked, so two bookings cannot deadlock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Items(Vec<Item>);
 
 impl Items {
-    /// Sorts the items; `None` when there are none, one has quantity 0 or a ticket type stands twice.
+    /// Sorts the items; `None` if there are none, one has quantity 0 or a ticket type is repeated.
     pub fn new(mut items: Vec<Item>) -> Option<Self> {
         items.sort_unstable_by_key(|item| item.ticket_type);
         let distinct = items.windows(2).all(|pair| pair[0].ticket_type != pair[1].ticket_type);
@@ -124,7 +124,7 @@ impl Items {
         (distinct && positive && !items.is_empty()).then_some(Self(items))
     }
 
-    /// All tickets together.
+    /// The total number of tickets.
     pub fn quantity(&self) -> u32 {
         self.0.iter().fold(0, |sum, item| sum.saturating_add(item.quantity))
     }
@@ -139,7 +139,7 @@ impl std::ops::Deref for Items {
 }
 
 impl Booking {
-    /// The state without its data.
+    /// The state, without its data.
     pub fn status(&self) -> BookingStatus {
         match self.state {
             State::Pending => BookingStatus::Pending,
@@ -149,7 +149,7 @@ impl Booking {
         }
     }
 
-    /// Where the money stands.
+    /// The payment status, which follows from the state.
     pub fn payment_status(&self) -> PaymentStatus {
         match &self.state {
             State::Pending => PaymentStatus::Pending,
@@ -160,7 +160,7 @@ impl Booking {
         }
     }
 
-    /// The payment that confirmed it, also after it was cancelled.
+    /// The payment that confirmed the booking, even if the booking was cancelled later.
     pub fn payment(&self) -> Option<&Payment> {
         match &self.state {
             State::Confirmed(payment) => Some(payment),
@@ -169,17 +169,17 @@ impl Booking {
         }
     }
 
-    /// Whether it is an unpaid hold whose time has passed.
+    /// True if the booking is an unpaid hold that has expired at `now`.
     pub fn overdue(&self, now: Timestamp) -> bool {
         self.state == State::Pending && self.hold_expires_at <= now
     }
 }
 
 impl BookingStatus {
-    /// All four, in the order of a booking's life.
+    /// All four, in the order of a booking's lifecycle.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Confirmed, Self::Cancelled, Self::Expired];
 
-    /// The word on the wire and in the database.
+    /// The status in JSON and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -200,13 +200,13 @@ impl FromStr for BookingStatus {
     type Err = &'static str;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        let wanted = Self::ALL.into_iter().find(|status| status.as_str() == word);
-        wanted.ok_or("must be pending, confirmed, cancelled or expired")
+        let status = Self::ALL.into_iter().find(|status| status.as_str() == word);
+        status.ok_or("must be pending, confirmed, cancelled or expired")
     }
 }
 
 impl PaymentStatus {
-    /// The word on the wire.
+    /// The status in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",

@@ -1,4 +1,4 @@
-//! What can be asked for. A command is complete: whatever it needs beyond the database is in it.
+//! Commands. A command is complete: it contains everything that a decision needs beyond the database.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,53 +8,54 @@ use crate::{
     Timestamp, TraceParent, TransactionId, UserId,
 };
 
-/// One change asked of one event.
+/// One requested change of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// On whose behalf.
+    /// The actor on whose behalf the change is made.
     pub actor: Actor,
-    /// The request that caused it.
+    /// The id of the request that caused the command.
     pub request: RequestId,
-    /// Where that request belongs in its caller's trace, where the caller said so.
+    /// The request's position in its caller's trace, if the caller sent one.
     pub trace: Option<TraceParent>,
-    /// What is asked.
+    /// The requested change.
     pub action: Action,
 }
 
-/// On whose behalf a change is made. Written as `user:buyer-1`, `service:gateway`, `admin:alice`, `system`.
+/// The actor on whose behalf a change is made. Written as `user:buyer-1`, `service:gateway`, `admin:alice` or
+/// `system`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// A buyer: bound by ownership, limits and cut-offs.
+    /// A buyer, subject to ownership, limits and cut-offs.
     User(UserId),
     /// A trusted program, such as the receiver of payment webhooks.
     Service(UserId),
     /// An organiser or operator.
     Admin(UserId),
-    /// The program itself, cleaning up. No user's rule can stop it.
+    /// The program itself, for clean-up. No rule for users applies.
     System,
 }
 
-/// What is asked.
+/// The requested change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Put an event on sale.
+    /// Put a new event on sale.
     CreateEvent(Box<NewEvent>),
     /// Edit, pause, resume or cancel an event.
     UpdateEvent {
         /// The event.
         event_id: EventId,
-        /// What changes.
+        /// The changes.
         patch: Box<EventPatch>,
     },
-    /// Take tickets.
+    /// Reserve tickets.
     Book(Box<Order>),
-    /// A payment was captured.
+    /// Report a captured payment.
     Confirm(Box<Confirmation>),
-    /// Give a booking up.
+    /// Cancel a booking.
     Cancel(Box<Cancellation>),
-    /// The outcome of a refund became known.
+    /// Report the outcome of a refund.
     Settle(Box<Settlement>),
-    /// Free an unpaid booking whose time has passed.
+    /// Free an unpaid booking whose hold has expired.
     Expire {
         /// The booking's event.
         event_id: EventId,
@@ -63,29 +64,29 @@ pub enum Action {
     },
 }
 
-/// Tickets asked for.
+/// An order of tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// The event.
     pub event_id: EventId,
-    /// The id that the booking will have.
+    /// The id for the new booking.
     pub booking_id: BookingId,
-    /// Who will own the booking.
+    /// The owner of the new booking.
     pub user: UserId,
-    /// What is wanted.
+    /// The ordered tickets.
     pub selection: TicketSelection,
-    /// What the buyer thinks it costs; checked, never trusted.
+    /// The total that the buyer expects. It is compared with the computed one and never used instead of it.
     pub expected_total: Option<Money>,
-    /// How the buyer means to pay.
+    /// The payment method that the buyer intends to use.
     pub payment_method: Option<Note>,
 }
 
-/// Which tickets are wanted.
+/// The tickets of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TicketSelection {
-    /// So many of the event's only ticket type.
+    /// This number of tickets of the event's only ticket type.
     Quantity(u32),
-    /// So many of each of these.
+    /// A number of tickets of each of these ticket types.
     Items(Vec<(TicketTypeId, u32)>),
 }
 
@@ -98,22 +99,22 @@ pub struct Confirmation {
     pub booking_id: BookingId,
     /// The captured payment.
     pub transaction: TransactionId,
-    /// How much was captured, where the service says.
+    /// The captured amount, if the service reports it.
     pub amount: Option<Money>,
-    /// The id that a refund will have if one becomes due.
+    /// The id for the refund, if one becomes due.
     pub refund_id: RefundId,
 }
 
-/// A booking given up.
+/// The cancellation of a booking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancellation {
     /// The booking's event.
     pub event_id: EventId,
     /// The booking.
     pub booking_id: BookingId,
-    /// Why, in the caller's words.
+    /// The reason, as given by the caller.
     pub reason: Option<Note>,
-    /// The id that a refund will have if one becomes due.
+    /// The id for the refund, if one becomes due.
     pub refund_id: RefundId,
 }
 
@@ -124,105 +125,105 @@ pub struct Settlement {
     pub event_id: EventId,
     /// The booking that was paid for.
     pub booking_id: BookingId,
-    /// The captured payment that is given back; together with the booking it names the refund.
+    /// The captured payment that is refunded; together with the booking it identifies the refund.
     pub transaction: TransactionId,
-    /// Whether the money was paid out.
+    /// True if the money was paid out.
     pub succeeded: bool,
-    /// The payment provider's name for the pay-out.
+    /// The payment provider's reference of the pay-out.
     pub provider_reference: Name,
 }
 
-/// An event to be put on sale. Numbers are checked by [`crate::decide()`].
+/// A new event. The numbers are checked by [`crate::decide()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// The id that the event will have.
+    /// The id for the new event.
     pub id: EventId,
-    /// What it is called.
+    /// The name of the event.
     pub name: Name,
-    /// Where it takes place.
+    /// The place of the event.
     pub venue: Name,
-    /// When it begins.
+    /// The start of the event.
     pub starts_at: Timestamp,
-    /// The zone in which people read the start.
+    /// The time zone in which the start is displayed.
     pub time_zone: Option<TimeZone>,
-    /// Tickets in all.
+    /// The total number of tickets.
     pub capacity: u32,
-    /// What can be bought.
+    /// The ticket types, in the organiser's order.
     pub ticket_types: Vec<NewTicketType>,
-    /// Whether the asker gave one price instead of a list; complaints about it point there.
+    /// True if the request contains a single price instead of a list; errors in it then point to that price.
     pub single_price: bool,
-    /// When bookings begin.
+    /// The start of sales; immediately if `None`.
     pub sales_start_at: Option<Timestamp>,
-    /// When bookings end.
+    /// The end of sales; the start of the event if `None`.
     pub sales_end_at: Option<Timestamp>,
-    /// How long a booking may stay unpaid, in seconds.
+    /// The time that a booking may stay unpaid, in seconds.
     pub hold_seconds: u32,
-    /// How long before the start a user may last give back a paid booking, in seconds.
+    /// The time before the start until which users may cancel paid bookings, in seconds.
     pub cancel_cutoff_seconds: u32,
-    /// Most tickets of one booking.
+    /// The maximum number of tickets of one booking.
     pub max_tickets_per_booking: u32,
-    /// Most tickets of one user.
+    /// The maximum number of tickets of one user; unlimited if `None`.
     pub max_tickets_per_user: Option<u32>,
 }
 
-/// A ticket type of an event to be put on sale.
+/// A ticket type of a new event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTicketType {
-    /// The id that the ticket type will have.
+    /// The id for the new ticket type.
     pub id: TicketTypeId,
-    /// What it is called.
+    /// The name of the ticket type.
     pub name: Name,
-    /// What one ticket costs.
+    /// The price of one ticket.
     pub price: Money,
-    /// Its own bound beside the event's.
+    /// The capacity of this ticket type, in addition to that of the event; none if `None`.
     pub capacity: Option<u32>,
 }
 
-/// An edit of an event: what is unset stays. The inner option of a field unsets it.
+/// An edit of an event. Fields that are `None` stay unchanged; an inner `None` removes the value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventPatch {
-    /// The version that the editor saw; the edit is refused when another stands.
+    /// The version that the editor has read; the edit is refused if the event has another version.
     pub if_match: Option<u32>,
-    /// What it is called.
+    /// The name of the event.
     pub name: Option<Name>,
-    /// Where it takes place.
+    /// The place of the event.
     pub venue: Option<Name>,
-    /// When it begins.
+    /// The start of the event.
     pub starts_at: Option<Timestamp>,
-    /// The zone in which people read the start.
+    /// The time zone in which the start is displayed.
     pub time_zone: Option<Option<TimeZone>>,
-    /// Tickets in all.
+    /// The total number of tickets.
     pub capacity: Option<u32>,
     /// The price of the event's only ticket type.
     pub price: Option<Money>,
-    /// Edits of ticket types.
+    /// The edits of ticket types.
     pub ticket_types: Vec<TicketTypePatch>,
-    /// When bookings begin.
+    /// The start of sales.
     pub sales_start_at: Option<Option<Timestamp>>,
-    /// When bookings end.
+    /// The end of sales.
     pub sales_end_at: Option<Option<Timestamp>>,
-    /// How long a new booking may stay unpaid, in seconds.
+    /// The time that a new booking may stay unpaid, in seconds.
     pub hold_seconds: Option<u32>,
-    /// How long before the start a user may last give back a paid booking, in seconds.
+    /// The time before the start until which users may cancel paid bookings, in seconds.
     pub cancel_cutoff_seconds: Option<u32>,
-    /// Most tickets of one booking.
+    /// The maximum number of tickets of one booking.
     pub max_tickets_per_booking: Option<u32>,
-    /// Most tickets of one user: may only be raised or lifted.
+    /// The maximum number of tickets of one user; it may only be raised or removed.
     pub max_tickets_per_user: Option<Option<u32>>,
-    /// Pause, resume or cancel.
+    /// The new status: pauses, resumes or cancels the event.
     pub status: Option<EventStatus>,
 }
 
-/// An edit of one ticket type: what is unset stays.
+/// An edit of one ticket type. Fields that are `None` stay unchanged; an inner `None` removes the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketTypePatch {
-    /// Which ticket type.
+    /// The ticket type to edit.
     pub id: TicketTypeId,
-    /// What it is called.
+    /// The name of the ticket type.
     pub name: Option<Name>,
-    /// What one ticket costs a new booking.
+    /// The price of one ticket for new bookings.
     pub price: Option<Money>,
-    /// Its own bound; the inner option unsets it.
+    /// The capacity of this ticket type.
     pub capacity: Option<Option<u32>>,
 }
 
@@ -239,7 +240,7 @@ impl Command {
         }
     }
 
-    /// The user who will own the booking that the command makes.
+    /// The owner of the booking that the command creates; `None` for other commands.
     pub fn booked_user(&self) -> Option<&UserId> {
         match &self.action {
             Action::Book(order) => Some(&order.user),
@@ -252,7 +253,7 @@ impl Command {
         }
     }
 
-    /// The captured payment that the command is about: at most one refund is ever recorded for it.
+    /// The captured payment of the command. At most one refund is ever recorded for it.
     pub fn captured(&self) -> Option<(BookingId, TransactionId)> {
         match &self.action {
             Action::Confirm(confirmation) => {
@@ -267,7 +268,7 @@ impl Command {
         }
     }
 
-    /// The booking that the command may change or make.
+    /// The booking that the command may create or change.
     pub fn booking_id(&self) -> Option<BookingId> {
         match &self.action {
             Action::CreateEvent(_) | Action::UpdateEvent { .. } => None,
@@ -295,16 +296,16 @@ impl FromStr for Actor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "must be user:…, service:…, admin:… or system";
+        let invalid = "must be user:…, service:…, admin:… or system";
         let Some((role, id)) = text.split_once(':') else {
-            return if text == "system" { Ok(Self::System) } else { Err(wrong) };
+            return if text == "system" { Ok(Self::System) } else { Err(invalid) };
         };
-        let id: UserId = id.parse().map_err(|_| wrong)?;
+        let id: UserId = id.parse().map_err(|_| invalid)?;
         match role {
             "user" => Ok(Self::User(id)),
             "service" => Ok(Self::Service(id)),
             "admin" => Ok(Self::Admin(id)),
-            _ => Err(wrong),
+            _ => Err(invalid),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What people attend, and how many tickets of it are left.
+//! Events: their description and their inventory of tickets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +9,10 @@ use crate::decide::Inconsistent;
 use crate::sabotage::{Guard, removed};
 use crate::{Currency, EventId, Money, Name, TicketTypeId, TimeZone, Timestamp};
 
-/// An event: what it is (rarely edited, shared) and what is left of it (changed by every booking).
+/// An event: its description (rarely edited, shared) and its inventory (changed by every booking).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Names the event for its whole life.
+    /// The id; it never changes.
     pub id: EventId,
     /// The description.
     pub details: Arc<EventDetails>,
@@ -23,64 +23,64 @@ pub struct Event {
 /// The description of an event, as its organiser edits it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventDetails {
-    /// What it is called.
+    /// The name of the event.
     pub name: Name,
-    /// Where it takes place.
+    /// The place of the event.
     pub venue: Name,
-    /// When it begins; nothing is booked from then on.
+    /// The start of the event; no bookings are made from then on.
     pub starts_at: Timestamp,
-    /// The zone in which people read the start.
+    /// The time zone in which the start is displayed.
     pub time_zone: Option<TimeZone>,
-    /// The one currency of all its prices.
+    /// The currency of all prices.
     pub currency: Currency,
-    /// Bookings begin here; at once where unset.
+    /// The start of sales; immediately if `None`.
     pub sales_start_at: Option<Timestamp>,
-    /// Bookings end here; at the start of the event where unset.
+    /// The end of sales; the start of the event if `None`.
     pub sales_end_at: Option<Timestamp>,
-    /// How long a new booking may stay unpaid, in seconds.
+    /// The time that a new booking may stay unpaid, in seconds.
     pub hold_seconds: u32,
-    /// How long before the start a user may last give back a paid booking, in seconds.
+    /// The time before the start until which users may cancel paid bookings, in seconds.
     pub cancel_cutoff_seconds: u32,
-    /// Most tickets of one booking.
+    /// The maximum number of tickets of one booking.
     pub max_tickets_per_booking: u32,
-    /// Most tickets one user may hold, pending and confirmed; unlimited where unset.
+    /// The maximum number of tickets that one user may hold, pending and confirmed; unlimited if `None`.
     pub max_tickets_per_user: Option<u32>,
     /// On sale, paused or cancelled.
     pub status: EventStatus,
-    /// What can be bought, in the organiser's order. Never empty; ids are unique.
+    /// The ticket types, in the organiser's order. Never empty; the ids are unique.
     pub ticket_types: Vec<TicketType>,
-    /// Counts edits of this description, from 1; sales do not count.
+    /// The number of edits of this description, from 1; sales do not count.
     pub version: u32,
-    /// When the event was created.
+    /// The time of the event's creation.
     pub created_at: Timestamp,
-    /// When this description was last edited.
+    /// The time of the last edit of this description.
     pub updated_at: Timestamp,
 }
 
-/// A priced part of an event.
+/// A category of an event's tickets, with a price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketType {
-    /// Names the ticket type for its whole life.
+    /// The id; it never changes.
     pub id: TicketTypeId,
-    /// What it is called.
+    /// The name of the ticket type.
     pub name: Name,
-    /// What one ticket costs a new booking.
+    /// The price of one ticket for new bookings.
     pub price: Money,
 }
 
-/// Whether tickets may be booked.
+/// The sales status of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventStatus {
-    /// Yes, within the sales window.
+    /// Tickets may be booked, within the sales window.
     OnSale,
-    /// Not now; holds may still be paid.
+    /// No bookings now; holds may still be paid.
     Paused,
-    /// Never again; every live booking is cancelled.
+    /// No bookings any more; every live booking is cancelled.
     Cancelled,
 }
 
 impl EventStatus {
-    /// The word on the wire and in the database.
+    /// The status in JSON and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OnSale => "onSale",
@@ -109,30 +109,30 @@ impl FromStr for EventStatus {
 
 /// The counters of an event: the narrow row that every booking changes.
 ///
-/// Invariants: `held + sold ≤ capacity`, for the event and for each ticket type with a capacity of its
-/// own; `held` is the sum over pending bookings and `sold` over confirmed ones.
+/// Invariants: `held + sold ≤ capacity`, for the event and for each ticket type with a capacity of its own;
+/// `held` is the sum over pending bookings and `sold` over confirmed ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
-    /// Tickets in all, 1 … [`crate::CAPACITY_MAX`].
+    /// The total number of tickets, 1 … [`crate::CAPACITY_MAX`].
     pub capacity: u32,
     /// Tickets of pending bookings.
     pub held: u32,
     /// Tickets of confirmed bookings.
     pub sold: u32,
-    /// The counters of each ticket type, in the order of [`About::ticket_types`].
+    /// The counters of each ticket type, in the order of [`EventDetails::ticket_types`].
     pub types: Vec<TypeInventory>,
     /// The number of the event's last ledger entry.
     pub seq: u64,
     /// The time of the event's last ledger entry; no later entry is dated before it.
     pub last_at: Timestamp,
-    /// How many bookings stand where, for statistics.
+    /// The number of bookings in each status, for statistics.
     pub tallies: Tallies,
 }
 
 /// The counters of one ticket type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeInventory {
-    /// Its own bound beside the event's; none where unset.
+    /// The capacity of this ticket type, in addition to that of the event; none if `None`.
     pub capacity: Option<u32>,
     /// Tickets of pending bookings.
     pub held: u32,
@@ -140,7 +140,7 @@ pub struct TypeInventory {
     pub sold: u32,
 }
 
-/// How many bookings of an event stand in each status, and what the confirmed ones cost.
+/// The number of an event's bookings in each status, and the revenue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tallies {
     /// Pending bookings.
@@ -151,15 +151,15 @@ pub struct Tallies {
     pub cancelled: u64,
     /// Expired bookings.
     pub expired: u64,
-    /// The sum of the totals of the confirmed bookings, in minor units. Wide enough for any event within
-    /// its bounds, so that no payment is ever turned away because of a statistic.
+    /// The sum of the totals of the confirmed bookings, in minor units. It cannot overflow for any event
+    /// within its bounds, so no payment is ever refused because of a statistic.
     pub revenue: i128,
 }
 
-/// Where a ticket is.
+/// The state of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TicketState {
-    /// On offer.
+    /// Available for booking.
     Free,
     /// Held by a pending booking.
     Held,
@@ -168,13 +168,13 @@ pub enum TicketState {
 }
 
 impl Event {
-    /// Tickets that could be booked now.
+    /// The number of tickets that can be booked now.
     pub fn available(&self) -> u32 {
         self.inventory.available()
     }
 
-    /// Tickets of the ticket type at `index` that could be booked now: what its own capacity and the
-    /// event's both leave. 0 for an index that does not exist.
+    /// The number of tickets of the ticket type at `index` that can be booked now: limited by its own
+    /// capacity and by the event's. 0 if the index does not exist.
     pub fn available_of(&self, index: usize) -> u32 {
         self.inventory
             .types
@@ -182,20 +182,20 @@ impl Event {
             .map_or(0, |kind| kind.available(self.inventory.capacity).min(self.available()))
     }
 
-    /// The place of a ticket type in [`About::ticket_types`] and [`Stock::types`].
+    /// The index of a ticket type in [`EventDetails::ticket_types`] and [`Inventory::types`].
     pub fn index_of(&self, id: TicketTypeId) -> Option<usize> {
         self.details.ticket_types.iter().position(|kind| kind.id == id)
     }
 
-    /// The earliest instant at which a booking made at `now` may be freed unpaid.
+    /// The earliest instant at which a booking made at `now` may expire unpaid.
     pub fn hold_until(&self, now: Timestamp) -> Timestamp {
         now.plus_seconds(self.details.hold_seconds)
     }
 
-    /// Moves the tickets of `items` between two places.
+    /// Moves the tickets of `items` from one state to another.
     ///
-    /// Refused as a whole, and nothing moved that a caller keeps, when a count would fall below 0 or
-    /// above a capacity: the rules look first, so that this is never the answer to a buyer.
+    /// Fails as a whole, in which case the caller discards the event, if a count would fall below 0 or exceed
+    /// a capacity. The rules check this before, so a buyer never gets this error.
     pub(crate) fn move_tickets(
         &mut self,
         items: &[Item],
@@ -204,7 +204,7 @@ impl Event {
     ) -> Result<(), Inconsistent> {
         for item in items {
             let index =
-                self.index_of(item.ticket_type).ok_or(Inconsistent("a booked ticket type is gone"))?;
+                self.index_of(item.ticket_type).ok_or(Inconsistent("a booked ticket type does not exist"))?;
             let kind =
                 self.inventory.types.get_mut(index).ok_or(Inconsistent("a ticket type has no counters"))?;
             move_count(&mut kind.held, &mut kind.sold, item.quantity, (from, to))?;
@@ -216,21 +216,21 @@ impl Event {
 }
 
 impl Inventory {
-    /// Tickets neither held nor sold.
+    /// The number of tickets that are neither held nor sold.
     pub fn available(&self) -> u32 {
         self.capacity.saturating_sub(self.held).saturating_sub(self.sold)
     }
 }
 
 impl TypeInventory {
-    /// Tickets that this type's own capacity leaves; the event's where it has none.
+    /// The number of tickets that this type's own capacity leaves, or the event's capacity if it has none.
     pub fn available(&self, event_capacity: u32) -> u32 {
         self.capacity.unwrap_or(event_capacity).saturating_sub(self.held).saturating_sub(self.sold)
     }
 }
 
 impl Tallies {
-    /// The tallies of two events together.
+    /// The sum of two tallies.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -242,8 +242,8 @@ impl Tallies {
         }
     }
 
-    /// Counts a booking that is new (`from` unset) or has changed its status; `total` is its price in
-    /// minor units, which is revenue exactly while it is confirmed.
+    /// Counts a booking that is new (`from` is `None`) or has changed its status; `total` is its price in
+    /// minor units, which is revenue while the booking is confirmed.
     pub(crate) fn count(
         &mut self,
         from: Option<BookingStatus>,
@@ -304,6 +304,6 @@ fn within_capacity(held: u32, sold: u32, capacity: u32) -> Result<(), Inconsiste
     }
     match held.checked_add(sold) {
         Some(taken) if taken <= capacity => Ok(()),
-        Some(_) | None => Err(Inconsistent("more tickets would be taken than there are")),
+        Some(_) | None => Err(Inconsistent("more tickets would be held and sold than exist")),
     }
 }

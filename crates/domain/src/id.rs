@@ -1,35 +1,35 @@
 //! Ids: UUIDv7 inside (RFC 9562 §5.7), TypeID outside (TypeID specification 0.3).
 //!
-//! An id of one kind is never an id of another: the compiler and the prefix both see to it. An id shows
-//! when it was made and is therefore never a secret.
+//! An id of one kind is never accepted as an id of another: the compiler and the prefix ensure it. An id
+//! contains the time of its creation and is therefore never a secret.
 
 use std::fmt;
 use std::str::FromStr;
 
 use uuid::Uuid;
 
-/// Where luck comes from: the random part of every new id.
+/// A source of randomness: it supplies the random part of every new id.
 pub trait Ids: Send + Sync {
-    /// Ten fresh random bytes, drawn anew for each id and never counted up.
+    /// Returns ten fresh random bytes, drawn for each id and never derived from the previous ones.
     fn random(&self) -> [u8; 10];
 }
 
-/// Why a text is no id of the wanted kind.
+/// The reason why a text is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// The text does not begin with the kind's prefix and an underscore.
+    /// The text does not start with the kind's prefix and an underscore.
     #[error("must begin with \"{0}_\"")]
     Prefix(&'static str),
-    /// What follows the prefix is not 26 characters of the TypeID alphabet that encode 128 bits.
+    /// The part after the prefix is not 26 characters of the TypeID alphabet that encode 128 bits.
     #[error("must end in 26 characters of 0-9 and a-z without i, l, o, u, the first at most 7")]
     Suffix,
 }
 
-/// Crockford's alphabet in lower case, as the TypeID specification demands.
+/// Crockford's alphabet in lower case, as the TypeID specification requires.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const SUFFIX_LEN: usize = 26;
 
-/// Which five bits a byte of the alphabet stands for; `None` for every other byte.
+/// The five bits that each byte of the alphabet encodes; `None` for every other byte.
 const VALUES: [Option<u8>; 256] = {
     let mut values = [None; 256];
     let mut value = 0;
@@ -43,8 +43,8 @@ const VALUES: [Option<u8>; 256] = {
 fn encode(id: Uuid) -> [u8; SUFFIX_LEN] {
     let mut rest = id.as_u128();
     let mut suffix = [b'0'; SUFFIX_LEN];
-    for place in suffix.iter_mut().rev() {
-        *place = ALPHABET[(rest & 31) as usize];
+    for digit in suffix.iter_mut().rev() {
+        *digit = ALPHABET[(rest & 31) as usize];
         rest >>= 5;
     }
     suffix
@@ -52,7 +52,7 @@ fn encode(id: Uuid) -> [u8; SUFFIX_LEN] {
 
 fn decode(suffix: &str) -> Result<Uuid, IdError> {
     let bytes = suffix.as_bytes();
-    // 26 characters carry 130 bits: the first may use only three of its five.
+    // 26 characters encode 130 bits, so the first may use only three of its five.
     if bytes.len() != SUFFIX_LEN || bytes[0] > b'7' {
         return Err(IdError::Suffix);
     }
@@ -71,21 +71,21 @@ macro_rules! ids {
         pub struct $kind(Uuid);
 
         impl $kind {
-            /// What every id of this kind begins with, before the underscore.
+            /// The prefix of every id of this kind, without the underscore.
             pub const PREFIX: &'static str = $prefix;
 
-            /// A new id made at `now` from fresh random bytes of an [`Ids`].
+            /// Creates an id from the time `now` and ten fresh random bytes of an [`Ids`].
             pub fn new(now: super::Timestamp, random: [u8; 10]) -> Self {
                 let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
-            /// From the form in which databases keep it.
+            /// Creates an id from its form in databases.
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
 
-            /// The form in which databases keep it; sorts by the time of making.
+            /// The id's form in databases; sorts by creation time.
             pub fn bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
@@ -164,7 +164,7 @@ mod tests {
     /// The invalid vectors of the TypeID specification that concern the suffix or a wrong prefix.
     #[test]
     fn refuses_the_published_invalid_vectors() {
-        for (text, why) in [
+        for (text, error) in [
             ("PREFIX_00000000000000000000000000", IdError::Prefix("bkg")),
             ("12345_00000000000000000000000000", IdError::Prefix("bkg")),
             ("_00000000000000000000000000", IdError::Prefix("bkg")),
@@ -182,7 +182,7 @@ mod tests {
             ("bkg_8zzzzzzzzzzzzzzzzzzzzzzzzz", IdError::Suffix),
             ("bkg_0000000000000000000000000é", IdError::Suffix),
         ] {
-            assert_eq!(text.parse::<BookingId>(), Err(why), "{text}");
+            assert_eq!(text.parse::<BookingId>(), Err(error), "{text}");
         }
     }
 

@@ -1,5 +1,6 @@
-//! The record of one change, written in the transaction that makes it. Entries are numbered 1, 2, 3 …
-//! per event without a gap and are never altered or removed: audit trail, capacity log and outbox in one.
+//! Ledger entries: the record of one change, written in the transaction that makes it. The entries of an
+//! event are numbered 1, 2, 3 … without a gap and are never changed or deleted. The ledger is the audit
+//! trail, the history of the capacity and the transactional outbox at once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,62 +11,62 @@ use crate::{Actor, BookingId, EventId, RefundId, RequestId, TicketTypeId, Timest
 /// One entry of an event's ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Whose ledger.
+    /// The event to whose ledger the entry belongs.
     pub event_id: EventId,
-    /// Its number in that ledger, from 1.
+    /// The entry's number in that ledger, from 1.
     pub seq: u64,
-    /// What happened.
+    /// The kind of change.
     pub kind: EntryKind,
     /// The booking that changed.
     pub booking_id: Option<BookingId>,
     /// The refund that was recorded or settled.
     pub refund_id: Option<RefundId>,
-    /// The tickets that moved, per ticket type; empty where none did.
+    /// The tickets that moved, per ticket type; empty if none moved.
     pub lines: Vec<EntryLine>,
-    /// The tickets that moved, all together, without a sign. For entries of the event itself: by how
-    /// much its capacity changed.
+    /// The total number of tickets that moved, without a sign. For entries of the event itself: the amount by
+    /// which its capacity changed.
     pub quantity: u32,
-    /// The status before; unset where there was none.
+    /// The previous status; `None` if there was none.
     pub from: Option<LedgerStatus>,
-    /// The status after; unset where none is concerned.
+    /// The new status; `None` if the change concerns no status.
     pub to: Option<LedgerStatus>,
-    /// Tickets of the event left after this change.
+    /// The event's available tickets after this change.
     pub available_after: u32,
-    /// The number of the booking's entry before this one; unset for its first.
+    /// The number of the booking's previous entry; `None` for its first.
     pub previous_seq: Option<u64>,
-    /// On whose behalf.
+    /// The actor on whose behalf the change was made.
     pub actor: Actor,
-    /// The request that caused it.
+    /// The id of the request that caused the change.
     pub request: RequestId,
-    /// Where that request belongs in its caller's trace; not shown over HTTP.
+    /// The request's position in its caller's trace; not shown over HTTP.
     pub trace: Option<TraceParent>,
-    /// When. Never before the entry with the number below.
+    /// The time of the change, never before that of the previous entry.
     pub at: Timestamp,
 }
 
-/// How many tickets of one ticket type.
+/// A number of tickets of one ticket type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryLine {
     /// Which ticket type.
     pub ticket_type: TicketTypeId,
-    /// How many tickets, at least 1.
+    /// The number of tickets, at least 1.
     pub quantity: u32,
 }
 
 string_enum! {
-    /// What happened; also the `type` of the message made from the entry.
+    /// The kind of change; also the `type` of the message that is published for the entry.
     EntryKind {
-        /// A booking took tickets.
+        /// A booking reserved tickets.
         BookingCreated = "booking.created",
         /// A booking was paid.
         BookingConfirmed = "booking.confirmed",
-        /// A booking was given up.
+        /// A booking was cancelled.
         BookingCancelled = "booking.cancelled",
-        /// A booking was freed unpaid.
+        /// An unpaid booking expired.
         BookingExpired = "booking.expired",
         /// A refund became due.
         RefundRequested = "refund.requested",
-        /// The outcome of a refund became known.
+        /// The outcome of a refund was reported.
         RefundSettled = "refund.settled",
         /// The event was created; always entry 1.
         EventCreated = "event.created",
@@ -75,7 +76,7 @@ string_enum! {
         EventCancelled = "event.cancelled",
     }
 
-    /// A status in the ledger, of whatever changed.
+    /// A status in the ledger, of a booking, an event or a refund.
     LedgerStatus {
         /// Of a booking.
         Pending = "pending",

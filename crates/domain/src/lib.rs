@@ -1,10 +1,10 @@
-//! What a booking is: its states, its rules, its money, and how the answer is "no".
+//! The domain of ticket booking: states, rules, money and refusals.
 //!
-//! The heart is [`decide()`]: a pure function from what is stored and what is asked to what changes.
-//! Both databases, the simulator and the audit call the same one, so a rule lives in one place.
+//! The core is [`decide()`], a pure function from stored data and a command to a decision. Both databases,
+//! the simulator and the exhaustive model search call it, so each rule exists once.
 //!
-//! This crate must not do I/O, read a clock or draw a random number: its manifest names no runtime,
-//! and [`Clock`] and [`Ids`] are doors that others open.
+//! This crate must not do I/O, read a clock or generate random numbers: its manifest contains no runtime, and
+//! the traits [`Clock`] and [`Ids`] are implemented elsewhere.
 
 mod audit;
 mod booking;

@@ -9,33 +9,33 @@ use crate::limit::AMOUNT_MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency(iso_currency::Currency);
 
-/// An amount in minor units, 0 … [`AMOUNT_MAX`], of one currency. 4500 EUR-cents are 45 euros;
-/// 4500 JPY are 4500 yen.
+/// An amount in minor units, 0 … [`AMOUNT_MAX`], of one currency. 4500 EUR cents are 45 euros; 4500 JPY are
+/// 4500 yen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Money {
     amount: i64,
     currency: Currency,
 }
 
-/// Why something is no money.
+/// The reason why an amount or a currency is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// The code is not three upper-case letters of ISO 4217.
     #[error("must be a currency code of ISO 4217, in upper case")]
     Currency,
-    /// Below 0, or above what every JSON reader holds exactly.
+    /// The amount is below 0, or above the maximum that every JSON parser represents exactly.
     #[error("must be between 0 and {AMOUNT_MAX} minor units")]
     Amount,
 }
 
 impl Currency {
-    /// The three letters of the currency.
+    /// The three-letter code of the currency.
     pub fn code(self) -> &'static str {
         self.0.code()
     }
 
-    /// How many decimal digits the minor unit has: 2 for EUR, 0 for JPY, 3 for BHD. `None` where ISO 4217
-    /// names no minor unit (gold, testing codes).
+    /// The number of decimal digits of the minor unit: 2 for EUR, 0 for JPY, 3 for BHD. `None` if ISO 4217
+    /// defines no minor unit (gold, testing codes).
     pub fn exponent(self) -> Option<u16> {
         self.0.exponent()
     }
@@ -56,7 +56,7 @@ impl fmt::Debug for Currency {
 }
 
 impl Money {
-    /// An amount of minor units; an error below 0 or above [`AMOUNT_MAX`].
+    /// Creates an amount in minor units; fails below 0 or above [`AMOUNT_MAX`].
     pub fn new(amount: i64, currency: Currency) -> Result<Self, MoneyError> {
         if (0..=AMOUNT_MAX).contains(&amount) {
             Ok(Self { amount, currency })
@@ -65,7 +65,7 @@ impl Money {
         }
     }
 
-    /// Minor units, 0 … [`AMOUNT_MAX`].
+    /// The amount in minor units, 0 … [`AMOUNT_MAX`].
     pub fn amount(self) -> i64 {
         self.amount
     }
@@ -75,13 +75,13 @@ impl Money {
         self.currency
     }
 
-    /// The price of `quantity` pieces at this price; an error above [`AMOUNT_MAX`].
+    /// The price of `quantity` tickets at this price; fails above [`AMOUNT_MAX`].
     pub fn times(self, quantity: u32) -> Result<Self, MoneyError> {
         let amount = self.amount.checked_mul(i64::from(quantity)).ok_or(MoneyError::Amount)?;
         Self::new(amount, self.currency)
     }
 
-    /// The sum of two amounts; an error above [`AMOUNT_MAX`] or when the currencies differ.
+    /// The sum of two amounts; fails above [`AMOUNT_MAX`] or if the currencies differ.
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
             return Err(MoneyError::Currency);
@@ -90,7 +90,7 @@ impl Money {
     }
 }
 
-/// Minor units and the currency's code: `4500 EUR`.
+/// Writes the minor units and the currency code: `4500 EUR`.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.amount, self.currency.code())

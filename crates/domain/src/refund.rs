@@ -1,14 +1,15 @@
-//! Money to be given back: at most one refund per captured payment, which is a booking and a transaction.
+//! Refunds: at most one per captured payment. A captured payment is identified by a booking and a
+//! transaction.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{BookingId, EventId, Money, Name, RefundId, Timestamp, TransactionId};
 
-/// A refund that somebody has to pay out.
+/// A refund that has to be paid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refund {
-    /// Names the refund for its whole life.
+    /// The id; it never changes.
     pub id: RefundId,
     /// The booking that was paid for.
     pub booking_id: BookingId,
@@ -16,17 +17,17 @@ pub struct Refund {
     pub event_id: EventId,
     /// The captured payment; unique together with the booking.
     pub transaction: TransactionId,
-    /// How much is to be given back: all that was captured.
+    /// The amount to refund: everything that was captured.
     pub amount: Money,
-    /// Whether it was paid out.
+    /// The status of the pay-out.
     pub status: RefundStatus,
-    /// Why it is owed.
+    /// The reason of the refund.
     pub reason: RefundReason,
-    /// The payment provider's name for the pay-out.
+    /// The payment provider's reference of the pay-out.
     pub provider_reference: Option<Name>,
-    /// When it was recorded.
+    /// The time at which the refund was recorded.
     pub created_at: Timestamp,
-    /// When its outcome was recorded.
+    /// The time at which its outcome was recorded.
     pub settled_at: Option<Timestamp>,
 }
 
@@ -37,10 +38,10 @@ macro_rules! string_enum {
         pub enum $name { $($(#[$each])* $variant,)* }
 
         impl $name {
-            /// Every one there is.
+            /// All values.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The word on the wire and in the database.
+            /// The value in JSON and in the database.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
@@ -67,25 +68,25 @@ macro_rules! string_enum {
 pub(crate) use string_enum;
 
 string_enum! {
-    /// Whether a refund was paid out.
+    /// The status of a refund's pay-out.
     RefundStatus {
-        /// Owed.
+        /// The refund is due.
         Requested = "requested",
-        /// Paid out.
+        /// The refund was paid out.
         Succeeded = "succeeded",
-        /// The provider refused; it is still owed.
+        /// The payment provider rejected the pay-out; the refund is still due.
         Failed = "failed",
     }
 
-    /// Why a refund is owed. Also says which refusal a late payment hears again when it repeats.
+    /// The reason of a refund. It also determines the refusal that a repeated late payment gets.
     RefundReason {
         /// A paid booking was cancelled.
         BookingCancelled = "booking_cancelled",
-        /// A paid booking was cancelled with its event, or the payment came after that.
+        /// A paid booking was cancelled with its event, or the payment was captured after that.
         EventCancelled = "event_cancelled",
-        /// The payment came after the hold had expired and its tickets were gone.
+        /// The payment was captured after the hold had expired and its tickets were no longer available.
         HoldExpired = "hold_expired",
-        /// The payment came for a booking that was cancelled, or already paid by another transaction.
+        /// The payment was captured for a booking that was cancelled, or already paid by another transaction.
         InvalidState = "invalid_state",
     }
 }

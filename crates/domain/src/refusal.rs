@@ -1,123 +1,123 @@
-//! The ways in which the domain says no. A refusal is an answer, not an error: it is expected, carries
-//! what the asker needs to go on, and is never logged as a fault.
+//! Refusals: the expected negative answers of the rules. A refusal is an answer, not an error: it contains
+//! what the caller needs in order to continue, and is never logged as a fault.
 
 use crate::{BookingStatus, Money, Refund, TicketTypeId, Timestamp};
 
-/// Why a command was refused.
+/// The reason why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such thing, or it is not the asker's.
+    /// The named entity does not exist, or is not visible to the caller.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The request contradicts itself or what it names.
+    /// The request contradicts itself or the entity that it names.
     #[error("{}", .0.first().map_or("the request is invalid", |first| first.detail.as_str()))]
     Invalid(Vec<Invalid>),
-    /// Nothing is left, of the ticket type or of the event.
+    /// No tickets are left, of the ticket type or of the event.
     #[error("no tickets are left")]
     SoldOut {
-        /// Tickets asked for.
+        /// Number of requested tickets.
         requested: u32,
-        /// The ticket type that lacks them, where it is one.
+        /// The ticket type that lacks tickets; `None` if it is the event as a whole.
         ticket_type: Option<TicketTypeId>,
     },
-    /// Something is left, but less than was asked for.
+    /// Some tickets are left, but fewer than requested.
     #[error("only {available} of {requested} tickets are left")]
     InsufficientAvailability {
-        /// Tickets asked for.
+        /// Number of requested tickets.
         requested: u32,
-        /// Tickets left, at least 1.
+        /// Number of tickets left, at least 1.
         available: u32,
-        /// The ticket type that lacks them, where it is one.
+        /// The ticket type that lacks tickets; `None` if it is the event as a whole.
         ticket_type: Option<TicketTypeId>,
     },
-    /// Sales begin later.
+    /// Sales have not opened yet; they open at this instant.
     #[error("sales open at {0}")]
     SalesNotOpen(Timestamp),
     /// Sales have ended.
     #[error("sales have closed")]
     SalesClosed,
-    /// The event has begun.
+    /// The event has started.
     #[error("the event has started")]
     EventStarted,
     /// The organiser has paused sales.
     #[error("sales are paused")]
     EventPaused,
-    /// The event will not take place.
+    /// The event is cancelled.
     #[error("the event is cancelled")]
     EventCancelled {
-        /// The state of the booking concerned, where one is.
+        /// The status of the booking, if the command concerns one.
         booking: Option<BookingStatus>,
-        /// What is given back for the payment that came too late.
+        /// The refund of the payment that was too late.
         refund: Option<Box<Refund>>,
     },
-    /// The payment came after the hold had expired, and its tickets are gone.
+    /// The payment was captured after the hold had expired, and its tickets are no longer available.
     #[error("the hold has expired and its tickets are gone; the payment is refunded")]
     HoldExpired {
-        /// The state of the booking.
+        /// The status of the booking.
         booking: BookingStatus,
-        /// What is given back.
+        /// The refund of the payment.
         refund: Box<Refund>,
     },
-    /// The booking is in a state that does not allow this.
+    /// The status of the booking does not allow the command.
     #[error("the booking is {booking}")]
     InvalidState {
-        /// The state of the booking.
+        /// The status of the booking.
         booking: BookingStatus,
-        /// What is given back for the payment that came too late.
+        /// The refund of the payment that was too late.
         refund: Option<Box<Refund>>,
     },
-    /// A paid booking can no longer be given back by its user.
+    /// The time at which a user could still cancel a paid booking has passed.
     #[error("a paid booking could be cancelled until {until}")]
     CancelCutoffPassed {
-        /// The state of the booking.
+        /// The status of the booking.
         booking: BookingStatus,
-        /// The last moment.
+        /// The last instant at which the booking could be cancelled.
         until: Timestamp,
     },
-    /// The capacity cannot go below what is held and sold.
+    /// The capacity cannot be set below the number of tickets held and sold.
     #[error("{in_use} tickets are held or sold")]
     CapacityInUse {
-        /// Tickets held and sold.
+        /// Number of tickets held and sold.
         in_use: u32,
     },
-    /// The event was edited since the asker read it.
+    /// The event was edited after the caller had read it.
     #[error("the event is at version {current}")]
     VersionMismatch {
-        /// The version that stands.
+        /// The current version of the event.
         current: u32,
     },
-    /// The amount is not what the server computed.
+    /// The amount differs from the one that the server computed.
     #[error("the total is {} {}, in minor units", .expected.amount(), .expected.currency().code())]
     AmountMismatch {
-        /// The server's total.
+        /// The total that the server computed.
         expected: Money,
     },
     /// More tickets than one booking or one user may have.
     #[error("{detail}")]
     BookingLimitExceeded {
-        /// Which limit, and how far it leaves.
+        /// Describes the limit, and the remaining tickets if it is the limit per user.
         detail: String,
     },
 }
 
-/// One thing wrong with a request.
+/// One error in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// Where in the body (RFC 6901); empty for the body as a whole.
+    /// JSON pointer into the body (RFC 6901); empty for the body as a whole.
     pub pointer: String,
-    /// What is wrong there.
+    /// Description of the error.
     pub detail: String,
 }
 
 impl Invalid {
-    /// A complaint about one place of the body.
+    /// Creates an error at one position of the body.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
 
 impl Refusal {
-    /// What is given back for the payment that was refused, where something is.
+    /// The refund of the payment that was refused; `None` if there is no such payment.
     pub fn refund(&self) -> Option<&Refund> {
         match self {
             Self::HoldExpired { refund, .. } => Some(refund),
@@ -138,7 +138,7 @@ impl Refusal {
         }
     }
 
-    /// The stable code that clients switch on.
+    /// The stable code that clients match on.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",

@@ -1,20 +1,20 @@
-//! Takes guards away, so that tests can show that they notice.
+//! Removes guards at run time, so that tests can prove that they detect a missing guard (mutation testing).
 //!
-//! A guard is asked about by [`removed`] where it stands. Without the feature `sabotage`, which no release
-//! build enables, nothing can take one away and the question compiles to nothing. With it, tests remove
-//! guards for a whole process (a server under test) or for their own thread (a simulation).
+//! Each guard calls [`removed`] where it is applied. Without the feature `sabotage`, which no release build
+//! enables, no guard can be removed, and the call compiles to nothing. With the feature, tests remove guards
+//! for a whole process (a server under test) or for their own thread (a simulation).
 
 macro_rules! guards {
     ($($(#[$doc:meta])* $guard:ident = $name:literal,)*) => {
-        /// A guard that can be taken away.
+        /// A guard that tests can remove.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Guard { $($(#[$doc])* $guard,)* }
 
         impl Guard {
-            /// Every guard.
+            /// All guards.
             pub const ALL: &'static [Self] = &[$(Self::$guard,)*];
 
-            /// What it is called, in tests and in `docs/reliability.md`.
+            /// The guard's name in tests and in `docs/reliability.md`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$guard => $name,)* }
             }
@@ -23,93 +23,95 @@ macro_rules! guards {
 }
 
 guards! {
-    /// The rules look whether tickets are left before they give them out.
+    /// The rules check that enough tickets are available before they reserve them.
     Capacity = "capacity",
     /// The database refuses counts that exceed a capacity.
     CapacityCheck = "capacity-check",
-    /// Overdue holds are freed before anybody is refused for want of tickets.
+    /// Overdue holds are freed before an order is refused for lack of tickets.
     OverdueFirst = "overdue-first",
     /// The rules count the tickets of a user.
     UserLimit = "user-limit",
-    /// The database refuses a user more than the limit.
+    /// The database refuses a count of a user's tickets that exceeds the limit.
     UserLimitCheck = "user-limit-check",
-    /// Nothing is booked while sales are paused, closed or not open yet, nor after the event began or ended.
+    /// No booking is made before sales open, while sales are paused or closed, or once the event has started
+    /// or was cancelled.
     SalesOpen = "sales-open",
-    /// A payment of another amount is refused.
+    /// A payment with a wrong amount is refused.
     Amount = "amount",
     /// A payment with a recorded refund is never accepted again.
     RefundedForGood = "refunded-for-good",
-    /// The payment that has bought a booking, reported again, changes nothing.
+    /// A repeated report of the payment that confirmed a booking changes nothing.
     PaidOnce = "paid-once",
-    /// A late payment takes its tickets again where they are still there.
+    /// A late payment reserves its tickets again if they are available.
     TakenAgain = "taken-again",
-    /// A late payment looks whether its tickets are still there.
+    /// A late payment checks that its tickets are still available.
     StillThere = "still-there",
-    /// What was cancelled stays so, whatever is paid for it.
+    /// A cancelled booking stays cancelled, even if it is paid.
     CancelledForGood = "cancelled-for-good",
-    /// What holds no tickets cannot be given up.
+    /// A booking without tickets cannot be cancelled.
     FreedOnce = "freed-once",
-    /// A user may give back a paid booking only until the cut-off.
+    /// A user may cancel a paid booking only until the cut-off.
     CutOff = "cut-off",
-    /// A user may give up only a booking of their own.
+    /// A user may cancel only their own bookings.
     Owner = "owner",
-    /// Only a hold whose time has passed expires.
+    /// Only an overdue hold expires.
     Overdue = "overdue",
-    /// No rule made for users stops the clean-up.
+    /// No rule for users stops the clean-up.
     SystemExempt = "system-exempt",
-    /// A paid booking that is cancelled leaves a refund.
+    /// The cancellation of a paid booking records a refund.
     RefundOnCancel = "refund-on-cancel",
-    /// A payment that buys nothing leaves a refund.
+    /// A payment that buys nothing records a refund.
     RefundWhenLate = "refund-when-late",
-    /// A ledger is never dated backwards.
+    /// The dates of a ledger never decrease.
     LedgerForward = "ledger-forward",
-    /// Deadlines and sales windows go by the clock, never by the date of the ledger's last entry.
+    /// Deadlines and sales windows are checked against the clock, never against the date of the last ledger
+    /// entry.
     ClockAlone = "clock-alone",
-    /// The database accepts one refund for each payment.
+    /// The database accepts at most one refund for each payment.
     RefundUnique = "refund-unique",
-    /// What a transaction has read, it has for itself until it ends.
+    /// No other transaction changes the data that a transaction has read until it ends.
     RowLock = "row-lock",
-    /// Counters are written over the ledger number that was read, or not at all.
+    /// Counters are written only if the ledger number is still the one that was read.
     SeqCompared = "seq-compared",
-    /// A booking is written over the version that was read, or not at all.
+    /// A booking is written only if its version is still the one that was read.
     VersionCompared = "version-compared",
-    /// A refund is written over the status that was read, or not at all.
+    /// A refund is written only if its status is still the one that was read.
     StatusCompared = "status-compared",
-    /// A write that hits no row fails its transaction.
+    /// A write that changes no row fails its transaction.
     RowsCounted = "rows-counted",
-    /// A batch that fails is halved, so that only the command at fault fails.
+    /// A failed batch is halved, so that only the command that causes the failure fails.
     Halving = "halving",
     /// Bookings are written in the transaction that writes the counters.
     OneTransaction = "one-transaction",
-    /// Ledger entries are written in the transaction that they tell of.
+    /// Ledger entries are written in the transaction of the change that they record.
     LedgerInTransaction = "ledger-in-transaction",
-    /// A repeated key is answered with what is kept under it.
+    /// A repeated idempotency key is answered with the stored response.
     KeyReplayed = "key-replayed",
-    /// A key is its owner's: the same one in another scope is another.
+    /// An idempotency key belongs to a scope: the same key in another scope is a different key.
     KeyScoped = "key-scoped",
-    /// A key that comes again for something else is refused.
+    /// An idempotency key that is reused for a different request is refused.
     KeyCompared = "key-compared",
-    /// A command whose sender gave up waiting never runs.
-    StartFlag = "turn",
-    /// What nobody knows is not called a failure.
-    UnknownReported = "unknown-told",
-    /// The database is asked what became of a COMMIT that was not answered.
+    /// A command whose sender timed out in the queue never runs.
+    StartFlag = "start-flag",
+    /// An unknown outcome is not reported as a failure.
+    UnknownReported = "unknown-reported",
+    /// If the response to a COMMIT is lost, its outcome is looked up in the database.
     FollowUp = "follow-up",
-    /// A command goes on when its client hangs up.
+    /// A command continues when its client disconnects.
     Detached = "detached",
-    /// The relay names what must be its event's last message, and believes the stream more than its own numbers.
+    /// The relay names the expected last message of each event, and trusts the stream over its own numbers.
     StreamSequence = "stream-sequence",
     /// The relay compares an event's last message with the ledger before it appends the next one.
     StreamPredecessor = "stream-predecessor",
-    /// The relay asks the stream what is on it, and believes no note of its own.
-    StreamCounted = "stream-surveyed",
-    /// The relay looks, now and then, whether the stream is still what it put there.
-    StreamVerified = "stream-looked-after",
-    /// A lock keeps anybody out. Nothing that is sold depends on it, so nobody may miss this one.
+    /// The relay counts the messages of each event on the stream instead of trusting its own cursors.
+    StreamCounted = "stream-counted",
+    /// The relay verifies periodically that the stream still has its messages.
+    StreamVerified = "stream-verified",
+    /// A lock excludes other holders. No ticket depends on it, so its removal must not make a test fail.
     Locks = "locks",
 }
 
-/// Whether a guard was taken away.
+/// Returns true if the guard is removed.
 #[cfg(not(feature = "sabotage"))]
 #[inline]
 pub const fn removed(_guard: Guard) -> bool {
@@ -139,25 +141,25 @@ mod switch {
         1 << guard as u32
     }
 
-    /// Takes away the guards named, separated by commas, for this whole process.
+    /// Removes the named guards, separated by commas, for the whole process.
     pub fn remove(names: &str) {
         for guard in Guard::ALL {
-            if names.split(',').any(|wanted| wanted == guard.name()) {
+            if names.split(',').any(|name| name == guard.name()) {
                 EVERYWHERE.fetch_or(bit(*guard), Ordering::Relaxed);
             }
         }
     }
 
-    /// Takes guards away for this thread, until the scope is dropped. `interrupt` says at each place where a
-    /// removed guard leaves a gap whether the world ends there.
-    #[must_use = "the guards are back once this is dropped"]
+    /// Removes guards for this thread until the returned scope is dropped. `interrupt` is called at each
+    /// place where a removed guard leaves a gap, and returns true if the process crashes there.
+    #[must_use = "the guards are restored when this is dropped"]
     pub fn remove_here(guards: &[Guard], interrupt: impl FnMut() -> bool + 'static) -> Scope {
         HERE.set(guards.iter().fold(0, |bits, guard| bits | bit(*guard)));
         INTERRUPT.set(Some(Box::new(interrupt)));
         Scope(())
     }
 
-    /// As long as it lives, guards are missing on its thread.
+    /// While this value lives, guards are removed on its thread.
     #[derive(Debug)]
     pub struct Scope(());
 
@@ -168,12 +170,12 @@ mod switch {
         }
     }
 
-    /// Whether a guard was taken away.
+    /// Returns true if the guard is removed.
     pub fn removed(guard: Guard) -> bool {
         (EVERYWHERE.load(Ordering::Relaxed) | HERE.get()) & bit(guard) != 0
     }
 
-    /// Whether the world ends here, in a gap that a removed guard has left.
+    /// Returns true if the process crashes here, in a gap that a removed guard leaves.
     pub fn interrupted() -> bool {
         INTERRUPT.with_borrow_mut(|interrupt| interrupt.as_mut().is_some_and(|interrupt| interrupt()))
     }
@@ -181,7 +183,7 @@ mod switch {
 
 #[cfg(not(feature = "sabotage"))]
 #[inline]
-/// Whether the world ends here, in a gap that a removed guard has left: never.
+/// Returns true if the process crashes here, in a gap that a removed guard leaves; never without `sabotage`.
 pub const fn interrupted() -> bool {
     false
 }

@@ -1,47 +1,47 @@
-//! Texts that have passed their check: what is built here needs no second look before it reaches a
-//! database, a subject or a log.
+//! Validated texts. A value of these types needs no further check before it is written to a database, a
+//! subject or a log. The error messages do not quote the input.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::limit::{REQUEST_ID_CHARS_MAX, TEXT_CHARS_MAX, USER_ID_CHARS_MAX};
 
-/// Why a text was refused.
+/// The reason why a text is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// Too few or too many characters.
     #[error("must have {min} to {max} characters")]
     Length {
-        /// Fewest characters.
+        /// Minimum number of characters.
         min: usize,
-        /// Most characters.
+        /// Maximum number of characters.
         max: usize,
     },
-    /// A control character, NUL and line ends among them.
+    /// A control character, including NUL and line breaks.
     #[error("must not contain control characters")]
     Control,
     /// A character outside the allowed set.
     #[error("may contain only {0}")]
     Charset(&'static str),
-    /// No zone of that name in the IANA time zone database.
+    /// No time zone of this name exists in the IANA database.
     #[error("must be a time zone of the IANA database such as Europe/Berlin")]
     TimeZone,
 }
 
-/// A line of `MIN` to [`TEXT_CHARS_MAX`] Unicode characters, none of them a control character; not
-/// blank where `MIN` is above 0.
+/// A line of `MIN` to [`TEXT_CHARS_MAX`] Unicode characters without control characters; not blank if `MIN` is
+/// above 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text<const MIN: usize>(Box<str>);
 
-/// What something is called: 1 to 200 characters.
+/// A name: 1 to 200 characters.
 pub type Name = Text<1>;
-/// A remark or a reference that may be empty: up to 200 characters.
+/// A comment or a reference that may be empty: up to 200 characters.
 pub type Note = Text<0>;
-/// The payment provider's name for one captured payment: 1 to 200 characters, compared exactly.
+/// The payment provider's id of one captured payment: 1 to 200 characters, compared exactly.
 pub type TransactionId = Text<1>;
 
 impl<const MIN: usize> Text<MIN> {
-    /// The text itself.
+    /// The text as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,7 +52,8 @@ impl<const MIN: usize> FromStr for Text<MIN> {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         let blank = MIN > 0 && text.trim().is_empty();
-        // A character has at most four bytes, so the cheap comparison spares counting a huge text.
+        // A character has at most four bytes, so the cheap comparison avoids counting the characters of a
+        // huge text.
         if blank || text.len() > 4 * TEXT_CHARS_MAX || text.chars().count() > TEXT_CHARS_MAX {
             return Err(TextError::Length { min: MIN, max: TEXT_CHARS_MAX });
         }
@@ -70,13 +71,13 @@ impl<const MIN: usize> fmt::Display for Text<MIN> {
 }
 
 macro_rules! ascii_texts {
-    ($($(#[$doc:meta])* $name:ident: $max:expr, $allowed:expr, $words:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $max:expr, $allowed:expr, $allowed_text:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The text itself.
+            /// The text as a string slice.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -91,7 +92,7 @@ macro_rules! ascii_texts {
                     return Err(TextError::Length { min: 1, max: $max });
                 }
                 if !text.bytes().all(allowed) {
-                    return Err(TextError::Charset($words));
+                    return Err(TextError::Charset($allowed_text));
                 }
                 Ok(Self(text.into()))
             }
@@ -106,21 +107,21 @@ macro_rules! ascii_texts {
 }
 
 ascii_texts! {
-    /// Who books: the identity provider's name for a person, opaque to us.
+    /// The identity provider's id of a person; opaque to this program.
     UserId: USER_ID_CHARS_MAX,
         |byte| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte),
         "A-Z a-z 0-9 . _ : @ -";
-    /// Ties an answer, a log line and a ledger entry together.
+    /// The id that connects a response, a log line and a ledger entry.
     RequestId: REQUEST_ID_CHARS_MAX, |byte| byte.is_ascii_graphic(), "visible ASCII characters";
 }
 
-/// A zone of the IANA time zone database, such as `Europe/Berlin`. It dates tickets for people; the
-/// rules compare instants only.
+/// A time zone of the IANA database, such as `Europe/Berlin`. It is only displayed; the rules compare
+/// instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeZone(&'static str);
 
 impl TimeZone {
-    /// The zone's name, spelt as the database spells it.
+    /// The name of the zone, spelt as in the database.
     pub fn as_str(&self) -> &'static str {
         self.0
     }

@@ -1,21 +1,22 @@
-//! Instants in UTC, and the door through which they come in.
+//! Instants in UTC, and the clock port.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// An instant, in whole microseconds since the Unix epoch.
 ///
-/// Ranges over the years −9999 to 9999. Written and read as RFC 3339; read with any offset, written in UTC.
+/// The range is the years −9999 to 9999. The text format is RFC 3339: any offset is parsed, and UTC is
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// The text is no RFC 3339 instant, or it lies outside the supported years.
+/// The text is not an RFC 3339 instant, or the instant is outside the supported years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 instant such as 2030-06-01T18:00:00Z")]
 pub struct TimestampError;
 
 impl Timestamp {
-    /// From microseconds since the Unix epoch; an error outside the years −9999 to 9999.
+    /// Converts microseconds since the Unix epoch; fails outside the years −9999 to 9999.
     pub fn from_micros(micros: i64) -> Result<Self, TimestampError> {
         jiff::Timestamp::from_microsecond(micros)
             .map(|at| Self(at.as_microsecond()))
@@ -27,21 +28,21 @@ impl Timestamp {
         self.0
     }
 
-    /// This instant and `seconds` more; stays at the last instant of the range rather than leave it.
+    /// This instant plus `seconds`; saturates at the last instant of the range.
     #[must_use]
     pub fn plus_seconds(self, seconds: u32) -> Self {
         let latest = jiff::Timestamp::MAX.as_microsecond();
         Self(self.0.saturating_add(i64::from(seconds).saturating_mul(1_000_000)).min(latest))
     }
 
-    /// This instant less `seconds`; stays at the first instant of the range rather than leave it.
+    /// This instant minus `seconds`; saturates at the first instant of the range.
     #[must_use]
     pub fn minus_seconds(self, seconds: u32) -> Self {
         let earliest = jiff::Timestamp::MIN.as_microsecond();
         Self(self.0.saturating_sub(i64::from(seconds).saturating_mul(1_000_000)).max(earliest))
     }
 
-    /// Whole seconds from this instant until `later`, rounded up; 0 when `later` has passed.
+    /// Whole seconds from this instant until `later`, rounded up; 0 if `later` is not after this instant.
     pub fn seconds_until(self, later: Self) -> u64 {
         u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0).div_ceil(1_000_000)
     }
@@ -51,7 +52,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(at) => write!(f, "{at}"),
-            // Both constructors check the range, so this is never written.
+            // Both constructors check the range, so this is unreachable.
             Err(_) => write!(f, "{}µs", self.0),
         }
     }
@@ -72,11 +73,11 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Where "now" comes from. The simulator owns one; so does every test that must not sleep.
+/// The source of the current time. The simulator and tests that must not sleep provide their own.
 ///
-/// The database's clock decides deadlines where there is one; the embedded store asks this port.
+/// A database with a clock decides deadlines by its own; the embedded store uses this port.
 pub trait Clock: Send + Sync {
-    /// The present instant. May step back; callers that need order keep their own last value.
+    /// The current instant. It may step back; callers that need an order keep their own last value.
     fn now(&self) -> Timestamp;
 }
 

@@ -1,31 +1,31 @@
-//! Where a request belongs in somebody's distributed trace: W3C Trace Context, level 1. Carried along, for those
-//! who look at traces; nothing is decided by it, and what cannot be read is as if it had not been given.
+//! A request's position in a distributed trace: W3C Trace Context, level 1. It is passed on for tracing
+//! tools; no decision depends on it, and a value that cannot be parsed is treated as absent.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A `traceparent`: the trace, and the span in it that a change was asked from.
+/// A `traceparent`: the trace, and the span in it that caused a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TraceParent(Box<str>);
 
-/// Why a text is no `traceparent`.
+/// The text is not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no traceparent as W3C Trace Context defines it")]
+#[error("is not a traceparent as W3C Trace Context defines it")]
 pub struct InvalidTraceParent;
 
-/// The bit that says that the caller records the trace; the only one that level 1 defines.
+/// The flag of a trace that the caller records; the only flag that level 1 defines.
 const SAMPLED: u8 = 1;
 
 impl TraceParent {
-    /// What it is called, in headers and messages.
+    /// The name of the HTTP header and of the message field.
     pub const NAME: &str = "traceparent";
 
-    /// The trace, as 32 hexadecimal digits.
+    /// The trace id: 32 hexadecimal digits.
     pub fn trace_id(&self) -> &str {
         &self.0[3..35]
     }
 
-    /// The whole of it, as it is written in version `00`.
+    /// The whole value, in the format of version `00`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -34,7 +34,7 @@ impl TraceParent {
 impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
-    /// Reads version `00`, and of a later one the part that `00` defines, as the standard asks.
+    /// Parses version `00`, and of a later version the part that `00` defines, as the standard requires.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.splitn(5, '-');
         let mut digits = |count: usize| {
@@ -43,9 +43,9 @@ impl FromStr for TraceParent {
             if part.len() == count && is_hex { Ok(part) } else { Err(InvalidTraceParent) }
         };
         let (version, trace, parent, flags) = (digits(2)?, digits(32)?, digits(16)?, digits(2)?);
-        let is_something = |id: &str| id.bytes().any(|byte| byte != b'0');
-        let ends_well = version != "00" || parts.next().is_none();
-        if version == "ff" || !ends_well || !is_something(trace) || !is_something(parent) {
+        let is_nonzero = |id: &str| id.bytes().any(|byte| byte != b'0');
+        let has_valid_end = version != "00" || parts.next().is_none();
+        if version == "ff" || !has_valid_end || !is_nonzero(trace) || !is_nonzero(parent) {
             return Err(InvalidTraceParent);
         }
         let flags = u8::from_str_radix(flags, 16).map_err(|_| InvalidTraceParent)? & SAMPLED;
@@ -73,12 +73,12 @@ mod tests {
             (format!("00-{TRACE}-{PARENT}-00"), "00"),
             (format!("00-{TRACE}-{PARENT}-ff"), "01"),
             (format!("cc-{TRACE}-{PARENT}-01"), "01"),
-            (format!("cc-{TRACE}-{PARENT}-01-what-the-future-brings"), "01"),
+            (format!("cc-{TRACE}-{PARENT}-01-later-fields"), "01"),
         ] {
-            let read: TraceParent = text.parse().expect("valid");
-            assert_eq!(read.as_str(), format!("00-{TRACE}-{PARENT}-{flags}"), "{text}");
-            assert_eq!(read.trace_id(), TRACE);
-            assert_eq!(read.as_str().parse(), Ok(read.clone()), "it is read again");
+            let parsed: TraceParent = text.parse().expect("valid");
+            assert_eq!(parsed.as_str(), format!("00-{TRACE}-{PARENT}-{flags}"), "{text}");
+            assert_eq!(parsed.trace_id(), TRACE);
+            assert_eq!(parsed.as_str().parse(), Ok(parsed.clone()), "round trip");
         }
     }
 

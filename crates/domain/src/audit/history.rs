@@ -1,4 +1,4 @@
-//! One booking's history: its entries, its row and its refunds must tell the same.
+//! The history of one booking: its ledger entries, its row and its refunds must agree.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,20 @@ use crate::{
     RefundStatus, State, TransactionId,
 };
 
-/// All that is stored of one booking.
+/// All stored data of one booking.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// The booking that the entries name.
+    /// The id of the booking.
     pub id: BookingId,
-    /// Every entry that names it, in the ledger's order.
+    /// All entries with this booking id, in the order of the ledger.
     pub entries: Vec<Entry>,
-    /// Its row; unset where there is none that can be read.
+    /// The booking's row; `None` if there is none that can be decoded.
     pub booking: Option<Booking>,
-    /// The refunds that name it, in any order.
+    /// The refunds with this booking id, in any order.
     pub refunds: Vec<Refund>,
 }
 
-/// A booking's entries as far as they were read.
+/// The state of a booking after the entries that were applied so far.
 #[derive(Default)]
 struct BookingReplay<'a> {
     /// The status after the last entry.
@@ -29,10 +29,10 @@ struct BookingReplay<'a> {
     /// The number of the last entry.
     seq: Option<u64>,
     lines: Option<&'a [EntryLine]>,
-    /// Changes of the booking. The cancellation of a paid booking and the refund that it causes are two entries
-    /// and one change.
+    /// The number of changes of the booking. The cancellation of a paid booking and the refund that it causes
+    /// are two entries and one change.
     version: u64,
-    /// Where the ledger leaves each refund.
+    /// The status of each refund after its last entry.
     refunds: BTreeMap<RefundId, LedgerStatus>,
 }
 
@@ -42,40 +42,40 @@ impl History {
         self.booking.as_ref().filter(|booking| booking.event_id == event)
     }
 
-    /// Compares entries, row and refunds, and adds the row to the event's sums.
+    /// Compares entries, row and refunds, and adds the row to the event's sums. Returns the violations.
     pub(super) fn check(&self, event_replay: &mut EventReplay) -> Vec<String> {
         let (id, event) = (self.id, event_replay.event().id);
-        let mut wrong = Vec::new();
+        let mut violations = Vec::new();
         let mut replay = BookingReplay::default();
         for entry in &self.entries {
-            let place = |what: String| format!("{event} entry {}: {what}", entry.seq);
-            wrong.extend(replay.apply(id, entry).into_iter().map(place));
+            let locate = |text: String| format!("{event} entry {}: {text}", entry.seq);
+            violations.extend(replay.apply(id, entry).into_iter().map(locate));
         }
         match self.booking_of(event) {
             Some(booking) => {
-                let place = |what: String| format!("{id} of {event}: {what}");
-                wrong.extend(check_row(booking, &replay).into_iter().map(place));
-                wrong.extend(check_money(booking, event_replay.event()).into_iter().map(place));
-                wrong.extend(event_replay.add_booking(booking).into_iter().map(place));
+                let locate = |text: String| format!("{id} of {event}: {text}");
+                violations.extend(check_row(booking, &replay).into_iter().map(locate));
+                violations.extend(check_money(booking, event_replay.event()).into_iter().map(locate));
+                violations.extend(event_replay.add_booking(booking).into_iter().map(locate));
             }
-            None => wrong.push(format!("{event}: {id} has a ledger but no row")),
+            None => violations.push(format!("{event}: {id} has a ledger but no row")),
         }
-        wrong.extend(self.check_refunds(replay.refunds, event_replay.event()));
-        wrong
+        violations.extend(self.check_refunds(replay.refunds, event_replay.event()));
+        violations
     }
 
-    /// Refunds against the ledger and the booking: one for each payment that must be given back, of all that was
-    /// captured, and none for a payment that still pays for the booking.
+    /// Compares the refunds with the ledger and the booking: one refund of the whole captured amount for each
+    /// payment that must be refunded, and none for the payment of a confirmed booking.
     fn check_refunds(
         &self,
         mut ledger_refunds: BTreeMap<RefundId, LedgerStatus>,
         event: &Event,
     ) -> Vec<String> {
         let (id, booking) = (self.id, self.booking_of(event.id));
-        let mut wrong = Vec::new();
+        let mut violations = Vec::new();
         let mut paid_out: BTreeMap<&TransactionId, bool> = BTreeMap::new();
         for refund in &self.refunds {
-            let mut report = |what: String| wrong.push(format!("{}: {what}", refund.id));
+            let mut report = |text: String| violations.push(format!("{}: {text}", refund.id));
             match ledger_refunds.remove(&refund.id) {
                 None => report("has no entry in the ledger".to_owned()),
                 Some(status) if status != refund.status.into() => {
@@ -90,33 +90,36 @@ impl History {
                 check_amount(refund, booking, event).into_iter().for_each(&mut report);
             }
             if paid_out.insert(&refund.transaction, refund.status == RefundStatus::Succeeded).is_some() {
-                report("gives back a payment for the second time".to_owned());
+                report("refunds a payment a second time".to_owned());
             }
         }
         let missing = |id: &RefundId| format!("{id} is in the ledger, but there is no such refund");
-        wrong.extend(ledger_refunds.keys().map(missing));
+        violations.extend(ledger_refunds.keys().map(missing));
         if let Some(Booking { state: State::Cancelled { payment: Some(payment), refunded, .. }, .. }) =
             booking
         {
             match paid_out.get(&payment.transaction) {
-                None => wrong.push(format!("{id} was cancelled after it was paid, without a refund")),
+                None => violations.push(format!("{id} was cancelled after it was paid, without a refund")),
                 Some(paid_out) if paid_out != refunded => {
-                    wrong.push(format!("{id} does not show whether its refund was paid out"));
+                    violations.push(format!("{id} does not show whether its refund was paid out"));
                 }
                 Some(_) => {}
             }
         }
-        wrong
+        violations
     }
 }
 
 impl<'a> BookingReplay<'a> {
-    /// A booking's entries form a path of the state table, each naming the one before it.
+    /// Applies an entry: a booking's entries follow the state table, and each names the previous one.
     fn apply(&mut self, id: BookingId, entry: &'a Entry) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut violations = Vec::new();
         let status = self.status;
         if entry.previous_seq != self.seq {
-            wrong.push(format!("{id}: names entry {:?} before it, not {:?}", entry.previous_seq, self.seq));
+            violations.push(format!(
+                "{id}: names {:?} as its previous entry, not {:?}",
+                entry.previous_seq, self.seq
+            ));
         }
         let allowed = match entry.kind {
             EntryKind::BookingCreated => status.is_none(),
@@ -130,26 +133,27 @@ impl<'a> BookingReplay<'a> {
             EntryKind::RefundRequested | EntryKind::RefundSettled => status.is_some(),
             EntryKind::EventCreated | EntryKind::EventUpdated | EntryKind::EventCancelled => false,
         };
-        let moves = entry.refund_id.is_none();
-        if !allowed || (moves && entry.from != status) {
-            wrong.push(format!("{id}: {} does not follow on {status:?}", entry.kind));
+        let moves_tickets = entry.refund_id.is_none();
+        if !allowed || (moves_tickets && entry.from != status) {
+            violations.push(format!("{id}: {} does not follow on {status:?}", entry.kind));
         }
-        self.status = Some(entry.to.filter(|_| moves).or(status).unwrap_or(LedgerStatus::Pending));
+        self.status = Some(entry.to.filter(|_| moves_tickets).or(status).unwrap_or(LedgerStatus::Pending));
         let lines = *self.lines.get_or_insert(&entry.lines);
-        if moves && lines != entry.lines {
-            wrong.push(format!("{id}: moves other tickets than it booked"));
+        if moves_tickets && lines != entry.lines {
+            violations.push(format!("{id}: moves other tickets than it booked"));
         }
-        let refunds_too =
+        let is_paid_cancellation =
             entry.kind == EntryKind::BookingCancelled && status == Some(LedgerStatus::Confirmed);
-        self.version += u64::from(!refunds_too);
+        self.version += u64::from(!is_paid_cancellation);
         self.seq = Some(entry.seq);
         if let Some(refund) = entry.refund_id {
-            wrong.extend(self.apply_refund(refund, entry));
+            violations.extend(self.apply_refund(refund, entry));
         }
-        wrong
+        violations
     }
 
-    /// A refund's entries: requested once, then settled as failed at most once and as succeeded at most once.
+    /// Applies an entry of a refund: requested once, then settled as failed at most once and as succeeded at
+    /// most once.
     fn apply_refund(&mut self, refund: RefundId, entry: &Entry) -> Option<String> {
         let before = self.refunds.get(&refund).copied();
         let follows = match (entry.kind, entry.from, entry.to) {
@@ -170,59 +174,59 @@ impl<'a> BookingReplay<'a> {
     }
 }
 
-/// A booking's row stands where its entries end.
+/// Compares a booking's row with the state after its last entry.
 fn check_row(booking: &Booking, replay: &BookingReplay<'_>) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     let booked = booking.items.iter().map(|item| (item.ticket_type, item.quantity));
     let lines = replay.lines.unwrap_or_default().iter().map(|line| (line.ticket_type, line.quantity));
     let status = replay.status.map_or("nothing", LedgerStatus::as_str);
     if replay.status != Some(booking.status().into()) || !lines.eq(booked) {
-        wrong.push(format!("is {}, but its ledger says {status}", booking.status()));
+        violations.push(format!("is {}, but its ledger says {status}", booking.status()));
     }
     if replay.seq != Some(booking.last_seq) {
         let last = replay.seq.unwrap_or(0);
-        wrong.push(format!("names entry {} as its last, but that is {last}", booking.last_seq));
+        violations.push(format!("names entry {} as its last, but that is {last}", booking.last_seq));
     }
     if u64::from(booking.version) != replay.version {
-        wrong.push(format!("has version {} after {} changes", booking.version, replay.version));
+        violations.push(format!("has version {} after {} changes", booking.version, replay.version));
     }
     match &booking.state {
         State::Cancelled { payment: None, refunded: true, .. } => {
-            wrong.push("is refunded, but was never paid".to_owned());
+            violations.push("is refunded, but was never paid".to_owned());
         }
         State::Expired { at } if *at < booking.hold_expires_at => {
-            wrong.push("expired before its time".to_owned());
+            violations.push("expired before its hold ended".to_owned());
         }
         State::Cancelled { .. } | State::Pending | State::Expired { .. } | State::Confirmed(_) => {}
     }
-    wrong
+    violations
 }
 
-/// The total is the sum of the items, in the currency of the event.
+/// Checks that the total is the sum of the items, in the currency of the event.
 fn check_money(booking: &Booking, event: &Event) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     let cost = |item: &crate::Item| i128::from(item.unit_price.amount()) * i128::from(item.quantity);
     let sum: i128 = booking.items.iter().map(cost).sum();
     if i128::from(booking.total.amount()) != sum {
-        wrong.push(format!("costs {}, but its items cost {sum}", booking.total));
+        violations.push(format!("costs {}, but its items cost {sum}", booking.total));
     }
-    wrong.extend(check_currency(booking.total, event));
-    wrong
+    violations.extend(check_currency(booking.total, event));
+    violations
 }
 
-/// A payment is captured in full or not at all, and nothing but the booking's total is.
+/// Checks that a refund is of the booking's total, since a payment is captured in full or not at all.
 fn check_amount(refund: &Refund, booking: &Booking, event: &Event) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     if refund.amount.amount() != booking.total.amount() {
-        wrong.push(format!("gives back {}, but {} was paid", refund.amount, booking.total));
+        violations.push(format!("refunds {}, but {} was paid", refund.amount, booking.total));
     }
     if let State::Confirmed(payment) = &booking.state
         && payment.transaction == refund.transaction
     {
-        wrong.push("gives back a payment that still pays for a confirmed booking".to_owned());
+        violations.push("refunds the payment of a confirmed booking".to_owned());
     }
-    wrong.extend(check_currency(refund.amount, event));
-    wrong
+    violations.extend(check_currency(refund.amount, event));
+    violations
 }
 
 fn check_currency(money: Money, event: &Event) -> Option<String> {

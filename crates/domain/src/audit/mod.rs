@@ -1,9 +1,10 @@
-//! The audit: derives every count and every amount again from the ledger and the bookings, and compares.
+//! The audit: derives every count and every amount again from the ledger and the bookings, and compares them
+//! with the stored ones.
 //!
-//! It judges what the database holds, whoever wrote it, and keeps little of it: one event's counters and one
-//! booking's history at a time. So an event is read twice: its ledger in order ([`ledger`]), and its bookings,
-//! each with its own entries and refunds ([`history`]). Used by the program, and by the tests at the end of
-//! everything they do.
+//! It checks the contents of the database, whatever wrote them, and keeps little of it in memory: the
+//! counters of one event and the history of one booking at a time. An event is therefore read twice: its
+//! ledger in order ([`ledger`]), and its bookings, each with its own entries and refunds ([`history`]). The
+//! program uses the audit, and so do the tests at their end.
 
 mod history;
 mod ledger;
@@ -12,27 +13,29 @@ pub use self::history::History;
 use self::ledger::EventReplay;
 use crate::{Booking, Entry, Event, UserId};
 
-/// Violations reported one by one; more are only counted, so that a report has a bounded size.
+/// Maximum number of violations that are reported individually. Further ones are only counted, so that a
+/// report has a bounded size.
 const VIOLATIONS_MAX: usize = 10_000;
 
-/// What the audit found, and how much it looked at.
+/// The violations that the audit found, and the number of audited rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditReport {
-    /// Events looked at.
+    /// Number of audited events.
     pub events: u64,
-    /// Bookings looked at.
+    /// Number of audited bookings.
     pub bookings: u64,
-    /// Ledger entries replayed.
+    /// Number of replayed ledger entries.
     pub entries: u64,
-    /// Refunds looked at.
+    /// Number of audited refunds.
     pub refunds: u64,
-    /// Every contradiction, in words; empty when the replay are clean. At most 10,000, and then one line that
-    /// says how many more there are.
+    /// A text for each violation; empty if the audit finds nothing. At most 10,000, followed by one line with
+    /// the number of the others.
     pub violations: Vec<String>,
 }
 
-/// An audit in progress. For each event: [`Audit::event`], its entries in order ([`Audit::entry`]), then its
-/// bookings ([`Audit::history`]) and its users ([`Audit::user`]) in any order; at the end [`Audit::finish`].
+/// An audit in progress. For each event call [`Audit::event`], then [`Audit::entry`] for its entries in
+/// order, then [`Audit::history`] for its bookings and [`Audit::user`] for its users in any order; at the end
+/// call [`Audit::finish`].
 #[derive(Debug, Default)]
 pub struct Audit {
     report: AuditReport,
@@ -41,36 +44,38 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Begins with an event, and closes the one before.
+    /// Starts with an event, and closes the previous one.
     pub fn event(&mut self, event: Event) {
         self.close();
         self.report.events += 1;
         self.replay = Some(EventReplay::new(event));
     }
 
-    /// The next ledger entry of the event, and the booking's row where this is the entry that created it.
+    /// Audits the next ledger entry of the event. `created` is the booking's row if this entry created the
+    /// booking.
     pub fn entry(&mut self, entry: &Entry, created: Option<&Booking>) {
         self.report.entries += 1;
         let Some(replay) = &mut self.replay else { return };
-        let mut wrong = replay.apply(entry);
+        let mut violations = replay.apply(entry);
         if let Some(booking) = created {
-            wrong.extend(replay.check_prices(booking));
+            violations.extend(replay.check_prices(booking));
         }
-        let place = |what: String| format!("{} entry {}: {what}", entry.event_id, entry.seq);
-        self.add(wrong.into_iter().map(place));
+        let locate = |what: String| format!("{} entry {}: {what}", entry.event_id, entry.seq);
+        self.add(violations.into_iter().map(locate));
     }
 
-    /// A booking of the event: all its entries, its row and its refunds.
+    /// Audits a booking of the event: all its entries, its row and its refunds.
     pub fn history(&mut self, history: &History) {
         let Some(replay) = &mut self.replay else { return };
         self.report.bookings += u64::from(history.booking_of(replay.event().id).is_some());
         self.report.refunds += history.refunds.len() as u64;
-        let wrong = history.check(replay);
-        self.add(wrong);
+        let violations = history.check(replay);
+        self.add(violations);
     }
 
-    /// How many live tickets of the event a user holds by the bookings and the ledger, and the stored count, if
-    /// there is one. Only for events with a limit per user.
+    /// Audits a user of an event with a limit per user: `holds` is the number of live tickets of the event
+    /// that the user has according to the bookings and the ledger, `counted` the stored count, if there is
+    /// one.
     pub fn user(&mut self, user: &UserId, holds: u64, counted: Option<u32>) {
         let Some(replay) = &self.replay else { return };
         let Some(limit) = replay.event().details.max_tickets_per_user else { return };
@@ -86,26 +91,27 @@ impl Audit {
         }
     }
 
-    /// A row that cannot be read.
+    /// Reports a row that cannot be decoded.
     pub fn unreadable(&mut self, what: impl std::fmt::Display) {
         self.add([format!("unreadable: {what}")]);
     }
 
-    /// Closes the last event and compares with the number of rows that the database counts in all.
+    /// Closes the last event, compares the numbers of audited rows with the numbers of rows in the database,
+    /// and returns the report.
     pub fn finish(mut self, bookings: u64, entries: u64, refunds: u64) -> AuditReport {
         self.close();
         let seen = [self.report.bookings, self.report.entries, self.report.refunds];
         for (what, seen, stored) in [
-            ("bookings that their ledger leads to", seen[0], bookings),
-            ("ledger entries that an event leads to", seen[1], entries),
-            ("refunds that their booking leads to", seen[2], refunds),
+            ("bookings are reachable from their ledger", seen[0], bookings),
+            ("ledger entries are reachable from an event", seen[1], entries),
+            ("refunds are reachable from their booking", seen[2], refunds),
         ] {
             if seen != stored {
                 self.add([format!("{stored} rows are stored, but only {seen} {what}")]);
             }
         }
         if self.omitted > 0 {
-            self.report.violations.push(format!("{} more violations are left out", self.omitted));
+            self.report.violations.push(format!("{} more violations are omitted", self.omitted));
         }
         self.report
     }
@@ -117,8 +123,8 @@ impl Audit {
         }
     }
 
-    fn add(&mut self, wrong: impl IntoIterator<Item = String>) {
-        for what in wrong {
+    fn add(&mut self, violations: impl IntoIterator<Item = String>) {
+        for what in violations {
             if self.report.violations.len() < VIOLATIONS_MAX {
                 self.report.violations.push(what);
             } else {

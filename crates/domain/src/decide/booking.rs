@@ -1,4 +1,4 @@
-//! The rules of a booking's life.
+//! The rules for the lifecycle of a booking.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     State, TicketSelection, TicketState, TicketTypeId, Timestamp,
 };
 
-/// A command about a booking that exists, with all that is known of it.
+/// A command for an existing booking, with everything that the rules need.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) snapshot: &'a Snapshot<'a>,
@@ -22,7 +22,7 @@ pub(super) struct Case<'a> {
     pub(super) now: Timestamp,
 }
 
-/// Takes tickets, all that are asked for or none. This is where "sold out" is decided.
+/// Reserves all selected tickets, or none. This is where "sold out" is decided.
 pub(super) fn book(
     snapshot: &Snapshot<'_>,
     event: &Event,
@@ -65,7 +65,7 @@ pub(super) fn book(
     with_user_count(draft, snapshot, Booking { last_seq: seq, ..booking }, None, i64::from(tickets))
 }
 
-/// A payment was captured. Either the booking ends up paid, or the payment is to be given back.
+/// Handles a captured payment: either the booking becomes confirmed, or a refund is recorded.
 pub(super) fn confirm(
     case: &Case<'_>,
     status: BookingStatus,
@@ -98,7 +98,7 @@ pub(super) fn confirm(
     }
 }
 
-/// Gives a booking up, and records what has to be given back for it.
+/// Cancels a booking, and records the refund of its payment.
 pub(super) fn cancel(
     case: &Case<'_>,
     status: BookingStatus,
@@ -109,7 +109,7 @@ pub(super) fn cancel(
         Actor::Service(_) | Actor::Admin(_) | Actor::System => (false, true),
     };
     if !owner && !removed(Guard::Owner) {
-        // The same answer as for no booking at all: whether it exists is not the asker's to know.
+        // The same answer as for a missing booking: it must not reveal that the booking exists.
         return super::not_found("booking");
     }
     match &case.booking.state {
@@ -131,7 +131,7 @@ pub(super) fn cancel(
     }
 }
 
-/// Frees an unpaid booking whose time has passed. A system action: no user's rule applies.
+/// Frees an unpaid booking that is overdue. This is a system action: no rule for users applies.
 pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Decision, Inconsistent> {
     match &case.booking.state {
         State::Pending
@@ -158,7 +158,7 @@ pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Decision,
     }
 }
 
-/// Records the outcome of a refund. The same outcome again is one settlement; what was paid out stays so.
+/// Records the outcome of a refund. A repeated outcome changes nothing; a refund that succeeded stays so.
 pub(super) fn settle(
     case: &Case<'_>,
     status: BookingStatus,
@@ -191,7 +191,7 @@ pub(super) fn settle(
     }
 }
 
-/// The state of a booking after a refund was settled: only that of its own payment shows in it.
+/// The state of a booking after a refund was settled: it shows only the refund of its own payment.
 fn state_after_settlement(state: &State, refund: &Refund) -> State {
     let mut state = state.clone();
     if let State::Cancelled { payment: Some(payment), refunded, .. } = &mut state
@@ -202,13 +202,13 @@ fn state_after_settlement(state: &State, refund: &Refund) -> State {
     state
 }
 
-/// The items of an order at today's prices, or what is wrong with the order in itself.
+/// The items of an order at current prices, or the refusal of an order that is invalid in itself.
 fn price_order(event: &Event, order: &Order) -> Result<(Items, Money), Refusal> {
     let wrong = |pointer: &str, detail: &str| Refusal::Invalid(vec![Invalid::new(pointer, detail)]);
     let selected: &[(TicketTypeId, u32)] = match (&order.selection, event.details.ticket_types.as_slice()) {
         (TicketSelection::Quantity(quantity), [only]) => &[(only.id, *quantity)],
         (TicketSelection::Quantity(_), _) => {
-            return Err(wrong("/items", "the event has several ticket types: say how many of each"));
+            return Err(wrong("/items", "the event has several ticket types: specify the quantity of each"));
         }
         (TicketSelection::Items(items), _) => items,
     };
@@ -243,7 +243,7 @@ fn price_order(event: &Event, order: &Order) -> Result<(Items, Money), Refusal> 
     Ok((items, total))
 }
 
-/// Why nothing can be booked at this time, the reason that lasts longest first.
+/// The reason why nothing can be booked now, the most permanent reason first.
 fn sales_closed_reason(event: &Event, now: Timestamp) -> Option<Refusal> {
     let details = &event.details;
     if details.status == EventStatus::Cancelled {
@@ -261,7 +261,7 @@ fn sales_closed_reason(event: &Event, now: Timestamp) -> Option<Refusal> {
     details.sales_start_at.filter(|start| now < *start).map(Refusal::SalesNotOpen)
 }
 
-/// What to do when the user would hold more than the event allows one user.
+/// The shortage or refusal if the user would hold more tickets than the event allows per user.
 fn user_limit_shortage(
     snapshot: &Snapshot<'_>,
     event: &Event,
@@ -269,8 +269,8 @@ fn user_limit_shortage(
     user: impl Fn() -> crate::UserId,
 ) -> Option<Decision> {
     let limit = event.details.max_tickets_per_user.filter(|_| !removed(Guard::UserLimit))?;
-    let wanted = snapshot.user_tickets.saturating_add(items.quantity());
-    let over = wanted.checked_sub(limit).filter(|over| *over > 0)?;
+    let total = snapshot.user_tickets.saturating_add(items.quantity());
+    let over = total.checked_sub(limit).filter(|over| *over > 0)?;
     let left = limit.saturating_sub(snapshot.user_tickets);
     let detail = format!("at most {limit} tickets per user; {left} more may be booked");
     Some(shortage_or_refusal(
@@ -281,12 +281,12 @@ fn user_limit_shortage(
     ))
 }
 
-/// What to do when tickets are missing, of a ticket type or of the event.
+/// The shortage or refusal if tickets are missing, of a ticket type or of the event.
 fn ticket_shortage(snapshot: &Snapshot<'_>, event: &Event, items: &Items) -> Option<Decision> {
     if removed(Guard::Capacity) {
         return None;
     }
-    let lack = |requested: u32, available: u32, scope: HoldScope, ticket_type: Option<TicketTypeId>| {
+    let shortage = |requested: u32, available: u32, scope: HoldScope, ticket_type: Option<TicketTypeId>| {
         let missing = requested.checked_sub(available).filter(|missing| *missing > 0)?;
         let refusal = match available {
             0 => Refusal::SoldOut { requested, ticket_type },
@@ -297,16 +297,16 @@ fn ticket_shortage(snapshot: &Snapshot<'_>, event: &Event, items: &Items) -> Opt
     for item in items.iter() {
         let id = item.ticket_type;
         let left = event.index_of(id).map_or(0, |index| event.available_of(index));
-        // Where the event itself is full, holds of any type stand in the way.
+        // If the event itself is full, holds of any ticket type compete with the order.
         let scope = if left == event.available() { HoldScope::Event } else { HoldScope::TicketType(id) };
-        if let Some(lack) = lack(item.quantity, left, scope, Some(id)) {
-            return Some(lack);
+        if let Some(shortage) = shortage(item.quantity, left, scope, Some(id)) {
+            return Some(shortage);
         }
     }
-    lack(items.quantity(), event.available(), HoldScope::Event, None)
+    shortage(items.quantity(), event.available(), HoldScope::Event, None)
 }
 
-/// The payment is accepted; the tickets come from `place`.
+/// Accepts the payment; the tickets come from the state `from`.
 fn pay(
     case: &Case<'_>,
     status: BookingStatus,
@@ -317,7 +317,7 @@ fn pay(
     transition(case, status, State::Confirmed(payment), (from, TicketState::Sold), None)
 }
 
-/// A late payment: the tickets are taken again if they are still there and the user's limit allows.
+/// Handles a late payment: reserves the tickets again if they are available and the user's limit allows it.
 fn reacquire(
     case: &Case<'_>,
     status: BookingStatus,
@@ -341,7 +341,7 @@ fn reacquire(
     }
 }
 
-/// A captured payment that buys nothing: one refund is recorded, and the answer names it.
+/// Handles a captured payment that buys nothing: records one refund, which the answer contains.
 fn refund_rejected_payment(
     case: &Case<'_>,
     confirmation: &Confirmation,
@@ -373,7 +373,7 @@ fn refund_rejected_payment(
     Ok(Decision::Change(Box::new(change)))
 }
 
-/// The booking ends, and a payment it had is to be given back.
+/// Cancels the booking, and records the refund of its payment, if it has one.
 fn end_booking(
     case: &Case<'_>,
     status: BookingStatus,
@@ -403,8 +403,8 @@ fn end_booking(
     transition(case, status, state, (from, TicketState::Free), refund)
 }
 
-/// What a transaction with a recorded refund hears: what it heard the first time, except that a cancelled
-/// event outranks the state of a booking.
+/// The refusal of a transaction with a recorded refund: the same as the first time, except that a cancelled
+/// event takes precedence over the state of a booking.
 fn repeated_refusal(case: &Case<'_>, status: BookingStatus, refund: &Refund) -> Refusal {
     let reason = match (refund.reason, case.event.details.status) {
         (RefundReason::BookingCancelled | RefundReason::InvalidState, EventStatus::Cancelled) => {
@@ -428,7 +428,7 @@ fn refund_refusal(booking: BookingStatus, reason: RefundReason, refund: &Refund)
     }
 }
 
-/// Brings a booking to a new state: counters, ledger and booking together.
+/// Moves a booking to a new state: counters, ledger and booking together.
 fn transition(
     case: &Case<'_>,
     from: BookingStatus,
@@ -437,7 +437,7 @@ fn transition(
     refund: Option<Refund>,
 ) -> Result<Decision, Inconsistent> {
     let kind = match &to {
-        State::Pending => return Err(Inconsistent("nothing becomes pending again")),
+        State::Pending => return Err(Inconsistent("no booking becomes pending again")),
         State::Confirmed(_) => EntryKind::BookingConfirmed,
         State::Cancelled { .. } => EntryKind::BookingCancelled,
         State::Expired { .. } => EntryKind::BookingExpired,
@@ -478,7 +478,7 @@ fn change_from(draft: Draft<'_>, booking: Booking) -> Change {
     }
 }
 
-/// Closes a change in which the user came to hold `claimed` tickets more, or fewer.
+/// Completes a change in which the number of the user's tickets changed by `added`.
 fn with_user_count(
     draft: Draft<'_>,
     snapshot: &Snapshot<'_>,

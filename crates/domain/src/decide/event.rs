@@ -11,11 +11,11 @@ use crate::{
     Money, NewEvent, Refusal, Tallies, TicketType, TicketTypePatch, Timestamp, TypeInventory,
 };
 
-/// Puts an event on sale.
+/// Creates an event, on sale.
 pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Result<Decision, Inconsistent> {
-    let complaints = check_new(new, now);
-    if !complaints.is_empty() {
-        return refuse(Refusal::Invalid(complaints));
+    let errors = check_new(new, now);
+    if !errors.is_empty() {
+        return refuse(Refusal::Invalid(errors));
     }
     let first = new.ticket_types.first().ok_or(Inconsistent("an event without ticket types was accepted"))?;
     let kind =
@@ -51,7 +51,7 @@ pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Resul
     };
     let event = Event { id: new.id, details: Arc::new(details), inventory };
     let mut draft = Draft::new(&event, None, command, now);
-    let note = EntryFields {
+    let fields = EntryFields {
         kind: EntryKind::EventCreated,
         booking: None,
         refund: None,
@@ -59,20 +59,20 @@ pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Resul
         from: None,
         to: Some(LedgerStatus::OnSale),
     };
-    draft.append_entry(&note)?;
+    draft.append_entry(&fields)?;
     Ok(edit_decision(draft))
 }
 
-/// Edits an event. An edit that changes nothing is answered and not recorded.
+/// Edits an event. An edit that changes nothing is answered, but not recorded.
 pub(super) fn update(
     event: Option<&Event>,
     patch: &EventPatch,
     command: &Command,
     now: Timestamp,
 ) -> Result<Decision, Inconsistent> {
-    let complaints = check_patch(patch, now);
-    if !complaints.is_empty() {
-        return refuse(Refusal::Invalid(complaints));
+    let errors = check_patch(patch, now);
+    if !errors.is_empty() {
+        return refuse(Refusal::Invalid(errors));
     }
     let Some(event) = event else { return not_found("event") };
     if patch.if_match.is_some_and(|seen| seen != event.details.version) {
@@ -82,10 +82,10 @@ pub(super) fn update(
         return refuse(Refusal::EventCancelled { booking: None, refund: None });
     }
     let mut after = event.clone();
-    let mut complaints = apply(&mut after, patch);
-    complaints.extend(check_user_limit(event, patch));
-    if !complaints.is_empty() {
-        return refuse(Refusal::Invalid(complaints));
+    let mut errors = apply(&mut after, patch);
+    errors.extend(check_user_limit(event, patch));
+    if !errors.is_empty() {
+        return refuse(Refusal::Invalid(errors));
     }
     if let Some(in_use) = below_use(&after) {
         return refuse(Refusal::CapacityInUse { in_use });
@@ -103,7 +103,7 @@ pub(super) fn update(
         EventStatus::Cancelled => EntryKind::EventCancelled,
         EventStatus::OnSale | EventStatus::Paused => EntryKind::EventUpdated,
     };
-    let note = EntryFields {
+    let fields = EntryFields {
         kind,
         booking: None,
         refund: None,
@@ -111,7 +111,7 @@ pub(super) fn update(
         from: (from != to).then_some(from.into()),
         to: (from != to).then_some(to.into()),
     };
-    draft.append_entry(&note)?;
+    draft.append_entry(&fields)?;
     Ok(edit_decision(draft))
 }
 
@@ -128,9 +128,9 @@ fn edit_decision(draft: Draft<'_>) -> Decision {
     }))
 }
 
-/// Lays a patch over an event; says where the patch names what the event does not have.
+/// Applies a patch to an event; returns an error for each field that names something that the event lacks.
 fn apply(event: &mut Event, patch: &EventPatch) -> Vec<Invalid> {
-    let mut complaints = Vec::new();
+    let mut errors = Vec::new();
     let details = Arc::make_mut(&mut event.details);
     set(&mut details.name, patch.name.as_ref());
     set(&mut details.venue, patch.venue.as_ref());
@@ -145,32 +145,33 @@ fn apply(event: &mut Event, patch: &EventPatch) -> Vec<Invalid> {
     set(&mut details.max_tickets_per_user, patch.max_tickets_per_user.as_ref());
     set(&mut details.status, patch.status.as_ref());
     let other_currency = |price: &Money| price.currency() != details.currency;
-    let foreign = format!("the event sells in {}", details.currency.code());
+    let wrong_currency = format!("the event sells in {}", details.currency.code());
     if patch.price.as_ref().is_some_and(other_currency) {
-        complaints.push(Invalid::new("/price/currency", foreign.as_str()));
+        errors.push(Invalid::new("/price/currency", wrong_currency.as_str()));
     }
     for (index, edit) in patch.ticket_types.iter().enumerate() {
         if edit.price.as_ref().is_some_and(other_currency) {
-            complaints.push(Invalid::new(format!("/ticketTypes/{index}/price/currency"), foreign.as_str()));
+            errors
+                .push(Invalid::new(format!("/ticketTypes/{index}/price/currency"), wrong_currency.as_str()));
         }
     }
     if let Some(price) = patch.price {
         match details.ticket_types.as_mut_slice() {
             [only] => only.price = price,
-            _ => complaints.push(Invalid::new("/price", "the event has several ticket types: say which")),
+            _ => errors.push(Invalid::new("/price", "the event has several ticket types: use /ticketTypes")),
         }
     }
     for (index, edit) in patch.ticket_types.iter().enumerate() {
         let mut pairs = details.ticket_types.iter_mut().zip(&mut event.inventory.types);
         match pairs.find(|(kind, _)| kind.id == edit.id) {
             Some((kind, inventory)) => apply_to_type(kind, inventory, edit),
-            None => complaints
+            None => errors
                 .push(Invalid::new(format!("/ticketTypes/{index}/id"), "the event has no such ticket type")),
         }
     }
     let pointer = if patch.sales_end_at.is_some() { "/salesEndAt" } else { "/salesStartAt" };
-    complaints.extend(check_window(pointer, details.sales_start_at, details.sales_end_at));
-    complaints
+    errors.extend(check_window(pointer, details.sales_start_at, details.sales_end_at));
+    errors
 }
 
 fn apply_to_type(kind: &mut TicketType, inventory: &mut TypeInventory, edit: &TicketTypePatch) {
@@ -185,60 +186,60 @@ fn set<T: Clone>(field: &mut T, value: Option<&T>) {
     }
 }
 
-/// What is wrong with a new event, as far as the asker can know.
+/// The errors of a new event that do not depend on stored data.
 fn check_new(new: &NewEvent, now: Timestamp) -> Vec<Invalid> {
-    let mut complaints = Vec::new();
-    complaints.extend(within("/capacity", new.capacity, 1, CAPACITY_MAX));
-    complaints.extend(check_numbers(&Numbers {
+    let mut errors = Vec::new();
+    errors.extend(within("/capacity", new.capacity, 1, CAPACITY_MAX));
+    errors.extend(check_numbers(&Numbers {
         hold_seconds: Some(new.hold_seconds),
         cancel_cutoff_seconds: Some(new.cancel_cutoff_seconds),
         max_tickets_per_booking: Some(new.max_tickets_per_booking),
         max_tickets_per_user: new.max_tickets_per_user,
     }));
-    complaints.extend(check_start(new.starts_at, now));
-    complaints.extend(check_window("/salesEndAt", new.sales_start_at, new.sales_end_at));
+    errors.extend(check_start(new.starts_at, now));
+    errors.extend(check_window("/salesEndAt", new.sales_start_at, new.sales_end_at));
     if new.ticket_types.is_empty() || new.ticket_types.len() > TICKET_TYPES_MAX {
-        complaints.push(Invalid::new("/ticketTypes", format!("must name 1 to {TICKET_TYPES_MAX}")));
+        errors.push(Invalid::new("/ticketTypes", format!("must name 1 to {TICKET_TYPES_MAX}")));
     }
     let currency = new.ticket_types.first().map(|kind| kind.price.currency());
     for (index, kind) in new.ticket_types.iter().enumerate() {
         let base = if new.single_price { String::new() } else { format!("/ticketTypes/{index}") };
-        complaints
+        errors
             .extend(kind.capacity.and_then(|own| within(&format!("{base}/capacity"), own, 1, CAPACITY_MAX)));
-        complaints.extend(check_price(&base, kind.price));
+        errors.extend(check_price(&base, kind.price));
         if Some(kind.price.currency()) != currency {
             let detail = "an event sells in one currency only";
-            complaints.push(Invalid::new(format!("{base}/price/currency"), detail));
+            errors.push(Invalid::new(format!("{base}/price/currency"), detail));
         }
     }
-    complaints
+    errors
 }
 
-/// What is wrong with an edit, as far as the asker can know without looking at the event.
+/// The errors of an edit that do not depend on the event.
 fn check_patch(patch: &EventPatch, now: Timestamp) -> Vec<Invalid> {
-    let mut complaints = Vec::new();
-    complaints.extend(patch.capacity.and_then(|capacity| within("/capacity", capacity, 1, CAPACITY_MAX)));
-    complaints.extend(check_numbers(&Numbers {
+    let mut errors = Vec::new();
+    errors.extend(patch.capacity.and_then(|capacity| within("/capacity", capacity, 1, CAPACITY_MAX)));
+    errors.extend(check_numbers(&Numbers {
         hold_seconds: patch.hold_seconds,
         cancel_cutoff_seconds: patch.cancel_cutoff_seconds,
         max_tickets_per_booking: patch.max_tickets_per_booking,
         max_tickets_per_user: patch.max_tickets_per_user.flatten(),
     }));
-    complaints.extend(patch.starts_at.and_then(|start| check_start(start, now)));
-    complaints.extend(patch.price.and_then(|price| check_price("", price)));
+    errors.extend(patch.starts_at.and_then(|start| check_start(start, now)));
+    errors.extend(patch.price.and_then(|price| check_price("", price)));
     for (index, kind) in patch.ticket_types.iter().enumerate() {
         let base = format!("/ticketTypes/{index}");
         if patch.ticket_types.iter().take(index).any(|before| before.id == kind.id) {
-            complaints.push(Invalid::new(format!("{base}/id"), "stands twice"));
+            errors.push(Invalid::new(format!("{base}/id"), "is a duplicate"));
         }
         let own = kind.capacity.flatten();
-        complaints.extend(own.and_then(|own| within(&format!("{base}/capacity"), own, 1, CAPACITY_MAX)));
-        complaints.extend(kind.price.and_then(|price| check_price(&base, price)));
+        errors.extend(own.and_then(|own| within(&format!("{base}/capacity"), own, 1, CAPACITY_MAX)));
+        errors.extend(kind.price.and_then(|price| check_price(&base, price)));
     }
-    complaints
+    errors
 }
 
-/// Numbers of an event's description, as far as they are given.
+/// The numbers of an event's description that a request contains.
 struct Numbers {
     hold_seconds: Option<u32>,
     cancel_cutoff_seconds: Option<u32>,
@@ -275,17 +276,18 @@ fn check_window(pointer: &str, start: Option<Timestamp>, end: Option<Timestamp>)
     empty.then(|| Invalid::new(pointer, "must leave time between salesStartAt and salesEndAt"))
 }
 
-/// A limit per user counts from the first booking on, so it can be raised or lifted, not brought in.
+/// A limit per user must count from the first booking on, so it can be raised or removed, but not added.
 fn check_user_limit(event: &Event, patch: &EventPatch) -> Option<Invalid> {
-    let wrong = match (event.details.max_tickets_per_user, patch.max_tickets_per_user?) {
+    let is_invalid = match (event.details.max_tickets_per_user, patch.max_tickets_per_user?) {
         (None, Some(_)) => true,
         (Some(before), Some(after)) => after < before,
         (None | Some(_), None) => false,
     };
-    wrong.then(|| Invalid::new("/maxTicketsPerUser", "may only be raised or lifted once the event exists"))
+    is_invalid
+        .then(|| Invalid::new("/maxTicketsPerUser", "may only be raised or removed once the event exists"))
 }
 
-/// Tickets held and sold, where they no longer fit a capacity.
+/// The tickets held and sold of the event, or of a ticket type, whose capacity is below that number.
 fn below_use(event: &Event) -> Option<u32> {
     let inventory = &event.inventory;
     let whole = std::iter::once((inventory.held, inventory.sold, inventory.capacity));

@@ -1,7 +1,7 @@
-//! Every rule of booking, as one pure function.
+//! All booking rules, as one pure function.
 //!
-//! [`decide()`] is given what is stored (a [`Scene`]), what is asked (a [`Command`]) and the time, and says
-//! what changes. It reads nothing else, so it is true inside any transaction and replays exactly.
+//! [`decide()`] takes the stored data (a [`Snapshot`]), a [`Command`] and the time, and returns what changes.
+//! It reads nothing else, so it is valid inside any transaction and a replay gives exactly the same result.
 
 mod booking;
 mod event;
@@ -14,96 +14,102 @@ use crate::{
     LedgerStatus, Refund, RefundStatus, Refusal, TicketTypeId, Timestamp, UserId,
 };
 
-/// What is stored about a command's event and booking, as it stands inside the transaction.
+/// The stored data of a command's event and booking, as read inside the transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
     /// The command's event.
     pub event: Option<&'a Event>,
     /// The command's booking.
     pub booking: Option<&'a Arc<Booking>>,
-    /// The refund recorded for the captured payment that the command is about ([`Command::captured`]).
+    /// The refund recorded for the captured payment of the command ([`Command::captured`]).
     pub refund: Option<&'a Refund>,
-    /// Tickets of this event that the booking's user holds, pending and confirmed. Counted only where
-    /// the event has a limit per user; otherwise 0.
+    /// Tickets of this event that the booking's user holds, pending and confirmed. Counted only if the event
+    /// has a limit per user; otherwise 0.
     pub user_tickets: u32,
-    /// Where no overdue hold is left to free. See [`Verdict::Overdue`].
+    /// Scopes without any overdue hold left to free. See [`Decision::Overdue`].
     pub exhausted_scopes: &'a [HoldScope],
 }
 
-/// Which holds stand in the way of an order.
+/// The holds that compete with an order for tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldScope {
-    /// Any hold of the event.
+    /// All holds of the event.
     Event,
-    /// Holds with this ticket type.
+    /// Holds that contain this ticket type.
     TicketType(TicketTypeId),
     /// Holds of this user.
     User(UserId),
 }
 
-/// Tickets that are missing while overdue holds may still have them.
+/// Missing tickets that overdue holds may still occupy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// Whose holds would help.
+    /// The holds whose expiry would help.
     pub scope: HoldScope,
-    /// How many tickets are missing, at least 1.
+    /// Number of missing tickets, at least 1.
     pub tickets: u32,
 }
 
-/// What follows from a command.
+/// The result of [`decide()`].
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// Something changes; all of it is written in one transaction, or none.
+    /// Something changes. The whole change is written in one transaction, or not at all.
     Change(Box<Change>),
     /// Nothing changes.
     Answer(Answer),
     /// Tickets are missing. The caller frees overdue holds of this scope, oldest first, by deciding
-    /// [`Action::Expire`] for each, and asks again; when there are none it adds the scope to
-    /// [`Scene::exhausted_scopes`]. So "sold out" is never said while a dead hold could be freed.
+    /// [`Action::Expire`] for each, and calls [`decide()`] again; if there are none, it adds the scope to
+    /// [`Snapshot::exhausted_scopes`]. Thus "sold out" is never returned while an overdue hold could be
+    /// freed.
     Overdue(Shortage),
 }
 
-/// What a command changes.
+/// The writes and the answer that follow from a command.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The event's new description, where it was edited or is new.
+    /// The event's new description, if the event is new or was edited.
     pub details: Option<Arc<EventDetails>>,
     /// The event's new counters.
     pub inventory: Inventory,
-    /// The booking as it now is.
+    /// The booking after the change.
     pub booking: Option<Arc<Booking>>,
-    /// The refund that is now due, or settled.
+    /// The refund that is now due or settled.
     pub refund: Option<Refund>,
-    /// The user whose count changed and the new count; only where the event has a limit per user.
+    /// The user whose count changed, and the new count; only if the event has a limit per user.
     pub user_tickets: Option<(UserId, u32)>,
-    /// What is written down, in order, at least one. Numbered from the event's last entry on.
+    /// The ledger entries, in order; at least one. Their numbers continue from the event's last entry.
     pub entries: Vec<Entry>,
-    /// What the asker hears. Can be a refusal: a payment that came too late is refused and refunded.
+    /// The answer to the caller. It can be a refusal: a payment that is too late is refused and refunded.
     pub answer: Answer,
 }
 
-/// What the asker hears.
+/// The answer to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The booking as it now is.
+    /// The booking after the command.
     Booking(Arc<Booking>),
-    /// The event as it now is.
+    /// The event after the command.
     Event(Box<Event>),
-    /// The refund as it now is.
+    /// The refund after the command.
     Refund(Box<Refund>),
-    /// No, and why.
+    /// The command is refused, for this reason.
     Refused(Refusal),
 }
 
-/// What is stored contradicts itself. The command fails and changes nothing; the audit will say more.
+/// Stored data contradicts itself. The command fails and changes nothing; `boxoffice audit` reports details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stored data is inconsistent: {0}")]
 pub struct Inconsistent(pub &'static str);
 
 /// Decides one command.
 ///
-/// Deadlines and sales windows go by `now` alone. Only the date of a ledger entry is raised to the entry before
-/// it: a ledger never runs backwards, and one write under a wrong clock shifts no later deadline.
+/// Deadlines and sales windows are checked against `now` alone. Only the date of a ledger entry is raised to
+/// that of the previous entry: the dates of a ledger never decrease, and one write under a wrong clock does
+/// not shift later deadlines.
+///
+/// # Errors
+///
+/// [`Inconsistent`] if the stored data contradicts itself, such as an existing booking without its event.
 pub fn decide(snapshot: &Snapshot<'_>, command: &Command, now: Timestamp) -> Result<Decision, Inconsistent> {
     let last_at = snapshot.event.filter(|_| removed(Guard::ClockAlone)).map(|event| event.inventory.last_at);
     let now = last_at.map_or(now, |last_at| now.max(last_at));
@@ -143,16 +149,16 @@ fn not_found(what: &'static str) -> Result<Decision, Inconsistent> {
     refuse(Refusal::NotFound(what))
 }
 
-// Every rule ends in a verdict; wrapping it here keeps the rules readable as sentences.
+// Every rule ends in a decision; wrapping it here keeps the rules readable.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "the rules end in `refuse(…)` as they end in `change.verdict(…)`"
+    reason = "the rules end in `refuse(…)` just as they end in `with_user_count(…)`"
 )]
 fn refuse(refusal: Refusal) -> Result<Decision, Inconsistent> {
     Ok(Decision::Answer(Answer::Refused(refusal)))
 }
 
-/// Tickets are missing: ask for overdue holds first, refuse only when there are none.
+/// Reports a shortage that overdue holds may resolve, or refuses if there are no overdue holds left.
 fn shortage_or_refusal(
     snapshot: &Snapshot<'_>,
     scope: HoldScope,
@@ -166,7 +172,7 @@ fn shortage_or_refusal(
     }
 }
 
-/// A change being written: the next ledger number, and the booking's place in its own history.
+/// A change in preparation: the event with its next ledger number, and the chain of the booking's entries.
 struct Draft<'a> {
     event: Event,
     previous_seq: Option<u64>,
@@ -175,7 +181,7 @@ struct Draft<'a> {
     now: Timestamp,
 }
 
-/// What a ledger entry says beyond what its draft knows.
+/// The fields of a ledger entry that its draft does not know.
 struct EntryFields<'b> {
     kind: EntryKind,
     booking: Option<&'b Booking>,
@@ -191,7 +197,7 @@ impl<'a> Draft<'a> {
         Self { event: event.clone(), previous_seq, entries: Vec::with_capacity(1), command, now }
     }
 
-    /// Appends an entry about the event as it stands in the draft.
+    /// Appends an entry with the event's current state in the draft.
     fn append_entry(&mut self, fields: &EntryFields<'_>) -> Result<u64, Inconsistent> {
         let seq = self.event.inventory.seq.checked_add(1).ok_or(Inconsistent("the ledger is full"))?;
         let last_at = self.event.inventory.last_at;
@@ -221,7 +227,7 @@ impl<'a> Draft<'a> {
         Ok(seq)
     }
 
-    /// An entry about a booking that came to a new status and moved all its tickets on the way.
+    /// Appends an entry for a booking whose status changed and all of whose tickets moved with it.
     fn append_booking_entry(
         &mut self,
         kind: EntryKind,
@@ -238,7 +244,7 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// An entry about a refund that is now due (`from` unset) or settled.
+    /// Appends an entry for a refund that is now due (`from` is `None`) or settled.
     fn append_refund_entry(
         &mut self,
         booking: &Booking,

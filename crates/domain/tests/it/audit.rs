@@ -154,14 +154,14 @@ fn assert_violation(says: &str, edit: impl Fn(&mut Rows, &BookingIds)) {
 
 #[test]
 fn the_ledger_is_numbered_and_dated() {
-    assert_violation("the ledger should go on with 6", |rows, _| drop(rows.entries.remove(5)));
-    assert_violation("the ledger should go on with 1", |rows, _| drop(rows.entries.remove(0)));
-    assert_violation("the ledger should go on with 7", |rows, _| {
+    assert_violation("the ledger should continue with entry 6", |rows, _| drop(rows.entries.remove(5)));
+    assert_violation("the ledger should continue with entry 1", |rows, _| drop(rows.entries.remove(0)));
+    assert_violation("the ledger should continue with entry 7", |rows, _| {
         rows.entries.insert(5, rows.entries[5].clone())
     });
-    assert_violation("the ledger should go on with 5", |rows, _| rows.entries.swap(4, 5));
+    assert_violation("the ledger should continue with entry 5", |rows, _| rows.entries.swap(4, 5));
     assert_violation("seq is stored as", |rows, _| drop(rows.entries.pop()));
-    assert_violation("is dated before the entry before it", |rows, _| {
+    assert_violation("is dated before the previous entry", |rows, _| {
         rows.entries[4].at = Timestamp::from_micros(0).unwrap();
     });
 }
@@ -200,10 +200,10 @@ fn every_entry_accounts_for_available_tickets() {
 #[test]
 fn the_entries_of_a_booking_form_a_valid_path() {
     for kind in [EntryKind::BookingConfirmed, EntryKind::RefundRequested, EntryKind::RefundSettled] {
-        assert_violation("before it, not", |rows, _| rows.entry(kind).previous_seq = None);
-        assert_violation("before it, not", |rows, _| rows.entry(kind).previous_seq = Some(1));
+        assert_violation("as its previous entry, not", |rows, _| rows.entry(kind).previous_seq = None);
+        assert_violation("as its previous entry, not", |rows, _| rows.entry(kind).previous_seq = Some(1));
     }
-    assert_violation("before it, not None", |rows, _| {
+    assert_violation("as its previous entry, not None", |rows, _| {
         rows.entry(EntryKind::BookingCreated).previous_seq = Some(1)
     });
     let kinds = [EntryKind::BookingConfirmed, EntryKind::BookingCancelled, EntryKind::BookingExpired];
@@ -250,7 +250,7 @@ fn a_booking_row_matches_its_last_entry() {
         let booking = rows.booking(cast.held);
         booking.items = other_items(&booking.items, |items| items[0].quantity += 1);
     });
-    assert_violation("is no ticket type of its event", |rows, cast| {
+    assert_violation("is not a ticket type of its event", |rows, cast| {
         let booking = rows.booking(cast.held);
         booking.items = other_items(&booking.items, |items| items[0].ticket_type = kind(7));
     });
@@ -276,11 +276,11 @@ fn a_booking_row_matches_its_last_entry() {
 
 #[test]
 fn every_payment_confirms_or_is_refunded_once() {
-    assert_violation("still pays for a confirmed booking", |rows, cast| {
+    assert_violation("refunds the payment of a confirmed booking", |rows, cast| {
         let State::Confirmed(payment) = &mut rows.booking(cast.paid).state else { panic!() };
         payment.transaction = tx("late");
     });
-    assert_violation("gives back a payment for the second time", |rows, cast| {
+    assert_violation("refunds a payment a second time", |rows, cast| {
         let stray = Refund { id: RefundId::from_bytes([9; 16]), ..rows.refund("back").clone() };
         assert_eq!(stray.booking_id, cast.refunded);
         rows.refunds.push(stray);
@@ -354,7 +354,7 @@ fn the_counters_of_the_event_are_derived() {
     stock("the sum of held, sold and available is stored as 13", |stock| stock.capacity += 1);
     stock("held of", |stock| stock.types[0].held += 1);
     stock("sold of", |stock| stock.types[1].sold -= 1);
-    stock("takes 4 tickets of its 3", |stock| stock.types[1].capacity = Some(3));
+    stock("uses 4 of its 3 tickets", |stock| stock.types[1].capacity = Some(3));
     stock("seq is stored as", |stock| stock.seq += 1);
     stock("pending bookings is stored as 2", |stock| stock.tallies.pending += 1);
     stock("confirmed bookings is stored as 2", |stock| stock.tallies.confirmed += 1);
@@ -403,15 +403,15 @@ fn rows_that_are_not_reached_are_reported() {
     assert_eq!(totals(bookings, entries, refunds), "");
     assert_eq!(
         totals(6, entries, refunds),
-        "6 rows are stored, but only 5 bookings that their ledger leads to"
+        "6 rows are stored, but only 5 bookings are reachable from their ledger"
     );
-    assert!(totals(bookings, entries + 1, refunds).contains("ledger entries that an event leads to"));
-    assert!(totals(bookings, entries, refunds + 1).contains("refunds that their booking leads to"));
+    assert!(totals(bookings, entries + 1, refunds).contains("ledger entries are reachable from an event"));
+    assert!(totals(bookings, entries, refunds + 1).contains("refunds are reachable from their booking"));
     // A report has a bounded size, and says what it leaves out.
     let mut audit = Audit::default();
     (0..10_003).for_each(|number| audit.unreadable(number));
     let violations = audit.finish(0, 0, 0).violations;
-    assert_eq!((violations.len(), &*violations[10_000]), (10_001, "3 more violations are left out"));
+    assert_eq!((violations.len(), &*violations[10_000]), (10_001, "3 more violations are omitted"));
     let mut audit = Audit::default();
     audit.unreadable("a booking");
     assert_eq!(audit.finish(0, 0, 0).violations, ["unreadable: a booking"]);
@@ -493,10 +493,10 @@ fn r5_every_amount_is_cross_checked() {
     assert_violation("version is stored as 4 and derived as 3", |rows, _| {
         std::sync::Arc::make_mut(&mut rows.event.details).version += 1;
     });
-    assert_violation("event.created is not entry 1 and no other", |rows, _| {
+    assert_violation("event.created must be entry 1 and no other", |rows, _| {
         rows.entry(EntryKind::EventUpdated).kind = EntryKind::EventCreated;
     });
-    assert_violation("event.created is not entry 1 and no other", |rows, _| {
+    assert_violation("event.created must be entry 1 and no other", |rows, _| {
         rows.entry(EntryKind::EventCreated).kind = EntryKind::EventUpdated;
     });
 }

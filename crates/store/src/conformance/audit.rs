@@ -90,7 +90,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "UPDATE bookings SET total = total + 1 WHERE event_id = :event AND user_id = 'paid'",
         "costs 9001 EUR, but its items cost 9000",
     ),
-    ("DELETE FROM ledger WHERE event_id = :event AND seq = 5", "the ledger should go on with 5"),
+    ("DELETE FROM ledger WHERE event_id = :event AND seq = 5", "the ledger should continue with entry 5"),
     ("DELETE FROM ledger WHERE event_id = :event AND seq = 13", "seq is stored as 13 and derived as 12"),
     (
         "UPDATE ledger SET quantity = quantity + 1 WHERE event_id = :event AND seq = 2",
@@ -106,7 +106,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
     (
         "UPDATE ledger SET previous_seq = NULL WHERE event_id = :event AND seq = 3",
-        "names entry None before it",
+        "names None as its previous entry",
     ),
     ("UPDATE ledger SET from_status = 'expired' WHERE event_id = :event AND seq = 3", "does not follow on"),
     (

@@ -27,7 +27,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     (
         "UPDATE refunds SET (booking_id, transaction_id) =
                 (SELECT id, transaction_id FROM bookings WHERE status = 'confirmed')",
-        "gives back a payment that still pays for a confirmed booking",
+        "refunds the payment of a confirmed booking",
     ),
     // Rows that no event leads to.
     (
@@ -35,10 +35,10 @@ const TAMPERINGS: &[(&str, &str)] = &[
                 total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
                 cancellation_reason, refunded, expired_at, created_at, updated_at
          FROM bookings WHERE status = 'cancelled'",
-        "5 rows are stored, but only 4 bookings that their ledger leads to",
+        "5 rows are stored, but only 4 bookings are reachable from their ledger",
     ),
     ("UPDATE bookings SET event_id = X'00' WHERE status = 'pending'", "has a ledger but no row"),
-    ("UPDATE ledger SET event_id = randomblob(16) WHERE seq = 10", "but only 9 ledger entries that an event leads to"),
+    ("UPDATE ledger SET event_id = randomblob(16) WHERE seq = 10", "but only 9 ledger entries are reachable from an event"),
     ("UPDATE refunds SET event_id = randomblob(16)", "belongs to evt_"),
     ("DELETE FROM event_details", "has counters but no description"),
     ("DELETE FROM event_details; DELETE FROM ticket_types; DELETE FROM events", "4 rows are stored, but only 0 bookings"),

@@ -1,4 +1,4 @@
-//! The audit of one event: its ledger, replayed in order, and the sums exceeded its bookings.
+//! The audit of one event: its ledger, replayed in order, and the sums over its bookings.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::{
     Timestamp,
 };
 
-/// The state of one event after the ledger entries that were applied so far, and the sums exceeded its bookings.
+/// The state of one event after the ledger entries that were applied so far, and the sums over its bookings.
 /// Its size depends only on the number of ticket types.
 #[derive(Debug)]
 pub(super) struct EventReplay {

@@ -1,4 +1,4 @@
-//! The audit of the program, held against worlds that are sound and against worlds with one thing broken.
+//! Tests of the program's audit, with consistent worlds and with worlds in which one thing was changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use domain::{
 use crate::invariants;
 use crate::world::{World, admin, kind, new_event, new_kind, outcome_code, service, tx, user};
 
-/// What a database holds of one event.
+/// The rows of one event in a database.
 #[derive(Clone, Debug)]
 struct Rows {
     event: Event,
@@ -32,20 +32,21 @@ impl Rows {
         }
     }
 
-    /// As a store does it: the ledger in order, then each booking with all that names it.
+    /// Feeds an audit as a store does: the ledger in order, then each booking with its entries and refunds.
     fn feed(&self, audit: &mut Audit) {
         audit.event(self.event.clone());
         for entry in &self.entries {
             let created = entry.booking_id.filter(|_| entry.kind == EntryKind::BookingCreated);
-            let made = |booking: &&Booking| created == Some(booking.id);
-            audit.entry(entry, self.bookings.iter().find(made));
+            let created_by = |booking: &&Booking| created == Some(booking.id);
+            audit.entry(entry, self.bookings.iter().find(created_by));
         }
-        let named: BTreeSet<BookingId> = self.entries.iter().filter_map(|entry| entry.booking_id).collect();
-        for id in named {
-            let of_it = |entry: &&Entry| entry.booking_id == Some(id);
+        let booking_ids: BTreeSet<BookingId> =
+            self.entries.iter().filter_map(|entry| entry.booking_id).collect();
+        for id in booking_ids {
+            let of_booking = |entry: &&Entry| entry.booking_id == Some(id);
             audit.history(&History {
                 id,
-                entries: self.entries.iter().filter(of_it).cloned().collect(),
+                entries: self.entries.iter().filter(of_booking).cloned().collect(),
                 booking: self.bookings.iter().find(|booking| booking.id == id).cloned(),
                 refunds: self.refunds.iter().filter(|refund| refund.booking_id == id).cloned().collect(),
             });
@@ -55,7 +56,7 @@ impl Rows {
         }
     }
 
-    /// What each user holds, and what is stored.
+    /// The number of tickets that each user has, and the stored count.
     fn user_counts(&self) -> Vec<(UserId, u64, Option<u32>)> {
         let mut users: BTreeMap<UserId, (u64, Option<u32>)> = BTreeMap::new();
         let live = |booking: &&Booking| matches!(booking.state, State::Pending | State::Confirmed(_));
@@ -92,7 +93,7 @@ impl Rows {
     }
 }
 
-/// Panics, with what the audit says, unless it finds nothing.
+/// Panics with the report of the audit if it contains a violation.
 pub(crate) fn assert_audit_clean(world: &World) {
     let rows = Rows::of(world);
     let [bookings, entries, refunds] = rows.row_counts();
@@ -100,7 +101,7 @@ pub(crate) fn assert_audit_clean(world: &World) {
     assert_eq!(rows.report(), expected);
 }
 
-/// The bookings of [`eventful`], by what became of them.
+/// The bookings of [`populated`], by their state.
 struct BookingIds {
     held: BookingId,
     paid: BookingId,
@@ -109,7 +110,7 @@ struct BookingIds {
     expired: BookingId,
 }
 
-/// A world in which everything has happened once.
+/// A world with at least one booking in each state, and with refunds and edits.
 fn populated() -> (Rows, BookingIds) {
     let ticket_types = vec![new_kind(0, 4500, Some(9)), new_kind(1, 9000, None)];
     let new = NewEvent { capacity: 20, ticket_types, max_tickets_per_user: Some(8), ..new_event() };
@@ -144,12 +145,15 @@ fn populated() -> (Rows, BookingIds) {
     (Rows::of(&world), BookingIds { held, paid, unpaid, refunded, expired })
 }
 
-/// Breaks one thing, and the audit must say so.
-fn assert_violation(says: &str, edit: impl Fn(&mut Rows, &BookingIds)) {
+/// Changes one thing and checks that the audit reports a violation that contains `text`.
+fn assert_violation(text: &str, edit: impl Fn(&mut Rows, &BookingIds)) {
     let (mut rows, ids) = populated();
     edit(&mut rows, &ids);
     let violations = rows.report().violations;
-    assert!(violations.iter().any(|line| line.contains(says)), "should say “{says}”: {violations:#?}");
+    assert!(
+        violations.iter().any(|line| line.contains(text)),
+        "no violation contains “{text}”: {violations:#?}"
+    );
 }
 
 #[test]
@@ -229,46 +233,46 @@ fn the_entries_of_a_booking_form_a_valid_path() {
 
 #[test]
 fn a_booking_row_matches_its_last_entry() {
-    assert_violation("is confirmed, but its ledger says pending", |rows, cast| {
-        rows.booking(cast.held).state = rows.booking(cast.paid).state.clone();
+    assert_violation("is confirmed, but its ledger says pending", |rows, ids| {
+        rows.booking(ids.held).state = rows.booking(ids.paid).state.clone();
     });
-    assert_violation("is pending, but its ledger says confirmed", |rows, cast| {
-        rows.booking(cast.paid).state = State::Pending;
+    assert_violation("is pending, but its ledger says confirmed", |rows, ids| {
+        rows.booking(ids.paid).state = State::Pending;
     });
-    assert_violation("is pending, but its ledger says expired", |rows, cast| {
-        rows.booking(cast.expired).state = State::Pending;
+    assert_violation("is pending, but its ledger says expired", |rows, ids| {
+        rows.booking(ids.expired).state = State::Pending;
     });
-    assert_violation("is expired, but its ledger says cancelled", |rows, cast| {
-        rows.booking(cast.unpaid).state = rows.booking(cast.expired).state.clone();
+    assert_violation("is expired, but its ledger says cancelled", |rows, ids| {
+        rows.booking(ids.unpaid).state = rows.booking(ids.expired).state.clone();
     });
     let other_items = |items: &Items, edit: fn(&mut Vec<domain::Item>)| {
         let mut items = items.to_vec();
         edit(&mut items);
         Items::new(items).unwrap()
     };
-    assert_violation("is pending, but its ledger says pending", |rows, cast| {
-        let booking = rows.booking(cast.held);
+    assert_violation("is pending, but its ledger says pending", |rows, ids| {
+        let booking = rows.booking(ids.held);
         booking.items = other_items(&booking.items, |items| items[0].quantity += 1);
     });
-    assert_violation("is not a ticket type of its event", |rows, cast| {
-        let booking = rows.booking(cast.held);
+    assert_violation("is not a ticket type of its event", |rows, ids| {
+        let booking = rows.booking(ids.held);
         booking.items = other_items(&booking.items, |items| items[0].ticket_type = kind(7));
     });
-    assert_violation("has a ledger but no row", |rows, cast| {
-        rows.bookings.retain(|booking| booking.id != cast.held)
+    assert_violation("has a ledger but no row", |rows, ids| {
+        rows.bookings.retain(|booking| booking.id != ids.held)
     });
-    assert_violation("names entry 0 as its last, but that is 8", |rows, cast| {
-        rows.booking(cast.held).last_seq = 0
+    assert_violation("names entry 0 as its last, but that is 8", |rows, ids| {
+        rows.booking(ids.held).last_seq = 0
     });
-    assert_violation("as its last, but that is", |rows, cast| {
-        let of_it = |entry: &&Entry| entry.booking_id == Some(cast.paid);
-        let last_but_one = rows.entries.iter().rfind(of_it).and_then(|entry| entry.previous_seq);
-        rows.booking(cast.paid).last_seq = last_but_one.unwrap();
+    assert_violation("as its last, but that is", |rows, ids| {
+        let of_booking = |entry: &&Entry| entry.booking_id == Some(ids.paid);
+        let last_but_one = rows.entries.iter().rfind(of_booking).and_then(|entry| entry.previous_seq);
+        rows.booking(ids.paid).last_seq = last_but_one.unwrap();
     });
-    assert_violation("9 rows are stored, but only 5 bookings", |rows, cast| {
+    assert_violation("9 rows are stored, but only 5 bookings", |rows, ids| {
         for id in 90..94 {
             let id = BookingId::from_bytes([id; 16]);
-            let stray = Booking { id, ..rows.booking(cast.held).clone() };
+            let stray = Booking { id, ..rows.booking(ids.held).clone() };
             rows.bookings.push(stray);
         }
     });
@@ -276,13 +280,13 @@ fn a_booking_row_matches_its_last_entry() {
 
 #[test]
 fn every_payment_confirms_or_is_refunded_once() {
-    assert_violation("refunds the payment of a confirmed booking", |rows, cast| {
-        let State::Confirmed(payment) = &mut rows.booking(cast.paid).state else { panic!() };
+    assert_violation("refunds the payment of a confirmed booking", |rows, ids| {
+        let State::Confirmed(payment) = &mut rows.booking(ids.paid).state else { panic!() };
         payment.transaction = tx("late");
     });
-    assert_violation("refunds a payment a second time", |rows, cast| {
+    assert_violation("refunds a payment a second time", |rows, ids| {
         let stray = Refund { id: RefundId::from_bytes([9; 16]), ..rows.refund("back").clone() };
-        assert_eq!(stray.booking_id, cast.refunded);
+        assert_eq!(stray.booking_id, ids.refunded);
         rows.refunds.push(stray);
     });
     assert_violation("has no entry in the ledger", |rows, _| {
@@ -310,8 +314,8 @@ fn a_refund_row_matches_its_last_entry() {
     assert_violation("is failed, but the ledger says succeeded", |rows, _| {
         rows.refund("late").status = RefundStatus::Failed;
     });
-    for says in ["has no entry in the ledger", "is in the ledger, but there is no such refund"] {
-        assert_violation(says, |rows, cast| rows.refund("late").booking_id = cast.held);
+    for text in ["has no entry in the ledger", "is in the ledger, but there is no such refund"] {
+        assert_violation(text, |rows, ids| rows.refund("late").booking_id = ids.held);
     }
     for label in [LedgerStatus::Failed, LedgerStatus::Succeeded, LedgerStatus::Confirmed] {
         assert_violation("refund.settled to Some(Failed) does not follow on Some(Requested)", |rows, _| {
@@ -326,16 +330,16 @@ fn a_refund_row_matches_its_last_entry() {
             rows.entry(EntryKind::RefundSettled).to = Some(label);
         });
     }
-    // Paid out first, failed after that; and the other way round twice.
+    // Paid out first, failed after that; then the other way round, twice.
     assert_violation("refund.settled to Some(Succeeded) does not follow on Some(Succeeded)", |rows, _| {
         rows.entry(EntryKind::RefundSettled).to = Some(LedgerStatus::Succeeded);
     });
     assert_violation("refund.settled to Some(Failed) does not follow on None", |rows, _| {
         rows.entry(EntryKind::RefundSettled).refund_id = Some(RefundId::from_bytes([9; 16]));
     });
-    for says in ["does not show whether its refund was paid out", "is refunded, but was never paid"] {
-        assert_violation(says, |rows, cast| {
-            for id in [cast.unpaid, cast.refunded] {
+    for text in ["does not show whether its refund was paid out", "is refunded, but was never paid"] {
+        assert_violation(text, |rows, ids| {
+            for id in [ids.unpaid, ids.refunded] {
                 let State::Cancelled { refunded, .. } = &mut rows.booking(id).state else { panic!() };
                 *refunded = !*refunded;
             }
@@ -345,22 +349,22 @@ fn a_refund_row_matches_its_last_entry() {
 
 #[test]
 fn the_counters_of_the_event_are_derived() {
-    let stock = |says: &str, edit: fn(&mut Inventory)| {
-        assert_violation(says, |rows, _| edit(&mut rows.event.inventory))
+    let inventory = |text: &str, edit: fn(&mut Inventory)| {
+        assert_violation(text, |rows, _| edit(&mut rows.event.inventory))
     };
-    stock("held is stored as 4 and derived as 3", |stock| stock.held += 1);
-    stock("sold is stored as 2 and derived as 3", |stock| stock.sold -= 1);
-    stock("available is stored as", |stock| stock.capacity += 1);
-    stock("the sum of held, sold and available is stored as 13", |stock| stock.capacity += 1);
-    stock("held of", |stock| stock.types[0].held += 1);
-    stock("sold of", |stock| stock.types[1].sold -= 1);
-    stock("uses 4 of its 3 tickets", |stock| stock.types[1].capacity = Some(3));
-    stock("seq is stored as", |stock| stock.seq += 1);
-    stock("pending bookings is stored as 2", |stock| stock.tallies.pending += 1);
-    stock("confirmed bookings is stored as 2", |stock| stock.tallies.confirmed += 1);
-    stock("cancelled bookings is stored as 1", |stock| stock.tallies.cancelled -= 1);
-    stock("expired bookings is stored as 0", |stock| stock.tallies.expired -= 1);
-    stock("revenue is stored as 22501 and derived as 22500", |stock| stock.tallies.revenue += 1);
+    inventory("held is stored as 4 and derived as 3", |inventory| inventory.held += 1);
+    inventory("sold is stored as 2 and derived as 3", |inventory| inventory.sold -= 1);
+    inventory("available is stored as", |inventory| inventory.capacity += 1);
+    inventory("the sum of held, sold and available is stored as 13", |inventory| inventory.capacity += 1);
+    inventory("held of", |inventory| inventory.types[0].held += 1);
+    inventory("sold of", |inventory| inventory.types[1].sold -= 1);
+    inventory("uses 4 of its 3 tickets", |inventory| inventory.types[1].capacity = Some(3));
+    inventory("seq is stored as", |inventory| inventory.seq += 1);
+    inventory("pending bookings is stored as 2", |inventory| inventory.tallies.pending += 1);
+    inventory("confirmed bookings is stored as 2", |inventory| inventory.tallies.confirmed += 1);
+    inventory("cancelled bookings is stored as 1", |inventory| inventory.tallies.cancelled -= 1);
+    inventory("expired bookings is stored as 0", |inventory| inventory.tallies.expired -= 1);
+    inventory("revenue is stored as 22501 and derived as 22500", |inventory| inventory.tallies.revenue += 1);
 }
 
 #[test]
@@ -381,7 +385,7 @@ fn the_counts_of_users_are_derived_where_there_is_a_limit() {
     assert_violation("user bob holds 3 tickets, more than the 2 allowed", |rows, _| {
         std::sync::Arc::make_mut(&mut rows.event.details).max_tickets_per_user = Some(2);
     });
-    // Who holds nothing need not be counted, and without a limit nobody is.
+    // A user without tickets need not be counted, and without a limit no user is.
     let (mut rows, _) = populated();
     let cyd = count(&mut rows, "cyd");
     assert_eq!(rows.users.remove(cyd).1, 0);
@@ -407,7 +411,7 @@ fn rows_that_are_not_reached_are_reported() {
     );
     assert!(totals(bookings, entries + 1, refunds).contains("ledger entries are reachable from an event"));
     assert!(totals(bookings, entries, refunds + 1).contains("refunds are reachable from their booking"));
-    // A report has a bounded size, and says what it leaves out.
+    // A report has a bounded size, and states how many violations it omits.
     let mut audit = Audit::default();
     (0..10_003).for_each(|number| audit.unreadable(number));
     let violations = audit.finish(0, 0, 0).violations;
@@ -420,22 +424,22 @@ fn rows_that_are_not_reached_are_reported() {
 #[test]
 fn events_are_audited_separately() {
     let (rows, _) = populated();
-    let mut wrong = rows.clone();
+    let mut other = rows.clone();
     let id = EventId::from_bytes([2; 16]);
-    wrong.event.id = id;
-    wrong.event.inventory.held += 1;
-    wrong.entries.iter_mut().for_each(|entry| entry.event_id = id);
-    wrong.bookings.iter_mut().for_each(|booking| booking.event_id = id);
-    wrong.refunds.iter_mut().for_each(|refund| refund.event_id = id);
+    other.event.id = id;
+    other.event.inventory.held += 1;
+    other.entries.iter_mut().for_each(|entry| entry.event_id = id);
+    other.bookings.iter_mut().for_each(|booking| booking.event_id = id);
+    other.refunds.iter_mut().for_each(|refund| refund.event_id = id);
     let mut audit = Audit::default();
-    for rows in [&rows, &wrong, &rows] {
+    for rows in [&rows, &other, &rows] {
         rows.feed(&mut audit);
     }
     let report = audit.finish(15, rows.row_counts()[1] * 3, 6);
     assert_eq!((report.events, report.bookings, report.refunds), (3, 15, 6));
     assert!(report.violations.iter().all(|line| line.starts_with(&format!("{id}: "))), "{report:#?}");
     assert!(!report.violations.is_empty());
-    // What belongs to no event is left out, so that the totals betray it.
+    // Rows that belong to no event are not audited, so that the totals differ.
     let mut stray = Audit::default();
     stray.entry(&rows.entries[0], None);
     stray.user(&rows.bookings[0].user, 1, None);
@@ -443,7 +447,7 @@ fn events_are_audited_separately() {
     assert_eq!((report.entries, report.bookings, report.refunds, report.violations.len()), (1, 0, 0, 2));
 }
 
-/// An amount, a currency or a count that somebody changed is named with its row.
+/// A changed amount, currency or count is reported with its row.
 #[test]
 fn r5_every_amount_is_cross_checked() {
     let more = |money: Money| Money::new(money.amount() + 1, money.currency()).unwrap();
@@ -463,16 +467,14 @@ fn r5_every_amount_is_cross_checked() {
                 refund.amount = edit(refund.amount);
             });
         }
-        for of in [
-            |cast: &BookingIds| cast.held,
-            |cast: &BookingIds| cast.refunded,
-            |cast: &BookingIds| cast.expired,
-        ] {
+        for of in
+            [|ids: &BookingIds| ids.held, |ids: &BookingIds| ids.refunded, |ids: &BookingIds| ids.expired]
+        {
             let id = of(&populated().1);
             assert_violation(&format!("{id} of "), |rows, _| {
                 rows.booking(id).total = edit(rows.booking(id).total)
             });
-            // Even where items and total agree, the other bookings show the price.
+            // Even if items and total agree, the other bookings show the price.
             assert_violation("with no edit in between", |rows, _| reprice(rows.booking(id), edit));
         }
     }
@@ -488,8 +490,8 @@ fn r5_every_amount_is_cross_checked() {
     assert_violation("is in EUR, but evt_", |rows, _| {
         std::sync::Arc::make_mut(&mut rows.event.details).currency = "USD".parse().unwrap();
     });
-    assert_violation("has version 6 after 5 changes", |rows, cast| rows.booking(cast.refunded).version += 1);
-    assert_violation("has version 1 after 2 changes", |rows, cast| rows.booking(cast.expired).version -= 1);
+    assert_violation("has version 6 after 5 changes", |rows, ids| rows.booking(ids.refunded).version += 1);
+    assert_violation("has version 1 after 2 changes", |rows, ids| rows.booking(ids.expired).version -= 1);
     assert_violation("version is stored as 4 and derived as 3", |rows, _| {
         std::sync::Arc::make_mut(&mut rows.event.details).version += 1;
     });

@@ -1,4 +1,4 @@
-//! The rules of creating and editing events at their edges.
+//! Edge cases of the rules for creating and editing events.
 
 use domain::{
     Answer, Currency, EntryKind, EventPatch, EventStatus, LedgerStatus, Money, NewEvent, Refusal,
@@ -13,22 +13,22 @@ fn patch() -> EventPatch {
     EventPatch::default()
 }
 
-fn type_patch(place: u8) -> TicketTypePatch {
-    TicketTypePatch { id: kind(place), name: None, price: None, capacity: None }
+fn type_patch(index: u8) -> TicketTypePatch {
+    TicketTypePatch { id: kind(index), name: None, price: None, capacity: None }
 }
 
 fn dollars(amount: i64) -> Money {
     Money::new(amount, "USD".parse::<Currency>().unwrap()).unwrap()
 }
 
-/// Where the complaints point, in order; empty when there are none.
+/// The pointers of the errors, in order; empty if there are none.
 fn pointers(answer: &Answer) -> Vec<String> {
     match answer {
-        Answer::Refused(Refusal::Invalid(complaints)) => {
-            complaints.iter().map(|complaint| complaint.pointer.clone()).collect()
+        Answer::Refused(Refusal::Invalid(errors)) => {
+            errors.iter().map(|error| error.pointer.clone()).collect()
         }
         Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => Vec::new(),
-        Answer::Refused(other) => panic!("refused otherwise: {other:?}"),
+        Answer::Refused(other) => panic!("another refusal: {other:?}"),
     }
 }
 
@@ -41,7 +41,7 @@ fn new_events_are_checked_against_bounds() {
         let answer = world.create(new);
         let expected: Vec<&str> = Some(pointer).into_iter().filter(|pointer| !pointer.is_empty()).collect();
         assert_eq!(pointers(&answer), expected);
-        assert_eq!(world.event.is_some(), expected.is_empty(), "made exactly when nothing is wrong");
+        assert_eq!(world.event.is_some(), expected.is_empty(), "created exactly if there is no error");
         invariants::check(&world);
     };
     let now = World::empty().now;
@@ -62,13 +62,13 @@ fn new_events_are_checked_against_bounds() {
     check("/startsAt", &|new| new.starts_at = shifted(now, -1));
     check("", &|new| new.starts_at = shifted(now, 1));
     check("/ticketTypes", &|new| new.ticket_types.clear());
-    let kinds = |count: u8| (0..count).map(|place| new_kind(place, 1, None)).collect::<Vec<_>>();
+    let kinds = |count: u8| (0..count).map(|index| new_kind(index, 1, None)).collect::<Vec<_>>();
     check("", &|new| new.ticket_types = kinds(50));
     check("/ticketTypes", &|new| new.ticket_types = kinds(51));
     check("", &|new| new.ticket_types = vec![new_kind(0, 0, Some(1))]);
     check("/ticketTypes/0/capacity", &|new| new.ticket_types = vec![new_kind(0, 1, Some(0))]);
     check("/ticketTypes/0/capacity", &|new| new.ticket_types = vec![new_kind(0, 1, Some(1_000_000_001))]);
-    // In sum, and even alone, a type may promise more than the event has; both bind.
+    // The capacity of a type may exceed that of the event, alone or in sum; both limits apply.
     check("", &|new| new.ticket_types = vec![new_kind(0, 1, Some(11)), new_kind(1, 1, Some(10))]);
     check("", &|new| new.ticket_types = vec![new_kind(0, 1_000_000_000_000, None)]);
     check("/ticketTypes/0/price/amount", &|new| {
@@ -113,8 +113,8 @@ fn capacity_cannot_go_below_held_and_sold() {
         invariants::check(&world);
     };
     let whole = |capacity| EventPatch { capacity: Some(capacity), ..patch() };
-    let part = |place, capacity| {
-        let edit = TicketTypePatch { capacity: Some(capacity), ..type_patch(place) };
+    let part = |index, capacity| {
+        let edit = TicketTypePatch { capacity: Some(capacity), ..type_patch(index) };
         EventPatch { ticket_types: vec![edit], ..patch() }
     };
     check(whole(11), Ok(11));
@@ -181,11 +181,11 @@ fn edits_do_not_change_existing_bookings() {
 #[test]
 fn a_patch_is_checked_against_its_event() {
     let check = |kinds: u8, edit: EventPatch, expected: &[&str]| {
-        let ticket_types = (0..kinds).map(|place| new_kind(place, 1, None)).collect();
+        let ticket_types = (0..kinds).map(|index| new_kind(index, 1, None)).collect();
         let mut world = World::selling(NewEvent { ticket_types, ..new_event() });
         let entries = world.ledger.len();
         assert_eq!(pointers(&world.edit(edit)), expected);
-        assert_eq!(world.ledger.len() == entries, !expected.is_empty(), "written exactly when allowed");
+        assert_eq!(world.ledger.len() == entries, !expected.is_empty(), "written exactly if allowed");
         invariants::check(&world);
     };
     let price = |price| EventPatch { price: Some(price), ..patch() };
@@ -202,7 +202,7 @@ fn a_patch_is_checked_against_its_event() {
         |end| EventPatch { sales_start_at: Some(Some(now)), sales_end_at: Some(Some(end)), ..patch() };
     check(1, window(now), &["/salesEndAt"]);
     check(1, window(shifted(now, 1)), &[]);
-    // The currency of an event is for ever; only that it is refused matters here.
+    // The currency of an event cannot be changed; here only the refusal matters.
     let mut world = World::selling(new_event());
     assert_eq!(outcome_code(&world.edit(price(dollars(4500)))), "validation_failed");
 }
@@ -272,12 +272,12 @@ fn a_cancelled_event_refuses_every_edit() {
 
 #[test]
 fn the_ledger_records_what_an_edit_changed() {
-    let check = |edit: EventPatch, entry_kind, quantity, way: Option<(LedgerStatus, LedgerStatus)>| {
+    let check = |edit: EventPatch, entry_kind, quantity, transition: Option<(LedgerStatus, LedgerStatus)>| {
         let mut world = World::selling(new_event());
         assert_eq!(outcome_code(&world.edit(edit)), "ok");
         let entry = world.ledger.last().unwrap();
         assert_eq!((entry.kind, entry.quantity), (entry_kind, quantity));
-        assert_eq!(entry.from.zip(entry.to), way);
+        assert_eq!(entry.from.zip(entry.to), transition);
         assert_eq!(world.event().details.updated_at, entry.at);
         invariants::check(&world);
     };

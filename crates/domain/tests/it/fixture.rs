@@ -1,12 +1,12 @@
-//! Brings a booking to any state and its event to any condition, by commands only: what cannot be
-//! reached that way does not exist and is shown as a dash in `docs/booking-states.md`.
+//! Prepares a booking in any state and its event in any condition, by commands only. A combination that
+//! cannot be reached that way does not exist and is shown as a dash in `docs/booking-states.md`.
 
 use domain::{Actor, Answer, BookingId, EventPatch, EventStatus, NewEvent, Timestamp};
 
 use crate::invariants;
 use crate::world::{World, admin, at, new_event, outcome_code, service, shifted, user};
 
-/// Where a booking of two tickets setup when the command comes.
+/// The state of a booking of two tickets when the command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BookingSetup {
     Missing,
@@ -21,7 +21,7 @@ pub(crate) enum BookingSetup {
     ExpiredOverLimit,
 }
 
-/// How the event setup when the command comes.
+/// The condition of the event when the command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     OnSale,
@@ -30,7 +30,7 @@ pub(crate) enum Condition {
     Cancelled,
 }
 
-/// How far a refund has come when the command comes.
+/// The state of a refund when the command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefundSetup {
     Missing,
@@ -51,7 +51,7 @@ impl RefundSetup {
         }
     }
 
-    /// Brings a refund that is requested as far as this.
+    /// Brings a requested refund to this state.
     pub(crate) fn apply(self, world: &mut World, id: BookingId, transaction: &str) {
         match self {
             Self::Missing | Self::Requested => {}
@@ -108,15 +108,15 @@ impl Condition {
     }
 }
 
-/// The fixture set: a world, and the booking of user `ann` that the command is about.
+/// A world, and the booking of user `ann` that the command is for.
 pub(crate) struct Fixture {
     pub(crate) world: World,
     pub(crate) booking: BookingId,
 }
 
-/// The transaction that pays a booking, where one did.
+/// The transaction that pays for the booking, if it is paid.
 pub(crate) const PAID: &str = "paid";
-/// A transaction that came once already and is refunded, on this booking.
+/// A transaction for this booking that was refused before and is refunded.
 const REFUNDED: &str = "refunded";
 
 pub(crate) fn start() -> Timestamp {
@@ -127,7 +127,7 @@ fn minutes_from(from: Timestamp, minutes: i64) -> Timestamp {
     shifted(from, minutes * 60_000_000)
 }
 
-/// When the booking is made, and when the command comes. Holds last an hour.
+/// The instants of the booking and of the command. Holds last an hour.
 fn times(setup: BookingSetup, condition: Condition) -> (Timestamp, Timestamp) {
     let booked_at = match (setup, condition) {
         (BookingSetup::PendingInTime | BookingSetup::PendingOverdue, Condition::Started) => -30,
@@ -160,18 +160,18 @@ pub(crate) fn prepare(setup: BookingSetup, condition: Condition) -> Fixture {
     build(setup, condition, false).unwrap()
 }
 
-/// The fixture, with a transaction that is refunded already, and that transaction; `None` where a booking
-/// in that state has none.
+/// A fixture with a transaction that is already refunded, and that transaction; `None` if a booking in that
+/// state has none.
 pub(crate) fn prepare_refunded(setup: BookingSetup, condition: Condition) -> Option<(Fixture, &'static str)> {
     let transaction = if setup == BookingSetup::CancelledPaid { PAID } else { REFUNDED };
     build(setup, condition, true).map(|fixture| (fixture, transaction))
 }
 
 fn build(setup: BookingSetup, condition: Condition, refunded: bool) -> Option<Fixture> {
-    let (booked, asked) = times(setup, condition);
+    let (booked_at, command_at) = times(setup, condition);
     let over_limit = setup == BookingSetup::ExpiredOverLimit;
     let mut world = World::selling(NewEvent { max_tickets_per_user: over_limit.then_some(2), ..new_event() });
-    world.now = booked;
+    world.now = booked_at;
     let booking =
         if setup == BookingSetup::Missing { world.next_booking() } else { world.must_book("ann", 2) };
     match setup {
@@ -192,7 +192,8 @@ fn build(setup: BookingSetup, condition: Condition, refunded: bool) -> Option<Fi
     }
     match setup {
         BookingSetup::Expired => {
-            // All ten but the two that came back, so that taking them again is only just possible.
+            // All ten except the two of the expired booking, so that they are just enough to reserve them
+            // again.
             world.book_and_pay("bob", 8, "other");
             if refunded {
                 let last = world.book_and_pay("bob", 1, "other");
@@ -219,10 +220,10 @@ fn build(setup: BookingSetup, condition: Condition, refunded: bool) -> Option<Fi
     {
         world.pay(booking, REFUNDED);
     }
-    world.now = asked;
+    world.now = command_at;
     set_condition(&mut world, condition);
     if refunded && pending && condition == Condition::Cancelled {
-        // A payment between the event's cancellation and the booking's.
+        // A payment after the cancellation of the event and before that of the booking.
         world.pay(booking, REFUNDED);
     }
     invariants::check(&world);

@@ -1,15 +1,15 @@
-//! Random events and random steps, and what enough of them must have met.
+//! Random events and random steps, and the outcomes that they must reach.
 
 use proptest::prelude::*;
 
-use crate::model::{About, Amount, CancelActor, Kind, SalesState};
+use crate::model::{Amount, CancelActor, DetailsModel, Kind, SalesState};
 use crate::world::World;
 
 const HOUR: i64 = 3600;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    // A booking is any number: which one of those made so far it means, the run says.
+    // A booking is a random number; the run maps it to one of the bookings made so far.
     Book {
         user: u8,
         tickets: Vec<u32>,
@@ -40,7 +40,8 @@ pub(crate) enum Step {
     Wait {
         seconds: i64,
     },
-    /// To the edge of something: a late hold's end, the start, the cut-off; and so many microseconds on.
+    /// Waits until an instant that matters (the start, the cut-off or the end of a recent hold) plus `micros`
+    /// microseconds.
     WaitFor {
         edge: usize,
         micros: i64,
@@ -77,8 +78,8 @@ fn edit() -> impl Strategy<Value = Edit> {
     ];
     prop_oneof![
         4 => (0u32..14).prop_map(Edit::Capacity),
-        2 => (0usize..3, own()).prop_map(|(place, capacity)| Edit::KindCapacity(place, capacity)),
-        1 => (0usize..3, 0i64..3).prop_map(|(place, price)| Edit::Price(place, price)),
+        2 => (0usize..3, own()).prop_map(|(index, capacity)| Edit::KindCapacity(index, capacity)),
+        1 => (0usize..3, 0i64..3).prop_map(|(index, price)| Edit::Price(index, price)),
         1 => (0u32..9).prop_map(Edit::PerBooking),
         1 => own().prop_map(Edit::PerUser),
         1 => (0u32..3600).prop_map(Edit::Hold),
@@ -101,14 +102,17 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let tickets = proptest::collection::vec(count, 3);
     let if_match = prop_oneof![8 => Just(None), 1 => Just(Some(true)), 1 => Just(Some(false))];
     prop_oneof![
-        12 => (0u8..3, tickets, amount()).prop_map(|(user, tickets, expected)| Step::Book { user, tickets, expected }),
+        12 => (0u8..3, tickets, amount())
+            .prop_map(|(user, tickets, expected)| Step::Book { user, tickets, expected }),
         12 => (any::<u8>(), 0u8..3, amount()).prop_map(|(booking, transaction, amount)| {
             Step::Confirm { booking, transaction, amount }
         }),
         6 => (any::<u8>(), by).prop_map(|(booking, by)| Step::Cancel { booking, by }),
         7 => any::<u8>().prop_map(|booking| Step::Expire { booking }),
         8 => (any::<u8>(), 0u8..3, any::<bool>(), 0u8..3).prop_map(
-            |(booking, transaction, succeeded, reference)| Step::Settle { booking, transaction, succeeded, reference }
+            |(booking, transaction, succeeded, reference)| {
+                Step::Settle { booking, transaction, succeeded, reference }
+            }
         ),
         4 => (proptest::collection::vec(edit(), 0..3), if_match)
             .prop_map(|(edits, if_match)| Step::Edit { edits, if_match }),
@@ -117,12 +121,12 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-pub(crate) fn details() -> impl Strategy<Value = About> {
+pub(crate) fn details() -> impl Strategy<Value = DetailsModel> {
     let own = || prop_oneof![1 => Just(None), 1 => (2u32..7).prop_map(Some)];
     let kinds = proptest::collection::vec((0i64..3, own()), 1..4);
     let limits = (3u32..9, own());
     (2u32..10, kinds, limits, 1u32..3600, 0u32..7200, 6 * HOUR..30 * HOUR).prop_map(
-        |(capacity, kinds, (per_booking, per_user), hold, cutoff, starts)| About {
+        |(capacity, kinds, (per_booking, per_user), hold, cutoff, starts)| DetailsModel {
             capacity,
             kinds: kinds.into_iter().map(|(price, capacity)| Kind { price, capacity }).collect(),
             per_booking,
@@ -137,7 +141,7 @@ pub(crate) fn details() -> impl Strategy<Value = About> {
     )
 }
 
-/// Every outcome that the random histories must have met.
+/// The outcomes that the random histories must reach.
 pub(crate) const REQUIRED_OUTCOMES: &[&str] = &[
     "pending",
     "pending after freeing",

@@ -1,5 +1,5 @@
-//! What must be true of a world whatever happened in it: I-1 to I-4 of the fault catalogue, by replaying
-//! the ledger alone and comparing the outcome with every count that the rules keep.
+//! The invariants of a world after any sequence of commands: the ledger alone is replayed, and the result is
+//! compared with every count that the rules maintain.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,22 @@ use domain::{
 use crate::audit;
 use crate::world::World;
 
-/// What the ledger alone says of one booking.
+/// The state of one booking according to the ledger.
 #[derive(Debug, Default)]
 struct BookingReplay {
     status: Option<LedgerStatus>,
     last: Option<u64>,
-    /// Changes so far; the refund that comes with a cancellation is part of the same change.
+    /// The number of changes so far; a cancellation and its refund are one change.
     version: u32,
-    /// The number of a cancellation of a paid booking, whose refund must come next.
+    /// The number of the cancellation of a paid booking, if the next entry must record its refund.
     refund_due_after: Option<u64>,
-    /// The refund that came with the cancellation: that of the payment which had bought the booking.
+    /// The refund that was recorded with the cancellation: that of the payment that had confirmed the
+    /// booking.
     own_refund: Option<RefundId>,
     refunds: BTreeMap<RefundId, RefundReplay>,
 }
 
-/// What the ledger alone says of one refund.
+/// The state of one refund according to the ledger.
 #[derive(Clone, Copy, Debug)]
 struct RefundReplay {
     status: LedgerStatus,
@@ -34,7 +35,7 @@ struct RefundReplay {
 }
 
 impl BookingReplay {
-    /// Where the booking's money stands: only the refund of its own payment shows in it.
+    /// The payment status of the booking: it shows only the refund of the booking's own payment.
     fn payment_status(&self) -> PaymentStatus {
         match (self.status.unwrap(), self.own_refund.map(|own| self.refunds[&own].status)) {
             (LedgerStatus::Pending, None) => PaymentStatus::Pending,
@@ -49,7 +50,7 @@ impl BookingReplay {
     }
 }
 
-/// What the ledger alone says of an event.
+/// The state of an event according to the ledger.
 #[derive(Debug, Default)]
 struct LedgerReplay {
     seq: u64,
@@ -61,7 +62,7 @@ struct LedgerReplay {
     bookings: BTreeMap<BookingId, BookingReplay>,
 }
 
-/// Panics, naming what is wrong, unless every invariant holds.
+/// Panics with a description of the violation unless every invariant holds.
 pub(crate) fn check(world: &World) {
     let mut replay = LedgerReplay::default();
     for entry in &world.ledger {
@@ -71,52 +72,56 @@ pub(crate) fn check(world: &World) {
         assert!(world.ledger.is_empty() && world.bookings.is_empty());
         return;
     };
-    assert_eq!(replay.seq, event.inventory.seq, "the event's last number");
-    assert_eq!(replay.at, Some(event.inventory.last_at), "the event's last time");
-    assert_eq!(replay.capacity, i64::from(event.inventory.capacity), "capacity by the ledger");
-    assert_eq!(replay.available, i64::from(event.available()), "available by the ledger");
-    counts(world, &replay);
+    assert_eq!(replay.seq, event.inventory.seq, "last number of the event");
+    assert_eq!(replay.at, Some(event.inventory.last_at), "last time of the event");
+    assert_eq!(replay.capacity, i64::from(event.inventory.capacity), "capacity according to the ledger");
+    assert_eq!(replay.available, i64::from(event.available()), "available according to the ledger");
+    check_counts(world, &replay);
     for booking in world.bookings.values() {
         let booking_replay = &replay.bookings[&booking.id];
-        assert_eq!(booking_replay.status, Some(booking.status().into()), "status by the ledger");
-        assert_eq!(booking_replay.version, booking.version, "version by the ledger");
-        assert_eq!(booking_replay.last, Some(booking.last_seq), "the booking's last entry");
+        assert_eq!(booking_replay.status, Some(booking.status().into()), "status according to the ledger");
+        assert_eq!(booking_replay.version, booking.version, "version according to the ledger");
+        assert_eq!(booking_replay.last, Some(booking.last_seq), "last entry of the booking");
         assert_eq!(booking_replay.refund_due_after, None, "a paid booking was cancelled without a refund");
-        assert_eq!(booking_replay.payment_status(), booking.payment_status(), "the money by the ledger");
+        assert_eq!(
+            booking_replay.payment_status(),
+            booking.payment_status(),
+            "payment status according to the ledger"
+        );
         let total =
             booking.items.iter().map(|item| item.unit_price.amount() * i64::from(item.quantity)).sum();
         assert_eq!(booking.total.amount(), total, "total of {}", booking.id);
     }
-    assert_eq!(replay.bookings.len(), world.bookings.len(), "bookings by the ledger");
-    money(world, &replay);
+    assert_eq!(replay.bookings.len(), world.bookings.len(), "bookings according to the ledger");
+    check_payments(world, &replay);
     audit::assert_audit_clean(world);
 }
 
-/// Counters against bookings (per type and event), and both against the ledger.
-fn counts(world: &World, replay: &LedgerReplay) {
+/// Compares the counters with the bookings, per ticket type and event, and both with the ledger.
+fn check_counts(world: &World, replay: &LedgerReplay) {
     let event = world.event();
     let live = |status: BookingStatus| world.bookings.values().filter(move |b| b.status() == status);
     let of_type = |status, id| -> u32 {
         live(status).flat_map(|b| b.items.iter()).filter(|i| i.ticket_type == id).map(|i| i.quantity).sum()
     };
     let (mut held, mut sold) = (0, 0);
-    for (kind, stock) in event.details.ticket_types.iter().zip(&event.inventory.types) {
-        assert_eq!(stock.held, of_type(BookingStatus::Pending, kind.id), "held of {}", kind.id);
-        assert_eq!(stock.sold, of_type(BookingStatus::Confirmed, kind.id), "sold of {}", kind.id);
+    for (kind, inventory) in event.details.ticket_types.iter().zip(&event.inventory.types) {
+        assert_eq!(inventory.held, of_type(BookingStatus::Pending, kind.id), "held of {}", kind.id);
+        assert_eq!(inventory.sold, of_type(BookingStatus::Confirmed, kind.id), "sold of {}", kind.id);
         let replayed = |counts: &BTreeMap<_, _>| counts.get(&kind.id).copied().unwrap_or(0);
-        assert_eq!(i64::from(stock.held), replayed(&replay.held), "held by the ledger");
-        assert_eq!(i64::from(stock.sold), replayed(&replay.sold), "sold by the ledger");
+        assert_eq!(i64::from(inventory.held), replayed(&replay.held), "held according to the ledger");
+        assert_eq!(i64::from(inventory.sold), replayed(&replay.sold), "sold according to the ledger");
         assert!(
-            stock.held + stock.sold <= stock.capacity.unwrap_or(event.inventory.capacity),
+            inventory.held + inventory.sold <= inventory.capacity.unwrap_or(event.inventory.capacity),
             "type oversold"
         );
-        held += stock.held;
-        sold += stock.sold;
+        held += inventory.held;
+        sold += inventory.sold;
     }
     assert_eq!(
         (event.inventory.held, event.inventory.sold),
         (held, sold),
-        "the event is the sum of its types"
+        "the counters of the event are the sums of its ticket types"
     );
     assert!(held + sold <= event.inventory.capacity, "oversold");
     assert_eq!(event.available() + held + sold, event.inventory.capacity, "no ticket is lost");
@@ -142,8 +147,9 @@ fn counts(world: &World, replay: &LedgerReplay) {
     }
 }
 
-/// Every captured payment pays a confirmed booking or has one refund, never both; nothing else has any.
-fn money(world: &World, replay: &LedgerReplay) {
+/// Every captured payment pays for a confirmed booking or has one refund, never both; there are no other
+/// payments and refunds.
+fn check_payments(world: &World, replay: &LedgerReplay) {
     for (id, transaction) in &world.captured {
         let pays = match &world.booking(*id).state {
             State::Confirmed(payment) => payment.transaction == *transaction,
@@ -154,7 +160,11 @@ fn money(world: &World, replay: &LedgerReplay) {
     }
     let pays = |booking: &&std::sync::Arc<Booking>| booking.status() == BookingStatus::Confirmed;
     let paying = world.bookings.values().filter(pays).count();
-    assert_eq!(paying + world.refunds.len(), world.captured.len(), "money out of nowhere");
+    assert_eq!(
+        paying + world.refunds.len(),
+        world.captured.len(),
+        "a payment or a refund without a captured payment"
+    );
     let mut replayed = BTreeMap::new();
     for (id, booking_replay) in &replay.bookings {
         replayed.extend(
@@ -164,15 +174,15 @@ fn money(world: &World, replay: &LedgerReplay) {
                 .map(|(refund, refund_due)| (*refund, (*id, booking_replay, *refund_due))),
         );
     }
-    assert_eq!(replayed.len(), world.refunds.len(), "refunds by the ledger");
+    assert_eq!(replayed.len(), world.refunds.len(), "refunds according to the ledger");
     for ((id, transaction), refund) in &world.refunds {
         let (of, booking_replay, refund_due) = replayed[&refund.id];
-        assert_eq!(of, *id, "the refund's entry");
-        assert_eq!(refund_due.status, refund.status.into(), "the refund's status by the ledger");
-        assert_eq!(refund_due.settled.is_some(), refund.settled_at.is_some(), "whether it is settled");
+        assert_eq!(of, *id, "the booking of the refund's entry");
+        assert_eq!(refund_due.status, refund.status.into(), "status of the refund according to the ledger");
+        assert_eq!(refund_due.settled.is_some(), refund.settled_at.is_some(), "settled");
         let dated = refund_due.requested >= refund.created_at && refund_due.settled >= refund.settled_at;
-        assert!(dated, "an entry is dated by the clock or later");
-        assert_eq!(refund.provider_reference.is_some(), refund.settled_at.is_some(), "who paid it out");
+        assert!(dated, "the date of an entry is not before the clock");
+        assert_eq!(refund.provider_reference.is_some(), refund.settled_at.is_some(), "provider reference");
         let own = world.booking(*id).payment().is_some_and(|payment| payment.transaction == *transaction);
         assert_eq!(
             booking_replay.own_refund == Some(refund.id),
@@ -180,19 +190,19 @@ fn money(world: &World, replay: &LedgerReplay) {
             "the refund of the booking's own payment"
         );
         assert_eq!((refund.booking_id, &refund.transaction), (*id, transaction), "the refund's payment");
-        assert_eq!(refund.amount, world.booking(*id).total, "a refund gives back what was paid");
+        assert_eq!(refund.amount, world.booking(*id).total, "a refund is of the amount that was paid");
     }
 }
 
 impl BookingReplay {
-    /// An entry about a refund; `refund_due` where the one before it cancelled a paid booking.
+    /// Applies an entry of a refund; `refund_due` if the previous entry cancelled a paid booking.
     fn apply_refund(&mut self, entry: &Entry, refund_due: bool) {
         assert!(self.status.is_some(), "a refund before its booking");
         assert_eq!((entry.quantity, entry.lines.len()), (0, 0), "a refund moves no ticket");
         let id = entry.refund_id.unwrap();
         let known = self.refunds.get(&id).copied();
-        assert_eq!(entry.from, known.map(|known| known.status), "a refund is where its last entry left it");
-        // A refund's table. Nothing else may ever be written.
+        assert_eq!(entry.from, known.map(|known| known.status), "a refund has the status of its last entry");
+        // The state table of a refund. Nothing else may ever be written.
         let now = match (entry.kind, entry.from, entry.to, known) {
             (EntryKind::RefundRequested, None, Some(status @ LedgerStatus::Requested), None) => {
                 RefundReplay { status, requested: entry.at, settled: None }
@@ -212,7 +222,7 @@ impl BookingReplay {
                 assert!(!refund_due, "the refund comes right after its cancellation");
                 RefundReplay { status, settled: Some(entry.at), ..known }
             }
-            other => panic!("no such step of a refund: {other:?}"),
+            other => panic!("no such transition of a refund: {other:?}"),
         };
         self.refunds.insert(id, now);
         if refund_due {
@@ -226,7 +236,7 @@ impl BookingReplay {
 impl LedgerReplay {
     fn apply(&mut self, entry: &Entry) {
         assert_eq!(entry.seq, self.seq + 1, "numbers without a gap");
-        assert!(self.at.is_none_or(|before| before <= entry.at), "the ledger runs backwards");
+        assert!(self.at.is_none_or(|before| before <= entry.at), "the dates of the ledger decrease");
         assert_eq!(entry.kind == EntryKind::EventCreated, entry.seq == 1, "entry 1 creates the event");
         (self.seq, self.at) = (entry.seq, Some(entry.at));
         let after = i64::from(entry.available_after);
@@ -251,7 +261,7 @@ impl LedgerReplay {
 
     fn apply_booking(&mut self, entry: &Entry) {
         let booking_replay = self.bookings.entry(entry.booking_id.unwrap()).or_default();
-        assert_eq!(entry.previous_seq, booking_replay.last, "the chain of a booking");
+        assert_eq!(entry.previous_seq, booking_replay.last, "previous entry of the booking");
         let refund_of = booking_replay.refund_due_after.take();
         if matches!(entry.kind, EntryKind::RefundRequested | EntryKind::RefundSettled) {
             booking_replay.apply_refund(entry, refund_of.is_some());
@@ -259,7 +269,7 @@ impl LedgerReplay {
         }
         assert_eq!(refund_of, None, "the refund comes right after its cancellation");
         assert_eq!(entry.refund_id, None);
-        assert_eq!(entry.from, booking_replay.status, "a booking is where its last entry left it");
+        assert_eq!(entry.from, booking_replay.status, "a booking has the status of its last entry");
         let lines: u32 = entry.lines.iter().map(|line| line.quantity).sum();
         assert_eq!(entry.quantity, lines, "the quantity is the sum of its lines");
         assert!(lines > 0);

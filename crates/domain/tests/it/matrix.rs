@@ -1,4 +1,4 @@
-//! Every command against every state, printed: the page `docs/booking-states.md` is this test's output.
+//! Runs every command in every state; `docs/booking-states.md` is the printed result of this test.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::world::{World, admin, eur, named_refund, new_event, outcome_code, ser
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/booking-states.md");
 
-/// A change that was transitions: where the booking stood, and where it then stood.
+/// The observed transitions: the status of a booking before and after.
 type Transitions = BTreeSet<(Option<BookingStatus>, BookingStatus)>;
 
 #[test]
@@ -22,14 +22,14 @@ fn the_booking_states_page_matches_the_rules() {
     let page = page();
     #[expect(
         clippy::disallowed_methods,
-        reason = "not configuration: whether whoever runs the test wants the page rewritten"
+        reason = "not configuration: the caller of the test requests an update of the page"
     )]
     let update = std::env::var("UPDATE_DOCS").is_ok();
     if update {
         std::fs::write(FILE, &page).unwrap();
     }
-    let setup = std::fs::read_to_string(FILE).unwrap_or_default();
-    assert!(setup == page, "docs/booking-states.md is out of date: run UPDATE_DOCS=1 cargo test -p domain");
+    let current = std::fs::read_to_string(FILE).unwrap_or_default();
+    assert!(current == page, "docs/booking-states.md is out of date: run UPDATE_DOCS=1 cargo test -p domain");
 }
 
 #[test]
@@ -102,14 +102,15 @@ fn page() -> String {
         (Some(BookingStatus::Confirmed), BookingStatus::Cancelled),
         (Some(BookingStatus::Expired), BookingStatus::Confirmed),
     ];
-    assert_eq!(transitions, BTreeSet::from(allowed), "the arrows of the picture");
+    assert_eq!(transitions, BTreeSet::from(allowed), "the arrows of the diagram");
     page
 }
 
 const PAID_ONCE: &[BookingSetup] =
     &[BookingSetup::Confirmed, BookingSetup::ConfirmedPastCutOff, BookingSetup::CancelledPaid];
 
-/// What a cancellation or the clean-up can meet: whether tickets are left makes no difference to them.
+/// The setups for cancellations and expiries: the number of tickets that are left makes no difference to
+/// these.
 const CANCELLABLE: &[BookingSetup] = &[
     BookingSetup::Missing,
     BookingSetup::PendingInTime,
@@ -151,18 +152,18 @@ fn refunded_table(transitions: &mut Transitions) -> String {
     table_by_condition("the booking is", rows)
 }
 
-/// A service and an admin hear the same; the table is printed once.
+/// A service and an admin get the same results; the table is printed once.
 fn service_table(transitions: &mut Transitions) -> String {
     let by = |transitions: &mut Transitions, actor: &Actor| {
         command_table(transitions, CANCELLABLE, |world, id| world.cancel(actor.clone(), id))
     };
     let table = by(transitions, &service());
-    assert_eq!(table, by(transitions, &admin()), "an admin may what a service may");
-    assert_eq!(table, by(transitions, &Actor::System), "so may the organiser's cancellation of the event");
+    assert_eq!(table, by(transitions, &admin()), "an admin has the permissions of a service");
+    assert_eq!(table, by(transitions, &Actor::System), "and so has the cancellation of an event");
     table
 }
 
-/// What one command does, in a few words; whatever it does must leave a sound world.
+/// Runs one command and describes the result in a few words; the invariants must hold after it.
 fn cell(
     transitions: &mut Transitions,
     world: &mut World,
@@ -174,12 +175,12 @@ fn cell(
     invariants::check(world);
     let refunds = world.refunds.len() - before.refunds.len();
     match &answer {
-        Answer::Event(_) => panic!("a command about a booking is answered with an event"),
+        Answer::Event(_) => panic!("a command for a booking returned an event"),
         Answer::Refund(refund) => {
-            let known = (id, refund.transaction.clone());
-            assert_eq!(world.refunds[&known], **refund, "the answer is the refund as it now is");
+            let key = (id, refund.transaction.clone());
+            assert_eq!(world.refunds[&key], **refund, "the answer is the current refund");
             assert_eq!((refunds, world.booking(id).status()), (0, before.booking(id).status()));
-            if before.refunds[&known] == **refund {
+            if before.refunds[&key] == **refund {
                 unchanged(&before, world);
                 "no change".to_owned()
             } else {
@@ -191,13 +192,14 @@ fn cell(
             "no change".to_owned()
         }
         Answer::Booking(booking) => {
-            assert_eq!(world.booking(booking.id), &**booking, "the answer is the booking as it now is");
+            assert_eq!(world.booking(booking.id), &**booking, "the answer is the current booking");
             let from = before.bookings.get(&booking.id).map(|booking| booking.status());
             transitions.insert((from, booking.status()));
-            let again = if from == Some(BookingStatus::Expired) { ", tickets taken again" } else { "" };
+            let reacquired =
+                if from == Some(BookingStatus::Expired) { ", tickets taken again" } else { "" };
             let freed = if world.freed.is_empty() { "" } else { ", overdue holds freed first" };
             let refund = if refunds == 1 { ", **refund**" } else { "" };
-            format!("→ {}{again}{freed}{refund}", booking.status())
+            format!("→ {}{reacquired}{freed}{refund}", booking.status())
         }
         Answer::Refused(refusal) => {
             let refund = match (named_refund(&answer), refunds) {
@@ -228,7 +230,7 @@ fn unchanged(before: &World, after: &World) {
     assert_eq!(before.user_tickets, after.user_tickets);
 }
 
-/// What an order meets besides the event's condition.
+/// An order, and the state of the event before it apart from its condition.
 struct OrderCase {
     title: &'static str,
     new: NewEvent,
@@ -270,7 +272,7 @@ fn sell(world: &mut World, name: &str, quantity: u32) {
     world.book_and_pay(name, quantity, "other");
 }
 
-/// Sales begin or end so many microseconds from now.
+/// Sets the start or the end of sales to this number of microseconds from now.
 fn set_window(world: &mut World, start: Option<i64>, end: Option<i64>) {
     let instant = |micros: Option<i64>| Some(micros.map(|micros| shifted(world.now, micros)));
     let (sales_start_at, sales_end_at) = (instant(start), instant(end));
@@ -280,7 +282,7 @@ fn set_window(world: &mut World, start: Option<i64>, end: Option<i64>) {
     );
 }
 
-/// A booking that is overdue when the command comes.
+/// Makes a booking that is overdue when the command runs.
 fn hold(world: &mut World, name: &str, quantity: u32) {
     let now = world.now;
     world.wait(-3600);
@@ -292,7 +294,7 @@ fn booking_table(transitions: &mut Transitions) -> String {
     let row = |offer: OrderCase| {
         let cell = |condition| {
             let mut world = World::selling(offer.new.clone());
-            // Just before the start, so that whatever has to happen before can still happen.
+            // Just before the start, so that the preparation is still allowed.
             world.now = shifted(fixture::start(), -1_000_000);
             (offer.before)(&mut world);
             fixture::set_condition(&mut world, condition);
@@ -335,26 +337,26 @@ fn states() -> String {
     table(&["status", "meaning", "keeps tickets", "paymentStatus"], meanings.into_iter().map(row).collect())
 }
 
-/// Where refunds come from: what the payer hears, and what is written down.
+/// The origins of refunds: the answer to the payer and the recorded reason.
 fn refunds() -> String {
-    let row = |(what, setup, condition, act): (&str, BookingSetup, Condition, Act)| {
+    let row = |(situation, setup, condition, act): (&str, BookingSetup, Condition, Act)| {
         let mut fixture = fixture::prepare(setup, condition);
         let before = fixture.world.booking(fixture.booking).clone();
         let answer = act(&mut fixture.world, fixture.booking);
         if named_refund(&answer).is_some() {
-            assert_eq!(fixture.world.booking(fixture.booking).state, before.state, "{what}");
+            assert_eq!(fixture.world.booking(fixture.booking).state, before.state, "{situation}");
         }
         let entry = fixture.world.ledger.last().unwrap();
-        assert_eq!(entry.kind, EntryKind::RefundRequested, "{what}");
+        assert_eq!(entry.kind, EntryKind::RefundRequested, "{situation}");
         let refund =
             fixture.world.refunds.values().find(|refund| Some(refund.id) == entry.refund_id).unwrap();
         assert_eq!(refund.amount, fixture.world.booking(fixture.booking).total);
-        let heard = match &answer {
+        let outcomes = match &answer {
             Answer::Refused(refusal) => format!("`{}`", refusal.code()),
             Answer::Booking(_) => "the cancelled booking".to_owned(),
-            Answer::Event(_) | Answer::Refund(_) => panic!("{what}: {answer:?}"),
+            Answer::Event(_) | Answer::Refund(_) => panic!("{situation}: {answer:?}"),
         };
-        vec![what.to_owned(), heard, format!("`{}`", refund.reason)]
+        vec![situation.to_owned(), outcomes, format!("`{}`", refund.reason)]
     };
     let rows: [(&str, BookingSetup, Condition, Act); 7] = [
         ("a paid booking is cancelled", BookingSetup::Confirmed, Condition::OnSale, |w, id| {
@@ -370,21 +372,31 @@ fn refunds() -> String {
             "a payment arrives after the event was cancelled",
             BookingSetup::PendingInTime,
             Condition::Cancelled,
-            late,
+            pay_late,
         ),
-        ("a payment arrives for a cancelled booking", BookingSetup::CancelledUnpaid, Condition::OnSale, late),
-        ("a second transaction pays for the same booking", BookingSetup::Confirmed, Condition::OnSale, late),
+        (
+            "a payment arrives for a cancelled booking",
+            BookingSetup::CancelledUnpaid,
+            Condition::OnSale,
+            pay_late,
+        ),
+        (
+            "a second transaction pays for the same booking",
+            BookingSetup::Confirmed,
+            Condition::OnSale,
+            pay_late,
+        ),
         (
             "a payment arrives after expiry, tickets gone",
             BookingSetup::ExpiredTicketsGone,
             Condition::OnSale,
-            late,
+            pay_late,
         ),
         (
             "a payment arrives after expiry, limit used up",
             BookingSetup::ExpiredOverLimit,
             Condition::OnSale,
-            late,
+            pay_late,
         ),
     ];
     table(&["situation", "response", "refund reason"], rows.into_iter().map(row).collect())
@@ -392,27 +404,28 @@ fn refunds() -> String {
 
 type Act = fn(&mut World, BookingId) -> Answer;
 
-fn late(world: &mut World, id: BookingId) -> Answer {
+fn pay_late(world: &mut World, id: BookingId) -> Answer {
     world.pay(id, "new")
 }
 
-/// Settling in both ways, whatever the refund's booking and event have come to: it makes no difference.
+/// Settles with both outcomes for every state of the refund's booking and event, which must make no
+/// difference.
 fn settle_table(transitions: &mut Transitions) -> String {
     let mut cell = |before: RefundSetup, succeeded: bool| {
-        let mut heard = BTreeSet::new();
+        let mut outcomes = BTreeSet::new();
         for (setup, condition) in all_setups() {
             let Some((mut fixture, transaction)) = fixture::prepare_refunded(setup, condition) else {
                 continue;
             };
-            let transaction = if before == RefundSetup::Missing { "never transitions" } else { transaction };
+            let transaction = if before == RefundSetup::Missing { "never used" } else { transaction };
             before.apply(&mut fixture.world, fixture.booking, transaction);
             fixture.world.wait(1);
-            heard.insert(cell(transitions, &mut fixture.world, fixture.booking, |world, id| {
+            outcomes.insert(cell(transitions, &mut fixture.world, fixture.booking, |world, id| {
                 world.settle(id, transaction, succeeded, "payout 2")
             }));
         }
-        assert_eq!(heard.len(), 1, "{before:?} depends on the booking: {heard:?}");
-        heard.pop_first().unwrap()
+        assert_eq!(outcomes.len(), 1, "{before:?} depends on the booking: {outcomes:?}");
+        outcomes.pop_first().unwrap()
     };
     let row = |before: RefundSetup| vec![before.title().to_owned(), cell(before, true), cell(before, false)];
     table(
@@ -421,7 +434,7 @@ fn settle_table(transitions: &mut Transitions) -> String {
     )
 }
 
-/// What a refund lets be transitions of itself in its booking, for the booking's own payment and for others.
+/// The payment status of a booking after a refund of its own payment, and of another one.
 fn payment_status_table() -> String {
     let row = |title: String, (fixture, transaction): (Fixture, &str)| {
         let recorded = [RefundSetup::Requested, RefundSetup::Failed, RefundSetup::Succeeded];
@@ -438,7 +451,7 @@ fn payment_status_table() -> String {
     for setup in BookingSetup::ALL.into_iter().filter(|setup| *setup != BookingSetup::Missing) {
         let late = |condition| {
             let mut fixture = fixture::prepare(setup, condition);
-            late(&mut fixture.world, fixture.booking);
+            pay_late(&mut fixture.world, fixture.booking);
             fixture.world.refunds.contains_key(&(fixture.booking, tx("new"))).then_some((fixture, "new"))
         };
         let late = late(Condition::OnSale).or_else(|| late(Condition::Cancelled)).unwrap();

@@ -1,24 +1,24 @@
-//! What the contract says, written a second time and as plainly as possible: small numbers, lists, no
-//! ledger. It foresees the answer of every command; [`crate::properties`] compares.
+//! The documented rules, written a second time and as simply as possible: small numbers, lists, no ledger.
+//! The model predicts the answer to every command; [`crate::properties`] compares.
 //!
-//! It must not call the rules, nor share their helpers. Which overdue holds are freed on the way is
-//! learnt from the world, after checking that they were overdue and that something was missing.
+//! It must not call the rules, nor share their helpers. The overdue holds that a command frees are read from
+//! the world, after checking that they were overdue and that tickets were missing.
 
 use std::collections::BTreeMap;
 
 /// Instants are microseconds, money is cents, users and transactions are numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
-    pub(crate) details: About,
+    pub(crate) details: DetailsModel,
     pub(crate) version: u32,
     /// The date of the last ledger entry.
     pub(crate) last_at: i64,
     pub(crate) bookings: Vec<BookingModel>,
 }
 
-/// What an organiser edits.
+/// The parts of an event that an organiser edits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct About {
+pub(crate) struct DetailsModel {
     pub(crate) capacity: u32,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) per_booking: u32,
@@ -44,7 +44,7 @@ pub(crate) enum SalesState {
     Cancelled,
 }
 
-/// A booking as the model knows it.
+/// The state of a booking in the model.
 #[derive(Clone, Debug)]
 pub(crate) struct BookingModel {
     pub(crate) user: u8,
@@ -53,18 +53,18 @@ pub(crate) struct BookingModel {
     pub(crate) until: i64,
     pub(crate) state: BookingState,
     pub(crate) version: u32,
-    /// Refunded transactions.
+    /// The refunds, by transaction.
     pub(crate) refunds: BTreeMap<u8, RefundModel>,
 }
 
-/// A refund as the model knows it.
+/// The state of a refund in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefundModel {
-    /// What its transaction hears when it comes again.
+    /// The refusal that a repetition of its transaction gets.
     pub(crate) refusal_code: &'static str,
-    /// Whether it gives back what had bought the booking.
+    /// True if it refunds the payment that had confirmed the booking.
     pub(crate) own: bool,
-    /// Whether it was paid out, and under which reference; `None` until somebody said so.
+    /// True if it was paid out, and the reference; `None` until the outcome is reported.
     pub(crate) settled: Option<(bool, u8)>,
 }
 
@@ -76,28 +76,29 @@ pub(crate) enum BookingState {
     Expired,
 }
 
-/// What the asker must hear.
+/// The expected answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedAnswer {
     /// The booking, now in this state.
     Booking(BookingState),
-    /// The booking as it was.
+    /// The booking, unchanged.
     Same,
-    /// The event, at this version.
+    /// The event, with this version.
     Event(u32),
     /// The refund of this transaction, now settled.
     Settled(u8),
-    /// The refund of this transaction, settled like that before.
+    /// The refund of this transaction, settled with this outcome before.
     SameRefund(u8),
-    /// No; nothing is written.
+    /// A refusal with this code; nothing is written.
     Refused(&'static str),
-    /// No, naming the refund of this transaction; recorded now unless it was before.
+    /// A refusal with this code and the refund of this transaction, which is recorded now unless it was
+    /// before.
     RefundedWith(&'static str, u8),
-    /// No: so many are left of what was short.
+    /// A refusal with this code because only this number of tickets is left.
     Short(&'static str, u32),
 }
 
-/// Who cancels.
+/// The actor that cancels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CancelActor {
     User(u8),
@@ -106,7 +107,7 @@ pub(crate) enum CancelActor {
     System,
 }
 
-/// How much of the amount is right.
+/// The amount in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Amount {
     Omitted,
@@ -123,8 +124,8 @@ impl BookingModel {
         self.tickets.iter().sum()
     }
 
-    /// The word for where the booking's money stands.
-    pub(crate) fn money(&self) -> &'static str {
+    /// The payment status of the booking.
+    pub(crate) fn payment_status(&self) -> &'static str {
         let own = self.refunds.values().find(|refund| refund.own).map(|refund| refund.settled);
         match (self.state, own) {
             (BookingState::Pending, _) => "pending",
@@ -137,7 +138,7 @@ impl BookingModel {
 }
 
 impl Model {
-    /// The bookings that keep tickets, with those that could be freed or without them.
+    /// The bookings that have tickets; without the holds that are overdue at `now`, if it is set.
     fn live(&self, now: Option<i64>) -> impl Iterator<Item = &BookingModel> {
         let freeable = move |booking: &BookingModel| {
             booking.state == BookingState::Pending && now.is_some_and(|now| booking.until <= now)
@@ -145,28 +146,28 @@ impl Model {
         self.bookings.iter().filter(move |booking| booking.live() && !freeable(booking))
     }
 
-    /// What stands against so many tickets for that user, if every hold overdue at `now` were freed; with
-    /// `None`, as things stand.
+    /// The refusal of an order of these tickets by this user, if every hold that is overdue at `now` were
+    /// freed; with `None`, without freeing any.
     pub(crate) fn shortage(&self, user: u8, tickets: &[u32], now: Option<i64>) -> Option<ExpectedAnswer> {
-        let wanted: u32 = tickets.iter().sum();
-        let mine: u32 =
+        let requested: u32 = tickets.iter().sum();
+        let of_user: u32 =
             self.live(now).filter(|booking| booking.user == user).map(BookingModel::quantity).sum();
-        if self.details.per_user.is_some_and(|limit| mine + wanted > limit) {
+        if self.details.per_user.is_some_and(|limit| of_user + requested > limit) {
             return Some(ExpectedAnswer::Refused("booking_limit_exceeded"));
         }
-        let short = |wanted: u32, left: u32| {
+        let short = |requested: u32, left: u32| {
             let code = if left == 0 { "sold_out" } else { "insufficient_availability" };
-            (wanted > left).then_some(ExpectedAnswer::Short(code, left))
+            (requested > left).then_some(ExpectedAnswer::Short(code, left))
         };
         let left = self.details.capacity - self.live(now).map(BookingModel::quantity).sum::<u32>();
-        for (place, kind) in self.details.kinds.iter().enumerate() {
-            let taken: u32 = self.live(now).map(|booking| booking.tickets[place]).sum();
+        for (index, kind) in self.details.kinds.iter().enumerate() {
+            let taken: u32 = self.live(now).map(|booking| booking.tickets[index]).sum();
             let own = kind.capacity.unwrap_or(self.details.capacity) - taken;
-            if let Some(short) = short(tickets[place], own.min(left)) {
+            if let Some(short) = short(tickets[index], own.min(left)) {
                 return Some(short);
             }
         }
-        short(wanted, left)
+        short(requested, left)
     }
 
     pub(crate) fn cost(&self, tickets: &[u32]) -> i64 {
@@ -185,7 +186,7 @@ impl Model {
             (details.status == SalesState::Paused, "event_paused"),
             (details.sales_start.is_some_and(|start| now < start), "sales_not_open"),
         ];
-        match refusals.into_iter().find(|(wrong, _)| *wrong) {
+        match refusals.into_iter().find(|(is_refused, _)| *is_refused) {
             Some((_, code)) => ExpectedAnswer::Refused(code),
             None => self
                 .shortage(user, tickets, Some(now))
@@ -197,7 +198,7 @@ impl Model {
         let Some(booking) = self.bookings.get(index) else { return ExpectedAnswer::Refused("not_found") };
         let cancelled = self.details.status == SalesState::Cancelled;
         if let Some(RefundModel { refusal_code, .. }) = booking.refunds.get(&transaction) {
-            // The end of the event outranks the state of the booking.
+            // The cancellation of the event takes precedence over the state of the booking.
             let refusal_code =
                 if cancelled && *refusal_code == "invalid_state" { "event_cancelled" } else { refusal_code };
             return ExpectedAnswer::RefundedWith(refusal_code, transaction);
@@ -258,15 +259,15 @@ impl Model {
         }
     }
 
-    /// An edit that makes of the event what `after` says; `start_edited` where it names the start.
+    /// An edit that changes the event to `after`; `start_edited` if it contains the start.
     pub(crate) fn edit(
         &self,
-        after: &About,
+        after: &DetailsModel,
         if_match: Option<bool>,
         start_edited: bool,
         now: i64,
     ) -> ExpectedAnswer {
-        let taken = |place: usize| self.live(None).map(|booking| booking.tickets[place]).sum::<u32>();
+        let taken = |index: usize| self.live(None).map(|booking| booking.tickets[index]).sum::<u32>();
         let all: u32 = self.live(None).map(BookingModel::quantity).sum();
         let lowered = match (self.details.per_user, after.per_user) {
             (Some(before), Some(after)) => after < before,
@@ -274,7 +275,7 @@ impl Model {
             (_, None) => false,
         };
         let too_small = |capacity: Option<u32>| capacity == Some(0);
-        // What the edit alone shows to be wrong comes before everything that is booking of the event.
+        // Errors of the edit itself come before everything that depends on the event.
         let invalid_alone = after.capacity == 0
             || after.per_booking == 0
             || after.hold == 0
@@ -283,7 +284,7 @@ impl Model {
             || after.kinds.iter().any(|kind| too_small(kind.capacity));
         let invalid_here =
             lowered || after.sales_start.zip(after.sales_end).is_some_and(|(start, end)| end <= start);
-        let part_in_use = |(place, kind): (usize, &Kind)| kind.capacity.is_some_and(|own| own < taken(place));
+        let part_in_use = |(index, kind): (usize, &Kind)| kind.capacity.is_some_and(|own| own < taken(index));
         let in_use = all > after.capacity || after.kinds.iter().enumerate().any(part_in_use);
         let refusals = [
             (invalid_alone, "validation_failed"),
@@ -292,19 +293,19 @@ impl Model {
             (invalid_here, "validation_failed"),
             (in_use, "capacity_in_use"),
         ];
-        match refusals.into_iter().find(|(wrong, _)| *wrong) {
+        match refusals.into_iter().find(|(is_refused, _)| *is_refused) {
             Some((_, code)) => ExpectedAnswer::Refused(code),
             None => ExpectedAnswer::Event(self.version + u32::from(*after != self.details)),
         }
     }
 
-    /// An entry is written: its date never lies before the entry before it.
-    pub(crate) fn date(&mut self, now: i64) {
+    /// Records an entry: its date is never before that of the previous entry.
+    pub(crate) fn record_date(&mut self, now: i64) {
         self.last_at = self.last_at.max(now);
     }
 
-    /// The world freed this hold on its way to an answer.
-    pub(crate) fn freed(&mut self, index: usize, now: i64) {
+    /// Records that the world freed this hold while it processed a command.
+    pub(crate) fn record_expiry(&mut self, index: usize, now: i64) {
         let booking = &mut self.bookings[index];
         assert!(
             booking.state == BookingState::Pending && booking.until <= now,
@@ -312,11 +313,11 @@ impl Model {
         );
         booking.state = BookingState::Expired;
         booking.version += 1;
-        self.date(now);
+        self.record_date(now);
     }
 
-    /// A booking came to a new state.
-    pub(crate) fn moved(&mut self, index: usize, to: BookingState, now: i64) {
+    /// Records the new state of a booking.
+    pub(crate) fn record_state(&mut self, index: usize, to: BookingState, now: i64) {
         let booking = &mut self.bookings[index];
         if let (BookingState::Paid(transaction), BookingState::Cancelled) = (booking.state, to) {
             let refusal_code = if self.details.status == SalesState::Cancelled {
@@ -331,11 +332,11 @@ impl Model {
         }
         booking.state = to;
         booking.version += 1;
-        self.date(now);
+        self.record_date(now);
     }
 
-    /// A payment was given back. Says whether that was news.
-    pub(crate) fn refunded(
+    /// Records the refund of a payment. Returns true if it is new.
+    pub(crate) fn record_refund(
         &mut self,
         index: usize,
         transaction: u8,
@@ -348,15 +349,15 @@ impl Model {
         }
         booking.refunds.insert(transaction, RefundModel { refusal_code, own: false, settled: None });
         booking.version += 1;
-        self.date(now);
+        self.record_date(now);
         true
     }
 
-    /// The outcome of a refund is news.
-    pub(crate) fn settled(&mut self, index: usize, transaction: u8, outcome: (bool, u8), now: i64) {
+    /// Records the new outcome of a refund.
+    pub(crate) fn record_settlement(&mut self, index: usize, transaction: u8, outcome: (bool, u8), now: i64) {
         let booking = &mut self.bookings[index];
         booking.refunds.get_mut(&transaction).unwrap().settled = Some(outcome);
         booking.version += 1;
-        self.date(now);
+        self.record_date(now);
     }
 }

@@ -1,5 +1,5 @@
-//! Random histories of one event, each step foreseen by [`Model`] and followed by every invariant.
-//! Few users, few transactions, few tickets and a short event, so that everything collides.
+//! Random histories of one event: [`Model`] predicts each step, and every invariant is checked after it. Few
+//! users, few transactions, few tickets and an event in the near future make conflicts likely.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,18 +14,19 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::histories::{Edit, REQUIRED_OUTCOMES, Step, details, step};
 use crate::invariants;
 use crate::model::{
-    About, Amount, BookingModel, BookingState, CancelActor, ExpectedAnswer, Kind, Model, SalesState,
+    Amount, BookingModel, BookingState, CancelActor, DetailsModel, ExpectedAnswer, Kind, Model, SalesState,
 };
 use crate::world::{
     World, admin, eur, kind, named_refund, new_event, new_kind, outcome_code, service, shifted, tx, user,
 };
 
-/// Histories by default; `PROPTEST_CASES` asks for more.
+/// Number of histories; `PROPTEST_CASES` may raise it.
 const CASES: u32 = 512;
 #[test]
 fn any_history_matches_the_model() {
     let config = Config::default();
-    // A failure prints its shrunk history, which is the regression test to write; nothing is kept on disk.
+    // A failure prints its minimized history, from which a regression test can be written; nothing is saved
+    // to disk.
     let config = Config { cases: config.cases.max(CASES), failure_persistence: None, ..config };
     let reached = RefCell::new(BTreeMap::new());
     let history = (details(), vec(step(), 1..120));
@@ -42,14 +43,14 @@ fn any_history_matches_the_model() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    // A green run proves nothing details what it never saw.
+    // A passing run proves nothing about outcomes that never occurred.
     let reached = reached.into_inner();
     for outcome in REQUIRED_OUTCOMES {
-        assert!(reached.contains_key(*outcome), "never seen: {outcome}; seen: {reached:#?}");
+        assert!(reached.contains_key(*outcome), "never reached: {outcome}; reached: {reached:#?}");
     }
 }
 
-/// A world and the model of it, side by side.
+/// A world and its model.
 struct Run {
     world: World,
     model: Model,
@@ -77,8 +78,8 @@ fn status(is: SalesState) -> EventStatus {
 }
 
 impl Run {
-    fn new(details: About) -> Self {
-        let made = |(place, known): (u8, &Kind)| new_kind(place, known.price, known.capacity);
+    fn new(details: DetailsModel) -> Self {
+        let made = |(index, known): (u8, &Kind)| new_kind(index, known.price, known.capacity);
         let new = NewEvent {
             capacity: details.capacity,
             ticket_types: (0u8..).zip(&details.kinds).map(made).collect(),
@@ -94,12 +95,12 @@ impl Run {
         Self { world, model: Model { details, version: 1, last_at, bookings: Vec::new() }, ids: Vec::new() }
     }
 
-    /// The clock that decides; unlike the ledger it may run backwards.
+    /// The clock, which decides; unlike the dates of the ledger it may step back.
     fn now(&self) -> i64 {
         self.world.now.micros()
     }
 
-    /// The booking that a random number means: one of the last six, or now and then none.
+    /// The booking that a random number selects: one of the last six, or sometimes none.
     fn booking_index(&self, number: u8) -> usize {
         let back = usize::from(number % 6) + 1;
         if number > 250 { usize::MAX } else { self.ids.len().saturating_sub(back) }
@@ -109,7 +110,7 @@ impl Run {
         self.ids.get(index).copied().unwrap_or_else(|| self.world.next_booking())
     }
 
-    /// Does one step in both, and says in words what came of it.
+    /// Executes one step in the world and in the model, and returns a name for the outcome.
     fn step(&mut self, step: &Step) -> String {
         match step {
             Step::Wait { seconds } => {
@@ -152,19 +153,19 @@ impl Run {
     fn book(&mut self, owner: u8, tickets: &[u32], expected: Amount) -> String {
         let tickets = &tickets[..self.model.details.kinds.len()];
         let now = self.now();
-        let foreseen = self.model.book(owner, tickets, expected, now);
+        let prediction = self.model.book(owner, tickets, expected, now);
         let at_once = self.model.shortage(owner, tickets, None).is_none();
         let total = self.model.cost(tickets);
         let id = self.world.next_booking();
-        let asked: Vec<_> =
+        let items: Vec<_> =
             (0u8..).map(kind).zip(tickets.iter().copied()).filter(|(_, quantity)| *quantity > 0).collect();
         let selection = match tickets {
             [quantity] => TicketSelection::Quantity(*quantity),
-            _ => TicketSelection::Items(asked),
+            _ => TicketSelection::Items(items),
         };
         let answer = self.world.order(&name(owner), selection, stated_amount(total, expected));
         self.record_freed(at_once, now);
-        if foreseen == ExpectedAnswer::Booking(BookingState::Pending) {
+        if prediction == ExpectedAnswer::Booking(BookingState::Pending) {
             let until = now + i64::from(self.model.details.hold) * 1_000_000;
             let known = BookingModel {
                 user: owner,
@@ -178,7 +179,7 @@ impl Run {
             self.model.bookings.push(known);
             self.ids.push(id);
         }
-        self.check_answer(self.ids.len().saturating_sub(1), &answer, &foreseen)
+        self.check_answer(self.ids.len().saturating_sub(1), &answer, &prediction)
     }
 
     fn confirm(&mut self, index: usize, number: u8, amount: Amount) -> String {
@@ -213,8 +214,12 @@ impl Run {
         let paid =
             self.model.bookings.get(index).is_some_and(|known| matches!(known.state, BookingState::Paid(_)));
         let answer = self.world.cancel(actor, self.id(index));
-        let owed = usize::from(paid && outcome_code(&answer) == "ok");
-        assert_eq!(self.world.refunds.len(), refunds + owed, "a paid booking's cancellation owes one refund");
+        let refund_due = usize::from(paid && outcome_code(&answer) == "ok");
+        assert_eq!(
+            self.world.refunds.len(),
+            refunds + refund_due,
+            "a paid booking's cancellation records one refund"
+        );
         self.check_answer(index, &answer, &expected)
     }
 
@@ -233,7 +238,7 @@ impl Run {
         }
         let now = self.now();
         let before = self.model.bookings[index].refunds[&number];
-        self.model.settled(index, number, (succeeded, reference), now);
+        self.model.record_settlement(index, number, (succeeded, reference), now);
         assert_eq!(answer, Answer::Refund(Box::new(self.world.refund(self.ids[index], &paid).clone())));
         let late = if before.own { "" } else { "late " };
         let outcome = if succeeded { "succeeded" } else { "failed" };
@@ -253,35 +258,35 @@ impl Run {
             && version != self.model.version
         {
             (self.model.details, self.model.version) = (after, version);
-            self.model.date(now);
+            self.model.record_date(now);
         }
         self.check_answer(usize::MAX, &answer, &expected)
     }
 
-    /// Writes one edit into the model's view of the event and into the patch.
-    fn apply_edit(&self, edit: &Edit, after: &mut About, patch: &mut EventPatch) {
+    /// Writes one edit into the model's details of the event and into the patch.
+    fn apply_edit(&self, edit: &Edit, after: &mut DetailsModel, patch: &mut EventPatch) {
         let instant = |seconds: i64| shifted(self.world.now, seconds * 1_000_000);
-        let places = after.kinds.len();
-        let mut of_type = |place: usize, price: Option<i64>, capacity: Option<Option<u32>>| {
-            let place = place % places;
-            let known = &mut after.kinds[place];
+        let kinds = after.kinds.len();
+        let mut of_type = |index: usize, price: Option<i64>, capacity: Option<Option<u32>>| {
+            let index = index % kinds;
+            let known = &mut after.kinds[index];
             known.price = price.unwrap_or(known.price);
             known.capacity = capacity.unwrap_or(known.capacity);
-            let id = kind(u8::try_from(place).unwrap());
-            // A ticket type stands once in an edit, with all that changes details it.
+            let id = kind(u8::try_from(index).unwrap());
+            // An edit contains each ticket type at most once, with all its changes.
             let fresh = TicketTypePatch { id, name: None, price: None, capacity: None };
             let known = patch.ticket_types.iter().position(|edit| edit.id == id);
-            let place = known.unwrap_or_else(|| {
+            let index = known.unwrap_or_else(|| {
                 patch.ticket_types.push(fresh);
                 patch.ticket_types.len() - 1
             });
-            let edit = &mut patch.ticket_types[place];
+            let edit = &mut patch.ticket_types[index];
             edit.price = price.map(eur).or(edit.price);
             edit.capacity = capacity.or(edit.capacity);
         };
         match *edit {
-            Edit::KindCapacity(place, capacity) => of_type(place, None, Some(capacity)),
-            Edit::Price(place, price) => of_type(place, Some(price), None),
+            Edit::KindCapacity(index, capacity) => of_type(index, None, Some(capacity)),
+            Edit::Price(index, price) => of_type(index, Some(price), None),
             Edit::Capacity(capacity) => {
                 after.capacity = capacity;
                 patch.capacity = Some(capacity);
@@ -321,23 +326,24 @@ impl Run {
         }
     }
 
-    /// Holds may be freed on the way to an answer, but only where something was missing at first.
+    /// Records the holds that were freed while a command was processed, which is only allowed if tickets were
+    /// missing.
     fn record_freed(&mut self, at_once: bool, now: i64) {
         assert!(self.world.freed.is_empty() || !at_once, "freed holds although nothing was missing");
         for id in &self.world.freed {
             let index = self.ids.iter().position(|known| known == id).unwrap();
-            self.model.freed(index, now);
+            self.model.record_expiry(index, now);
         }
     }
 
-    /// Compares an answer with what was foreseen, lets the model learn, and names the outcome.
+    /// Compares an answer with the prediction, updates the model, and returns a name for the outcome.
     fn check_answer(&mut self, index: usize, answer: &Answer, expected: &ExpectedAnswer) -> String {
         let now = self.now();
         let after = if self.world.freed.is_empty() { "" } else { " after freeing" };
         match (expected, answer) {
             (ExpectedAnswer::Booking(is), Answer::Booking(booking)) => {
                 assert_eq!(**booking, *self.world.booking(self.ids[index]));
-                self.model.moved(index, *is, now);
+                self.model.record_state(index, *is, now);
                 format!("{}{after}", booking.status())
             }
             (ExpectedAnswer::Same, Answer::Booking(booking)) => {
@@ -355,32 +361,36 @@ impl Run {
             (ExpectedAnswer::Short(code, left), Answer::Refused(refusal)) => {
                 assert_eq!(refusal.code(), *code);
                 if let Refusal::InsufficientAvailability { available, .. } = refusal {
-                    assert_eq!(available, left, "what is left");
+                    assert_eq!(available, left, "tickets left");
                 }
                 (*code).to_owned()
             }
             (ExpectedAnswer::RefundedWith(code, number), Answer::Refused(refusal)) => {
                 assert_eq!(refusal.code(), *code);
                 let key = (self.ids[index], tx(&transaction(*number)));
-                assert_eq!(named_refund(answer), self.world.refunds.get(&key), "names the recorded refund");
-                let news = self.model.refunded(index, *number, code, now);
+                assert_eq!(
+                    named_refund(answer),
+                    self.world.refunds.get(&key),
+                    "contains the recorded refund"
+                );
+                let is_new = self.model.record_refund(index, *number, code, now);
                 let settled = self.model.bookings[index].refunds[number].settled.is_some();
-                let which = match (news, settled) {
+                let description = match (is_new, settled) {
                     (true, _) => "",
                     (false, false) => "the same ",
                     (false, true) => "the same settled ",
                 };
-                format!("{code} with {which}refund")
+                format!("{code} with {description}refund")
             }
             (ExpectedAnswer::SameRefund(number), Answer::Refund(refund)) => {
                 assert_eq!(**refund, *self.world.refund(self.ids[index], &transaction(*number)));
                 String::new()
             }
-            (expected, answer) => panic!("expected {expected:?}, check_answer {answer:?}"),
+            (expected, answer) => panic!("expected {expected:?}, got {answer:?}"),
         }
     }
 
-    /// The bookings and the event are where the model thinks they are.
+    /// Checks that the bookings and the event have the states of the model.
     fn compare(&self) {
         assert_eq!(
             self.world.event().inventory.last_at.micros(),
@@ -402,20 +412,21 @@ impl Run {
             };
             assert_eq!(booking.status(), status, "{id}");
             assert_eq!(booking.version, known.version, "version of {id}");
-            assert_eq!(booking.total, eur(known.total), "the price is frozen");
+            assert_eq!(booking.total, eur(known.total), "the price does not change");
             assert_eq!(booking.hold_expires_at.micros(), known.until, "a hold is never extended");
-            assert_eq!(booking.payment_status().as_str(), known.money(), "the money of {id}");
+            assert_eq!(booking.payment_status().as_str(), known.payment_status(), "payment status of {id}");
             let refunds = self.world.refunds.keys().filter(|(refunded, _)| refunded == id).count();
             assert_eq!(refunds, known.refunds.len(), "refunds of {id}");
-            for (number, owed) in &known.refunds {
+            for (number, refund_due) in &known.refunds {
                 let refund = self.world.refund(*id, &transaction(*number));
-                let (status, reference) = match owed.settled {
+                let (status, reference) = match refund_due.settled {
                     None => (RefundStatus::Requested, None),
                     Some((true, reference)) => (RefundStatus::Succeeded, Some(payout(reference))),
                     Some((false, reference)) => (RefundStatus::Failed, Some(payout(reference))),
                 };
-                let said = refund.provider_reference.as_ref().map(|name| name.as_str().to_owned());
-                assert_eq!((refund.status, said), (status, reference), "refund {number} of {id}");
+                let stored_reference =
+                    refund.provider_reference.as_ref().map(|name| name.as_str().to_owned());
+                assert_eq!((refund.status, stored_reference), (status, reference), "refund {number} of {id}");
             }
         }
         let (details, event) = (&self.model.details, self.world.event());

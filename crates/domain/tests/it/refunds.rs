@@ -1,4 +1,4 @@
-//! The settlement of refunds, branch by branch.
+//! The settlement of refunds, case by case.
 
 use domain::{
     Action, Answer, BookingId, BookingStatus, Command, EntryKind, EventPatch, EventStatus, Inconsistent,
@@ -18,7 +18,8 @@ fn cancelled_booking() -> (World, BookingId) {
     (world, id)
 }
 
-/// Settles, and it must be recorded: one entry, one version, nothing but the refund and what it shows.
+/// Settles a refund and checks that exactly one entry is written, and that only the refund and its effect on
+/// the booking change.
 fn settle_ok(
     world: &mut World,
     id: BookingId,
@@ -29,7 +30,7 @@ fn settle_ok(
     let before = world.clone();
     let answer = world.settle(id, transaction, succeeded, reference);
     let (was, is) = (before.refund(id, transaction), world.refund(id, transaction));
-    assert_eq!(answer, Answer::Refund(Box::new(is.clone())), "the answer is the refund as it now is");
+    assert_eq!(answer, Answer::Refund(Box::new(is.clone())), "the answer is the current refund");
     let expected = Refund {
         status: if succeeded { RefundStatus::Succeeded } else { RefundStatus::Failed },
         provider_reference: Some(reference.parse().unwrap()),
@@ -49,17 +50,17 @@ fn settle_ok(
     let (old, new) = (before.booking(id), world.booking(id));
     assert_eq!((new.version, new.last_seq), (old.version + 1, entry.seq));
     assert_eq!((new.updated_at, new.status()), (before.now, old.status()));
-    assert_eq!(entry.at, before.now.max(before.event().inventory.last_at), "never dated before its request");
-    let mut stock = world.event().inventory.clone();
-    (stock.seq, stock.last_at) = (before.event().inventory.seq, before.event().inventory.last_at);
-    assert_eq!(stock, before.event().inventory, "no ticket and no money of the event moves");
+    assert_eq!(entry.at, before.now.max(before.event().inventory.last_at), "not dated before its request");
+    let mut inventory = world.event().inventory.clone();
+    (inventory.seq, inventory.last_at) = (before.event().inventory.seq, before.event().inventory.last_at);
+    assert_eq!(inventory, before.event().inventory, "tickets and revenue of the event do not change");
     assert_eq!(world.event().details, before.event().details);
     assert_eq!(world.user_tickets, before.user_tickets);
     invariants::check(world);
     expected
 }
 
-/// Settles, and nothing may be written.
+/// Settles a refund and checks that nothing is written.
 fn settle_without_change(world: &mut World, id: BookingId, transaction: &str, succeeded: bool) -> Answer {
     let before = world.clone();
     world.wait(60);
@@ -71,30 +72,30 @@ fn settle_without_change(world: &mut World, id: BookingId, transaction: &str, su
     answer
 }
 
-fn money(world: &World, id: BookingId) -> PaymentStatus {
+fn payment_status(world: &World, id: BookingId) -> PaymentStatus {
     world.booking(id).payment_status()
 }
 
 #[test]
 fn a_refund_is_paid_out_once() {
     let (mut world, id) = cancelled_booking();
-    assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
+    assert_eq!(payment_status(&world, id), PaymentStatus::RefundRequested);
     let paid_out = settle_ok(&mut world, id, "t1", true, "payout 1");
-    assert_eq!(money(&world, id), PaymentStatus::Refunded);
+    assert_eq!(payment_status(&world, id), PaymentStatus::Refunded);
     let again = settle_without_change(&mut world, id, "t1", true);
-    assert_eq!(again, Answer::Refund(Box::new(paid_out)), "the first reference and time stay");
+    assert_eq!(again, Answer::Refund(Box::new(paid_out)), "the first reference and time are kept");
 }
 
 #[test]
 fn a_failed_refund_is_still_owed_and_may_succeed() {
     let (mut world, id) = cancelled_booking();
     let failed = settle_ok(&mut world, id, "t1", false, "payout 1");
-    assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
+    assert_eq!(payment_status(&world, id), PaymentStatus::RefundRequested);
     let again = settle_without_change(&mut world, id, "t1", false);
-    assert_eq!(again, Answer::Refund(Box::new(failed.clone())), "the first reference and time stay");
+    assert_eq!(again, Answer::Refund(Box::new(failed.clone())), "the first reference and time are kept");
     let paid_out = settle_ok(&mut world, id, "t1", true, "payout 2");
     assert!(paid_out.settled_at > failed.settled_at);
-    assert_eq!(money(&world, id), PaymentStatus::Refunded);
+    assert_eq!(payment_status(&world, id), PaymentStatus::Refunded);
 }
 
 #[test]
@@ -105,20 +106,32 @@ fn a_paid_out_refund_is_final() {
     let named = Some(Box::new(paid_out));
     let refusal = Refusal::InvalidState { booking: BookingStatus::Cancelled, refund: named };
     assert_eq!(answer, Answer::Refused(refusal));
-    assert_eq!(money(&world, id), PaymentStatus::Refunded);
+    assert_eq!(payment_status(&world, id), PaymentStatus::Refunded);
 }
 
 #[test]
 fn a_refund_that_is_not_recorded_cannot_be_settled() {
     let (mut world, cancelled) = cancelled_booking();
     let paid = world.book_and_pay("bob", 1, "t1");
-    let nobody = world.next_booking();
+    let unknown_booking = world.next_booking();
     let unknown = Answer::Refused(Refusal::NotFound("refund"));
     for succeeded in [true, false] {
-        assert_eq!(settle_without_change(&mut world, nobody, "t1", succeeded), unknown, "no such booking");
+        assert_eq!(
+            settle_without_change(&mut world, unknown_booking, "t1", succeeded),
+            unknown,
+            "no such booking"
+        );
         assert_eq!(settle_without_change(&mut world, cancelled, "t2", succeeded), unknown, "no such payment");
-        assert_eq!(settle_without_change(&mut world, paid, "t1", succeeded), unknown, "this one still pays");
-        assert_eq!(World::empty().settle(nobody, "t1", succeeded, "payout"), unknown, "no such event");
+        assert_eq!(
+            settle_without_change(&mut world, paid, "t1", succeeded),
+            unknown,
+            "the payment of a confirmed booking"
+        );
+        assert_eq!(
+            World::empty().settle(unknown_booking, "t1", succeeded, "payout"),
+            unknown,
+            "no such event"
+        );
     }
     assert_eq!(world.refund(cancelled, "t1").status, RefundStatus::Requested);
 }
@@ -131,18 +144,18 @@ fn settling_a_late_payment_does_not_change_the_booking() {
     assert_eq!(outcome_code(&world.pay(id, "t3")), "invalid_state");
     settle_ok(&mut world, id, "t2", true, "payout 2");
     settle_ok(&mut world, id, "t3", false, "payout 3");
-    assert_eq!((outcome_code(&world.pay(id, "t1")), money(&world, id)), ("ok", PaymentStatus::Paid));
+    assert_eq!((outcome_code(&world.pay(id, "t1")), payment_status(&world, id)), ("ok", PaymentStatus::Paid));
     assert_eq!(outcome_code(&world.pay(id, "t2")), "invalid_state");
-    // Its own payment is owed only now, and is neither paid out by the one nor kept back by the other.
+    // The refund of its own payment is recorded only now; the outcomes of the other two have no effect on it.
     assert_eq!(outcome_code(&world.cancel(service(), id)), "ok");
-    assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
+    assert_eq!(payment_status(&world, id), PaymentStatus::RefundRequested);
     settle_ok(&mut world, id, "t3", true, "payout 4");
-    assert_eq!(money(&world, id), PaymentStatus::RefundRequested);
+    assert_eq!(payment_status(&world, id), PaymentStatus::RefundRequested);
     settle_ok(&mut world, id, "t1", true, "payout 1");
-    assert_eq!(money(&world, id), PaymentStatus::Refunded);
+    assert_eq!(payment_status(&world, id), PaymentStatus::Refunded);
     assert_eq!(outcome_code(&world.pay(id, "t4")), "invalid_state");
     settle_ok(&mut world, id, "t4", false, "payout 5");
-    assert_eq!(money(&world, id), PaymentStatus::Refunded);
+    assert_eq!(payment_status(&world, id), PaymentStatus::Refunded);
 }
 
 #[test]
@@ -152,7 +165,7 @@ fn the_same_transaction_on_another_booking_is_another_refund() {
     assert_eq!(outcome_code(&world.cancel(service(), second)), "ok");
     settle_ok(&mut world, first, "t1", true, "payout 1");
     assert_eq!(world.refund(second, "t1").status, RefundStatus::Requested);
-    assert_eq!(money(&world, second), PaymentStatus::RefundRequested);
+    assert_eq!(payment_status(&world, second), PaymentStatus::RefundRequested);
 }
 
 #[test]
@@ -163,9 +176,9 @@ fn a_refund_may_be_settled_before_its_booking_ends() {
     assert_eq!(outcome_code(&world.edit(cancelled)), "ok");
     assert_eq!(outcome_code(&world.pay(id, "t1")), "event_cancelled");
     settle_ok(&mut world, id, "t1", true, "payout 1");
-    assert_eq!(money(&world, id), PaymentStatus::Pending);
+    assert_eq!(payment_status(&world, id), PaymentStatus::Pending);
     assert_eq!(outcome_code(&world.cancel(service(), id)), "ok");
-    assert_eq!((money(&world, id), world.refunds.len()), (PaymentStatus::Failed, 1));
+    assert_eq!((payment_status(&world, id), world.refunds.len()), (PaymentStatus::Failed, 1));
     invariants::check(&world);
 }
 
@@ -173,13 +186,12 @@ fn a_refund_may_be_settled_before_its_booking_ends() {
 fn an_expired_booking_can_be_paid_again_while_a_late_payment_is_refunded() {
     let (mut fixture, late) = fixture::prepare_refunded(BookingSetup::Expired, Condition::OnSale).unwrap();
     settle_ok(&mut fixture.world, fixture.booking, late, true, "payout 1");
-    assert_eq!(money(&fixture.world, fixture.booking), PaymentStatus::Failed);
+    assert_eq!(payment_status(&fixture.world, fixture.booking), PaymentStatus::Failed);
     assert_eq!(outcome_code(&fixture.world.pay(fixture.booking, late)), "hold_expired");
     assert_eq!(outcome_code(&fixture.world.pay(fixture.booking, "new")), "ok");
-    assert_eq!(money(&fixture.world, fixture.booking), PaymentStatus::Paid);
-    assert!(
-        matches!(&fixture.world.booking(fixture.booking).state, State::Confirmed(by) if by.transaction == tx("new"))
-    );
+    assert_eq!(payment_status(&fixture.world, fixture.booking), PaymentStatus::Paid);
+    let paid = fixture.world.booking(fixture.booking);
+    assert!(matches!(&paid.state, State::Confirmed(by) if by.transaction == tx("new")));
     invariants::check(&fixture.world);
 }
 
@@ -189,7 +201,7 @@ fn a_repeated_refusal_names_the_settled_refund() {
         for condition in Condition::ALL {
             let Some((fixture, transaction)) = fixture::prepare_refunded(setup, condition) else { continue };
             let id = fixture.booking;
-            let heard = fixture.world.clone().pay(id, transaction);
+            let first = fixture.world.clone().pay(id, transaction);
             for outcomes in [&[true][..], &[false], &[false, true]] {
                 let mut world = fixture.world.clone();
                 for outcome in outcomes {
@@ -199,13 +211,13 @@ fn a_repeated_refusal_names_the_settled_refund() {
                 let again = world.pay(id, transaction);
                 assert_eq!(
                     outcome_code(&again),
-                    outcome_code(&heard),
+                    outcome_code(&first),
                     "{setup:?} {condition:?} {outcomes:?}"
                 );
                 assert_eq!(named_refund(&again), Some(world.refund(id, transaction)));
                 assert_eq!(world.ledger.len(), entries);
             }
-            assert_eq!(named_refund(&heard), Some(fixture.world.refund(id, transaction)));
+            assert_eq!(named_refund(&first), Some(fixture.world.refund(id, transaction)));
         }
     }
 }
@@ -239,10 +251,10 @@ fn a_booking_without_its_event_is_inconsistent() {
         Settlement { event_id, booking_id: id, transaction, succeeded: true, provider_reference };
     let action = Action::Settle(Box::new(settlement));
     let command = Command { actor: service(), request: "req-1".parse().unwrap(), trace: None, action };
-    assert_eq!(command.captured(), Some((id, tx("t1"))), "what is to be loaded");
+    assert_eq!(command.captured(), Some((id, tx("t1"))), "the refund to load");
     assert_eq!((command.event_id(), command.booking_id()), (event_id, Some(id)));
     let booking = world.bookings.get(&id);
     let refund = Some(world.refund(id, "t1"));
-    let scene = Snapshot { event: None, booking, refund, user_tickets: 0, exhausted_scopes: &[] };
-    assert!(matches!(decide(&scene, &command, world.now), Err(Inconsistent(_))));
+    let snapshot = Snapshot { event: None, booking, refund, user_tickets: 0, exhausted_scopes: &[] };
+    assert!(matches!(decide(&snapshot, &command, world.now), Err(Inconsistent(_))));
 }

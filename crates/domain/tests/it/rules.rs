@@ -1,4 +1,4 @@
-//! The rules of bookings at their edges: which refusal comes first, and where exactly a bound lies.
+//! Edge cases of the booking rules: the order of the refusals, and the exact bounds.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use crate::world::{
     World, admin, at, eur, kind, named_refund, new_event, new_kind, outcome_code, service, shifted, user,
 };
 
-/// Two ticket types of which either alone could fill most of the event: 6 + 6 in an event of 8.
+/// Two ticket types, each of which could use most of the event: 6 + 6 in an event of 8.
 fn two_kinds() -> NewEvent {
     let ticket_types = vec![new_kind(0, 4500, Some(6)), new_kind(1, 9000, Some(6))];
     NewEvent { capacity: 8, ticket_types, ..new_event() }
 }
 
 fn items(first: u32, second: u32) -> TicketSelection {
-    let asked = [(kind(0), first), (kind(1), second)];
-    TicketSelection::Items(asked.into_iter().filter(|(_, quantity)| *quantity > 0).collect())
+    let requested = [(kind(0), first), (kind(1), second)];
+    TicketSelection::Items(requested.into_iter().filter(|(_, quantity)| *quantity > 0).collect())
 }
 
 fn refusal(answer: Answer) -> Refusal {
@@ -31,7 +31,7 @@ fn refusal(answer: Answer) -> Refusal {
     }
 }
 
-fn booked(answer: &Answer) -> &Booking {
+fn booking_of(answer: &Answer) -> &Booking {
     match answer {
         Answer::Booking(booking) => booking,
         Answer::Event(_) | Answer::Refund(_) | Answer::Refused(_) => panic!("no booking: {answer:?}"),
@@ -61,7 +61,7 @@ fn sales_open_and_close_to_the_microsecond() {
     assert_eq!(outcome_code(&world.book("ann", 1)), "event_started");
 
     let mut world = World::selling(NewEvent { sales_start_at: Some(open), ..new_event() });
-    assert_eq!(refusal(world.book("ann", 1)), Refusal::SalesNotOpen(open), "says when to come back");
+    assert_eq!(refusal(world.book("ann", 1)), Refusal::SalesNotOpen(open), "contains the start of sales");
 }
 
 #[test]
@@ -73,8 +73,8 @@ fn users_may_cancel_until_the_cut_off_inclusive() {
         world.now = now;
         let answer = world.cancel(actor, id);
         assert_eq!(outcome_code(&answer), expected, "{now}");
-        if let Answer::Refused(Refusal::CancelCutoffPassed { until: said, .. }) = answer {
-            assert_eq!(said, until);
+        if let Answer::Refused(Refusal::CancelCutoffPassed { until: stated, .. }) = answer {
+            assert_eq!(stated, until);
         }
         invariants::check(&world);
     };
@@ -83,12 +83,12 @@ fn users_may_cancel_until_the_cut_off_inclusive() {
     check(ann(), until, "ok");
     check(ann(), shifted(until, 1), "cancel_cutoff_passed");
     check(ann(), shifted(start(), 1), "cancel_cutoff_passed");
-    // A service or an organiser may at any time, whatever their id happens to be.
+    // A service or an organiser may cancel at any time, even if their id equals the owner's.
     check(service(), shifted(start(), 1), "ok");
     check(Actor::Service(user("ann")), shifted(until, 1), "ok");
     check(admin(), shifted(start(), 1), "ok");
     check(Actor::System, shifted(start(), 1), "ok");
-    // The owner counts, not the name alone: another user is told nothing, before and after.
+    // Ownership is compared exactly: another user gets the same refusal before and after the cut-off.
     check(Actor::User(user("Ann")), until, "not_found");
     check(Actor::User(user("bob")), shifted(start(), 1), "not_found");
 }
@@ -133,19 +133,19 @@ fn an_order_must_name_tickets_that_can_be_sold() {
         TicketSelection::Items(vec![(kind(0), u32::MAX), (kind(1), u32::MAX)]),
         "booking_limit_exceeded",
     );
-    // The limit counts the tickets of all types together.
+    // The limit counts the tickets of all types.
     let five = NewEvent { max_tickets_per_booking: 5, ..two_kinds() };
     check(five.clone(), items(3, 2), "ok");
     check(five, items(3, 3), "booking_limit_exceeded");
-    // A total that no JSON reader could hold is refused, not wrapped.
-    let dear = NewEvent {
+    // A total that a JSON parser could not represent is refused, and does not overflow.
+    let expensive = NewEvent {
         capacity: 1_000_000,
         max_tickets_per_booking: 1_000_000,
         ticket_types: vec![new_kind(0, 1_000_000_000_000, None)],
         ..new_event()
     };
-    check(dear.clone(), TicketSelection::Quantity(9_007), "ok");
-    check(dear, TicketSelection::Quantity(9_008), "validation_failed");
+    check(expensive.clone(), TicketSelection::Quantity(9_007), "ok");
+    check(expensive, TicketSelection::Quantity(9_008), "validation_failed");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn totals_are_computed_by_the_server() {
         let mut world = World::selling(two_kinds());
         let answer = world.order("ann", selection.clone(), expected_total.map(eur));
         match total {
-            Some(total) => assert_eq!(booked(&answer).total, eur(total), "{selection:?}"),
+            Some(total) => assert_eq!(booking_of(&answer).total, eur(total), "{selection:?}"),
             None => assert_eq!(outcome_code(&answer), "amount_mismatch", "{selection:?}"),
         }
     };
@@ -166,11 +166,11 @@ fn totals_are_computed_by_the_server() {
     let mut world = World::selling(new_event());
     let dollars = domain::Money::new(4500, "USD".parse().unwrap()).unwrap();
     let answer = world.order("ann", TicketSelection::Quantity(1), Some(dollars));
-    assert_eq!(refusal(answer), Refusal::AmountMismatch { expected: eur(4500) }, "4500 of something else");
+    assert_eq!(refusal(answer), Refusal::AmountMismatch { expected: eur(4500) }, "4500 of another currency");
 
     let id = world.must_book("ann", 2);
-    for wrong in [Some(eur(8999)), Some(eur(9001)), Some(dollars)] {
-        let answer = world.confirm(id, "t1", wrong);
+    for amount in [Some(eur(8999)), Some(eur(9001)), Some(dollars)] {
+        let answer = world.confirm(id, "t1", amount);
         assert_eq!(refusal(answer), Refusal::AmountMismatch { expected: eur(9000) });
     }
     assert_eq!(
@@ -178,11 +178,7 @@ fn totals_are_computed_by_the_server() {
         "ok",
         "nothing was recorded against t1"
     );
-    assert_eq!(
-        outcome_code(&world.confirm(id, "t1", Some(eur(1)))),
-        "amount_mismatch",
-        "also in a repetition"
-    );
+    assert_eq!(outcome_code(&world.confirm(id, "t1", Some(eur(1)))), "amount_mismatch", "also if repeated");
     invariants::check(&world);
 }
 
@@ -198,25 +194,25 @@ fn a_booking_that_costs_nothing_needs_confirmation() {
 
 #[test]
 fn all_tickets_or_none_of_every_type_and_of_the_event() {
-    let check = |taken: (u32, u32), asked: (u32, u32), expected: Option<Refusal>| {
+    let check = |taken: (u32, u32), requested: (u32, u32), expected: Option<Refusal>| {
         let mut world = World::selling(two_kinds());
         if taken != (0, 0) {
             let answer = world.order("bob", items(taken.0, taken.1), None);
-            let id = booked(&answer).id;
+            let id = booking_of(&answer).id;
             assert_eq!(outcome_code(&world.pay(id, "t")), "ok");
         }
         let before = world.event().inventory.clone();
-        let answer = world.order("ann", items(asked.0, asked.1), None);
+        let answer = world.order("ann", items(requested.0, requested.1), None);
         match expected {
-            None => assert_eq!(outcome_code(&answer), "ok", "{taken:?} {asked:?}"),
+            None => assert_eq!(outcome_code(&answer), "ok", "{taken:?} {requested:?}"),
             Some(expected) => {
-                assert_eq!(refusal(answer), expected, "{taken:?} {asked:?}");
-                assert_eq!(world.event().inventory, before, "nothing was taken");
+                assert_eq!(refusal(answer), expected, "{taken:?} {requested:?}");
+                assert_eq!(world.event().inventory, before, "no ticket was reserved");
             }
         }
         invariants::check(&world);
     };
-    let gone = |requested, ticket_type| Some(Refusal::SoldOut { requested, ticket_type });
+    let sold_out = |requested, ticket_type| Some(Refusal::SoldOut { requested, ticket_type });
     let short = |requested, available, ticket_type| {
         Some(Refusal::InsufficientAvailability { requested, available, ticket_type })
     };
@@ -224,13 +220,13 @@ fn all_tickets_or_none_of_every_type_and_of_the_event() {
     check((0, 0), (7, 0), short(7, 6, Some(kind(0))));
     check((0, 0), (6, 4), short(10, 8, None));
     check((6, 0), (0, 2), None);
-    check((6, 0), (1, 0), gone(1, Some(kind(0))));
+    check((6, 0), (1, 0), sold_out(1, Some(kind(0))));
     check((6, 0), (0, 3), short(3, 2, Some(kind(1))));
-    check((6, 0), (1, 1), gone(1, Some(kind(0))));
+    check((6, 0), (1, 1), sold_out(1, Some(kind(0))));
     check((5, 2), (1, 0), None);
     check((5, 2), (1, 1), short(2, 1, None));
-    check((5, 3), (1, 0), gone(1, Some(kind(0))));
-    check((5, 3), (0, 1), gone(1, Some(kind(1))));
+    check((5, 3), (1, 0), sold_out(1, Some(kind(0))));
+    check((5, 3), (0, 1), sold_out(1, Some(kind(1))));
 }
 
 #[test]
@@ -251,14 +247,14 @@ fn the_user_limit_counts_pending_and_confirmed_tickets() {
     };
     check(both, 1, "ok");
     check(both, 2, "booking_limit_exceeded");
-    let given_up: fn(&mut World) = |world| {
+    let cancelled: fn(&mut World) = |world| {
         let (first, second) = (world.book_and_pay("ann", 2, "t1"), world.must_book("ann", 2));
         for id in [first, second] {
             assert_eq!(outcome_code(&world.cancel(Actor::User(user("ann")), id)), "ok");
         }
     };
-    check(given_up, 4, "ok");
-    // Whoever calls, the limit is the booked user's.
+    check(cancelled, 4, "ok");
+    // The limit is that of the owner of the booking, not of the caller.
     let mut world = World::selling(limited());
     world.book_and_pay("ann", 4, "t1");
     assert_eq!(outcome_code(&world.book("bob", 4)), "ok");
@@ -268,57 +264,58 @@ fn the_user_limit_counts_pending_and_confirmed_tickets() {
 fn overdue_holds_are_freed_before_anything_is_refused() {
     let world = |new: NewEvent, holds: &[(&str, u32, u32)]| {
         let mut world = World::selling(new);
-        let made: Vec<BookingId> = holds
+        let ids: Vec<BookingId> = holds
             .iter()
             .map(|(name, first, second)| {
                 world.wait(1);
-                booked(&world.order(name, items(*first, *second), None)).id
+                booking_of(&world.order(name, items(*first, *second), None)).id
             })
             .collect();
         world.wait(3600);
-        (world, made)
+        (world, ids)
     };
-    let check = |(mut world, made): (World, Vec<BookingId>), asked: (u32, u32), freed: &[usize]| {
-        assert_eq!(outcome_code(&world.order("ann", items(asked.0, asked.1), None)), "ok");
-        let expected: Vec<BookingId> = freed.iter().map(|index| made[*index]).collect();
-        assert_eq!(world.freed, expected, "which holds, oldest first, and no more than needed");
+    let check = |(mut world, ids): (World, Vec<BookingId>), requested: (u32, u32), freed: &[usize]| {
+        assert_eq!(outcome_code(&world.order("ann", items(requested.0, requested.1), None)), "ok");
+        let expected: Vec<BookingId> = freed.iter().map(|index| ids[*index]).collect();
+        assert_eq!(world.freed, expected, "the freed holds: oldest first, and no more than needed");
         invariants::check(&world);
     };
-    // Nothing is missing, so nothing is freed.
+    // No ticket is missing, so nothing is freed.
     check(world(two_kinds(), &[("bob", 2, 0)]), (2, 0), &[]);
     // The event is full: any hold helps, the oldest first.
     check(world(two_kinds(), &[("bob", 0, 3), ("cyd", 3, 0), ("dan", 2, 0)]), (1, 0), &[0]);
     check(world(two_kinds(), &[("bob", 0, 3), ("cyd", 3, 0), ("dan", 2, 0)]), (1, 3), &[0, 1]);
-    // Only the type is full: a hold of the other type would not help.
+    // Only the ticket type is full: a hold of the other type would not help.
     check(world(two_kinds(), &[("bob", 0, 1), ("cyd", 6, 0)]), (1, 0), &[1]);
-    // First the event is full, then the type still is.
+    // First the event is full, then the ticket type still is.
     check(world(two_kinds(), &[("bob", 0, 2), ("cyd", 6, 0)]), (2, 0), &[0, 1]);
-    // The user's own overdue holds count as long as they stand.
+    // The user's own overdue holds count until they are freed.
     let limited = || NewEvent { max_tickets_per_user: Some(4), ..two_kinds() };
     check(world(limited(), &[("bob", 1, 0), ("ann", 0, 2), ("ann", 1, 0)]), (2, 1), &[1]);
     check(world(limited(), &[("bob", 1, 0), ("ann", 0, 2), ("ann", 1, 0)]), (2, 2), &[1, 2]);
 
-    // Freed for nothing, where even so it is not enough; the refusal counts what is then left.
-    let (mut world, made) = world(two_kinds(), &[("bob", 3, 0), ("cyd", 0, 2)]);
+    // Holds are freed although it is not enough; the refusal contains the number of tickets that are then
+    // left.
+    let (mut world, ids) = world(two_kinds(), &[("bob", 3, 0), ("cyd", 0, 2)]);
     world.book_and_pay_items("dan", items(3, 0));
     let answer = world.order("ann", items(4, 0), None);
     let expected =
         Refusal::InsufficientAvailability { requested: 4, available: 3, ticket_type: Some(kind(0)) };
     assert_eq!(refusal(answer), expected);
-    assert_eq!(world.freed.first(), Some(&made[0]));
+    assert_eq!(world.freed.first(), Some(&ids[0]));
     invariants::check(&world);
 }
 
 #[test]
 fn a_late_payment_frees_overdue_holds_before_it_is_refused() {
-    let check = |limit: Option<u32>, in_the_way: (&str, u32)| {
+    let check = |limit: Option<u32>, other_hold: (&str, u32)| {
         let mut world = World::selling(NewEvent { max_tickets_per_user: limit, ..new_event() });
         let late = world.must_book("ann", 2);
         world.wait(3600);
         assert_eq!(outcome_code(&world.expire(late)), "ok");
-        let hold = world.must_book(in_the_way.0, in_the_way.1);
+        let hold = world.must_book(other_hold.0, other_hold.1);
         let mut early = world.clone();
-        assert_eq!(outcome_code(&early.pay(late, "t1")), "hold_expired", "the hold still stands");
+        assert_eq!(outcome_code(&early.pay(late, "t1")), "hold_expired", "the hold is not overdue yet");
         assert_eq!(early.freed, []);
         world.wait(3600);
         assert_eq!(outcome_code(&world.pay(late, "t1")), "ok");
@@ -342,7 +339,7 @@ fn only_one_of_two_late_payments_gets_the_last_ticket() {
     let answer = world.pay(second, "t1");
     assert_eq!(outcome_code(&answer), "hold_expired");
     let refund = named_refund(&answer).unwrap().clone();
-    // The place comes back, but a refunded payment stays refunded; a new one may still buy it.
+    // The ticket is available again, but a refunded payment stays refunded; a new payment may still buy it.
     assert_eq!(outcome_code(&world.cancel(service(), first)), "ok");
     let again = world.pay(second, "t1");
     assert_eq!((outcome_code(&again), named_refund(&again)), ("hold_expired", Some(&refund)));
@@ -367,12 +364,12 @@ fn one_transaction_may_pay_several_bookings() {
 #[test]
 fn the_ledger_stays_in_order_when_the_clock_steps_back() {
     let mut world = World::selling(new_event());
-    let made = world.now;
+    let ids = world.now;
     world.wait(-86_400);
     let id = world.must_book("ann", 1);
     assert_eq!(outcome_code(&world.pay(id, "t1")), "ok");
     assert_eq!(outcome_code(&world.cancel(service(), id)), "ok");
-    assert!(world.ledger.iter().all(|entry| entry.at == made), "dated as the entry before");
+    assert!(world.ledger.iter().all(|entry| entry.at == ids), "dated like the previous entry");
     invariants::check(&world);
 }
 
@@ -388,7 +385,7 @@ fn r2_one_write_under_a_wrong_clock_shifts_no_later_deadline() {
     let paid = world.book_and_pay("ann", 1, "t1");
     world.wait(30 * DAY);
     assert_eq!(outcome_code(&world.edit(EventPatch { capacity: Some(11), ..EventPatch::default() })), "ok");
-    assert_eq!(outcome_code(&world.book("ann", 1)), "event_started", "by the wrong clock");
+    assert_eq!(outcome_code(&world.book("ann", 1)), "event_started", "according to the wrong clock");
 
     world.now = right;
     let id = world.must_book("ann", 1);
@@ -415,7 +412,7 @@ fn r2_sales_open_by_the_clock_and_not_by_the_ledger() {
     invariants::check(&world);
 }
 
-/// An exhaustive match, so that a new refusal cannot be forgotten here.
+/// An exhaustive match, so that the compiler reports a new refusal here.
 fn number(refusal: &Refusal) -> u8 {
     match refusal {
         Refusal::NotFound(_) => 0,
@@ -478,7 +475,7 @@ fn every_refusal_is_reached() {
     record(world.book("ann", 1));
     assert_eq!(reached.keys().copied().collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());
     let codes: std::collections::BTreeSet<_> = reached.values().map(Refusal::code).collect();
-    assert_eq!(codes.len(), reached.len(), "every refusal has a code of its own");
+    assert_eq!(codes.len(), reached.len(), "every refusal has its own code");
     assert!(matches!(world.booking(id).state, State::Confirmed(_)));
     invariants::check(&world);
 }

@@ -1,7 +1,8 @@
-//! A store in miniature: it loads a [`Scene`], asks [`decide`], frees overdue holds when told to, and
-//! writes what follows. It keeps everything that ever happened, so that a test can replay it.
+//! A miniature store: it loads a [`Snapshot`], calls [`decide`], frees overdue holds if required, and writes
+//! the change. It keeps all entries, so that a test can replay them.
 //!
-//! It must hold no rule of booking: what it asserts is what a database's constraints would refuse.
+//! It must not contain any booking rule: its assertions are those that the constraints of a database would
+//! enforce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,20 +14,20 @@ use domain::{
     UserId, decide,
 };
 
-/// One event and all that hangs on it.
+/// One event and everything that belongs to it.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    /// What the clock says; a test moves it, also backwards.
+    /// The current time of the clock; tests set it, also backwards.
     pub(crate) now: Timestamp,
     pub(crate) event: Option<Event>,
     pub(crate) bookings: BTreeMap<BookingId, Arc<Booking>>,
     pub(crate) refunds: BTreeMap<(BookingId, TransactionId), Refund>,
-    /// The counts that the rules asked to be kept.
+    /// The counts of tickets per user that the rules have written.
     pub(crate) user_tickets: BTreeMap<UserId, u32>,
     pub(crate) ledger: Vec<Entry>,
-    /// Payments that somebody really made: confirmations that were not waved away unrecorded.
+    /// Payments that were captured: confirmations that were not refused without being recorded.
     pub(crate) captured: BTreeSet<(BookingId, TransactionId)>,
-    /// The holds that the last command freed on its way.
+    /// The holds that the last command freed.
     pub(crate) freed: Vec<BookingId>,
     ids: u8,
 }
@@ -37,7 +38,7 @@ pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// An instant so many microseconds after another, or before it.
+/// The instant `micros` microseconds after `from`, or before it if negative.
 pub(crate) fn shifted(from: Timestamp, micros: i64) -> Timestamp {
     Timestamp::from_micros(from.micros() + micros).unwrap()
 }
@@ -62,18 +63,18 @@ pub(crate) fn admin() -> Actor {
     Actor::Admin(user("organiser"))
 }
 
-/// The ticket type made in the given place of an event.
-pub(crate) fn kind(place: u8) -> TicketTypeId {
-    TicketTypeId::from_bytes([place; 16])
+/// The id of the ticket type at an index of the event.
+pub(crate) fn kind(index: u8) -> TicketTypeId {
+    TicketTypeId::from_bytes([index; 16])
 }
 
-/// A ticket type to be sold, with a capacity of its own or without.
-pub(crate) fn new_kind(place: u8, price: i64, capacity: Option<u32>) -> NewTicketType {
-    let name = format!("type {place}").parse().unwrap();
-    NewTicketType { id: kind(place), name, price: eur(price), capacity }
+/// A new ticket type, with or without a capacity of its own.
+pub(crate) fn new_kind(index: u8, price: i64, capacity: Option<u32>) -> NewTicketType {
+    let name = format!("type {index}").parse().unwrap();
+    NewTicketType { id: kind(index), name, price: eur(price), capacity }
 }
 
-/// An event of ten tickets at 45.00 EUR, unlimited per user, on sale from the first instant on.
+/// An event of ten tickets at 45.00 EUR, without a limit per user, on sale immediately.
 pub(crate) fn new_event() -> NewEvent {
     NewEvent {
         single_price: false,
@@ -93,7 +94,7 @@ pub(crate) fn new_event() -> NewEvent {
     }
 }
 
-/// What was said, in a word: `ok`, or the code of the refusal.
+/// The code of the outcome: `ok`, or the code of the refusal.
 pub(crate) fn outcome_code(answer: &Answer) -> &'static str {
     match answer {
         Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => "ok",
@@ -101,7 +102,7 @@ pub(crate) fn outcome_code(answer: &Answer) -> &'static str {
     }
 }
 
-/// The refund that a refusal names.
+/// The refund that a refusal contains.
 pub(crate) fn named_refund(answer: &Answer) -> Option<&Refund> {
     match answer {
         Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => None,
@@ -128,7 +129,7 @@ pub(crate) fn named_refund(answer: &Answer) -> Option<&Refund> {
 }
 
 impl World {
-    /// A world without an event, on New Year's Day of 2030.
+    /// A world without an event, on 1 January 2030.
     pub(crate) fn empty() -> Self {
         Self {
             now: at("2030-01-01T00:00:00Z"),
@@ -143,7 +144,7 @@ impl World {
         }
     }
 
-    /// A world in which the event has just been put on sale.
+    /// A world in which the event was just created.
     pub(crate) fn selling(new: NewEvent) -> Self {
         let mut world = Self::empty();
         assert_eq!(outcome_code(&world.create(new)), "ok");
@@ -193,12 +194,12 @@ impl World {
         self.order(name, TicketSelection::Quantity(quantity), None)
     }
 
-    /// The id that the next order will use. Ids sort by their making, as real ones do.
+    /// The id that the next order will use. Ids sort by their creation, as real ones do.
     pub(crate) fn next_booking(&self) -> BookingId {
         BookingId::from_bytes([self.ids + 1; 16])
     }
 
-    /// Books, and it must work.
+    /// Books, and panics on a refusal.
     pub(crate) fn must_book(&mut self, name: &str, quantity: u32) -> BookingId {
         match self.book(name, quantity) {
             Answer::Booking(booking) => booking.id,
@@ -221,14 +222,14 @@ impl World {
         self.confirm(id, transaction, None)
     }
 
-    /// Books and pays, and both must work.
+    /// Books and pays, and panics on a refusal.
     pub(crate) fn book_and_pay(&mut self, name: &str, quantity: u32, transaction: &str) -> BookingId {
         let id = self.must_book(name, quantity);
         assert_eq!(outcome_code(&self.pay(id, transaction)), "ok");
         id
     }
 
-    /// The same with several ticket types.
+    /// Books several ticket types and pays, and panics on a refusal.
     pub(crate) fn book_and_pay_items(&mut self, name: &str, selection: TicketSelection) -> BookingId {
         let id = self.next_booking();
         assert_eq!(outcome_code(&self.order(name, selection, None)), "ok");
@@ -268,12 +269,12 @@ impl World {
         self.run(service(), Action::Settle(Box::new(settlement)))
     }
 
-    /// The refund of a captured payment, which there must be.
+    /// The refund of a captured payment. Panics if there is none.
     pub(crate) fn refund(&self, id: BookingId, transaction: &str) -> &Refund {
         &self.refunds[&(id, tx(transaction))]
     }
 
-    /// Runs one command to its end, as one transaction would.
+    /// Executes one command, as one transaction would.
     pub(crate) fn run(&mut self, actor: Actor, action: Action) -> Answer {
         self.freed.clear();
         let command = Command { actor, request: "req-1".parse().unwrap(), trace: None, action };
@@ -297,10 +298,10 @@ impl World {
                 Decision::Change(change) => return self.apply(*change),
                 Decision::Answer(answer) => return answer,
                 Decision::Overdue(shortage) => {
-                    assert!(shortage.tickets > 0, "asked for holds although no ticket is missing");
+                    assert!(shortage.tickets > 0, "holds requested although no ticket is missing");
                     assert!(
                         !exhausted_scopes.contains(&shortage.scope),
-                        "asked again for holds that are not there"
+                        "holds of an exhausted scope requested again"
                     );
                     if !self.free_overdue(&shortage.scope, shortage.tickets) {
                         exhausted_scopes.push(shortage.scope);
@@ -325,8 +326,8 @@ impl World {
         decide(&snapshot, command, self.now).unwrap()
     }
 
-    /// Frees overdue holds of a scope, oldest first, until enough tickets came back. Says whether there
-    /// were any.
+    /// Frees overdue holds of a scope, oldest first, until enough tickets are available. Returns true if
+    /// there were any.
     fn free_overdue(&mut self, scope: &HoldScope, tickets: u32) -> bool {
         let now = self.now;
         let helps = |booking: &Booking| match scope {
@@ -358,9 +359,9 @@ impl World {
         !due.is_empty()
     }
 
-    /// Writes a change, and refuses what the constraints of a database would refuse.
+    /// Writes a change, and panics if the constraints of a database would refuse it.
     fn apply(&mut self, change: Change) -> Answer {
-        assert!(!change.entries.is_empty(), "a change that nobody wrote down");
+        assert!(!change.entries.is_empty(), "a change without a ledger entry");
         if let Some(booking) = change.booking {
             let before = self.bookings.insert(booking.id, booking.clone());
             let version = before.as_ref().map_or(0, |before| before.version);
@@ -378,7 +379,11 @@ impl World {
         }
         if let Some(refund) = change.refund {
             let open = refund.status == RefundStatus::Requested;
-            assert_eq!(open, refund.settled_at.is_none(), "settled is what has a time of settlement");
+            assert_eq!(
+                open,
+                refund.settled_at.is_none(),
+                "a refund is settled exactly if it has a time of settlement"
+            );
             let payment = (refund.booking_id, refund.transaction.clone());
             if let Some(before) = self.refunds.insert(payment, refund.clone()) {
                 let fixed = Refund {
@@ -387,7 +392,7 @@ impl World {
                     settled_at: refund.settled_at,
                     ..before
                 };
-                assert_eq!(refund, fixed, "the fixed part of a refund changed, or it is a second one");
+                assert_eq!(refund, fixed, "the fixed part of a refund changed, or there is a second refund");
             }
         }
         self.user_tickets.extend(change.user_tickets);

@@ -1,77 +1,77 @@
-//! Many seeds, and whether together they met everything that they must.
+//! Runs of many seeds, and the coverage that they must reach together.
 
 use std::collections::BTreeMap;
 
 use crate::run::{Report, run};
 use crate::scenario::Fault;
 
-/// What many seeds came to.
+/// Totals of many seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Campaign {
-    /// Seeds that were run.
+    /// Number of seeds run.
     pub seeds: u64,
-    /// Calls of clients.
+    /// Number of client calls.
     pub calls: u64,
     /// Simulated time in milliseconds.
     pub simulated_millis: u64,
-    /// What was met, and how often.
-    pub seen: BTreeMap<String, u64>,
-    /// Seeds that broke a promise.
-    pub broken: Vec<Report>,
+    /// Coverage goals and other events that were reached, and how often.
+    pub coverage: BTreeMap<String, u64>,
+    /// Reports of the seeds that broke a promise.
+    pub failed: Vec<Report>,
 }
 
 impl Campaign {
-    /// Runs one more seed. One in a hundred is run twice, and must come to the same.
+    /// Runs one more seed. Two in a hundred are run twice, and must replay exactly.
     pub fn add(&mut self, seed: u64) {
         let mut report = run(seed, false);
         if seed % 100 < 2 && report.hash != run(seed, false).hash {
-            report.wrong.push("the seed does not replay".to_owned());
+            report.violations.push("the seed does not replay".to_owned());
         }
         self.seeds += 1;
         self.calls += report.calls;
         self.simulated_millis += report.simulated_millis;
-        for (what, count) in &report.seen {
-            *self.seen.entry(what.clone()).or_default() += count;
+        for (goal, count) in &report.coverage {
+            *self.coverage.entry(goal.clone()).or_default() += count;
         }
-        if !report.wrong.is_empty() {
-            self.broken.push(report);
+        if !report.violations.is_empty() {
+            self.failed.push(report);
         }
     }
 
-    /// Takes over what another one came to.
-    pub fn absorb(&mut self, other: Self) {
+    /// Adds the totals of another campaign.
+    pub fn merge(&mut self, other: Self) {
         self.seeds += other.seeds;
         self.calls += other.calls;
         self.simulated_millis += other.simulated_millis;
-        for (what, count) in other.seen {
-            *self.seen.entry(what).or_default() += count;
+        for (goal, count) in other.coverage {
+            *self.coverage.entry(goal).or_default() += count;
         }
-        self.broken.extend(other.broken);
+        self.failed.extend(other.failed);
     }
 }
 
-/// What a campaign must have met besides every fault: each command in each way it can end, each change of a
-/// booking, each reason for a refund, and what clients may hear.
+/// Goals that a campaign must reach besides every fault: each result of each command, each change of a booking,
+/// each reason for a refund, and each outcome that a client may see.
 const COVERAGE_GOALS: &[&str] = &[
     "book: booking_limit_exceeded",
     "book: event_cancelled",
     "book: event_paused",
     "book: event_started",
     "book: insufficient_availability",
-    "book: kept",
     "book: key reused",
     "book: pending",
     "book: replayed",
     "book: sales_closed",
     "book: sales_not_open",
     "book: sold_out",
+    "book: stored",
     "book: broken",
     "cancel: broken",
     "cancel: cancel_cutoff_passed",
     "cancel: cancelled",
     "cancel: invalid_state",
+    "clock: corrected",
     "clock: jumps by weeks",
-    "clock: right again",
     "confirm: amount_mismatch",
     "confirm: broken",
     "confirm: confirmed",
@@ -84,9 +84,6 @@ const COVERAGE_GOALS: &[&str] = &[
     "expire: broken",
     "expire: expired",
     "expire: invalid_state",
-    "heard: overloaded",
-    "heard: unavailable",
-    "heard: unknown",
     "ledger: booking.cancelled from confirmed",
     "ledger: booking.cancelled from pending",
     "ledger: booking.confirmed from expired",
@@ -98,12 +95,15 @@ const COVERAGE_GOALS: &[&str] = &[
     "ledger: event.updated from paused",
     "ledger: refund.settled from failed",
     "ledger: refund.settled from requested",
-    "limiter: refuses",
+    "limiter: denied",
     "lock: not granted",
-    "probe: a client hangs up",
+    "outcome: overloaded",
+    "outcome: unavailable",
+    "outcome: unknown",
+    "probe: a client disconnects",
     "probe: booked",
-    "probe: the stream is deleted",
-    "probe: the stream is emptied",
+    "probe: stream deleted",
+    "probe: stream purged",
     "refund: booking_cancelled",
     "refund: event_cancelled",
     "refund: hold_expired",
@@ -111,16 +111,16 @@ const COVERAGE_GOALS: &[&str] = &[
     "settle: failed",
     "settle: invalid_state",
     "settle: succeeded",
-    "store: a batch of several",
-    "stream: calls a message a repetition",
-    "stream: filled again",
-    "stream: opened while another relay has it",
-    "stream: refuses a message, by its event's last one",
-    "sweeper: leaves a busy booking alone",
+    "store: batch of several commands",
+    "stream: duplicate detected",
+    "stream: opened while another relay has it open",
+    "stream: refilled after a loss",
+    "stream: rejected by the expected last sequence",
+    "sweeper: skipped a locked booking",
 ];
 
-/// What should have been met and was not.
-pub fn missing(seen: &BTreeMap<String, u64>) -> Vec<&'static str> {
+/// Returns the faults and coverage goals that were not reached.
+pub fn missing_coverage(coverage: &BTreeMap<String, u64>) -> Vec<&'static str> {
     let faults = Fault::ALL.iter().map(|fault| fault.name());
-    faults.chain(COVERAGE_GOALS.iter().copied()).filter(|what| !seen.contains_key(*what)).collect()
+    faults.chain(COVERAGE_GOALS.iter().copied()).filter(|goal| !coverage.contains_key(*goal)).collect()
 }

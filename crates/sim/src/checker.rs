@@ -1,4 +1,5 @@
-//! The verdict: the program's own audit, what clients heard, and what was told, each against the ledgers.
+//! The checkers at the end of a run: the program's own audit, the outcomes that clients saw, and the messages on
+//! the stream, each compared with the ledgers.
 
 use domain::Entry;
 use store::{BookingList, Store as _};
@@ -7,49 +8,52 @@ use testkit::history::{self, BookingRow, FinalState, LedgerRow, RefundRow};
 use crate::fleet::Fleet;
 use crate::workload::Workload;
 
-/// Most rows read at once when all is over; a simulation makes a few hundred.
-pub(crate) const ALL: u32 = 100_000;
+/// Most rows read at once at the end. A simulation produces a few hundred.
+pub(crate) const ROWS_MAX: u32 = 100_000;
 
-/// The audit of the program, and the history of the people against the ledger.
-pub(crate) async fn all(workload: &Workload, fleet: &Fleet) {
+/// Runs all checkers and reports their violations.
+pub(crate) async fn check_all(workload: &Workload, fleet: &Fleet) {
     let world = &workload.world;
     match fleet.shared.audit().await {
-        Ok(report) => report.violations.into_iter().for_each(|what| world.wrong(format!("audit: {what}"))),
-        Err(error) => world.wrong(format!("no audit: {error}")),
+        Ok(report) => report
+            .violations
+            .into_iter()
+            .for_each(|violation| world.report_violation(format!("audit: {violation}"))),
+        Err(error) => world.report_violation(format!("the audit failed: {error}")),
     }
-    match books(workload, fleet).await {
-        Ok(books) => {
+    match final_state(workload, fleet).await {
+        Ok(state) => {
             let calls = workload.known().calls.clone();
-            for what in history::check(&calls, &books) {
-                world.wrong(format!("history: {what}"));
+            for violation in history::check(&calls, &state) {
+                world.report_violation(format!("history: {violation}"));
             }
         }
-        Err(error) => world.wrong(format!("no books: {error}")),
+        Err(error) => world.report_violation(format!("the final state cannot be read: {error}")),
     }
-    for what in stream(fleet, false).await {
-        world.wrong(format!("stream: {what}"));
+    for violation in check_stream(fleet, false).await {
+        world.report_violation(format!("stream: {violation}"));
     }
 }
 
-/// What is on the stream, against the ledgers.
-pub(crate) async fn stream(fleet: &Fleet, whole: bool) -> Vec<String> {
-    let messages: Vec<LedgerRow> = fleet.nats.messages().iter().map(line).collect();
+/// Compares the messages of the stream with the ledgers. If `complete`, every entry must be on it.
+pub(crate) async fn check_stream(fleet: &Fleet, complete: bool) -> Vec<String> {
+    let messages: Vec<LedgerRow> = fleet.nats.messages().iter().map(ledger_row).collect();
     match ledgers(fleet).await {
-        Ok(ledgers) => history::check_stream(&ledgers, &messages, whole),
-        Err(error) => vec![format!("no ledgers: {error}")],
+        Ok(ledgers) => history::check_stream(&ledgers, &messages, complete),
+        Err(error) => vec![format!("the ledgers cannot be read: {error}")],
     }
 }
 
 async fn ledgers(fleet: &Fleet) -> Result<Vec<LedgerRow>, store::Fault> {
-    let mut lines = Vec::new();
-    for event in fleet.shared.events(None, ALL).await?.rows {
-        lines.extend(fleet.shared.ledger(event.id, 0, ALL).await?.rows.iter().map(line));
+    let mut rows = Vec::new();
+    for event in fleet.shared.events(None, ROWS_MAX).await?.rows {
+        rows.extend(fleet.shared.ledger(event.id, 0, ROWS_MAX).await?.rows.iter().map(ledger_row));
     }
-    Ok(lines)
+    Ok(rows)
 }
 
-/// An entry in the words of the wire.
-fn line(entry: &Entry) -> LedgerRow {
+/// Converts an entry to the texts of the API.
+fn ledger_row(entry: &Entry) -> LedgerRow {
     LedgerRow {
         event: entry.event_id.to_string(),
         seq: entry.seq,
@@ -65,24 +69,24 @@ fn line(entry: &Entry) -> LedgerRow {
     }
 }
 
-/// What the store holds, in the words of the wire.
-async fn books(workload: &Workload, fleet: &Fleet) -> Result<FinalState, store::Fault> {
-    let mut books = FinalState::default();
+/// Reads everything that the store holds, as the texts of the API.
+async fn final_state(workload: &Workload, fleet: &Fleet) -> Result<FinalState, store::Fault> {
+    let mut state = FinalState::default();
     let text = |id: &dyn std::fmt::Display| id.to_string();
-    for event in fleet.shared.events(None, ALL).await?.rows {
+    for event in fleet.shared.events(None, ROWS_MAX).await?.rows {
         let until = event.details.starts_at.minus_seconds(event.details.cancel_cutoff_seconds);
-        books.cut_offs.insert(text(&event.id), until.micros());
-        for entry in fleet.shared.ledger(event.id, 0, ALL).await?.rows {
-            workload.world.saw(&format!(
+        state.cut_offs.insert(text(&event.id), until.micros());
+        for entry in fleet.shared.ledger(event.id, 0, ROWS_MAX).await?.rows {
+            workload.world.record_coverage(&format!(
                 "ledger: {} from {}",
                 entry.kind,
-                entry.from.map_or("nothing", domain::LedgerStatus::as_str)
+                entry.from.map_or("none", domain::LedgerStatus::as_str)
             ));
-            books.entries.push(line(&entry));
+            state.entries.push(ledger_row(&entry));
         }
     }
-    for booking in fleet.shared.bookings(BookingList::All { after: None }, None, ALL).await?.rows {
-        let booked = BookingRow {
+    for booking in fleet.shared.bookings(BookingList::All { after: None }, None, ROWS_MAX).await?.rows {
+        let row = BookingRow {
             event: text(&booking.event_id),
             user: text(&booking.user),
             status: text(&booking.status()),
@@ -94,16 +98,16 @@ async fn books(workload: &Workload, fleet: &Fleet) -> Result<FinalState, store::
                 domain::State::Pending | domain::State::Confirmed(_) | domain::State::Expired { .. } => None,
             },
         };
-        books.bookings.insert(text(&booking.id), booked);
+        state.bookings.insert(text(&booking.id), row);
     }
-    for refund in fleet.shared.refunds(None, None, ALL).await?.rows {
-        workload.world.saw(&format!("refund: {}", refund.reason));
-        let refunded = RefundRow {
+    for refund in fleet.shared.refunds(None, None, ROWS_MAX).await?.rows {
+        workload.world.record_coverage(&format!("refund: {}", refund.reason));
+        let row = RefundRow {
             booking: text(&refund.booking_id),
             transaction: text(&refund.transaction),
             amount: refund.amount.amount(),
         };
-        books.refunds.insert(text(&refund.id), refunded);
+        state.refunds.insert(text(&refund.id), row);
     }
-    Ok(books)
+    Ok(state)
 }

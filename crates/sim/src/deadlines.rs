@@ -1,9 +1,10 @@
-//! Deadlines and windows against the clock that decided, whatever dates the ledger has.
+//! A checker of deadlines and sales windows. It compares each decision with the clock that decided, not with the
+//! dates in the ledger.
 
 use domain::{Action, Answer, Booking, Event, Refusal, State, Timestamp};
 use store::{Reply, Store, Submission};
 
-/// What a decision made at `now` says against the event's and the booking's own instants, in words.
+/// Returns a violation if a decision made at `now` contradicts the instants of its event or booking.
 pub(crate) async fn check(
     store: &dyn Store,
     submission: &Submission,
@@ -13,9 +14,9 @@ pub(crate) async fn check(
     let command = &submission.command;
     let event = store.event(command.event_id()).await.ok()??;
     match (&command.action, reply) {
-        (Action::Book(_), Reply::Answered(Answer::Booking(booking))) => booked(&event, booking, now),
+        (Action::Book(_), Reply::Answered(Answer::Booking(booking))) => check_booking(&event, booking, now),
         (Action::Book(order), Reply::Stored { replayed: false, .. }) => {
-            booked(&event, &store.booking(order.booking_id).await.ok()??, now)
+            check_booking(&event, &store.booking(order.booking_id).await.ok()??, now)
         }
         (Action::Expire { .. }, Reply::Answered(Answer::Booking(booking))) => {
             (now < booking.hold_expires_at).then(|| format!("{} expired before its time", booking.id))
@@ -25,35 +26,36 @@ pub(crate) async fn check(
             Reply::Answered(Answer::Refused(Refusal::InvalidState { .. })),
         ) => {
             let booking = store.booking(*booking_id).await.ok()??;
-            booking.overdue(now).then(|| format!("{} is overdue and was not freed", booking.id))
+            booking.overdue(now).then(|| format!("{} is overdue and did not expire", booking.id))
         }
-        (_, Reply::Answered(Answer::Refused(refusal))) => refused(&event, refusal, now),
+        (_, Reply::Answered(Answer::Refused(refusal))) => check_refusal(&event, refusal, now),
         _ => None,
     }
 }
 
-/// A hold lasts as long as its event says, from the clock's instant on, and is given while sales are open.
-fn booked(event: &Event, booking: &Booking, now: Timestamp) -> Option<String> {
-    let about = &event.details;
-    let lasts_as_promised = booking.hold_expires_at == now.plus_seconds(about.hold_seconds);
-    let is_open = now < about.starts_at
-        && about.sales_end_at.is_none_or(|end| now < end)
-        && about.sales_start_at.is_none_or(|start| start <= now);
-    let is_true = lasts_as_promised && is_open && booking.created_at == now;
-    (!is_true || matches!(booking.state, State::Expired { .. })).then(|| {
-        format!("{} is held until {}, decided at {now}: {about:?}", booking.id, booking.hold_expires_at)
+/// Checks a new booking: its hold lasts as long as its event says, counted from the clock's instant, and sales are
+/// open at that instant.
+fn check_booking(event: &Event, booking: &Booking, now: Timestamp) -> Option<String> {
+    let details = &event.details;
+    let lasts_as_promised = booking.hold_expires_at == now.plus_seconds(details.hold_seconds);
+    let is_open = now < details.starts_at
+        && details.sales_end_at.is_none_or(|end| now < end)
+        && details.sales_start_at.is_none_or(|start| start <= now);
+    let is_consistent = lasts_as_promised && is_open && booking.created_at == now;
+    (!is_consistent || matches!(booking.state, State::Expired { .. })).then(|| {
+        format!("{} is held until {}, decided at {now}: {details:?}", booking.id, booking.hold_expires_at)
     })
 }
 
-/// A refusal for the sake of an instant is true by the clock.
-fn refused(event: &Event, refusal: &Refusal, now: Timestamp) -> Option<String> {
-    let about = &event.details;
-    let is_true = match refusal {
-        Refusal::EventStarted => about.starts_at <= now,
-        Refusal::SalesClosed => about.sales_end_at.is_some_and(|end| end <= now),
-        Refusal::SalesNotOpen(start) => about.sales_start_at == Some(*start) && now < *start,
+/// Checks a refusal that depends on an instant against the clock.
+fn check_refusal(event: &Event, refusal: &Refusal, now: Timestamp) -> Option<String> {
+    let details = &event.details;
+    let is_consistent = match refusal {
+        Refusal::EventStarted => details.starts_at <= now,
+        Refusal::SalesClosed => details.sales_end_at.is_some_and(|end| end <= now),
+        Refusal::SalesNotOpen(start) => details.sales_start_at == Some(*start) && now < *start,
         Refusal::CancelCutoffPassed { until, .. } => *until < now,
         _ => true,
     };
-    (!is_true).then(|| format!("{refusal}, decided at {now}: {about:?}"))
+    (!is_consistent).then(|| format!("{refusal}, decided at {now}: {details:?}"))
 }

@@ -1,4 +1,4 @@
-//! The processes, and what befalls them.
+//! The simulated processes, and the faults injected into them.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,27 +23,27 @@ use crate::scenario::Fault;
 use crate::store::FaultyStore;
 use crate::world::{CommonClock, World};
 
-/// Farthest that the clock jumps in all where orders come under keys, which live for a day.
-const JUMPS_WITHIN_A_DAY_MICROS: i64 = 10 * 3_600 * 1_000_000;
+/// Largest clock offset if orders have idempotency keys, which are valid for a day.
+const CLOCK_OFFSET_WITH_KEYS_MAX_MICROS: i64 = 10 * 3_600 * 1_000_000;
 
 /// The longest jump of the clock, in days: beyond every hold, window and cut-off.
-const DAYS_JUMPED: i64 = 40;
+const CLOCK_JUMP_MAX_DAYS: i64 = 40;
 
-/// All processes, and what they share.
+/// All processes, and the state that they share.
 pub(crate) struct Fleet {
     pub(crate) shared: Arc<Sqlite>,
     lock: Arc<LocalLock>,
     limiter: Arc<SharedLimiter>,
     pub(crate) nats: Arc<SimulatedNats>,
-    running: Mutex<Vec<Option<Instance>>>,
+    instances: Mutex<Vec<Option<Instance>>>,
 }
 
 #[derive(Clone)]
 struct Instance {
     engine: Arc<Engine>,
-    place: ProcessContext,
+    context: ProcessContext,
     relay: Option<Arc<Relay>>,
-    /// Ends its relay, which goes on until all else has ended.
+    /// Stops its relay, which continues until everything else has stopped.
     drained: CancellationToken,
 }
 
@@ -54,38 +54,41 @@ impl Fleet {
             lock: Arc::new(LocalLock::new(Arc::new(CommonClock(world.clone())))),
             limiter: Arc::new(SharedLimiter::new(world.clone())),
             nats: Arc::new(SimulatedNats::new(world.clone())),
-            running: Mutex::default(),
+            instances: Mutex::default(),
         };
         for number in 0..usize::try_from(world.scenario.instances).unwrap_or(1) {
-            let running = fleet.start(world, number);
-            fleet.running().push(Some(running));
+            let instance = fleet.start(world, number);
+            fleet.instances().push(Some(instance));
         }
         Arc::new(fleet)
     }
 
-    fn running(&self) -> MutexGuard<'_, Vec<Option<Instance>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn instances(&self) -> MutexGuard<'_, Vec<Option<Instance>>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start(&self, world: &Arc<World>, number: usize) -> Instance {
-        world.note(format_args!("instance {number} starts"));
-        let (life, skew) = (Process::default(), Arc::new(AtomicI64::new(0)));
-        let place = ProcessContext { world: world.clone(), life, skew, number };
-        let lock = Arc::new(FaultyLock { place: place.clone(), shared: self.lock.clone() });
+        world.log(format_args!("instance {number} starts"));
+        let (process, skew) = (Process::default(), Arc::new(AtomicI64::new(0)));
+        let context = ProcessContext { world: world.clone(), process, skew, number };
+        let lock = Arc::new(FaultyLock { context: context.clone(), shared: self.lock.clone() });
         let relay = world.scenario.relay.then(Arc::<Relay>::default);
         let ports = Ports {
-            store: Arc::new(FaultyStore { place: place.clone(), shared: self.shared.clone() }),
+            store: Arc::new(FaultyStore { context: context.clone(), shared: self.shared.clone() }),
             lock: lock.clone(),
             lease: world.scenario.leases.then_some(lock as Arc<dyn coordination::Lock>),
-            limiter: Arc::new(FaultyLimiter { place: place.clone(), shared: self.limiter.clone() }),
-            clock: Arc::new(MachineClock(place.clone())),
+            limiter: Arc::new(FaultyLimiter { context: context.clone(), shared: self.limiter.clone() }),
+            clock: Arc::new(MachineClock(context.clone())),
             ids: Arc::new(SeededIds(world.clone())),
-            commit_listener: Arc::new(FaultyCommitListener { place: place.clone(), relay: relay.clone() }),
+            commit_listener: Arc::new(FaultyCommitListener {
+                context: context.clone(),
+                relay: relay.clone(),
+            }),
         };
         let drained = CancellationToken::new();
         if let Some(relay) = relay.clone() {
-            let (nats, place) = (self.nats.clone(), place.clone());
-            spawn(run_relay(relay, ports.clone(), FaultyEventBus { place, nats }, drained.clone()));
+            let (nats, context) = (self.nats.clone(), context.clone());
+            spawn(run_relay(relay, ports.clone(), FaultyEventBus { context, nats }, drained.clone()));
         }
         let rule = |name, text| Rule::parse(name, text).unwrap_or_else(|_| unreachable!("{text} is a rule"));
         let policy = Policy {
@@ -96,121 +99,123 @@ impl Fleet {
         };
         let engine = Engine::start(ports, policy);
         engine.start_chores(world.scenario.sweep_every);
-        Instance { engine, place, relay, drained }
+        Instance { engine, context, relay, drained }
     }
 
-    /// Some process that is up, as soon as there is one.
-    pub(crate) async fn any(&self, world: &World) -> (Arc<Engine>, Process) {
+    /// Draws a running instance; waits until there is one.
+    pub(crate) async fn any_instance(&self, world: &World) -> (Arc<Engine>, Process) {
         loop {
-            let up: Vec<Instance> = self.up();
-            if let Some(running) = world.one_of(&up) {
-                return (running.engine, running.place.life);
+            let live: Vec<Instance> = self.live_instances();
+            if let Some(instance) = world.choose(&live) {
+                return (instance.engine, instance.context.process);
             }
             sleep(Duration::from_millis(500)).await;
         }
     }
 
-    fn up(&self) -> Vec<Instance> {
-        let running = self.running();
-        running.iter().flatten().filter(|running| !running.place.life.is_dead()).cloned().collect()
+    fn live_instances(&self) -> Vec<Instance> {
+        let instances = self.instances();
+        instances.iter().flatten().filter(|instance| !instance.context.process.is_killed()).cloned().collect()
     }
 
-    /// How the relays are getting on.
+    /// Returns the status of every relay.
     pub(crate) fn relays(&self) -> Vec<RelayStatus> {
-        self.up().iter().filter_map(|running| Some(running.relay.as_ref()?.status())).collect()
+        self.live_instances().iter().filter_map(|instance| Some(instance.relay.as_ref()?.status())).collect()
     }
 
-    /// Takes the lock of a booking, as some other program might.
-    pub(crate) async fn hold(&self, booking: BookingId) -> Option<LockGuard> {
+    /// Acquires the lock of a booking, as another process could.
+    pub(crate) async fn lock_booking(&self, booking: BookingId) -> Option<LockGuard> {
         let key = Key::new("booking", &booking.to_string()).ok()?;
         self.lock.acquire(&key, LockOptions::default()).await.ok()
     }
 
-    /// Starts every process anew that is down.
+    /// Restarts every process that is down.
     fn restart(&self, world: &Arc<World>) {
-        let numbers = 0..self.running().len();
+        let numbers = 0..self.instances().len();
         for number in numbers {
-            let down = self.running()[number].as_ref().is_none_or(|running| running.place.life.is_dead());
+            let down =
+                self.instances()[number].as_ref().is_none_or(|instance| instance.context.process.is_killed());
             if down {
                 let started = self.start(world, number);
-                self.running()[number] = Some(started);
+                self.instances()[number] = Some(started);
             }
         }
     }
 
-    /// What goes wrong besides calls, until the world is healed.
-    pub(crate) async fn trouble(self: Arc<Self>, world: Arc<World>) {
-        while world.faults() {
-            sleep(world.moment(Duration::from_secs(20)) + Duration::from_millis(200)).await;
-            if !world.faults() {
+    /// Injects the faults that are not part of a call, until faults are disabled.
+    pub(crate) async fn inject_faults(self: Arc<Self>, world: Arc<World>) {
+        while world.faults_enabled() {
+            sleep(world.random_duration(Duration::from_secs(20)) + Duration::from_millis(200)).await;
+            if !world.faults_enabled() {
                 return;
             }
             self.restart(&world);
-            let Some(victim) = world.one_of(&self.up()) else { continue };
+            let Some(victim) = world.choose(&self.live_instances()) else { continue };
             if world.should_inject(Fault::Crash) {
-                world.note(format_args!("instance {} is killed", victim.place.number));
-                victim.place.life.kill();
+                world.log(format_args!("instance {} is killed", victim.context.number));
+                victim.context.process.kill();
                 continue;
             }
             if world.should_inject(Fault::Pause) {
-                victim.place.life.pause(world.scenario.pause);
+                victim.context.process.pause(world.scenario.pause);
             }
             if world.should_inject(Fault::Drain) {
                 self.drain(&world, victim.clone());
             }
-            if world.should_inject(Fault::Skew) {
-                let seconds = i64::try_from(world.below(241)).unwrap_or(0) - 120;
-                victim.place.skew.store(seconds * 1_000_000, Ordering::Relaxed);
+            if world.should_inject(Fault::ClockSkew) {
+                let seconds = i64::try_from(world.random_below(241)).unwrap_or(0) - 120;
+                victim.context.skew.store(seconds * 1_000_000, Ordering::Relaxed);
             }
-            Self::jump(&world);
+            Self::jump_clock(&world);
             self.poison(&world).await;
             self.inject_stream_faults(&world).await;
         }
     }
 
-    /// Takes a process out of service, as a deployment does.
+    /// Shuts a process down gracefully, as a deployment does.
     fn drain(&self, world: &Arc<World>, victim: Instance) {
-        self.running()[victim.place.number] = None;
+        self.instances()[victim.context.number] = None;
         let world = world.clone();
         let work = async move {
             victim.engine.drain().await;
             victim.drained.cancel();
-            world.note(format_args!("instance {} is drained", victim.place.number));
+            world.log(format_args!("instance {} is drained", victim.context.number));
         };
         spawn(work);
     }
 
-    fn jump(world: &World) {
-        let sizes = [1, 60, 3_600, DAYS_JUMPED * 86_400];
-        let Some(seconds) = world.one_of(&sizes) else { return };
-        let before = world.jumped();
-        let jump = if world.should_inject(Fault::JumpForward) {
+    fn jump_clock(world: &World) {
+        let sizes = [1, 60, 3_600, CLOCK_JUMP_MAX_DAYS * 86_400];
+        let Some(seconds) = world.choose(&sizes) else { return };
+        let before = world.clock_offset();
+        let jump = if world.should_inject(Fault::ClockJumpForward) {
             seconds * 1_000_000
-        } else if world.should_inject(Fault::JumpBack) {
+        } else if world.should_inject(Fault::ClockJumpBack) {
             -seconds * 1_000_000
         } else {
-            // As often as not: decisions under a right clock must meet a ledger that a wrong one wrote.
+            // In half of the cases, so that decisions under a correct clock meet a ledger that was written under a
+            // wrong one.
             if before != 0 && (world.elapsed() / 1_000).is_multiple_of(2) {
-                world.set_clock_right();
+                world.correct_clock();
             }
             return;
         };
-        if world.scenario.keys && (before + jump).abs() > JUMPS_WITHIN_A_DAY_MICROS {
+        if world.scenario.keys && (before + jump).abs() > CLOCK_OFFSET_WITH_KEYS_MAX_MICROS {
             return;
         }
-        world.jump(jump);
-        if seconds == DAYS_JUMPED * 86_400 {
-            world.saw("clock: jumps by weeks");
+        world.jump_clock(jump);
+        if seconds == CLOCK_JUMP_MAX_DAYS * 86_400 {
+            world.record_coverage("clock: jumps by weeks");
         }
-        world.note(format_args!("the clock jumps by {jump} us"));
+        world.log(format_args!("the clock jumps by {jump} us"));
     }
 
-    /// Damages rows behind the store's back: such that they cannot be read, or not be written over.
+    /// Damages rows directly in the database, so that they cannot be read or cannot be overwritten.
     async fn poison(&self, world: &World) {
         if world.should_inject(Fault::PoisonBooking) {
-            let due = self.shared.bookings(store::BookingList::All { after: None }, None, 10).await;
-            let live = due.map(|page| page.rows).unwrap_or_default();
-            if let Some(booking) = world.one_of(&live)
+            let page = self.shared.bookings(store::BookingList::All { after: None }, None, 10).await;
+            let bookings = page.map(|page| page.rows).unwrap_or_default();
+            if let Some(booking) = world.choose(&bookings)
                 && world.poisoned(|poisoned| poisoned.bookings.insert(booking.id))
             {
                 world.poisoned(|poisoned| poisoned.bookings_ever.insert(booking.id));
@@ -220,7 +225,7 @@ impl Fleet {
         }
         if world.should_inject(Fault::PoisonEvent) {
             let events = self.shared.events(None, 10).await.map(|page| page.rows).unwrap_or_default();
-            if let Some(event) = world.one_of(&events)
+            if let Some(event) = world.choose(&events)
                 && world.poisoned(|poisoned| poisoned.events.insert(event.id))
             {
                 world.poisoned(|poisoned| poisoned.events_ever.insert(event.id));
@@ -232,38 +237,38 @@ impl Fleet {
                 ));
             }
         }
-        if world.percent(20) {
+        if world.chance_percent(20) {
             self.repair(world);
         }
     }
 
-    /// What befalls the stream itself. What is about to be lost of it is judged before.
+    /// Injects faults into the stream itself. Messages that are about to be lost are checked before.
     async fn inject_stream_faults(&self, world: &World) {
-        if world.should_inject(Fault::StreamAway) {
-            self.nats.go_away(world.moment(Duration::from_mins(2)));
+        if world.should_inject(Fault::StreamUnavailable) {
+            self.nats.disconnect_for(world.random_duration(Duration::from_mins(2)));
         }
-        let (deleted, cut) =
-            (world.should_inject(Fault::StreamDeleted), world.should_inject(Fault::StreamCut));
-        if deleted || cut {
-            for what in checker::stream(self, false).await {
-                world.wrong(format!("stream: {what}"));
+        let (deleted, truncated) =
+            (world.should_inject(Fault::StreamDeleted), world.should_inject(Fault::StreamTruncated));
+        if deleted || truncated {
+            for violation in checker::check_stream(self, false).await {
+                world.report_violation(format!("stream: {violation}"));
             }
         }
         if deleted {
             self.nats.delete();
         }
-        if cut {
-            self.nats.cut(usize::try_from(1 + world.below(3)).unwrap_or(1));
+        if truncated {
+            self.nats.truncate(usize::try_from(1 + world.random_below(3)).unwrap_or(1));
         }
     }
 
     fn tamper(&self, world: &World, sql: &str) {
         if let Err(error) = self.shared.tamper(sql) {
-            world.wrong(format!("the simulation is at fault: {error}"));
+            world.report_violation(format!("the simulator failed: {error}"));
         }
     }
 
-    /// Undoes all damage.
+    /// Repairs all damaged rows.
     fn repair(&self, world: &World) {
         let (bookings, events): (Vec<BookingId>, Vec<EventId>) = world.poisoned(|poisoned| {
             let (bookings, events) =
@@ -283,33 +288,33 @@ impl Fleet {
         }
     }
 
-    /// Faults end: everything runs, every clock is right, every row can be read.
+    /// Ends all faults: every process runs, every clock is correct, every row can be read.
     pub(crate) fn heal(&self, world: &Arc<World>) {
-        world.note(format_args!("the world is healed"));
-        world.heal();
-        self.nats.come_back();
+        world.log(format_args!("faults end"));
+        world.disable_faults();
+        self.nats.reconnect();
         self.repair(world);
-        world.set_clock_right();
-        for running in self.running().iter().flatten() {
-            running.place.life.resume();
-            running.place.skew.store(0, Ordering::Relaxed);
+        world.correct_clock();
+        for instance in self.instances().iter().flatten() {
+            instance.context.process.resume();
+            instance.context.skew.store(0, Ordering::Relaxed);
         }
         self.restart(world);
     }
 }
 
-/// The relay of one process.
-async fn run_relay(relay: Arc<Relay>, ports: Ports, bell: FaultyEventBus, drained: CancellationToken) {
+/// Runs the relay of one process until it is drained.
+async fn run_relay(relay: Arc<Relay>, ports: Ports, event_bus: FaultyEventBus, drained: CancellationToken) {
     let Ports { store, lock, clock, ids, .. } = ports;
-    let ground = RelayDependencies { store, lock, clock, ids, event_bus: Arc::new(bell) };
-    tokio::select! { biased; () = drained.cancelled() => (), never = relay.run(&ground) => never }
+    let dependencies = RelayDependencies { store, lock, clock, ids, event_bus: Arc::new(event_bus) };
+    tokio::select! { biased; () = drained.cancelled() => (), never = relay.run(&dependencies) => never }
 }
 
 fn hex(bytes: &[u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(*bytes))
 }
 
-/// Runs beside everything else until the simulation ends.
+/// Spawns a task that ends with the simulation.
 #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its simulation")]
 pub(crate) fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,

@@ -1,11 +1,11 @@
-//! A simulator, and an exhaustive model of the protocol. For tests only.
+//! Deterministic simulation testing of the engine, and an exhaustive model of its protocol. For tests only.
 //!
-//! The simulator runs the real engine (desk, chores, use cases) over the real embedded store, in memory, on
-//! one thread and under a clock of its own. Several processes share one store, one lock and one limiter;
-//! people order, pay, cancel and hang up; and at every door something may go wrong. All luck comes from one
-//! seed, so a seed that breaks a promise breaks it again.
+//! The simulator runs the real engine (desk, chores, use cases) on the real embedded store, in memory, on one
+//! thread and under a simulated clock. Several processes share one store, one lock and one limiter. Clients book,
+//! pay, cancel and hang up, and faults are injected at every boundary. All randomness comes from one seed, so a
+//! seed that breaks a promise breaks it again.
 //!
-//! This crate knows how the program is made; `testkit`, which drives it from outside, must not.
+//! This crate may use internals of the program; `testkit`, which drives the program from outside, must not.
 
 mod campaign;
 mod checker;
@@ -23,7 +23,7 @@ mod store;
 mod workload;
 mod world;
 
-pub use campaign::{Campaign, missing};
+pub use campaign::{Campaign, missing_coverage};
 #[cfg(feature = "sabotage")]
 pub use detect::find_detecting_seed;
 pub use run::{Report, run};

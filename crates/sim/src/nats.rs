@@ -1,9 +1,10 @@
-//! The stream that all relays fill, by the rules of the real one, and the way to it.
+//! A simulated NATS server with the stream that all relays publish to, and the event bus of each process.
 //!
-//! The rules that matter: whoever names the sequence of an event's last message is refused where that is not so; a
-//! name that comes again within two seconds is called a repetition and not stored; an emptied stream goes on counting,
-//! and one that is made anew counts from where its relay says. What a relay sends over one connection arrives in its
-//! order, any of it may be lost, and some arrives long after the relay has given up waiting, or is dead.
+//! The stream follows the rules of JetStream that the relay depends on. A publish with an expected last sequence is
+//! rejected unless it is the sequence of the event's last message. A message id that is repeated within two seconds
+//! is acknowledged as a duplicate and not stored. A purged stream continues its sequences, and a new stream starts at
+//! the sequence that its relay names. Messages of one connection arrive in order. Any of them may be lost, and some
+//! arrive long after the relay has timed out or crashed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,17 +22,16 @@ use crate::ports::ProcessContext;
 use crate::scenario::Fault;
 use crate::world::World;
 
-/// How long the stream knows a name again.
+/// How long the stream recognises the id of a message that it has stored.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
-/// How long a relay waits for what the stream says.
+/// How long a relay waits for an ack.
 const ACK_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Longest way of a message: many lives of a lease.
+/// Longest delivery delay of a message: many lease durations.
 const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(30);
-
-/// Longest time until there is a connection again.
+/// Longest time until a broken connection is replaced.
 const RECONNECTS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What keeps the stream, and passes hints on.
+/// The server: it stores the stream and delivers wake-ups.
 pub(crate) struct SimulatedNats {
     world: Arc<World>,
     inner: Mutex<Inner>,
@@ -40,24 +40,25 @@ pub(crate) struct SimulatedNats {
 #[derive(Default)]
 struct Inner {
     stream: Option<SimulatedStream>,
-    /// Whether there was one before that is gone.
+    /// True if a stream with messages was deleted before.
     lost: bool,
-    away_until: Option<Instant>,
-    /// How often all connections were broken: what was sent before never arrives.
-    breaks: u64,
-    listeners: Vec<mpsc::UnboundedSender<BTreeSet<EventId>>>,
+    unavailable_until: Option<Instant>,
+    /// Number of times that all connections were broken. Messages sent before the last break never arrive.
+    connection_breaks: u64,
+    subscribers: Vec<mpsc::UnboundedSender<BTreeSet<EventId>>>,
 }
 
-/// The stream itself.
+/// The stored stream.
 struct SimulatedStream {
-    made: Timestamp,
-    /// Each with its sequence.
+    created_at: Timestamp,
+    /// Messages with their sequences, in order.
     messages: Vec<(u64, Entry)>,
-    last: u64,
-    names: Vec<(MessageId, u64, Instant)>,
+    last_sequence: u64,
+    /// Recently stored ids with their sequences and times, to detect duplicates.
+    recent_ids: Vec<(MessageId, u64, Instant)>,
 }
 
-/// What a message is called: the event, and the number in its ledger.
+/// The id of a message: the event, and the sequence number in its ledger.
 type MessageId = (EventId, u64);
 
 impl SimulatedNats {
@@ -69,76 +70,76 @@ impl SimulatedNats {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything that is on the stream, in its order.
+    /// Returns all messages of the stream, in order.
     pub(crate) fn messages(&self) -> Vec<Entry> {
         let inner = self.inner();
-        let messages = inner.stream.iter().flat_map(|kept| &kept.messages);
+        let messages = inner.stream.iter().flat_map(|stream| &stream.messages);
         messages.map(|(_, entry)| entry.clone()).collect()
     }
 
-    /// The stream is gone, as after a disk was lost or somebody deleted it.
+    /// Deletes the stream, as the loss of a disk or an operator does.
     pub(crate) fn delete(&self) {
         let mut inner = self.inner();
-        inner.lost |= inner.stream.take().is_some_and(|kept| !kept.messages.is_empty());
+        inner.lost |= inner.stream.take().is_some_and(|stream| !stream.messages.is_empty());
     }
 
-    /// Nothing is on it any more, but it is the same stream.
-    pub(crate) fn empty(&self) {
-        if let Some(kept) = &mut self.inner().stream {
-            kept.messages.clear();
+    /// Purges the stream: removes all messages, but keeps its sequences.
+    pub(crate) fn purge(&self) {
+        if let Some(stream) = &mut self.inner().stream {
+            stream.messages.clear();
         }
     }
 
-    /// The last few messages are gone although their relays know that they arrived, as after a power cut, which breaks
-    /// all connections, too.
-    pub(crate) fn cut(&self, messages: usize) {
+    /// Removes the last `count` messages although they were acknowledged, as a power cut does. It breaks all
+    /// connections, too.
+    pub(crate) fn truncate(&self, count: usize) {
         let mut inner = self.inner();
-        inner.breaks += 1;
-        if let Some(kept) = &mut inner.stream {
-            let left = kept.messages.len().saturating_sub(messages);
-            kept.last -= (kept.messages.len() - left) as u64;
-            kept.messages.truncate(left);
-            let last = kept.last;
-            kept.names.retain(|(_, sequence, _)| *sequence <= last);
+        inner.connection_breaks += 1;
+        if let Some(stream) = &mut inner.stream {
+            let left = stream.messages.len().saturating_sub(count);
+            stream.last_sequence -= (stream.messages.len() - left) as u64;
+            stream.messages.truncate(left);
+            let last = stream.last_sequence;
+            stream.recent_ids.retain(|(_, sequence, _)| *sequence <= last);
         }
     }
 
-    /// Nobody reaches it for so long.
-    pub(crate) fn go_away(&self, time: Duration) {
-        self.inner().away_until = Some(Instant::now() + time);
+    /// Makes the server unreachable for this long.
+    pub(crate) fn disconnect_for(&self, duration: Duration) {
+        self.inner().unavailable_until = Some(Instant::now() + duration);
     }
 
-    pub(crate) fn come_back(&self) {
-        self.inner().away_until = None;
+    pub(crate) fn reconnect(&self) {
+        self.inner().unavailable_until = None;
     }
 
-    fn is_away(&self) -> bool {
-        self.inner().away_until.is_some_and(|until| until > Instant::now())
+    fn is_unavailable(&self) -> bool {
+        self.inner().unavailable_until.is_some_and(|until| until > Instant::now())
     }
 
-    /// A message arrives.
-    fn take(&self, entry: Entry, after: Option<u64>) -> Result<PublishAck, StreamError> {
+    /// Stores a message that has arrived. `expected_last` is the sequence that its event's last message must have.
+    fn store(&self, entry: Entry, expected_last: Option<u64>) -> Result<PublishAck, StreamError> {
         let mut inner = self.inner();
         let Inner { stream, lost, .. } = &mut *inner;
-        let Some(kept) = stream else { return Err(changed("no stream")) };
-        let (name, now) = (name(&entry), Instant::now());
-        kept.names.retain(|(.., at)| now.duration_since(*at) < DUPLICATE_WINDOW);
-        if let Some((_, sequence, _)) = kept.names.iter().find(|(known, ..)| *known == name) {
-            self.world.saw("stream: calls a message a repetition");
+        let Some(stream) = stream else { return Err(changed("no stream")) };
+        let (id, now) = (message_id(&entry), Instant::now());
+        stream.recent_ids.retain(|(.., at)| now.duration_since(*at) < DUPLICATE_WINDOW);
+        if let Some((_, sequence, _)) = stream.recent_ids.iter().find(|(known, ..)| *known == id) {
+            self.world.record_coverage("stream: duplicate detected");
             return Ok(PublishAck { sequence: *sequence, duplicate: true });
         }
-        let last_of_event = kept.last_of(entry.event_id).map_or(0, |(sequence, _)| *sequence);
-        if after.is_some_and(|after| after != last_of_event) {
-            self.world.saw("stream: refuses a message, by its event's last one");
+        let last_of_event = stream.last_of(entry.event_id).map_or(0, |(sequence, _)| *sequence);
+        if expected_last.is_some_and(|expected| expected != last_of_event) {
+            self.world.record_coverage("stream: rejected by the expected last sequence");
             return Err(changed("wrong last sequence"));
         }
-        if kept.messages.is_empty() && *lost {
-            self.world.saw("stream: filled again");
+        if stream.messages.is_empty() && *lost {
+            self.world.record_coverage("stream: refilled after a loss");
         }
-        kept.last += 1;
-        kept.names.push((name, kept.last, now));
-        kept.messages.push((kept.last, entry));
-        Ok(PublishAck { sequence: kept.last, duplicate: false })
+        stream.last_sequence += 1;
+        stream.recent_ids.push((id, stream.last_sequence, now));
+        stream.messages.push((stream.last_sequence, entry));
+        Ok(PublishAck { sequence: stream.last_sequence, duplicate: false })
     }
 }
 
@@ -146,127 +147,131 @@ fn changed(why: &str) -> StreamError {
     StreamError::Changed(why.to_owned())
 }
 
-fn name(entry: &Entry) -> MessageId {
+fn message_id(entry: &Entry) -> MessageId {
     (entry.event_id, entry.seq)
 }
 
 impl SimulatedStream {
-    fn new(made: Timestamp, first: u64) -> Self {
-        Self { made, messages: Vec::new(), last: first - 1, names: Vec::new() }
+    fn new(created_at: Timestamp, first_sequence: u64) -> Self {
+        let last_sequence = first_sequence - 1;
+        Self { created_at, messages: Vec::new(), last_sequence, recent_ids: Vec::new() }
     }
 
     fn last_of(&self, event: EventId) -> Option<&(u64, Entry)> {
         self.messages.iter().rfind(|(_, entry)| entry.event_id == event)
     }
 
-    fn glance(&self) -> StreamInfo {
-        StreamInfo { created_at: self.made, last: self.last, messages: self.messages.len() as u64 }
+    fn info(&self) -> StreamInfo {
+        let messages = self.messages.len() as u64;
+        StreamInfo { created_at: self.created_at, last: self.last_sequence, messages }
     }
 }
 
-/// One process's way to it.
+/// The event bus of one process, with injected faults.
 #[derive(Clone)]
 pub(crate) struct FaultyEventBus {
-    pub(crate) place: ProcessContext,
+    pub(crate) context: ProcessContext,
     pub(crate) nats: Arc<SimulatedNats>,
 }
 
 impl FaultyEventBus {
-    /// Asks the tower something.
-    async fn ask<T>(
+    /// Sends a request to the server.
+    async fn request<T>(
         &self,
-        question: impl FnOnce(&mut Inner) -> Result<T, StreamError>,
+        work: impl FnOnce(&mut Inner) -> Result<T, StreamError>,
     ) -> Result<T, StreamError> {
-        self.place.delay(Fault::StreamSlow).await;
-        if self.nats.is_away() || self.place.world.should_inject(Fault::StreamSilent) {
+        self.context.delay(Fault::StreamSlow).await;
+        if self.nats.is_unavailable() || self.context.world.should_inject(Fault::StreamNoReply) {
             return Err(StreamError::Unavailable("injected".to_owned()));
         }
-        let answer = question(&mut self.nats.inner());
-        self.place.life.step().await;
-        answer
+        let reply = work(&mut self.nats.inner());
+        self.context.process.wait_until_running().await;
+        reply
     }
 
-    async fn ask_of_it<T>(&self, question: impl FnOnce(&SimulatedStream) -> T) -> Result<T, StreamError> {
-        let gone = || StreamError::Unavailable("no stream".to_owned());
-        self.ask(|inner| inner.stream.as_ref().map(question).ok_or_else(gone)).await
+    /// Sends a request that fails if there is no stream.
+    async fn stream_request<T>(&self, work: impl FnOnce(&SimulatedStream) -> T) -> Result<T, StreamError> {
+        let missing = || StreamError::Unavailable("no stream".to_owned());
+        self.request(|inner| inner.stream.as_ref().map(work).ok_or_else(missing)).await
     }
 }
 
 #[async_trait]
 impl EventBus for FaultyEventBus {
     fn is_up(&self) -> bool {
-        !self.nats.is_away()
+        !self.nats.is_unavailable()
     }
 
     async fn open(&self, first: u64) -> Result<Box<dyn Stream>, StreamError> {
-        let world = &self.place.world;
-        let listened = self.ask(|inner| {
+        let world = &self.context.world;
+        let opened = self.request(|inner| {
             inner.stream.get_or_insert_with(|| SimulatedStream::new(world.now(), first));
-            let (speaks, hears) = mpsc::unbounded_channel();
-            inner.listeners.retain(|listener| !listener.is_closed());
-            if !inner.listeners.is_empty() {
-                world.saw("stream: opened while another relay has it");
+            let (sender, receiver) = mpsc::unbounded_channel();
+            inner.subscribers.retain(|subscriber| !subscriber.is_closed());
+            if !inner.subscribers.is_empty() {
+                world.record_coverage("stream: opened while another relay has it open");
             }
-            inner.listeners.push(speaks);
-            Ok((hears, inner.breaks))
+            inner.subscribers.push(sender);
+            Ok((receiver, inner.connection_breaks))
         });
-        let (hints, breaks) = listened.await?;
-        world.note(format_args!("relay {} opens the stream", self.place.number));
-        let (sender, line) = mpsc::unbounded_channel();
-        spawn(carry(self.nats.clone(), line));
-        let arrives = Mutex::new(Instant::now());
-        Ok(Box::new(StreamSession { bell: self.clone(), hints, line: sender, arrives, breaks }))
+        let (wakeups, connection_breaks) = opened.await?;
+        world.log(format_args!("relay {} opens the stream", self.context.number));
+        let (outbox, in_flight) = mpsc::unbounded_channel();
+        spawn(deliver(self.nats.clone(), in_flight));
+        let last_arrival = Mutex::new(Instant::now());
+        Ok(Box::new(StreamSession { bus: self.clone(), wakeups, outbox, last_arrival, connection_breaks }))
     }
 
-    async fn wake(&self, grown: BTreeSet<EventId>) {
-        self.place.life.step().await;
-        if !self.nats.is_away() && !self.place.world.should_inject(Fault::HintLost) {
-            self.nats.inner().listeners.retain(|listener| listener.send(grown.clone()).is_ok());
+    async fn wake(&self, events: BTreeSet<EventId>) {
+        self.context.process.wait_until_running().await;
+        if !self.nats.is_unavailable() && !self.context.world.should_inject(Fault::WakeupLost) {
+            self.nats.inner().subscribers.retain(|subscriber| subscriber.send(events.clone()).is_ok());
         }
     }
 
     async fn publish_legacy_notification(&self, _recorded: &EntryWithBooking) {
-        self.place.life.step().await;
+        self.context.process.wait_until_running().await;
     }
 }
 
-/// The stream during one turn of a relay.
+/// The stream as one relay session has opened it.
 struct StreamSession {
-    bell: FaultyEventBus,
-    hints: mpsc::UnboundedReceiver<BTreeSet<EventId>>,
-    line: mpsc::UnboundedSender<InFlightMessage>,
-    /// When the last message that was sent arrives: none arrives before one that was sent earlier.
-    arrives: Mutex<Instant>,
-    /// The connection that it was opened on: nothing is sent over a later one.
-    breaks: u64,
+    bus: FaultyEventBus,
+    wakeups: mpsc::UnboundedReceiver<BTreeSet<EventId>>,
+    outbox: mpsc::UnboundedSender<InFlightMessage>,
+    /// Arrival time of the last message sent: a message never arrives before an earlier one.
+    last_arrival: Mutex<Instant>,
+    /// The connection that the stream was opened on. Messages are not sent over a later one.
+    connection_breaks: u64,
 }
 
 struct InFlightMessage {
     entry: Entry,
-    after: Option<u64>,
-    arrives: Instant,
-    breaks: u64,
-    answer: oneshot::Sender<Result<PublishAck, StreamError>>,
+    expected_last: Option<u64>,
+    arrives_at: Instant,
+    connection_breaks: u64,
+    ack: oneshot::Sender<Result<PublishAck, StreamError>>,
 }
 
-/// Carries messages to the stream, whatever has become of who sent them.
-async fn carry(nats: Arc<SimulatedNats>, mut line: mpsc::UnboundedReceiver<InFlightMessage>) {
-    while let Some(InFlightMessage { entry, after, arrives, breaks, answer }) = line.recv().await {
-        sleep_until(arrives).await;
-        if nats.is_away() || nats.inner().breaks != breaks {
+/// Delivers messages to the stream, also those of a sender that has crashed or timed out.
+async fn deliver(nats: Arc<SimulatedNats>, mut in_flight: mpsc::UnboundedReceiver<InFlightMessage>) {
+    while let Some(message) = in_flight.recv().await {
+        let InFlightMessage { entry, expected_last, arrives_at, connection_breaks, ack } = message;
+        sleep_until(arrives_at).await;
+        if nats.is_unavailable() || nats.inner().connection_breaks != connection_breaks {
             continue;
         }
         if nats.world.should_inject(Fault::MessageLost) {
-            // With its connection: what was sent after it comes over another one.
-            sleep(nats.world.moment(RECONNECTS_WITHIN)).await;
+            // Its connection is lost, too: later messages use a new one.
+            sleep(nats.world.random_duration(RECONNECTS_WITHIN)).await;
             continue;
         }
-        let message = name(&entry);
-        let said = nats.take(entry, after);
-        nats.world.note(format_args!("stream: {}:{}: {said:?}", message.0, message.1));
-        if !nats.world.should_inject(Fault::AnswerLost) {
-            // Whoever sent it may be gone.
-            let _ = answer.send(said);
+        let (event, seq) = message_id(&entry);
+        let result = nats.store(entry, expected_last);
+        nats.world.log(format_args!("stream: {event}:{seq}: {result:?}"));
+        if !nats.world.should_inject(Fault::AckLost) {
+            // The sender may have timed out.
+            let _ = ack.send(result);
         }
     }
 }
@@ -274,70 +279,73 @@ async fn carry(nats: Arc<SimulatedNats>, mut line: mpsc::UnboundedReceiver<InFli
 #[async_trait]
 impl Stream for StreamSession {
     async fn next_wakeup(&mut self) -> BTreeSet<EventId> {
-        let Some(grown) = self.hints.recv().await else { return std::future::pending().await };
-        self.bell.place.life.step().await;
-        grown
+        let Some(events) = self.wakeups.recv().await else { return std::future::pending().await };
+        self.bus.context.process.wait_until_running().await;
+        events
     }
 
     async fn count_by_subject(&self) -> Result<StreamCounts, StreamError> {
-        let survey = |kept: &SimulatedStream| {
+        let count = |stream: &SimulatedStream| {
             let mut counts = HashMap::new();
-            for (_, entry) in &kept.messages {
+            for (_, entry) in &stream.messages {
                 *counts.entry(entry.event_id).or_default() += 1;
             }
-            StreamCounts { info: kept.glance(), counts }
+            StreamCounts { info: stream.info(), counts }
         };
-        self.bell.ask_of_it(survey).await
+        self.bus.stream_request(count).await
     }
 
     async fn info(&self) -> Result<Option<StreamInfo>, StreamError> {
-        self.bell.ask(|inner| Ok(inner.stream.as_ref().map(SimulatedStream::glance))).await
+        self.bus.request(|inner| Ok(inner.stream.as_ref().map(SimulatedStream::info))).await
     }
 
     async fn last_message_of(&self, event: EventId) -> Result<Option<(u64, EntryId)>, StreamError> {
-        let last = |kept: &SimulatedStream| {
-            kept.last_of(event).map(|(sequence, entry)| (*sequence, EntryId::from(entry)))
+        let last = |stream: &SimulatedStream| {
+            stream.last_of(event).map(|(sequence, entry)| (*sequence, EntryId::from(entry)))
         };
-        self.bell.ask_of_it(last).await
+        self.bus.stream_request(last).await
     }
 
     async fn append(
         &self,
-        recorded: &EntryWithBooking,
-        after: Option<u64>,
+        entry: &EntryWithBooking,
+        expected_last: Option<u64>,
     ) -> Result<PublishAck, StreamError> {
-        let place = &self.bell.place;
-        place.life.step().await;
-        if self.bell.nats.is_away() {
+        let context = &self.bus.context;
+        context.process.wait_until_running().await;
+        if self.bus.nats.is_unavailable() {
             return Err(StreamError::Unavailable("injected".to_owned()));
         }
-        let breaks = self.bell.nats.inner().breaks;
-        if breaks != self.breaks {
+        let connection_breaks = self.bus.nats.inner().connection_breaks;
+        if connection_breaks != self.connection_breaks {
             return Err(changed("another connection"));
         }
-        let mut way = Duration::from_millis(1 + place.world.below(20));
-        if place.world.should_inject(Fault::MessageLate) {
-            way += place.world.moment(DELIVERY_DELAY_MAX);
+        let mut delay = Duration::from_millis(1 + context.world.random_below(20));
+        if context.world.should_inject(Fault::MessageDelayed) {
+            delay += context.world.random_duration(DELIVERY_DELAY_MAX);
         }
-        let arrives = {
-            let mut last = self.arrives.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = (*last).max(Instant::now() + way);
+        let arrives_at = {
+            let mut last = self.last_arrival.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = (*last).max(Instant::now() + delay);
             *last
         };
-        let (answer, answered) = oneshot::channel();
-        let sent = InFlightMessage { entry: recorded.entry.clone(), after, arrives, breaks, answer };
-        self.line.send(sent).map_err(|_| StreamError::Unavailable("the simulation is over".to_owned()))?;
-        let heard = async {
-            match answered.await {
-                Ok(said) => said,
-                // Lost: nobody says so.
+        let (ack, acked) = oneshot::channel();
+        let entry = entry.entry.clone();
+        let message = InFlightMessage { entry, expected_last, arrives_at, connection_breaks, ack };
+        self.outbox
+            .send(message)
+            .map_err(|_| StreamError::Unavailable("the simulation is over".to_owned()))?;
+        let acked = async {
+            match acked.await {
+                Ok(result) => result,
+                // The message or its ack is lost, which the sender cannot notice.
                 Err(_) => std::future::pending().await,
             }
         };
-        let late = |_| Err(StreamError::Unavailable("no answer in time".to_owned()));
-        let said = timeout(ACK_WAIT_MAX, heard).await.unwrap_or_else(late);
-        place.life.step().await;
-        said
+        let timed_out = |_| Err(StreamError::Unavailable("no ack in time".to_owned()));
+        let result = timeout(ACK_WAIT_MAX, acked).await.unwrap_or_else(timed_out);
+        context.process.wait_until_running().await;
+        result
     }
 }
 
@@ -349,24 +357,24 @@ mod tests {
     use super::*;
     use crate::scenario::Scenario;
 
-    const MADE: i64 = 1_800_000_000_000_000;
+    const CREATED_AT: i64 = 1_800_000_000_000_000;
 
     fn nats(first: u64) -> SimulatedNats {
         let mut rng = fastrand::Rng::with_seed(0);
         let world = World::new(Scenario::draw(0, &mut rng), rng, false);
         let nats = SimulatedNats::new(world);
-        begin(&nats, first);
+        replace_stream(&nats, first);
         nats
     }
 
-    /// Another stream takes the place of the last one.
-    fn begin(nats: &SimulatedNats, first: u64) {
-        let made = Timestamp::from_micros(MADE).unwrap();
-        nats.inner().stream = Some(SimulatedStream::new(made, first));
+    /// Replaces the stream by a new one.
+    fn replace_stream(nats: &SimulatedNats, first: u64) {
+        let created_at = Timestamp::from_micros(CREATED_AT).unwrap();
+        nats.inner().stream = Some(SimulatedStream::new(created_at, first));
     }
 
     fn entry(event: u8, seq: u64) -> Entry {
-        let at = Timestamp::from_micros(MADE).unwrap();
+        let at = Timestamp::from_micros(CREATED_AT).unwrap();
         Entry {
             event_id: EventId::new(at, [event; 10]),
             seq,
@@ -386,35 +394,35 @@ mod tests {
         }
     }
 
-    /// R14: entry 2 of event B waits on its way, while the stream is deleted and filled again in another order, up to
-    /// the very place that the message names.
-    async fn is_late_message_taken(first: u64, again: u64) -> bool {
+    /// R14: entry 2 of event B is in flight, while the stream is deleted and refilled in another order, up to the very
+    /// sequence that the message expects.
+    async fn is_late_message_stored(first: u64, again: u64) -> bool {
         let nats = nats(first);
-        nats.take(entry(b'a', 1), Some(0)).unwrap();
-        let after = nats.take(entry(b'b', 1), Some(0)).unwrap().sequence;
-        begin(&nats, again);
-        let first = nats.take(entry(b'b', 1), Some(0)).unwrap().sequence;
-        nats.take(entry(b'b', 2), Some(first)).unwrap();
-        // For longer than the stream knows a name again.
+        nats.store(entry(b'a', 1), Some(0)).unwrap();
+        let after = nats.store(entry(b'b', 1), Some(0)).unwrap().sequence;
+        replace_stream(&nats, again);
+        let first = nats.store(entry(b'b', 1), Some(0)).unwrap().sequence;
+        nats.store(entry(b'b', 2), Some(first)).unwrap();
+        // Longer than the duplicate window.
         advance(2 * DUPLICATE_WINDOW).await;
-        nats.take(entry(b'b', 2), Some(after)).is_ok()
+        nats.store(entry(b'b', 2), Some(after)).is_ok()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn r14_a_late_message_is_refused_by_the_next_stream() {
-        assert!(!is_late_message_taken(1_000_000, 2_000_000).await);
-        assert!(is_late_message_taken(1, 1).await, "where both count from 1, as on servers before 2.10");
+    async fn r14_a_late_message_is_rejected_by_the_next_stream() {
+        assert!(!is_late_message_stored(1_000_000, 2_000_000).await);
+        assert!(is_late_message_stored(1, 1).await, "if both streams start at 1, as on servers before 2.10");
     }
 
-    /// One message of a row is lost, and another relay's take its place.
+    /// One of several messages in flight is lost, and another relay's message takes its sequence.
     #[tokio::test(start_paused = true)]
-    async fn a_message_whose_predecessor_is_lost_is_refused() {
+    async fn a_message_whose_predecessor_is_lost_is_rejected() {
         let nats = nats(1);
-        let first = nats.take(entry(b'a', 1), Some(0)).unwrap().sequence;
-        nats.take(entry(b'b', 1), Some(0)).unwrap();
-        // Entry 2 of A is lost; entry 3 cannot name what was never acknowledged.
-        assert!(nats.take(entry(b'a', 3), Some(first + 1)).is_err());
-        assert!(nats.take(entry(b'a', 2), Some(first)).is_ok());
-        assert!(nats.take(entry(b'a', 3), Some(first)).is_err(), "its place is taken");
+        let first = nats.store(entry(b'a', 1), Some(0)).unwrap().sequence;
+        nats.store(entry(b'b', 1), Some(0)).unwrap();
+        // Entry 2 of A is lost. Entry 3 cannot expect a sequence that was never acknowledged.
+        assert!(nats.store(entry(b'a', 3), Some(first + 1)).is_err());
+        assert!(nats.store(entry(b'a', 2), Some(first)).is_ok());
+        assert!(nats.store(entry(b'a', 3), Some(first)).is_err(), "its sequence is taken");
     }
 }

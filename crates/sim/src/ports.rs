@@ -1,4 +1,4 @@
-//! The doors of one simulated process: the real things behind them, and what goes wrong on the way.
+//! The ports of one simulated process, except for the store and NATS: real implementations with injected faults.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,35 +18,36 @@ use crate::process::Process;
 use crate::scenario::Fault;
 use crate::world::{CommonClock, World};
 
-/// What one process has of the world.
+/// The context of one simulated process.
 #[derive(Clone)]
 pub(crate) struct ProcessContext {
     pub(crate) world: Arc<World>,
-    pub(crate) life: Process,
-    /// By how much the clock of its machine is off, in microseconds.
+    pub(crate) process: Process,
+    /// Difference of its machine's clock from the database's clock, in microseconds.
     pub(crate) skew: Arc<AtomicI64>,
     pub(crate) number: usize,
 }
 
 impl ProcessContext {
-    /// What the process waits for at a door, and whether it is alive behind it.
+    /// Waits until the process runs, and for a random delay if `fault` is injected. Never returns once the process
+    /// is killed.
     pub(crate) async fn delay(&self, fault: Fault) {
-        self.life.step().await;
+        self.process.wait_until_running().await;
         if self.world.should_inject(fault) {
-            sleep(self.world.moment(Duration::from_secs(2))).await;
-            self.life.step().await;
+            sleep(self.world.random_duration(Duration::from_secs(2))).await;
+            self.process.wait_until_running().await;
         }
     }
 
-    /// The process dies here, and its caller hears nothing.
-    pub(crate) async fn die<T>(&self) -> T {
-        self.world.note(format_args!("instance {} dies", self.number));
-        self.life.kill();
+    /// Crashes the process. The call never returns.
+    pub(crate) async fn crash<T>(&self) -> T {
+        self.world.log(format_args!("instance {} crashes", self.number));
+        self.process.kill();
         std::future::pending().await
     }
 }
 
-/// The clock of the machine.
+/// The clock of the machine that the process runs on.
 pub(crate) struct MachineClock(pub(crate) ProcessContext);
 
 impl domain::Clock for MachineClock {
@@ -55,7 +56,7 @@ impl domain::Clock for MachineClock {
     }
 }
 
-/// Luck from the seed.
+/// Ids from the generator of the seed.
 pub(crate) struct SeededIds(pub(crate) Arc<World>);
 
 impl domain::Ids for SeededIds {
@@ -64,12 +65,13 @@ impl domain::Ids for SeededIds {
     }
 }
 
-/// Longest time that a dead process keeps a key. Nobody renews leases here, so a living one loses it then, too.
-const LEASE: Duration = Duration::from_secs(15);
+/// Longest time that a crashed process keeps a lock. Leases are not renewed here, so a running one loses it then,
+/// too.
+const LOCK_LEASE_MAX: Duration = Duration::from_secs(15);
 
-/// A way to the lock that all share.
+/// The shared lock with injected faults.
 pub(crate) struct FaultyLock {
-    pub(crate) place: ProcessContext,
+    pub(crate) context: ProcessContext,
     pub(crate) shared: Arc<LocalLock>,
 }
 
@@ -78,44 +80,48 @@ fn unavailable() -> Unavailable {
 }
 
 impl FaultyLock {
-    fn own(&self, tenure: LockGuard) -> LockGuard {
-        let (key, token) = (tenure.key().clone(), tenure.token());
-        let lost = AtomicBool::new(self.place.world.should_inject(Fault::LockLost));
-        LockGuard::new(key, token, FaultyLockGuard { place: self.place.clone(), tenure: Some(tenure), lost })
+    fn wrap(&self, guard: LockGuard) -> LockGuard {
+        let (key, token) = (guard.key().clone(), guard.token());
+        let lost = AtomicBool::new(self.context.world.should_inject(Fault::LockLost));
+        LockGuard::new(
+            key,
+            token,
+            FaultyLockGuard { context: self.context.clone(), guard: Some(guard), lost },
+        )
     }
 
-    /// A tenure of a key that somebody else may own: what a lock that forgets gives out.
+    /// Returns a guard for a key that another process may own, as a lock that has lost its state grants it.
     fn false_guard(&self, key: &Key) -> LockGuard {
         let lost = AtomicBool::new(false);
-        LockGuard::new(key.clone(), 0, FaultyLockGuard { place: self.place.clone(), tenure: None, lost })
+        LockGuard::new(key.clone(), 0, FaultyLockGuard { context: self.context.clone(), guard: None, lost })
     }
 }
 
 #[async_trait]
 impl Lock for FaultyLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
-        self.place.delay(Fault::LockSlow).await;
-        let world = &self.place.world;
-        if world.should_inject(Fault::LockAway) {
+        self.context.delay(Fault::LockSlow).await;
+        let world = &self.context.world;
+        if world.should_inject(Fault::LockUnavailable) {
             return Err(unavailable().into());
         }
-        if world.should_inject(Fault::LockTwice) {
+        if world.should_inject(Fault::LockGrantedTwice) {
             return Ok(self.false_guard(key));
         }
         if world.should_inject(Fault::LockRefused) {
             return Err(LockError::QueueFull { position: options.queue_max });
         }
-        let options = LockOptions { max_lease: options.max_lease.min(LEASE), ..options };
-        let tenure = self.shared.acquire(key, options).await;
-        world.note(format_args!("lock {key} of {}: {}", self.place.number, tenure.is_ok()));
-        world.saw(if tenure.is_ok() { "lock: granted" } else { "lock: not granted" });
-        // A grant that reaches a process which has died meanwhile is lost with it until its lease ends.
-        match tenure {
-            Ok(tenure) if self.place.life.is_dead() => {
-                world.leak(tenure);
+        let options = LockOptions { max_lease: options.max_lease.min(LOCK_LEASE_MAX), ..options };
+        let guard = self.shared.acquire(key, options).await;
+        world.log(format_args!("lock {key} of {}: {}", self.context.number, guard.is_ok()));
+        world.record_coverage(if guard.is_ok() { "lock: granted" } else { "lock: not granted" });
+        // A grant to a process that has crashed meanwhile stays taken until its lease expires.
+        match guard {
+            Ok(guard) if self.context.process.is_killed() => {
+                world.leak(guard);
                 std::future::pending().await
             }
-            Ok(tenure) => Ok(self.own(tenure)),
+            Ok(guard) => Ok(self.wrap(guard)),
             Err(error) => Err(error),
         }
     }
@@ -125,120 +131,124 @@ impl Lock for FaultyLock {
         keys: &[Key],
         options: LockOptions,
     ) -> Result<Vec<Option<LockGuard>>, LockError> {
-        self.place.delay(Fault::LockSlow).await;
-        let world = &self.place.world;
-        if world.should_inject(Fault::LockAway) {
+        self.context.delay(Fault::LockSlow).await;
+        let world = &self.context.world;
+        if world.should_inject(Fault::LockUnavailable) {
             return Err(unavailable().into());
         }
-        if world.should_inject(Fault::LockTwice) {
+        if world.should_inject(Fault::LockGrantedTwice) {
             return Ok(keys.iter().map(|key| Some(self.false_guard(key))).collect());
         }
         if world.should_inject(Fault::LockRefused) {
             return Ok(keys.iter().map(|_| None).collect());
         }
-        let tenures = self.shared.try_acquire_each(keys, options).await?;
-        if tenures.iter().any(Option::is_none) {
-            world.saw("sweeper: leaves a busy booking alone");
+        let guards = self.shared.try_acquire_each(keys, options).await?;
+        if guards.iter().any(Option::is_none) {
+            world.record_coverage("sweeper: skipped a locked booking");
         }
-        Ok(tenures.into_iter().map(|tenure| tenure.map(|tenure| self.own(tenure))).collect())
+        Ok(guards.into_iter().map(|guard| guard.map(|guard| self.wrap(guard))).collect())
     }
 }
 
 struct FaultyLockGuard {
-    place: ProcessContext,
-    /// Unset where the key was never really owned.
-    tenure: Option<LockGuard>,
+    context: ProcessContext,
+    /// `None` if the key is not really owned.
+    guard: Option<LockGuard>,
     lost: AtomicBool,
 }
 
 #[async_trait]
 impl GuardBackend for FaultyLockGuard {
     fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed) || self.tenure.as_ref().is_some_and(LockGuard::is_lost)
+        self.lost.load(Ordering::Relaxed) || self.guard.as_ref().is_some_and(LockGuard::is_lost)
     }
 
     async fn lost(&self) {
-        match &self.tenure {
+        match &self.guard {
             _ if self.is_lost() => {}
-            Some(tenure) => tenure.lost().await,
+            Some(guard) => guard.lost().await,
             None => std::future::pending().await,
         }
-        // A process that stands still learns of it when it goes on.
-        self.place.life.step().await;
+        // A paused process notices the loss when it resumes.
+        self.context.process.wait_until_running().await;
     }
 
     fn contended(&self) -> bool {
-        self.tenure.as_ref().is_some_and(LockGuard::contended)
+        self.guard.as_ref().is_some_and(LockGuard::contended)
     }
 }
 
 impl Drop for FaultyLockGuard {
     fn drop(&mut self) {
-        if let Some(tenure) = self.tenure.take()
-            && self.place.life.is_dead()
+        if let Some(guard) = self.guard.take()
+            && self.context.process.is_killed()
         {
-            self.place.world.leak(tenure);
+            self.context.world.leak(guard);
         }
     }
 }
 
-/// The limiter that all share; it may forget.
+/// The limiter that all processes share. It can lose its state.
 pub(crate) struct SharedLimiter {
     world: Arc<World>,
-    counting: Mutex<Arc<LocalLimiter>>,
+    current: Mutex<Arc<LocalLimiter>>,
 }
 
 impl SharedLimiter {
     pub(crate) fn new(world: Arc<World>) -> Self {
-        let counting = Arc::new(LocalLimiter::new(Arc::new(CommonClock(world.clone()))));
-        Self { world, counting: Mutex::new(counting) }
+        let current = Arc::new(LocalLimiter::new(Arc::new(CommonClock(world.clone()))));
+        Self { world, current: Mutex::new(current) }
     }
 
-    fn counting(&self) -> Arc<LocalLimiter> {
-        self.counting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn current(&self) -> Arc<LocalLimiter> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn forget(&self) {
+    fn reset(&self) {
         let fresh = Arc::new(LocalLimiter::new(Arc::new(CommonClock(self.world.clone()))));
-        *self.counting.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
 }
 
-/// A way to it.
+/// The shared limiter with injected faults.
 pub(crate) struct FaultyLimiter {
-    pub(crate) place: ProcessContext,
+    pub(crate) context: ProcessContext,
     pub(crate) shared: Arc<SharedLimiter>,
 }
 
 #[async_trait]
 impl Limiter for FaultyLimiter {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
-        self.place.delay(Fault::LimiterSlow).await;
-        if self.place.world.should_inject(Fault::LimiterAway) {
+        self.context.delay(Fault::LimiterSlow).await;
+        if self.context.world.should_inject(Fault::LimiterUnavailable) {
             return Err(unavailable());
         }
-        if self.place.world.should_inject(Fault::LimiterForgets) {
-            self.shared.forget();
+        if self.context.world.should_inject(Fault::LimiterStateLost) {
+            self.shared.reset();
         }
-        let counting = self.shared.counting();
-        let verdict = counting.attempt(rule, key).await?;
-        self.place.world.saw(if verdict.allowed { "limiter: lets through" } else { "limiter: refuses" });
-        Ok(verdict)
+        let current = self.shared.current();
+        let decision = current.attempt(rule, key).await?;
+        self.context.world.record_coverage(if decision.allowed {
+            "limiter: allowed"
+        } else {
+            "limiter: denied"
+        });
+        Ok(decision)
     }
 }
 
-/// Hears of what has grown, and tells the relay, where there is one.
+/// Forwards the events of a commit to the relay, if there is one. A wake-up may be lost.
 pub(crate) struct FaultyCommitListener {
-    pub(crate) place: ProcessContext,
+    pub(crate) context: ProcessContext,
     pub(crate) relay: Option<Arc<Relay>>,
 }
 
 impl CommitListener for FaultyCommitListener {
     fn ledgers_advanced(&self, events: &[EventId]) {
-        if self.place.life.is_dead() || self.place.world.should_inject(Fault::HintLost) {
+        if self.context.process.is_killed() || self.context.world.should_inject(Fault::WakeupLost) {
             return;
         }
-        self.place.world.note(format_args!("grown: {}", events.len()));
+        self.context.world.log(format_args!("ledgers advanced: {}", events.len()));
         if let Some(relay) = &self.relay {
             relay.ledgers_advanced(events);
         }

@@ -1,7 +1,7 @@
-//! Whether a simulated process runs, stands still, or is dead.
+//! The state of a simulated process: running, paused or killed.
 //!
-//! A process that is killed runs nothing more, not even destructors. So a dead one is not dropped: whatever
-//! it asks of the outside world from then on is never answered, and it gives nothing back.
+//! A process that is killed runs nothing more, not even destructors. So a killed one is not dropped: its calls to
+//! the outside world never return from then on, and it releases nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,29 +10,30 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// The life of one process.
+/// A handle to pause, resume and kill one process.
 #[derive(Clone, Default)]
 pub(crate) struct Process {
-    dead: CancellationToken,
+    killed: CancellationToken,
     paused_until: Arc<Mutex<Option<Instant>>>,
     resumed: Arc<Notify>,
 }
 
 impl Process {
     pub(crate) fn kill(&self) {
-        self.dead.cancel();
+        self.killed.cancel();
     }
 
-    pub(crate) fn is_dead(&self) -> bool {
-        self.dead.is_cancelled()
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.is_cancelled()
     }
 
-    pub(crate) async fn death(&self) {
-        self.dead.cancelled().await;
+    /// Returns once the process is killed.
+    pub(crate) async fn wait_until_killed(&self) {
+        self.killed.cancelled().await;
     }
 
-    pub(crate) fn pause(&self, time: Duration) {
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+    pub(crate) fn pause(&self, duration: Duration) {
+        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + duration);
     }
 
     pub(crate) fn resume(&self) {
@@ -40,10 +41,10 @@ impl Process {
         self.resumed.notify_waiters();
     }
 
-    /// Goes on as soon as the process does; never, once it is dead.
-    pub(crate) async fn step(&self) {
+    /// Returns as soon as the process runs; never, once it is killed.
+    pub(crate) async fn wait_until_running(&self) {
         loop {
-            if self.is_dead() {
+            if self.is_killed() {
                 std::future::pending::<()>().await;
             }
             let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,14 +64,14 @@ impl Process {
 mod tests {
     use super::*;
 
-    /// A seed (1,181,717, of the mixes before leases) once waited for a process that slept on.
+    /// Regression: a seed (1,181,717, of the scenarios before leases) waited for a process that stayed paused.
     #[tokio::test(start_paused = true)]
     async fn a_resumed_process_continues_at_once() {
-        let (life, began) = (Process::default(), Instant::now());
-        life.pause(Duration::from_mins(1));
-        tokio::join!(life.step(), async {
+        let (process, began) = (Process::default(), Instant::now());
+        process.pause(Duration::from_mins(1));
+        tokio::join!(process.wait_until_running(), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            life.resume();
+            process.resume();
         });
         assert_eq!(began.elapsed(), Duration::from_secs(1));
     }

@@ -1,10 +1,10 @@
-//! What one seed draws: how large its world is, what its people do, and what goes wrong.
+//! The scenario that a seed draws: sizes, the steps of clients, and the rates of faults.
 
 use std::time::Duration;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $fault:ident = $name:literal,)*) => {
-        /// What can go wrong.
+        /// A fault that the simulator injects. The order is the order in which rates are drawn.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Fault { $($(#[$doc])* $fault,)* }
 
@@ -20,86 +20,86 @@ macro_rules! faults {
 
 faults! {
     StoreSlow = "store: slow",
-    StoreSlowAnswer = "store: slow to answer",
-    StoreStuck = "store: stuck for seconds",
-    StoreAway = "store: away",
-    OutcomeLost = "store: cut, the batch does not stand",
-    OutcomeStands = "store: cut, the batch stands",
-    OutcomeHalf = "store: cut, a part stands",
+    StoreSlowReply = "store: slow to reply",
+    StoreStalled = "store: stalled for seconds",
+    StoreUnavailable = "store: unavailable",
+    CutBeforeCommit = "store: connection cut, batch not committed",
+    CutAfterCommit = "store: connection cut, batch committed",
+    CutHalfway = "store: connection cut, half of the batch committed",
     CrashBefore = "store: crash before the batch",
     CrashAfter = "store: crash after the batch",
-    ReadAway = "read: away",
+    ReadUnavailable = "read: unavailable",
     ReadSlow = "read: slow",
     ReadCrash = "read: crash",
-    LockAway = "lock: away",
+    LockUnavailable = "lock: unavailable",
     LockSlow = "lock: slow",
-    LockTwice = "lock: granted twice",
+    LockGrantedTwice = "lock: granted twice",
     LockLost = "lock: lost at once",
     LockRefused = "lock: refused",
-    LimiterAway = "limiter: away",
+    LimiterUnavailable = "limiter: unavailable",
     LimiterSlow = "limiter: slow",
-    LimiterForgets = "limiter: forgets",
-    HintLost = "publish: hint lost",
+    LimiterStateLost = "limiter: state lost",
+    WakeupLost = "relay: wake-up lost",
     Crash = "instance: crash",
     Pause = "instance: pause beyond the lease",
-    Drain = "instance: drained and started again",
-    JumpForward = "clock: jumps forward",
-    JumpBack = "clock: jumps back",
-    Skew = "clock: an instance is off",
-    PoisonBooking = "poison: a booking",
-    PoisonEvent = "poison: an event",
-    HangUp = "client: hangs up",
-    StreamAway = "stream: away",
-    StreamSilent = "stream: does not answer",
+    Drain = "instance: drained and restarted",
+    ClockJumpForward = "clock: jumps forward",
+    ClockJumpBack = "clock: jumps back",
+    ClockSkew = "clock: one instance is skewed",
+    PoisonBooking = "poison: booking row",
+    PoisonEvent = "poison: event row",
+    ClientDisconnect = "client: disconnects",
+    StreamUnavailable = "stream: unavailable",
+    StreamNoReply = "stream: no reply",
     StreamSlow = "stream: slow",
-    MessageLost = "stream: a message is lost",
-    MessageLate = "stream: a message comes late",
-    AnswerLost = "stream: an answer is lost",
+    MessageLost = "stream: message lost",
+    MessageDelayed = "stream: message delayed",
+    AckLost = "stream: ack lost",
     StreamDeleted = "stream: deleted",
-    StreamCut = "stream: loses its end",
-    StoreBusy = "store: others keep an event locked",
+    StreamTruncated = "stream: last messages lost",
+    StoreBusy = "store: event locked by another transaction",
 }
 
-/// What somebody does.
+/// One step of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Book,
-    BookAgain,
+    ReuseKey,
     Pay,
-    Report,
-    PayWrongly,
+    ResendWebhook,
+    PayWrongAmount,
     Cancel,
     CancelAsService,
     CancelForeign,
-    Settle,
-    Look,
-    Edit,
+    SettleRefund,
+    ReadAvailability,
+    EditEvent,
     CancelEvent,
 }
 
 const STEP_WEIGHTS: [(Step, u64); 12] = [
     (Step::Book, 30),
-    (Step::BookAgain, 6),
+    (Step::ReuseKey, 6),
     (Step::Pay, 18),
-    (Step::Report, 12),
-    (Step::PayWrongly, 2),
+    (Step::ResendWebhook, 12),
+    (Step::PayWrongAmount, 2),
     (Step::Cancel, 8),
     (Step::CancelAsService, 5),
     (Step::CancelForeign, 2),
-    (Step::Settle, 5),
-    (Step::Look, 5),
-    (Step::Edit, 5),
+    (Step::SettleRefund, 5),
+    (Step::ReadAvailability, 5),
+    (Step::EditEvent, 5),
     (Step::CancelEvent, 1),
 ];
 
-/// What one seed draws.
+/// The scenario of one seed.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn independently")]
 pub(crate) struct Scenario {
-    /// Faults end, and then progress is demanded.
+    /// True if faults end before the simulation does, so that liveness is checked.
     pub(crate) liveness: bool,
     pub(crate) instances: u64,
-    /// Whether desks lease their events, as they do where a Redis is shared.
+    /// True if desks lease their events, as they do with a shared Redis.
     pub(crate) leases: bool,
     pub(crate) events: u64,
     pub(crate) clients: u64,
@@ -109,38 +109,41 @@ pub(crate) struct Scenario {
     pub(crate) per_user: Option<u32>,
     pub(crate) hold: Duration,
     pub(crate) sweep_every: Duration,
-    /// How long after the beginning the events start.
+    /// Time from the start of the simulation to the start of the events.
     pub(crate) starts_after: Duration,
     pub(crate) cut_off: Duration,
-    /// How long after the beginning sales open, and close; unset where nothing but the event's start bounds them.
+    /// Time from the start of the simulation to the opening of sales. `None`: sales are open at once.
     pub(crate) sales_start_after: Option<Duration>,
+    /// Time from the start of the simulation to the end of sales. `None`: sales end when the event starts.
     pub(crate) sales_end_after: Option<Duration>,
     pub(crate) pause: Duration,
-    /// Whether orders come under keys. A key lives for a day, so then no clock jumps that far.
+    /// True if orders have idempotency keys. A key is valid for a day, so the clock then never jumps that far.
     pub(crate) keys: bool,
-    /// Whether relays fill a stream.
+    /// True if relays publish to a stream.
     pub(crate) relay: bool,
     step_weights: Vec<(Step, u64)>,
     rates: Vec<u64>,
 }
 
 impl Scenario {
-    /// Whether every process of this seed has a relay: four in sixteen, since one looks around every second, which takes
-    /// the simulation longer than everything else.
+    /// Returns true if every process of this seed has a relay: four seeds in sixteen, because a relay polls every
+    /// second, which costs more simulation time than everything else.
     pub(crate) fn has_relays(seed: u64) -> bool {
         seed % 16 < 4
     }
 
-    /// Odd seeds demand progress, and every other pair of seeds has leases.
+    /// Draws the scenario of a seed. Odd seeds check liveness, and every other pair of seeds has leases.
+    ///
+    /// The order of the draws is fixed: a change makes every recorded seed a different scenario.
     pub(crate) fn draw(seed: u64, rng: &mut fastrand::Rng) -> Self {
-        let (first, relays) = Fault::ALL.split_at(Fault::StreamAway as usize);
-        let (relays, _) = relays.split_at(Fault::StoreBusy as usize - Fault::StreamAway as usize);
+        let (first, relays) = Fault::ALL.split_at(Fault::StreamUnavailable as usize);
+        let (relays, _) = relays.split_at(Fault::StoreBusy as usize - Fault::StreamUnavailable as usize);
         let rate = |rng: &mut fastrand::Rng, most| if rng.bool() { 0 } else { rng.u64(1..=most) };
         let mut rates: Vec<u64> = first.iter().map(|_| rate(rng, 12)).collect();
-        // Some steps are left out, so that others meet in ways that an even mix would hardly bring about.
+        // Some steps are left out, so that others coincide in ways that an even mix would rarely produce.
         let step_weights =
             STEP_WEIGHTS.into_iter().filter(|(step, _)| *step == Step::Book || rng.u8(..4) > 0).collect();
-        let calm = rng.u8(..8) == 0;
+        let no_faults = rng.u8(..8) == 0;
         let mut scenario = Self {
             liveness: seed % 2 == 1,
             instances: rng.u64(1..=3),
@@ -163,7 +166,7 @@ impl Scenario {
             step_weights,
             rates: Vec::new(),
         };
-        // From luck of its own, and without relays, so that seeds that once found something still draw the same.
+        // From a separate generator, and only without relays, so that regression seeds still draw the same scenario.
         if !scenario.relay {
             let mut windows = fastrand::Rng::with_seed(seed ^ 0x0c10_c4ed);
             let starts = scenario.starts_after.as_secs();
@@ -172,39 +175,39 @@ impl Scenario {
             scenario.sales_end_after =
                 (windows.u8(..3) == 0).then(|| Duration::from_secs(windows.u64(starts / 2 + 1..=starts)));
         }
-        // Drawn last, so that seeds without a relay are what they were before there was one.
+        // Drawn last, so that scenarios without a relay are the same as before relays existed.
         if scenario.relay {
-            // Messages are few.
+            // Messages are few, so their rates are higher.
             rates.extend(relays.iter().map(|_| rate(rng, 30)));
-            // It adds an entry to a ledger and takes it away again, which no ledger does.
+            // This fault adds an entry to a ledger and removes it again, which no ledger does.
             rates[Fault::PoisonEvent as usize] = 0;
         }
-        scenario.rates = if calm { Vec::new() } else { rates };
-        // Not drawn, so that seeds without it are what they were before there was one.
-        if !calm && [9, 14].contains(&(seed % 16)) {
+        scenario.rates = if no_faults { Vec::new() } else { rates };
+        // Not drawn, so that scenarios without this fault are the same as before it existed.
+        if !no_faults && [9, 14].contains(&(seed % 16)) {
             scenario.rates.resize(Fault::ALL.len(), 0);
             scenario.rates[Fault::StoreBusy as usize] = 25;
         }
         scenario
     }
 
-    /// How often a fault strikes where it can, in percent.
+    /// Returns the probability of a fault at each of its injection points, in percent.
     pub(crate) fn rate(&self, fault: Fault) -> u64 {
         self.rates.get(fault as usize).copied().unwrap_or_default()
     }
 
-    /// The step at `place` below [`Scenario::total_weight`].
-    pub(crate) fn step(&self, mut place: u64) -> Step {
+    /// Returns the step for a number drawn below [`Scenario::total_weight`].
+    pub(crate) fn step(&self, mut drawn: u64) -> Step {
         for (step, weight) in &self.step_weights {
-            match place.checked_sub(*weight) {
+            match drawn.checked_sub(*weight) {
                 None => return *step,
-                Some(rest) => place = rest,
+                Some(rest) => drawn = rest,
             }
         }
         Step::Book
     }
 
-    /// The weights of all steps together.
+    /// Returns the sum of the weights of all steps.
     pub(crate) fn total_weight(&self) -> u64 {
         self.step_weights.iter().map(|(_, weight)| weight).sum()
     }

@@ -1,4 +1,4 @@
-//! The way to the store that all processes share, and a look over its shoulder.
+//! The shared store with injected faults, and a checker of each reply that it gives.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,66 +19,70 @@ use crate::deadlines;
 use crate::ports::ProcessContext;
 use crate::scenario::Fault;
 
-/// A way to the store.
+/// The shared store with injected faults.
 pub(crate) struct FaultyStore {
-    pub(crate) place: ProcessContext,
+    pub(crate) context: ProcessContext,
     pub(crate) shared: Arc<Sqlite>,
 }
 
-fn all(batch: &[Submission], fault: fn(Cause) -> StoreFault) -> Vec<Reply> {
+fn fail_all(batch: &[Submission], fault: fn(Cause) -> StoreFault) -> Vec<Reply> {
     batch.iter().map(|_| Reply::Failed(fault(Cause::new("injected")))).collect()
 }
 
 impl FaultyStore {
-    /// Carries a batch out, in one instant of the simulation, and judges the replies by what then stands.
+    /// Executes a batch in one instant of the simulation, and checks the replies against the state after it.
     async fn execute_and_check(&self, batch: Vec<Submission>) -> Vec<Reply> {
-        let world = &self.place.world;
+        let world = &self.context.world;
         let now = world.now();
         let replies = self.shared.execute(batch.clone()).await;
         if batch.len() > 1 {
-            world.saw("store: a batch of several");
+            world.record_coverage("store: batch of several commands");
         }
         for (submission, reply) in batch.iter().zip(&replies) {
             let request = submission.command.request.as_str();
-            world.note(format_args!("store, for {}: {request}: {}", self.place.number, said(reply)));
-            world.executed(request);
-            world.saw(&format!("{}: {}", asked(&submission.command.action), said(reply)));
-            self.judge(submission, reply, batch.len()).await;
-            if let Some(what) = deadlines::check(&*self.shared, submission, reply, now).await {
-                world.wrong(format!("{request}: {what}"));
+            world.log(format_args!("store, for {}: {request}: {}", self.context.number, result_name(reply)));
+            world.record_executed(request);
+            world.record_coverage(&format!(
+                "{}: {}",
+                action_name(&submission.command.action),
+                result_name(reply)
+            ));
+            self.check_reply(submission, reply, batch.len()).await;
+            if let Some(violation) = deadlines::check(&*self.shared, submission, reply, now).await {
+                world.report_violation(format!("{request}: {violation}"));
             }
         }
         replies
     }
 
-    async fn judge(&self, submission: &Submission, reply: &Reply, batch: usize) {
-        let (world, command) = (&self.place.world, &submission.command);
+    async fn check_reply(&self, submission: &Submission, reply: &Reply, batch_size: usize) {
+        let (world, command) = (&self.context.world, &submission.command);
         let (event, request) = (command.event_id(), command.request.as_str());
         match reply {
             Reply::Failed(StoreFault::Broken(cause)) => {
-                let declared = world.poisoned(|poisoned| {
+                let is_poisoned = world.poisoned(|poisoned| {
                     poisoned.events.contains(&event)
                         || command.booking_id().is_some_and(|id| poisoned.bookings.contains(&id))
                 });
-                if !declared {
-                    world.wrong(format!("{request} failed, and nothing explains it: {cause}"));
+                if !is_poisoned {
+                    world.report_violation(format!("{request} failed without an injected fault: {cause}"));
                 }
             }
             Reply::Failed(StoreFault::Unavailable(cause) | StoreFault::OutcomeUnknown(cause)) => {
                 if !cause.to_string().contains("interrupted") {
-                    world.wrong(format!("{request} failed, and nothing explains it: {cause}"));
+                    world.report_violation(format!("{request} failed without an injected fault: {cause}"));
                 }
             }
             Reply::Answered(Answer::Refused(refusal)) => {
-                self.check_refusal(command, refusal, batch).await;
+                self.check_refusal(command, refusal, batch_size).await;
             }
             Reply::Answered(_) | Reply::Stored { .. } | Reply::KeyReused | Reply::Requeue | Reply::Busy => {}
         }
     }
 
-    /// Nobody is refused for want of a ticket that an overdue hold keeps, or that is there.
-    async fn check_refusal(&self, command: &domain::Command, refusal: &Refusal, batch: usize) {
-        let (world, event) = (&self.place.world, command.event_id());
+    /// Checks that a command is not refused for a ticket that an overdue hold occupies or that is available.
+    async fn check_refusal(&self, command: &domain::Command, refusal: &Refusal, batch_size: usize) {
+        let (world, event) = (&self.context.world, command.event_id());
         let request = command.request.as_str();
         if world.poisoned(|poisoned| poisoned.events.contains(&event)) {
             return;
@@ -86,7 +90,7 @@ impl FaultyStore {
         let user: Option<&UserId> = match refusal {
             Refusal::SoldOut { .. } | Refusal::InsufficientAvailability { .. } => None,
             Refusal::BookingLimitExceeded { detail } if detail.contains("per user") => command.booked_user(),
-            Refusal::HoldExpired { refund, .. } if batch == 1 => {
+            Refusal::HoldExpired { refund, .. } if batch_size == 1 => {
                 return self.check_late_refund(request, refund).await;
             }
             _ => return,
@@ -106,47 +110,52 @@ impl FaultyStore {
             let helps =
                 ticket_type.is_none_or(|wanted| booking.items.iter().any(|item| item.ticket_type == wanted));
             if helps && user.is_none_or(|user| booking.user == *user) {
-                world.wrong(format!("{request}: {refusal}, while the hold {} is overdue", hold.booking));
+                world.report_violation(format!(
+                    "{request}: {refusal}, while the hold {} is overdue",
+                    hold.booking
+                ));
             }
         }
     }
 
-    /// A late payment is given back only where its tickets are gone.
+    /// Checks that a late payment is refunded only if its tickets are no longer available.
     async fn check_late_refund(&self, request: &str, refund: &Refund) {
         let Ok(Some(booking)) = self.shared.booking(refund.booking_id).await else { return };
         let Ok(Some(event)) = self.shared.event(refund.event_id).await else { return };
         let fits = booking.items.iter().all(|item| {
-            event.index_of(item.ticket_type).is_some_and(|place| event.available_of(place) >= item.quantity)
+            event.index_of(item.ticket_type).is_some_and(|index| event.available_of(index) >= item.quantity)
         });
-        let roomy = event.details.max_tickets_per_user.is_none();
-        // A repeated report hears what was true when the refund was recorded.
+        let no_user_limit = event.details.max_tickets_per_user.is_none();
+        // A repeated webhook gets the result from the time when the refund was recorded.
         let last = self.shared.ledger(event.id, event.inventory.seq.saturating_sub(1), 1).await;
         let fresh = last.is_ok_and(|page| {
-            let news =
+            let is_new =
                 |entry: &Entry| entry.kind == EntryKind::RefundRequested && entry.request.as_str() == request;
-            page.rows.iter().any(news)
+            page.rows.iter().any(is_new)
         });
-        if fresh && roomy && fits && event.available() >= booking.items.quantity() {
-            self.place.world.wrong(format!("{request}: given back although its tickets are there"));
+        if fresh && no_user_limit && fits && event.available() >= booking.items.quantity() {
+            self.context
+                .world
+                .report_violation(format!("{request}: refunded although its tickets are available"));
         }
     }
 
     async fn read<T>(&self, work: impl Future<Output = Result<T, StoreFault>>) -> Result<T, StoreFault> {
-        self.place.delay(Fault::ReadSlow).await;
-        if self.place.world.should_inject(Fault::ReadAway) {
+        self.context.delay(Fault::ReadSlow).await;
+        if self.context.world.should_inject(Fault::ReadUnavailable) {
             return Err(StoreFault::Unavailable(Cause::new("injected")));
         }
-        if self.place.world.should_inject(Fault::ReadCrash) {
-            return self.place.die().await;
+        if self.context.world.should_inject(Fault::ReadCrash) {
+            return self.context.crash().await;
         }
-        let answer = work.await;
-        self.place.world.note(format_args!("read by {}: {}", self.place.number, answer.is_ok()));
-        answer
+        let result = work.await;
+        self.context.world.log(format_args!("read by {}: {}", self.context.number, result.is_ok()));
+        result
     }
 }
 
-/// What was asked, in a word.
-fn asked(action: &Action) -> &'static str {
+/// Returns a short name of an action, for the trace and for coverage.
+fn action_name(action: &Action) -> &'static str {
     match action {
         Action::CreateEvent(_) => "create event",
         Action::UpdateEvent { .. } => "edit",
@@ -158,17 +167,17 @@ fn asked(action: &Action) -> &'static str {
     }
 }
 
-/// What was said, in a word.
-fn said(reply: &Reply) -> &'static str {
+/// Returns a short name of a reply, for the trace and for coverage.
+fn result_name(reply: &Reply) -> &'static str {
     match reply {
         Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
         Reply::Answered(Answer::Booking(booking)) => booking.status().as_str(),
         Reply::Answered(Answer::Event(_)) => "event",
         Reply::Answered(Answer::Refund(refund)) => refund.status.as_str(),
-        Reply::Stored { replayed: false, .. } => "kept",
+        Reply::Stored { replayed: false, .. } => "stored",
         Reply::Stored { replayed: true, .. } => "replayed",
         Reply::KeyReused => "key reused",
-        Reply::Requeue => "carried",
+        Reply::Requeue => "requeued",
         Reply::Busy => "busy",
         Reply::Failed(StoreFault::Broken(_)) => "broken",
         Reply::Failed(_) => "failed",
@@ -178,42 +187,42 @@ fn said(reply: &Reply) -> &'static str {
 #[async_trait]
 impl Store for FaultyStore {
     async fn execute(&self, mut batch: Vec<Submission>) -> Vec<Reply> {
-        let world = &self.place.world;
-        self.place.delay(Fault::StoreSlow).await;
-        if world.should_inject(Fault::StoreStuck) {
-            sleep(Duration::from_secs(4 + world.below(9))).await;
-            self.place.life.step().await;
+        let world = &self.context.world;
+        self.context.delay(Fault::StoreSlow).await;
+        if world.should_inject(Fault::StoreStalled) {
+            sleep(Duration::from_secs(4 + world.random_below(9))).await;
+            self.context.process.wait_until_running().await;
         }
-        if world.should_inject(Fault::StoreAway) {
-            return all(&batch, StoreFault::Unavailable);
+        if world.should_inject(Fault::StoreUnavailable) {
+            return fail_all(&batch, StoreFault::Unavailable);
         }
-        if world.should_inject(Fault::OutcomeLost) {
-            return all(&batch, StoreFault::OutcomeUnknown);
+        if world.should_inject(Fault::CutBeforeCommit) {
+            return fail_all(&batch, StoreFault::OutcomeUnknown);
         }
         if world.should_inject(Fault::CrashBefore) {
-            return self.place.die().await;
+            return self.context.crash().await;
         }
-        if world.should_inject(Fault::OutcomeStands) {
+        if world.should_inject(Fault::CutAfterCommit) {
             self.execute_and_check(batch.clone()).await;
-            return all(&batch, StoreFault::OutcomeUnknown);
+            return fail_all(&batch, StoreFault::OutcomeUnknown);
         }
-        if batch.len() > 1 && world.should_inject(Fault::OutcomeHalf) {
-            let unknown = all(&batch, StoreFault::OutcomeUnknown);
+        if batch.len() > 1 && world.should_inject(Fault::CutHalfway) {
+            let unknown = fail_all(&batch, StoreFault::OutcomeUnknown);
             batch.truncate(batch.len() / 2);
             self.execute_and_check(batch).await;
             return unknown;
         }
         if world.should_inject(Fault::CrashAfter) {
             self.execute_and_check(batch).await;
-            return self.place.die().await;
+            return self.context.crash().await;
         }
         let replies = self.execute_and_check(batch).await;
-        self.place.delay(Fault::StoreSlowAnswer).await;
+        self.context.delay(Fault::StoreSlowReply).await;
         replies
     }
 
     async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
-        let world = &self.place.world;
+        let world = &self.context.world;
         if world.scenario.rate(Fault::StoreBusy) == 0 {
             return self.execute(batch).await;
         }

@@ -1,11 +1,11 @@
-//! The people: what they do, what they hear, and what they know of it.
+//! The workload: the steps of clients, the outcomes of their calls, and the state that they know.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{
     Actor, Answer, BookingId, EventId, EventPatch, EventStatus, Money, RefundId, Refusal, RequestId,
-    TicketSelection as Wish, TransactionId, UserId,
+    TicketSelection, TransactionId, UserId,
 };
 use engine::{Caller, CapturedPayment, CommandOutput, Engine, Error, OrderRequest, Reader, RefundOutcome};
 use store::{Fault as StoreFault, Idempotency};
@@ -16,14 +16,14 @@ use crate::fleet::Fleet;
 use crate::scenario::{Fault, Step};
 use crate::world::World;
 
-/// Everybody, and everything they know.
+/// All clients of a simulation, and their shared knowledge.
 pub(crate) struct Workload {
     pub(crate) world: Arc<World>,
     pub(crate) fleet: Arc<Fleet>,
     known: Mutex<Known>,
 }
 
-/// What is known outside.
+/// The client-visible state: recorded calls, and the ids that results have named.
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) calls: Vec<Call>,
@@ -35,7 +35,7 @@ pub(crate) struct Known {
     requests: u64,
 }
 
-/// A booking that somebody was told of.
+/// A booking that a result has named.
 #[derive(Clone)]
 struct KnownBooking {
     id: BookingId,
@@ -44,18 +44,18 @@ struct KnownBooking {
     total: Money,
 }
 
-/// A payment that was captured.
+/// A captured payment.
 #[derive(Clone)]
 struct KnownPayment {
     booking: BookingId,
     event: EventId,
     transaction: TransactionId,
     amount: Option<Money>,
-    /// Whether its report was answered definitely.
+    /// True once a webhook of it had a definite outcome.
     settled: bool,
 }
 
-/// An order under a key.
+/// An order, with its idempotency key if it has one.
 #[derive(Clone)]
 struct Order {
     user: UserId,
@@ -64,7 +64,7 @@ struct Order {
     key: Option<String>,
 }
 
-/// Who asks, about which event, what, and under which scope, key and digest.
+/// Actor, event and operation of a call, and the scope, key and digest of its idempotency key.
 type CallSpec = (Actor, Option<EventId>, Operation, Option<(String, String, u64)>);
 
 fn parse<T: std::str::FromStr>(text: &str) -> T {
@@ -80,15 +80,15 @@ impl Workload {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The name of a new request.
-    pub(crate) fn request(&self) -> RequestId {
+    /// Returns a new request id.
+    pub(crate) fn new_request_id(&self) -> RequestId {
         let mut known = self.known();
         known.requests += 1;
         parse(&format!("req-{}", known.requests))
     }
 
-    pub(crate) fn user(&self) -> UserId {
-        parse(&format!("user-{}", self.world.below(self.world.scenario.users)))
+    fn random_user(&self) -> UserId {
+        parse(&format!("user-{}", self.world.random_below(self.world.scenario.users)))
     }
 
     pub(crate) fn service() -> Actor {
@@ -103,75 +103,75 @@ impl Workload {
         Actor::Admin(parse("organiser"))
     }
 
-    /// One client's day.
-    pub(crate) async fn live(self: Arc<Self>) {
+    /// Runs one client: the steps of the scenario, with random pauses.
+    pub(crate) async fn run_client(self: Arc<Self>) {
         let world = self.world.clone();
         for _ in 0..world.scenario.steps {
-            sleep(world.moment(world.scenario.hold + world.scenario.hold / 2)).await;
-            let step = world.scenario.step(world.below(world.scenario.total_weight()));
-            self.act(step).await;
+            sleep(world.random_duration(world.scenario.hold + world.scenario.hold / 2)).await;
+            let step = world.scenario.step(world.random_below(world.scenario.total_weight()));
+            self.run_step(step).await;
         }
     }
 
-    async fn act(&self, step: Step) {
+    async fn run_step(&self, step: Step) {
         match step {
             Step::Book => self.book().await,
-            Step::BookAgain => self.book_again().await,
+            Step::ReuseKey => self.reuse_key().await,
             Step::Pay => self.pay(false).await,
-            Step::PayWrongly => self.pay(true).await,
-            Step::Report => {
-                let paid = self.world.one_of(&self.known().payments);
-                if let Some(paid) = paid {
-                    self.report(&paid).await;
+            Step::PayWrongAmount => self.pay(true).await,
+            Step::ResendWebhook => {
+                let payment = self.world.choose(&self.known().payments);
+                if let Some(payment) = payment {
+                    self.send_payment_webhook(&payment).await;
                 }
             }
             Step::Cancel | Step::CancelAsService | Step::CancelForeign => self.cancel(step).await,
-            Step::Settle => self.settle().await,
-            Step::Look => self.look().await,
-            Step::Edit | Step::CancelEvent => self.edit(step == Step::CancelEvent).await,
+            Step::SettleRefund => self.settle_refund().await,
+            Step::ReadAvailability => self.read_availability().await,
+            Step::EditEvent | Step::CancelEvent => self.edit_event(step == Step::CancelEvent).await,
         }
     }
 
-    /// Asks some process, unless the client hangs up first, and keeps what was heard.
-    pub(crate) async fn ask<F>(
+    /// Calls a random process and records the outcome. The client may disconnect first.
+    pub(crate) async fn call<F>(
         &self,
-        (actor, event, ask, key): CallSpec,
+        (actor, event, operation, key): CallSpec,
         work: impl FnOnce(Arc<Engine>, Caller) -> F,
     ) -> (Outcome, Option<CommandOutput>)
     where
         F: Future<Output = Result<CommandOutput, Error>>,
     {
-        let (engine, life) = self.fleet.any(&self.world).await;
-        let (request, start) = (self.request(), self.world.elapsed());
+        let (engine, process) = self.fleet.any_instance(&self.world).await;
+        let (request, start) = (self.new_request_id(), self.world.elapsed());
         let caller = Caller { actor: actor.clone(), request: request.clone(), trace: None, deadline: None };
-        self.world.note(format_args!("{request}: {actor}: {ask:?}"));
-        let patience = if self.world.should_inject(Fault::HangUp) {
-            self.world.moment(Duration::from_millis(300))
+        self.world.log(format_args!("{request}: {actor}: {operation:?}"));
+        let patience = if self.world.should_inject(Fault::ClientDisconnect) {
+            self.world.random_duration(Duration::from_millis(300))
         } else {
             Duration::from_mins(3)
         };
-        let answer = tokio::select! {
+        let result = tokio::select! {
             biased;
-            () = life.death() => None,
-            answer = work(engine, caller) => Some(answer),
+            () = process.wait_until_killed() => None,
+            result = work(engine, caller) => Some(result),
             () = sleep(patience) => None,
         };
-        let outcome = answer.as_ref().map_or(Outcome::Unknown, |answer| self.heard(answer));
-        let end = answer.is_some().then(|| self.world.elapsed());
-        self.world.note(format_args!("{request}: heard {outcome:?}"));
+        let outcome = result.as_ref().map_or(Outcome::Unknown, |result| self.classify(result));
+        let end = result.is_some().then(|| self.world.elapsed());
+        self.world.log(format_args!("{request}: outcome {outcome:?}"));
         let (request, actor) = (request.as_str().to_owned(), actor.to_string());
         let event = event.map(|event| event.to_string());
-        let heard = outcome.clone();
-        self.known().calls.push(Call { request, actor, event, operation: ask, key, start, end, outcome });
-        (heard, answer.and_then(Result::ok))
+        let call = Call { request, actor, event, operation, key, start, end, outcome: outcome.clone() };
+        self.known().calls.push(call);
+        (outcome, result.and_then(Result::ok))
     }
 
-    /// What an answer means, after a look at whether it may be.
-    fn heard(&self, answer: &Result<CommandOutput, Error>) -> Outcome {
-        match answer {
-            Ok(given) => Outcome::Done(self.learn(given)),
+    /// Classifies the result of a call. Reports a failure as a violation if no injected fault explains it.
+    fn classify(&self, result: &Result<CommandOutput, Error>) -> Outcome {
+        match result {
+            Ok(output) => Outcome::Done(self.record_result(output)),
             Err(Error::Refused(refusal)) => {
-                let refund = named(refusal);
+                let refund = refund_in(refusal);
                 if let Some(id) = refund {
                     self.known().refunds.push(id);
                 }
@@ -179,54 +179,55 @@ impl Workload {
                 Outcome::Refused { code: refusal.code().to_owned(), refund }
             }
             Err(Error::KeyReused) => {
-                self.world.saw("heard: key reused");
+                self.world.record_coverage("outcome: key reused");
                 Outcome::Refused { code: "idempotency_key_reused".to_owned(), refund: None }
             }
             Err(Error::Limited(_)) => Outcome::Failed,
             Err(Error::Overloaded) => {
-                self.world.saw("heard: overloaded");
+                self.world.record_coverage("outcome: overloaded");
                 Outcome::Failed
             }
             Err(Error::Fault(StoreFault::Broken(cause))) => {
-                let declared = self.world.poisoned(|poisoned| {
+                let is_poisoned = self.world.poisoned(|poisoned| {
                     !poisoned.bookings_ever.is_empty() || !poisoned.events_ever.is_empty()
                 });
-                if !declared {
-                    self.world.wrong(format!("failed, and nothing explains it: {cause}"));
+                if !is_poisoned {
+                    self.world.report_violation(format!("failed without an injected fault: {cause}"));
                 }
                 Outcome::Failed
             }
             Err(Error::Fault(StoreFault::Unavailable(cause))) => {
-                // The limiter and a locked row say so themselves, here only where a fault was injected.
-                let known = [
+                // The limiter and the desk give causes of their own; here they follow from injected faults only.
+                let expected = [
                     "injected",
                     "interrupted",
                     "coordination is unavailable",
-                    "others keep its event locked",
+                    "another session has locked its event",
                 ];
-                if !known.iter().any(|known| cause.to_string().contains(known)) {
-                    self.world.wrong(format!("unavailable, and nothing explains it: {cause}"));
+                if !expected.iter().any(|expected| cause.to_string().contains(expected)) {
+                    self.world.report_violation(format!("unavailable without an injected fault: {cause}"));
                 }
-                self.world.saw("heard: unavailable");
+                self.world.record_coverage("outcome: unavailable");
                 Outcome::Failed
             }
             Err(Error::Fault(StoreFault::OutcomeUnknown(cause))) => {
-                if !["injected", "interrupted"].iter().any(|known| cause.to_string().contains(known)) {
-                    self.world.wrong(format!("unknown, and nothing explains it: {cause}"));
+                if !["injected", "interrupted"].iter().any(|expected| cause.to_string().contains(expected)) {
+                    self.world.report_violation(format!("unknown without an injected fault: {cause}"));
                 }
-                self.world.saw("heard: unknown");
+                self.world.record_coverage("outcome: unknown");
                 Outcome::Unknown
             }
         }
     }
 
-    fn learn(&self, given: &CommandOutput) -> CallResult {
-        match given {
+    /// Adds the ids in a result to the known state, and converts it for the history.
+    fn record_result(&self, output: &CommandOutput) -> CallResult {
+        match output {
             CommandOutput::Fresh(Answer::Booking(booking)) => {
                 let (id, event, user, total) =
                     (booking.id, booking.event_id, booking.user.clone(), booking.total);
                 let mut known = self.known();
-                if !known.bookings.iter().any(|bought| bought.id == id) {
+                if !known.bookings.iter().any(|booking| booking.id == id) {
                     known.bookings.push(KnownBooking { id, event, user, total });
                 }
                 let status = Some(booking.status().to_string());
@@ -236,12 +237,12 @@ impl Workload {
                 CallResult { refund: Some(refund.id.to_string()), ..CallResult::default() }
             }
             CommandOutput::Fresh(Answer::Event(_) | Answer::Refused(_)) => CallResult::default(),
-            CommandOutput::Stored { answer, replayed } => {
-                let text = String::from_utf8_lossy(answer);
+            CommandOutput::Stored { response, replayed } => {
+                let text = String::from_utf8_lossy(response);
                 let (id, status) = text.split_once(' ').unwrap_or((&text, ""));
                 let (booking, status) = (Some(id.to_owned()), Some(status.to_owned()));
                 if *replayed {
-                    self.world.saw("heard: replayed");
+                    self.world.record_coverage("outcome: replayed");
                 }
                 CallResult { booking, status, replayed: *replayed, ..CallResult::default() }
             }
@@ -249,26 +250,28 @@ impl Workload {
     }
 
     async fn book(&self) {
-        let (Some(event), user) = (self.world.one_of(&self.known().events), self.user()) else { return };
-        let quantity = 1 + u32::try_from(self.world.below(3)).unwrap_or(0);
-        let key = (self.world.scenario.keys && self.world.percent(50))
-            .then(|| format!("key-{}", self.world.below(1 << 20)));
+        let (Some(event), user) = (self.world.choose(&self.known().events), self.random_user()) else {
+            return;
+        };
+        let quantity = 1 + u32::try_from(self.world.random_below(3)).unwrap_or(0);
+        let key = (self.world.scenario.keys && self.world.chance_percent(50))
+            .then(|| format!("key-{}", self.world.random_below(1 << 20)));
         let order = Order { user, event, quantity, key };
         self.known().orders.push(order.clone());
-        // Whoever does not know asks again: under a key nothing can happen twice.
+        // After an unknown outcome the client retries, if it has a key: then nothing can happen twice.
         for _ in 0..3 {
             let outcome = self.order(&order).await;
             if outcome != Outcome::Unknown || order.key.is_none() {
                 return;
             }
-            sleep(self.world.moment(Duration::from_secs(10))).await;
+            sleep(self.world.random_duration(Duration::from_secs(10))).await;
         }
     }
 
-    /// A key that comes again: for the same, for something else, or from somebody else.
-    async fn book_again(&self) {
-        let Some(order) = self.world.one_of(&self.known().orders) else { return };
-        let variant = match self.world.below(3) {
+    /// Sends an order's key again: with the same order, with another quantity, or as another user.
+    async fn reuse_key(&self) {
+        let Some(order) = self.world.choose(&self.known().orders) else { return };
+        let variant = match self.world.random_below(3) {
             0 => order,
             1 => Order { quantity: order.quantity + 1, ..order },
             _ => Order { user: parse("stranger"), ..order },
@@ -278,11 +281,11 @@ impl Workload {
 
     async fn order(&self, order: &Order) -> Outcome {
         let Order { user, event, quantity, key } = order.clone();
-        let by_service = self.world.percent(20);
+        let by_service = self.world.chance_percent(20);
         let actor = if by_service { Self::service() } else { Actor::User(user.clone()) };
         let digest = u64::from(quantity);
         let key = key.map(|key| (user.to_string(), key, digest));
-        let keep = key.as_ref().map(|(scope, key, digest)| {
+        let idempotency = key.as_ref().map(|(scope, key, digest)| {
             let mut fingerprint = [0; 32];
             fingerprint[..8].copy_from_slice(&digest.to_be_bytes());
             let render = Box::new(|answer: &Answer, _| match answer {
@@ -296,83 +299,82 @@ impl Workload {
                 serialize_response: render,
             })
         });
-        let ask = Operation::Book { user: user.to_string(), quantity };
-        let (outcome, given) = self
-            .ask((actor, Some(event), ask, key), |engine, caller| async move {
-                let ask = Wish::Quantity(quantity);
+        let operation = Operation::Book { user: user.to_string(), quantity };
+        let (outcome, output) = self
+            .call((actor, Some(event), operation, key), |engine, caller| async move {
                 let request = OrderRequest {
                     event_id: event,
                     user,
-                    selection: ask,
+                    selection: TicketSelection::Quantity(quantity),
                     expected_total: None,
                     payment_method: None,
                 };
-                engine.book(caller, request, keep).await.outcome
+                engine.book(caller, request, idempotency).await.outcome
             })
             .await;
-        if let (Some(CommandOutput::Stored { .. }), Outcome::Done(told)) = (given, &outcome)
-            && let Some(id) = told.booking.as_ref().and_then(|id| id.parse().ok())
+        if let (Some(CommandOutput::Stored { .. }), Outcome::Done(result)) = (output, &outcome)
+            && let Some(id) = result.booking.as_ref().and_then(|id| id.parse().ok())
         {
             self.fetch_booking(id).await;
         }
         outcome
     }
 
-    /// Reads a booking that was told of by name only.
+    /// Reads a booking that a replayed response has named only by its id.
     async fn fetch_booking(&self, id: BookingId) {
-        let (engine, life) = self.fleet.any(&self.world).await;
+        let (engine, process) = self.fleet.any_instance(&self.world).await;
         let reader = Self::reader();
         let found = tokio::select! {
             biased;
-            () = life.death() => None,
+            () = process.wait_until_killed() => None,
             found = engine.booking(&reader, &Actor::System, id) => found.ok(),
         };
         if let Some(booking) = found {
-            let _ = self.learn(&CommandOutput::Fresh(Answer::Booking(Arc::new(booking))));
+            let _ = self.record_result(&CommandOutput::Fresh(Answer::Booking(Arc::new(booking))));
         }
     }
 
-    async fn pay(&self, wrongly: bool) {
-        let Some(bought) = self.world.one_of(&self.known().bookings) else { return };
+    async fn pay(&self, wrong_amount: bool) {
+        let Some(booking) = self.world.choose(&self.known().bookings) else { return };
         let transaction = {
             let known = self.known();
-            // Now and then one transaction pays several bookings, or the same one under a new name.
-            let number = if self.world.percent(10) { 0 } else { known.payments.len() };
+            // One time in ten a transaction pays several bookings, or another transaction pays the same booking.
+            let number = if self.world.chance_percent(10) { 0 } else { known.payments.len() };
             parse(&format!("pay-{number}"))
         };
-        let amount = match self.world.below(2) {
-            _ if wrongly => bought.total.times(2).ok(),
+        let amount = match self.world.random_below(2) {
+            _ if wrong_amount => booking.total.times(2).ok(),
             0 => None,
-            _ => Some(bought.total),
+            _ => Some(booking.total),
         };
-        let KnownBooking { id: booking, event, .. } = bought;
-        let paid = KnownPayment { booking, event, transaction, amount, settled: wrongly };
-        self.known().payments.push(paid.clone());
-        let times = if self.world.percent(30) { 1 + self.world.below(4) } else { 1 };
+        let KnownBooking { id: booking, event, .. } = booking;
+        let payment = KnownPayment { booking, event, transaction, amount, settled: wrong_amount };
+        self.known().payments.push(payment.clone());
+        let times = if self.world.chance_percent(30) { 1 + self.world.random_below(4) } else { 1 };
         for _ in 0..times {
-            self.report(&paid).await;
-            sleep(self.world.moment(Duration::from_secs(5))).await;
+            self.send_payment_webhook(&payment).await;
+            sleep(self.world.random_duration(Duration::from_secs(5))).await;
         }
     }
 
-    /// A webhook: whether its answer was definite.
-    async fn report(&self, paid: &KnownPayment) -> bool {
-        let KnownPayment { booking, event, transaction, amount, .. } = paid.clone();
-        let ask = Operation::Confirm {
+    /// Sends the webhook of a payment. Returns true if its outcome is definite.
+    async fn send_payment_webhook(&self, known_payment: &KnownPayment) -> bool {
+        let KnownPayment { booking, event, transaction, amount, .. } = known_payment.clone();
+        let operation = Operation::Confirm {
             booking: booking.to_string(),
             transaction: transaction.to_string(),
             amount: amount.map(Money::amount),
         };
         let payment = CapturedPayment { transaction, amount };
         let (outcome, _) = self
-            .ask((Self::service(), Some(event), ask, None), |engine, caller| async move {
+            .call((Self::service(), Some(event), operation, None), |engine, caller| async move {
                 engine.confirm(caller, booking, payment, None).await
             })
             .await;
         let settled = matches!(outcome, Outcome::Done(_) | Outcome::Refused { .. });
         if settled {
             for known in &mut self.known().payments {
-                if known.booking == paid.booking && known.transaction == paid.transaction {
+                if known.booking == known_payment.booking && known.transaction == known_payment.transaction {
                     known.settled = true;
                 }
             }
@@ -380,16 +382,16 @@ impl Workload {
         settled
     }
 
-    /// Every payment whose report was never answered definitely is reported again, until it is.
+    /// Resends the webhook of every payment without a definite outcome, until it has one.
     pub(crate) async fn resend_open_webhooks(&self) {
         let open: Vec<KnownPayment> =
-            self.known().payments.iter().filter(|paid| !paid.settled).cloned().collect();
-        for paid in open {
+            self.known().payments.iter().filter(|payment| !payment.settled).cloned().collect();
+        for payment in open {
             let mut tries = 0;
-            while !self.report(&paid).await {
+            while !self.send_payment_webhook(&payment).await {
                 tries += 1;
                 if tries > 20 {
-                    self.world.wrong(format!("no definite answer to {}", paid.transaction));
+                    self.world.report_violation(format!("no definite outcome of {}", payment.transaction));
                     break;
                 }
                 sleep(Duration::from_secs(1)).await;
@@ -398,58 +400,58 @@ impl Workload {
     }
 
     async fn cancel(&self, step: Step) {
-        let Some(bought) = self.world.one_of(&self.known().bookings) else { return };
+        let Some(booking) = self.world.choose(&self.known().bookings) else { return };
         let actor = match step {
             Step::CancelAsService => Self::service(),
             Step::CancelForeign => Actor::User(parse("stranger")),
-            _ => Actor::User(bought.user.clone()),
+            _ => Actor::User(booking.user.clone()),
         };
-        let ask = Operation::Cancel { booking: bought.id.to_string() };
-        let id = bought.id;
-        self.ask((actor, Some(bought.event), ask, None), |engine, caller| async move {
+        let operation = Operation::Cancel { booking: booking.id.to_string() };
+        let id = booking.id;
+        self.call((actor, Some(booking.event), operation, None), |engine, caller| async move {
             engine.cancel(caller, id, None, None).await.outcome
         })
         .await;
     }
 
-    async fn settle(&self) {
-        let (engine, life) = self.fleet.any(&self.world).await;
+    async fn settle_refund(&self) {
+        let (engine, process) = self.fleet.any_instance(&self.world).await;
         let reader = Self::reader();
         let listed = tokio::select! {
             biased;
-            () = life.death() => None,
+            () = process.wait_until_killed() => None,
             listed = engine.refunds(&reader, None, None, 20) => listed.ok(),
         };
         if let Some(page) = listed {
             self.known().refunds.extend(page.rows.iter().map(|refund| refund.id));
         }
-        let Some(id) = self.world.one_of(&self.known().refunds) else { return };
+        let Some(id) = self.world.choose(&self.known().refunds) else { return };
         let outcome =
-            RefundOutcome { succeeded: self.world.percent(70), provider_reference: parse("payout") };
-        let ask = Operation::Settle { refund: id.to_string() };
-        self.ask((Self::service(), None, ask, None), |engine, caller| async move {
+            RefundOutcome { succeeded: self.world.chance_percent(70), provider_reference: parse("payout") };
+        let operation = Operation::Settle { refund: id.to_string() };
+        self.call((Self::service(), None, operation, None), |engine, caller| async move {
             engine.settle(caller, id, outcome, None).await
         })
         .await;
     }
 
-    async fn look(&self) {
-        let Some(id) = self.world.one_of(&self.known().events) else { return };
-        let (engine, life) = self.fleet.any(&self.world).await;
+    async fn read_availability(&self) {
+        let Some(id) = self.world.choose(&self.known().events) else { return };
+        let (engine, process) = self.fleet.any_instance(&self.world).await;
         let start = self.world.elapsed();
         let reader = Self::reader();
-        let seen = tokio::select! {
+        let found = tokio::select! {
             biased;
-            () = life.death() => return,
-            seen = engine.event(&reader, id) => seen,
+            () = process.wait_until_killed() => return,
+            found = engine.event(&reader, id) => found,
         };
-        let Ok(event) = seen else { return };
-        let told = CallResult {
+        let Ok(event) = found else { return };
+        let result = CallResult {
             availability: Some((event.inventory.seq, event.available())),
             ..CallResult::default()
         };
-        let (request, actor) = (self.request().as_str().to_owned(), "system".to_owned());
-        let (event, end, outcome) = (Some(id.to_string()), Some(self.world.elapsed()), Outcome::Done(told));
+        let (request, actor) = (self.new_request_id().as_str().to_owned(), "system".to_owned());
+        let (event, end, outcome) = (Some(id.to_string()), Some(self.world.elapsed()), Outcome::Done(result));
         self.known().calls.push(Call {
             request,
             actor,
@@ -462,40 +464,41 @@ impl Workload {
         });
     }
 
-    async fn edit(&self, ends: bool) {
-        let Some(id) = self.world.one_of(&self.known().events) else { return };
-        let patch = match self.world.below(4) {
-            _ if ends => EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() },
+    async fn edit_event(&self, cancels: bool) {
+        let Some(id) = self.world.choose(&self.known().events) else { return };
+        let patch = match self.world.random_below(4) {
+            _ if cancels => EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() },
             0 => EventPatch { status: Some(EventStatus::Paused), ..EventPatch::default() },
             1 => EventPatch { status: Some(EventStatus::OnSale), ..EventPatch::default() },
-            _ => {
-                EventPatch { capacity: u32::try_from(1 + self.world.below(8)).ok(), ..EventPatch::default() }
-            }
+            _ => EventPatch {
+                capacity: u32::try_from(1 + self.world.random_below(8)).ok(),
+                ..EventPatch::default()
+            },
         };
-        self.change(id, patch).await;
+        self.update_event(id, patch).await;
     }
 
-    /// Keeps a call that was made otherwise than by [`Workload::ask`].
-    pub(crate) fn note(
+    /// Records a call that was not made with [`Workload::call`].
+    pub(crate) fn record_call(
         &self,
         (request, actor): (RequestId, Actor),
-        ask: Operation,
+        operation: Operation,
         start: u64,
         outcome: Outcome,
     ) {
         let (request, actor) = (request.as_str().to_owned(), actor.to_string());
-        let call = Call { request, actor, event: None, operation: ask, key: None, start, end: None, outcome };
+        let call = Call { request, actor, event: None, operation, key: None, start, end: None, outcome };
         self.known().calls.push(call);
     }
 
-    pub(crate) async fn change(&self, id: EventId, patch: EventPatch) -> Outcome {
-        let asked = (Self::admin(), Some(id), Operation::Edit, None);
-        self.ask(asked, |engine, caller| async move { engine.update_event(caller, id, patch).await }).await.0
+    pub(crate) async fn update_event(&self, id: EventId, patch: EventPatch) -> Outcome {
+        let call = (Self::admin(), Some(id), Operation::Edit, None);
+        self.call(call, |engine, caller| async move { engine.update_event(caller, id, patch).await }).await.0
     }
 }
 
-/// The refund that a refusal names.
-fn named(refusal: &Refusal) -> Option<RefundId> {
+/// Returns the refund that a refusal names.
+fn refund_in(refusal: &Refusal) -> Option<RefundId> {
     match refusal {
         Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. } => {
             refund.as_ref().map(|refund| refund.id)

@@ -1,4 +1,4 @@
-//! What all parts of one simulation share: luck, time, faults, and what was seen.
+//! State that all parts of one simulation share: randomness, time, faults, coverage and violations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,36 +13,39 @@ use tokio::time::Instant;
 
 use crate::scenario::{Fault, Scenario};
 
-/// 2027-01-15T08:00:00Z, where every simulation begins.
+/// 2027-01-15T08:00:00Z, the start of every simulation, in microseconds since the Unix epoch.
 const BEGIN_MICROS: i64 = 1_800_000_000_000_000;
 
-/// One simulated world.
+/// The shared state of one simulation. It is the only source of randomness.
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
     begin: Instant,
-    /// By how much the clock of the database has jumped, in microseconds.
-    jumped: AtomicI64,
+    /// Difference of the database's clock from the simulated time, in microseconds.
+    clock_offset: AtomicI64,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     rng: fastrand::Rng,
     trace: Trace,
-    faults: bool,
-    seen: BTreeMap<String, u64>,
-    wrong: Vec<String>,
+    faults_enabled: bool,
+    coverage: BTreeMap<String, u64>,
+    violations: Vec<String>,
+    /// Ids of requests whose command reached the store.
     executed: BTreeSet<String>,
     poisoned: Poisoned,
+    /// Locks of crashed processes, which release nothing.
     leaked_locks: Vec<LockGuard>,
 }
 
-/// Rows that cannot be read or written over.
+/// Rows that are damaged so that they cannot be read or overwritten.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Poisoned {
     pub(crate) bookings: BTreeSet<BookingId>,
     pub(crate) events: BTreeSet<EventId>,
-    /// Everything that ever was.
+    /// Bookings that were damaged at any time, also those that were repaired.
     pub(crate) bookings_ever: BTreeSet<BookingId>,
+    /// Events that were damaged at any time, also those that were repaired.
     pub(crate) events_ever: BTreeSet<EventId>,
 }
 
@@ -62,12 +65,13 @@ impl fmt::Write for Trace {
     }
 }
 
-/// What is left of a world.
+/// Results of a simulation.
 pub(crate) struct RunResult {
+    /// Hash of the trace, also where the trace itself is not recorded.
     pub(crate) hash: u64,
     pub(crate) trace: Vec<String>,
-    pub(crate) seen: BTreeMap<String, u64>,
-    pub(crate) wrong: Vec<String>,
+    pub(crate) coverage: BTreeMap<String, u64>,
+    pub(crate) violations: Vec<String>,
 }
 
 impl World {
@@ -75,39 +79,35 @@ impl World {
         let inner = Inner {
             rng,
             trace: Trace { lines: record.then(Vec::new), ..Trace::default() },
-            faults: true,
-            seen: BTreeMap::new(),
-            wrong: Vec::new(),
+            faults_enabled: true,
+            coverage: BTreeMap::new(),
+            violations: Vec::new(),
             executed: BTreeSet::new(),
             poisoned: Poisoned::default(),
             leaked_locks: Vec::new(),
         };
-        Arc::new(Self {
-            scenario: scenario,
-            begin: Instant::now(),
-            jumped: AtomicI64::new(0),
-            inner: Mutex::new(inner),
-        })
+        let (begin, clock_offset) = (Instant::now(), AtomicI64::new(0));
+        Arc::new(Self { scenario, begin, clock_offset, inner: Mutex::new(inner) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number below `bound`, which is above 0.
-    pub(crate) fn below(&self, bound: u64) -> u64 {
+    /// Draws a number below `bound`, which must be above 0.
+    pub(crate) fn random_below(&self, bound: u64) -> u64 {
         self.inner().rng.u64(..bound)
     }
 
-    /// True in so many of a hundred cases.
-    pub(crate) fn percent(&self, share: u64) -> bool {
-        share > 0 && self.below(100) < share
+    /// Returns true with a probability of `percent` in 100. Draws nothing if `percent` is 0.
+    pub(crate) fn chance_percent(&self, percent: u64) -> bool {
+        percent > 0 && self.random_below(100) < percent
     }
 
-    /// One of these.
-    pub(crate) fn one_of<T: Clone>(&self, some: &[T]) -> Option<T> {
-        let place = (!some.is_empty()).then(|| self.below(some.len() as u64))?;
-        some.get(usize::try_from(place).unwrap_or_default()).cloned()
+    /// Draws one of the items; `None` if there are none.
+    pub(crate) fn choose<T: Clone>(&self, items: &[T]) -> Option<T> {
+        let index = (!items.is_empty()).then(|| self.random_below(items.len() as u64))?;
+        items.get(usize::try_from(index).unwrap_or_default()).cloned()
     }
 
     pub(crate) fn random_bytes(&self) -> [u8; 10] {
@@ -116,69 +116,69 @@ impl World {
         bytes
     }
 
-    /// A time up to `most`, mostly a short one.
-    pub(crate) fn moment(&self, most: Duration) -> Duration {
-        let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
-        let bound = if self.percent(60) { most.div_ceil(20) } else { most };
-        Duration::from_millis(self.below(bound + 1))
+    /// Draws a duration up to `max`, in whole milliseconds. Six in ten are below a twentieth of it.
+    pub(crate) fn random_duration(&self, max: Duration) -> Duration {
+        let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX).max(1);
+        let bound = if self.chance_percent(60) { max.div_ceil(20) } else { max };
+        Duration::from_millis(self.random_below(bound + 1))
     }
 
-    /// Microseconds since the simulation began; never steps back.
+    /// Returns the microseconds since the simulation began. It never steps back.
     pub(crate) fn elapsed(&self) -> u64 {
         u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The clock of the database.
+    /// Returns the time of the database's clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.now_skewed(0)
     }
 
-    /// The clock of a machine that is off by so many microseconds.
+    /// Returns the time of a machine whose clock differs from the database's by `skew` microseconds.
     pub(crate) fn now_skewed(&self, skew: i64) -> Timestamp {
         let elapsed = i64::try_from(self.elapsed()).unwrap_or(i64::MAX);
-        let micros = BEGIN_MICROS + elapsed + self.jumped.load(Ordering::Relaxed) + skew;
+        let micros = BEGIN_MICROS + elapsed + self.clock_offset.load(Ordering::Relaxed) + skew;
         Timestamp::from_micros(micros).unwrap_or_else(|_| unreachable!("a few years around 2027"))
     }
 
-    pub(crate) fn jump(&self, micros: i64) {
-        self.jumped.fetch_add(micros, Ordering::Relaxed);
+    pub(crate) fn jump_clock(&self, micros: i64) {
+        self.clock_offset.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// By how much the clock of the database is wrong, in microseconds.
-    pub(crate) fn jumped(&self) -> i64 {
-        self.jumped.load(Ordering::Relaxed)
+    /// Returns the error of the database's clock, in microseconds.
+    pub(crate) fn clock_offset(&self) -> i64 {
+        self.clock_offset.load(Ordering::Relaxed)
     }
 
-    /// Sets the clock of the database right.
-    pub(crate) fn set_clock_right(&self) {
-        let wrong_by = self.jumped.swap(0, Ordering::Relaxed);
-        if wrong_by != 0 {
-            self.saw("clock: right again");
-            self.note(format_args!("the clock is right again, after {wrong_by} us"));
+    /// Corrects the clock of the database.
+    pub(crate) fn correct_clock(&self) {
+        let offset = self.clock_offset.swap(0, Ordering::Relaxed);
+        if offset != 0 {
+            self.record_coverage("clock: corrected");
+            self.log(format_args!("the clock is corrected by {offset} us"));
         }
     }
 
-    /// Whether this fault strikes now; noted as seen if so.
+    /// Decides if this fault is injected now, and records it as covered if so.
     pub(crate) fn should_inject(&self, fault: Fault) -> bool {
-        let on = self.inner().faults;
-        let should_inject = on && self.percent(self.scenario.rate(fault));
+        let enabled = self.inner().faults_enabled;
+        let should_inject = enabled && self.chance_percent(self.scenario.rate(fault));
         if should_inject {
-            self.saw(fault.name());
-            self.note(format_args!("fault: {}", fault.name()));
+            self.record_coverage(fault.name());
+            self.log(format_args!("fault: {}", fault.name()));
         }
         should_inject
     }
 
-    pub(crate) fn heal(&self) {
-        self.inner().faults = false;
+    pub(crate) fn disable_faults(&self) {
+        self.inner().faults_enabled = false;
     }
 
-    pub(crate) fn faults(&self) -> bool {
-        self.inner().faults
+    pub(crate) fn faults_enabled(&self) -> bool {
+        self.inner().faults_enabled
     }
 
-    /// One more line of the trace.
-    pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
+    /// Appends a line to the trace.
+    pub(crate) fn log(&self, message: fmt::Arguments<'_>) {
         let at = self.elapsed();
         let mut inner = self.inner();
         if let Some(lines) = &mut inner.trace.lines {
@@ -186,28 +186,29 @@ impl World {
         }
         let written = fmt::Write::write_fmt(
             &mut inner.trace,
-            format_args!("{:>8}.{:03} ms  {what}", at / 1_000, at % 1_000),
+            format_args!("{:>8}.{:03} ms  {message}", at / 1_000, at % 1_000),
         );
-        debug_assert!(written.is_ok(), "strings take everything");
+        debug_assert!(written.is_ok(), "writing to a string does not fail");
     }
 
-    /// Something that a campaign must have met was met.
-    pub(crate) fn saw(&self, what: &str) {
+    /// Counts a goal as reached once more.
+    pub(crate) fn record_coverage(&self, goal: &str) {
         let mut inner = self.inner();
-        match inner.seen.get_mut(what) {
+        match inner.coverage.get_mut(goal) {
             Some(count) => *count += 1,
-            None => drop(inner.seen.insert(what.to_owned(), 1)),
+            None => drop(inner.coverage.insert(goal.to_owned(), 1)),
         }
     }
 
-    /// A promise was broken.
-    pub(crate) fn wrong(&self, what: impl Into<String>) {
-        let what = what.into();
-        self.note(format_args!("WRONG: {what}"));
-        self.inner().wrong.push(what);
+    /// Records that a promise was broken.
+    pub(crate) fn report_violation(&self, violation: impl Into<String>) {
+        let violation = violation.into();
+        self.log(format_args!("VIOLATION: {violation}"));
+        self.inner().violations.push(violation);
     }
 
-    pub(crate) fn executed(&self, request: &str) {
+    /// Records that the command of a request reached the store.
+    pub(crate) fn record_executed(&self, request: &str) {
         self.inner().executed.insert(request.to_owned());
     }
 
@@ -215,27 +216,28 @@ impl World {
         self.inner().executed.contains(request)
     }
 
-    pub(crate) fn poisoned<T>(&self, look: impl FnOnce(&mut Poisoned) -> T) -> T {
-        look(&mut self.inner().poisoned)
+    pub(crate) fn poisoned<T>(&self, access: impl FnOnce(&mut Poisoned) -> T) -> T {
+        access(&mut self.inner().poisoned)
     }
 
-    /// Keeps what a dead process had in hand: nothing of it is given back.
-    pub(crate) fn leak(&self, tenure: LockGuard) {
-        self.inner().leaked_locks.push(tenure);
+    /// Keeps the lock of a crashed process, so that it is not released before its lease expires.
+    pub(crate) fn leak(&self, guard: LockGuard) {
+        self.inner().leaked_locks.push(guard);
     }
 
+    /// Takes the results at the end of the simulation.
     pub(crate) fn take_result(&self) -> RunResult {
         let mut inner = self.inner();
         RunResult {
             hash: inner.trace.hash.finish(),
             trace: inner.trace.lines.take().unwrap_or_default(),
-            seen: std::mem::take(&mut inner.seen),
-            wrong: std::mem::take(&mut inner.wrong),
+            coverage: std::mem::take(&mut inner.coverage),
+            violations: std::mem::take(&mut inner.violations),
         }
     }
 }
 
-/// The clock of the database, and of whatever orders and counts for all.
+/// The clock of the database, and of the lock and the limiter that all processes share.
 pub(crate) struct CommonClock(pub(crate) Arc<World>);
 
 impl domain::Clock for CommonClock {

@@ -1,4 +1,4 @@
-//! Who is let in: tokens, good and forged.
+//! Authentication: valid, expired and forged tokens.
 
 use hyper::Method;
 use jsonwebtoken::{Algorithm, Header};
@@ -7,24 +7,24 @@ use testkit::{Client, Response, Server, Tokens};
 
 use crate::{server, server_time};
 
-/// The year 2100.
+/// 2100-01-01T00:00:00Z, in seconds since the Unix epoch.
 const LATER: u64 = 4_102_444_800;
-/// The base64url of `{"alg":"none","typ":"JWT"}`, and of the same with other algorithms.
+/// The base64url of `{"alg":"none","typ":"JWT"}`; below, of the same header with other algorithms.
 const HEADER_NONE: &str = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
-const HEADER_NONE_SPELT_OTHERWISE: &str = "eyJhbGciOiJOb25FIiwidHlwIjoiSldUIn0";
+const HEADER_NONE_MIXED_CASE: &str = "eyJhbGciOiJOb25FIiwidHlwIjoiSldUIn0";
 const HEADER_RS256: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9";
 
-async fn ask_with(server: &Server, path: &str, authorization: &str) -> Response {
+async fn get_with(server: &Server, path: &str, authorization: &str) -> Response {
     server.anonymous().request_with(Method::GET, path, &[("authorization", authorization)], "").await
 }
 
-/// Refused wherever it is shown: where a token is needed, and where none is.
-async fn refused(server: &Server, what: &str, authorization: &str) {
+/// Expects 401 on a route that needs a token, on one that needs none, and on an unknown one.
+async fn expect_refused(server: &Server, case: &str, authorization: &str) {
     for path in ["/v1/bookings", "/v1/events", "/v1/nowhere"] {
-        let answer = ask_with(server, path, authorization).await;
-        assert_eq!(answer.status, 401, "{what} at {path}: {answer:?}");
-        answer.expect_problem(401, "unauthenticated");
-        assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+        let response = get_with(server, path, authorization).await;
+        assert_eq!(response.status, 401, "{case} at {path}: {response:?}");
+        response.expect_problem(401, "unauthenticated");
+        assert_eq!(response.header("www-authenticate"), "Bearer", "{case}");
     }
 }
 
@@ -63,19 +63,19 @@ async fn tokens_with_wrong_claims_are_refused() {
     ];
     for change in wrong {
         let claims = testkit::with_fields(good.clone(), &change);
-        refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
+        expect_refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
     }
     for absent in ["exp", "sub"] {
         let claims = testkit::with_fields(good.clone(), &json!({absent: null}));
-        refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
+        expect_refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
     }
     for name in ["exp", "sub", "role"] {
         let mut claims = good.clone();
         claims[name] = Value::Null;
-        refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
+        expect_refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
     }
     for claims in [json!(["ada", LATER, null, "admin"]), json!("ada"), json!(null), json!({})] {
-        refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
+        expect_refused(&server, &claims.to_string(), &bearer(&server.tokens().sign(&claims))).await;
     }
 }
 
@@ -98,7 +98,7 @@ async fn forged_tokens_are_refused() {
         ("no base64", "%.%.%".to_owned()),
         ("algorithm none", format!("{HEADER_NONE}.{payload}.")),
         ("algorithm none with a signature", format!("{HEADER_NONE}.{payload}.{signature}")),
-        ("algorithm NonE", format!("{HEADER_NONE_SPELT_OTHERWISE}.{payload}.")),
+        ("algorithm NonE", format!("{HEADER_NONE_MIXED_CASE}.{payload}.")),
         ("algorithm RS256", format!("{HEADER_RS256}.{payload}.{signature}")),
         ("no signature", format!("{head}.{payload}.")),
         ("half a signature", format!("{head}.{payload}.{}", &signature[..20])),
@@ -114,8 +114,8 @@ async fn forged_tokens_are_refused() {
             server.tokens().sign(&testkit::with_fields(claims.clone(), &json!({"pad": "x".repeat(5_000)}))),
         ),
     ];
-    for (what, token) in forged {
-        refused(&server, what, &bearer(&token)).await;
+    for (case, token) in forged {
+        expect_refused(&server, case, &bearer(&token)).await;
     }
 }
 
@@ -124,7 +124,7 @@ async fn other_authorization_schemes_are_refused() {
     let server = server().await;
     let token = server.tokens().admin();
     for authorization in ["Bearer", "Basic YWRhOmFkYQ==", "bearer:x", &token, &format!("Token {token}")] {
-        refused(&server, authorization, authorization).await;
+        expect_refused(&server, authorization, authorization).await;
     }
 }
 
@@ -142,7 +142,7 @@ async fn valid_tokens_are_accepted_in_every_spelling() {
         for authorization in
             [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER  {token}")]
         {
-            ask_with(&server, "/v1/bookings", &authorization).await.expect(200);
+            get_with(&server, "/v1/bookings", &authorization).await.expect(200);
         }
     }
 }
@@ -156,8 +156,8 @@ async fn tokens_expire_at_their_exp_claim() {
     let mut client = Client::new(server.address(), Some(server.tokens().sign(&claims)));
     client.get("/v1/bookings").await.expect(200);
     testkit::eventually("the token expires", async || {
-        let answer = client.get("/v1/bookings").await;
-        (answer.status == 401).then(|| answer.expect_problem(401, "unauthenticated"))
+        let response = client.get("/v1/bookings").await;
+        (response.status == 401).then(|| response.expect_problem(401, "unauthenticated"))
     })
     .await;
 }

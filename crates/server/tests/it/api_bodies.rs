@@ -1,4 +1,4 @@
-//! Bodies that are too large, too slow, or not what they claim to be.
+//! Request bodies that are malformed, too large, endless, or of another media type.
 
 use serde_json::json;
 use testkit::{RawConnection, Server, event_body};
@@ -7,13 +7,13 @@ use crate::server;
 
 const LIMIT: usize = 64 * 1024;
 
-/// A request head for `POST /v1/bookings` of a service, with more header lines.
+/// The head of a `POST /v1/bookings` request with a service's token and these further header lines.
 fn head(server: &Server, lines: &str) -> String {
     let token = server.tokens().service();
     format!("POST /v1/bookings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{lines}\r\n")
 }
 
-/// An order of a valid form, padded with blanks to a length.
+/// A valid order, padded with spaces to `length` bytes.
 fn padded(event: &str, length: usize) -> String {
     let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"}).to_string();
     format!("{order}{}", " ".repeat(length - order.len()))
@@ -46,13 +46,13 @@ async fn malformed_json_is_refused() {
         "{\"ticketQuantity\":1e999}",
     ];
     for body in broken {
-        let answer = admin.post_text("/v1/bookings", body).await;
-        assert_eq!(answer.status, 400, "{body:?}: {answer:?}");
-        answer.expect_problem(400, "malformed_request");
+        let response = admin.post_text("/v1/bookings", body).await;
+        assert_eq!(response.status, 400, "{body:?}: {response:?}");
+        response.expect_problem(400, "malformed_request");
     }
     for bytes in [&b"{\"eventId\":\"\xff\"}"[..], b"\xff\xfe{\x00}\x00", b"\x00", b"\x1f\x8b\x08\x00"] {
-        let answer = admin.post_text("/v1/bookings", bytes.to_vec()).await;
-        answer.expect_problem(400, "malformed_request");
+        let response = admin.post_text("/v1/bookings", bytes.to_vec()).await;
+        response.expect_problem(400, "malformed_request");
     }
     admin.post_text("/v1/bookings", padded(&event, 200)).await.expect(201);
 }
@@ -85,10 +85,10 @@ async fn json_of_the_wrong_shape_is_refused_with_a_pointer() {
         (order("\"ticketQuantity\":1,\"a/b~c\":1"), "/a~1b~0c"),
     ];
     for (body, pointer) in refused {
-        let answer = admin.post_text("/v1/bookings", body.clone()).await;
-        assert_eq!(answer.expect_invalid(), [pointer], "{body}: {answer:?}");
+        let response = admin.post_text("/v1/bookings", body.clone()).await;
+        assert_eq!(response.expect_invalid(), [pointer], "{body}: {response:?}");
     }
-    assert_eq!(admin.counts(&event).await.0, 0, "nothing of all this held a ticket");
+    assert_eq!(admin.counts(&event).await.0, 0, "no refused order holds a ticket");
 }
 
 #[tokio::test]
@@ -99,9 +99,9 @@ async fn deep_nesting_is_refused() {
         let depth = 60_000 / (open.len() + close.len());
         let body = format!("{}1{}", open.repeat(depth), close.repeat(depth));
         for (path, body) in [("/v1/bookings", body.clone()), ("/v1/events", body[..30_000].to_owned())] {
-            let answer = admin.post_text(path, body).await;
-            assert!(answer.status == 400 || answer.status == 422, "{open}: {answer:?}");
-            assert_eq!(answer.header("content-type"), "application/problem+json");
+            let response = admin.post_text(path, body).await;
+            assert!(response.status == 400 || response.status == 422, "{open}: {response:?}");
+            assert_eq!(response.header("content-type"), "application/problem+json");
         }
     }
     admin.get("/v1/events").await.expect(200);
@@ -119,13 +119,13 @@ async fn bodies_are_limited_to_64_kib() {
         .expect_problem(413, "payload_too_large");
     service.post_text("/v1/bookings", " ".repeat(LIMIT + 1)).await.expect_problem(413, "payload_too_large");
 
-    // Announced only: not a byte of it is waited for.
+    // The announced length is enough for a refusal: the server does not wait for the body.
     let mut raw = RawConnection::open(server.address()).await;
     let lines = format!("content-type: application/json\r\ncontent-length: {}\r\n", LIMIT + 1);
     raw.write(head(&server, &lines)).await;
-    raw.read_response().await.expect("an answer before the body").expect_problem(413, "payload_too_large");
+    raw.read_response().await.expect("a response before the body").expect_problem(413, "payload_too_large");
 
-    // In chunks, without saying how much will come.
+    // In chunks, without an announced length.
     for (length, accepted) in [(LIMIT, true), (LIMIT + 1, false)] {
         let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
@@ -135,11 +135,11 @@ async fn bodies_are_limited_to_64_kib() {
             raw.write("\r\n").await;
         }
         raw.write("0\r\n\r\n").await;
-        let answer = raw.read_response().await.expect("an answer");
+        let response = raw.read_response().await.expect("a response");
         if accepted {
-            answer.expect(201);
+            response.expect(201);
         } else {
-            answer.expect_problem(413, "payload_too_large");
+            response.expect_problem(413, "payload_too_large");
         }
     }
     assert_eq!(service.counts(&event).await.0, 2);
@@ -156,7 +156,7 @@ async fn endless_chunked_bodies_are_refused() {
     }
     raw.read_response()
         .await
-        .expect("an answer, though the body goes on")
+        .expect("a response before the body ends")
         .expect_problem(413, "payload_too_large");
 }
 
@@ -169,7 +169,7 @@ async fn a_json_content_type_is_required() {
         let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, &format!("{content_type}content-length: {}\r\n", body.len()))).await;
         raw.write(&body).await;
-        raw.read_response().await.expect("an answer")
+        raw.read_response().await.expect("a response")
     };
     for wrong in
         ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data"]
@@ -197,7 +197,7 @@ async fn a_cancellation_needs_no_body() {
             "POST /v1/bookings/{booking}/cancel HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n"
         );
         raw.write(format!("{head}content-length: 0\r\n\r\n")).await;
-        assert_eq!(raw.read_response().await.expect("an answer").expect(200)["status"], "cancelled");
+        assert_eq!(raw.read_response().await.expect("a response").expect(200)["status"], "cancelled");
     }
 }
 
@@ -218,8 +218,8 @@ async fn invalid_http_closes_only_its_own_connection() {
     ] {
         let mut raw = RawConnection::open(server.address()).await;
         raw.write(bytes).await;
-        if let Some(answer) = raw.read_response().await {
-            assert!(answer.status.is_client_error(), "{answer:?}");
+        if let Some(response) = raw.read_response().await {
+            assert!(response.status.is_client_error(), "{response:?}");
         }
         assert!(raw.is_closed().await);
     }

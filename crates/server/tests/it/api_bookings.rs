@@ -1,12 +1,13 @@
-//! Bookings: making them, and every way in which that is refused.
+//! Creating bookings, and every way in which it is refused.
 
 use serde_json::{Value, json};
 use testkit::{Client, Server, event_body, eventually, id_of, with_fields};
 
 use crate::{server, server_time};
 
-/// An event with changes to its body, and the three who deal with it.
-async fn stage(server: &Server, capacity: u32, changes: &Value) -> (Client, Client, String) {
+/// Creates an event with these changes to its body. Returns a client of an admin, a client of the user `ada`,
+/// and the event's id.
+async fn fixture(server: &Server, capacity: u32, changes: &Value) -> (Client, Client, String) {
     let mut admin = server.admin();
     let event = admin.create_event(&with_fields(event_body(capacity), changes)).await;
     (admin, server.user("ada"), event)
@@ -15,16 +16,16 @@ async fn stage(server: &Server, capacity: u32, changes: &Value) -> (Client, Clie
 #[tokio::test]
 async fn a_booking_is_returned_correctly_in_every_state() {
     let server = server().await;
-    let (mut admin, mut ada, event) = stage(&server, 10, &json!({"holdSeconds": 600})).await;
+    let (mut admin, mut ada, event) = fixture(&server, 10, &json!({"holdSeconds": 600})).await;
     let body = json!({
         "eventId": event, "ticketQuantity": 2, "userId": "ada", "paymentMethod": "card",
         "expectedTotal": {"amount": 9_000, "currency": "EUR"},
     });
-    let answer = ada.post("/v1/bookings", &body).await;
-    let pending = answer.expect(201);
+    let response = ada.post("/v1/bookings", &body).await;
+    let pending = response.expect(201);
     let id = id_of(&pending);
     assert!(id.starts_with("bkg_"));
-    assert_eq!(answer.header("location"), format!("/v1/bookings/{id}"));
+    assert_eq!(response.header("location"), format!("/v1/bookings/{id}"));
     for (name, value) in [
         ("eventId", json!(event)),
         ("userId", json!("ada")),
@@ -71,7 +72,7 @@ async fn a_booking_is_returned_correctly_in_every_state() {
 #[tokio::test]
 async fn tickets_run_out() {
     let server = server().await;
-    let (_, mut ada, event) = stage(&server, 3, &json!({})).await;
+    let (_, mut ada, event) = fixture(&server, 3, &json!({})).await;
     ada.book(&event, 2).await.expect(201);
     let short = ada.book(&event, 2).await.expect_problem(409, "insufficient_availability");
     assert_eq!((&short["requested"], &short["available"]), (&json!(2), &json!(1)));
@@ -88,12 +89,14 @@ async fn all_tickets_of_a_booking_are_held_or_none() {
     let server = server().await;
     let price = json!({"amount": 1_000, "currency": "EUR"});
     let types = json!([{"name": "standing", "price": price}, {"name": "VIP", "price": price, "capacity": 1}]);
-    let (mut admin, mut ada, event) = stage(&server, 10, &json!({"price": null, "ticketTypes": types})).await;
-    let shown = admin.get(&format!("/v1/events/{event}")).await.expect(200);
-    let [standing, vip] = [&shown["ticketTypes"][0]["id"], &shown["ticketTypes"][1]["id"]];
+    let (mut admin, mut ada, event) =
+        fixture(&server, 10, &json!({"price": null, "ticketTypes": types})).await;
+    let created = admin.get(&format!("/v1/events/{event}")).await.expect(200);
+    let [standing, vip] = [&created["ticketTypes"][0]["id"], &created["ticketTypes"][1]["id"]];
     let items = |standing_count: u32, vip_count: u32| {
         let list = json!([
-            {"ticketTypeId": standing, "quantity": standing_count}, {"ticketTypeId": vip, "quantity": vip_count},
+            {"ticketTypeId": standing, "quantity": standing_count},
+            {"ticketTypeId": vip, "quantity": vip_count},
         ]);
         json!({"eventId": event, "items": list})
     };
@@ -103,10 +106,14 @@ async fn all_tickets_of_a_booking_are_held_or_none() {
     let booked = ada.post("/v1/bookings", &items(3, 1)).await.expect(201);
     assert_eq!((&booked["ticketQuantity"], &booked["total"]["amount"]), (&json!(4), &json!(4_000)));
     assert_eq!(booked["items"].as_array().unwrap().len(), 2);
-    let gone = ada.post("/v1/bookings", &items(1, 1)).await;
-    assert_eq!(gone.expect_problem(409, "sold_out")["ticketTypeId"], *vip);
+    let sold_out = ada.post("/v1/bookings", &items(1, 1)).await;
+    assert_eq!(sold_out.expect_problem(409, "sold_out")["ticketTypeId"], *vip);
     let quantity = ada.book(&event, 1).await;
-    assert_eq!(quantity.expect_invalid(), ["/items"], "with several types a number alone says too little");
+    assert_eq!(
+        quantity.expect_invalid(),
+        ["/items"],
+        "a quantity alone is ambiguous where there are several ticket types"
+    );
     let twice = json!([{"ticketTypeId": vip, "quantity": 1}, {"ticketTypeId": vip, "quantity": 1}]);
     let twice = ada.post("/v1/bookings", &json!({"eventId": event, "items": twice})).await;
     assert_eq!(twice.expect_invalid(), ["/items"]);
@@ -117,23 +124,23 @@ async fn all_tickets_of_a_booking_are_held_or_none() {
 async fn bookings_outside_the_sales_period_are_refused() {
     let server = server().await;
     let later = json!({"salesStartAt": "2098-01-01T00:00:00Z"});
-    let (_, mut ada, event) = stage(&server, 10, &later).await;
+    let (_, mut ada, event) = fixture(&server, 10, &later).await;
     let refused = ada.book(&event, 1).await.expect_problem(409, "sales_not_open");
     assert_eq!(refused["salesStartAt"], "2098-01-01T00:00:00Z");
-    let (_, mut ada, event) = stage(&server, 10, &json!({"salesEndAt": "2020-01-01T00:00:00Z"})).await;
+    let (_, mut ada, event) = fixture(&server, 10, &json!({"salesEndAt": "2020-01-01T00:00:00Z"})).await;
     ada.book(&event, 1).await.expect_problem(409, "sales_closed");
 }
 
 #[tokio::test]
 async fn bookings_are_refused_once_the_event_has_started() {
     let server = server().await;
-    let (mut admin, mut ada, event) = stage(&server, 100_000, &json!({"cancelCutoffSeconds": 0})).await;
+    let (mut admin, mut ada, event) = fixture(&server, 100_000, &json!({"cancelCutoffSeconds": 0})).await;
     let soon = server_time(&mut admin, &event).await + jiff::SignedDuration::from_secs(5);
     admin.patch(&format!("/v1/events/{event}"), &json!({"startsAt": soon.to_string()})).await.expect(200);
     let held = id_of(&server.user("bob").book(&event, 1).await.expect(201));
-    eventually("the event begins", async || {
-        let answer = ada.book(&event, 1).await;
-        (answer.status != 201).then(|| answer.expect_problem(409, "event_started"))
+    eventually("the event starts", async || {
+        let response = ada.book(&event, 1).await;
+        (response.status != 201).then(|| response.expect_problem(409, "event_started"))
     })
     .await;
     admin.confirm(&held, "pay-held").await.expect(200);
@@ -144,7 +151,7 @@ async fn bookings_are_refused_once_the_event_has_started() {
 #[tokio::test]
 async fn paused_and_cancelled_events_cannot_be_booked() {
     let server = server().await;
-    let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
+    let (mut admin, mut ada, event) = fixture(&server, 10, &json!({})).await;
     let path = format!("/v1/events/{event}");
     admin.patch(&path, &json!({"status": "paused"})).await.expect(200);
     ada.book(&event, 1).await.expect_problem(409, "event_paused");
@@ -155,7 +162,7 @@ async fn paused_and_cancelled_events_cannot_be_booked() {
 #[tokio::test]
 async fn the_server_determines_the_price() {
     let server = server().await;
-    let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
+    let (mut admin, mut ada, event) = fixture(&server, 10, &json!({})).await;
     let total = |amount: u32, currency: &str| json!({"amount": amount, "currency": currency});
     let order = |total: &Value| json!({"eventId": event, "ticketQuantity": 2, "expectedTotal": total});
     for wrong in [total(8_999, "EUR"), total(0, "EUR"), total(9_000, "USD")] {
@@ -165,7 +172,11 @@ async fn the_server_determines_the_price() {
     let before = ada.post("/v1/bookings", &order(&total(9_000, "EUR"))).await.expect(201);
     let dearer = json!({"price": total(5_000, "EUR")});
     admin.patch(&format!("/v1/events/{event}"), &dearer).await.expect(200);
-    assert_eq!(ada.booking(&id_of(&before)).await["total"], total(9_000, "EUR"), "frozen at booking");
+    assert_eq!(
+        ada.booking(&id_of(&before)).await["total"],
+        total(9_000, "EUR"),
+        "the price is fixed at booking"
+    );
     assert_eq!(ada.book(&event, 2).await.expect(201)["total"], total(10_000, "EUR"));
 }
 
@@ -173,7 +184,7 @@ async fn the_server_determines_the_price() {
 async fn tickets_per_booking_and_per_user_are_limited() {
     let server = server().await;
     let limits = json!({"maxTicketsPerBooking": 3, "maxTicketsPerUser": 4});
-    let (mut admin, mut ada, event) = stage(&server, 100, &limits).await;
+    let (mut admin, mut ada, event) = fixture(&server, 100, &limits).await;
     ada.book(&event, 4).await.expect_problem(422, "booking_limit_exceeded");
     let first = id_of(&ada.book(&event, 3).await.expect(201));
     ada.book(&event, 2).await.expect_problem(422, "booking_limit_exceeded");
@@ -188,9 +199,9 @@ async fn tickets_per_booking_and_per_user_are_limited() {
 #[tokio::test]
 async fn invalid_orders_are_refused_with_a_pointer() {
     let server = server().await;
-    let (mut admin, mut ada, event) = stage(&server, 10, &json!({})).await;
-    let known = admin.get(&format!("/v1/events/{event}")).await.expect(200);
-    let kind = &known["ticketTypes"][0]["id"];
+    let (mut admin, mut ada, event) = fixture(&server, 10, &json!({})).await;
+    let created = admin.get(&format!("/v1/events/{event}")).await.expect(200);
+    let kind = &created["ticketTypes"][0]["id"];
     let no_type = "tt_01h455vb4pex5vsknk084sn02q";
     let items = |items: Value| json!({"ticketQuantity": null, "items": items});
     let refused = [
@@ -223,12 +234,12 @@ async fn invalid_orders_are_refused_with_a_pointer() {
     ];
     for (change, pointer) in refused {
         let body = with_fields(json!({"eventId": event, "ticketQuantity": 1}), &change);
-        let answer = ada.post("/v1/bookings", &body).await;
-        assert_eq!(answer.expect_invalid(), [pointer], "{change}: {answer:?}");
+        let response = ada.post("/v1/bookings", &body).await;
+        assert_eq!(response.expect_invalid(), [pointer], "{change}: {response:?}");
     }
     for huge in [11, 1_000_000, 4_294_967_295_u32] {
         ada.book(&event, huge).await.expect_problem(422, "booking_limit_exceeded");
     }
     ada.book("evt_01h455vb4pex5vsknk084sn02q", 1).await.expect_problem(404, "not_found");
-    assert_eq!(admin.counts(&event).await, (0, 0, 10), "nothing of all this held a ticket");
+    assert_eq!(admin.counts(&event).await, (0, 0, 10), "no refused order holds a ticket");
 }

@@ -1,4 +1,4 @@
-//! Events: creating, reading and editing them.
+//! Creating, reading and editing events.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -6,8 +6,8 @@ use testkit::{Client, Response, event_body, id_of, with_fields};
 
 use crate::server;
 
-fn names(shown: &Value) -> Vec<&str> {
-    shown.as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default()
+fn names(object: &Value) -> Vec<&str> {
+    object.as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -23,10 +23,10 @@ async fn an_event_is_returned_with_all_submitted_fields() {
         "salesStartAt": "2020-01-01T00:00:00Z", "salesEndAt": "2099-05-01T00:00:00Z",
         "holdSeconds": 600, "cancelCutoffSeconds": 60, "maxTicketsPerBooking": 4, "maxTicketsPerUser": 6,
     });
-    let answer = server.admin().post("/v1/events", &body).await;
-    let event = answer.expect(201);
-    assert_eq!(answer.header("location"), format!("/v1/events/{}", id_of(&event)));
-    assert_eq!(answer.header("etag"), "\"1\"");
+    let response = server.admin().post("/v1/events", &body).await;
+    let event = response.expect(201);
+    assert_eq!(response.header("location"), format!("/v1/events/{}", id_of(&event)));
+    assert_eq!(response.header("etag"), "\"1\"");
     for (name, value) in body.as_object().unwrap() {
         match name.as_str() {
             "ticketTypes" => {}
@@ -34,10 +34,10 @@ async fn an_event_is_returned_with_all_submitted_fields() {
             _ => assert_eq!(event[name], *value, "{name}"),
         }
     }
-    let shown: Vec<&str> = names(&event);
+    let fields: Vec<&str> = names(&event);
     let more = ["id", "status", "held", "sold", "available", "version", "createdAt", "updatedAt"];
-    assert_eq!(shown.len(), body.as_object().unwrap().len() + more.len(), "{shown:?}");
-    assert!(more.iter().all(|name| shown.contains(name)), "{shown:?}");
+    assert_eq!(fields.len(), body.as_object().unwrap().len() + more.len(), "{fields:?}");
+    assert!(more.iter().all(|name| fields.contains(name)), "{fields:?}");
     assert!(id_of(&event).starts_with("evt_"));
     assert_eq!(event["status"], "onSale");
     assert_eq!((&event["held"], &event["sold"], &event["available"]), (&json!(0), &json!(0), &json!(100)));
@@ -83,7 +83,7 @@ fn many_ticket_types() -> Vec<Value> {
     vec![json!({"name": "x", "price": money(1, "EUR")}); 51]
 }
 
-/// What may be wrong with an event, and where the answer must point.
+/// Invalid changes to an event's body, each with the JSON pointer that the response must name.
 fn wrong_events() -> Vec<(Value, &'static str)> {
     let types = |change: Value| {
         let kind = json!({"name": "VIP", "price": money(1, "EUR")});
@@ -147,24 +147,27 @@ async fn invalid_events_are_refused_with_a_pointer() {
     let server = server().await;
     let mut admin = server.admin();
     for (change, pointer) in wrong_events() {
-        let answer = admin.post("/v1/events", &with_fields(event_body(10), &change)).await;
-        assert_eq!(answer.expect_invalid(), [pointer], "{change}: {answer:?}");
+        let response = admin.post("/v1/events", &with_fields(event_body(10), &change)).await;
+        assert_eq!(response.expect_invalid(), [pointer], "{change}: {response:?}");
     }
     for missing in ["name", "venue", "startsAt", "capacity"] {
-        let answer = admin.post("/v1/events", &with_fields(event_body(10), &json!({missing: null}))).await;
-        assert_eq!(answer.expect_invalid(), [""], "{missing}");
-        assert!(answer.json()["detail"].as_str().unwrap().contains(missing), "{answer:?}");
+        let response = admin.post("/v1/events", &with_fields(event_body(10), &json!({missing: null}))).await;
+        assert_eq!(response.expect_invalid(), [""], "{missing}");
+        assert!(response.json()["detail"].as_str().unwrap().contains(missing), "{response:?}");
     }
     let limits = [
         json!({"capacity": 1, "name": "x".repeat(200), "venue": "👩".repeat(200), "holdSeconds": 1}),
-        json!({"capacity": 1_000_000_000, "holdSeconds": 2_592_000, "price": money(1_000_000_000_000, "EUR")}),
+        json!({
+            "capacity": 1_000_000_000, "holdSeconds": 2_592_000,
+            "price": money(1_000_000_000_000, "EUR"),
+        }),
         json!({"price": null, "ticketTypes": many_ticket_types()[..50]}),
     ];
     for change in limits {
         admin.post("/v1/events", &with_fields(event_body(10), &change)).await.expect(201);
     }
     let two = admin.post("/v1/events", &with_fields(event_body(0), &json!({"holdSeconds": 0}))).await;
-    assert_eq!(two.expect_invalid(), ["/capacity", "/holdSeconds"], "all that is wrong is said at once");
+    assert_eq!(two.expect_invalid(), ["/capacity", "/holdSeconds"], "all errors are reported at once");
 }
 
 async fn patch_if(client: &mut Client, path: &str, tag: &str, body: &Value) -> Response {
@@ -189,8 +192,8 @@ async fn if_match_refuses_edits_of_another_version() {
     }
     patch_if(&mut admin, &path, "\"2\"", &json!({"venue": "Hall 3"})).await.expect(200);
     patch_if(&mut admin, &path, "*", &json!({"venue": "Hall 4"})).await.expect(200);
-    let shown = admin.get(&path).await;
-    assert_eq!((shown.header("etag"), &shown.expect(200)["venue"]), ("\"4\"", &json!("Hall 4")));
+    let current = admin.get(&path).await;
+    assert_eq!((current.header("etag"), &current.expect(200)["venue"]), ("\"4\"", &json!("Hall 4")));
 }
 
 #[tokio::test]
@@ -199,12 +202,12 @@ async fn sales_do_not_change_the_version() {
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
     server.user("ada").book(&event, 2).await.expect(201);
-    let shown = admin.get(&format!("/v1/events/{event}")).await;
-    assert_eq!(shown.header("etag"), "\"1\"");
-    let shown = shown.expect(200);
-    assert_eq!((&shown["held"], &shown["available"]), (&json!(2), &json!(8)));
+    let current = admin.get(&format!("/v1/events/{event}")).await;
+    assert_eq!(current.header("etag"), "\"1\"");
+    let current = current.expect(200);
+    assert_eq!((&current["held"], &current["available"]), (&json!(2), &json!(8)));
     let same = admin.patch(&format!("/v1/events/{event}"), &json!({"capacity": 10})).await.expect(200);
-    assert_eq!(same["version"], 1, "an edit that changes nothing is none");
+    assert_eq!(same["version"], 1, "an edit without a change keeps the version");
 }
 
 #[tokio::test]
@@ -249,12 +252,12 @@ async fn invalid_edits_are_refused_with_a_pointer() {
         (json!({"ticketTypes": [{"id": "nonsense"}]}), "/ticketTypes/0/id"),
     ];
     for (change, pointer) in refused {
-        let answer = admin.patch(&path, &change).await;
-        assert_eq!(answer.expect_invalid(), [pointer], "{change}: {answer:?}");
+        let response = admin.patch(&path, &change).await;
+        assert_eq!(response.expect_invalid(), [pointer], "{change}: {response:?}");
     }
     let unlimited = format!("/v1/events/{}", admin.create_event(&event_body(10)).await);
     let late = admin.patch(&unlimited, &json!({"maxTicketsPerUser": 4})).await;
-    assert_eq!(late.expect_invalid(), ["/maxTicketsPerUser"], "a limit cannot be brought in later");
+    assert_eq!(late.expect_invalid(), ["/maxTicketsPerUser"], "a limit cannot be added later");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Lists: order, pages, filters, and what is wrong with a query.
+//! Lists: order, pages, filters, and invalid queries.
 
 use serde_json::{Value, json};
 use testkit::{Client, event_body, id_of};
@@ -9,8 +9,8 @@ fn ids(rows: &[Value]) -> Vec<String> {
     rows.iter().map(id_of).collect()
 }
 
-/// Walks a list page by page and compares it with what is expected, in order.
-async fn walk(client: &mut Client, path: &str, limit: usize, expected: &[String]) {
+/// Reads a list page by page, and compares its ids with the expected ones, in order.
+async fn expect_pages(client: &mut Client, path: &str, limit: usize, expected: &[String]) {
     let joint = if path.contains('?') { '&' } else { '?' };
     let mut next = format!("{path}{joint}limit={limit}");
     let mut seen = Vec::new();
@@ -38,15 +38,15 @@ async fn events_are_listed_newest_first() {
     for _ in 0..25 {
         events.push(admin.create_event(&event_body(1)).await);
     }
-    // Made within one millisecond, ids are in no particular order; by their own order they are listed.
+    // Ids made within one millisecond are in no particular order; the list is in the order of the ids.
     events.sort_unstable_by(|a, b| b.cmp(a));
     for limit in [1, 7, 25, 100] {
-        walk(&mut server.anonymous(), "/v1/events", limit, &events).await;
+        expect_pages(&mut server.anonymous(), "/v1/events", limit, &events).await;
     }
     let page = admin.get("/v1/events").await.expect(200);
     assert_eq!(page["data"].as_array().unwrap().len(), 20, "the default");
     let alone = admin.get(&format!("/v1/events/{}", events[0])).await.expect(200);
-    assert_eq!(page["data"][0], alone, "a list shows what is shown alone");
+    assert_eq!(page["data"][0], alone, "an event in a list is the same as the event alone");
 }
 
 #[tokio::test]
@@ -70,8 +70,8 @@ async fn bookings_are_listed_by_owner_event_and_status() {
         let fits = |wanted: Option<&str>, found: &str| wanted.is_none_or(|wanted| wanted == found);
         let all = |[_, of, by, is]: &&[String; 4]| fits(event, of) && fits(user, by) && fits(status, is);
         let mut ids: Vec<String> = bookings.iter().rev().filter(all).map(|[id, ..]| id.clone()).collect();
-        // The list of an event follows its ledger, the others the ids, which is one order but for bookings
-        // of the same millisecond.
+        // The list of an event is in ledger order, the others are in id order. The two differ only for
+        // bookings of the same millisecond.
         if event.is_none() || user.is_some() {
             ids.sort_unstable_by(|a, b| b.cmp(a));
         }
@@ -86,10 +86,10 @@ async fn bookings_are_listed_by_owner_event_and_status() {
                 let path = path.trim_end_matches('?');
                 let expected = select(event, user, status);
                 for limit in [3, 100] {
-                    walk(&mut admin, path, limit, &expected).await;
+                    expect_pages(&mut admin, path, limit, &expected).await;
                 }
                 if user == Some("ada") {
-                    walk(&mut server.user("ada"), path, 3, &expected).await;
+                    expect_pages(&mut server.user("ada"), path, 3, &expected).await;
                     let own = path.replace("userId=ada", "limit=100");
                     let page = server.user("ada").get(&own).await.expect(200);
                     assert_eq!(ids(page["data"].as_array().unwrap()), expected, "{own}");
@@ -114,10 +114,10 @@ async fn refunds_are_listed_by_status() {
     let mut newest_first = ids(&all);
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
     assert_eq!((all.len(), ids(&all)), (5, newest_first.clone()));
-    walk(&mut server.service(), "/v1/refunds", 2, &newest_first).await;
-    walk(&mut admin, "/v1/refunds?status=requested", 2, &newest_first).await;
+    expect_pages(&mut server.service(), "/v1/refunds", 2, &newest_first).await;
+    expect_pages(&mut admin, "/v1/refunds?status=requested", 2, &newest_first).await;
     for none in ["succeeded", "failed"] {
-        walk(&mut admin, &format!("/v1/refunds?status={none}"), 2, &[]).await;
+        expect_pages(&mut admin, &format!("/v1/refunds?status={none}"), 2, &[]).await;
     }
 }
 
@@ -135,7 +135,7 @@ async fn the_ledger_lists_all_entries_oldest_first() {
     server.service().cancel(&booking).await.expect(200);
     let path = format!("/v1/events/{event}/ledger");
     let entries = admin.all(&path).await;
-    let story = |entry: &Value| {
+    let summary = |entry: &Value| {
         let text = |name: &str| entry[name].as_str().unwrap_or("-").to_owned();
         format!(
             "{} {} {} -> {} ({}), {} left, after {}, by {}",
@@ -150,7 +150,7 @@ async fn the_ledger_lists_all_entries_oldest_first() {
         )
     };
     assert_eq!(
-        entries.iter().map(story).collect::<Vec<_>>(),
+        entries.iter().map(summary).collect::<Vec<_>>(),
         [
             "1 event.created - -> onSale (10), 10 left, after null, by admin:boss",
             "2 booking.created - -> pending (2), 8 left, after null, by user:ada",
@@ -182,16 +182,16 @@ async fn invalid_query_parameters_are_named() {
         for wrong in
             ["limit=0", "limit=101", "limit=-1", "limit=ten", "limit=1.5", "limit=", "limit=99999999999"]
         {
-            let answer = admin.get(&format!("{list}?{wrong}")).await;
-            assert_eq!(answer.expect_invalid(), ["?limit"], "{list} {wrong}");
+            let response = admin.get(&format!("{list}?{wrong}")).await;
+            assert_eq!(response.expect_invalid(), ["?limit"], "{list} {wrong}");
         }
         for wrong in ["after=nonsense", "after=", "after=-1", "after=%00", "after=%ff"] {
-            let answer = admin.get(&format!("{list}?{wrong}")).await;
-            assert_eq!(answer.expect_invalid(), ["?after"], "{list} {wrong}");
+            let response = admin.get(&format!("{list}?{wrong}")).await;
+            assert_eq!(response.expect_invalid(), ["?after"], "{list} {wrong}");
         }
         for (wrong, pointer) in [("page=2", "?page"), ("Limit=2", "?Limit"), ("limit=2&limit=3", "?limit")] {
-            let answer = admin.get(&format!("{list}?{wrong}")).await;
-            assert_eq!(answer.expect_invalid(), [pointer], "{list} {wrong}");
+            let response = admin.get(&format!("{list}?{wrong}")).await;
+            assert_eq!(response.expect_invalid(), [pointer], "{list} {wrong}");
         }
         admin.get(&format!("{list}?limit=100")).await.expect(200);
     }

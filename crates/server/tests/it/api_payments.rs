@@ -1,12 +1,13 @@
-//! Payments and cancellations: confirm, cancel, refunds, and every way in which they are refused.
+//! Confirming and cancelling bookings, refunds, and every way in which these are refused.
 
 use serde_json::{Value, json};
 use testkit::{Client, Server, event_body, id_of, with_fields};
 
 use crate::{server, server_time};
 
-/// An event with changes to its body, and a pending booking of two tickets of ada's.
-async fn stage(server: &Server, changes: &Value) -> (Client, Client, String, String) {
+/// Creates an event with these changes to its body, and a pending booking of two tickets of the user `ada`.
+/// Returns a client of an admin, a client of `ada`, the event's id and the booking's id.
+async fn fixture(server: &Server, changes: &Value) -> (Client, Client, String, String) {
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
     let event = admin.create_event(&with_fields(event_body(10), changes)).await;
     let booking = id_of(&ada.book(&event, 2).await.expect(201));
@@ -25,7 +26,7 @@ fn check_refund(refund: &Value, booking: &str, transaction: &str, amount: u32) {
 #[tokio::test]
 async fn a_repeated_payment_returns_the_same_response() {
     let server = server().await;
-    let (mut admin, _, event, booking) = stage(&server, &json!({})).await;
+    let (mut admin, _, event, booking) = fixture(&server, &json!({})).await;
     let first = admin.confirm(&booking, "pay-1").await.expect(200);
     assert_eq!(server.service().confirm(&booking, "pay-1").await.expect(200), first);
     assert_eq!(admin.counts(&event).await, (0, 2, 8));
@@ -37,7 +38,7 @@ async fn a_repeated_payment_returns_the_same_response() {
 #[tokio::test]
 async fn a_second_payment_is_refunded() {
     let server = server().await;
-    let (mut admin, _, _, booking) = stage(&server, &json!({})).await;
+    let (mut admin, _, _, booking) = fixture(&server, &json!({})).await;
     admin.confirm(&booking, "pay-1").await.expect(200);
     let second = admin.confirm(&booking, "pay-2").await.expect_problem(409, "invalid_state");
     assert_eq!(second["bookingStatus"], "confirmed");
@@ -52,10 +53,10 @@ async fn a_second_payment_is_refunded() {
 #[tokio::test]
 async fn a_payment_for_a_cancelled_booking_is_refunded() {
     let server = server().await;
-    let (mut admin, mut ada, _, booking) = stage(&server, &json!({})).await;
+    let (mut admin, mut ada, _, booking) = fixture(&server, &json!({})).await;
     let cancelled = ada.cancel(&booking).await.expect(200);
     assert_eq!((&cancelled["status"], &cancelled["paymentStatus"]), (&json!("cancelled"), &json!("failed")));
-    assert_eq!(admin.all("/v1/refunds").await, [] as [Value; 0], "nothing was paid, nothing is owed");
+    assert_eq!(admin.all("/v1/refunds").await, [] as [Value; 0], "an unpaid booking has no refund");
     let late = admin.confirm(&booking, "pay-1").await.expect_problem(409, "invalid_state");
     assert_eq!(late["bookingStatus"], "cancelled");
     check_refund(&late["refund"], &booking, "pay-1", 9_000);
@@ -66,7 +67,7 @@ async fn a_payment_for_a_cancelled_booking_is_refunded() {
 #[tokio::test]
 async fn cancelling_a_paid_booking_requests_a_refund() {
     let server = server().await;
-    let (mut admin, mut ada, event, booking) = stage(&server, &json!({})).await;
+    let (mut admin, mut ada, event, booking) = fixture(&server, &json!({})).await;
     admin.confirm(&booking, "pay-1").await.expect(200);
     ada.cancel(&booking).await.expect(200);
     let refunds = admin.refunds_of("pay-1").await;
@@ -74,7 +75,7 @@ async fn cancelling_a_paid_booking_requests_a_refund() {
     check_refund(&refunds[0], &booking, "pay-1", 9_000);
     assert_eq!((&refunds[0]["eventId"], &refunds[0]["reason"]), (&json!(event), &json!("booking_cancelled")));
     let repeated = admin.confirm(&booking, "pay-1").await.expect_problem(409, "invalid_state");
-    assert_eq!(repeated["refund"], refunds[0], "the webhook repeats");
+    assert_eq!(repeated["refund"], refunds[0], "a repeated webhook finds the same refund");
     assert_eq!(admin.refunds_of("pay-1").await.len(), 1);
     server.expect_clean().await;
 }
@@ -82,9 +83,12 @@ async fn cancelling_a_paid_booking_requests_a_refund() {
 #[tokio::test]
 async fn a_wrong_amount_is_refused_and_not_recorded() {
     let server = server().await;
-    let (mut admin, _, _, booking) = stage(&server, &json!({})).await;
+    let (mut admin, _, _, booking) = fixture(&server, &json!({})).await;
     let path = format!("/v1/bookings/{booking}/confirm");
-    let paid = |amount: i64, currency: &str| json!({"paymentTransactionId": "pay-1", "amount": {"amount": amount, "currency": currency}});
+    let paid = |amount: i64, currency: &str| {
+        let amount = json!({"amount": amount, "currency": currency});
+        json!({"paymentTransactionId": "pay-1", "amount": amount})
+    };
     for wrong in [paid(8_999, "EUR"), paid(9_000, "USD"), paid(0, "EUR")] {
         let refused = admin.post(&path, &wrong).await.expect_problem(422, "amount_mismatch");
         assert_eq!(refused["expected"], json!({"amount": 9_000, "currency": "EUR"}));
@@ -96,20 +100,20 @@ async fn a_wrong_amount_is_refused_and_not_recorded() {
 #[tokio::test]
 async fn one_payment_can_pay_for_several_bookings() {
     let server = server().await;
-    let (mut admin, mut ada, event, first) = stage(&server, &json!({})).await;
+    let (mut admin, mut ada, event, first) = fixture(&server, &json!({})).await;
     let second = id_of(&ada.book(&event, 1).await.expect(201));
     for booking in [&first, &second] {
         admin.confirm(booking, "pay-both").await.expect(200);
         admin.cancel(booking).await.expect(200);
     }
-    assert_eq!(admin.refunds_of("pay-both").await.len(), 2, "one each");
+    assert_eq!(admin.refunds_of("pay-both").await.len(), 2, "one refund per booking");
     server.expect_clean().await;
 }
 
 #[tokio::test]
 async fn payments_for_cancelled_events_are_refunded() {
     let server = server().await;
-    let (mut admin, mut ada, event, pending) = stage(&server, &json!({})).await;
+    let (mut admin, mut ada, event, pending) = fixture(&server, &json!({})).await;
     let cancelled = id_of(&ada.book(&event, 1).await.expect(201));
     ada.cancel(&cancelled).await.expect(200);
     admin.patch(&format!("/v1/events/{event}"), &json!({"status": "cancelled"})).await.expect(200);
@@ -128,7 +132,7 @@ async fn payments_for_cancelled_events_are_refunded() {
 #[tokio::test]
 async fn users_can_cancel_paid_bookings_before_the_cutoff() {
     let server = server().await;
-    let (mut admin, mut ada, event, paid) = stage(&server, &json!({"cancelCutoffSeconds": 86_400})).await;
+    let (mut admin, mut ada, event, paid) = fixture(&server, &json!({"cancelCutoffSeconds": 86_400})).await;
     let tomorrow = server_time(&mut admin, &event).await + jiff::SignedDuration::from_hours(23);
     let earlier = json!({"startsAt": tomorrow.to_string()});
     admin.patch(&format!("/v1/events/{event}"), &earlier).await.expect(200);
@@ -144,7 +148,7 @@ async fn users_can_cancel_paid_bookings_before_the_cutoff() {
 #[tokio::test]
 async fn payments_and_cancellations_continue_while_sales_are_paused() {
     let server = server().await;
-    let (mut admin, mut ada, event, paid) = stage(&server, &json!({})).await;
+    let (mut admin, mut ada, event, paid) = fixture(&server, &json!({})).await;
     let unpaid = id_of(&ada.book(&event, 1).await.expect(201));
     admin.patch(&format!("/v1/events/{event}"), &json!({"status": "paused"})).await.expect(200);
     admin.confirm(&paid, "pay-1").await.expect(200);
@@ -156,7 +160,7 @@ async fn payments_and_cancellations_continue_while_sales_are_paused() {
 async fn a_free_booking_is_confirmed_like_any_other() {
     let server = server().await;
     let free = json!({"price": {"amount": 0, "currency": "EUR"}});
-    let (mut admin, mut ada, event, booking) = stage(&server, &free).await;
+    let (mut admin, mut ada, event, booking) = fixture(&server, &free).await;
     let confirmed = admin.confirm(&booking, "free-1").await.expect(200);
     assert_eq!(confirmed["total"]["amount"], 0);
     ada.cancel(&booking).await.expect(200);
@@ -167,7 +171,7 @@ async fn a_free_booking_is_confirmed_like_any_other() {
 #[tokio::test]
 async fn invalid_payments_and_cancellations_are_refused_with_a_pointer() {
     let server = server().await;
-    let (mut admin, mut ada, _, booking) = stage(&server, &json!({})).await;
+    let (mut admin, mut ada, _, booking) = fixture(&server, &json!({})).await;
     let confirm = format!("/v1/bookings/{booking}/confirm");
     let refused = [
         (json!({}), ""),
@@ -191,20 +195,20 @@ async fn invalid_payments_and_cancellations_are_refused_with_a_pointer() {
         assert_eq!(ada.post(&cancel, &body).await.expect_invalid(), [pointer], "{body}");
     }
     assert_eq!(ada.booking(&booking).await["version"], 1);
-    for nobody in ["bkg_01h455vb4pex5vsknk084sn02q", "nonsense", "evt_01h455vb4pex5vsknk084sn02q"] {
-        admin.confirm(nobody, "pay-1").await.expect_problem(404, "not_found");
-        admin.cancel(nobody).await.expect_problem(404, "not_found");
-        admin.get(&format!("/v1/bookings/{nobody}")).await.expect_problem(404, "not_found");
-        admin.get(&format!("/v1/events/{nobody}")).await.expect_problem(404, "not_found");
-        admin.get(&format!("/v1/events/{nobody}/availability")).await.expect_problem(404, "not_found");
-        admin.get(&format!("/v1/events/{nobody}/ledger")).await.expect_problem(404, "not_found");
+    for unknown in ["bkg_01h455vb4pex5vsknk084sn02q", "nonsense", "evt_01h455vb4pex5vsknk084sn02q"] {
+        admin.confirm(unknown, "pay-1").await.expect_problem(404, "not_found");
+        admin.cancel(unknown).await.expect_problem(404, "not_found");
+        admin.get(&format!("/v1/bookings/{unknown}")).await.expect_problem(404, "not_found");
+        admin.get(&format!("/v1/events/{unknown}")).await.expect_problem(404, "not_found");
+        admin.get(&format!("/v1/events/{unknown}/availability")).await.expect_problem(404, "not_found");
+        admin.get(&format!("/v1/events/{unknown}/ledger")).await.expect_problem(404, "not_found");
     }
 }
 
 #[tokio::test]
 async fn a_refund_is_settled_once() {
     let server = server().await;
-    let (mut admin, mut ada, _, booking) = stage(&server, &json!({})).await;
+    let (mut admin, mut ada, _, booking) = fixture(&server, &json!({})).await;
     admin.confirm(&booking, "pay-1").await.expect(200);
     ada.cancel(&booking).await.expect(200);
     let refund = id_of(&admin.refunds_of("pay-1").await[0]);
@@ -236,7 +240,7 @@ async fn a_refund_is_settled_once() {
 #[tokio::test]
 async fn a_ticket_is_valid_only_for_its_paid_event() {
     let server = server().await;
-    let (mut admin, _, event, booking) = stage(&server, &json!({})).await;
+    let (mut admin, _, event, booking) = fixture(&server, &json!({})).await;
     let other = admin.create_event(&event_body(10)).await;
     let validate = |event: &str| format!("/v1/bookings/{booking}/validate?eventId={event}");
     assert_eq!(admin.get(&validate(&event)).await.expect(200)["valid"], false, "not paid");
@@ -245,12 +249,12 @@ async fn a_ticket_is_valid_only_for_its_paid_event() {
     assert_eq!((&valid["valid"], &valid["booking"]["id"]), (&json!(true), &json!(booking)));
     assert_eq!(admin.get(&validate(&other)).await.expect(200)["valid"], false, "another event");
     admin.cancel(&booking).await.expect(200);
-    assert_eq!(admin.get(&validate(&event)).await.expect(200)["valid"], false, "given back");
+    assert_eq!(admin.get(&validate(&event)).await.expect(200)["valid"], false, "cancelled");
     for scanned in
         ["bkg_01h455vb4pex5vsknk084sn02q", "evt_01h455vb4pex5vsknk084sn02q", "https%3A%2F%2Fa.example"]
     {
-        let answer = admin.get(&format!("/v1/bookings/{scanned}/validate?eventId={event}")).await;
-        assert_eq!(answer.expect(200)["valid"], false, "{scanned}");
+        let response = admin.get(&format!("/v1/bookings/{scanned}/validate?eventId={event}")).await;
+        assert_eq!(response.expect(200)["valid"], false, "{scanned}");
     }
     let without = format!("/v1/bookings/{booking}/validate");
     assert_eq!(admin.get(&without).await.expect_invalid(), ["?eventId"]);

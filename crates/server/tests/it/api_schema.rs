@@ -1,5 +1,6 @@
-//! The public contract, written down a second time: what clients rely on, compared with what the API says of
-//! itself. That it does what it says is tested everywhere else; here nothing gets lost or is renamed.
+//! The documented API, written down a second time and compared with the OpenAPI document, so that nothing
+//! that clients rely on gets lost or is renamed. Other tests check that the server behaves as the document
+//! says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +8,13 @@ use serde_json::Value;
 
 use crate::openapi::{document, names, operations};
 
-/// Each schema: what is always there, and what may be absent.
+/// Each schema with its required and its optional fields.
 const FIELDS: [(&str, &str, &str); 17] = [
     (
         "CreateEvent",
         "name venue startsAt capacity",
-        "timeZone price ticketTypes salesStartAt salesEndAt holdSeconds cancelCutoffSeconds maxTicketsPerBooking \
-         maxTicketsPerUser",
+        "timeZone price ticketTypes salesStartAt salesEndAt holdSeconds cancelCutoffSeconds \
+         maxTicketsPerBooking maxTicketsPerUser",
     ),
     ("NewTicketType", "name price", "capacity"),
     (
@@ -25,8 +26,8 @@ const FIELDS: [(&str, &str, &str); 17] = [
     ("TicketTypeEdit", "id", "name price capacity"),
     (
         "Event",
-        "id name venue startsAt capacity ticketTypes holdSeconds cancelCutoffSeconds maxTicketsPerBooking status held \
-         sold available version createdAt updatedAt",
+        "id name venue startsAt capacity ticketTypes holdSeconds cancelCutoffSeconds maxTicketsPerBooking \
+         status held sold available version createdAt updatedAt",
         "timeZone price salesStartAt salesEndAt maxTicketsPerUser",
     ),
     ("TicketType", "id name price capacity held sold available", ""),
@@ -40,8 +41,8 @@ const FIELDS: [(&str, &str, &str); 17] = [
     ("CreateBooking", "eventId", "ticketQuantity items expectedTotal paymentMethod userId"),
     (
         "Booking",
-        "id eventId userId status paymentStatus ticketQuantity items total holdExpiresAt expiresIn version createdAt \
-         updatedAt",
+        "id eventId userId status paymentStatus ticketQuantity items total holdExpiresAt expiresIn version \
+         createdAt updatedAt",
         "paymentMethod paymentTransactionId cancellationReason confirmedAt cancelledAt expiredAt",
     ),
     ("Item", "ticketTypeId name quantity unitPrice", ""),
@@ -60,8 +61,8 @@ const FIELDS: [(&str, &str, &str); 17] = [
     ),
 ];
 
-/// Each word that a field may have.
-const WORDS: [(&str, &str); 5] = [
+/// Each enum with its values.
+const ENUMS: [(&str, &str); 5] = [
     ("EventStatus", "onSale paused cancelled"),
     ("BookingStatus", "pending confirmed cancelled expired"),
     ("PaymentStatus", "pending paid failed refundRequested refunded"),
@@ -73,7 +74,7 @@ const WORDS: [(&str, &str); 5] = [
     ),
 ];
 
-/// Each code and its status.
+/// Problem codes with their HTTP status.
 const CODES: [(u16, &str); 16] = [
     (400, "malformed_request"),
     (401, "unauthenticated"),
@@ -82,7 +83,8 @@ const CODES: [(u16, &str); 16] = [
     (405, "method_not_allowed"),
     (
         409,
-        "sold_out insufficient_availability sales_not_open sales_closed event_started event_paused event_cancelled",
+        "sold_out insufficient_availability sales_not_open sales_closed event_started event_paused \
+         event_cancelled",
     ),
     (409, "hold_expired invalid_state cancel_cutoff_passed capacity_in_use"),
     (409, "idempotency_key_in_use"),
@@ -96,8 +98,8 @@ const CODES: [(u16, &str); 16] = [
     (503, "outcome_unknown"),
 ];
 
-/// What no test can have a server say: one process has a repeated request wait, and a commit whose outcome is
-/// unknown takes a disk that breaks at that moment. `problem.rs` tests the form of the latter.
+/// Codes that no test can provoke: a single process lets a repeated request wait, and an unknown outcome of a
+/// commit needs a disk that fails at that moment. `problem.rs` tests the form of the latter.
 const NOT_EXPECTED: [&str; 2] = ["idempotency_key_in_use", "outcome_unknown"];
 
 fn words(text: &str) -> BTreeSet<&str> {
@@ -111,13 +113,13 @@ fn codes() -> BTreeMap<&'static str, u16> {
 #[tokio::test]
 async fn every_documented_field_is_described_and_no_other() {
     let document = document().await;
-    for (schema, always, sometimes) in FIELDS {
+    for (schema, required, optional) in FIELDS {
         let described = &document["components"]["schemas"][schema];
-        assert_eq!(names(&described["required"]), words(always), "{schema}");
-        let all = words(always).union(&words(sometimes)).copied().collect();
+        assert_eq!(names(&described["required"]), words(required), "{schema}");
+        let all = words(required).union(&words(optional)).copied().collect();
         assert_eq!(names(&described["properties"]), all, "{schema}");
     }
-    for (schema, all) in WORDS {
+    for (schema, all) in ENUMS {
         let described = &document["components"]["schemas"][schema];
         assert_eq!(names(&described["enum"]), words(all), "{schema}");
     }
@@ -188,7 +190,7 @@ async fn every_documented_header_is_described_where_it_is_sent() {
     }
 }
 
-/// The tests of this binary ask for every code, in the form in which a test demands one.
+/// The tests of this binary expect every code, with `expect_problem` or `expect_invalid`.
 #[test]
 fn every_documented_code_is_expected_by_a_test() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
@@ -196,15 +198,15 @@ fn every_documented_code_is_expected_by_a_test() {
     let sources = files.filter(|file| file.extension().is_some_and(|end| end == "rs"));
     let sources: Vec<String> = sources.map(|file| std::fs::read_to_string(file).expect("text")).collect();
     for (code, status) in codes() {
-        let demanded = format!("expect_problem({status}, \"{code}\")");
-        let is_heard = sources.iter().any(|source| {
-            source.contains(&demanded) || source.contains("expect_invalid()") && code == "validation_failed"
+        let expectation = format!("expect_problem({status}, \"{code}\")");
+        let is_expected = sources.iter().any(|source| {
+            source.contains(&expectation)
+                || source.contains("expect_invalid()") && code == "validation_failed"
         });
-        assert_ne!(is_heard, NOT_EXPECTED.contains(&code), "{demanded}");
+        assert_ne!(is_expected, NOT_EXPECTED.contains(&code), "{expectation}");
     }
 }
 
-/// Every list is a page of rows and a cursor.
 #[tokio::test]
 async fn every_list_is_a_page_with_a_cursor() {
     let document = document().await;

@@ -1,4 +1,4 @@
-//! The audit beside a running server, and on a file that somebody has tampered with.
+//! The audit of a running server, and of a file that was tampered with.
 
 use std::path::Path;
 
@@ -17,11 +17,11 @@ async fn the_audit_is_clean_at_any_time_under_load() {
     let mut entries = Vec::new();
     for _ in 0..12 {
         let before = load.acknowledged_count();
-        // So much has changed since the last look.
+        // At least 20 changes since the audit before.
         load.wait_for_acknowledged(before + 20).await;
         entries.push(server.expect_clean().await["entries"].as_u64().unwrap());
     }
-    assert!(entries.is_sorted() && entries.first() < entries.last(), "the load went on: {entries:?}");
+    assert!(entries.is_sorted() && entries.first() < entries.last(), "the load continued: {entries:?}");
     let journal = load.stop().await;
     let text = server.program().run(["audit", "--database", &url(server.database())]).await;
     assert_eq!(text.exit, Exit::Code(0));
@@ -33,7 +33,7 @@ fn url(database: &Path) -> String {
     format!("sqlite://{}", database.display())
 }
 
-/// Every row that the audit vouches for, changed by hand.
+/// Changes each kind of data that the audit checks.
 #[tokio::test]
 async fn the_audit_detects_tampering() {
     let mut server = server().await;
@@ -86,7 +86,7 @@ async fn the_audit_detects_tampering() {
         "UPDATE refunds SET transaction_id = 'pay-9'",
         "UPDATE refunds SET status = 'succeeded', settled_at = 1",
     ];
-    let mut unseen = Vec::new();
+    let mut undetected = Vec::new();
     for tamper in tampers {
         let copy = server.database().with_file_name("tampered.db");
         std::fs::copy(server.database(), &copy).unwrap();
@@ -96,11 +96,11 @@ async fn the_audit_detects_tampering() {
         let (code, report) = server.program().audit(&copy).await;
         let violations = report["violations"].as_array().map_or(0, Vec::len);
         if (code, violations > 0) != (1, true) {
-            unseen.push(tamper);
+            undetected.push(tamper);
         }
         std::fs::remove_file(&copy).unwrap();
     }
-    assert_eq!(unseen, [] as [&str; 0]);
+    assert_eq!(undetected, [] as [&str; 0]);
 }
 
 #[tokio::test]

@@ -1,25 +1,25 @@
-//! A log that takes no lines is counted and never felt: the server sells, cleans up, recovers and stops as with a
-//! healthy one.
+//! A log that cannot be written has no effect but lost lines, which are counted: the server sells, sweeps,
+//! recovers and stops as with a working log.
 
 use testkit::{BadLog, Exit, Program, Setup, SmallDisk, event_body, eventually, expect_service_and_stop};
 
 use crate::program;
 
-/// A server that logs every request and looks for overdue holds all the time.
+/// Settings of a server that logs every request and sweeps overdue holds every 200 ms.
 fn setup() -> Setup {
     Setup::new(program()).argument("--log").argument("debug").environment("BOXOFFICE_SWEEP_EVERY", "200ms")
 }
 
-/// The rounds of requests that fill a pipe at debug level.
+/// Number of requests that fill a pipe at debug level.
 const ROUNDS: u32 = 1_500;
 
-async fn serves_with(log: BadLog) {
+async fn expect_service_with(log: BadLog) {
     let server = setup().start_with_log(&log).await;
     let mut client = server.anonymous();
     for _ in 0..ROUNDS {
         client.get("/livez").await.expect(200);
     }
-    // Standard error that is closed is the null device by the time the program starts.
+    // A closed standard error is the null device by the time the program starts, so no line is lost.
     if !matches!(&log, BadLog::Redirected(how) if how == "2>&-") && !matches!(log, BadLog::Blocked) {
         assert!(server.metric("boxoffice_log_lines_lost_total").await >= u64::from(ROUNDS));
     }
@@ -29,25 +29,25 @@ async fn serves_with(log: BadLog) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_a_closed_log_does_not_affect_service() {
-    serves_with(BadLog::Redirected("2>&-".to_owned())).await;
+    expect_service_with(BadLog::Redirected("2>&-".to_owned())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_a_full_log_does_not_affect_service() {
-    serves_with(BadLog::Redirected("2>/dev/full".to_owned())).await;
+    expect_service_with(BadLog::Redirected("2>/dev/full".to_owned())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_a_broken_log_does_not_affect_service() {
-    serves_with(BadLog::Broken).await;
+    expect_service_with(BadLog::Broken).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_an_unread_log_does_not_affect_service() {
-    serves_with(BadLog::Blocked).await;
+    expect_service_with(BadLog::Blocked).await;
 }
 
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stdout, reason = "a skipped test is reported")]
 fn small_disk(megabytes: u32) -> Option<SmallDisk> {
     let disk = SmallDisk::mount(megabytes);
     disk.inspect_err(|why| {
@@ -58,7 +58,7 @@ fn small_disk(megabytes: u32) -> Option<SmallDisk> {
     .ok()
 }
 
-fn seen_by(disk: &SmallDisk) -> Setup {
+fn setup_on(disk: &SmallDisk) -> Setup {
     Setup::new(program().with_launcher(disk.launcher()))
         .argument("--log")
         .argument("debug")
@@ -73,7 +73,7 @@ fn log_on(disk: &SmallDisk) -> BadLog {
 async fn d1_a_log_on_a_full_disk_resumes_when_there_is_room() {
     let Some(disk) = small_disk(1) else { return };
     disk.write_ballast(2 * 1024 * 1024);
-    let server = seen_by(&disk).start_with_log(&log_on(&disk)).await;
+    let server = setup_on(&disk).start_with_log(&log_on(&disk)).await;
     let mut client = server.anonymous();
     eventually("lines are lost", async || {
         client.get("/livez").await.expect(200);
@@ -84,7 +84,7 @@ async fn d1_a_log_on_a_full_disk_resumes_when_there_is_room() {
     let log = || disk.outside_path("log");
     eventually("lines arrive again", async || {
         client.get("/livez?again").await;
-        std::fs::read_to_string(log()).ok().filter(|text| text.contains("answered")).map(drop)
+        std::fs::read_to_string(log()).ok().filter(|text| text.contains("request completed")).map(drop)
     })
     .await;
     expect_service_and_stop(server).await;
@@ -93,14 +93,14 @@ async fn d1_a_log_on_a_full_disk_resumes_when_there_is_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_a_log_on_the_full_disk_of_the_database_causes_no_other_failure() {
     let Some(disk) = small_disk(8) else { return };
-    let setup = seen_by(&disk).on_file(disk.folder().join("boxoffice.db"));
+    let setup = setup_on(&disk).on_file(disk.folder().join("boxoffice.db"));
     let mut server = setup.start_with_log(&log_on(&disk)).await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(1_000_000)).await;
     disk.write_ballast(8 * 1024 * 1024);
     let refused = eventually("the disk is full", async || {
-        let answer = admin.book_for("ada", &event, 1).await;
-        (answer.status != 201).then_some(answer)
+        let response = admin.book_for("ada", &event, 1).await;
+        (response.status != 201).then_some(response)
     })
     .await;
     refused.expect_problem(503, "unavailable");
@@ -117,7 +117,7 @@ async fn d1_a_log_on_the_full_disk_of_the_database_causes_no_other_failure() {
     server.expect_clean().await;
 }
 
-/// What a command reports may have nowhere to go, either.
+/// Standard output may be unwritable, too.
 #[tokio::test]
 async fn d11_output_to_a_full_disk_is_reported_as_an_error() {
     let commands: [&[&str]; 4] = [
@@ -132,16 +132,19 @@ async fn d11_output_to_a_full_disk_is_reported_as_an_error() {
         command.stdout(full).stderr(std::process::Stdio::piped());
         let running = tokio::process::Command::from(command).spawn().expect("it starts");
         let output = running.wait_with_output().await.expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
-        assert!(said.starts_with("boxoffice: cannot write the output: No space left"), "{words:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {stderr}");
+        assert!(
+            stderr.starts_with("boxoffice: cannot write the output: No space left"),
+            "{words:?}: {stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
     let finished = Program::finish(program().command(["openapi"])).await;
     assert_eq!((finished.exit, finished.stderr.as_str()), (Exit::Code(0), ""));
 }
 
-/// The last word of a command does not wait for a reader, and does not change the exit code.
+/// The last message of a command does not wait for a reader, and does not change the exit code.
 #[tokio::test]
 async fn d1_a_failing_command_keeps_its_exit_code_with_any_log() {
     let (unread, writer) = std::io::pipe().expect("a pipe");
@@ -166,7 +169,7 @@ mod on_redis {
             let setup = super::setup().argument("--redis").argument(redis.url(0));
             let mut server = setup.start_with_log(&log).await;
             let is_up = async |server: &testkit::Server, up| {
-                eventually("Redis is noticed", async || {
+                eventually("the state of Redis is noticed", async || {
                     (server.metric("boxoffice_redis_up").await == up).then_some(())
                 })
                 .await;

@@ -1,11 +1,11 @@
-//! The load generator: it counts what it was told, and sees when the counters say something else.
+//! The load generator: it counts responses, and detects counters of the server that disagree with them.
 
 use serde_json::{Value, json};
 use testkit::{Exit, ProgramOutput, SECRET, Server, Setup};
 
 use crate::{program, server};
 
-/// Runs the load generator against a server for a moment.
+/// Runs the load generator against a server, for 300 ms unless `words` name a duration.
 async fn bench(server: &Server, words: &[&str]) -> ProgramOutput {
     let (target, database) =
         (format!("http://{}", server.address()), format!("sqlite://{}", server.database().display()));
@@ -19,8 +19,8 @@ fn report(finished: &ProgramOutput) -> Value {
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
 }
 
-fn count(shown: &Value, answer: &str) -> u64 {
-    shown["answers"][answer]["count"].as_u64().unwrap_or(0)
+fn count(report: &Value, response: &str) -> u64 {
+    report["answers"][response]["count"].as_u64().unwrap_or(0)
 }
 
 #[tokio::test]
@@ -31,31 +31,32 @@ async fn bench_counts_agree_with_the_server_and_the_audit() {
     let words = ["--duration", "2s", "--events", "3", "--zipf", "1", "--mix", mix, "--pid", &pid];
     let finished = bench(&server, &words).await;
     assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
-    let shown = report(&finished);
-    for answer in ["book", "confirm", "cancel", "availability"] {
-        assert!(count(&shown, answer) > 0, "{answer}: {shown:#}");
-        let times = ["p50", "p90", "p99", "p99.9", "max"].map(|name| shown["answers"][answer][name].as_f64());
-        assert!(times.is_sorted() && times[0] > Some(0.0), "{answer}: {shown:#}");
+    let report = report(&finished);
+    for response in ["book", "confirm", "cancel", "availability"] {
+        assert!(count(&report, response) > 0, "{response}: {report:#}");
+        let times =
+            ["p50", "p90", "p99", "p99.9", "max"].map(|name| report["answers"][response][name].as_f64());
+        assert!(times.is_sorted() && times[0] > Some(0.0), "{response}: {report:#}");
     }
     assert_eq!(
-        shown["books"],
+        report["books"],
         json!({"right": true, "oversold": 0, "difference": 0, "unknown": 0, "comparable": true})
     );
-    assert_eq!(shown["audit"]["clean"], true, "{shown:#}");
+    assert_eq!(report["audit"]["clean"], true, "{report:#}");
     // Without a warm-up every booking counts.
-    assert_eq!(shown["audit"]["bookings"].as_u64(), Some(count(&shown, "book")), "{shown:#}");
-    assert_eq!(shown["cpuMicros"].as_array().map(Vec::len), Some(2), "{shown:#}");
-    assert!(shown["batchSize"].as_f64() >= Some(1.0), "{shown:#}");
+    assert_eq!(report["audit"]["bookings"].as_u64(), Some(count(&report, "book")), "{report:#}");
+    assert_eq!(report["cpuMicros"].as_array().map(Vec::len), Some(2), "{report:#}");
+    assert!(report["batchSize"].as_f64() >= Some(1.0), "{report:#}");
 }
 
 #[tokio::test]
 async fn bench_sends_exactly_the_scheduled_requests() {
     let server = server().await;
     let finished = bench(&server, &["--rate", "100", "--capacity", "10"]).await;
-    let shown = report(&finished);
-    // Thirty are due in 300 ms, whatever became of the others.
-    assert_eq!((count(&shown, "book"), count(&shown, "sold_out")), (10, 20), "{shown:#}");
-    assert_eq!((&shown["dropped"], &shown["rate"]), (&json!(0), &json!(100)), "{shown:#}");
+    let report = report(&finished);
+    // 30 requests are due in 300 ms, whatever the results of the others are.
+    assert_eq!((count(&report, "book"), count(&report, "sold_out")), (10, 20), "{report:#}");
+    assert_eq!((&report["dropped"], &report["rate"]), (&json!(0), &json!(100)), "{report:#}");
 }
 
 #[tokio::test]
@@ -73,7 +74,7 @@ async fn bench_prints_a_text_report() {
     }
 }
 
-/// Without the guards more is sold than there is, and the run says so.
+/// Without the guards more tickets are sold than exist, and the report says so.
 #[cfg(feature = "sabotage")]
 #[tokio::test]
 async fn bench_detects_overselling() {
@@ -81,20 +82,21 @@ async fn bench_detects_overselling() {
     let server = setup.start().await;
     let finished = bench(&server, &["--capacity", "5"]).await;
     assert_eq!(finished.exit, Exit::Code(1), "{finished:?}");
-    let shown = report(&finished);
-    assert!(shown["books"]["oversold"].as_u64() > Some(0), "{shown:#}");
+    let report = report(&finished);
+    assert!(report["books"]["oversold"].as_u64() > Some(0), "{report:#}");
     assert_eq!(
-        (&shown["books"]["right"], &shown["audit"]["clean"]),
+        (&report["books"]["right"], &report["audit"]["clean"]),
         (&json!(false), &json!(false)),
-        "{shown:#}"
+        "{report:#}"
     );
 }
 
 #[tokio::test]
 async fn bench_reports_missing_arguments() {
-    let nobody = program().run(["bench", "--target", "http://127.0.0.1:1", "--jwt-secret", SECRET]).await;
-    assert_eq!(nobody.exit, Exit::Code(3), "{nobody:?}");
-    for (words, says) in [
+    let unreachable =
+        program().run(["bench", "--target", "http://127.0.0.1:1", "--jwt-secret", SECRET]).await;
+    assert_eq!(unreachable.exit, Exit::Code(3), "{unreachable:?}");
+    for (words, message) in [
         (vec!["bench"], "nothing to sign with"),
         (vec!["bench", "--jwt-secret", "short"], "at least 32 bytes"),
         (vec!["bench", "--target", "http://example.org"], "must be an address"),
@@ -103,6 +105,6 @@ async fn bench_reports_missing_arguments() {
     ] {
         let finished = program().run(&words).await;
         assert_eq!(finished.exit, Exit::Code(2), "{words:?}: {finished:?}");
-        assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
+        assert!(finished.stderr.contains(message), "{message:?} in {finished:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! The whole life of a booking, with many hands on it at once: whoever wins, there is one winner, and money
-//! that bought no tickets is given back exactly once.
+//! The lifecycle of a booking under concurrent requests: every race has one winner, and a payment that bought
+//! no tickets is refunded exactly once.
 
 use serde_json::{Value, json};
 use testkit::{Client, Response, Server, Setup, event_body, eventually, id_of, with_fields, within_deadline};
@@ -7,15 +7,15 @@ use tokio::task::JoinSet;
 
 use crate::{program, server};
 
-/// Everybody does their one thing, all released together.
-async fn at_once<T: Send + 'static>(things: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
-    let start = std::sync::Arc::new(tokio::sync::Barrier::new(things.len()));
+/// Runs all futures, released together by a barrier.
+async fn run_together<T: Send + 'static>(futures: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+    let start = std::sync::Arc::new(tokio::sync::Barrier::new(futures.len()));
     let mut set = JoinSet::new();
-    for thing in things {
+    for future in futures {
         let start = start.clone();
         set.spawn(async move {
             start.wait().await;
-            thing.await
+            future.await
         });
     }
     set.join_all().await
@@ -26,13 +26,13 @@ async fn connected(mut client: Client) -> Client {
     client
 }
 
-/// How many answers were a success, and that all others were this refusal.
+/// Number of successful responses; all others must be this refusal.
 #[track_caller]
-fn winners(answers: &[Response], code: &str) -> usize {
+fn winners(responses: &[Response], code: &str) -> usize {
     let (won, lost): (Vec<&Response>, Vec<&Response>) =
-        answers.iter().partition(|answer| answer.status == 200);
-    for answer in lost {
-        answer.expect_problem(409, code);
+        responses.iter().partition(|response| response.status == 200);
+    for response in lost {
+        response.expect_problem(409, code);
     }
     won.len()
 }
@@ -52,8 +52,8 @@ async fn one_of_fifty_concurrent_cancellations_succeeds() {
             let booking = booking.clone();
             cancels.push(async move { client.cancel(&booking).await });
         }
-        let answers = at_once(cancels).await;
-        assert_eq!(winners(&answers, "invalid_state"), 1);
+        let responses = run_together(cancels).await;
+        assert_eq!(winners(&responses, "invalid_state"), 1);
         assert_eq!(admin.refunds_of(&format!("pay-{round}")).await.len(), 1);
         assert_eq!(admin.counts(&event).await, (0, 0, 10), "freed once");
     }
@@ -71,27 +71,27 @@ async fn concurrent_confirmations_are_recorded_once() {
         let (mut client, booking) = (connected(server.service()).await, booking.clone());
         confirms.push(async move { client.confirm(&booking, "pay-1").await });
     }
-    for answer in at_once(confirms).await {
-        assert_eq!(answer.expect(200)["version"], 2);
+    for response in run_together(confirms).await {
+        assert_eq!(response.expect(200)["version"], 2);
     }
     assert_eq!(admin.counts(&event).await, (0, 1, 9));
     server.expect_clean().await;
 }
 
-/// A payment that was answered bought the tickets, or is given back exactly once; and it hears the same
-/// however often its webhook repeats.
+/// Checks that an acknowledged payment bought the tickets or is refunded exactly once, and that repeating its
+/// webhook gets the same response.
 async fn check_payment(admin: &mut Client, booking: &str, transaction: &str, first: &Response) {
-    let shown = admin.booking(booking).await;
-    let paying = shown["paymentTransactionId"] == transaction && shown["status"] == "confirmed";
+    let current = admin.booking(booking).await;
+    let paying = current["paymentTransactionId"] == transaction && current["status"] == "confirmed";
     let refunds = admin.refunds_of(transaction).await;
-    assert_eq!(refunds.len(), usize::from(!paying), "{transaction}: {shown}, answered {first:?}");
+    assert_eq!(refunds.len(), usize::from(!paying), "{transaction}: {current}, first response {first:?}");
     let again = admin.confirm(booking, transaction).await;
     if paying {
         again.expect(200);
         return;
     }
-    let heard = again.json();
-    assert_eq!((again.status.as_u16(), &heard["refund"]), (409, &refunds[0]), "{again:?}");
+    let body = again.json();
+    assert_eq!((again.status.as_u16(), &body["refund"]), (409, &refunds[0]), "{again:?}");
     if first.status == 409 {
         assert_eq!((first.code(), &first.json()["refund"]), (again.code(), &refunds[0]), "{first:?}");
     }
@@ -111,14 +111,14 @@ async fn concurrent_confirm_and_cancel_have_one_outcome() {
             (connected(server.service()).await, connected(server.admin()).await);
         let payment = service.confirm(&booking, &transaction);
         let cancellation = canceller.cancel(&booking);
-        // Every other round the other way about, so that both orders are seen.
-        let (paid, given_up) = if round % 2 == 0 {
+        // The order alternates, so that both orders are tested.
+        let (paid, cancelled) = if round % 2 == 0 {
             tokio::join!(payment, cancellation)
         } else {
-            let (given_up, paid) = tokio::join!(cancellation, payment);
-            (paid, given_up)
+            let (cancelled, paid) = tokio::join!(cancellation, payment);
+            (paid, cancelled)
         };
-        assert_eq!(given_up.expect(200)["status"], "cancelled", "a cancellation is possible at any time");
+        assert_eq!(cancelled.expect(200)["status"], "cancelled", "a cancellation is possible at any time");
         if paid.status == 200 {
             paid_first += 1;
         } else {
@@ -137,17 +137,18 @@ async fn concurrent_confirm_and_cancel_have_one_outcome() {
 /// Books the last ticket of an event as soon as its hold is overdue.
 async fn take_over(client: &mut Client, user: &str, event: &str) -> String {
     eventually("an overdue hold is freed for the next buyer", async || {
-        let answer = client.book_for(user, event, 1).await;
-        if answer.status == 201 {
-            return Some(id_of(&answer.expect(201)));
+        let response = client.book_for(user, event, 1).await;
+        if response.status == 201 {
+            return Some(id_of(&response.expect(201)));
         }
-        answer.expect_problem(409, "sold_out");
+        response.expect_problem(409, "sold_out");
         None
     })
     .await
 }
 
-/// An event of one ticket, held by ada for a second only.
+/// Creates an event of one ticket, which the user `ada` holds for one second. Returns the ids of event and
+/// booking.
 async fn short_hold(server: &Server, admin: &mut Client) -> (String, String) {
     let event = admin.create_event(&with_fields(event_body(1), &json!({"holdSeconds": 1}))).await;
     let held = id_of(&server.service().book_for("ada", &event, 1).await.expect(201));
@@ -165,7 +166,8 @@ async fn an_overdue_hold_is_freed_for_the_next_buyer() {
     assert!(expired["expiredAt"].is_string() && expired["expiresIn"] == 0, "{expired}");
     assert_eq!(admin.counts(&event).await, (1, 0, 0));
 
-    // The payment comes too late, and is given back, also when the tickets come back before it repeats.
+    // The payment is too late and is refunded, also where the tickets are available again before it is
+    // repeated.
     let late = admin.confirm(&held, "pay-late").await.expect_problem(409, "hold_expired");
     assert_eq!(late["bookingStatus"], "expired");
     admin.cancel(&next).await.expect(200);
@@ -204,10 +206,10 @@ async fn an_overdue_hold_can_still_be_paid_if_not_freed() {
     server.expect_clean().await;
 }
 
-/// Payment, cancellation and the next buyer, one after the other in all six orders.
+/// Payment, cancellation and the next booking, one after the other in all six orders.
 #[tokio::test]
 async fn every_order_of_pay_cancel_and_book_has_one_outcome() {
-    // No clean-up on its own: only the next buyer frees what is overdue.
+    // The sweeper does not run: only the next booking frees an overdue hold.
     let server = Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "1h").start().await;
     let mut admin = server.admin();
     let mut orders = Vec::new();
@@ -228,18 +230,18 @@ async fn every_order_of_pay_cancel_and_book_has_one_outcome() {
         .await;
         let transaction = format!("pay-{held}");
         for (what, status, code) in order {
-            let answer = match what {
+            let response = match what {
                 "pay" => admin.confirm(&held, &transaction).await,
                 "cancel" => admin.cancel(&held).await,
                 _ => admin.book_for("bob", &event, 1).await,
             };
             assert_eq!(
-                (answer.status.as_u16(), answer.code().as_str()),
+                (response.status.as_u16(), response.code().as_str()),
                 (status, code),
                 "{what} of {order:?}"
             );
         }
-        // Whatever came first: the money bought nothing in the end, and goes back once.
+        // In every order the payment buys nothing in the end, and is refunded once.
         assert_eq!(admin.refunds_of(&transaction).await.len(), 1, "{order:?}");
         let booked = u64::from(!order.contains(&("book", 409, "sold_out")));
         assert_eq!(admin.counts(&event).await, (booked, 0, 1 - booked), "{order:?}");
@@ -247,23 +249,23 @@ async fn every_order_of_pay_cancel_and_book_has_one_outcome() {
     server.expect_clean().await;
 }
 
-/// Payment, cancellation and the next buyer all come at the moment the hold runs out.
+/// Payment, cancellation and the next booking are sent at the moment when the hold expires.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_confirm_cancel_and_expiry_have_one_outcome() {
     let server = server().await;
     let mut admin = server.admin();
-    let mut stages = Vec::new();
+    let mut short_holds = Vec::new();
     for _ in 0..24 {
-        stages.push(short_hold(&server, &mut admin).await);
+        short_holds.push(short_hold(&server, &mut admin).await);
     }
-    let mut fights = JoinSet::new();
-    for (event, held) in stages {
+    let mut races = JoinSet::new();
+    for (event, held) in short_holds {
         let (service, canceller) = (connected(server.service()).await, connected(server.admin()).await);
         let rival = connected(server.service()).await;
-        fights.spawn(async move { (fight(&event, &held, service, canceller, rival).await, event, held) });
+        races.spawn(async move { (race(&event, &held, service, canceller, rival).await, event, held) });
     }
     let mut outcomes = std::collections::BTreeMap::new();
-    for (paid, event, held) in fights.join_all().await {
+    for (paid, event, held) in races.join_all().await {
         let transaction = format!("pay-{held}");
         check_payment(&mut admin, &held, &transaction, &paid).await;
         let status = admin.booking(&held).await["status"].as_str().unwrap().to_owned();
@@ -273,40 +275,40 @@ async fn concurrent_confirm_cancel_and_expiry_have_one_outcome() {
         assert_eq!((holds + sold, available), (live, 1 - live), "{status}, and {} rivals", rivals.len());
         *outcomes.entry((status, paid.status.as_u16(), rivals.len())).or_insert(0) += 1;
     }
-    println!("status, answer to the payment, rivals: {outcomes:?}");
+    println!("status, response to the payment, rivals: {outcomes:?}");
     server.expect_clean().await;
 }
 
-async fn fight(
+async fn race(
     event: &str,
     held: &str,
     mut service: Client,
     mut canceller: Client,
     mut rival: Client,
 ) -> Response {
-    let mut looks = tokio::time::interval(std::time::Duration::from_millis(5));
+    let mut polls = tokio::time::interval(std::time::Duration::from_millis(5));
     within_deadline("the hold is overdue", async {
         while canceller.booking(held).await["expiresIn"] != 0 {
-            looks.tick().await;
+            polls.tick().await;
         }
     })
     .await;
     let transaction = format!("pay-{held}");
     let (payment, cancellation) = (service.confirm(held, &transaction), canceller.cancel(held));
     let purchase = rival.book_for("bob", event, 1);
-    // Each is the first to be sent in a third of the fights.
-    let (paid, given_up, booked) = match held.bytes().last().map(|last| last % 3) {
+    // Each request is the first to be sent in a third of the races.
+    let (paid, cancelled, booked) = match held.bytes().last().map(|last| last % 3) {
         Some(0) => tokio::join!(payment, cancellation, purchase),
         Some(1) => {
-            let (given_up, booked, paid) = tokio::join!(cancellation, purchase, payment);
-            (paid, given_up, booked)
+            let (cancelled, booked, paid) = tokio::join!(cancellation, purchase, payment);
+            (paid, cancelled, booked)
         }
         _ => {
-            let (booked, paid, given_up) = tokio::join!(purchase, payment, cancellation);
-            (paid, given_up, booked)
+            let (booked, paid, cancelled) = tokio::join!(purchase, payment, cancellation);
+            (paid, cancelled, booked)
         }
     };
-    assert!(matches!(given_up.status.as_u16(), 200 | 409), "{given_up:?}");
+    assert!(matches!(cancelled.status.as_u16(), 200 | 409), "{cancelled:?}");
     assert!(matches!(paid.status.as_u16(), 200 | 409), "{paid:?}");
     if booked.status != 201 {
         booked.expect_problem(409, "sold_out");

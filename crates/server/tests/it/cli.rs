@@ -1,4 +1,4 @@
-//! The command line: exit codes, and what goes where.
+//! The command line: exit codes, standard output and standard error.
 
 use std::process::Command;
 
@@ -12,9 +12,9 @@ async fn run(arguments: &[&str]) -> ProgramOutput {
 }
 
 #[track_caller]
-fn check(finished: &ProgramOutput, code: i32, says: &str) {
+fn check(finished: &ProgramOutput, code: i32, message: &str) {
     assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
-    assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
+    assert!(finished.stderr.contains(message), "{message:?} in {finished:?}");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn migrate_is_idempotent_and_serve_can_skip_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("boxoffice.db");
     let url = format!("sqlite://{}", file.display());
-    // A database without a schema: older than any.
+    // A database without a schema is older than every version.
     std::fs::write(&file, "").unwrap();
     let serve =
         ["serve", "--no-migrate", "--jwt-secret", SECRET, "--listen", "127.0.0.1:0", "--database", &url];
@@ -173,7 +173,7 @@ async fn the_log_is_plain_text_without_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     command.current_dir(&folder).env_remove("NO_COLOR");
     let process = Process::start(command);
-    process.stderr.find(|line| line.contains("ready").then_some(())).await.expect("a line that says so");
+    process.stderr.find(|line| line.contains("ready").then_some(())).await.expect("a line about readiness");
     assert!(process.stdout.all().is_empty(), "standard output is for data");
     let log = process.stderr.tail();
     assert!(!log.contains('\u{1b}'), "no colours in a pipe: {log:?}");
@@ -181,7 +181,7 @@ async fn the_log_is_plain_text_without_a_terminal() {
     assert!(folder.path().join("boxoffice.db").exists(), "the default database");
 }
 
-/// The first minute of a newcomer: what `dev` prints can be pasted as it is.
+/// The commands that `dev` prints can be pasted into a shell.
 #[tokio::test]
 async fn dev_prints_two_commands_that_work() {
     let curl = Command::new("curl").arg("--version").output();
@@ -191,45 +191,45 @@ async fn dev_prints_two_commands_that_work() {
     );
     let began = Instant::now();
     let mut dev = Process::start(program().command(["dev", "--listen", "127.0.0.1:0"]));
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     dev.stdout.find(|line| (line.starts_with("curl") && line.contains("/confirm")).then_some(())).await;
-    said.extend(dev.stdout.all());
+    printed.extend(dev.stdout.all());
     println!("dev was ready after {:?}", began.elapsed());
-    assert!(said.len() <= 12, "{said:#?}");
-    let curls: Vec<&String> = said.iter().filter(|line| line.starts_with("curl ")).collect();
-    assert_eq!(curls.len(), 2, "{said:#?}");
+    assert!(printed.len() <= 12, "{printed:#?}");
+    let curls: Vec<&String> = printed.iter().filter(|line| line.starts_with("curl ")).collect();
+    assert_eq!(curls.len(), 2, "{printed:#?}");
     let mut bookings = Vec::new();
     for line in curls {
         let mut shell = Command::new("sh");
         shell.args(["-c", line]);
         let finished = Program::finish(shell).await;
         check(&finished, 0, "");
-        let answer = serde_json::from_str(&finished.stdout);
-        bookings.push(answer.unwrap_or_else(|error| panic!("{error}: {line} answered {finished:?}")));
+        let response = serde_json::from_str(&finished.stdout);
+        bookings.push(response.unwrap_or_else(|error| panic!("{error}: {line} printed {finished:?}")));
     }
     let [booked, confirmed]: [serde_json::Value; 2] = bookings.try_into().unwrap();
     assert_eq!((&booked["status"], &confirmed["status"]), (&"pending".into(), &"confirmed".into()));
     assert_eq!(id_of(&booked), id_of(&confirmed));
     let token = |word: &str| {
-        let line = said.iter().find(|line| line.starts_with(word)).expect("a token is printed");
+        let line = printed.iter().find(|line| line.starts_with(word)).expect("a token is printed");
         line.split_whitespace().last().unwrap().to_owned()
     };
-    let address = said[0].split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let address = printed[0].split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
     let client = |name: &str| testkit::Client::new(address, Some(token(name)));
     assert_eq!(client("Buyer token").booking(&id_of(&booked)).await["status"], "confirmed");
     client("Service token").confirm(&id_of(&booked), "pay-1").await.expect(200);
     client("Service token").get("/v1/stats").await.expect_problem(403, "forbidden");
     client("Admin token").create_event(&event_body(1)).await;
-    let names = said.iter().filter_map(|line| line.split_once(" token:")).map(|(name, _)| name);
+    let names = printed.iter().filter_map(|line| line.split_once(" token:")).map(|(name, _)| name);
     assert_eq!(names.collect::<Vec<_>>(), ["Buyer", "Service", "Admin"]);
     dev.terminate();
     assert_eq!(dev.wait_for_exit().await, Exit::Code(0));
 }
 
-/// Without `--listen` a port that is in use is no reason to fail; with it, it is.
+/// A port that is in use is an error only where `--listen` names it.
 #[tokio::test]
 async fn dev_listens_on_a_free_port_where_8080_is_in_use() {
-    // Ours, or another program's: in use either way.
+    // Bound here or by another program: in use in either case.
     let _taken = std::net::TcpListener::bind("127.0.0.1:8080");
     let mut dev = Process::start(program().command(["dev"]));
     let line = dev.stdout.find(|line| line.contains("is ready at").then(|| line.to_owned())).await;
@@ -262,6 +262,6 @@ async fn dev_stores_its_data_in_the_given_directory() {
         events.push(event.await.expect("the sample event is named"));
         dev.kill9();
     }
-    assert_eq!(events[0], events[1], "the sample event is made once");
+    assert_eq!(events[0], events[1], "the sample event is created once");
     program().expect_clean(&data.join("boxoffice.db")).await;
 }

@@ -13,12 +13,12 @@ fn url(database: &Path) -> String {
 }
 
 /// Runs a command on a database file.
-async fn on(database: &Path, words: &[&str]) -> ProgramOutput {
+async fn run_on(database: &Path, words: &[&str]) -> ProgramOutput {
     let url = url(database);
     program().run(words.iter().copied().chain(["--database", &url])).await
 }
 
-/// The report of a command that was to end like this.
+/// The JSON report of a command that must exit with this code.
 #[track_caller]
 fn report(finished: &ProgramOutput, code: i32) -> Value {
     assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
@@ -26,13 +26,13 @@ fn report(finished: &ProgramOutput, code: i32) -> Value {
 }
 
 #[track_caller]
-fn check(finished: &ProgramOutput, code: i32, says: &str) {
+fn check(finished: &ProgramOutput, code: i32, message: &str) {
     assert_eq!(finished.exit, Exit::Code(code), "{finished:?}");
-    assert!(finished.stderr.contains(says), "{says:?} in {finished:?}");
+    assert!(finished.stderr.contains(message), "{message:?} in {finished:?}");
 }
 
-/// What lies in the folder of a file, by name.
-fn beside(file: &Path) -> Vec<String> {
+/// Sorted names of the files in the folder of a file.
+fn files_beside(file: &Path) -> Vec<String> {
     let folder = file.parent().and_then(|folder| std::fs::read_dir(folder).ok()).expect("a folder");
     let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
     let mut names: Vec<String> = folder.map(|entry| name(entry.expect("a readable folder"))).collect();
@@ -43,33 +43,33 @@ fn beside(file: &Path) -> Vec<String> {
 #[tokio::test]
 async fn a_demo_sells_every_ticket_once() {
     let finished = program().run(["demo", "--buyers", "300", "--tickets", "40", "--json"]).await;
-    let shown = report(&finished, 0);
+    let report = report(&finished, 0);
     for (name, count) in [("sold", 40), ("oversold", 0), ("refused", 260), ("failed", 0), ("overloaded", 0)] {
-        assert_eq!(shown[name], count, "{name} of {shown:#}");
+        assert_eq!(report[name], count, "{name} of {report:#}");
     }
-    let settled = (&shown["confirmed"], &shown["cancelled"], &shown["expired"]);
-    assert_eq!(settled, (&json!(28), &json!(8), &json!(4)), "{shown:#}");
-    // Every tenth buyer clicks once more than the limit allows.
-    assert_eq!(shown["limitedAttempts"], 30, "{shown:#}");
-    assert_eq!((&shown["clean"], &shown["audit"]["bookings"]), (&json!(true), &json!(40)), "{shown:#}");
-    let (p50, p99) = (&shown["latencyMillis"]["p50"], &shown["latencyMillis"]["p99"]);
-    assert!(p50.as_f64() > Some(0.0) && p99.as_f64() >= p50.as_f64(), "{shown:#}");
-    assert!(shown["bookingsPerSecond"].as_f64() > Some(0.0), "{shown:#}");
-    assert!(finished.stderr.is_empty(), "no progress where nobody looks: {finished:?}");
+    let settled = (&report["confirmed"], &report["cancelled"], &report["expired"]);
+    assert_eq!(settled, (&json!(28), &json!(8), &json!(4)), "{report:#}");
+    // Every tenth buyer sends one request more than the limit allows.
+    assert_eq!(report["limitedAttempts"], 30, "{report:#}");
+    assert_eq!((&report["clean"], &report["audit"]["bookings"]), (&json!(true), &json!(40)), "{report:#}");
+    let (p50, p99) = (&report["latencyMillis"]["p50"], &report["latencyMillis"]["p99"]);
+    assert!(p50.as_f64() > Some(0.0) && p99.as_f64() >= p50.as_f64(), "{report:#}");
+    assert!(report["bookingsPerSecond"].as_f64() > Some(0.0), "{report:#}");
+    assert!(finished.stderr.is_empty(), "no progress without a terminal: {finished:?}");
 }
 
-/// Without the guards the demonstration sells too much, and sees it.
+/// Without the guards the demo oversells, and reports it.
 #[cfg(feature = "sabotage")]
 #[tokio::test]
 async fn a_demo_without_guards_reports_overselling() {
     let mut command = program().command(["demo", "--buyers", "100", "--tickets", "40", "--json"]);
     command.env("BOXOFFICE_SABOTAGE", "capacity,capacity-check");
-    let shown = report(&Program::finish(command).await, 1);
-    assert_eq!((&shown["sold"], &shown["oversold"]), (&json!(100), &json!(60)), "{shown:#}");
-    assert_eq!(shown["clean"], false, "{shown:#}");
+    let report = report(&Program::finish(command).await, 1);
+    assert_eq!((&report["sold"], &report["oversold"]), (&json!(100), &json!(60)), "{report:#}");
+    assert_eq!(report["clean"], false, "{report:#}");
 }
 
-/// Alone on this machine, whatever is set for servers; and it leaves nothing behind.
+/// The demo ignores the settings of servers, and leaves no files behind.
 #[tokio::test]
 async fn a_demo_prints_a_text_report_and_removes_its_files() {
     let folder = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ async fn a_demo_prints_a_text_report_and_removes_its_files() {
     }
 }
 
-/// Whoever reads the report may stop early.
+/// The reader of the report may close the pipe early.
 #[tokio::test]
 async fn a_closed_output_pipe_is_not_an_error() {
     let mut shell = std::process::Command::new("sh");
@@ -101,7 +101,7 @@ async fn a_closed_output_pipe_is_not_an_error() {
     assert_eq!(Program::finish(shell).await.stderr, "0\n");
 }
 
-/// A terminal sees a bar, without colours.
+/// On a terminal a progress bar is report, without colours where `NO_COLOR` is set.
 #[tokio::test]
 async fn a_demo_shows_its_progress_on_a_terminal() {
     let demo = format!("{} demo --buyers 300 --tickets 40", env!("CARGO_BIN_EXE_boxoffice"));
@@ -126,20 +126,20 @@ async fn a_backup_of_a_busy_server_is_consistent() {
         load.wait_for_acknowledged(load.acknowledged_count() + 30).await;
         let copy = folder.path().join(format!("copy-{number}.db"));
         let before = load.acknowledged_count();
-        let finished = on(server.database(), &["backup", "--json", "--to", copy.to_str().unwrap()]).await;
-        let shown = report(&finished, 0);
-        assert_eq!((&shown["clean"], &shown["file"]), (&json!(true), &json!(copy.to_str().unwrap())));
-        assert_eq!(shown["bytes"], std::fs::metadata(&copy).unwrap().len(), "{shown:#}");
+        let finished = run_on(server.database(), &["backup", "--json", "--to", copy.to_str().unwrap()]).await;
+        let report = report(&finished, 0);
+        assert_eq!((&report["clean"], &report["file"]), (&json!(true), &json!(copy.to_str().unwrap())));
+        assert_eq!(report["bytes"], std::fs::metadata(&copy).unwrap().len(), "{report:#}");
         let audit = program().expect_clean(&copy).await;
-        assert_eq!(audit["entries"], shown["entries"], "one moment: {shown:#}");
-        assert!(audit["entries"].as_u64().unwrap() > before, "what was acknowledged is in it");
+        assert_eq!(audit["entries"], report["entries"], "the copy is of one moment: {report:#}");
+        assert!(audit["entries"].as_u64().unwrap() > before, "the copy has what was acknowledged");
         entries.push(audit["entries"].as_u64().unwrap());
     }
     load.stop().await;
-    assert!(entries.is_sorted() && entries.first() < entries.last(), "the load went on: {entries:?}");
-    let files = beside(&folder.path().join("copy-0.db"));
-    assert_eq!(files, ["copy-0.db", "copy-1.db", "copy-2.db", "copy-3.db"], "and nothing else");
-    // A copy is a database to serve from.
+    assert!(entries.is_sorted() && entries.first() < entries.last(), "the load continued: {entries:?}");
+    let files = files_beside(&folder.path().join("copy-0.db"));
+    assert_eq!(files, ["copy-0.db", "copy-1.db", "copy-2.db", "copy-3.db"], "no other files");
+    // A server can run on a copy.
     let copy = folder.path().join("copy-3.db");
     let again = testkit::Setup::new(program()).on_file(&copy).start().await;
     let mut admin = again.admin();
@@ -155,20 +155,24 @@ async fn a_backup_overwrites_no_file_and_leaves_no_partial_file() {
     let taken = folder.path().join("taken.db");
     std::fs::write(&taken, "precious").unwrap();
     let to = |path: &Path| path.to_str().unwrap().to_owned();
-    check(&on(server.database(), &["backup", "--to", &to(&taken)]).await, 1, "overwrites nothing");
+    check(&run_on(server.database(), &["backup", "--to", &to(&taken)]).await, 1, "overwrites nothing");
     assert_eq!(std::fs::read(&taken).unwrap(), b"precious");
-    check(&on(server.database(), &["backup", "--to", &to(server.database())]).await, 1, "overwrites nothing");
+    check(
+        &run_on(server.database(), &["backup", "--to", &to(server.database())]).await,
+        1,
+        "overwrites nothing",
+    );
     let lost = folder.path().join("no/folder/copy.db");
-    check(&on(server.database(), &["backup", "--to", &to(&lost)]).await, 1, "copy.db");
+    check(&run_on(server.database(), &["backup", "--to", &to(&lost)]).await, 1, "copy.db");
     let none = folder.path().join("none.db");
     check(
-        &on(&none, &["backup", "--to", &to(&folder.path().join("copy.db"))]).await,
+        &run_on(&none, &["backup", "--to", &to(&folder.path().join("copy.db"))]).await,
         3,
         "there is no database",
     );
-    check(&on(server.database(), &["backup"]).await, 2, "--to");
-    assert_eq!(beside(&taken), ["taken.db"]);
-    // A name in the working directory, and the report for people.
+    check(&run_on(server.database(), &["backup"]).await, 2, "--to");
+    assert_eq!(files_beside(&taken), ["taken.db"]);
+    // A name in the working directory, and the text report.
     let mut command = program().command(["backup", "--to", "copy.db", "--database", &url(server.database())]);
     command.current_dir(&folder);
     let finished = Program::finish(command).await;
@@ -177,10 +181,10 @@ async fn a_backup_overwrites_no_file_and_leaves_no_partial_file() {
         finished.stdout.contains("copy.db: ") && finished.stdout.contains("clean: 1 events"),
         "{finished:?}"
     );
-    assert_eq!(beside(&taken), ["copy.db", "taken.db"]);
+    assert_eq!(files_beside(&taken), ["copy.db", "taken.db"]);
 }
 
-/// The copy of a damaged database is kept, and nobody is told that all is well.
+/// The copy of a damaged database is kept, and the violations are reported.
 #[tokio::test]
 async fn a_backup_of_inconsistent_data_is_reported() {
     let mut server = server().await;
@@ -188,10 +192,10 @@ async fn a_backup_of_inconsistent_data_is_reported() {
     server.kill9();
     Connection::open(server.database()).unwrap().execute("UPDATE events SET sold = 3", []).unwrap();
     let copy = server.database().with_file_name("copy.db");
-    let finished = on(server.database(), &["backup", "--json", "--to", copy.to_str().unwrap()]).await;
-    let shown = report(&finished, 1);
-    assert_eq!(shown["clean"], false);
-    assert!(!shown["violations"].as_array().unwrap().is_empty() && copy.exists(), "{shown:#}");
+    let finished = run_on(server.database(), &["backup", "--json", "--to", copy.to_str().unwrap()]).await;
+    let report = report(&finished, 1);
+    assert_eq!(report["clean"], false);
+    assert!(!report["violations"].as_array().unwrap().is_empty() && copy.exists(), "{report:#}");
 }
 
 #[tokio::test]
@@ -204,23 +208,23 @@ async fn a_sweep_frees_overdue_holds() {
         last = admin.book_for(user, &event, tickets).await.expect(201);
     }
     admin.confirm(&id_of(&last), "pay-1").await.expect(200);
-    let beside = on(server.database(), &["sweep"]).await;
-    check(&beside, 3, "owned by another running boxoffice");
+    let while_running = run_on(server.database(), &["sweep"]).await;
+    check(&while_running, 3, "owned by another running boxoffice");
     server.terminate();
     assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     let database = server.database();
     let mut freed = (0, 0);
     eventually("both unpaid bookings are overdue and freed", async || {
-        let shown = report(&on(database, &["sweep", "--json"]).await, 0);
-        assert_eq!(shown["failed"], 0);
-        let count = |name: &str| shown[name].as_u64().unwrap();
+        let report = report(&run_on(database, &["sweep", "--json"]).await, 0);
+        assert_eq!(report["failed"], 0);
+        let count = |name: &str| report[name].as_u64().unwrap();
         freed = (freed.0 + count("bookings"), freed.1 + count("tickets"));
         (freed.0 == 2).then_some(())
     })
     .await;
     assert_eq!(freed, (2, 5));
     program().expect_clean(database).await;
-    let nothing_left = on(database, &["sweep"]).await;
+    let nothing_left = run_on(database, &["sweep"]).await;
     check(&nothing_left, 0, "");
     assert_eq!(nothing_left.stdout, "freed 0 bookings, 0 tickets\n");
 }
@@ -229,28 +233,28 @@ async fn a_sweep_frees_overdue_holds() {
 async fn a_sweep_creates_no_database() {
     let folder = tempfile::tempdir().unwrap();
     let none = folder.path().join("none.db");
-    check(&on(&none, &["sweep"]).await, 3, "there is no database");
+    check(&run_on(&none, &["sweep"]).await, 3, "there is no database");
     std::fs::write(&none, "").unwrap();
-    check(&on(&none, &["sweep"]).await, 1, "boxoffice migrate");
+    check(&run_on(&none, &["sweep"]).await, 1, "boxoffice migrate");
     assert_eq!(std::fs::metadata(&none).unwrap().len(), 0);
 }
 
-/// The doctor's only dependency so far, and how the command ended.
+/// Runs `doctor`, which must exit with this code. Returns its only dependency, the database.
 async fn doctor(database: &Path, code: i32) -> Value {
-    let shown = report(&on(database, &["doctor", "--json"]).await, code);
-    assert_eq!(shown["healthy"], code == 0, "{shown:#}");
-    let dependency = shown["dependencies"][0].clone();
+    let report = report(&run_on(database, &["doctor", "--json"]).await, code);
+    assert_eq!(report["healthy"], code == 0, "{report:#}");
+    let dependency = report["dependencies"][0].clone();
     assert_eq!((&dependency["name"], &dependency["address"]), (&json!("database"), &json!(url(database))));
-    assert_eq!(dependency["reachable"], code != 3, "{shown:#}");
-    assert_eq!(dependency["problems"] == json!([]), code == 0, "{shown:#}");
+    assert_eq!(dependency["reachable"], code != 3, "{report:#}");
+    assert_eq!(dependency["problems"] == json!([]), code == 0, "{report:#}");
     dependency
 }
 
 #[track_caller]
-fn advises(dependency: &Value, what: &str, next_step: &str) {
+fn expect_advice(dependency: &Value, what: &str, next_step: &str) {
     let problem = &dependency["problems"][0];
-    let says = |name: &str, words: &str| problem[name].as_str().is_some_and(|text| text.contains(words));
-    assert!(says("problem", what) && says("nextStep", next_step), "{dependency:#}");
+    let contains = |name: &str, words: &str| problem[name].as_str().is_some_and(|text| text.contains(words));
+    assert!(contains("problem", what) && contains("nextStep", next_step), "{dependency:#}");
 }
 
 #[tokio::test]
@@ -261,16 +265,16 @@ async fn doctor_reports_a_healthy_database() {
     assert!(running["version"].as_str().unwrap().starts_with("SQLite 3."), "{running:#}");
     assert!(running["roundTripMillis"].as_f64() > Some(0.0), "{running:#}");
     assert_eq!(running["schemaVersion"], running["neededSchemaVersion"], "{running:#}");
-    let text = on(server.database(), &["doctor"]).await;
+    let text = run_on(server.database(), &["doctor"]).await;
     check(&text, 0, "");
     assert!(
         text.stdout.starts_with("database: ok") && text.stdout.contains("in use by a running"),
         "{text:?}"
     );
     server.kill9();
-    let files = beside(server.database());
+    let files = files_beside(server.database());
     assert_eq!(doctor(server.database(), 0).await["inUse"], false);
-    let after = beside(server.database());
+    let after = files_beside(server.database());
     assert!(after.iter().all(|file| files.contains(file)), "nothing is left behind: {after:?}");
 }
 
@@ -278,34 +282,34 @@ async fn doctor_reports_a_healthy_database() {
 async fn doctor_reports_problems_and_the_next_step() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
-    advises(&doctor(&file("none.db"), 3).await, "there is no database", "boxoffice migrate --database");
+    expect_advice(&doctor(&file("none.db"), 3).await, "there is no database", "boxoffice migrate --database");
     assert!(!file("none.db").exists());
     let lost = doctor(&file("no/folder/box.db"), 3).await;
-    advises(&lost, "there is no database", "boxoffice migrate");
+    expect_advice(&lost, "there is no database", "boxoffice migrate");
     assert!(lost["problems"][1]["nextStep"].as_str().unwrap().contains("make the folder"), "{lost:#}");
     std::fs::write(file("text.db"), "this is no database, it is a text. ".repeat(100)).unwrap();
-    advises(&doctor(&file("text.db"), 3).await, "not a database", "SQLite file");
+    expect_advice(&doctor(&file("text.db"), 3).await, "not a database", "SQLite file");
     let foreign = Connection::open(file("foreign.db")).unwrap();
     foreign.execute_batch("CREATE TABLE albums (title TEXT)").unwrap();
-    advises(&doctor(&file("foreign.db"), 1).await, "not one of boxoffice", "--database");
-    // Followed, the advice helps.
+    expect_advice(&doctor(&file("foreign.db"), 1).await, "not one of boxoffice", "--database");
+    // Following the advice fixes the problem.
     std::fs::write(file("old.db"), "").unwrap();
-    advises(&doctor(&file("old.db"), 1).await, "the schema is at version 0", "boxoffice migrate");
-    check(&on(&file("old.db"), &["migrate"]).await, 0, "");
+    expect_advice(&doctor(&file("old.db"), 1).await, "the schema is at version 0", "boxoffice migrate");
+    check(&run_on(&file("old.db"), &["migrate"]).await, 0, "");
     doctor(&file("old.db"), 0).await;
     let database = Connection::open(file("old.db")).unwrap();
     database.pragma_update(None, "journal_mode", "delete").unwrap();
-    advises(&doctor(&file("old.db"), 1).await, "journal mode is \"delete\"", "boxoffice migrate");
+    expect_advice(&doctor(&file("old.db"), 1).await, "journal mode is \"delete\"", "boxoffice migrate");
     drop(database);
-    check(&on(&file("old.db"), &["migrate"]).await, 0, "");
+    check(&run_on(&file("old.db"), &["migrate"]).await, 0, "");
     doctor(&file("old.db"), 0).await;
     Connection::open(file("old.db")).unwrap().pragma_update(None, "user_version", 999).unwrap();
-    advises(&doctor(&file("old.db"), 1).await, "knows only", "a newer one");
-    let text = on(&file("old.db"), &["doctor"]).await;
+    expect_advice(&doctor(&file("old.db"), 1).await, "knows only", "a newer one");
+    let text = run_on(&file("old.db"), &["doctor"]).await;
     assert!(text.stdout.contains("something is wrong") && text.stdout.contains("\n  next: "), "{text:?}");
 }
 
-/// An entry that was written under a clock ahead of the present one.
+/// An entry was written while the clock was ahead of the present time.
 #[tokio::test]
 async fn r2_the_doctor_reports_a_ledger_dated_in_the_future() {
     let mut server = server().await;
@@ -314,7 +318,7 @@ async fn r2_the_doctor_reports_a_ledger_dated_in_the_future() {
     doctor(server.database(), 0).await;
     let database = Connection::open(server.database()).unwrap();
     database.execute("UPDATE events SET last_at = last_at + 86400000000", []).unwrap();
-    advises(&doctor(server.database(), 1).await, "after the present", "NTP");
+    expect_advice(&doctor(server.database(), 1).await, "after the present", "NTP");
 }
 
 #[tokio::test]

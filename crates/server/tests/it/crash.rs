@@ -1,4 +1,4 @@
-//! Kill -9, in the middle of everything: what was acknowledged stands, and nothing else has happened.
+//! Crash recovery after `kill -9` under load: everything that was acknowledged is stored, and nothing else.
 //!
 //! `KILLS=100` runs a longer campaign, on a file that was filled with bookings first.
 
@@ -11,26 +11,27 @@ use tokio::time::Instant;
 use crate::{program, server};
 
 const CLIENTS: usize = 8;
-/// Kills where nobody asks for more.
+/// Kills where `KILLS` is not set.
 const KILLS: u32 = 10;
 
-/// One life of a server: started, worked hard, killed. Returns it restarted.
-async fn run_and_kill(mut server: Server, changes: u64, told: &mut Journal) -> (Server, Duration) {
+/// Runs a load on the server, kills and restarts it, and checks the database. Returns the restarted server
+/// and the duration of its start.
+async fn run_and_kill(mut server: Server, changes: u64, acknowledged: &mut Journal) -> (Server, Duration) {
     let mut admin = server.admin();
-    // An event is created under load, too; capacity for all that could come.
+    // Every round creates events as well; the load cannot book out the first one.
     let events =
         [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(50)).await];
     let mut load = Load::start(&server, &events, CLIENTS);
     load.wait_for_acknowledged(changes).await;
     server.kill9();
     let journal = load.wait_until_disconnected().await;
-    // The file as the dead process left it, its log not yet taken over.
+    // The file as the killed process left it: its WAL is not checkpointed yet.
     server.program().expect_clean(server.database()).await;
     let began = Instant::now();
     let server = server.restart().await;
     let took = began.elapsed();
     journal.check(&mut server.admin()).await;
-    told.merge(journal);
+    acknowledged.merge(journal);
     (server, took)
 }
 
@@ -45,32 +46,33 @@ async fn refuse_second_owner(server: &mut Server) {
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a campaign")]
-fn report(kills: u32, told: &Journal, starts: &[Duration]) {
+fn report(kills: u32, acknowledged: &Journal, starts: &[Duration]) {
     let slowest = starts.iter().max().copied().unwrap_or_default();
     println!(
         "{kills} kills, {} acknowledged bookings checked, refusals {:?}, slowest start {slowest:?}",
-        told.len(),
-        told.codes(),
+        acknowledged.len(),
+        acknowledged.codes(),
     );
 }
 
-/// Kills a server again and again and checks all it ever said; how long its starts took.
+/// Kills a server repeatedly, and checks everything that it acknowledged. Returns the durations of its
+/// starts.
 async fn campaign(mut server: Server, kills: u32) -> Vec<Duration> {
-    let mut told = Journal::default();
+    let mut acknowledged = Journal::default();
     let mut starts = Vec::new();
     for kill in 0..kills {
-        // At another point each time: of the first commits, of a checkpoint, of anything in between.
+        // Each kill is at another point: during the first commits, during a checkpoint, or in between.
         let changes = 1 + u64::from(kill) * 37 % 400;
         let took;
-        (server, took) = run_and_kill(server, changes, &mut told).await;
+        (server, took) = run_and_kill(server, changes, &mut acknowledged).await;
         starts.push(took);
         refuse_second_owner(&mut server).await;
     }
-    told.check(&mut server.admin()).await;
+    acknowledged.check(&mut server.admin()).await;
     server.expect_clean().await;
     server.terminate();
     assert_eq!(server.wait_for_exit().await, Exit::Code(0));
-    report(kills, &told, &starts);
+    report(kills, &acknowledged, &starts);
     starts
 }
 
@@ -79,7 +81,7 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
     campaign(server().await, number_from_environment("KILLS").unwrap_or(KILLS)).await;
 }
 
-/// A full house first; only in a campaign, because filling it takes its time.
+/// On a file with many bookings. Runs only in a campaign, because filling the file takes long.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_a_server_with_many_bookings() {
     const EVENTS: usize = 10;
@@ -106,7 +108,7 @@ async fn kill_9_of_a_server_with_many_bookings() {
 
 async fn fill(mut client: Client, event: String, part: usize, bookings: usize) {
     for number in 0..bookings {
-        let answer = client.book_for(&format!("filler-{part}-{number}"), &event, 1).await;
-        id_of(&answer.expect(201));
+        let response = client.book_for(&format!("filler-{part}-{number}"), &event, 1).await;
+        id_of(&response.expect(201));
     }
 }

@@ -1,4 +1,5 @@
-//! The database's files removed, renamed or replaced under a running server: nothing is acknowledged that is lost.
+//! The database's files are removed, renamed or replaced under a running server: no acknowledged change is
+//! lost.
 
 use std::ffi::OsString;
 use std::fs::{copy, remove_file, rename};
@@ -8,13 +9,13 @@ use testkit::{Client, Exit, event_body, eventually};
 
 use crate::server;
 
-fn beside(database: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(database: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(database);
     name.push(suffix);
     name.into()
 }
 
-/// What happens to the file of that suffix.
+/// Fault of one of the database's files.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     Removed,
@@ -23,20 +24,20 @@ enum Loss {
 }
 
 fn lose(database: &Path, suffix: &str, loss: Loss) {
-    let (file, elsewhere) = (beside(database, suffix), beside(database, ".elsewhere"));
-    let done = match loss {
+    let (file, elsewhere) = (with_suffix(database, suffix), with_suffix(database, ".elsewhere"));
+    let result = match loss {
         Loss::Removed => remove_file(file),
         Loss::Renamed => rename(file, elsewhere),
         Loss::Replaced => copy(&file, &elsewhere).and_then(|_| rename(elsewhere, file)),
     };
-    assert!(done.is_ok(), "{suffix} {loss:?}: {done:?}");
+    assert!(result.is_ok(), "{suffix} {loss:?}: {result:?}");
 }
 
-/// Waits until changes are refused; then readiness must say so, too.
+/// Waits until changes are refused. Then readiness must fail, too, and reads must work.
 async fn expect_refused(admin: &mut Client, event: &str) {
     let refused = eventually("changes are refused", async || {
-        let answer = admin.book_for("ada", event, 1).await;
-        (answer.status.as_u16() != 201).then_some(answer)
+        let response = admin.book_for("ada", event, 1).await;
+        (response.status.as_u16() != 201).then_some(response)
     })
     .await;
     refused.expect_problem(503, "unavailable");
@@ -75,7 +76,7 @@ async fn d2_sales_resume_after_a_renamed_file_is_restored() {
     let database = server.database();
     lose(database, "", Loss::Renamed);
     expect_refused(&mut admin, &event).await;
-    rename(beside(database, ".elsewhere"), database).unwrap();
+    rename(with_suffix(database, ".elsewhere"), database).unwrap();
     admin.book_for("ada", &event, 1).await.expect(201);
     admin.get("/readyz").await.expect(200);
     server.expect_clean().await;

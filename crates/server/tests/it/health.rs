@@ -1,4 +1,4 @@
-//! What operators look at: liveness, readiness, metrics and the log.
+//! Liveness, readiness, metrics and the log.
 
 use std::collections::BTreeMap;
 
@@ -15,36 +15,37 @@ async fn a_healthy_server_is_alive_and_ready() {
     assert_eq!(client.get("/livez").await.expect(200), json!({"status": "alive"}));
     assert_eq!(client.get("/readyz").await.expect(200), json!({"status": "ready"}));
     for verbose in ["/readyz?verbose", "/readyz?verbose=", "/readyz?verbose=1"] {
-        let shown = client.get(verbose).await.expect(200);
-        assert_eq!((&shown["status"], &shown["database"]), (&json!("ready"), &json!("ok")), "{shown}");
-        let chores: Vec<&String> = shown["chores"].as_object().expect("chores").keys().collect();
+        let body = client.get(verbose).await.expect(200);
+        assert_eq!((&body["status"], &body["database"]), (&json!("ready"), &json!("ok")), "{body}");
+        let chores: Vec<&String> = body["chores"].as_object().expect("chores").keys().collect();
         assert_eq!(chores, ["event_cancellation", "key_expiry", "sweeper"]);
-        let chores = shown["chores"].as_object().into_iter().flat_map(serde_json::Map::values);
-        assert!(chores.clone().all(|chore| chore["lastSuccess"].is_string()), "{shown}");
+        let chores = body["chores"].as_object().into_iter().flat_map(serde_json::Map::values);
+        assert!(chores.clone().all(|chore| chore["lastSuccess"].is_string()), "{body}");
     }
     assert_eq!(client.get("/readyz?loud").await.expect_invalid(), ["?loud"]);
 }
 
-/// While somebody else holds the database nothing can be sold: readiness says so, and so do orders.
+/// While another process locks the database, readiness and bookings respond 503.
 #[tokio::test]
 async fn a_server_with_a_locked_database_is_alive_but_not_ready() {
     let server = server().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(10)).await;
-    let mut intruder = rusqlite::Connection::open(server.database()).unwrap();
-    let transaction = intruder.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    let mut other_process = rusqlite::Connection::open(server.database()).unwrap();
+    let transaction =
+        other_process.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     let mut client = server.anonymous();
     for path in ["/readyz", "/readyz?verbose"] {
-        let answer = client.get(path).await;
-        let shown = answer.expect_problem(503, "unavailable");
-        assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
-        assert_eq!(shown["database"].is_string(), path.ends_with("verbose"), "{shown}");
+        let response = client.get(path).await;
+        let body = response.expect_problem(503, "unavailable");
+        assert!(!response.header("retry-after").is_empty(), "{response:?}");
+        assert_eq!(body["database"].is_string(), path.ends_with("verbose"), "{body}");
     }
     client.get("/livez").await.expect(200);
     let refused = admin.book_for("ada", &event, 1).await;
     refused.expect_problem(503, "unavailable");
     assert!(!refused.header("retry-after").is_empty(), "{refused:?}");
-    assert_eq!(admin.counts(&event).await, (0, 0, 10), "reading goes on");
+    assert_eq!(admin.counts(&event).await, (0, 0, 10), "reads continue");
     drop(transaction);
     client.get("/readyz").await.expect(200);
     admin.book_for("ada", &event, 1).await.expect(201);
@@ -52,10 +53,10 @@ async fn a_server_with_a_locked_database_is_alive_but_not_ready() {
 }
 
 async fn metrics(client: &mut Client) -> BTreeMap<String, String> {
-    let answer = client.get("/metrics").await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let text = String::from_utf8(answer.body.to_vec()).expect("text");
+    let response = client.get("/metrics").await;
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let text = String::from_utf8(response.body.to_vec()).expect("text");
     assert!(text.ends_with("# EOF\n"), "{text}");
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let sample = |line: &str| {
@@ -84,8 +85,8 @@ async fn metrics_count_requests_and_have_no_labels_from_clients() {
             .unwrap()
             .expect_problem(405, "method_not_allowed");
     }
-    let shown = metrics(&mut client).await;
-    let of = |name: &str| shown.get(name).unwrap_or_else(|| panic!("{name} in {shown:#?}")).as_str();
+    let samples = metrics(&mut client).await;
+    let of = |name: &str| samples.get(name).unwrap_or_else(|| panic!("{name} in {samples:#?}")).as_str();
     let count = |name: &str| -> u64 { of(name).parse().expect("a count") };
     assert_eq!(count("boxoffice_problems_total{code=\"sold_out\"}"), 3);
     assert_eq!(count("boxoffice_problems_total{code=\"not_found\"}"), 40);
@@ -98,15 +99,15 @@ async fn metrics_count_requests_and_have_no_labels_from_clients() {
     }
     assert!(count("boxoffice_batches_total") >= 5 && count("boxoffice_commands_total") >= 5);
     assert!(count("boxoffice_chore_last_success_timestamp_seconds{chore=\"sweeper\"}") > 1_600_000_000);
-    assert_eq!(shown.keys().filter(|name| name.starts_with("boxoffice_build_info{version=")).count(), 1);
-    for stranger in ["unknown", "nowhere", "M1", &event, "ada"] {
-        assert!(!shown.keys().any(|name| name.contains(stranger)), "{stranger} in {shown:#?}");
+    assert_eq!(samples.keys().filter(|name| name.starts_with("boxoffice_build_info{version=")).count(), 1);
+    for client_value in ["unknown", "nowhere", "M1", &event, "ada"] {
+        assert!(!samples.keys().any(|name| name.contains(client_value)), "{client_value} in {samples:#?}");
     }
 }
 
 #[tokio::test]
 async fn metrics_can_have_their_own_listener() {
-    // A port that was free a moment ago; another is drawn where somebody was faster.
+    // A port that was free a moment ago; another one is tried where it was taken meanwhile.
     let server = eventually("a free port", async || {
         let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?;
         let setup = Setup::new(program()).argument("--metrics-listen").argument(port.to_string());
@@ -127,7 +128,7 @@ async fn metrics_can_have_their_own_listener() {
     }
 }
 
-/// One line for each event of the program, and every line is one object.
+/// Every log event is one line, and every line is one JSON object.
 #[tokio::test]
 async fn the_json_log_has_one_object_per_line() {
     let setup =
@@ -145,17 +146,17 @@ async fn the_json_log_has_one_object_per_line() {
         .request_with(Method::GET, "/v1/nowhere%0aERROR%1b[31m", &headers, "")
         .await
         .expect_problem(404, "not_found");
-    let answered = process.stderr.find(|line| {
+    let entry = process.stderr.find(|line| {
         let line: serde_json::Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         (line["fields"]["request"] == forged.as_str()).then_some(line)
     });
-    let answered = answered.await.expect("a line about the request");
-    assert_eq!((&answered["fields"]["status"], &answered["fields"]["method"]), (&json!(404), &json!("GET")));
-    assert!(answered["timestamp"].is_string() && answered["level"] == "DEBUG", "{answered}");
+    let entry = entry.await.expect("a line about the request");
+    assert_eq!((&entry["fields"]["status"], &entry["fields"]["method"]), (&json!(404), &json!("GET")));
+    assert!(entry["timestamp"].is_string() && entry["level"] == "DEBUG", "{entry}");
 }
 
-/// A caller cannot write lines into the log of others.
+/// A client cannot write its own lines into the log.
 #[tokio::test]
 async fn client_input_cannot_inject_log_lines() {
     let server: Server = Setup::new(program()).argument("--log").argument("trace").start().await;
@@ -165,7 +166,7 @@ async fn client_input_cannot_inject_log_lines() {
         "GET {target} HTTP/1.1\r\nhost: x\r\nx-request-id: a\u{9b}31m\r\nuser-agent: y\r\n\r\n"
     ))
     .await;
-    assert_eq!(raw.read_response().await.expect("an answer").status, 404);
+    assert_eq!(raw.read_response().await.expect("a response").status, 404);
     server.log().find(|line| line.contains("status=404").then_some(())).await.expect("it is in the log");
     let log = server.log().all();
     assert!(

@@ -1,7 +1,8 @@
-//! Hostile input: in every place of every body, query, path and header that there is, every value that has ever
-//! broken a parser. What is refused is a problem that the description names; nothing is ever a fault of ours.
+//! Hostile input: values that are known to break parsers, at every place of every body, query, path and
+//! header. Every refusal must be a problem that the OpenAPI document names, and none a server error.
 //!
-//! The places come from bodies that name every field of the description, so that a new field is attacked, too.
+//! The places come from bodies that have every field of the OpenAPI document, so that new fields are
+//! attacked, too.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +13,10 @@ use testkit::{Client, RawConnection, Response, Server, event_body, id_of};
 use crate::openapi::{document, names, operations};
 use crate::server;
 
-/// Stands in a body where a value goes that no JSON library would write.
-const PLACE: &str = "\"@here@\"";
+/// Placeholder in a body for a value that no JSON library would write.
+const PLACEHOLDER: &str = "\"@here@\"";
 
-/// Values as they are written in JSON, or nearly so.
+/// Values in JSON notation, valid and invalid.
 const VALUES: [&str; 82] = [
     "null",
     "true",
@@ -101,7 +102,7 @@ const VALUES: [&str; 82] = [
     "{\"amount\":1,\"amount\":2,\"currency\":\"EUR\"}",
 ];
 
-/// Longer ones.
+/// Long values.
 fn long_values() -> [String; 8] {
     [
         "9".repeat(10_000),
@@ -115,7 +116,7 @@ fn long_values() -> [String; 8] {
     ]
 }
 
-/// Texts for queries, paths and headers; encoded where they are put.
+/// Texts for queries and paths, where they are percent-encoded, and for headers.
 const TEXTS: [&str; 33] = [
     "",
     " ",
@@ -152,37 +153,37 @@ const TEXTS: [&str; 33] = [
     "\u{ffff}",
 ];
 
-/// RFC 3986 §2.1, all of it.
+/// Percent-encodes every byte (RFC 3986, section 2.1).
 fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"))
 }
 
-/// Is no fault of ours and, where it is a refusal, one that the description of the operation names.
+/// Expects no server error, and that the OpenAPI document names the code of a refusal for the operation.
 #[track_caller]
-fn check(document: &Value, operation: &Value, answer: &Response, what: &str) {
-    let status = answer.status.as_u16();
-    assert!(status < 500, "{what:.300}: {answer:?}");
+fn check(document: &Value, operation: &Value, response: &Response, what: &str) {
+    let status = response.status.as_u16();
+    assert!(status < 500, "{what:.300}: {response:?}");
     if status < 400 {
         return;
     }
-    let code = answer.code();
-    answer.expect_problem(status, &code);
-    let response = &operation["responses"][answer.status.as_str()];
+    let code = response.code();
+    response.expect_problem(status, &code);
+    let response = &operation["responses"][response.status.as_str()];
     let codes = &response["x-codes"];
     assert!(names(codes).contains(code.as_str()), "{code} is not described: {what:.300}");
     assert!(document["components"]["schemas"]["Problem"].is_object());
 }
 
-/// Every place in a body, itself among them, as a body in which something else can be put there.
+/// Copies of a body, each with the placeholder at another place; one is the placeholder alone.
 fn places(body: &Value) -> Vec<String> {
     let mut pointers = vec![String::new()];
     collect(body, "", &mut pointers);
-    let with_hole = |pointer: &String| {
+    let with_placeholder = |pointer: &String| {
         let mut body = body.clone();
         *body.pointer_mut(pointer).expect("a place of this body") = json!("@here@");
         body.to_string()
     };
-    pointers.iter().map(with_hole).collect()
+    pointers.iter().map(with_placeholder).collect()
 }
 
 fn collect(value: &Value, at: &str, pointers: &mut Vec<String>) {
@@ -196,7 +197,7 @@ fn collect(value: &Value, at: &str, pointers: &mut Vec<String>) {
     }
 }
 
-/// The body with a field that stands twice, one that nobody knows, and one that lost its name.
+/// The body with each field twice, with unknown fields, and as broken JSON.
 fn malformed(body: &Value) -> Vec<String> {
     let text = body.to_string();
     let inner = &text[1..text.len() - 1];
@@ -218,8 +219,8 @@ fn malformed(body: &Value) -> Vec<String> {
     twice.chain(unknown).chain(broken).collect()
 }
 
-/// What a server is attacked with, and about.
-struct Stage {
+/// A server, with an event, a booking and a refund that requests can name.
+struct Fixture {
     server: Server,
     admin: Client,
     document: Value,
@@ -228,7 +229,7 @@ struct Stage {
     refund: String,
 }
 
-impl Stage {
+impl Fixture {
     async fn new() -> Self {
         let server = server().await;
         let mut admin = server.admin();
@@ -249,14 +250,15 @@ impl Stage {
         template.replace("{id}", &id).replace("{code}", "sold_out")
     }
 
-    /// Bodies that are valid and name, all together, every field of the operation's schema.
+    /// Valid bodies that together have every field of the operation's schema.
     fn bodies(&self, method: &str, template: &str) -> Vec<Value> {
         let price = json!({"amount": 1, "currency": "EUR"});
         let (event, kind) = (id_of(&self.event), self.event["ticketTypes"][0]["id"].clone());
-        let about = json!({
+        let details = json!({
             "name": "x", "venue": "x", "startsAt": "2099-06-01T18:00:00Z", "timeZone": "Europe/Berlin",
-            "capacity": 1_000_000, "salesStartAt": "2020-01-01T00:00:00Z", "salesEndAt": "2099-01-01T00:00:00Z",
-            "holdSeconds": 600, "cancelCutoffSeconds": 60, "maxTicketsPerBooking": 4, "maxTicketsPerUser": null,
+            "capacity": 1_000_000, "salesStartAt": "2020-01-01T00:00:00Z",
+            "salesEndAt": "2099-01-01T00:00:00Z", "holdSeconds": 600, "cancelCutoffSeconds": 60,
+            "maxTicketsPerBooking": 4, "maxTicketsPerUser": null,
         });
         let with = |body: &Value, changes: Value| {
             let mut body = body.clone();
@@ -267,14 +269,15 @@ impl Stage {
         };
         let types = json!([{"name": "x", "price": price, "capacity": 5}]);
         let order = json!({
-            "eventId": event, "userId": "ada", "expectedTotal": {"amount": 4_500, "currency": "EUR"}, "paymentMethod": "card",
+            "eventId": event, "userId": "ada", "expectedTotal": {"amount": 4_500, "currency": "EUR"},
+            "paymentMethod": "card",
         });
         match (method, template) {
             ("post", "/v1/events") => {
-                vec![with(&about, json!({"price": price})), with(&about, json!({"ticketTypes": types}))]
+                vec![with(&details, json!({"price": price})), with(&details, json!({"ticketTypes": types}))]
             }
             ("patch", _) => vec![with(
-                &about,
+                &details,
                 json!({
                     "price": price, "status": "onSale",
                     "ticketTypes": [{"id": kind, "name": "x", "price": price, "capacity": 1_000_000}],
@@ -295,8 +298,8 @@ impl Stage {
         }
     }
 
-    /// The server has come through all this whole, and its log holds no fault.
-    async fn end(mut self) {
+    /// Expects a running server, a log without errors and a clean audit.
+    async fn expect_healthy(mut self) {
         self.admin.get("/v1/events").await.expect(200);
         assert!(self.server.is_running());
         let mut log = self.server.log().all();
@@ -307,26 +310,28 @@ impl Stage {
 }
 
 async fn attack_body(method: &str, template: &str) {
-    let mut stage = Stage::new().await;
-    let document = stage.document.clone();
+    let mut fixture = Fixture::new().await;
+    let document = fixture.document.clone();
     let operation = &document["paths"][template][method];
     let reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
     let schema = document.pointer(&reference.expect("a named schema")[1..]).expect("a schema");
-    let bodies = stage.bodies(method, template);
-    let named: BTreeSet<&str> = bodies.iter().flat_map(names).collect();
-    assert_eq!(named, names(&schema["properties"]), "{method} {template}: every field is attacked");
+    let bodies = fixture.bodies(method, template);
+    let fields: BTreeSet<&str> = bodies.iter().flat_map(names).collect();
+    assert_eq!(fields, names(&schema["properties"]), "{method} {template}: every field is attacked");
 
-    let (long, path) = (long_values(), stage.path(template));
+    let (long, path) = (long_values(), fixture.path(template));
     let values = VALUES.into_iter().chain(long.iter().map(String::as_str));
-    let holes: Vec<String> = bodies.iter().flat_map(places).collect();
-    let spoilt = holes.iter().flat_map(|hole| values.clone().map(|value| hole.replace(PLACE, value)));
+    let templates: Vec<String> = bodies.iter().flat_map(places).collect();
+    let corrupted = templates
+        .iter()
+        .flat_map(|template_body| values.clone().map(|value| template_body.replace(PLACEHOLDER, value)));
     let http_method: Method = method.to_uppercase().parse().expect("a method");
-    for body in spoilt.chain(bodies.iter().flat_map(malformed)) {
+    for body in corrupted.chain(bodies.iter().flat_map(malformed)) {
         let headers = [("content-type", "application/json")];
-        let answer = stage.admin.request_with(http_method.clone(), &path, &headers, body.clone()).await;
-        check(&document, operation, &answer, &format!("{method} {path} {body}"));
+        let response = fixture.admin.request_with(http_method.clone(), &path, &headers, body.clone()).await;
+        check(&document, operation, &response, &format!("{method} {path} {body}"));
     }
-    stage.end().await;
+    fixture.expect_healthy().await;
 }
 
 #[tokio::test]
@@ -359,7 +364,7 @@ async fn hostile_values_in_settlement_body() {
     attack_body("post", "/v1/refunds/{id}/settle").await;
 }
 
-/// Every operation with a body stands above.
+/// The tests above cover every operation with a body.
 #[tokio::test]
 async fn every_operation_with_a_body_is_attacked() {
     let document = document().await;
@@ -370,8 +375,8 @@ async fn every_operation_with_a_body_is_attacked() {
 
 #[tokio::test]
 async fn hostile_values_in_every_query_and_path() {
-    let mut stage = Stage::new().await;
-    let document = stage.document.clone();
+    let mut fixture = Fixture::new().await;
+    let document = fixture.document.clone();
     for (method, template, operation) in operations(&document) {
         if template.ends_with("/stream") {
             continue;
@@ -381,7 +386,7 @@ async fn hostile_values_in_every_query_and_path() {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let query = parameters.filter(|parameter| parameter["in"] == "query");
         for name in query.filter_map(|parameter| parameter["name"].as_str()).chain(["unknown"]) {
-            let path = stage.path(template);
+            let path = fixture.path(template);
             targets.extend(TEXTS.iter().map(|text| format!("{path}?{name}={}", encode(text))));
             targets.push(format!("{path}?{name}"));
             targets.push(format!("{path}?{name}=1&{name}=1"));
@@ -398,24 +403,24 @@ async fn hostile_values_in_every_query_and_path() {
         for target in targets {
             let headers = [("content-type", "application/json")];
             let body =
-                operation["requestBody"].is_object().then(|| stage.bodies(method, template)[0].to_string());
-            let answer = stage
+                operation["requestBody"].is_object().then(|| fixture.bodies(method, template)[0].to_string());
+            let response = fixture
                 .admin
                 .request_with(http_method.clone(), &target, &headers, body.unwrap_or_default())
                 .await;
-            check(&document, operation, &answer, &format!("{method} {target}"));
+            check(&document, operation, &response, &format!("{method} {target}"));
         }
     }
-    stage.end().await;
+    fixture.expect_healthy().await;
 }
 
-/// Any text may stand in a header field; control characters make a head that is none, and end the connection.
+/// A header field may have any text; control characters make the head invalid and end the connection.
 #[tokio::test]
 async fn hostile_values_in_every_header() {
-    let mut stage = Stage::new().await;
-    let document = stage.document.clone();
-    let token = stage.server.tokens().admin();
-    let (path, template) = (format!("/v1/events/{}", id_of(&stage.event)), "/v1/events/{id}");
+    let mut fixture = Fixture::new().await;
+    let document = fixture.document.clone();
+    let token = fixture.server.tokens().admin();
+    let (path, template) = (format!("/v1/events/{}", id_of(&fixture.event)), "/v1/events/{id}");
     let fields = [
         "idempotency-key",
         "if-match",
@@ -435,7 +440,7 @@ async fn hostile_values_in_every_header() {
     for field in fields {
         for text in TEXTS {
             let written = text.replace(char::is_control, " ");
-            let mut raw = RawConnection::open(stage.server.address()).await;
+            let mut raw = RawConnection::open(fixture.server.address()).await;
             let mut head =
                 format!("PATCH {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n");
             for (name, value) in
@@ -446,23 +451,23 @@ async fn hostile_values_in_every_header() {
                 }
             }
             raw.write(format!("{head}{field}: {written}\r\n\r\n{{}}")).await;
-            let answer =
-                raw.read_response().await.unwrap_or_else(|| panic!("no answer to {field}: {written:?}"));
+            let response =
+                raw.read_response().await.unwrap_or_else(|| panic!("no response to {field}: {written:?}"));
             check(
                 &document,
                 &document["paths"][template]["patch"],
-                &answer,
+                &response,
                 &format!("{field}: {written:?}"),
             );
         }
     }
     for bytes in ["\0", "\r", "\n", "\u{1b}"] {
-        let mut raw = RawConnection::open(stage.server.address()).await;
+        let mut raw = RawConnection::open(fixture.server.address()).await;
         raw.write(format!("GET /v1/events HTTP/1.1\r\nhost: x\r\nx-request-id: a{bytes}b\r\n\r\n")).await;
-        if let Some(answer) = raw.read_response().await {
-            assert_eq!(answer.status, 400, "{bytes:?}: {answer:?}");
+        if let Some(response) = raw.read_response().await {
+            assert_eq!(response.status, 400, "{bytes:?}: {response:?}");
         }
     }
-    stage.admin.get(&path).await.expect(200);
-    stage.end().await;
+    fixture.admin.get(&path).await.expect(200);
+    fixture.expect_healthy().await;
 }

@@ -1,4 +1,4 @@
-//! Requests that are sent again under their `Idempotency-Key`.
+//! Requests that are repeated with their `Idempotency-Key`.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use crate::{program, server};
 
-/// `POST` under a key.
-async fn keyed(client: &mut Client, path: &str, key: &str, body: impl Into<String>) -> Response {
+/// Sends a `POST` with an `Idempotency-Key`.
+async fn post_with_key(client: &mut Client, path: &str, key: &str, body: impl Into<String>) -> Response {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     client.request_with(Method::POST, path, &headers, body.into()).await
 }
@@ -20,9 +20,9 @@ fn order(event: &str, tickets: u32) -> String {
     json!({"eventId": event, "ticketQuantity": tickets}).to_string()
 }
 
-/// The same answer, byte for byte, and said to be a repetition.
+/// Expects the same response, byte for byte, marked as replayed.
 #[track_caller]
-fn repeats(first: &Response, again: &Response) {
+fn expect_replayed(first: &Response, again: &Response) {
     assert_eq!((again.status, &again.body), (first.status, &first.body));
     assert_eq!(again.header("idempotent-replayed"), "true", "{again:?}");
     assert_eq!(first.header("idempotent-replayed"), "", "{first:?}");
@@ -39,28 +39,32 @@ async fn thirty_concurrent_requests_with_one_key_create_one_booking() {
         let start = Arc::new(Barrier::new(31));
         let mut requests = JoinSet::new();
         for number in 0..31 {
-            // One of them is another user's, under the same key.
+            // One of the requests is another user's, with the same key.
             let user = if number == 30 { "bob" } else { "ada" };
             let (mut client, start) = (server.user(user), start.clone());
             let (key, order) = (format!("key-{round}"), order(&event, 1));
             requests.spawn(async move {
                 client.connect().await.expect("a connection");
                 start.wait().await;
-                (user, keyed(&mut client, "/v1/bookings", &key, order).await)
+                (user, post_with_key(&mut client, "/v1/bookings", &key, order).await)
             });
         }
-        let answers = requests.join_all().await;
+        let responses = requests.join_all().await;
         let of = |name: &str| -> Vec<&Response> {
-            answers.iter().filter(|(user, _)| *user == name).map(|(_, answer)| answer).collect()
+            responses.iter().filter(|(user, _)| *user == name).map(|(_, response)| response).collect()
         };
-        let (mine, others) = (of("ada"), of("bob"));
-        let fresh: Vec<_> = mine.iter().filter(|one| one.header("idempotent-replayed").is_empty()).collect();
-        assert_eq!((fresh.len(), mine.len()), (1, 30));
-        for answer in &mine {
-            answer.expect(201);
-            assert_eq!(answer.body, fresh[0].body);
+        let (own, others) = (of("ada"), of("bob"));
+        let fresh: Vec<_> = own.iter().filter(|one| one.header("idempotent-replayed").is_empty()).collect();
+        assert_eq!((fresh.len(), own.len()), (1, 30));
+        for response in &own {
+            response.expect(201);
+            assert_eq!(response.body, fresh[0].body);
         }
-        assert_ne!(id_of(&others[0].expect(201)), id_of(&fresh[0].expect(201)), "a key is its caller's");
+        assert_ne!(
+            id_of(&others[0].expect(201)),
+            id_of(&fresh[0].expect(201)),
+            "keys belong to their callers"
+        );
         assert_eq!(others[0].header("idempotent-replayed"), "");
     }
     assert_eq!(server.admin().counts(&event).await, (10, 0, 90));
@@ -72,7 +76,7 @@ async fn a_repeated_request_is_equal_json_with_the_same_key() {
     let server = server().await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
     let event = admin.create_event(&event_body(100)).await;
-    let first = keyed(&mut ada, "/v1/bookings", "k 1", order(&event, 2)).await;
+    let first = post_with_key(&mut ada, "/v1/bookings", "k 1", order(&event, 2)).await;
     let booking = id_of(&first.expect(201));
     let spellings = [
         format!("{{\"ticketQuantity\":2,\"eventId\":\"{event}\"}}"),
@@ -80,20 +84,20 @@ async fn a_repeated_request_is_equal_json_with_the_same_key() {
         format!("{{\"\\u0065ventId\":\"{event}\",\"ticketQuantity\":2}}"),
     ];
     for body in spellings {
-        repeats(&first, &keyed(&mut ada, "/v1/bookings", "k 1", body.clone()).await);
-        repeats(&first, &keyed(&mut ada, "/v1/bookings", "\"k 1\"", body).await);
+        expect_replayed(&first, &post_with_key(&mut ada, "/v1/bookings", "k 1", body.clone()).await);
+        expect_replayed(&first, &post_with_key(&mut ada, "/v1/bookings", "\"k 1\"", body).await);
     }
     for other in
         [order(&event, 1), with_fields(order_value(&event), &json!({"paymentMethod": "card"})).to_string()]
     {
-        let refused = keyed(&mut ada, "/v1/bookings", "k 1", other).await;
+        let refused = post_with_key(&mut ada, "/v1/bookings", "k 1", other).await;
         refused.expect_problem(422, "idempotency_key_reused");
     }
-    // What is wrong in itself is said first, and spoils nothing.
-    keyed(&mut ada, "/v1/bookings", "k 1", "{").await.expect_problem(400, "malformed_request");
-    // The answer is that of then, whatever has become of the booking.
+    // A malformed request is refused first, and does not affect the stored response.
+    post_with_key(&mut ada, "/v1/bookings", "k 1", "{").await.expect_problem(400, "malformed_request");
+    // The stored response is replayed, whatever the state of the booking is now.
     admin.confirm(&booking, "pay-1").await.expect(200);
-    repeats(&first, &keyed(&mut ada, "/v1/bookings", "k 1", order(&event, 2)).await);
+    expect_replayed(&first, &post_with_key(&mut ada, "/v1/bookings", "k 1", order(&event, 2)).await);
     assert_eq!(admin.counts(&event).await, (0, 2, 98));
 }
 
@@ -108,7 +112,7 @@ async fn invalid_keys_are_rejected() {
     let event = server.admin().create_event(&event_body(100)).await;
     let long = "x".repeat(256);
     for wrong in ["", "\"\"", "\"", "a\"b", " ", "a\tb", &long] {
-        let refused = keyed(&mut ada, "/v1/bookings", wrong, order(&event, 1)).await;
+        let refused = post_with_key(&mut ada, "/v1/bookings", wrong, order(&event, 1)).await;
         assert_eq!(refused.status, 400, "{wrong:?}: {refused:?}");
         refused.expect_problem(400, "malformed_request");
     }
@@ -116,7 +120,7 @@ async fn invalid_keys_are_rejected() {
     let refused = ada.request_with(Method::POST, "/v1/bookings", &twice, order(&event, 1)).await;
     refused.expect_problem(400, "malformed_request");
     for good in ["x", &"x".repeat(255), "8e03978e-40d5-43e8-bc93-6894a57f9324", "~!@#$%^&*()[]{};:'\\"] {
-        keyed(&mut ada, "/v1/bookings", good, order(&event, 1)).await.expect(201);
+        post_with_key(&mut ada, "/v1/bookings", good, order(&event, 1)).await.expect(201);
     }
     assert_eq!(ada.counts(&event).await.0, 4);
 }
@@ -128,14 +132,14 @@ async fn a_key_can_be_reused_after_sold_out() {
     let event = server.admin().create_event(&event_body(1)).await;
     let taken = id_of(&server.user("bob").book(&event, 1).await.expect(201));
     for _ in 0..2 {
-        let refused = keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
+        let refused = post_with_key(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
         refused.expect_problem(409, "sold_out");
         assert_eq!(refused.header("idempotent-replayed"), "");
     }
     server.service().cancel(&taken).await.expect(200);
-    let booked = keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
+    let booked = post_with_key(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
     booked.expect(201);
-    repeats(&booked, &keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await);
+    expect_replayed(&booked, &post_with_key(&mut ada, "/v1/bookings", "k", order(&event, 1)).await);
 }
 
 #[tokio::test]
@@ -146,56 +150,58 @@ async fn only_permanent_refusals_are_stored() {
     let event = admin.create_event(&with_fields(event_body(10), &one_each)).await;
     let dear =
         json!({"eventId": event, "ticketQuantity": 1, "expectedTotal": {"amount": 1, "currency": "EUR"}});
-    let mismatch = keyed(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
+    let mismatch = post_with_key(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
     mismatch.expect_problem(422, "amount_mismatch");
-    let missing = keyed(&mut ada, "/v1/bookings", "k-2", order("evt_01h455vb4pex5vsknk084sn02q", 1)).await;
+    let missing =
+        post_with_key(&mut ada, "/v1/bookings", "k-2", order("evt_01h455vb4pex5vsknk084sn02q", 1)).await;
     missing.expect_problem(404, "not_found");
     admin
         .patch(&format!("/v1/events/{event}"), &json!({"price": {"amount": 1, "currency": "EUR"}}))
         .await
         .expect(200);
-    let again = keyed(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
-    assert_eq!((again.status, &again.body), (mismatch.status, &mismatch.body), "as it was then");
+    let again = post_with_key(&mut ada, "/v1/bookings", "k-1", dear.to_string()).await;
+    assert_eq!((again.status, &again.body), (mismatch.status, &mismatch.body), "the stored response");
     assert_eq!(again.header("idempotent-replayed"), "true");
-    let again = keyed(&mut ada, "/v1/bookings", "k-2", order("evt_01h455vb4pex5vsknk084sn02q", 1)).await;
+    let again =
+        post_with_key(&mut ada, "/v1/bookings", "k-2", order("evt_01h455vb4pex5vsknk084sn02q", 1)).await;
     assert_eq!((&again.body, again.header("idempotent-replayed")), (&missing.body, "true"));
-    // Over the user's limit now, below it a moment later.
+    // Over the user's limit now, below it afterwards.
     let held = id_of(&ada.book(&event, 1).await.expect(201));
-    let refused = keyed(&mut ada, "/v1/bookings", "k-3", order(&event, 1)).await;
+    let refused = post_with_key(&mut ada, "/v1/bookings", "k-3", order(&event, 1)).await;
     refused.expect_problem(422, "booking_limit_exceeded");
     ada.cancel(&held).await.expect(200);
-    keyed(&mut ada, "/v1/bookings", "k-3", order(&event, 1)).await.expect(201);
+    post_with_key(&mut ada, "/v1/bookings", "k-3", order(&event, 1)).await.expect(201);
 }
 
-/// Every `POST` may be repeated; a key means nothing at another address.
+/// Every `POST` can be repeated; a key has no effect at another path.
 #[tokio::test]
 async fn every_post_accepts_an_idempotency_key() {
     let server = server().await;
     let mut admin = server.admin();
     let body = event_body(10).to_string();
-    let created = keyed(&mut admin, "/v1/events", "k", body.clone()).await;
+    let created = post_with_key(&mut admin, "/v1/events", "k", body.clone()).await;
     let event = id_of(&created.expect(201));
-    repeats(&created, &keyed(&mut admin, "/v1/events", "k", body).await);
+    expect_replayed(&created, &post_with_key(&mut admin, "/v1/events", "k", body).await);
     let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"}).to_string();
-    let booked = keyed(&mut admin, "/v1/bookings", "k", order.clone()).await;
+    let booked = post_with_key(&mut admin, "/v1/bookings", "k", order.clone()).await;
     let booking = id_of(&booked.expect(201));
-    repeats(&booked, &keyed(&mut admin, "/v1/bookings", "k", order).await);
+    expect_replayed(&booked, &post_with_key(&mut admin, "/v1/bookings", "k", order).await);
     let confirm = format!("/v1/bookings/{booking}/confirm");
     let paid = json!({"paymentTransactionId": "pay-1"}).to_string();
-    let confirmed = keyed(&mut admin, &confirm, "k", paid.clone()).await;
+    let confirmed = post_with_key(&mut admin, &confirm, "k", paid.clone()).await;
     confirmed.expect(200);
     let cancel = format!("/v1/bookings/{booking}/cancel");
-    let cancelled = keyed(&mut admin, &cancel, "k", "").await;
+    let cancelled = post_with_key(&mut admin, &cancel, "k", "").await;
     cancelled.expect(200);
-    repeats(&cancelled, &keyed(&mut admin, &cancel, "k", "{}").await);
-    repeats(&confirmed, &keyed(&mut admin, &confirm, "k", paid.clone()).await);
-    // Without the key the same request hears how things stand.
+    expect_replayed(&cancelled, &post_with_key(&mut admin, &cancel, "k", "{}").await);
+    expect_replayed(&confirmed, &post_with_key(&mut admin, &confirm, "k", paid.clone()).await);
+    // Without the key the same request gets the current state.
     let now = admin.post_text(&confirm, paid).await.expect_problem(409, "invalid_state");
     let settle = format!("/v1/refunds/{}/settle", id_of(&now["refund"]));
     let outcome = json!({"outcome": "succeeded", "providerReference": "out-1"}).to_string();
-    let settled = keyed(&mut admin, &settle, "k", outcome.clone()).await;
+    let settled = post_with_key(&mut admin, &settle, "k", outcome.clone()).await;
     settled.expect(200);
-    repeats(&settled, &keyed(&mut admin, &settle, "k", outcome).await);
+    expect_replayed(&settled, &post_with_key(&mut admin, &settle, "k", outcome).await);
     assert_eq!(admin.all("/v1/events").await.len(), 1);
     assert_eq!(admin.all("/v1/bookings").await.len(), 1);
     assert_eq!(admin.all("/v1/refunds").await.len(), 1);
@@ -206,11 +212,14 @@ async fn every_post_accepts_an_idempotency_key() {
 async fn stored_responses_survive_a_restart() {
     let mut server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
-    let first = keyed(&mut server.user("ada"), "/v1/bookings", "k", order(&event, 1)).await;
+    let first = post_with_key(&mut server.user("ada"), "/v1/bookings", "k", order(&event, 1)).await;
     first.expect(201);
     server.kill9();
     let server: Server = server.restart().await;
-    repeats(&first, &keyed(&mut server.user("ada"), "/v1/bookings", "k", order(&event, 1)).await);
+    expect_replayed(
+        &first,
+        &post_with_key(&mut server.user("ada"), "/v1/bookings", "k", order(&event, 1)).await,
+    );
     assert_eq!(server.admin().counts(&event).await, (1, 0, 9));
 }
 
@@ -219,8 +228,8 @@ async fn rate_limit_is_checked_before_idempotency_lookup() {
     let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "2/24h").start().await;
     let mut ada = server.user("ada");
     let event = server.admin().create_event(&event_body(10)).await;
-    let first = keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
-    repeats(&first, &keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await);
-    keyed(&mut ada, "/v1/bookings", "k", order(&event, 1)).await.expect_problem(429, "rate_limited");
+    let first = post_with_key(&mut ada, "/v1/bookings", "k", order(&event, 1)).await;
+    expect_replayed(&first, &post_with_key(&mut ada, "/v1/bookings", "k", order(&event, 1)).await);
+    post_with_key(&mut ada, "/v1/bookings", "k", order(&event, 1)).await.expect_problem(429, "rate_limited");
     assert_eq!(ada.counts(&event).await.0, 1);
 }

@@ -1,5 +1,5 @@
-//! The server as its callers and operators meet it: a process of its own, spoken to over HTTP and by its
-//! command line. Every test starts the real program on a database and a port of its own.
+//! End-to-end tests over HTTP and the command line, on SQLite. Every test starts the real program as a
+//! process with its own database and port.
 
 mod api_auth;
 mod api_bodies;
@@ -45,19 +45,19 @@ fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_boxoffice"))
 }
 
-/// How a server on a fresh database is started.
-#[expect(clippy::unused_async, reason = "other databases take their time")]
+/// Settings of a server on a new database.
+#[expect(clippy::unused_async, reason = "the same signature as in it_postgres")]
 async fn setup() -> Setup {
     Setup::new(program())
 }
 
-/// A server on a fresh database.
+/// Starts a server on a new database.
 async fn server() -> Server {
     Server::start(program()).await
 }
 
-/// What time it is by the server's clock.
+/// Current time of the server: the `asOf` of an event's availability.
 async fn server_time(client: &mut Client, event: &str) -> jiff::Timestamp {
-    let shown = client.get(&format!("/v1/events/{event}/availability")).await.expect(200);
-    shown["asOf"].as_str().and_then(|at| at.parse().ok()).expect("availability says when it was read")
+    let availability = client.get(&format!("/v1/events/{event}/availability")).await.expect(200);
+    availability["asOf"].as_str().and_then(|at| at.parse().ok()).expect("availability has an `asOf` time")
 }

@@ -1,4 +1,4 @@
-//! The description of the API says what the API does: the same routes, the same fields, the same codes.
+//! The OpenAPI document agrees with the server: the same routes, fields and codes.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use testkit::{Response, event_body, id_of, with_fields};
 
 use crate::{program, server};
 
-/// What the contract lists, and one file that the pages need.
+/// The documented routes, and one file that the documentation pages need.
 const ROUTES: &str = "
     POST  /v1/events
     GET   /v1/events
@@ -41,7 +41,7 @@ fn route(method: &str, path: &str) -> (String, String) {
     (method.to_uppercase(), path.to_owned())
 }
 
-fn contract() -> Routes {
+fn documented_routes() -> Routes {
     ROUTES.lines().filter_map(|line| line.trim().split_once(' ')).map(|(m, p)| route(m, p.trim())).collect()
 }
 
@@ -50,7 +50,7 @@ pub(crate) async fn document() -> Value {
     serde_json::from_str(&printed.stdout).unwrap_or_else(|error| panic!("{error}: {printed:?}"))
 }
 
-/// Every operation: method, path and what is said about it.
+/// Every operation: method, path, and the operation's object in the document.
 pub(crate) fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().into_iter().flatten();
     paths
@@ -65,7 +65,7 @@ fn described(document: &Value) -> Routes {
     operations(document).into_iter().map(|(method, path, _)| route(method, path)).collect()
 }
 
-/// The names in an object or in a list of texts.
+/// The names of an object's members, or the strings of a list.
 pub(crate) fn names(value: &Value) -> BTreeSet<&str> {
     match value {
         Value::Object(members) => members.keys().map(String::as_str).collect(),
@@ -74,8 +74,8 @@ pub(crate) fn names(value: &Value) -> BTreeSet<&str> {
     }
 }
 
-/// Every code that the sources name: those of refusals, and those of other problems.
-fn codes_in_the_sources() -> BTreeSet<&'static str> {
+/// Every code in the sources: those of refusals, and those of other problems.
+fn codes_in_sources() -> BTreeSet<&'static str> {
     let refusals = include_str!("../../../domain/src/refusal.rs").lines().filter_map(|line| {
         let (variant, code) = line.trim().split_once(" => \"")?;
         variant.starts_with("Self::").then(|| code.trim_end_matches("\","))
@@ -89,7 +89,7 @@ fn codes_in_the_sources() -> BTreeSet<&'static str> {
 
 #[tokio::test]
 async fn the_documented_routes_are_described() {
-    assert_eq!(described(&document().await), contract());
+    assert_eq!(described(&document().await), documented_routes());
 }
 
 #[tokio::test]
@@ -116,9 +116,9 @@ async fn the_methods_of_every_route_are_described() {
     let mut allowed = Routes::new();
     for (_, path, _) in operations(&document) {
         let place = path.replace("{id}", "x").replace("{code}", "x");
-        let answer = client.try_request(Method::DELETE, &place, None).await.unwrap();
-        answer.expect_problem(405, "method_not_allowed");
-        let methods = answer.header("allow").split(',').filter(|method| *method != "HEAD");
+        let response = client.try_request(Method::DELETE, &place, None).await.unwrap();
+        response.expect_problem(405, "method_not_allowed");
+        let methods = response.header("allow").split(',').filter(|method| *method != "HEAD");
         allowed.extend(methods.map(|method| route(method, path)));
     }
     assert_eq!(described(&document), allowed);
@@ -128,9 +128,9 @@ async fn the_methods_of_every_route_are_described() {
 async fn the_openapi_command_prints_the_served_document() {
     let printed = program().run(["openapi"]).await;
     let server = server().await;
-    let answer = server.anonymous().get("/openapi.json").await;
-    answer.expect(200);
-    assert_eq!(printed.stdout.as_bytes(), answer.body);
+    let response = server.anonymous().get("/openapi.json").await;
+    response.expect(200);
+    assert_eq!(printed.stdout.as_bytes(), response.body);
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn u2_the_document_uses_only_features_that_client_generators_support() {
     check_readable(&document, "");
 }
 
-/// Each of these made a generator fail, or invent a type where a user expects a named one.
+/// Each of these made a client generator fail, or generate an anonymous type in place of a named one.
 fn check_readable(value: &Value, place: &str) {
     let has = |word: &str| value.get(word).is_some();
     for word in ["oneOf", "allOf", "not", "const", "if", "patternProperties", "prefixItems"] {
@@ -208,9 +208,12 @@ fn check_readable(value: &Value, place: &str) {
 
 #[tokio::test]
 async fn every_code_has_a_page_and_every_page_a_code() {
-    let mut sources = codes_in_the_sources();
-    // One process has the second request wait instead; clients are told of it all the same.
-    assert!(sources.insert("idempotency_key_in_use"), "now that it is given, it needs no exception");
+    let mut sources = codes_in_sources();
+    // A single process lets the second request wait instead; the code is documented for clients all the same.
+    assert!(
+        sources.insert("idempotency_key_in_use"),
+        "the sources have it now, so the exception is obsolete"
+    );
     assert!(sources.len() > 20, "{sources:?}");
     let errors = include_str!("../../../../docs/errors.md");
     let headings = errors.lines().filter_map(|line| line.strip_prefix("## ")).collect();
@@ -227,12 +230,12 @@ async fn every_code_has_a_page_and_every_page_a_code() {
     client.get("/problems/no_such_code").await.expect_problem(404, "not_found");
 }
 
-/// A page of the program, which loads nothing from elsewhere and runs nothing.
-fn page(answer: &Response) -> String {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
-    assert_eq!(answer.header("content-security-policy"), "default-src 'self'");
-    let page = String::from_utf8(answer.body.to_vec()).expect("text");
+/// The page in a response, which must load nothing from other sites and run no script.
+fn page(response: &Response) -> String {
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(response.header("content-security-policy"), "default-src 'self'");
+    let page = String::from_utf8(response.body.to_vec()).expect("text");
     for foreign in ["<script", "style=", "src=", "http://", "https://", "url("] {
         assert!(!page.contains(foreign), "{foreign} in {page}");
     }
@@ -260,18 +263,18 @@ async fn the_docs_page_shows_every_operation_and_schema() {
     assert_eq!(style.header("content-type"), "text/css; charset=utf-8");
 }
 
-/// Compares an answer with a schema, into its depths.
+/// Checks a response against a schema, recursively.
 #[track_caller]
-fn check(document: &Value, schema: &Value, shown: &Value, place: &str) {
+fn check(document: &Value, schema: &Value, body: &Value, place: &str) {
     if let Some(target) = schema["$ref"].as_str() {
-        let target = document.pointer(&target[1..]).expect("references are checked elsewhere");
-        return check(document, target, shown, place);
+        let target = document.pointer(&target[1..]).expect("another test checks references");
+        return check(document, target, body, place);
     }
     if let Some(either) = schema["anyOf"].as_array() {
-        let fits = either.iter().find(|one| (one["type"] == "null") == shown.is_null());
-        return check(document, fits.unwrap_or_else(|| panic!("{place}: {shown}")), shown, place);
+        let fits = either.iter().find(|one| (one["type"] == "null") == body.is_null());
+        return check(document, fits.unwrap_or_else(|| panic!("{place}: {body}")), body, place);
     }
-    let kind = match shown {
+    let kind = match body {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
         Value::Number(_) => "integer",
@@ -282,18 +285,18 @@ fn check(document: &Value, schema: &Value, shown: &Value, place: &str) {
     let kinds = &schema["type"];
     assert!(kinds == kind || names(kinds).contains(kind), "{place} is {kind}, not {kinds}");
     if let Some(words) = schema["enum"].as_array().or_else(|| schema["x-extensible-enum"].as_array()) {
-        assert!(words.contains(shown), "{place} is {shown}");
+        assert!(words.contains(body), "{place} is {body}");
     }
-    if let Some(members) = shown.as_object() {
+    if let Some(members) = body.as_object() {
         let (present, known, required) =
-            (names(shown), names(&schema["properties"]), names(&schema["required"]));
-        assert!(required.is_subset(&present), "{place}: {required:?} must be in {shown}");
-        assert!(present.is_subset(&known), "{place}: only {known:?} may be in {shown}");
+            (names(body), names(&schema["properties"]), names(&schema["required"]));
+        assert!(required.is_subset(&present), "{place}: {required:?} must be in {body}");
+        assert!(present.is_subset(&known), "{place}: only {known:?} may be in {body}");
         for (name, member) in members {
             check(document, &schema["properties"][name], member, &format!("{place}/{name}"));
         }
     }
-    for item in shown.as_array().into_iter().flatten() {
+    for item in body.as_array().into_iter().flatten() {
         check(document, &schema["items"], item, &format!("{place}/-"));
     }
 }
@@ -303,24 +306,27 @@ async fn responses_match_their_schemas() {
     let document = document().await;
     let server = server().await;
     let mut admin = server.admin();
-    let fits = |answer: Response, operation: (&str, &str)| {
+    let fits = |response: Response, operation: (&str, &str)| {
         let responses = &document["paths"][operation.0][operation.1]["responses"];
-        let contents = &responses[answer.status.as_str()]["content"];
-        let schema = &contents[answer.header("content-type")]["schema"];
-        assert!(schema.is_object(), "{operation:?} does not name {answer:?}");
-        let shown = answer.json();
-        check(&document, schema, &shown, operation.0);
-        if let Some(codes) = responses[answer.status.as_str()]["x-codes"].as_array() {
-            assert!(codes.contains(&shown["code"]), "{operation:?} does not name {answer:?}");
+        let contents = &responses[response.status.as_str()]["content"];
+        let schema = &contents[response.header("content-type")]["schema"];
+        assert!(schema.is_object(), "{operation:?} does not name {response:?}");
+        let body = response.json();
+        check(&document, schema, &body, operation.0);
+        if let Some(codes) = responses[response.status.as_str()]["x-codes"].as_array() {
+            assert!(codes.contains(&body["code"]), "{operation:?} does not name {response:?}");
         }
-        for (name, _) in responses[answer.status.as_str()]["headers"].as_object().expect("headers") {
+        for (name, _) in responses[response.status.as_str()]["headers"].as_object().expect("headers") {
             let optional = ["Idempotent-Replayed", "RateLimit", "RateLimit-Policy"].contains(&name.as_str());
-            assert!(optional || !answer.header(name).is_empty(), "{operation:?} has no {name}: {answer:?}");
+            assert!(
+                optional || !response.header(name).is_empty(),
+                "{operation:?} has no {name}: {response:?}"
+            );
         }
-        shown
+        body
     };
 
-    let everything = json!({
+    let all_fields = json!({
         "timeZone": "Europe/Berlin", "salesStartAt": "2020-01-01T00:00:00Z", "holdSeconds": 600,
         "salesEndAt": "2099-01-01T00:00:00Z", "maxTicketsPerUser": 8, "price": null,
         "ticketTypes": [
@@ -328,7 +334,7 @@ async fn responses_match_their_schemas() {
             {"name": "VIP", "price": {"amount": 9000, "currency": "EUR"}, "capacity": 2},
         ],
     });
-    let body = with_fields(event_body(5), &everything);
+    let body = with_fields(event_body(5), &all_fields);
     let event = fits(admin.post("/v1/events", &body).await, ("/v1/events", "post"));
     let (event_id, vip) = (id_of(&event), event["ticketTypes"][1]["id"].clone());
     let one = format!("/v1/events/{event_id}");

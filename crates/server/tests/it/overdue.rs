@@ -1,4 +1,4 @@
-//! Holds that nobody paid for are freed in time, whatever stands in the way.
+//! Overdue holds are freed in time, despite limits, cut-offs, unreadable rows and restarts.
 
 use serde_json::{Value, json};
 use testkit::{Server, Setup, event_body, eventually, id_of, with_fields};
@@ -7,19 +7,19 @@ use crate::{program, server_time};
 
 const HOLD_SECONDS: u32 = 1;
 
-/// A server that looks for overdue holds all the time.
+/// Settings of a server that sweeps overdue holds every 200 ms.
 fn sweeping() -> Setup {
     Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "200ms")
 }
 
-/// An event whose holds last a second, with changes to its body.
+/// Creates an event whose holds last one second, with these changes to its body.
 async fn short_holds(server: &Server, changes: &Value) -> String {
     let body = with_fields(event_body(10), &json!({"holdSeconds": HOLD_SECONDS}));
     server.admin().create_event(&with_fields(body, changes)).await
 }
 
-/// A user who may not cancel any more, of an event about to begin: the clean-up is not bound by that. That no
-/// lock stops it is tested in `engine`, where a test can hold one.
+/// The sweeper is not bound by a user's cancellation limit, nor by the cut-off of an event that starts soon.
+/// The tests of `engine`, which can hold a lock, check that no lock stops it.
 #[tokio::test]
 async fn user_limits_and_cutoffs_do_not_stop_the_sweeper() {
     let server = sweeping().environment("BOXOFFICE_CANCEL_LIMIT", "1/24h").start().await;
@@ -59,9 +59,9 @@ async fn an_unreadable_row_does_not_stop_other_holds_from_expiring() {
     let elsewhere = id_of(&admin.book_for("ada", &other, 1).await.expect(201));
     server.kill9();
     let database = rusqlite::Connection::open(server.database()).unwrap();
-    let spoilt =
+    let corrupted =
         database.execute("UPDATE bookings SET items = 'no JSON' WHERE user_id = 'user-1'", []).unwrap();
-    assert_eq!(spoilt, 1);
+    assert_eq!(corrupted, 1);
     drop(database);
     let server = server.restart().await;
     let mut admin = server.admin();
@@ -74,19 +74,19 @@ async fn an_unreadable_row_does_not_stop_other_holds_from_expiring() {
         assert_eq!(admin.booking(booking).await["status"], "expired");
     }
     let unreadable = admin.get(&format!("/v1/bookings/{}", held[1])).await;
-    let shown = unreadable.expect_problem(500, "internal_error");
-    assert!(!shown.to_string().contains("JSON"), "the cause is for the log: {shown}");
+    let body = unreadable.expect_problem(500, "internal_error");
+    assert!(!body.to_string().contains("JSON"), "the cause is only logged: {body}");
     server
         .log()
         .find(|line| line.contains("cannot be expired").then_some(()))
         .await
-        .expect("the log says so");
-    // Sales go on, and the audit says what is wrong.
+        .expect("a line in the log");
+    // Sales continue, and the audit reports the row.
     admin.book_for("eve", &event, 9).await.expect(201);
     assert_eq!(program().audit(server.database()).await.0, 1);
 }
 
-/// Cancelling an event is carried on where it was left, also by the next process.
+/// The cancellation of an event resumes where it stopped, also after a restart.
 #[tokio::test]
 async fn the_bookings_of_a_cancelled_event_are_cancelled_and_refunded_once() {
     let mut server = sweeping().start().await;
@@ -116,17 +116,17 @@ async fn the_bookings_of_a_cancelled_event_are_cancelled_and_refunded_once() {
     server.expect_clean().await;
 }
 
-/// A hold is freed when somebody wants its tickets, without waiting for the clean-up.
+/// A booking that needs the tickets of an overdue hold frees it, without waiting for the sweeper.
 #[tokio::test]
 async fn overdue_holds_are_freed_on_demand() {
     let server = Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "24h").start().await;
     let mut service = server.service();
     let event = short_holds(&server, &json!({"maxTicketsPerUser": 10})).await;
     let held = id_of(&service.book_for("ada", &event, 10).await.expect(201));
-    // Neither for want of tickets nor by the user's own limit is anybody turned away.
+    // The overdue hold causes no refusal, neither for lack of tickets nor by the user's own limit.
     let next = eventually("the tickets are free for the same user", async || {
-        let answer = service.book_for("ada", &event, 10).await;
-        (answer.status == 201).then(|| id_of(&answer.expect(201)))
+        let response = service.book_for("ada", &event, 10).await;
+        (response.status == 201).then(|| id_of(&response.expect(201)))
     })
     .await;
     assert_ne!(held, next);

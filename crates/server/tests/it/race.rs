@@ -1,4 +1,4 @@
-//! A hundred clients, one ticket.
+//! A hundred clients compete for one ticket.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::server;
 
 const CLIENTS: usize = 100;
 
-/// Connections that are open already, so that a race is about tickets and not about sockets.
-async fn crowd(server: &Server) -> Vec<Client> {
+/// Clients with open connections, so that connecting does not influence the race.
+async fn connected_clients(server: &Server) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         let mut client = server.anonymous();
@@ -21,7 +21,7 @@ async fn crowd(server: &Server) -> Vec<Client> {
     clients
 }
 
-/// Everybody wants one ticket, each for themselves, all released together.
+/// Every client books one ticket, each for another user, all released together by a barrier.
 async fn race(server: &Server, clients: Vec<Client>, event: &str) -> (Vec<Client>, Vec<Response>) {
     let start = Arc::new(Barrier::new(clients.len()));
     let mut runners = JoinSet::new();
@@ -30,15 +30,15 @@ async fn race(server: &Server, clients: Vec<Client>, event: &str) -> (Vec<Client
         let (start, event) = (start.clone(), event.to_owned());
         runners.spawn(async move {
             start.wait().await;
-            let answer = client.book(&event, 1).await;
-            (client, answer)
+            let response = client.book(&event, 1).await;
+            (client, response)
         });
     }
     runners.join_all().await.into_iter().unzip()
 }
 
-fn count(answers: &[Response], status: u16) -> usize {
-    answers.iter().filter(|answer| answer.status == status).count()
+fn count(responses: &[Response], status: u16) -> usize {
+    responses.iter().filter(|response| response.status == status).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,25 +46,25 @@ async fn the_last_ticket_is_sold_once() {
     const ROUNDS: usize = 300;
     let server = server().await;
     let mut admin = server.admin();
-    let mut clients = crowd(&server).await;
-    let may_be_late = server.setup().url().starts_with("postgres://");
+    let mut clients = connected_clients(&server).await;
+    let may_time_out = server.setup().url().starts_with("postgres://");
     let (mut decided, mut events, mut bookings) = (0, 0, 0);
     while decided < ROUNDS {
         let event = admin.create_event(&event_body(1)).await;
-        let answers;
-        (clients, answers) = race(&server, clients, &event).await;
-        assert_eq!(answers.len(), CLIENTS);
+        let responses;
+        (clients, responses) = race(&server, clients, &event).await;
+        assert_eq!(responses.len(), CLIENTS);
         let counts = admin.counts(&event).await;
         (events, bookings) = (events + 1, bookings + counts.0);
-        // On a machine that stands still for seconds PostgreSQL does not answer in time, and nobody may win.
-        if may_be_late && count(&answers, 503) > 0 {
-            assert!(count(&answers, 201) <= 1 && counts.0 <= 1, "{answers:?}");
-            assert!(events < ROUNDS + 20, "the database does not answer");
+        // On a machine that stalls for seconds PostgreSQL times out, and possibly no client gets the ticket.
+        if may_time_out && count(&responses, 503) > 0 {
+            assert!(count(&responses, 201) <= 1 && counts.0 <= 1, "{responses:?}");
+            assert!(events < ROUNDS + 20, "the database does not respond");
             continue;
         }
-        assert_eq!((count(&answers, 201), counts), (1, (1, 0, 0)), "round {decided}");
-        for answer in answers.iter().filter(|answer| answer.status != 201) {
-            answer.expect_problem(409, "sold_out");
+        assert_eq!((count(&responses, 201), counts), (1, (1, 0, 0)), "round {decided}");
+        for response in responses.iter().filter(|response| response.status != 201) {
+            response.expect_problem(409, "sold_out");
         }
         decided += 1;
     }
@@ -72,7 +72,7 @@ async fn the_last_ticket_is_sold_once() {
     assert_eq!((&report["events"], &report["bookings"]), (&events.into(), &bookings.into()));
 }
 
-/// Without the guards the same race must go wrong, or it would show nothing.
+/// Without the guards the same race must fail; otherwise it would prove nothing.
 #[cfg(feature = "sabotage")]
 mod without_guards {
     use super::*;
@@ -85,12 +85,12 @@ mod without_guards {
     #[tokio::test(flavor = "multi_thread")]
     async fn without_capacity_checks_a_server_oversells_and_the_audit_reports_it() {
         let server = sabotaged("capacity,capacity-check").await;
-        let mut clients = crowd(&server).await;
+        let mut clients = connected_clients(&server).await;
         let event = server.admin().create_event(&event_body(1)).await;
-        let answers;
-        (clients, answers) = race(&server, clients, &event).await;
+        let responses;
+        (clients, responses) = race(&server, clients, &event).await;
         drop(clients);
-        assert!(count(&answers, 201) > 1, "the race must oversell");
+        assert!(count(&responses, 201) > 1, "the race must oversell");
         let (code, report) = server.audit().await;
         assert_eq!((code, &report["clean"]), (1, &false.into()), "{report:#}");
         let violations = report["violations"].to_string();
@@ -100,15 +100,15 @@ mod without_guards {
     #[tokio::test(flavor = "multi_thread")]
     async fn database_constraints_alone_prevent_overselling() {
         let server = sabotaged("capacity").await;
-        let mut clients = crowd(&server).await;
+        let mut clients = connected_clients(&server).await;
         let mut admin = server.admin();
         for _ in 0..5 {
             let event = admin.create_event(&event_body(1)).await;
-            let answers;
-            (clients, answers) = race(&server, clients, &event).await;
-            assert_eq!((count(&answers, 201), count(&answers, 500)), (1, CLIENTS - 1));
-            for answer in answers.iter().filter(|answer| answer.status == 500) {
-                answer.expect_problem(500, "internal_error");
+            let responses;
+            (clients, responses) = race(&server, clients, &event).await;
+            assert_eq!((count(&responses, 201), count(&responses, 500)), (1, CLIENTS - 1));
+            for response in responses.iter().filter(|response| response.status == 500) {
+                response.expect_problem(500, "internal_error");
             }
             assert_eq!(admin.counts(&event).await, (1, 0, 0));
         }

@@ -1,9 +1,9 @@
-//! The limits per user, over HTTP.
+//! Rate limits per user, over HTTP.
 //!
-//! A machine may stall at any moment, so nothing is asserted about when an attempt was decided, only that it
-//! was between its sending and its answer. What contradicts the limit however the decisions lay in there is an
-//! error; a stall can hide one, but not make one up. To the microsecond the limiter is tested under a clock
-//! that stands still, by the suite in `coordination`.
+//! A machine may stall at any moment. So the checks assume only that an attempt was decided between its
+//! sending and its response. Responses that contradict the limit, whenever the attempts were decided, are an
+//! error; a stall can hide an error, but cannot cause one. The suite in `coordination` tests the limiter to
+//! the microsecond, with a fixed clock.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::program;
 
-/// How far the clock of the server may run apart from ours within a window.
+/// Maximum difference between the clocks of server and test within a window.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// One attempt, decided at some instant from `sent` to `heard`.
+/// One attempt, decided at some instant from `sent` to `received`.
 struct Attempt {
     sent: Instant,
-    heard: Instant,
-    /// How long to wait, where it was refused.
+    received: Instant,
+    /// Time to wait, if the attempt was refused.
     retry_after: Option<Duration>,
 }
 
 impl Attempt {
-    /// Makes one, and checks all that its answer says by itself.
-    async fn make(client: &mut Client, path: &str, body: &str, policy: &Policy) -> Self {
+    /// Sends an attempt, and checks its response by itself.
+    async fn send(client: &mut Client, path: &str, body: &str, policy: &Policy) -> Self {
         let sent = Instant::now();
-        let answer = client.post_text(path, body.to_owned()).await;
-        let heard = Instant::now();
-        let retry_after = policy.check(&answer);
-        Self { sent, heard, retry_after }
+        let response = client.post_text(path, body.to_owned()).await;
+        let received = Instant::now();
+        let retry_after = policy.check(&response);
+        Self { sent, received, retry_after }
     }
 }
 
-/// What the answers of a limited route say about its limit.
+/// The limit of a route, as its responses report it.
 struct Policy {
     name: &'static str,
     limit: usize,
@@ -45,89 +45,91 @@ struct Policy {
 }
 
 impl Policy {
-    /// Checks the header fields and, where it is refused, the members; how long to wait then.
-    fn check(&self, answer: &Response) -> Option<Duration> {
+    /// Checks the header fields and, if the attempt was refused, the members. Returns the time to wait in
+    /// that case.
+    fn check(&self, response: &Response) -> Option<Duration> {
         let (name, limit, seconds) = (self.name, self.limit, self.window.as_secs());
         assert_eq!(
-            answer.header("ratelimit-policy"),
+            response.header("ratelimit-policy"),
             format!("\"{name}\";q={limit};w={seconds}"),
-            "{answer:?}"
+            "{response:?}"
         );
-        let left = answer.header("ratelimit").strip_prefix(&format!("\"{name}\";r="));
-        let (left, reset) = left.and_then(|left| left.split_once(";t=")).expect("what is left");
+        let left = response.header("ratelimit").strip_prefix(&format!("\"{name}\";r="));
+        let (left, reset) = left.and_then(|left| left.split_once(";t=")).expect("the remaining attempts");
         let (left, reset): (usize, u64) = (left.parse().expect("a number"), reset.parse().expect("seconds"));
-        assert!(left < limit && reset <= seconds, "{answer:?}");
-        if answer.status != 429 {
-            assert_eq!(answer.header("retry-after"), "", "{answer:?}");
+        assert!(left < limit && reset <= seconds, "{response:?}");
+        if response.status != 429 {
+            assert_eq!(response.header("retry-after"), "", "{response:?}");
             return None;
         }
-        let body = answer.expect_problem(429, "rate_limited");
-        assert_eq!((&body["rule"], &body["limit"], left), (&json!(name), &json!(limit), 0), "{answer:?}");
-        assert_eq!(body["windowMs"], json!(seconds * 1_000), "{answer:?}");
-        let millis = body["retryAfterMs"].as_u64().expect("how long to wait");
-        assert!(millis > 0 && millis <= seconds * 1_000, "{answer:?}");
+        let body = response.expect_problem(429, "rate_limited");
+        assert_eq!((&body["rule"], &body["limit"], left), (&json!(name), &json!(limit), 0), "{response:?}");
+        assert_eq!(body["windowMs"], json!(seconds * 1_000), "{response:?}");
+        let millis = body["retryAfterMs"].as_u64().expect("a time to wait");
+        assert!(millis > 0 && millis <= seconds * 1_000, "{response:?}");
         assert_eq!(
-            answer.header("retry-after"),
+            response.header("retry-after"),
             millis.div_ceil(1_000).to_string(),
-            "rounded up: {answer:?}"
+            "rounded up: {response:?}"
         );
-        assert_eq!(reset, millis.div_ceil(1_000), "{answer:?}");
+        assert_eq!(reset, millis.div_ceil(1_000), "{response:?}");
         Some(Duration::from_millis(millis))
     }
 
-    /// Whether a user's attempts, made one after the other, can have been decided by an exact sliding window.
-    fn judge(&self, attempts: &[Attempt]) {
+    /// Expects that an exact sliding window can have decided these attempts of one user, made one after the
+    /// other.
+    fn check_attempts(&self, attempts: &[Attempt]) {
         let accepted: Vec<&Attempt> =
             attempts.iter().filter(|attempt| attempt.retry_after.is_none()).collect();
         for group in accepted.windows(self.limit + 1) {
-            let longest = group[self.limit].heard - group[0].sent;
+            let longest = group[self.limit].received - group[0].sent;
             assert!(longest + SLACK >= self.window, "{} within {longest:?}", self.limit + 1);
         }
         for attempt in attempts {
             let Some(wait) = attempt.retry_after else { continue };
             let before = accepted.iter().filter(|other| other.sent < attempt.sent);
             let in_window: Vec<_> =
-                before.filter(|other| other.heard + self.window + SLACK > attempt.sent).collect();
+                before.filter(|other| other.received + self.window + SLACK > attempt.sent).collect();
             assert!(in_window.len() >= self.limit, "refused after {} in the window", in_window.len());
-            // The wait ends when the oldest leaves the window, however often the user has knocked since.
+            // The wait ends when the oldest attempt leaves the window, however many were refused since.
             let oldest = in_window[in_window.len() - self.limit];
             assert!(
-                attempt.sent + wait <= oldest.heard + self.window + SLACK,
-                "told to wait too long: {wait:?}"
+                attempt.sent + wait <= oldest.received + self.window + SLACK,
+                "the wait is too long: {wait:?}"
             );
             assert!(
-                attempt.heard + wait + SLACK >= oldest.sent + self.window,
-                "told to come too early: {wait:?}"
+                attempt.received + wait + SLACK >= oldest.sent + self.window,
+                "the wait is too short: {wait:?}"
             );
         }
     }
 }
 
-/// A history that a test makes up: when each attempt was sent, in milliseconds, and how long it was told to wait.
+/// Attempts that a test makes up: when each was sent, and the time to wait if it was refused, in
+/// milliseconds.
 fn history(attempts: &[(u64, Option<u64>)]) -> Vec<Attempt> {
     let begin = Instant::now();
     let at = |millis| begin + Duration::from_millis(millis);
     let attempt = |(sent, wait): &(u64, Option<u64>)| Attempt {
         sent: at(*sent),
-        heard: at(*sent + 1),
+        received: at(*sent + 1),
         retry_after: wait.map(Duration::from_millis),
     };
     attempts.iter().map(attempt).collect()
 }
 
-/// The judge of this file is no rubber stamp.
 #[tokio::test]
 async fn the_checker_detects_violations_of_the_sliding_window() {
-    let judge = |attempts: &[(u64, Option<u64>)]| {
+    let passes = |attempts: &[(u64, Option<u64>)]| {
         let policy = Policy { name: "book", limit: 2, window: Duration::from_secs(1) };
         let attempts = history(attempts);
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| policy.judge(&attempts))).is_ok()
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| policy.check_attempts(&attempts))).is_ok()
     };
-    assert!(judge(&[(0, None), (400, None), (500, Some(500)), (700, Some(300)), (1_000, None)]));
-    assert!(!judge(&[(0, None), (400, None), (900, None)]), "three within a window");
-    assert!(!judge(&[(0, None), (400, None), (1_100, Some(300))]), "refused on time");
-    assert!(!judge(&[(0, None), (400, None), (500, Some(900))]), "the wait began with the refused attempt");
-    assert!(!judge(&[(0, None), (400, None), (500, Some(300))]), "told to come too early");
+    assert!(passes(&[(0, None), (400, None), (500, Some(500)), (700, Some(300)), (1_000, None)]));
+    assert!(!passes(&[(0, None), (400, None), (900, None)]), "three within a window");
+    assert!(!passes(&[(0, None), (400, None), (1_100, Some(300))]), "refused below the limit");
+    assert!(!passes(&[(0, None), (400, None), (500, Some(900))]), "the wait began with the refused attempt");
+    assert!(!passes(&[(0, None), (400, None), (500, Some(300))]), "the wait is too short");
 }
 
 async fn order(server: &Server) -> String {
@@ -141,16 +143,16 @@ async fn every_window_allows_exactly_the_limit() {
     let server = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/1s").start().await;
     let order = order(&server).await;
     let mut users = JoinSet::new();
-    // Each knocks at a pace of its own, so that windows begin at all phases.
-    for pace in [3, 17, 90, 190, 201, 230] {
-        let (mut client, order) = (server.user(&format!("user-{pace}")), order.clone());
+    // The users send at different intervals, so that windows begin at all phases.
+    for interval in [3, 17, 90, 190, 201, 230] {
+        let (mut client, order) = (server.user(&format!("user-{interval}")), order.clone());
         users.spawn(async move {
             let policy = Policy { name: "book", limit: 5, window: Duration::from_secs(1) };
             let mut attempts = Vec::new();
             let end = Instant::now() + Duration::from_millis(3_500);
             while Instant::now() < end {
-                let attempt = Attempt::make(&mut client, "/v1/bookings", &order, &policy).await;
-                let next = attempt.sent + Duration::from_millis(pace);
+                let attempt = Attempt::send(&mut client, "/v1/bookings", &order, &policy).await;
+                let next = attempt.sent + Duration::from_millis(interval);
                 attempts.push(attempt);
                 sleep_until(next).await;
             }
@@ -160,9 +162,9 @@ async fn every_window_allows_exactly_the_limit() {
     let mut refused = 0;
     for attempts in users.join_all().await {
         refused += attempts.iter().filter(|attempt| attempt.retry_after.is_some()).count();
-        policy.judge(&attempts);
+        policy.check_attempts(&attempts);
     }
-    assert!(refused > 0, "nobody met the limit");
+    assert!(refused > 0, "no user reached the limit");
 }
 
 #[tokio::test]
@@ -173,34 +175,34 @@ async fn a_retry_after_the_stated_delay_succeeds() {
     let mut attempts = Vec::new();
     let mut waited = 0;
     while waited < 5 {
-        let attempt = Attempt::make(&mut ada, "/v1/bookings", &order, &policy).await;
+        let attempt = Attempt::send(&mut ada, "/v1/bookings", &order, &policy).await;
         if let Some(wait) = attempt.retry_after {
-            let on_time = attempt.heard + wait;
+            let retry_at = attempt.received + wait;
             attempts.push(attempt);
-            sleep_until(on_time).await;
-            let again = Attempt::make(&mut ada, "/v1/bookings", &order, &policy).await;
-            assert_eq!(again.retry_after, None, "refused on time");
+            sleep_until(retry_at).await;
+            let again = Attempt::send(&mut ada, "/v1/bookings", &order, &policy).await;
+            assert_eq!(again.retry_after, None, "refused after the stated wait");
             attempts.push(again);
             waited += 1;
         } else {
             attempts.push(attempt);
         }
     }
-    policy.judge(&attempts);
+    policy.check_attempts(&attempts);
 }
 
-/// Makes attempts until one is refused; how many were let through.
+/// Sends attempts until one is refused. Returns the number of accepted attempts, and the refusal.
 async fn until_refused(mut attempt: impl AsyncFnMut() -> Response) -> (usize, Response) {
     for count in 0..100 {
-        let answer = attempt().await;
-        if answer.status == 429 {
-            return (count, answer);
+        let response = attempt().await;
+        if response.status == 429 {
+            return (count, response);
         }
     }
     panic!("never refused");
 }
 
-/// With windows that nobody waits for, so that counts are exact however slow the machine is.
+/// Starts a server with windows that no test outlasts, so that counts are exact on a machine of any speed.
 async fn strict() -> Server {
     let setup = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/24h");
     setup.environment("BOXOFFICE_CANCEL_LIMIT", "3/24h").start().await
@@ -211,9 +213,9 @@ async fn the_default_limits_are_as_documented() {
     let setup = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/10s");
     let server = setup.environment("BOXOFFICE_CANCEL_LIMIT", "3/30s").start().await;
     let finished = program().run(["config", "--json"]).await;
-    let shown: serde_json::Value = serde_json::from_str(&finished.stdout).expect("settings");
-    assert_eq!(shown["book-limit"], json!({"value": "5/10s", "from": "default"}));
-    assert_eq!(shown["cancel-limit"], json!({"value": "3/30s", "from": "default"}));
+    let settings: serde_json::Value = serde_json::from_str(&finished.stdout).expect("settings");
+    assert_eq!(settings["book-limit"], json!({"value": "5/10s", "from": "default"}));
+    assert_eq!(settings["cancel-limit"], json!({"value": "3/30s", "from": "default"}));
     let (order, mut ada) = (order(&server).await, server.user("ada"));
     let booked = ada.post_text("/v1/bookings", order).await;
     assert_eq!(booked.header("ratelimit-policy"), "\"book\";q=5;w=10");
@@ -232,7 +234,7 @@ async fn the_booking_limit_counts_per_booked_user() {
     ada.book(&event, 1).await.expect(201);
     service.book_for("ada", &event, 1).await.expect(201);
     server.admin().book_for("ada", &event, 1).await.expect(201);
-    // Refused by the rules, and not found: both were attempts.
+    // Refused by the rules, and not found: both count as attempts.
     ada.book(&event, 1).await.expect_problem(409, "sold_out");
     let missing = ada.book("evt_01h455vb4pex5vsknk084sn02q", 1).await;
     missing.expect_problem(404, "not_found");
@@ -270,9 +272,9 @@ async fn invalid_requests_do_not_count_against_the_limit() {
         let wrong_key = ada.request_with(Method::POST, "/v1/bookings", &keyed, order.clone()).await;
         wrong_key.expect_problem(400, "malformed_request");
     }
-    let (let_in, _) = until_refused(async || ada.book(&event, 1).await).await;
-    assert_eq!(let_in, 5);
-    // Wrong in itself is heard before the limit, the limit before everything else.
+    let (accepted, _) = until_refused(async || ada.book(&event, 1).await).await;
+    assert_eq!(accepted, 5);
+    // An invalid request is refused before the limit is checked; everything else is checked after it.
     ada.post_text("/v1/bookings", "{").await.expect_problem(400, "malformed_request");
     ada.book("evt_01h455vb4pex5vsknk084sn02q", 1).await.expect_problem(429, "rate_limited");
 }
@@ -293,20 +295,20 @@ async fn every_well_formed_cancellation_of_a_user_counts() {
     ada.cancel(&bookings[0]).await.expect_problem(409, "invalid_state");
     ada.cancel("nonsense").await.expect_problem(404, "not_found");
     for refused in [&bookings[1], "bkg_01h455vb4pex5vsknk084sn02q", "nonsense", "%ff"] {
-        let answer = ada.cancel(refused).await;
-        answer.expect_problem(429, "rate_limited");
-        assert!(!answer.header("ratelimit").is_empty(), "{answer:?}");
+        let response = ada.cancel(refused).await;
+        response.expect_problem(429, "rate_limited");
+        assert!(!response.header("ratelimit").is_empty(), "{response:?}");
     }
     assert_eq!(ada.booking(&bookings[1]).await["status"], "pending");
-    // A service and an admin are not limited, and their cancels do not count for the owner.
+    // Services and admins are not limited, and their cancellations do not count for the owner.
     let mut service = server.service();
     for _ in 0..5 {
-        let answer = service.cancel("bkg_01h455vb4pex5vsknk084sn02q").await;
-        answer.expect_problem(404, "not_found");
-        assert_eq!(answer.header("ratelimit"), "", "no limit, nothing left to tell");
+        let response = service.cancel("bkg_01h455vb4pex5vsknk084sn02q").await;
+        response.expect_problem(404, "not_found");
+        assert_eq!(response.header("ratelimit"), "", "no header without a limit");
     }
     service.cancel(&bookings[1]).await.expect(200);
-    // Booking and cancelling are counted apart.
+    // Bookings and cancellations are counted separately.
     ada.book(&event, 1).await.expect(201);
 }
 
@@ -319,8 +321,8 @@ async fn concurrent_requests_are_allowed_exactly_up_to_the_limit() {
         let (mut client, event) = (server.user("ada"), event.clone());
         attempts.spawn(async move { client.book(&event, 1).await.status.as_u16() });
     }
-    let heard = attempts.join_all().await;
-    let count = |status: u16| heard.iter().filter(|heard| **heard == status).count();
+    let statuses = attempts.join_all().await;
+    let count = |code: u16| statuses.iter().filter(|status| **status == code).count();
     assert_eq!((count(201), count(429)), (5, 35));
     assert_eq!(server.admin().counts(&event).await.0, 5);
 }

@@ -1,4 +1,4 @@
-//! Many readers keep neither sales nor payments nor readiness waiting.
+//! Many readers delay neither sales nor payments nor readiness.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use testkit::{Client, Response, Server, event_body, id_of, number_from_environme
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Events of the list, with three ticket types each.
+/// Events in the list; each has three ticket types.
 const EVENTS: usize = 100;
-/// Clients that fill the database before.
+/// Clients that fill the database beforehand.
 const FILLERS: u32 = 32;
-/// Clients that buy.
+/// Concurrent buyers.
 const BUYERS: u32 = 4;
 
-/// How many read, and what.
+/// Numbers of readers, and of the rows that they read.
 #[derive(Clone, Copy)]
 struct ReadLoad {
     /// Clients without a token that list all events.
@@ -27,12 +27,12 @@ struct ReadLoad {
     heavy: usize,
     /// Bookings of that user.
     bookings: u32,
-    /// Tickets that each buyer buys beside the readers, and before them.
+    /// Tickets that each buyer buys before the reads, and again during them.
     purchases: u32,
 }
 
 impl ReadLoad {
-    /// A part of it in every run; the whole with `READERS=500` or any other number of clients without a token.
+    /// A small load in every run; the whole with `READERS=500`, or another number of clients without a token.
     fn new() -> Self {
         match number_from_environment("READERS") {
             Some(anonymous) => Self { anonymous, heavy: 64, bookings: 49_500, purchases: 250 },
@@ -41,24 +41,24 @@ impl ReadLoad {
     }
 }
 
-/// How long answers took, by what was asked or by their kind.
+/// Latencies, by operation or by kind of response.
 #[derive(Default)]
 struct Latencies(BTreeMap<String, Vec<Duration>>);
 
 impl Latencies {
     fn all(clients: Vec<Self>) -> Self {
         let mut all = Self::default();
-        for (what, times) in clients.into_iter().flat_map(|client| client.0) {
-            all.0.entry(what).or_default().extend(times);
+        for (operation, times) in clients.into_iter().flat_map(|client| client.0) {
+            all.0.entry(operation).or_default().extend(times);
         }
         all
     }
 
-    async fn time(&mut self, what: &str, answer: impl Future<Output = Response>) -> Response {
+    async fn time(&mut self, operation: &str, response: impl Future<Output = Response>) -> Response {
         let begun = Instant::now();
-        let answer = answer.await;
-        self.0.entry(what.to_owned()).or_default().push(begun.elapsed());
-        answer
+        let response = response.await;
+        self.0.entry(operation.to_owned()).or_default().push(begun.elapsed());
+        response
     }
 }
 
@@ -87,17 +87,17 @@ async fn fill(server: &Server, bookings: u32) -> String {
     event
 }
 
-/// Asks again and again, until it is stopped.
+/// Repeats a request until `stop` is set.
 fn read(set: &mut JoinSet<Latencies>, (mut client, path): (Client, &'static str), stop: &Arc<AtomicBool>) {
     let stop = stop.clone();
     set.spawn(async move {
         let mut reads = Latencies::default();
         while !stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            let answer = client.get(path).await;
-            let kind = if answer.status == StatusCode::OK { "200".to_owned() } else { answer.code() };
-            if answer.status != StatusCode::OK {
-                assert_eq!(answer.header("retry-after"), "1", "{answer:?}");
+            let response = client.get(path).await;
+            let kind = if response.status == StatusCode::OK { "200".to_owned() } else { response.code() };
+            if response.status != StatusCode::OK {
+                assert_eq!(response.header("retry-after"), "1", "{response:?}");
             }
             reads.0.entry(kind).or_default().push(begun.elapsed());
         }
@@ -105,18 +105,19 @@ fn read(set: &mut JoinSet<Latencies>, (mut client, path): (Client, &'static str)
     });
 }
 
-/// Books and pays, looks at what is left, and asks whether the server is ready.
+/// Books and pays, and reads availability and readiness.
 async fn buy(server: &Server, event: &str, purchases: u32) -> Latencies {
     let mut buyers = JoinSet::new();
     for buyer in 0..BUYERS {
         let (mut service, mut user) = (server.service(), server.user(&format!("buyer-{buyer}")));
         let (event, mut anonymous) = (event.to_owned(), server.anonymous());
         buyers.spawn(async move {
-            let (mut latencies, looks) = (Latencies::default(), format!("/v1/events/{event}/availability"));
+            let (mut latencies, availability) =
+                (Latencies::default(), format!("/v1/events/{event}/availability"));
             for _ in 0..purchases {
                 let booking: Value = latencies.time("book", user.book(&event, 1)).await.expect(201);
                 let id = id_of(&booking);
-                latencies.time("availability", user.get(&looks)).await.expect(200);
+                latencies.time("availability", user.get(&availability)).await.expect(200);
                 let paid = latencies.time("confirm", service.confirm(&id, &format!("pay-{id}"))).await;
                 assert_eq!(paid.expect(200)["status"], "confirmed");
                 latencies.time("readiness", anonymous.get("/readyz")).await.expect(200);
@@ -144,7 +145,7 @@ async fn s1_many_readers_do_not_delay_sales_or_payments() {
     let beside = buy(&server, &event, load.purchases).await;
     stop.store(true, Ordering::Relaxed);
     let reads = Latencies::all(readers.join_all().await);
-    // A read that waits too long is refused and may be repeated; none is left without an answer.
+    // A read that waits too long is refused and may be repeated; every read gets a response.
     assert!(
         reads.0.keys().all(|kind| ["200", "overloaded"].contains(&kind.as_str())),
         "{:?}",
@@ -157,12 +158,15 @@ async fn s1_many_readers_do_not_delay_sales_or_payments() {
     report("readers", reads);
 }
 
-#[expect(clippy::print_stdout, reason = "figures to be recorded")]
+#[expect(clippy::print_stdout, reason = "measurements to be recorded")]
 fn report(when: &str, latencies: Latencies) {
-    for (what, mut times) in latencies.0 {
+    for (operation, mut times) in latencies.0 {
         times.sort_unstable();
         let percentile = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
         let (median, slow, slowest) = (percentile(50), percentile(99), percentile(100));
-        println!("{when}: {what}: {} in all, p50 {median:?}, p99 {slow:?}, slowest {slowest:?}", times.len());
+        println!(
+            "{when}: {operation}: {} in all, p50 {median:?}, p99 {slow:?}, slowest {slowest:?}",
+            times.len()
+        );
     }
 }

@@ -1,10 +1,10 @@
-//! Background tasks that panic are restarted, counted, and shown while they are down.
+//! Background tasks that panic are restarted and counted, and are reported while they are down.
 
 use testkit::{Load, Panics, Server, Setup, event_body, eventually};
 
 use crate::program;
 
-/// A server whose tasks panic on demand.
+/// Starts a server whose tasks panic on demand.
 async fn start(panics: &Panics, setup: Setup) -> Server {
     panics.inject_into(setup).environment("BOXOFFICE_SWEEP_EVERY", "200ms").start().await
 }
@@ -33,7 +33,7 @@ async fn d1_the_metrics_listener_is_restarted() {
     testkit::expect_service_and_stop(server).await;
 }
 
-/// Senders of the batch under way cannot know what became of it; all others wait for the restart.
+/// Senders of the batch in flight cannot know its outcome; all others wait for the restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_a_panic_of_the_desk_returns_correct_outcomes() {
     let panics = Panics::default();

@@ -1,4 +1,4 @@
-//! Where settings come from: a flag, else the environment, else a file, else the default.
+//! Sources of settings: a flag, else the environment, else a file, else the default.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use testkit::{Exit, Program, ProgramOutput, SECRET, Setup, Tokens, event_body};
 
 use crate::program;
 
-/// The settings of the contract that this program has: flag, environment and default.
+/// The documented settings: flag, environment variable and default.
 const SETTINGS: [(&str, &str, &str); 15] = [
     ("listen", "BOXOFFICE_LISTEN", "127.0.0.1:8080"),
     ("database", "BOXOFFICE_DATABASE", "sqlite://boxoffice.db"),
@@ -26,7 +26,7 @@ const SETTINGS: [(&str, &str, &str); 15] = [
     ("trusted-proxies", "BOXOFFICE_TRUSTED_PROXIES", ""),
 ];
 
-/// A configuration file in a folder of its own.
+/// A configuration file in its own folder.
 struct ConfigFile {
     _folder: tempfile::TempDir,
     path: PathBuf,
@@ -51,8 +51,8 @@ async fn config(environment: &[(&str, &str)], words: &[&str]) -> ProgramOutput {
     Program::finish(command).await
 }
 
-/// What `config` says: value and origin of each setting.
-async fn shown(environment: &[(&str, &str)], words: &[&str]) -> Value {
+/// Output of `config --json`: value and origin of each setting.
+async fn printed_settings(environment: &[(&str, &str)], words: &[&str]) -> Value {
     let finished = config(environment, words).await;
     assert_eq!(finished.exit, Exit::Code(0), "{finished:?}");
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
@@ -60,7 +60,7 @@ async fn shown(environment: &[(&str, &str)], words: &[&str]) -> Value {
 
 #[tokio::test]
 async fn every_documented_setting_has_its_flag_variable_and_default() {
-    let defaults = shown(&[], &[]).await;
+    let defaults = printed_settings(&[], &[]).await;
     let help = program().run(["serve", "--help"]).await.stdout;
     for (flag, variable, default) in SETTINGS {
         let origin = if default.is_empty() { "unset" } else { "default" };
@@ -70,7 +70,7 @@ async fn every_documented_setting_has_its_flag_variable_and_default() {
             "{flag}: {help}"
         );
     }
-    // The secrets' file form, and what has no value.
+    // The file form of secrets, and flags that are not in the table.
     for more in ["--jwt-secret-file", "--log-format", "--no-migrate", "--config"] {
         assert!(help.contains(more), "{more}");
     }
@@ -81,7 +81,7 @@ async fn flags_override_the_environment_which_overrides_the_file() {
     let file = ConfigFile::new("hold = \"11m\"\nsweep-every = \"12s\"\ncancel-cutoff = \"13h\"\n");
     let environment = [("BOXOFFICE_HOLD", "21m"), ("BOXOFFICE_SWEEP_EVERY", "22s")];
     let words = ["--config", file.path(), "--hold", "31m"];
-    let all = shown(&environment, &words).await;
+    let all = printed_settings(&environment, &words).await;
     for (flag, value, from) in [
         ("hold", "31m", "flag"),
         ("sweep-every", "22s", "environment"),
@@ -91,7 +91,7 @@ async fn flags_override_the_environment_which_overrides_the_file() {
     ] {
         assert_eq!(all[flag], json!({"value": value, "from": from}), "{flag}");
     }
-    // The file itself may be named by the environment; and people are told the same.
+    // The environment can name the file itself; and the text output has the same values.
     let mut command = program().command(["config"]);
     command.env("BOXOFFICE_CONFIG", file.path());
     let text = Program::finish(command).await.stdout;
@@ -107,8 +107,10 @@ async fn a_server_can_be_configured_by_a_file_alone() {
         ("the first secret of two, 32 bytes and more", "the second secret of two, 32 bytes and so");
     std::fs::write(&secret_file, format!("{second}\r\n")).unwrap();
     let file = ConfigFile::new(&format!(
-        "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://{}\"\njwt-secret = [\"{first}\"]\njwt-secret-file = \"{}\"\n\
-         hold = \"15m\"\nbook-limit = \"1/24h\"\ntrusted-proxies = \"10.0.0.0/8,192.0.2.7\"\nlog-format = \"text\"\n",
+        "listen = \"127.0.0.1:0\"\ndatabase = \"sqlite://{}\"\n\
+         jwt-secret = [\"{first}\"]\njwt-secret-file = \"{}\"\n\
+         hold = \"15m\"\nbook-limit = \"1/24h\"\n\
+         trusted-proxies = \"10.0.0.0/8,192.0.2.7\"\nlog-format = \"text\"\n",
         folder.path().join("boxoffice.db").display(),
         secret_file.display(),
     ));
@@ -121,7 +123,7 @@ async fn a_server_can_be_configured_by_a_file_alone() {
         let event = admin.post("/v1/events", &event_body(10)).await.expect(201);
         assert_eq!(event["holdSeconds"], 900);
     }
-    // `token` signs with the first of the same file, and other commands find the database in it.
+    // `token` signs with the first secret of the same file, and other commands find the database in it.
     let token = program().run(["token", "--sub", "ada", "--config", file.path()]).await;
     assert_eq!(token.exit, Exit::Code(0), "{token:?}");
     let mut ada = testkit::Client::new(address, Some(token.stdout.trim().to_owned()));
@@ -134,7 +136,7 @@ async fn a_server_can_be_configured_by_a_file_alone() {
 
 #[tokio::test]
 async fn errors_in_the_configuration_file_are_usage_errors() {
-    for (text, says) in [
+    for (text, message) in [
         ("holds = \"1h\"\n", "there is no setting \"holds\""),
         ("HOLD = \"1h\"\n", "there is no setting \"HOLD\""),
         ("BOXOFFICE_HOLD = \"1h\"\n", "there is no setting \"BOXOFFICE_HOLD\""),
@@ -155,15 +157,15 @@ async fn errors_in_the_configuration_file_are_usage_errors() {
     ] {
         let file = ConfigFile::new(text);
         let finished = config(&[], &["--config", file.path()]).await;
-        let is_refused = finished.exit == Exit::Code(2) && finished.stderr.contains(says);
-        // Of a list where one value is wanted, the last counts, as it does for flags.
-        assert!(is_refused || says.is_empty(), "{text:?}: {finished:?}");
+        let is_refused = finished.exit == Exit::Code(2) && finished.stderr.contains(message);
+        // Where one value is expected, the last one of a list counts, as it does for flags.
+        assert!(is_refused || message.is_empty(), "{text:?}: {finished:?}");
     }
     for path in ["/nowhere/boxoffice.toml", "/"] {
         let finished = config(&[], &["--config", path]).await;
         assert_eq!(finished.exit, Exit::Code(2), "{finished:?}");
     }
-    // Whatever the command, a wrong file is never passed over.
+    // Every command refuses an invalid file.
     let file = ConfigFile::new("colour = \"red\"\n");
     for command in ["audit", "migrate", "doctor", "sweep", "dev", "openapi", "demo"] {
         let finished = program().run([command, "--config", file.path()]).await;
@@ -199,11 +201,11 @@ async fn secret_files_can_be_named_by_flag_or_environment() {
     for token in [by_flag, by_variable] {
         testkit::Client::new(server.address(), Some(token)).get("/v1/bookings").await.expect(200);
     }
-    for (wrong, says) in
+    for (wrong, message) in
         [(file("empty", "\n\n"), "at least 32 bytes"), (folder.path().to_owned(), "directory")]
     {
         let finished = program().run(["serve", "--jwt-secret-file", wrong.to_str().unwrap()]).await;
         assert_eq!(finished.exit, Exit::Code(2), "{finished:?}");
-        assert!(finished.stderr.contains(says), "{finished:?}");
+        assert!(finished.stderr.contains(message), "{finished:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! SIGTERM: what is under way is finished, what was answered stands, nothing new begins.
+//! SIGTERM: requests in flight are completed, acknowledged changes are stored, no new request is accepted.
 
 use serde_json::json;
 use testkit::{Exit, Load, RawConnection, Server, event_body, eventually, id_of};
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::server;
 
-/// A request for a booking of which the server has the head, and has said so.
+/// A booking request whose head the server has read and confirmed with 100 Continue.
 async fn half_a_request(server: &Server, body: &str) -> RawConnection {
     let token = server.tokens().service();
     let mut raw = RawConnection::open(server.address()).await;
@@ -16,12 +16,12 @@ async fn half_a_request(server: &Server, body: &str) -> RawConnection {
         body.len()
     ))
     .await;
-    // Sent when somebody begins to read the body: from here on the request is under way.
-    assert_eq!(raw.read_response().await.expect("a go-ahead").status, 100);
+    // Sent when a handler begins to read the body: from here on the request is in flight.
+    assert_eq!(raw.read_response().await.expect("100 Continue").status, 100);
     raw
 }
 
-async fn refuses_connections(server: &Server) {
+async fn wait_until_connections_are_refused(server: &Server) {
     eventually("new connections are refused", async || {
         TcpStream::connect(server.address()).await.is_err().then_some(())
     })
@@ -37,10 +37,10 @@ async fn requests_in_flight_are_completed() {
     idle.get("/v1/events").await.expect(200);
     let mut raw = half_a_request(&server, &body).await;
     server.terminate();
-    refuses_connections(&server).await;
-    assert!(server.is_running(), "it waits for the request under way");
+    wait_until_connections_are_refused(&server).await;
+    assert!(server.is_running(), "it waits for the request in flight");
     raw.write(&body).await;
-    let booking = raw.read_response().await.expect("an answer").expect(201);
+    let booking = raw.read_response().await.expect("a response").expect(201);
     assert!(raw.is_closed().await);
     assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     let server = server.restart().await;
@@ -67,7 +67,7 @@ async fn a_second_signal_stops_the_server_immediately() {
     let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
     let _raw = half_a_request(&server, &body).await;
     server.terminate();
-    refuses_connections(&server).await;
+    wait_until_connections_are_refused(&server).await;
     server.terminate();
     assert_eq!(server.wait_for_exit().await, Exit::Code(1));
 }
@@ -81,7 +81,7 @@ async fn shutdown_under_load_keeps_every_acknowledged_change() {
         load.wait_for_acknowledged(round * 30).await;
         server.terminate();
         let journal = load.wait_until_disconnected().await;
-        assert!(journal.codes().is_empty(), "no fault was heard: {:?}", journal.codes());
+        assert!(journal.codes().is_empty(), "no client got an error: {:?}", journal.codes());
         assert_eq!(server.wait_for_exit().await, Exit::Code(0), "{}", server.log().tail());
         server.expect_clean().await;
         server = server.restart().await;

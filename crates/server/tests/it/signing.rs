@@ -1,6 +1,6 @@
-//! Tokens that somebody else signs: public keys, their rotation, issuers and audiences, and forgeries.
+//! Tokens of external issuers: public keys, their rotation, issuers and audiences, and forgeries.
 //!
-//! The keys in `keys/` were made for these tests and open nothing else.
+//! The keys in `keys/` were made for these tests and are used nowhere else.
 
 use hyper::Method;
 use jsonwebtoken::crypto::sign;
@@ -10,7 +10,7 @@ use testkit::{Exit, Response, SECRET, Server, Setup, with_fields};
 
 use crate::{program, server};
 
-/// The year 2100.
+/// 2100-01-01T00:00:00Z, in seconds since the Unix epoch.
 const LATER: u64 = 4_102_444_800;
 
 const RSA: &[u8] = include_bytes!("keys/rsa.pem");
@@ -23,7 +23,7 @@ fn key_file(name: &str) -> String {
     format!("{}/tests/it/keys/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// RFC 4648 §5, without padding.
+/// base64url without padding (RFC 4648, section 5).
 fn base64url(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
@@ -37,7 +37,7 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// Header and claims as they are written, whatever they say, signed with this key.
+/// Signs header and claims with this key, exactly as they are written, valid or not.
 fn raw(header: &str, claims: &str, key: &EncodingKey, algorithm: Algorithm) -> String {
     let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
     let signature = sign(message.as_bytes(), key, algorithm).expect("a signature");
@@ -52,7 +52,7 @@ fn claims() -> Value {
     json!({"sub": "ada", "role": "admin", "exp": LATER})
 }
 
-/// A token of one of the key families, with further claims.
+/// A token of one of the key families, with these further claims.
 fn signed(algorithm: Algorithm, more: &Value) -> String {
     let key = match algorithm {
         Algorithm::RS256 => EncodingKey::from_rsa_pem(RSA),
@@ -63,24 +63,24 @@ fn signed(algorithm: Algorithm, more: &Value) -> String {
     raw(&header, &with_fields(claims(), more).to_string(), &key.expect("a key"), algorithm)
 }
 
-async fn ask(server: &Server, token: &str) -> Response {
+async fn get_stats(server: &Server, token: &str) -> Response {
     let bearer = format!("Bearer {token}");
     server.anonymous().request_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await
 }
 
-async fn accepted(server: &Server, what: &str, token: &str) {
-    let answer = ask(server, token).await;
-    assert_eq!(answer.status, 200, "{what}: {answer:?}");
+async fn expect_accepted(server: &Server, case: &str, token: &str) {
+    let response = get_stats(server, token).await;
+    assert_eq!(response.status, 200, "{case}: {response:?}");
 }
 
-async fn refused(server: &Server, what: &str, token: &str) {
-    let answer = ask(server, token).await;
-    assert_eq!(answer.status, 401, "{what}: {answer:?}");
-    answer.expect_problem(401, "unauthenticated");
-    assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+async fn expect_refused(server: &Server, case: &str, token: &str) {
+    let response = get_stats(server, token).await;
+    assert_eq!(response.status, 401, "{case}: {response:?}");
+    response.expect_problem(401, "unauthenticated");
+    assert_eq!(response.header("www-authenticate"), "Bearer", "{case}");
 }
 
-/// A server that knows these public keys beside the secret of the tests.
+/// Settings of a server with these public keys and the secret of the tests.
 fn with_keys(names: &[&str]) -> Setup {
     names.iter().fold(Setup::new(program()), |setup, name| {
         setup.argument("--jwt-public-key-file").argument(key_file(name))
@@ -96,10 +96,10 @@ async fn tokens_must_match_a_configured_key_family() {
     ];
     for (known, family) in families {
         let server = with_keys(&[known]).start().await;
-        accepted(&server, known, &signed(family, &json!({}))).await;
-        accepted(&server, "the secret beside it", &server.tokens().admin()).await;
+        expect_accepted(&server, known, &signed(family, &json!({}))).await;
+        expect_accepted(&server, "the secret beside it", &server.tokens().admin()).await;
         for (_, other) in families.iter().filter(|(_, other)| *other != family) {
-            refused(&server, &format!("{other:?} by {known}"), &signed(*other, &json!({}))).await;
+            expect_refused(&server, &format!("{other:?} by {known}"), &signed(*other, &json!({}))).await;
         }
     }
 }
@@ -108,7 +108,7 @@ async fn tokens_must_match_a_configured_key_family() {
 async fn all_configured_keys_are_accepted_during_rotation() {
     let server = with_keys(&["ed25519.pub.pem", "rsa.pub.pem", "p256.pub.pem"]).start().await;
     for family in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
-        accepted(&server, &format!("{family:?}"), &signed(family, &json!({}))).await;
+        expect_accepted(&server, &format!("{family:?}"), &signed(family, &json!({}))).await;
     }
     let new = "the secret that takes over, 32 bytes and more";
     let setup = Setup::new(program())
@@ -118,10 +118,14 @@ async fn all_configured_keys_are_accepted_during_rotation() {
         .argument(SECRET);
     let server = setup.start().await;
     for secret in [new, SECRET] {
-        accepted(&server, secret, &testkit::Tokens::new(secret).admin()).await;
+        expect_accepted(&server, secret, &testkit::Tokens::new(secret).admin()).await;
     }
-    refused(&server, "a third", &testkit::Tokens::new("a third secret that nobody has given, ever").admin())
-        .await;
+    expect_refused(
+        &server,
+        "a third",
+        &testkit::Tokens::new("a third secret, which is not configured").admin(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -148,7 +152,7 @@ async fn configured_issuer_and_audience_are_required() {
         json!({"iss": "https://id.example", "aud": "boxoffice"}),
         json!({"iss": "https://id.example", "aud": ["others", "boxoffice"]}),
     ] {
-        accepted(&server, &good.to_string(), &token(&good)).await;
+        expect_accepted(&server, &good.to_string(), &token(&good)).await;
     }
     for wrong in [
         json!({}),
@@ -164,42 +168,54 @@ async fn configured_issuer_and_audience_are_required() {
         json!({"iss": 7, "aud": "boxoffice"}),
         json!({"iss": "", "aud": ""}),
     ] {
-        refused(&server, &wrong.to_string(), &token(&wrong)).await;
+        expect_refused(&server, &wrong.to_string(), &token(&wrong)).await;
     }
 }
 
-/// Headers that name another key or another algorithm, each with a signature that fits what they say.
+/// Headers that name another key or another algorithm, each with a signature that matches its header.
 fn forged_headers() -> Vec<(&'static str, String)> {
     let good = claims().to_string();
     let hmac = |header: &str, key: &[u8]| raw(header, &good, &secret(key), Algorithm::HS256);
-    let ours = |header: &str| hmac(header, SECRET.as_bytes());
-    let theirs = |header: &str| hmac(header, b"a secret that nobody has given to the server");
+    let with_known_secret = |header: &str| hmac(header, SECRET.as_bytes());
+    let with_other_secret = |header: &str| hmac(header, b"a secret that the server does not know, 32+ B");
     let ed = EncodingKey::from_ed_pem(OTHER_ED25519).expect("a key");
     vec![
         ("HS256 with the public key as its secret", hmac(r#"{"alg":"HS256"}"#, RSA_PUBLIC)),
         ("the same without the last line end", hmac(r#"{"alg":"HS256"}"#, RSA_PUBLIC.trim_ascii_end())),
         ("RS256 that is an HMAC", hmac(r#"{"alg":"RS256"}"#, RSA_PUBLIC)),
-        ("none that is an HMAC", ours(r#"{"alg":"none"}"#)),
-        ("no algorithm", ours("{}")),
-        ("an unknown algorithm", ours(r#"{"alg":"HS1"}"#)),
-        ("an algorithm in lower case", ours(r#"{"alg":"hs256"}"#)),
-        ("several algorithms", ours(r#"{"alg":["HS256"]}"#)),
-        ("two algorithms", ours(r#"{"alg":"none","alg":"HS256"}"#)),
-        ("a header that is a list", ours("[]")),
-        ("a header that is no JSON", ours("HS256")),
-        ("an extension that must be understood", ours(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#)),
-        ("a list of no extensions", ours(r#"{"alg":"HS256","crit":[]}"#)),
+        ("none that is an HMAC", with_known_secret(r#"{"alg":"none"}"#)),
+        ("no algorithm", with_known_secret("{}")),
+        ("an unknown algorithm", with_known_secret(r#"{"alg":"HS1"}"#)),
+        ("an algorithm in lower case", with_known_secret(r#"{"alg":"hs256"}"#)),
+        ("several algorithms", with_known_secret(r#"{"alg":["HS256"]}"#)),
+        ("two algorithms", with_known_secret(r#"{"alg":"none","alg":"HS256"}"#)),
+        ("a header that is a list", with_known_secret("[]")),
+        ("a header that is no JSON", with_known_secret("HS256")),
+        (
+            "an extension that must be understood",
+            with_known_secret(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#),
+        ),
+        ("a list of no extensions", with_known_secret(r#"{"alg":"HS256","crit":[]}"#)),
         ("a key id that is a path", hmac(r#"{"alg":"HS256","kid":"../../../../dev/null"}"#, b"")),
         ("a key id that is SQL", hmac(r#"{"alg":"HS256","kid":"x' UNION SELECT 'k"}"#, b"k")),
-        ("a key id that is a command", theirs(r#"{"alg":"HS256","kid":"|id"}"#)),
-        ("the address of a set of keys", theirs(r#"{"alg":"HS256","jku":"http://127.0.0.1:1/jwks"}"#)),
-        ("the address of a certificate", theirs(r#"{"alg":"HS256","x5u":"http://127.0.0.1:1/x.pem"}"#)),
-        ("a certificate of its own", theirs(r#"{"alg":"HS256","x5c":["MIIB"]}"#)),
-        ("a key of its own", theirs(r#"{"alg":"HS256","jwk":{"kty":"oct","k":"YSBzZWNyZXQ"}}"#)),
+        ("a key id that is a command", with_other_secret(r#"{"alg":"HS256","kid":"|id"}"#)),
+        (
+            "the address of a set of keys",
+            with_other_secret(r#"{"alg":"HS256","jku":"http://127.0.0.1:1/jwks"}"#),
+        ),
+        (
+            "the address of a certificate",
+            with_other_secret(r#"{"alg":"HS256","x5u":"http://127.0.0.1:1/x.pem"}"#),
+        ),
+        ("a certificate of its own", with_other_secret(r#"{"alg":"HS256","x5c":["MIIB"]}"#)),
+        ("a key of its own", with_other_secret(r#"{"alg":"HS256","jwk":{"kty":"oct","k":"YSBzZWNyZXQ"}}"#)),
         (
             "a public key of its own",
             raw(
-                r#"{"alg":"EdDSA","jwk":{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}"#,
+                concat!(
+                    r#"{"alg":"EdDSA","jwk":{"kty":"OKP","crv":"Ed25519","#,
+                    r#""x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}"#
+                ),
                 &good,
                 &ed,
                 Algorithm::EdDSA,
@@ -212,8 +228,8 @@ fn forged_headers() -> Vec<(&'static str, String)> {
 #[tokio::test]
 async fn token_headers_cannot_choose_the_key_or_algorithm() {
     let server = with_keys(&["rsa.pub.pem", "ed25519.pub.pem"]).start().await;
-    for (what, token) in forged_headers() {
-        refused(&server, what, &token).await;
+    for (case, token) in forged_headers() {
+        expect_refused(&server, case, &token).await;
     }
     let mut log = server.log().all();
     log.retain(|line| line.contains("panic") || line.contains("ERROR"));
@@ -245,34 +261,35 @@ async fn malformed_claims_are_rejected() {
         "",
         "4102444800",
     ] {
-        refused(&server, claims, &forged(claims)).await;
+        expect_refused(&server, claims, &forged(claims)).await;
     }
-    refused(&server, "deep", &forged(&"[".repeat(2_500))).await;
+    expect_refused(&server, "deep", &forged(&"[".repeat(2_500))).await;
     let padded = with_fields(claims(), &json!({"pad": "x".repeat(20_000)})).to_string();
     let bearer = format!("Bearer {}", forged(&padded));
     let huge =
         server.anonymous().request_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await;
-    assert_eq!(huge.status, 431, "more than a head may have: {huge:?}");
+    assert_eq!(huge.status, 431, "larger than a head may be: {huge:?}");
 }
 
-/// A token stands or falls as a whole: no bit of it may be another, none may be missing.
+/// A token is valid only as a whole: no bit of it may differ, and none may be missing.
 #[tokio::test]
 async fn modified_tokens_are_rejected() {
     let server = with_keys(&["ed25519.pub.pem"]).start().await;
     for token in [server.tokens().admin(), signed(Algorithm::EdDSA, &json!({}))] {
-        accepted(&server, "as it was signed", &token).await;
+        expect_accepted(&server, "as it was signed", &token).await;
         for place in (0..token.len()).step_by(7) {
-            refused(&server, "cut off", &token[..place]).await;
-            let mut touched = token.clone().into_bytes();
-            // Of the last character of a part only some bits count, so a neighbour might say the same.
-            touched[place] = if touched[place] == b'z' { b'-' } else { b'z' };
-            let touched = String::from_utf8(touched).expect("ASCII");
-            refused(&server, "touched", &touched).await;
+            expect_refused(&server, "cut off", &token[..place]).await;
+            let mut modified = token.clone().into_bytes();
+            // Only some bits of a part's last character count, so a neighbouring character might decode to
+            // the same.
+            modified[place] = if modified[place] == b'z' { b'-' } else { b'z' };
+            let modified = String::from_utf8(modified).expect("ASCII");
+            expect_refused(&server, "modified", &modified).await;
         }
         for more in ["=", ".", "A", " x", "%00"] {
-            refused(&server, more, &format!("{token}{more}")).await;
+            expect_refused(&server, more, &format!("{token}{more}")).await;
         }
-        refused(
+        expect_refused(
             &server,
             "in standard base64",
             &token.replace('-', "+").replace('_', "/").replacen('.', "=.", 1),
@@ -286,6 +303,6 @@ async fn two_authorization_headers_are_rejected() {
     let server = server().await;
     let bearer = format!("Bearer {}", server.tokens().admin());
     let twice = [("authorization", bearer.as_str()), ("authorization", bearer.as_str())];
-    let answer = server.anonymous().request_with(Method::GET, "/v1/stats", &twice, "").await;
-    answer.expect_problem(401, "unauthenticated");
+    let response = server.anonymous().request_with(Method::GET, "/v1/stats", &twice, "").await;
+    response.expect_problem(401, "unauthenticated");
 }

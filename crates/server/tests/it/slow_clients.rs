@@ -1,4 +1,4 @@
-//! Senders and readers that are slow, endless or many: whoever is honest is served all the same.
+//! Clients that send or read slowly, endlessly or in great numbers do not affect well-behaved clients.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use tokio::time::sleep;
 
 use crate::{program, server};
 
-/// How long the server waits for a reader (`limit.rs`), less what the senders before took of it, and more.
+/// More than the rest of the time that the server waits for a client to read (`limit.rs`), after the slow
+/// senders have timed out.
 const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An honest client books, pays and reads.
+/// Expects that a well-behaved client can book, pay and read.
 async fn expect_service(server: &Server) {
     let mut service = server.service();
     let event = server.admin().create_event(&event_body(10)).await;
@@ -19,11 +20,12 @@ async fn expect_service(server: &Server) {
     assert_eq!(service.counts(&event).await, (0, 1, 9));
 }
 
-/// A request head for `POST /v1/bookings` of a service, with more header lines.
+/// The head of a `POST /v1/bookings` request with a service's token and these further header lines.
 fn head(server: &Server, lines: &str) -> String {
     let token = server.tokens().service();
     format!(
-        "POST /v1/bookings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{lines}\r\n"
+        "POST /v1/bookings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\n{lines}\r\n"
     )
 }
 
@@ -37,14 +39,15 @@ async fn connections(server: &Server, count: usize, bytes: &str) -> Vec<RawConne
     open
 }
 
-/// Half a head, half a body, and readers that read nothing: all at once, and each is given up in the end.
+/// Half a head, half a body, and clients that read nothing: all at the same time, and each times out in the
+/// end.
 #[tokio::test]
 async fn slow_clients_time_out_and_do_not_delay_others() {
     let server = server().await;
     let page = server.anonymous().get("/docs").await.body.len();
-    // Far more than the buffers between two sockets take.
-    let asked = 400;
-    let readers = connections(&server, 5, &"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n".repeat(asked)).await;
+    // Far more than the buffers of two sockets hold.
+    let requested = 400;
+    let readers = connections(&server, 5, &"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n".repeat(requested)).await;
     let half_body = format!("{}{{\"eventId\":", head(&server, "content-length: 200\r\n"));
     let mut bodies = connections(&server, 50, &half_body).await;
     let mut heads = Vec::new();
@@ -52,26 +55,26 @@ async fn slow_clients_time_out_and_do_not_delay_others() {
         heads.extend(connections(&server, 20, half).await);
     }
     expect_service(&server).await;
-    // One that hangs up in the middle changes nothing.
+    // A client that closes its connection in the middle changes nothing.
     drop(bodies.pop());
     for mut body in bodies {
-        let answer = body.read_response().await.expect("an answer to a body that never came");
-        answer.expect_problem(400, "malformed_request");
+        let response = body.read_response().await.expect("a response to the unfinished body");
+        response.expect_problem(400, "malformed_request");
     }
     for mut head in heads {
-        assert!(head.read_response().await.is_none_or(|answer| answer.status == 408), "given up");
+        assert!(head.read_response().await.is_none_or(|response| response.status == 408), "timed out");
     }
     sleep(READER_TIMEOUT).await;
     for mut reader in readers {
         let mut read = 0;
-        while let Some(answer) = reader.read_response_if_complete().await {
+        while let Some(response) = reader.read_response_if_complete().await {
             read += 1;
-            assert_eq!(answer.body.len(), page);
+            assert_eq!(response.body.len(), page);
         }
-        assert!(read < asked, "the connection was given up before all was written");
+        assert!(read < requested, "the connection was closed before all responses were written");
     }
     expect_service(&server).await;
-    assert_eq!(server.admin().all("/v1/bookings").await.len(), 2, "nobody else has booked");
+    assert_eq!(server.admin().all("/v1/bookings").await.len(), 2, "no other booking was made");
 }
 
 #[tokio::test]
@@ -82,17 +85,17 @@ async fn oversized_request_heads_are_refused() {
     for (fields, status) in [(lines(90), 200), (lines(120), 431), (lines(5_000), 431), (long, 431)] {
         let mut raw = RawConnection::open(server.address()).await;
         raw.write(format!("GET /livez HTTP/1.1\r\nhost: x\r\n{fields}\r\n")).await;
-        let answer = raw.read_response().await.expect("an answer");
-        assert_eq!(answer.status, status, "{answer:?}");
+        let response = raw.read_response().await.expect("a response");
+        assert_eq!(response.status, status, "{response:?}");
     }
     let mut raw = RawConnection::open(server.address()).await;
     raw.write(format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000))).await;
-    let answer = raw.read_response().await.expect("an answer");
-    assert!([414, 431].contains(&answer.status.as_u16()), "{answer:?}");
+    let response = raw.read_response().await.expect("a response");
+    assert!([414, 431].contains(&response.status.as_u16()), "{response:?}");
     expect_service(&server).await;
 }
 
-/// Bodies without end: each is cut off where it is larger than it may be, however it comes.
+/// Endless bodies are refused once they exceed the limit, however they are sent.
 #[tokio::test]
 async fn endless_bodies_are_refused() {
     let server = server().await;
@@ -107,22 +110,22 @@ async fn endless_bodies_are_refused() {
         for _ in 0..8 {
             raw.write(&part).await;
         }
-        let answer = raw.read_response().await.unwrap_or_else(|| panic!("no answer to {what}"));
-        answer.expect_problem(413, "payload_too_large");
+        let response = raw.read_response().await.unwrap_or_else(|| panic!("no response to {what}"));
+        response.expect_problem(413, "payload_too_large");
     }
     for wrong in
         ["content-length: -1", "content-length: 1x", "transfer-encoding: chunked\r\ncontent-length: 5"]
     {
         let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, &format!("{wrong}\r\n")) + "0\r\n\r\n").await;
-        if let Some(answer) = raw.read_response().await {
-            assert!(answer.status.is_client_error(), "{wrong}: {answer:?}");
+        if let Some(response) = raw.read_response().await {
+            assert!(response.status.is_client_error(), "{wrong}: {response:?}");
         }
     }
     expect_service(&server).await;
 }
 
-/// One address may have so many connections; this machine's own are never counted, a stranger's are.
+/// The connections of an address are limited, except those of this machine's own addresses.
 #[tokio::test]
 async fn idle_connections_do_not_delay_other_clients() {
     let server = Setup::new(program()).start().await;
@@ -130,9 +133,9 @@ async fn idle_connections_do_not_delay_other_clients() {
     for _ in 0..600 {
         idle.push(RawConnection::open(server.address()).await);
     }
-    within_deadline("an honest client is served", expect_service(&server)).await;
+    within_deadline("a well-behaved client is served", expect_service(&server)).await;
     drop(idle);
-    eventually("they are gone", async || {
+    eventually("the connections are closed", async || {
         let (mut client, path) = (server.anonymous(), "/v1/events");
         (client.get(path).await.status == 200).then_some(())
     })

@@ -50,8 +50,8 @@ impl Campaign {
     }
 }
 
-/// Goals that a campaign must reach besides every fault: each result of each command, each change of a booking,
-/// each reason for a refund, and each outcome that a client may see.
+/// Goals that a campaign must reach besides every fault: each result of each command, each change of a
+/// booking, each reason for a refund, and each outcome that a client may see.
 const COVERAGE_GOALS: &[&str] = &[
     "book: booking_limit_exceeded",
     "book: event_cancelled",

@@ -1,5 +1,5 @@
-//! The checkers at the end of a run: the program's own audit, the outcomes that clients saw, and the messages on
-//! the stream, each compared with the ledgers.
+//! The checkers at the end of a run: the program's own audit, the outcomes that clients saw, and the messages
+//! on the stream, each compared with the ledgers.
 
 use domain::Entry;
 use store::{BookingList, Store as _};

@@ -1,5 +1,5 @@
-//! A checker of deadlines and sales windows. It compares each decision with the clock that decided, not with the
-//! dates in the ledger.
+//! A checker of deadlines and sales windows. It compares each decision with the clock that decided, not with
+//! the dates in the ledger.
 
 use domain::{Action, Answer, Booking, Event, Refusal, State, Timestamp};
 use store::{Reply, Store, Submission};
@@ -33,8 +33,8 @@ pub(crate) async fn check(
     }
 }
 
-/// Checks a new booking: its hold lasts as long as its event says, counted from the clock's instant, and sales are
-/// open at that instant.
+/// Checks a new booking: its hold lasts as long as its event says, counted from the clock's instant, and
+/// sales are open at that instant.
 fn check_booking(event: &Event, booking: &Booking, now: Timestamp) -> Option<String> {
     let details = &event.details;
     let lasts_as_promised = booking.hold_expires_at == now.plus_seconds(details.hold_seconds);

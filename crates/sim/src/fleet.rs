@@ -193,8 +193,8 @@ impl Fleet {
         } else if world.should_inject(Fault::ClockJumpBack) {
             -seconds * 1_000_000
         } else {
-            // In half of the cases, so that decisions under a correct clock meet a ledger that was written under a
-            // wrong one.
+            // In half of the cases, so that decisions under a correct clock meet a ledger that was written
+            // under a wrong one.
             if before != 0 && (world.elapsed() / 1_000).is_multiple_of(2) {
                 world.correct_clock();
             }
@@ -231,8 +231,8 @@ impl Fleet {
                 world.poisoned(|poisoned| poisoned.events_ever.insert(event.id));
                 let id = hex(event.id.bytes());
                 self.tamper(world, &format!(
-                    "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines, quantity,
-                        from_status, to_status, available_after, previous_seq, actor, 'poison', at, NULL
+                    "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines,
+                        quantity, from_status, to_status, available_after, previous_seq, actor, 'poison', at, NULL
                      FROM ledger WHERE event_id = X'{id}' ORDER BY seq DESC LIMIT 1"
                 ));
             }

@@ -1,5 +1,5 @@
-//! The command line: `sim --seeds N [--from M] [--results FILE]` runs a campaign, and `sim --seed N` prints the trace
-//! of one seed.
+//! The command line: `sim --seeds N [--from M] [--results FILE]` runs a campaign, and `sim --seed N` prints
+//! the trace of one seed.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 

@@ -1,10 +1,10 @@
 //! A simulated NATS server with the stream that all relays publish to, and the event bus of each process.
 //!
-//! The stream follows the rules of JetStream that the relay depends on. A publish with an expected last sequence is
-//! rejected unless it is the sequence of the event's last message. A message id that is repeated within two seconds
-//! is acknowledged as a duplicate and not stored. A purged stream continues its sequences, and a new stream starts at
-//! the sequence that its relay names. Messages of one connection arrive in order. Any of them may be lost, and some
-//! arrive long after the relay has timed out or crashed.
+//! The stream follows the rules of JetStream that the relay depends on. A publish with an expected last
+//! sequence is rejected unless it is the sequence of the event's last message. A message id that is repeated
+//! within two seconds is acknowledged as a duplicate and not stored. A purged stream continues its sequences,
+//! and a new stream starts at the sequence that its relay names. Messages of one connection arrive in order.
+//! Any of them may be lost, and some arrive long after the relay has timed out or crashed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -117,7 +117,8 @@ impl SimulatedNats {
         self.inner().unavailable_until.is_some_and(|until| until > Instant::now())
     }
 
-    /// Stores a message that has arrived. `expected_last` is the sequence that its event's last message must have.
+    /// Stores a message that has arrived. `expected_last` is the sequence that its event's last message must
+    /// have.
     fn store(&self, entry: Entry, expected_last: Option<u64>) -> Result<PublishAck, StreamError> {
         let mut inner = self.inner();
         let Inner { stream, lost, .. } = &mut *inner;
@@ -394,8 +395,8 @@ mod tests {
         }
     }
 
-    /// R14: entry 2 of event B is in flight, while the stream is deleted and refilled in another order, up to the very
-    /// sequence that the message expects.
+    /// R14: entry 2 of event B is in flight, while the stream is deleted and refilled in another order, up to
+    /// the very sequence that the message expects.
     async fn is_late_message_stored(first: u64, again: u64) -> bool {
         let nats = nats(first);
         nats.store(entry(b'a', 1), Some(0)).unwrap();

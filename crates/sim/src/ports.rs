@@ -1,4 +1,5 @@
-//! The ports of one simulated process, except for the store and NATS: real implementations with injected faults.
+//! The ports of one simulated process, except for the store and NATS: real implementations with injected
+//! faults.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,8 +30,8 @@ pub(crate) struct ProcessContext {
 }
 
 impl ProcessContext {
-    /// Waits until the process runs, and for a random delay if `fault` is injected. Never returns once the process
-    /// is killed.
+    /// Waits until the process runs, and for a random delay if `fault` is injected. Never returns once the
+    /// process is killed.
     pub(crate) async fn delay(&self, fault: Fault) {
         self.process.wait_until_running().await;
         if self.world.should_inject(fault) {
@@ -65,8 +66,8 @@ impl domain::Ids for SeededIds {
     }
 }
 
-/// Longest time that a crashed process keeps a lock. Leases are not renewed here, so a running one loses it then,
-/// too.
+/// Longest time that a crashed process keeps a lock. Leases are not renewed here, so a running one loses it
+/// then, too.
 const LOCK_LEASE_MAX: Duration = Duration::from_secs(15);
 
 /// The shared lock with injected faults.

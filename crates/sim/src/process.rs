@@ -1,7 +1,7 @@
 //! The state of a simulated process: running, paused or killed.
 //!
-//! A process that is killed runs nothing more, not even destructors. So a killed one is not dropped: its calls to
-//! the outside world never return from then on, and it releases nothing.
+//! A process that is killed runs nothing more, not even destructors. So a killed one is not dropped: its
+//! calls to the outside world never return from then on, and it releases nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,7 +64,8 @@ impl Process {
 mod tests {
     use super::*;
 
-    /// Regression: a seed (1,181,717, of the scenarios before leases) waited for a process that stayed paused.
+    /// Regression: a seed (1,181,717, of the scenarios before leases) waited for a process that stayed
+    /// paused.
     #[tokio::test(start_paused = true)]
     async fn a_resumed_process_continues_at_once() {
         let (process, began) = (Process::default(), Instant::now());

@@ -16,10 +16,11 @@ use crate::scenario::Scenario;
 use crate::workload::Workload;
 use crate::world::{CommonClock, World};
 
-/// Longest time from the end of faults until every entry is published: the delay of a message in flight, the lease
-/// of a crashed relay, and a few polls.
+/// Longest time from the end of faults until every entry is published: the delay of a message in flight, the
+/// lease of a crashed relay, and a few polls.
 const PUBLISHED_WITHIN: Duration = Duration::from_mins(1);
-/// Longest time until every entry is published again to a stream that was lost. This is the documented promise.
+/// Longest time until every entry is published again to a stream that was lost. This is the documented
+/// promise.
 const REPUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The report of one seed.
@@ -41,8 +42,8 @@ pub struct Report {
     pub simulated_millis: u64,
 }
 
-/// Simulates one seed. Even seeds test safety: faults continue until all clients have ended. Odd seeds end faults
-/// then, and test liveness. `record` keeps the trace.
+/// Simulates one seed. Even seeds test safety: faults continue until all clients have ended. Odd seeds end
+/// faults then, and test liveness. `record` keeps the trace.
 ///
 /// # Panics
 ///
@@ -144,12 +145,13 @@ fn new_event(world: &World, number: u64) -> NewEvent {
     }
 }
 
-/// Checks liveness after faults have ended: open webhooks get a definite outcome, overdue holds expire, bookings of
-/// cancelled events are cancelled, and every event on sale can be booked.
+/// Checks liveness after faults have ended: open webhooks get a definite outcome, overdue holds expire,
+/// bookings of cancelled events are cancelled, and every event on sale can be booked.
 async fn assert_liveness(workload: &Arc<Workload>, fleet: &Fleet) {
     let world = &workload.world;
     workload.resend_open_webhooks().await;
-    // The sweeper skips a locked booking once, and backs off from one that it could not read for up to 64 rounds.
+    // The sweeper skips a locked booking once, and backs off from one that it could not read for up to 64
+    // rounds.
     let rounds =
         if world.poisoned(|poisoned| poisoned.bookings_ever.is_empty() && poisoned.events_ever.is_empty()) {
             5
@@ -182,7 +184,8 @@ async fn assert_liveness(workload: &Arc<Workload>, fleet: &Fleet) {
     }
 }
 
-/// Checks that every entry is published, and published again after the stream is purged or lost without new sales.
+/// Checks that every entry is published, and published again after the stream is purged or lost without new
+/// sales.
 async fn assert_all_published(world: &World, fleet: &Fleet) {
     assert_published_within(world, fleet, PUBLISHED_WITHIN).await;
     if world.chance_percent(50) {
@@ -250,8 +253,8 @@ async fn probe(workload: &Workload, event: &Event) {
     }
 }
 
-/// Checks that the command of a client that disconnects while it waits for a lock is still executed, and that the
-/// holder of the lock cannot prevent it.
+/// Checks that the command of a client that disconnects while it waits for a lock is still executed, and that
+/// the holder of the lock cannot prevent it.
 async fn probe_disconnect(workload: &Workload) {
     let world = &workload.world;
     let Ok(page) = workload.fleet.shared.bookings(BookingList::All { after: None }, None, 1).await else {

@@ -117,7 +117,8 @@ pub(crate) struct Scenario {
     /// Time from the start of the simulation to the end of sales. `None`: sales end when the event starts.
     pub(crate) sales_end_after: Option<Duration>,
     pub(crate) pause: Duration,
-    /// True if orders have idempotency keys. A key is valid for a day, so the clock then never jumps that far.
+    /// True if orders have idempotency keys. A key is valid for a day, so the clock then never jumps that
+    /// far.
     pub(crate) keys: bool,
     /// True if relays publish to a stream.
     pub(crate) relay: bool,
@@ -126,8 +127,8 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// Returns true if every process of this seed has a relay: four seeds in sixteen, because a relay polls every
-    /// second, which costs more simulation time than everything else.
+    /// Returns true if every process of this seed has a relay: four seeds in sixteen, because a relay polls
+    /// every second, which costs more simulation time than everything else.
     pub(crate) fn has_relays(seed: u64) -> bool {
         seed % 16 < 4
     }
@@ -166,7 +167,8 @@ impl Scenario {
             step_weights,
             rates: Vec::new(),
         };
-        // From a separate generator, and only without relays, so that regression seeds still draw the same scenario.
+        // From a separate generator, and only without relays, so that regression seeds still draw the same
+        // scenario.
         if !scenario.relay {
             let mut windows = fastrand::Rng::with_seed(seed ^ 0x0c10_c4ed);
             let starts = scenario.starts_after.as_secs();

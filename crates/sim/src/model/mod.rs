@@ -1,8 +1,9 @@
-//! The protocol, searched exhaustively: every order in which a few clients, webhooks and chores can meet on
-//! one event with two bookings, with locks that vanish and a process that dies at any step.
+//! An exhaustive model check of the protocol: every interleaving of a few clients, webhooks and chores on one
+//! event with two bookings, with locks that are lost and one process that crashes at any step.
 //!
-//! What a command does is asked of the real [`domain::decide()`]; only locks, transactions and the guards of
-//! the writes are modelled. A search ends with all states seen, or with the shortest way to a broken promise.
+//! The effect of a command comes from the real [`domain::decide()`]. Only locks, transactions and the guards
+//! of the writes are modelled. A search ends with all states visited, or with a shortest path to a broken
+//! promise.
 
 mod rules;
 mod search;
@@ -10,73 +11,72 @@ mod search;
 pub use rules::Response;
 pub use search::{Counterexample, SearchStats, search};
 
-/// The tickets and bookings of a search: small, so that all orders can be tried.
+/// The event and the operations of a search: few, so that all interleavings can be visited.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelConfig {
-    /// Tickets of the event, 1 or 2.
+    /// Number of tickets of the event, 1 or 2.
     pub capacity: u8,
-    /// Whether both bookings are one user's, who may hold one ticket.
+    /// True if both bookings belong to one user, with a limit of one ticket per user.
     pub one_user: bool,
-    /// What is going on, each once.
+    /// The concurrent operations. Each is executed at most once.
     pub operations: &'static [Operation],
 }
 
-/// Something that happens once. A number names a booking: 0 or 1.
+/// An operation. The first number is the index of a booking, 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Somebody orders one ticket.
+    /// A user books one ticket.
     Book(usize),
-    /// A payment, 0 or 1, is reported.
+    /// A webhook reports a payment; the second number is its index, 0 or 1.
     Confirm(usize, usize),
-    /// Its user gives the booking up.
+    /// The user of the booking cancels it.
     Cancel(usize),
-    /// Somebody else tries to.
+    /// Another user tries to cancel the booking.
     CancelForeign(usize),
-    /// The clean-up comes by.
+    /// The sweeper expires the booking.
     Expire(usize),
     /// The organiser cancels the event.
     CancelEvent,
-    /// The bookings of a cancelled event are cancelled.
+    /// The chore cancels a booking of the cancelled event.
     CancelEventBooking(usize),
 }
 
-/// Where a deed stands.
+/// The phase of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
-    /// It has not begun.
-    Ahead,
-    /// It has the lock of its booking, or has given up waiting for it.
-    Asked,
-    /// Its transaction has read.
+    NotStarted,
+    /// It has the lock of its booking, or continues without it after a timeout.
+    Ready,
+    /// Its transaction has read, and not yet written.
     Read,
-    /// It was answered.
-    Over,
-    /// Its process has died; nobody heard anything.
-    Dead,
+    /// It has written and responded.
+    Done,
+    /// Its process has crashed without a response.
+    Crashed,
 }
 
-/// A booking as it is stored.
+/// The stored state of a booking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum BookingState {
     #[default]
     Absent,
     Pending,
-    /// By this payment.
+    /// Paid by the payment with this index.
     Confirmed(u8),
-    /// With the payment that it had.
+    /// Cancelled, with the index of its payment if it was paid.
     Cancelled(Option<u8>),
     Expired,
 }
 
-/// Everything that is stored.
+/// The contents of the modelled database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Db {
-    pub(crate) ended: bool,
+    pub(crate) event_cancelled: bool,
     pub(crate) held: u8,
     pub(crate) sold: u8,
     pub(crate) seq: u8,
     pub(crate) bookings: [BookingState; 2],
     pub(crate) versions: [u8; 2],
-    /// Refunds by booking and payment: the reason, counted from 1; 0 for none.
+    /// Refunds by booking and payment: the number of the reason, from 1; 0 for no refund.
     pub(crate) refunds: [[u8; 2]; 2],
 }

@@ -1,4 +1,4 @@
-//! One command, decided by the real rules on what the model has stored.
+//! The effect of one command on the modelled database, decided by the real rules.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use domain::{
 
 use super::{BookingState, Db, ModelConfig, Operation};
 
-/// What the asker hears.
+/// The response to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Response {
-    /// It was done.
+    /// The command was executed.
     Done,
-    /// It was refused, with this code.
+    /// The command was refused with this code.
     Refused(&'static str),
-    /// It failed: nobody should ever hear this.
+    /// The command failed, which must never happen.
     Failed(&'static str),
 }
 
-/// What a command does.
+/// The effect of a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) after: Db,
     pub(crate) response: Response,
-    /// Whether an overdue hold was freed on the way.
-    pub(crate) freed: bool,
+    /// True if the command freed an overdue hold first.
+    pub(crate) freed_hold: bool,
 }
 
 const REASONS: [RefundReason; 4] = [
@@ -37,10 +37,11 @@ const REASONS: [RefundReason; 4] = [
     RefundReason::HoldExpired,
     RefundReason::InvalidState,
 ];
-/// Every hold is for as long, and all are made at once, so one tick makes all of them overdue.
+/// All holds are created at the same instant and last equally long, so one step of time makes all of them
+/// overdue.
 const BEGIN_MICROS: i64 = 1_800_000_000_000_000;
 const HOLD_SECONDS: u32 = 60;
-/// The number of a ledger that is as long as any; only the difference is modelled.
+/// The sequence of the ledger before each command. Its value is arbitrary: only the difference is modelled.
 const SEQ: u64 = 100;
 
 fn parse<T: std::str::FromStr>(text: &str) -> T {
@@ -89,7 +90,7 @@ fn event(config: &ModelConfig, db: &Db, late: bool) -> Event {
         cancel_cutoff_seconds: 0,
         max_tickets_per_booking: 1,
         max_tickets_per_user: config.one_user.then_some(1),
-        status: if db.ended { EventStatus::Cancelled } else { EventStatus::OnSale },
+        status: if db.event_cancelled { EventStatus::Cancelled } else { EventStatus::OnSale },
         ticket_types: vec![TicketType { id: ticket_type(), name: parse("Seat"), price: price() }],
         version: 1,
         created_at: at(false),
@@ -162,7 +163,7 @@ fn refund(db: &Db, index: usize, payment: usize) -> Option<Refund> {
     })
 }
 
-fn command(config: &ModelConfig, deed: Operation) -> Command {
+fn command(config: &ModelConfig, operation: Operation) -> Command {
     let (event_id, refund_id) = (event_id(), RefundId::from_bytes([9; 16]));
     let cancel = |index| {
         Action::Cancel(Box::new(Cancellation {
@@ -172,7 +173,7 @@ fn command(config: &ModelConfig, deed: Operation) -> Command {
             refund_id,
         }))
     };
-    let (actor, action) = match deed {
+    let (actor, action) = match operation {
         Operation::Book(index) => {
             let user = user(config, index);
             let order = Order {
@@ -209,55 +210,56 @@ fn command(config: &ModelConfig, deed: Operation) -> Command {
     Command { actor, request: parse("request"), trace: None, action }
 }
 
-/// Decides a deed as the fold does: overdue holds that stand in the way are freed first.
-pub(crate) fn step(config: &ModelConfig, db: &Db, deed: Operation, late: bool) -> Step {
+/// Decides an operation as the fold does: overdue holds that a shortage names are freed first.
+pub(crate) fn step(config: &ModelConfig, db: &Db, operation: Operation, late: bool) -> Step {
     let mut now = *db;
-    let mut swept: Vec<HoldScope> = Vec::new();
-    let mut freed = false;
+    let mut exhausted_scopes: Vec<HoldScope> = Vec::new();
+    let mut freed_hold = false;
     loop {
-        let verdict = match judge(config, &now, deed, late, &swept) {
-            Ok(verdict) => verdict,
+        let decision = match decide_operation(config, &now, operation, late, &exhausted_scopes) {
+            Ok(decision) => decision,
             Err(inconsistent) => {
-                return Step { after: *db, response: Response::Failed(inconsistent.0), freed };
+                return Step { after: *db, response: Response::Failed(inconsistent.0), freed_hold };
             }
         };
-        match verdict {
-            Decision::Answer(answer) => return Step { after: now, response: response(&answer), freed },
+        match decision {
+            Decision::Answer(answer) => return Step { after: now, response: response(&answer), freed_hold },
             Decision::Change(change) => {
                 let response = response(&change.answer);
                 apply(&mut now, &change);
-                return Step { after: now, response, freed };
+                return Step { after: now, response, freed_hold };
             }
             Decision::Overdue(shortage) => {
-                let of = |index: usize| match &shortage.scope {
+                let in_scope = |index: usize| match &shortage.scope {
                     HoldScope::Event | HoldScope::TicketType(_) => true,
-                    HoldScope::User(wanted) => user(config, index) == *wanted,
+                    HoldScope::User(of) => user(config, index) == *of,
                 };
-                let overdue =
-                    (0..2).find(|index| late && now.bookings[*index] == BookingState::Pending && of(*index));
-                let expired =
-                    overdue.and_then(|index| judge(config, &now, Operation::Expire(index), late, &[]).ok());
+                let overdue = (0..2)
+                    .find(|index| late && now.bookings[*index] == BookingState::Pending && in_scope(*index));
+                let expired = overdue.and_then(|index| {
+                    decide_operation(config, &now, Operation::Expire(index), late, &[]).ok()
+                });
                 match expired {
                     Some(Decision::Change(change)) => {
                         apply(&mut now, &change);
-                        freed = true;
+                        freed_hold = true;
                     }
-                    _ => swept.push(shortage.scope),
+                    _ => exhausted_scopes.push(shortage.scope),
                 }
             }
         }
     }
 }
 
-fn judge(
+fn decide_operation(
     config: &ModelConfig,
     db: &Db,
-    deed: Operation,
+    operation: Operation,
     late: bool,
     exhausted_scopes: &[HoldScope],
 ) -> Result<Decision, domain::Inconsistent> {
     let event = event(config, db, late);
-    let (index, refund) = match deed {
+    let (index, refund) = match operation {
         Operation::Confirm(index, payment) => (Some(index), refund(db, index, payment)),
         Operation::Book(index)
         | Operation::Cancel(index)
@@ -272,14 +274,14 @@ fn judge(
         .iter()
         .filter(|stored| matches!(stored, BookingState::Pending | BookingState::Confirmed(_)));
     let user_tickets = if config.one_user { u32::try_from(live.count()).unwrap_or(0) } else { 0 };
-    let scene = Snapshot {
+    let snapshot = Snapshot {
         event: Some(&event),
         booking: booking.as_ref(),
         refund: refund.as_ref(),
         user_tickets,
         exhausted_scopes,
     };
-    decide(&scene, &command(config, deed), at(late))
+    decide(&snapshot, &command(config, operation), at(late))
 }
 
 fn response(answer: &Answer) -> Response {
@@ -294,7 +296,8 @@ fn apply(db: &mut Db, change: &domain::Change) {
     let small = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
     (db.held, db.sold) = (small(change.inventory.held), small(change.inventory.sold));
     db.seq += u8::try_from(change.inventory.seq - SEQ).unwrap_or(u8::MAX);
-    db.ended |= change.details.as_ref().is_some_and(|about| about.status == EventStatus::Cancelled);
+    db.event_cancelled |=
+        change.details.as_ref().is_some_and(|details| details.status == EventStatus::Cancelled);
     let payment = |transaction: &TransactionId| u8::from(*transaction == self::transaction(1));
     if let Some(booking) = &change.booking {
         let index = usize::from(booking.id == booking_id(1));

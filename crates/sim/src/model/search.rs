@@ -1,4 +1,4 @@
-//! Breadth first, so that the first broken promise is found by the shortest way.
+//! The search. It is breadth-first, so the first broken promise is reached by a shortest path.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -8,43 +8,43 @@ use domain::sabotage::{Guard, removed};
 use super::rules::{Response, Step, step};
 use super::{BookingState, Db, ModelConfig, Operation, Phase};
 
-/// All states were seen, and no promise was broken in any.
+/// Statistics of an exhausted search in which no promise was broken.
 #[derive(Clone, Debug)]
 pub struct SearchStats {
-    /// Distinct states.
+    /// Number of distinct states.
     pub states: usize,
-    /// Ways from one state to another.
+    /// Number of transitions between states.
     pub transitions: usize,
-    /// The longest of the shortest ways.
+    /// Length of the longest of the shortest paths.
     pub depth: usize,
-    /// What was met on the way.
-    pub seen: BTreeSet<String>,
+    /// Coverage goals that were reached.
+    pub coverage: BTreeSet<String>,
 }
 
-/// A promise was broken.
+/// A broken promise, and a path to it.
 #[derive(Clone, Debug)]
 pub struct Counterexample {
-    /// Which.
-    pub what: String,
-    /// How it came to that, step by step.
-    pub way: Vec<String>,
-    /// States seen until then.
+    /// A description of the broken promise.
+    pub violation: String,
+    /// The steps that lead to it.
+    pub path: Vec<String>,
+    /// Number of states visited until then.
     pub states: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct SearchState {
     db: Db,
-    stages: Vec<Phase>,
-    /// Who has the lock of each booking.
+    phases: Vec<Phase>,
+    /// The operation that has the lock of each booking.
     locks: [Option<u8>; 2],
     late: bool,
     crashed: bool,
-    /// What those have read who have, where their rows are not locked for them.
-    read: Vec<(u8, Db)>,
+    /// Snapshots of the operations that have read, by operation. Used only if rows are not locked.
+    reads: Vec<(u8, Db)>,
 }
 
-/// One step of one deed, or of the world.
+/// One step of one operation, or of its environment.
 #[derive(Clone, Copy, Debug)]
 enum Transition {
     Begin(usize),
@@ -56,31 +56,32 @@ enum Transition {
     TimePasses,
 }
 
-/// Searches every order of events in a setting.
+/// Searches every interleaving of a configuration.
 pub fn search(config: &ModelConfig) -> Result<SearchStats, Counterexample> {
-    let mut search = Search { config, known: HashMap::new(), steps: HashMap::new(), seen: BTreeSet::new() };
+    let mut search =
+        Search { config, known: HashMap::new(), steps: HashMap::new(), coverage: BTreeSet::new() };
     let begin = SearchState {
         db: Db { seq: 1, ..Db::default() },
-        stages: vec![Phase::Ahead; config.operations.len()],
+        phases: vec![Phase::NotStarted; config.operations.len()],
         locks: [None; 2],
         late: false,
         crashed: false,
-        read: Vec::new(),
+        reads: Vec::new(),
     };
     search.known.insert(digest(&begin), None);
     let (mut layer, mut transitions, mut depth) = (vec![begin], 0, 0);
     while !layer.is_empty() {
         let mut next = Vec::new();
-        for world in &layer {
-            for each in search.moves(world) {
+        for state in &layer {
+            for transition in search.transitions(state) {
                 transitions += 1;
-                let after = match search.go(world, each) {
+                let after = match search.apply(state, transition) {
                     Ok(after) => after,
-                    Err(what) => return Err(search.broken(world, each, what)),
+                    Err(violation) => return Err(search.counterexample(state, transition, violation)),
                 };
                 let key = digest(&after);
                 if let std::collections::hash_map::Entry::Vacant(entry) = search.known.entry(key) {
-                    entry.insert(Some((digest(world), each)));
+                    entry.insert(Some((digest(state), transition)));
                     next.push(after);
                 }
             }
@@ -88,112 +89,112 @@ pub fn search(config: &ModelConfig) -> Result<SearchStats, Counterexample> {
         depth += usize::from(!next.is_empty());
         layer = next;
     }
-    Ok(SearchStats { states: search.known.len(), transitions, depth, seen: search.seen })
+    Ok(SearchStats { states: search.known.len(), transitions, depth, coverage: search.coverage })
 }
 
-fn digest(world: &SearchState) -> u64 {
+fn digest(state: &SearchState) -> u64 {
     let mut hasher = DefaultHasher::new();
-    world.hash(&mut hasher);
+    state.hash(&mut hasher);
     hasher.finish()
 }
 
 struct Search<'s> {
     config: &'s ModelConfig,
-    /// Each state that was seen, by its digest, and how it was first reached.
+    /// Visited states by digest, each with its predecessor and the transition that first reached it.
     known: HashMap<u64, Option<(u64, Transition)>>,
-    /// What each deed does to what is stored: asked once.
+    /// Memoised effects of each operation on each database.
     steps: HashMap<(Db, Operation, bool), Step>,
-    seen: BTreeSet<String>,
+    coverage: BTreeSet<String>,
 }
 
 impl Search<'_> {
-    fn deed(&self, number: usize) -> Operation {
+    fn operation(&self, number: usize) -> Operation {
         self.config.operations[number]
     }
 
-    /// The booking whose lock a deed takes.
-    fn booking(&self, number: usize) -> Option<usize> {
-        match self.deed(number) {
+    /// Returns the booking whose lock an operation takes.
+    fn locked_booking(&self, number: usize) -> Option<usize> {
+        match self.operation(number) {
             Operation::Confirm(index, _)
             | Operation::Cancel(index)
             | Operation::CancelForeign(index)
             | Operation::Expire(index) => Some(index),
-            // Chores of cancelled events take no lock.
+            // The chore that cancels bookings of a cancelled event takes no lock.
             Operation::Book(_) | Operation::CancelEvent | Operation::CancelEventBooking(_) => None,
         }
     }
 
-    /// Whether there is a reason to begin: a booking is there to be named, a cancelled event has bookings.
-    fn called_for(&self, world: &SearchState, number: usize) -> bool {
-        match self.deed(number) {
+    /// Returns true if an operation can start: its booking exists, and for the chore, its event is cancelled.
+    fn can_start(&self, state: &SearchState, number: usize) -> bool {
+        match self.operation(number) {
             Operation::Book(_) | Operation::CancelEvent => true,
             Operation::Confirm(index, _)
             | Operation::Cancel(index)
             | Operation::CancelForeign(index)
-            | Operation::Expire(index) => world.db.bookings[index] != BookingState::Absent,
+            | Operation::Expire(index) => state.db.bookings[index] != BookingState::Absent,
             Operation::CancelEventBooking(index) => {
-                world.db.ended && world.db.bookings[index] != BookingState::Absent
+                state.db.event_cancelled && state.db.bookings[index] != BookingState::Absent
             }
         }
     }
 
-    fn moves(&self, world: &SearchState) -> Vec<Transition> {
-        let mut moves = Vec::new();
-        let rows_free = removed(Guard::RowLock) || !world.stages.contains(&Phase::Read);
-        for (number, stage) in world.stages.iter().enumerate() {
-            match stage {
-                Phase::Ahead if self.called_for(world, number) => match self.booking(number) {
-                    Some(index) if world.locks[index].is_some() => {
-                        moves.push(Transition::BeginUnlocked(number))
+    fn transitions(&self, state: &SearchState) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        let rows_unlocked = removed(Guard::RowLock) || !state.phases.contains(&Phase::Read);
+        for (number, phase) in state.phases.iter().enumerate() {
+            match phase {
+                Phase::NotStarted if self.can_start(state, number) => match self.locked_booking(number) {
+                    Some(index) if state.locks[index].is_some() => {
+                        transitions.push(Transition::BeginUnlocked(number))
                     }
-                    Some(_) => moves.push(Transition::Begin(number)),
-                    None if rows_free => moves.push(Transition::Read(number)),
+                    Some(_) => transitions.push(Transition::Begin(number)),
+                    None if rows_unlocked => transitions.push(Transition::Read(number)),
                     None => {}
                 },
-                Phase::Asked if rows_free => moves.push(Transition::Read(number)),
-                Phase::Read => moves.push(Transition::Write(number)),
-                Phase::Ahead | Phase::Asked | Phase::Over | Phase::Dead => {}
+                Phase::Ready if rows_unlocked => transitions.push(Transition::Read(number)),
+                Phase::Read => transitions.push(Transition::Write(number)),
+                Phase::NotStarted | Phase::Ready | Phase::Done | Phase::Crashed => {}
             }
-            if matches!(stage, Phase::Asked | Phase::Read) && !world.crashed {
-                moves.push(Transition::Crash(number));
+            if matches!(phase, Phase::Ready | Phase::Read) && !state.crashed {
+                transitions.push(Transition::Crash(number));
             }
         }
-        moves.extend((0..2).filter(|index| world.locks[*index].is_some()).map(Transition::LockLost));
-        if !world.late {
-            moves.push(Transition::TimePasses);
+        transitions.extend((0..2).filter(|index| state.locks[*index].is_some()).map(Transition::LockLost));
+        if !state.late {
+            transitions.push(Transition::TimePasses);
         }
-        moves
+        transitions
     }
 
-    fn go(&mut self, world: &SearchState, each: Transition) -> Result<SearchState, String> {
-        let mut after = world.clone();
+    fn apply(&mut self, state: &SearchState, transition: Transition) -> Result<SearchState, String> {
+        let mut after = state.clone();
         let owner = |number: usize| u8::try_from(number).ok();
-        match each {
+        match transition {
             Transition::Begin(number) => {
-                after.stages[number] = Phase::Asked;
-                if let Some(index) = self.booking(number) {
+                after.phases[number] = Phase::Ready;
+                if let Some(index) = self.locked_booking(number) {
                     after.locks[index] = owner(number);
                 }
             }
             Transition::BeginUnlocked(number) => {
-                self.saw("goes on without the lock");
-                after.stages[number] = Phase::Asked;
+                self.record_coverage("continues without the lock");
+                after.phases[number] = Phase::Ready;
             }
             Transition::Read(number) => {
-                after.stages[number] = Phase::Read;
+                after.phases[number] = Phase::Read;
                 if removed(Guard::RowLock) {
-                    after.read.push((owner(number).unwrap_or(0), world.db));
+                    after.reads.push((owner(number).unwrap_or(0), state.db));
                 }
             }
             Transition::Write(number) => self.write(&mut after, number)?,
             Transition::Crash(number) => {
-                self.saw("a process dies");
-                after.stages[number] = Phase::Dead;
+                self.record_coverage("a process crashes");
+                after.phases[number] = Phase::Crashed;
                 after.crashed = true;
-                after.read.retain(|(reader, _)| Some(*reader) != owner(number));
+                after.reads.retain(|(reader, _)| Some(*reader) != owner(number));
             }
             Transition::LockLost(index) => {
-                self.saw("a lock is lost");
+                self.record_coverage("a lock is lost");
                 after.locks[index] = None;
             }
             Transition::TimePasses => after.late = true,
@@ -201,27 +202,30 @@ impl Search<'_> {
         Ok(after)
     }
 
-    /// The end of a deed: what it decided on what it had read is written, and answered.
-    fn write(&mut self, world: &mut SearchState, number: usize) -> Result<(), String> {
-        let (deed, me) = (self.deed(number), u8::try_from(number).unwrap_or(0));
-        let place = world.read.iter().position(|(reader, _)| *reader == me);
-        let read = place.map_or(world.db, |place| world.read.swap_remove(place).1);
-        world.read.sort_unstable_by_key(|(reader, _)| *reader);
-        let (config, late) = (self.config, world.late);
-        let step = *self.steps.entry((read, deed, late)).or_insert_with(|| step(config, &read, deed, late));
-        let before = world.db;
-        world.db = written(self.config, &before, &read, &step.after)?;
-        world.stages[number] = Phase::Over;
-        for lock in &mut world.locks {
+    /// Completes an operation: writes its decision on what it has read, and responds.
+    fn write(&mut self, state: &mut SearchState, number: usize) -> Result<(), String> {
+        let (operation, me) = (self.operation(number), u8::try_from(number).unwrap_or(0));
+        let index = state.reads.iter().position(|(reader, _)| *reader == me);
+        let read = index.map_or(state.db, |index| state.reads.swap_remove(index).1);
+        state.reads.sort_unstable_by_key(|(reader, _)| *reader);
+        let (config, late) = (self.config, state.late);
+        let step = *self
+            .steps
+            .entry((read, operation, late))
+            .or_insert_with(|| step(config, &read, operation, late));
+        let before = state.db;
+        state.db = write_guarded(self.config, &before, &read, &step.after)?;
+        state.phases[number] = Phase::Done;
+        for lock in &mut state.locks {
             if *lock == Some(me) {
                 *lock = None;
             }
         }
-        if step.freed {
-            self.saw("an overdue hold is freed for somebody");
+        if step.freed_hold {
+            self.record_coverage("an overdue hold is freed for another command");
         }
         for index in 0..2 {
-            if before.bookings[index] != world.db.bookings[index] {
+            if before.bookings[index] != state.db.bookings[index] {
                 let name = |stored: BookingState| match stored {
                     BookingState::Absent => "absent",
                     BookingState::Pending => "pending",
@@ -229,53 +233,61 @@ impl Search<'_> {
                     BookingState::Cancelled(_) => "cancelled",
                     BookingState::Expired => "expired",
                 };
-                self.saw(&format!("{} to {}", name(before.bookings[index]), name(world.db.bookings[index])));
+                self.record_coverage(&format!(
+                    "{} to {}",
+                    name(before.bookings[index]),
+                    name(state.db.bookings[index])
+                ));
             }
         }
         if let Response::Refused(code) = step.response {
-            self.saw(code);
+            self.record_coverage(code);
         }
-        promises(self.config, deed, step.response, (&before, &world.db), late)
+        check_promises(self.config, operation, step.response, (&before, &state.db), late)
     }
 
-    fn saw(&mut self, what: &str) {
-        if !self.seen.contains(what) {
-            self.seen.insert(what.to_owned());
+    fn record_coverage(&mut self, goal: &str) {
+        if !self.coverage.contains(goal) {
+            self.coverage.insert(goal.to_owned());
         }
     }
 
-    fn broken(&self, world: &SearchState, last: Transition, what: String) -> Counterexample {
-        let name = |each: Transition| match each {
-            Transition::Begin(number) => format!("{:?} takes its lock", self.deed(number)),
-            Transition::BeginUnlocked(number) => format!("{:?} goes on without its lock", self.deed(number)),
-            Transition::Read(number) => format!("{:?} reads", self.deed(number)),
-            Transition::Write(number) => format!("{:?} writes and is answered", self.deed(number)),
-            Transition::Crash(number) => format!("{:?} dies", self.deed(number)),
+    fn counterexample(&self, state: &SearchState, last: Transition, violation: String) -> Counterexample {
+        let name = |transition: Transition| match transition {
+            Transition::Begin(number) => format!("{:?} takes its lock", self.operation(number)),
+            Transition::BeginUnlocked(number) => {
+                format!("{:?} continues without its lock", self.operation(number))
+            }
+            Transition::Read(number) => format!("{:?} reads", self.operation(number)),
+            Transition::Write(number) => format!("{:?} writes and responds", self.operation(number)),
+            Transition::Crash(number) => format!("{:?} crashes", self.operation(number)),
             Transition::LockLost(index) => format!("the lock of booking {index} is lost"),
-            Transition::TimePasses => "holds fall due".to_owned(),
+            Transition::TimePasses => "holds become overdue".to_owned(),
         };
-        let mut way = vec![name(last)];
-        let mut key = digest(world);
-        while let Some(Some((before, each))) = self.known.get(&key) {
-            way.push(name(*each));
+        let mut path = vec![name(last)];
+        let mut key = digest(state);
+        while let Some(Some((before, transition))) = self.known.get(&key) {
+            path.push(name(*transition));
             key = *before;
         }
-        way.reverse();
-        Counterexample { what, way, states: self.known.len() }
+        path.reverse();
+        Counterexample { violation, path, states: self.known.len() }
     }
 }
 
-/// What is stored after a transaction that had read `read` and wants `wanted`, under the guards of its writes.
-fn written(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> Result<Db, String> {
+/// Returns the database after a transaction that has read `read` and writes `wanted`, under the guards of its
+/// writes.
+fn write_guarded(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> Result<Db, String> {
     if read == wanted {
         return Ok(*stored);
     }
     let mut after = *stored;
-    let missed = |what: &str| {
-        if removed(Guard::RowsCounted) { Ok(()) } else { Err(format!("a guard missed: {what}")) }
+    let missed = |write: &str| {
+        if removed(Guard::RowsCounted) { Ok(()) } else { Err(format!("a guard rejected a write: {write}")) }
     };
     if stored.seq == read.seq || removed(Guard::SeqCompared) {
-        (after.held, after.sold, after.ended) = (wanted.held, wanted.sold, wanted.ended);
+        (after.held, after.sold) = (wanted.held, wanted.sold);
+        after.event_cancelled = wanted.event_cancelled;
         after.seq = wanted.seq;
     } else {
         missed("counters")?;
@@ -295,12 +307,12 @@ fn written(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> Result<
         for payment in 0..2 {
             if wanted.refunds[index][payment] != read.refunds[index][payment] {
                 if stored.refunds[index][payment] != 0 {
-                    let whose = if removed(Guard::RefundUnique) {
-                        "a payment is given back twice"
+                    let violation = if removed(Guard::RefundUnique) {
+                        "a payment is refunded twice"
                     } else {
-                        "refused by the database: a second refund"
+                        "rejected by the database: a second refund"
                     };
-                    return Err(whose.to_owned());
+                    return Err(violation.to_owned());
                 }
                 after.refunds[index][payment] = wanted.refunds[index][payment];
             }
@@ -309,21 +321,21 @@ fn written(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> Result<
     if u16::from(after.held) + u16::from(after.sold) > u16::from(config.capacity)
         && !removed(Guard::CapacityCheck)
     {
-        return Err("refused by the database: more tickets than there are".to_owned());
+        return Err("rejected by the database: more tickets than the capacity".to_owned());
     }
     Ok(after)
 }
 
-/// What must be true of every answer and of what is then stored.
-fn promises(
+/// Checks the promises that hold for every response and for the database after it.
+fn check_promises(
     config: &ModelConfig,
-    deed: Operation,
+    operation: Operation,
     response: Response,
     (before, after): (&Db, &Db),
     late: bool,
 ) -> Result<(), String> {
-    let must = |kept: bool, what: &str| {
-        if kept { Ok(()) } else { Err(format!("{what}: {deed:?} heard {response:?}; {after:?}")) }
+    let must = |holds: bool, violation: &str| {
+        if holds { Ok(()) } else { Err(format!("{violation}: {operation:?} got {response:?}; {after:?}")) }
     };
     let count =
         |wanted: fn(&BookingState) -> bool| after.bookings.iter().filter(|stored| wanted(stored)).count();
@@ -332,65 +344,77 @@ fn promises(
         count(|stored| matches!(stored, BookingState::Confirmed(_))),
     );
     if let Response::Failed(why) = response {
-        return Err(format!("{deed:?} failed: {why}"));
+        return Err(format!("{operation:?} failed: {why}"));
     }
     must(pending + sold <= usize::from(config.capacity), "oversold")?;
     must((usize::from(after.held), usize::from(after.sold)) == (pending, sold), "the counters are wrong")?;
-    must(!config.one_user || pending + sold <= 1, "the user has too many")?;
+    must(!config.one_user || pending + sold <= 1, "the user is over the limit")?;
     for index in 0..2 {
-        let lawful = match (before.bookings[index], after.bookings[index]) {
+        let is_valid = match (before.bookings[index], after.bookings[index]) {
             (from, to) if from == to => true,
             (BookingState::Absent, BookingState::Pending)
             | (BookingState::Pending, BookingState::Cancelled(None)) => true,
-            (BookingState::Pending | BookingState::Expired, BookingState::Confirmed(_)) => !after.ended,
+            (BookingState::Pending | BookingState::Expired, BookingState::Confirmed(_)) => {
+                !after.event_cancelled
+            }
             (BookingState::Pending, BookingState::Expired) => late,
             (BookingState::Confirmed(paid), BookingState::Cancelled(Some(by))) => paid == by,
             _ => false,
         };
-        must(lawful, "an unlawful change")?;
+        must(is_valid, "invalid state change")?;
         for payment in 0..2 {
             let refunded = after.refunds[index][payment] != 0;
             let by = u8::try_from(payment).unwrap_or(0);
             must(
                 !(refunded && after.bookings[index] == BookingState::Confirmed(by)),
-                "pays and is given back",
+                "a payment confirms a booking and is refunded",
             )?;
             must(
                 refunded || after.bookings[index] != BookingState::Cancelled(Some(by)),
-                "paid, cancelled, not given back",
+                "the payment of a cancelled booking is not refunded",
             )?;
-            must(refunded || before.refunds[index][payment] == 0, "a refund is gone")?;
+            must(refunded || before.refunds[index][payment] == 0, "a refund was removed")?;
         }
     }
     let refused = matches!(response, Response::Refused(_));
-    match deed {
+    match operation {
         Operation::Book(index) => {
-            must(refused == (after.bookings[index] == BookingState::Absent), "an untrue answer")?;
-            let waste = late && after.bookings.contains(&BookingState::Pending);
-            let want = matches!(
+            must(
+                refused == (after.bookings[index] == BookingState::Absent),
+                "the response contradicts the database",
+            )?;
+            let has_overdue = late && after.bookings.contains(&BookingState::Pending);
+            let lacks_tickets = matches!(
                 response,
                 Response::Refused("sold_out" | "insufficient_availability" | "booking_limit_exceeded")
             );
-            must(!(want && waste), "refused beside an overdue hold")
+            must(!(lacks_tickets && has_overdue), "refused while a hold is overdue")
         }
         Operation::Confirm(index, payment) => {
             let paid = after.bookings[index] == BookingState::Confirmed(u8::try_from(payment).unwrap_or(0));
             let refunded = after.refunds[index][payment] != 0;
-            must(if refused { refunded && !paid } else { paid && !refunded }, "an untrue answer")?;
+            must(
+                if refused { refunded && !paid } else { paid && !refunded },
+                "the response contradicts the database",
+            )?;
             let fresh = before.refunds[index][payment] == 0;
             let room = pending + sold < usize::from(config.capacity) && !config.one_user;
             must(
                 !(response == Response::Refused("hold_expired") && fresh && room),
-                "given back beside a free ticket",
+                "refunded while a ticket is available",
             )
         }
-        Operation::Cancel(index) | Operation::CancelEventBooking(index) => {
-            must(refused || matches!(after.bookings[index], BookingState::Cancelled(_)), "an untrue answer")
+        Operation::Cancel(index) | Operation::CancelEventBooking(index) => must(
+            refused || matches!(after.bookings[index], BookingState::Cancelled(_)),
+            "the response contradicts the database",
+        ),
+        Operation::CancelForeign(_) => must(refused && before == after, "another user changed the database"),
+        Operation::Expire(index) => must(
+            refused || after.bookings[index] == BookingState::Expired,
+            "the response contradicts the database",
+        ),
+        Operation::CancelEvent => {
+            must(refused || after.event_cancelled, "the response contradicts the database")
         }
-        Operation::CancelForeign(_) => must(refused && before == after, "a stranger changed something"),
-        Operation::Expire(index) => {
-            must(refused || after.bookings[index] == BookingState::Expired, "an untrue answer")
-        }
-        Operation::CancelEvent => must(refused || after.ended, "an untrue answer"),
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the simulator and with it.
+//! Tests that run the simulator and the model, and tests of both.
 
 mod protocol;
 #[cfg(feature = "sabotage")]

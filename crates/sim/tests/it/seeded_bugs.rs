@@ -1,5 +1,5 @@
-//! Every guard, taken away alone or with the one that covers for it: somebody must notice. Who does is the
-//! table in `docs/reliability.md`.
+//! Mutation testing: every guard is removed, alone or together with the guards that mask it, and at least one
+//! checker must detect that. The table in `docs/reliability.md` shows which.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -8,11 +8,11 @@ use domain::sabotage::{Guard, remove_here};
 
 use crate::{protocol, store_guards};
 
-/// Seeds that a missing guard is hunted with.
+/// Number of seeds that are simulated per mutation.
 const SEEDS: usize = 1500;
 
-/// Guards that cover for each other, taken away together.
-const TOGETHER: &[&[Guard]] = &[
+/// Guards that mask each other, removed together.
+const REMOVED_TOGETHER: &[&[Guard]] = &[
     &[Guard::Capacity, Guard::CapacityCheck],
     &[Guard::UserLimit, Guard::UserLimitCheck],
     &[Guard::RefundedForGood, Guard::RefundUnique],
@@ -21,6 +21,7 @@ const TOGETHER: &[&[Guard]] = &[
     &[Guard::RowLock, Guard::SeqCompared, Guard::VersionCompared],
 ];
 
+/// The checkers that detect a mutation.
 struct Row {
     guards: Vec<Guard>,
     model: bool,
@@ -28,34 +29,35 @@ struct Row {
     store: bool,
 }
 
-fn try_without(guards: &[Guard]) -> Row {
+fn run_without(guards: &[Guard]) -> Row {
     let model = {
-        let _missing = remove_here(guards, || false);
-        protocol::SMALL_MODELS.iter().any(|setting| sim::model::search(setting).is_err())
+        let _removed = remove_here(guards, || false);
+        protocol::SMALL_MODELS.iter().any(|config| sim::model::search(config).is_err())
     };
     let simulator = sim::find_detecting_seed(guards, SEEDS).is_some();
     let store = {
-        let _missing = remove_here(guards, || false);
+        let _removed = remove_here(guards, || false);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        !runtime.block_on(store_guards::unnoticed()).is_empty()
+        !runtime.block_on(store_guards::accepted()).is_empty()
     };
     Row { guards: guards.to_vec(), model, simulator, store }
 }
 
 #[test]
 fn removing_any_guard_is_detected() {
-    // Only PostgreSQL has to be asked what became of a COMMIT; the tests of the server on it miss that guard. Nobody
-    // misses the locks, there or here, where some worlds have none that can be trusted.
-    let here = Guard::ALL.iter().filter(|guard| ![Guard::FollowUp, Guard::Locks].contains(guard));
-    let alone = here.map(std::slice::from_ref);
-    let jobs: Vec<&[Guard]> = alone.chain(TOGETHER.iter().copied()).collect();
+    // Only PostgreSQL needs a follow-up query for the outcome of a COMMIT; the tests of the server on
+    // PostgreSQL detect the removal of that guard. Nothing detects the removal of the locks: no promise
+    // depends on them, and some scenarios have none that can be trusted.
+    let guards = Guard::ALL.iter().filter(|guard| ![Guard::FollowUp, Guard::Locks].contains(guard));
+    let alone = guards.map(std::slice::from_ref);
+    let jobs: Vec<&[Guard]> = alone.chain(REMOVED_TOGETHER.iter().copied()).collect();
     let (next, rows) = (Mutex::new(jobs.into_iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let Some(guards) = next.lock().unwrap().next() else { return };
-                    let row = try_without(guards);
+                    let row = run_without(guards);
                     rows.lock().unwrap().push(row);
                 }
             });
@@ -63,36 +65,35 @@ fn removing_any_guard_is_detected() {
     });
     let mut rows = rows.into_inner().unwrap();
     rows.sort_by_key(|row| (row.guards.len(), row.guards.clone()));
-    let missed = |row: &&Row| !(row.model || row.simulator || row.store);
-    let unnoticed: Vec<_> = rows.iter().filter(missed).map(|row| row.guards.clone()).collect();
-    assert_eq!(unnoticed, Vec::<Vec<Guard>>::new(), "nobody misses these");
-    compare(&table(&rows));
+    let is_undetected = |row: &&Row| !(row.model || row.simulator || row.store);
+    let undetected: Vec<_> = rows.iter().filter(is_undetected).map(|row| row.guards.clone()).collect();
+    assert_eq!(undetected, Vec::<Vec<Guard>>::new(), "no checker detects the removal of these");
+    compare_with_page(&table(&rows));
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut table = String::from("| taken away | model | simulator | store |\n|---|---|---|---|\n");
+    let mut table = String::from("| removed guards | model | simulator | store |\n|---|---|---|---|\n");
     for row in rows {
         let names: Vec<_> = row.guards.iter().map(|guard| guard.name()).collect();
-        let tick = |noticed: bool| if noticed { "yes" } else { "–" };
+        let tick = |detected: bool| if detected { "yes" } else { "–" };
         let (model, simulator, store) = (tick(row.model), tick(row.simulator), tick(row.store));
         writeln!(table, "| `{}` | {model} | {simulator} | {store} |", names.join("` and `"))
-            .expect("strings take everything");
+            .expect("writing to a string does not fail");
     }
     table
 }
 
-/// The page shows the table as it is now; `UPDATE_DOCS=1` writes it.
+/// Checks that the page shows the current table. `UPDATE_DOCS=1` writes it.
 #[expect(clippy::disallowed_methods, reason = "a switch of this test")]
-fn compare(table: &str) {
+fn compare_with_page(table: &str) {
     const BEGIN: &str = "<!-- seeded bugs: written by a test -->\n";
     const END: &str = "<!-- end of seeded bugs -->";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reliability.md");
-    let page = std::fs::read_to_string(path).expect("the page");
-    let (before, rest) = page.split_once(BEGIN).expect("the page has a place for the table");
-    let (shown, after) = rest.split_once(END).expect("the place has an end");
+    let page = std::fs::read_to_string(path).expect("the page is readable");
+    let (before, rest) = page.split_once(BEGIN).expect("the page marks the start of the table");
+    let (shown, after) = rest.split_once(END).expect("the page marks the end of the table");
     if std::env::var("UPDATE_DOCS").is_ok() {
-        std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}"))
-            .expect("a page that can be written");
+        std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).expect("the page is writable");
         return;
     }
     assert_eq!(

@@ -1,4 +1,5 @@
-//! Does the store itself refuse what its guards are there for? Asked directly, behind the back of the rules.
+//! Direct tests of the store's guards, which bypass the rules: the store itself must reject each invalid
+//! write.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ impl Harness for Memory {
     }
 
     async fn advance(&self, _by: std::time::Duration) {
-        unreachable!("time stands still here");
+        unreachable!("the clock is fixed");
     }
 
     async fn tamper(&self, sql: &str, _event: EventId) -> bool {
@@ -33,42 +34,42 @@ impl Harness for Memory {
     }
 }
 
-/// What the database must refuse.
+/// Statements that the database must reject.
 const FORBIDDEN: &[&str] = &[
     "UPDATE events SET held = capacity - sold + 1",
     "UPDATE ticket_types SET capacity = 1, held = 2",
     "UPDATE user_limits SET tickets = max_tickets + 1",
-    "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency, status, reason,
-            provider_reference, created_at, settled_at FROM refunds",
+    "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency, status,
+            reason, provider_reference, created_at, settled_at FROM refunds",
 ];
 
-/// What somebody may have done between a command's reading and its writing, so that it must fail.
-const BETWEEN: &[(&str, &str)] = &[
+/// Statements of another transaction between the read and the write of a command, which must then fail.
+const CONCURRENT_WRITES: &[(&str, &str)] = &[
     ("book", "UPDATE events SET seq = seq + 1"),
     ("confirm", "UPDATE bookings SET version = version + 1 WHERE status = 'pending'"),
     ("settle", "UPDATE refunds SET status = 'failed', settled_at = 1"),
 ];
 
-/// What the store did not refuse; empty while its guards stand.
-pub(crate) async fn unnoticed() -> Vec<&'static str> {
-    let mut unnoticed = Vec::new();
+/// Returns the statements that the store did not reject; empty while its guards are in place.
+pub(crate) async fn accepted() -> Vec<&'static str> {
+    let mut accepted = Vec::new();
     for sql in FORBIDDEN {
         let harness = Memory::new();
-        let _scene = scene(&Fixture::new(&harness), "book").await;
+        let _command = prepare(&Fixture::new(&harness), "book").await;
         if harness.0.tamper(sql).is_ok() {
-            unnoticed.push(*sql);
+            accepted.push(*sql);
         }
     }
-    for (ask, sql) in BETWEEN {
+    for (name, sql) in CONCURRENT_WRITES {
         let harness = Memory::new();
         let fixture = Fixture::new(&harness);
-        let command = scene(&fixture, ask).await;
+        let command = prepare(&fixture, name).await;
         harness.0.inject_before_write(sql);
         if !matches!(fixture.run(command).await, Reply::Failed(Fault::Broken(_))) {
-            unnoticed.push(*sql);
+            accepted.push(*sql);
         }
     }
-    unnoticed
+    accepted
 }
 
 impl Memory {
@@ -78,8 +79,9 @@ impl Memory {
     }
 }
 
-/// An event with one booking that is held and one that was paid and given up; and a command about them.
-async fn scene(fixture: &Fixture<'_>, ask: &str) -> domain::Command {
+/// Creates an event with one pending booking and one that was paid and cancelled, and returns the named
+/// command on it.
+async fn prepare(fixture: &Fixture<'_>, name: &str) -> domain::Command {
     let new = domain::NewEvent { max_tickets_per_user: Some(5), ..fixture.new_event(9) };
     let event = fixture.create(new).await.id;
     let held = fixture.run_ok(fixture.book(event, "a", 1)).await;
@@ -92,7 +94,7 @@ async fn scene(fixture: &Fixture<'_>, ask: &str) -> domain::Command {
         succeeded: true,
         provider_reference: "r".parse().expect("a name"),
     };
-    match ask {
+    match name {
         "book" => fixture.book(event, "a", 1),
         "confirm" => fixture.confirm(&held, "u"),
         _ => command(domain::Action::Settle(Box::new(settlement))),
@@ -101,5 +103,5 @@ async fn scene(fixture: &Fixture<'_>, ask: &str) -> domain::Command {
 
 #[tokio::test]
 async fn the_store_rejects_what_each_guard_forbids() {
-    assert_eq!(unnoticed().await, Vec::<&str>::new());
+    assert_eq!(accepted().await, Vec::<&str>::new());
 }

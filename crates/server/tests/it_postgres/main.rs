@@ -1,5 +1,5 @@
-//! The same server on PostgreSQL: what its callers meet on a file, they meet here; and what only many
-//! instances on one database promise.
+//! End-to-end tests on PostgreSQL: the HTTP tests of `tests/it` once more, and the promises of several
+//! instances on one database.
 
 mod on_postgres;
 
@@ -10,18 +10,18 @@ fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_boxoffice"))
 }
 
-/// How a server on a fresh database is started.
+/// Settings of a server on a new database.
 async fn setup() -> Setup {
     Setup::new(program()).on_postgres(&PostgresServer::shared().await.create_database().await)
 }
 
-/// A server on a fresh database.
+/// Starts a server on a new database.
 async fn server() -> Server {
     setup().await.start().await
 }
 
-/// What time it is by the server's clock.
+/// Current time of the server: the `asOf` of an event's availability.
 async fn server_time(client: &mut Client, event: &str) -> jiff::Timestamp {
-    let shown = client.get(&format!("/v1/events/{event}/availability")).await.expect(200);
-    shown["asOf"].as_str().and_then(|at| at.parse().ok()).expect("availability says when it was read")
+    let availability = client.get(&format!("/v1/events/{event}/availability")).await.expect(200);
+    availability["asOf"].as_str().and_then(|at| at.parse().ok()).expect("availability has an `asOf` time")
 }

@@ -1,4 +1,4 @@
-//! A restart of PostgreSQL is weathered whatever the log is.
+//! The server survives a restart of PostgreSQL, whatever the state of its log is.
 
 use testkit::{BadLog, Load, PostgresServer, Setup, event_body, eventually, expect_service_and_stop};
 
@@ -7,25 +7,30 @@ use crate::program;
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_postgresql_outages_are_survived_with_a_broken_log() {
     for log in [BadLog::Broken, BadLog::Blocked] {
-        let cluster = PostgresServer::with(&[]).await;
-        let setup = Setup::new(program()).on_postgres(&cluster.create_database().await);
+        let postgres = PostgresServer::with(&[]).await;
+        let setup = Setup::new(program()).on_postgres(&postgres.create_database().await);
         let setup = setup.argument("--log").argument("debug").environment("BOXOFFICE_SWEEP_EVERY", "200ms");
         let server = setup.start_with_log(&log).await;
         let event = server.admin().create_event(&event_body(1_000_000)).await;
         let mut load = Load::start(&server, std::slice::from_ref(&event), 4);
         load.wait_for_acknowledged(20).await;
         let mut client = server.anonymous();
-        cluster.kill9().await;
-        eventually("the loss is noticed", async || (client.get("/readyz").await.status == 503).then_some(()))
-            .await;
-        cluster.start().await;
-        eventually("it goes on", async || (client.get("/readyz").await.status == 200).then_some(())).await;
-        let so_far = load.acknowledged_count();
-        load.wait_for_acknowledged(so_far + 20).await;
+        postgres.kill9().await;
+        eventually("the outage is noticed", async || {
+            (client.get("/readyz").await.status == 503).then_some(())
+        })
+        .await;
+        postgres.start().await;
+        eventually("the server is ready again", async || {
+            (client.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+        let acknowledged = load.acknowledged_count();
+        load.wait_for_acknowledged(acknowledged + 20).await;
         let journal = load.stop().await;
         journal.check(&mut server.admin()).await;
         assert_eq!(server.metric("boxoffice_panics_total").await, 0);
-        // Its sweeper is as alive as before.
+        // The sweeper still runs.
         expect_service_and_stop(server).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The wire to the database is cut where it hurts most: when COMMIT is on its way.
+//! The connection to the database fails at the worst moment: while COMMIT is in flight.
 //!
 //! `CUTS=1000` runs a longer campaign.
 
@@ -8,12 +8,11 @@ use testkit::{
 
 use crate::program;
 
-/// Cuts where nobody asks for more.
+/// Faults where `CUTS` is not set.
 const CUTS: u32 = 100;
 
-/// What happens at the nth COMMIT that is cut. Holding takes its time until somebody loses patience, so it is
-/// rare.
-fn kind(cut: u32) -> CommitFault {
+/// Fault at the nth COMMIT that fails. Holding lasts until a timeout, so it is rare.
+fn fault_at(cut: u32) -> CommitFault {
     match cut {
         cut if cut % 50 == 7 => CommitFault::HoldReply,
         cut if cut % 50 == 32 => CommitFault::Hold,
@@ -27,28 +26,28 @@ fn kind(cut: u32) -> CommitFault {
 async fn commits_with_a_lost_reply_are_resolved_correctly() {
     let cuts = number_from_environment("CUTS").unwrap_or(CUTS);
     let database = PostgresServer::durable().await.create_database().await;
-    let wire = PostgresProxy::start(database.server().port()).await;
-    let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(wire.port()));
+    let proxy = PostgresProxy::start(database.server().port()).await;
+    let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(proxy.port()));
     let server = setup.start().await;
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
     for cut in 0..cuts {
-        let so_far = load.acknowledged_count();
-        load.wait_for_acknowledged(so_far + 1 + u64::from(cut % 7)).await;
-        let faults = wire.counts().faults;
-        wire.set_commit_fault(kind(cut), 1);
-        wire.wait_for_fault_after(faults).await;
+        let acknowledged = load.acknowledged_count();
+        load.wait_for_acknowledged(acknowledged + 1 + u64::from(cut % 7)).await;
+        let faults = proxy.counts().faults;
+        proxy.set_commit_fault(fault_at(cut), 1);
+        proxy.wait_for_fault_after(faults).await;
     }
-    let so_far = load.acknowledged_count();
-    load.wait_for_acknowledged(so_far + 10).await;
+    let acknowledged = load.acknowledged_count();
+    load.wait_for_acknowledged(acknowledged + 10).await;
     let journal = load.stop().await;
-    assert_eq!(wire.counts().faults, u64::from(cuts));
-    // Both outcomes have happened: what stood was answered as done, what did not as not done.
+    assert_eq!(proxy.counts().faults, u64::from(cuts));
+    // Both outcomes have occurred: committed changes were reported as done, others as not done.
     assert!(journal.refusals("unavailable") > 0, "{:?}", journal.codes());
     let codes = journal.codes();
     assert!(codes.iter().all(|code| ["unavailable", "outcome_unknown"].contains(code)), "{codes:?}");
     report(cuts, &journal);
-    // None twice, none lost, and no answer that was not true.
+    // No booking twice, none lost, and no wrong response.
     journal.check(&mut server.admin()).await;
     server.expect_clean().await;
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
@@ -62,32 +61,32 @@ async fn commits_with_a_lost_reply_are_resolved_correctly() {
 #[expect(clippy::print_stdout, reason = "the result of a campaign")]
 fn report(cuts: u32, journal: &testkit::Journal) {
     println!(
-        "{cuts} cuts at COMMIT, {} acknowledged bookings, {} answers that nothing was done, {} unknown",
+        "{cuts} cuts at COMMIT, {} acknowledged bookings, {} responses that nothing was done, {} unknown",
         journal.len(),
         journal.refusals("unavailable"),
         journal.refusals("outcome_unknown"),
     );
 }
 
-/// A program that takes silence for "nothing was done" must be found out by the same journal.
+/// The same journal must detect a program that takes a missing reply for "nothing was done".
 #[cfg(feature = "sabotage")]
 #[tokio::test(flavor = "multi_thread")]
 async fn removing_commit_followup_gives_wrong_responses() {
     let database = PostgresServer::shared().await.create_database().await;
-    let wire = PostgresProxy::start(database.server().port()).await;
-    let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(wire.port()));
+    let proxy = PostgresProxy::start(database.server().port()).await;
+    let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(proxy.port()));
     let server = setup.environment("BOXOFFICE_SABOTAGE", "follow-up").start().await;
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
     load.wait_for_acknowledged(5).await;
-    wire.set_commit_fault(CommitFault::DropReply, 3);
-    wire.wait_for_fault_after(2).await;
-    let so_far = load.acknowledged_count();
-    load.wait_for_acknowledged(so_far + 5).await;
+    proxy.set_commit_fault(CommitFault::DropReply, 3);
+    proxy.wait_for_fault_after(2).await;
+    let acknowledged = load.acknowledged_count();
+    load.wait_for_acknowledged(acknowledged + 5).await;
     let journal = load.stop().await;
     let mut admin = server.admin();
     let mut checking = tokio::task::JoinSet::new();
     checking.spawn(async move { journal.check(&mut admin).await });
-    let checked = checking.join_next().await.expect("it was begun");
-    assert!(checked.is_err_and(|error| error.is_panic()), "bookings that nobody was told of are noticed");
+    let checked = checking.join_next().await.expect("a task");
+    assert!(checked.is_err_and(|error| error.is_panic()), "bookings that were not acknowledged are detected");
 }

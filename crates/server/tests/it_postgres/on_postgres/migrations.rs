@@ -1,4 +1,4 @@
-//! Bringing a schema up to date: by several at once, half-way, and under a program that runs.
+//! Migrations: by several instances concurrently, failed half-way, and under a running program.
 
 use testkit::{Exit, Load, PostgresServer, Setup, event_body, eventually};
 use tokio::task::JoinSet;
@@ -15,8 +15,8 @@ async fn concurrent_migrations_of_one_database_succeed() {
     let servers = starting.join_all().await;
     assert_eq!(servers.len(), 4);
     let twice = "SELECT count(*) - max(version) FROM boxoffice_schema";
-    assert_eq!(database.query_number(twice).await, 0, "each version was brought once");
-    // Other tests share the cluster, and a connection that was closed takes a moment to end.
+    assert_eq!(database.query_number(twice).await, 0, "each version was applied once");
+    // Other tests share the server, and a closed connection takes a moment to end.
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     eventually("no lock is left", async || (database.query_number(locks).await == 0).then_some(())).await;
@@ -26,13 +26,13 @@ async fn concurrent_migrations_of_one_database_succeed() {
 async fn a_failed_migration_is_rolled_back_and_can_be_run_again() {
     let database = PostgresServer::shared().await.create_database().await;
     let migrate = || async { program().run(["migrate", "--database", &database.url()]).await };
-    // In the way of the script, half-way down.
+    // Conflicts with a statement in the middle of the script.
     database.execute("CREATE TABLE refunds (theirs text)").await;
     let failed = migrate().await;
     assert_eq!(failed.exit, Exit::Code(1), "{failed:?}");
     assert!(failed.stderr.contains("already exists"), "{failed:?}");
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
-    assert_eq!(database.query_number(tables).await, 1, "only theirs");
+    assert_eq!(database.query_number(tables).await, 1, "only the conflicting table");
     database.execute("DROP TABLE refunds").await;
     for _ in 0..2 {
         assert_eq!(migrate().await.exit, Exit::Code(0));
@@ -46,7 +46,7 @@ async fn a_migration_is_retried_after_a_deadlock() {
     let newest = database.query_number("SELECT max(version) FROM boxoffice_schema").await;
     let older = "ALTER TABLE ledger DROP COLUMN trace; DELETE FROM boxoffice_schema WHERE version >= 3";
     database.migrate(older).await;
-    // It is the migration that notices, long before it has waited long enough for its table.
+    // The migration detects the deadlock, long before its wait for the table times out.
     let detect = format!("ALTER DATABASE {} SET deadlock_timeout = '50ms'", database.name());
     database.execute(&detect).await;
     let holder = database.connect().await;
@@ -56,10 +56,11 @@ async fn a_migration_is_retried_after_a_deadlock() {
     let server = Setup::new(program()).on_postgres(&database).spawn();
     let migrators = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    eventually("it migrates", async || (database.query_number(migrators).await == 1).then_some(())).await;
+    eventually("a migration has begun", async || (database.query_number(migrators).await == 1).then_some(()))
+        .await;
     let deadlock = |line: &str| (line.contains("tried again") && line.contains("(40P01)")).then_some(());
     tokio::select! {
-        // What the migration holds from its beginning to its end: "boxo".
+        // The lock that a migration holds from its beginning to its end: "boxo".
         taken = holder.batch_execute("SELECT pg_advisory_lock(1651472495)") => panic!("{taken:?}"),
         found = server.stderr.find(deadlock) => found.expect("a deadlock"),
     }
@@ -76,18 +77,18 @@ async fn the_previous_version_works_with_a_newer_schema() {
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 4);
     load.wait_for_acknowledged(50).await;
-    // What a next version may do to tables that this one is working on.
+    // Changes that a next version may make to tables while this version uses them.
     let version = "INSERT INTO boxoffice_schema SELECT max(version) + 1 FROM boxoffice_schema";
     let newer = "ALTER TABLE events ADD COLUMN note text; ALTER TABLE bookings ADD COLUMN seat text;
                  CREATE INDEX ON ledger (at)";
     setup.postgres().migrate(&format!("{newer}; {version}")).await;
-    let so_far = load.acknowledged_count();
-    load.wait_for_acknowledged(so_far + 50).await;
+    let acknowledged = load.acknowledged_count();
+    load.wait_for_acknowledged(acknowledged + 50).await;
     let journal = load.stop().await;
-    // At worst somebody waited too long for a table on a busy machine.
+    // At worst a request waited too long for a table on a busy machine.
     let codes = journal.codes();
     assert!(codes.iter().all(|code| *code == "unavailable"), "{codes:?}");
-    // Also one that starts now, and is told to leave the schema alone.
+    // Also for an instance that starts now, without migrating.
     let second = setup.clone().argument("--no-migrate").start().await;
     journal.check(&mut second.admin()).await;
     second.expect_clean().await;

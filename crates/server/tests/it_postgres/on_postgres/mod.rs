@@ -1,4 +1,4 @@
-//! Tests that need PostgreSQL; where it is not installed, `make test` skips what has its name in its path.
+//! Tests that need PostgreSQL. Where it is not installed, `make test` skips them by the name of this module.
 
 #[path = "../../it/api_auth.rs"]
 mod api_auth;

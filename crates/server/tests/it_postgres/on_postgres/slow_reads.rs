@@ -1,4 +1,4 @@
-//! Reads that hang in the database.
+//! Reads that block in the database.
 
 use hyper::Method;
 use serde_json::json;
@@ -9,12 +9,12 @@ use crate::server;
 
 /// Readers of each kind, more than there are slots.
 const READERS: usize = 10;
-/// Requests beside them, more than the database has connections.
+/// Other requests, more than there are connections to the database.
 const OTHERS: usize = 20;
-/// No booking of anybody's.
+/// Path of a booking that does not exist.
 const UNKNOWN: &str = "/v1/bookings/bkg_01h00000000000000000000000/confirm";
 
-/// Reads of users, of anybody, and of services: all of what is locked.
+/// Reads by users, by anonymous clients and by services, all of them of locked tables.
 fn read(server: &Server) -> JoinSet<Response> {
     let mut readers = JoinSet::new();
     for number in 0..READERS {
@@ -28,7 +28,7 @@ fn read(server: &Server) -> JoinSet<Response> {
     readers
 }
 
-/// Look-ups of payments, and questions about readiness.
+/// Payments, which look up a booking, and readiness checks.
 fn look_up(server: &Server) -> JoinSet<Response> {
     let mut others = JoinSet::new();
     for number in 0..OTHERS {
@@ -38,7 +38,7 @@ fn look_up(server: &Server) -> JoinSet<Response> {
                 return anonymous.get("/readyz").await;
             }
             let body = json!({"paymentTransactionId": "pay-1"});
-            service.try_request(Method::POST, UNKNOWN, Some(&body)).await.expect("an answer")
+            service.try_request(Method::POST, UNKNOWN, Some(&body)).await.expect("a response")
         });
     }
     others
@@ -53,44 +53,46 @@ async fn all_kinds_wait(server: &Server) -> bool {
     true
 }
 
-/// Reads of locked tables take the connections of readers and no others.
+/// Reads of locked tables occupy the connections for reads, and no others.
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_blocked_reads_are_refused_and_do_not_delay_other_requests() {
     let server = server().await;
     server.admin().create_event(&event_body(100)).await;
-    let stranger = server.setup().postgres().connect().await;
+    let foreign_session = server.setup().postgres().connect().await;
     let mut were_first = false;
-    // A busy machine may take longer for a round than the lock does.
+    // On a busy machine a round may take longer than reads wait for the lock.
     for _ in 0..10 {
         let lock = "BEGIN; LOCK TABLE event_details, refunds IN ACCESS EXCLUSIVE MODE";
-        stranger.batch_execute(lock).await.expect("the lock");
-        let (mut readers, mut answers) = (read(&server), Vec::new());
-        let mut take_answer = |readers: &mut JoinSet<Response>| {
-            answers.extend(readers.try_join_next().map(|answer| answer.expect("a task that does not panic")));
-            !answers.is_empty()
+        foreign_session.batch_execute(lock).await.expect("the lock");
+        let (mut readers, mut responses) = (read(&server), Vec::new());
+        let mut take_response = |readers: &mut JoinSet<Response>| {
+            responses.extend(
+                readers.try_join_next().map(|response| response.expect("a task that does not panic")),
+            );
+            !responses.is_empty()
         };
-        while !take_answer(&mut readers) && !all_kinds_wait(&server).await {}
+        while !take_response(&mut readers) && !all_kinds_wait(&server).await {}
         let others = look_up(&server).join_all().await;
-        were_first = !take_answer(&mut readers);
-        answers.extend(readers.join_all().await);
-        stranger.batch_execute("ROLLBACK").await.expect("the end of it");
+        were_first = !take_response(&mut readers);
+        responses.extend(readers.join_all().await);
+        foreign_session.batch_execute("ROLLBACK").await.expect("the end of the transaction");
         for other in others {
             assert!([200, 404].contains(&other.status.as_u16()), "{other:?}");
         }
         let (refused, failed): (Vec<_>, Vec<_>) =
-            answers.into_iter().partition(|answer| answer.code() == "overloaded");
-        for answer in &refused {
-            answer.expect_problem(503, "overloaded");
-            assert_eq!(answer.header("retry-after"), "1");
+            responses.into_iter().partition(|response| response.code() == "overloaded");
+        for response in &refused {
+            response.expect_problem(503, "overloaded");
+            assert_eq!(response.header("retry-after"), "1");
         }
-        for answer in &failed {
-            answer.expect_problem(503, "unavailable");
+        for response in &failed {
+            response.expect_problem(503, "unavailable");
         }
         if were_first {
             assert!(refused.len() >= READERS && !failed.is_empty(), "{refused:?} {failed:?}");
             break;
         }
     }
-    assert!(were_first, "others wait for readers");
+    assert!(were_first, "other requests wait for reads");
     server.service().get("/v1/refunds").await.expect(200);
 }

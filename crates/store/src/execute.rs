@@ -1,4 +1,11 @@
-//! One batch, from the commands to their replies, whatever happens on the way.
+//! Execution of one batch: the transactions that it takes, and the retries and splits after a failure.
+//!
+//! [`execute`] runs the batch as one transaction if it can. A transaction that conflicts with another one is
+//! retried as it is. One that is blocked by a lock is split by event, so that the commands of other events
+//! succeed. One that fails because of its own data is halved until only the faulty command fails.
+//!
+//! Nothing is decided here. [`fold()`] loads the rows under the event's row lock and calls
+//! [`domain::decide()`] for each command; that function alone returns "sold out" (see [`crate::fold`]).
 
 use std::future::Future;
 
@@ -8,7 +15,7 @@ use domain::sabotage::{Guard, removed};
 use crate::fold::{Tx, fold};
 use crate::{Cause, Fault, Reply, Submission};
 
-/// A connection that writes: begins one transaction at a time.
+/// A write connection: it begins one transaction at a time.
 pub(crate) trait Writer: Send {
     /// A transaction of this connection.
     type Tx<'w>: Tx
@@ -18,40 +25,43 @@ pub(crate) trait Writer: Send {
     /// Begins a transaction.
     fn begin(&mut self, lock_wait: LockWait) -> impl Future<Output = Result<Self::Tx<'_>, Fault>> + Send;
 
-    /// Whether the last transaction failed only because somebody else's came in between, so that the same
-    /// batch may do better now.
+    /// True if the last transaction failed only because of a concurrent one, so that a retry of the same
+    /// batch may succeed.
     fn has_conflicted(&self) -> bool {
         false
     }
 
-    /// Whether the last transaction failed because somebody else has locked what it needs for longer than its
-    /// lock_wait: commands that do not need it may do better alone.
+    /// True if the last transaction failed because another session held a lock for longer than its
+    /// [`LockWait`]. Commands that do not need the locked rows may succeed without the others.
     fn is_blocked(&self) -> bool {
         false
     }
 }
 
-/// How long a batch waits for rows that somebody else has locked.
+/// The time for which a batch waits for rows that another session has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockWait {
-    /// As long as others usually take. Then commands that need such a row are [`Reply::Busy`].
+    /// As long as a batch of another instance usually takes. After that, commands that need such a row get
+    /// [`Reply::Busy`].
     Short,
-    /// As long as their senders can wait. Then those commands fail.
+    /// As long as the senders of the commands can wait. After that, those commands fail.
     Long,
 }
 
-/// How often a batch is tried again that met somebody else's. More than a few in a row is no accident.
+/// Retries of a batch after conflicts with concurrent transactions. More conflicts in a row are not
+/// accidental.
 const CONFLICT_RETRIES_MAX: u32 = 8;
 
-/// How often a batch is split because something is locked: finds one among a batch, and bounds the time that many of
-/// them cost.
+/// Splits of a batch because of locks: enough to isolate one locked event in a full batch. Bounds the time
+/// spent if many events are locked.
 const BLOCKED_SPLITS_MAX: u32 = 12;
 
-/// How often a patient batch over several events is tried, each time for what others have let go meanwhile: as often as a
-/// short wait fits into a long one. The last event left is waited for in the database's own queue.
+/// Attempts of a batch over several events with [`LockWait::Long`], each for the events that have been
+/// unlocked since the previous one: as many as there are short waits in a long one. The last event left is
+/// awaited in the database's own lock queue.
 const BUSY_TRIES_MAX: u32 = 8;
 
-/// Commands that are carried out in one transaction, and where their replies belong.
+/// Commands that are executed in one transaction, and the positions of their replies in the batch.
 struct Part {
     positions: Vec<usize>,
     commands: Vec<Submission>,
@@ -70,21 +80,21 @@ impl Part {
         events.all(|event| Some(event) == first)
     }
 
-    /// Puts the answers where they belong; what is left because others keep it busy.
-    fn answer(self, answers: Vec<Reply>, replies: &mut [Reply]) -> Self {
+    /// Copies the replies of this part into those of the batch. Returns the commands that were busy.
+    fn fill_replies(self, part_replies: Vec<Reply>, replies: &mut [Reply]) -> Self {
         let mut rest = Self { positions: Vec::new(), commands: Vec::new() };
-        for ((position, command), answer) in self.positions.into_iter().zip(self.commands).zip(answers) {
-            if matches!(answer, Reply::Busy) {
+        for ((position, command), reply) in self.positions.into_iter().zip(self.commands).zip(part_replies) {
+            if matches!(reply, Reply::Busy) {
                 rest.positions.push(position);
                 rest.commands.push(command);
             }
-            replies[position] = answer;
+            replies[position] = reply;
         }
         rest
     }
 
-    /// Two parts, the second one first, that may not both need what is locked. Who waits only for a short time leaves
-    /// an event as a whole alone.
+    /// Splits the part in two, the second one first, so that perhaps only one of them needs the locked rows.
+    /// The commands of one event are split only with [`LockWait::Long`].
     fn split_blocked(self, lock_wait: LockWait) -> Option<[Self; 2]> {
         let (first, second) = match self.split_by_event() {
             Ok(parts) => parts,
@@ -97,7 +107,8 @@ impl Part {
         Some([second, first])
     }
 
-    /// Two parts that concern different events, each in its order; itself where it concerns only one.
+    /// Splits the part in two with different events, each in its order; returns it as it is if it has only
+    /// one event.
     fn split_by_event(self) -> Result<(Self, Self), Self> {
         let event = |command: &Submission| command.command.event_id();
         let mut all: Vec<(EventId, usize, Submission)> = self
@@ -118,32 +129,34 @@ impl Part {
     }
 }
 
-/// Carries out a batch. One that fails for a reason of its own is halved and tried again, so that only
-/// the command at fault hears of it; one that meets a lock is tried event by event.
+/// Executes a batch and returns one reply per command, in order. A batch that fails because of its own data
+/// is halved and retried, so that only the faulty command fails; one that is blocked by a lock is split by
+/// event.
 pub(crate) async fn execute<W: Writer>(
     writer: &mut W,
     batch: Vec<Submission>,
     lock_wait: LockWait,
 ) -> Vec<Reply> {
     let mut replies = vec![Reply::Busy; batch.len()];
-    // Parts still to be carried out, the next one on top; so commands keep their order.
+    // Stack of the parts still to be executed, the next one on top, so that commands keep their order.
     let mut parts = vec![Part { positions: (0..batch.len()).collect(), commands: batch }];
-    let (mut repeats, mut splits, mut tries) = (0, 0, 0);
+    let (mut retries, mut splits, mut tries) = (0, 0, 0);
     let mut may_wait = lock_wait == LockWait::Long;
     while let Some(part) = parts.pop() {
-        // Nobody waits long for a lock that others of the batch do not need, and time is lost once.
+        // Only a part with one event waits long, so no command waits for a lock that it does not need; and
+        // only the first such part does, so the long wait is spent at most once.
         let waits = if may_wait && part.is_of_one_event() { LockWait::Long } else { LockWait::Short };
         may_wait &= waits == LockWait::Short;
         match attempt(writer, &part.commands, waits).await {
-            Ok(answers) => {
-                let rest = part.answer(answers, &mut replies);
+            Ok(part_replies) => {
+                let rest = part.fill_replies(part_replies, &mut replies);
                 if lock_wait != waits && !rest.positions.is_empty() && tries < BUSY_TRIES_MAX {
                     tries += 1;
                     parts.push(rest);
                 }
             }
-            Err(_) if writer.has_conflicted() && repeats < CONFLICT_RETRIES_MAX => {
-                repeats += 1;
+            Err(_) if writer.has_conflicted() && retries < CONFLICT_RETRIES_MAX => {
+                retries += 1;
                 parts.push(part);
             }
             Err(_) if writer.is_blocked() => {
@@ -167,14 +180,14 @@ pub(crate) async fn execute<W: Writer>(
     }
     if lock_wait == LockWait::Long {
         for reply in replies.iter_mut().filter(|reply| matches!(reply, Reply::Busy)) {
-            let why = Cause::new("somebody else has locked what it needs");
-            *reply = Reply::Failed(Fault::Unavailable(why));
+            let cause = Cause::new("another session has locked a row that it needs");
+            *reply = Reply::Failed(Fault::Unavailable(cause));
         }
     }
     replies
 }
 
-/// One transaction. A batch of refusals is a read: nothing is committed.
+/// Runs the commands in one transaction. If nothing changes, nothing is committed.
 async fn attempt<W: Writer>(
     writer: &mut W,
     batch: &[Submission],

@@ -1,30 +1,30 @@
-//! How the world breaks, named by what the asker may do about it.
+//! Infrastructure failures, classified by what the caller can do next.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// The world broke. Every command of a batch that fails hears the same fault.
+/// An infrastructure failure. Every command of a failed batch gets the same fault.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
-    /// Nothing was done, and nothing will be. Ask again later.
+    /// Nothing was done, and nothing will be. Retry later.
     #[error("the database is unavailable")]
     Unavailable(#[source] Cause),
-    /// The change may or may not stand. Read before asking again.
-    #[error("whether the change stands is unknown")]
+    /// The change may or may not be committed. Read before retrying.
+    #[error("it is unknown whether the change was committed")]
     OutcomeUnknown(#[source] Cause),
-    /// Nothing was done: what is stored, or the program, is wrong. Asking again will not help.
-    #[error("stored data or the program is at fault")]
+    /// Nothing was done: stored data is inconsistent, or there is a bug. A retry will not help.
+    #[error("internal error: inconsistent data or a bug")]
     Broken(#[source] Cause),
 }
 
-/// What lies behind a fault: for the log, never for an answer.
+/// The cause of a fault: for the log, never for a response.
 #[derive(Clone, Debug)]
 pub struct Cause(Arc<str>);
 
 impl Cause {
-    /// A cause in words.
-    pub fn new(what: impl fmt::Display) -> Self {
-        Self(what.to_string().into())
+    /// A cause with this text.
+    pub fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string().into())
     }
 }
 
@@ -37,8 +37,8 @@ impl fmt::Display for Cause {
 impl std::error::Error for Cause {}
 
 impl Fault {
-    /// Whether the rest of a batch may do better without the command that caused this. The database being
-    /// away concerns all of them; a refused statement or an unreadable row concerns only its own.
+    /// True if the rest of a batch may succeed without the command that caused this fault. An unavailable
+    /// database fails all of them; a rejected statement or an undecodable row fails only its own command.
     pub(crate) fn is_command_specific(&self) -> bool {
         matches!(self, Self::Broken(_))
     }

@@ -1,4 +1,17 @@
-//! The fold: commands in, one after the other, changes out. The same for every database.
+//! The fold: decides the commands of a batch one after the other and collects their changes. It is the same
+//! for every database.
+//!
+//! [`fold()`] runs inside a transaction. It first loads the rows that the commands need; [`Tx::load`] locks
+//! the rows of their events (on SQLite, the write transaction is the lock), so no other transaction can
+//! change anything of these events until this one ends. Then it calls [`domain::decide()`] for each command
+//! and applies each change to the loaded rows, so that the next command sees it. All changes are written
+//! together by [`Tx::commit`].
+//!
+//! "Sold out" is decided by [`domain::decide()`] alone, on the counters loaded under the row lock. If tickets
+//! are missing while overdue holds may still occupy some, `decide` returns [`Decision::Overdue`] instead of a
+//! refusal. The fold then frees overdue holds, oldest first, each by a decision of its own
+//! ([`Action::Expire`]), and calls `decide` again until the order succeeds or no overdue hold is left that
+//! could help.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -12,24 +25,27 @@ use domain::{
 
 use crate::{Cause, Fault, Reply, Submission};
 
-/// Most commands of one batch: bounds how long a transaction holds its rows (some milliseconds).
+/// Maximum number of commands in a batch. It bounds the time for which a transaction locks its rows (some
+/// milliseconds).
 pub const BATCH_MAX: usize = 1_024;
-/// Most overdue holds that one batch frees for the sake of its orders; the rest is carried over.
+/// Maximum number of overdue holds that one batch frees for its orders. Orders that need more are requeued.
 pub const OVERDUE_PER_BATCH_MAX: usize = 1_024;
-/// How long an answer is kept under its key, in seconds: a day.
+/// Time for which a response is stored under its idempotency key, in seconds: one day.
 pub const IDEMPOTENCY_TTL_SECONDS: u32 = 24 * 60 * 60;
-/// Overdue holds fetched at a time.
+/// Overdue holds fetched per query.
 const OVERDUE_PAGE: u32 = 64;
-/// Most pages of one event's overdue holds that a batch looks at: enough for all that it may free, and for three times
-/// as many that cannot be read or freed. With more of those the event is at fault, and no order waits for them all.
+/// Maximum number of pages of one event's overdue holds that a batch reads: enough for all holds that it may
+/// free, and for three times as many that cannot be decoded or freed. If there are more of those, the event's
+/// data is at fault, and no order waits until all are read.
 const OVERDUE_PAGES_MAX: u32 = 64;
 
-/// A row, or why it cannot be read. Only the commands that need it fail.
+/// A decoded row, or the reason why it cannot be decoded. Only the commands that need it fail.
 pub(crate) type RowResult<T> = Result<T, Cause>;
 
-/// What a transaction offers the fold. Everything it shows is locked until the transaction ends.
+/// The operations of a write transaction that the fold needs. All rows that it returns are locked until the
+/// transaction ends.
 pub(crate) trait Tx: Send {
-    /// Locks and loads what the commands concern, set by set.
+    /// Locks and loads the rows that the commands need, table by table.
     fn load(&mut self, batch: &[Submission]) -> impl Future<Output = Result<Loaded, Fault>> + Send;
 
     /// The database's clock, read after the locking load.
@@ -38,13 +54,15 @@ pub(crate) trait Tx: Send {
     /// A page of the overdue holds of an event within a scope, oldest first.
     fn overdue(
         &mut self,
-        wanted: &OverdueQuery<'_>,
+        query: &OverdueQuery<'_>,
     ) -> impl Future<Output = Result<OverdueHoldPage, Fault>> + Send;
 
-    /// Writes everything under its guards and commits. A guard that misses fails the transaction.
+    /// Writes all changes, each conditional on the loaded row (its guard), and commits. A guard that misses
+    /// fails the transaction.
     fn commit(self, changes: Changes) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Ends a transaction without changes, once what it has shown is as durable as what is committed.
+    /// Ends a transaction without changes, once everything that it has read is as durable as an acknowledged
+    /// commit.
     fn confirm(self) -> impl Future<Output = Result<(), Fault>> + Send
     where
         Self: Sized,
@@ -53,57 +71,58 @@ pub(crate) trait Tx: Send {
     }
 }
 
-/// Which overdue holds are wanted.
+/// A query for a page of overdue holds.
 pub(crate) struct OverdueQuery<'a> {
     pub(crate) event: EventId,
     pub(crate) scope: &'a HoldScope,
     pub(crate) now: Timestamp,
-    /// The deadline, in microseconds, and the id of the last hold of the page before.
+    /// The deadline, in microseconds, and the id of the last hold of the previous page.
     pub(crate) after: Option<(i64, BookingId)>,
     pub(crate) limit: u32,
 }
 
-/// Overdue holds in the order of their deadline and id. Those that cannot be read are left out: a bad row
-/// must not stop the rest.
+/// Overdue holds in the order of their deadlines and ids. Rows that cannot be decoded are left out: they must
+/// not block the others.
 pub(crate) struct OverdueHoldPage {
-    pub(crate) holds: Vec<Hold>,
-    /// Where the next page begins; unset on the last one.
+    pub(crate) holds: Vec<OverdueHold>,
+    /// The start of the next page; `None` on the last page.
     pub(crate) next: Option<(i64, BookingId)>,
 }
 
-/// An overdue hold, and how many tickets its user holds in all (0 where that is not counted).
-pub(crate) struct Hold {
+/// An overdue hold, and the number of tickets that its user holds in all (0 if the event has no limit per
+/// user).
+pub(crate) struct OverdueHold {
     pub(crate) booking: Booking,
     pub(crate) user_tickets: u32,
 }
 
-/// What is stored, as far as a batch concerns it; brought up to date as the fold goes on.
+/// The rows that a batch needs, updated with the changes of its commands during the fold.
 #[derive(Default)]
 pub(crate) struct Loaded {
     pub(crate) events: BTreeMap<EventId, RowResult<Event>>,
     pub(crate) bookings: BTreeMap<BookingId, RowResult<Arc<Booking>>>,
     pub(crate) refunds: BTreeMap<(BookingId, TransactionId), RowResult<Refund>>,
     pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
-    /// Answers kept under the batch's keys, by scope and key; none that is older than a day.
-    pub(crate) keys: BTreeMap<(String, String), Kept>,
-    /// Events that somebody else has locked: nothing is decided by what was loaded of them.
+    /// Responses stored under the batch's keys, by scope and key; none older than a day.
+    pub(crate) keys: BTreeMap<(String, String), StoredResponse>,
+    /// Events that another session has locked: nothing is decided with their loaded rows.
     pub(crate) busy: BTreeSet<EventId>,
 }
 
-/// An answer kept under a key.
+/// A response stored under an idempotency key.
 #[derive(Clone)]
-pub(crate) struct Kept {
+pub(crate) struct StoredResponse {
     pub(crate) fingerprint: [u8; 32],
-    pub(crate) answer: Arc<[u8]>,
+    pub(crate) response: Arc<[u8]>,
 }
 
-/// An answer to be kept, and since when.
+/// A response to be stored, and the time from which it counts.
 pub(crate) struct NewStoredResponse {
-    pub(crate) kept: Kept,
+    pub(crate) stored: StoredResponse,
     pub(crate) at: Timestamp,
 }
 
-/// What a batch changes, each row once, in the order in which rows are locked.
+/// The changes of a batch, each row once, in the order in which rows are locked.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) events: BTreeMap<EventId, EventChange>,
@@ -114,25 +133,26 @@ pub(crate) struct Changes {
     pub(crate) keys: BTreeMap<(String, String), NewStoredResponse>,
 }
 
-/// An event as it will be.
+/// A new or changed event.
 pub(crate) struct EventChange {
     pub(crate) event: Event,
-    /// The ledger number that was loaded, which must still stand; `None` for a new event.
+    /// The ledger number that was loaded: the guard of the update. `None` for a new event.
     pub(crate) loaded_seq: Option<u64>,
-    pub(crate) described: bool,
+    /// True if the description changed, and not only the counters.
+    pub(crate) details_changed: bool,
 }
 
-/// A booking as it will be.
+/// A new or changed booking.
 pub(crate) struct BookingChange {
     pub(crate) booking: Arc<Booking>,
-    /// The version that was loaded, which must still stand; `None` for a new booking.
+    /// The version that was loaded: the guard of the update. `None` for a new booking.
     pub(crate) loaded_version: Option<u32>,
 }
 
-/// A refund as it will be.
+/// A new or changed refund.
 pub(crate) struct RefundChange {
     pub(crate) refund: Refund,
-    /// The status that was loaded, which must still stand; `None` for a new refund.
+    /// The status that was loaded: the guard of the update. `None` for a new refund.
     pub(crate) loaded_status: Option<RefundStatus>,
 }
 
@@ -142,7 +162,7 @@ impl Changes {
     }
 }
 
-/// Decides every command in turn. Returns one reply each, to be given once the changes are durable.
+/// Decides every command in order. Returns one reply each, to be sent once the changes are durable.
 pub(crate) async fn fold<T: Tx>(tx: &mut T, batch: &[Submission]) -> Result<(Vec<Reply>, Changes), Fault> {
     let loaded = tx.load(batch).await?;
     let now = tx.now().await?;
@@ -150,10 +170,10 @@ pub(crate) async fn fold<T: Tx>(tx: &mut T, batch: &[Submission]) -> Result<(Vec
         Fold { tx, loaded, now, changes: Changes::default(), overdue_cursors: Vec::new(), freed: 0 };
     let mut replies = Vec::with_capacity(batch.len());
     for submission in batch {
-        replies.push(fold.submission(submission).await?);
+        replies.push(fold.process_submission(submission).await?);
     }
     let Changes { events, user_tickets, .. } = &mut fold.changes;
-    // Where the limit was lifted by the batch that still counted, nobody is counted any more.
+    // If this batch removed the event's limit per user, its counts are not written.
     user_tickets.retain(|(event, _), _| {
         events.get(event).is_some_and(|change| change.event.details.max_tickets_per_user.is_some())
     });
@@ -180,17 +200,18 @@ struct OverdueCursor {
 }
 
 impl<T: Tx> Fold<'_, T> {
-    /// One submission: what is kept under its key, or else a decision, which is then kept.
-    async fn submission(&mut self, submission: &Submission) -> Result<Reply, Fault> {
+    /// Returns the response stored under the submission's key; otherwise decides the command and stores the
+    /// response.
+    async fn process_submission(&mut self, submission: &Submission) -> Result<Reply, Fault> {
         let is_busy = self.loaded.busy.contains(&submission.command.event_id());
-        let Some(keep) = submission.idempotency.as_ref() else {
-            return if is_busy { Ok(Reply::Busy) } else { self.command(&submission.command).await };
+        let Some(idempotency) = submission.idempotency.as_ref() else {
+            return if is_busy { Ok(Reply::Busy) } else { self.process_command(&submission.command).await };
         };
-        let key = (keep.scope.clone(), keep.key.clone());
+        let key = (idempotency.scope.clone(), idempotency.key.clone());
         match self.loaded.keys.get(&key) {
             Some(_) if removed(Guard::KeyReplayed) => {}
-            Some(kept) if kept.fingerprint == keep.fingerprint || removed(Guard::KeyCompared) => {
-                return Ok(Reply::Stored { answer: kept.answer.clone(), replayed: true });
+            Some(stored) if stored.fingerprint == idempotency.fingerprint || removed(Guard::KeyCompared) => {
+                return Ok(Reply::Stored { response: stored.response.clone(), replayed: true });
             }
             Some(_) => return Ok(Reply::KeyReused),
             None => {}
@@ -198,23 +219,24 @@ impl<T: Tx> Fold<'_, T> {
         if is_busy {
             return Ok(Reply::Busy);
         }
-        let reply = self.command(&submission.command).await?;
+        let reply = self.process_command(&submission.command).await?;
         let Reply::Answered(answer) = &reply else { return Ok(reply) };
-        let Some(rendered) = (keep.serialize_response)(answer, self.now) else { return Ok(reply) };
-        let kept = Kept { fingerprint: keep.fingerprint, answer: rendered.into() };
-        self.loaded.keys.insert(key.clone(), kept.clone());
-        self.changes.keys.insert(key, NewStoredResponse { kept: kept.clone(), at: self.now });
-        Ok(Reply::Stored { answer: kept.answer, replayed: false })
+        let Some(bytes) = (idempotency.serialize_response)(answer, self.now) else { return Ok(reply) };
+        let stored = StoredResponse { fingerprint: idempotency.fingerprint, response: bytes.into() };
+        self.loaded.keys.insert(key.clone(), stored.clone());
+        self.changes.keys.insert(key, NewStoredResponse { stored: stored.clone(), at: self.now });
+        Ok(Reply::Stored { response: stored.response, replayed: false })
     }
 
-    async fn command(&mut self, command: &Command) -> Result<Reply, Fault> {
-        let mut swept = Vec::new();
+    /// Decides a command, frees overdue holds if that is needed, and applies the change.
+    async fn process_command(&mut self, command: &Command) -> Result<Reply, Fault> {
+        let mut exhausted_scopes = Vec::new();
         loop {
-            let verdict = match self.decide(command, &swept) {
-                Ok(verdict) => verdict,
+            let decision = match self.decide(command, &exhausted_scopes) {
+                Ok(decision) => decision,
                 Err(cause) => return Ok(Reply::Failed(Fault::Broken(cause))),
             };
-            match verdict {
+            match decision {
                 Decision::Answer(answer) => return Ok(Reply::Answered(answer)),
                 Decision::Change(change) => {
                     return Ok(Reply::Answered(self.apply(command.event_id(), *change)));
@@ -222,7 +244,7 @@ impl<T: Tx> Fold<'_, T> {
                 Decision::Overdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Requeue),
                 Decision::Overdue(shortage) => {
                     if !self.free_overdue(command, &shortage).await? {
-                        swept.push(shortage.scope);
+                        exhausted_scopes.push(shortage.scope);
                     }
                 }
             }
@@ -233,7 +255,7 @@ impl<T: Tx> Fold<'_, T> {
         let event = command.event_id();
         let booking = command.booking_id().and_then(|id| self.loaded.bookings.get(&id));
         let booking = booking.map(Result::as_ref).transpose().map_err(Clone::clone)?;
-        // A booking of another event is none of this one's. To an order its id is taken all the same.
+        // A booking of another event is not visible, except to an order, whose booking id it takes.
         let booking = booking.filter(|booking| booking.event_id == event || command.booked_user().is_some());
         let refund = match command.captured() {
             Some(payment) => self.loaded.refunds.get(&payment).map(Result::as_ref).transpose(),
@@ -249,22 +271,22 @@ impl<T: Tx> Fold<'_, T> {
         decide(&snapshot, command, self.now).map_err(Cause::new)
     }
 
-    /// Takes a change over: into what later commands see, and into what will be written.
+    /// Applies a change to the loaded rows, which later commands see, and adds it to the rows to write.
     fn apply(&mut self, event_id: EventId, change: Change) -> Answer {
         let Change { details, inventory, booking, refund, user_tickets, entries, answer } = change;
         let known = self.loaded.events.get(&event_id).and_then(|event| event.as_ref().ok());
         let loaded_seq = known.map(|event| event.inventory.seq);
-        let described = details.is_some();
+        let details_changed = details.is_some();
         let details = details.or_else(|| known.map(|event| event.details.clone()));
         if let Some(details) = details {
             let event = Event { id: event_id, details, inventory };
             let change = self.changes.events.entry(event_id).or_insert_with(|| EventChange {
                 event: event.clone(),
                 loaded_seq,
-                described: false,
+                details_changed: false,
             });
             change.event = event.clone();
-            change.described |= described;
+            change.details_changed |= details_changed;
             self.loaded.events.insert(event_id, Ok(event));
         }
         if let Some(booking) = booking {
@@ -294,8 +316,8 @@ impl<T: Tx> Fold<'_, T> {
         answer
     }
 
-    /// Frees overdue holds until the shortage is made up, the batch has freed its share, or none is left;
-    /// says whether any was freed.
+    /// Frees overdue holds until the missing tickets are available, the batch has freed its maximum, or none
+    /// is left. Returns true if any was freed.
     async fn free_overdue(&mut self, command: &Command, shortage: &Shortage) -> Result<bool, Fault> {
         let event_id = command.event_id();
         let mut missing = shortage.tickets;
@@ -308,7 +330,7 @@ impl<T: Tx> Fold<'_, T> {
                 trace: command.trace.clone(),
                 action: Action::Expire { event_id, booking_id: booking.id },
             };
-            // A hold that cannot be freed stands in nobody's way but its own: the next one is tried.
+            // A hold that cannot be freed does not block the order: the next one is tried.
             if let Ok(Decision::Change(change)) = self.decide(&expire, &[]) {
                 self.apply(event_id, *change);
                 self.freed += 1;
@@ -319,13 +341,14 @@ impl<T: Tx> Fold<'_, T> {
         Ok(any)
     }
 
-    /// The next hold of a scope that is overdue and has not been touched by this batch.
+    /// The next overdue hold of a scope, with the changes of this batch taken into account.
     async fn next_overdue(
         &mut self,
         event: EventId,
         scope: &HoldScope,
     ) -> Result<Option<Arc<Booking>>, Fault> {
-        let known = self.overdue_cursors.iter().position(|pool| pool.event == event && pool.scope == *scope);
+        let known =
+            self.overdue_cursors.iter().position(|cursor| cursor.event == event && cursor.scope == *scope);
         let index = known.unwrap_or_else(|| {
             let (queue, scope) = (VecDeque::new(), scope.clone());
             self.overdue_cursors.push(OverdueCursor {
@@ -340,25 +363,25 @@ impl<T: Tx> Fold<'_, T> {
         });
         let now = self.now;
         loop {
-            let pool = &mut self.overdue_cursors[index];
-            while let Some(id) = pool.queue.pop_front() {
+            let cursor = &mut self.overdue_cursors[index];
+            while let Some(id) = cursor.queue.pop_front() {
                 if let Some(Ok(booking)) = self.loaded.bookings.get(&id)
                     && booking.overdue(now)
                 {
                     return Ok(Some(booking.clone()));
                 }
             }
-            if pool.exhausted {
+            if cursor.exhausted {
                 return Ok(None);
             }
-            let wanted =
-                OverdueQuery { event, scope: &pool.scope, now, after: pool.after, limit: OVERDUE_PAGE };
-            let page = self.tx.overdue(&wanted).await?;
-            pool.pages += 1;
-            pool.exhausted = page.next.is_none() || pool.pages == OVERDUE_PAGES_MAX;
-            pool.after = page.next;
+            let query =
+                OverdueQuery { event, scope: &cursor.scope, now, after: cursor.after, limit: OVERDUE_PAGE };
+            let page = self.tx.overdue(&query).await?;
+            cursor.pages += 1;
+            cursor.exhausted = page.next.is_none() || cursor.pages == OVERDUE_PAGES_MAX;
+            cursor.after = page.next;
             for hold in page.holds {
-                pool.queue.push_back(hold.booking.id);
+                cursor.queue.push_back(hold.booking.id);
                 let key = (event, hold.booking.user.clone());
                 self.loaded.user_tickets.entry(key).or_insert(hold.user_tickets);
                 self.loaded.bookings.entry(hold.booking.id).or_insert_with(|| Ok(Arc::new(hold.booking)));

@@ -1,8 +1,9 @@
-//! Where bookings are kept: the [`Store`] trait, the databases behind it, and the one fold they share.
+//! Persistent storage of bookings: the [`Store`] trait, its two databases, and the fold that they share.
 //!
-//! A store takes a batch of commands, loads what they concern, asks [`domain::decide()`] about each in
-//! turn and writes all that follows in one transaction. It decides nothing itself, so two databases can
-//! differ only in plumbing, and [`conformance`] holds every one of them to the same promises.
+//! A store takes a batch of commands, loads the rows that they need, calls [`domain::decide()`] for each
+//! command in order, and writes all changes in one transaction. It makes no decision itself, so the two
+//! databases differ only in how they read and write, and the `conformance` suite tests both for the same
+//! guarantees.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -15,7 +16,7 @@ mod row;
 mod sqlite;
 mod store;
 
-/// Connections of a store that read: so many reads go on at once, and others wait for them.
+/// Number of read connections of a store. This many reads run concurrently; further reads wait.
 pub const READERS: usize = 12;
 
 pub use fault::{Cause, Fault};

@@ -1,13 +1,13 @@
-//! Why a database cannot be used.
+//! Errors of opening a database.
 
 use std::path::PathBuf;
 
 use crate::SCHEMA_VERSION;
 
-/// Why a database cannot be opened.
+/// The reason why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no database at {0}")]
     Missing(PathBuf),
     /// Another process owns the file.
@@ -21,7 +21,7 @@ pub enum OpenError {
         "the schema is at version {found} and this program needs {SCHEMA_VERSION}; run `boxoffice migrate`"
     )]
     Outdated {
-        /// The version of the file.
+        /// The schema version of the database.
         found: u32,
     },
     /// The schema is newer than this program.
@@ -29,37 +29,37 @@ pub enum OpenError {
         "the schema is at version {found} and this program knows only {SCHEMA_VERSION}; use a newer boxoffice"
     )]
     TooNew {
-        /// The version of the file.
+        /// The schema version of the database.
         found: u32,
     },
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("cannot use {path}")]
     Io {
-        /// The file.
+        /// The file that could not be used.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// SQLite refused.
+    /// SQLite returned an error.
     #[error("cannot open the database")]
     Sqlite(#[from] rusqlite::Error),
-    /// No PostgreSQL answers there, or it refuses us.
+    /// No PostgreSQL server responds there, or it rejects the connection.
     #[error("cannot reach {url}: {why}")]
     Unreachable {
-        /// Where, without its password.
+        /// The URL, without its password.
         url: String,
-        /// Why.
+        /// The error.
         why: String,
     },
-    /// The PostgreSQL there is too old.
+    /// The PostgreSQL server is too old.
     #[error("{url} is PostgreSQL {found}; boxoffice needs 14 or newer")]
     Unsupported {
-        /// Where, without its password.
+        /// The URL, without its password.
         url: String,
         /// The major version of the server.
         found: i32,
     },
-    /// The schema could not be brought up to date. It is as it was.
-    #[error("the schema cannot be brought up to date: {0}")]
+    /// A migration script failed. The schema has the version of the last script that succeeded.
+    #[error("the schema cannot be migrated: {0}")]
     Migration(String),
 }

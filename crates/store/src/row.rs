@@ -1,6 +1,6 @@
-//! Rows to values and back: the part that is the same in every database.
+//! Conversion between rows and values, as far as it is the same for every database.
 //!
-//! Nothing stored is trusted: an unknown word, an impossible combination of columns or a number out of
+//! Stored data is not trusted: an unknown status, an impossible combination of columns or a number out of
 //! range is an error that names the row, never a default.
 
 use domain::{
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Cause;
 
-/// A booking's row as it is stored.
+/// The stored row of a booking.
 pub(crate) struct BookingRow {
     pub(crate) id: [u8; 16],
     pub(crate) event_id: [u8; 16],
@@ -39,14 +39,16 @@ impl TryFrom<BookingRow> for Booking {
 
     fn try_from(row: BookingRow) -> Result<Self, Cause> {
         let id = domain::BookingId::from_bytes(row.id);
-        let wrong = |what: &dyn std::fmt::Display| Cause::new(format!("booking {id}: {what}"));
+        let wrong = |detail: &dyn std::fmt::Display| Cause::new(format!("booking {id}: {detail}"));
         let payment = match (row.transaction_id, row.confirmed_at) {
             (Some(transaction), Some(at)) => {
                 let transaction: TransactionId = transaction.parse().map_err(|e| wrong(&e))?;
                 Some(Payment { transaction, at: time(at).map_err(|e| wrong(&e))? })
             }
             (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => return Err(wrong(&"half a payment")),
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(wrong(&"has only one of transaction and payment time"));
+            }
         };
         let cancelled_at = row.cancelled_at.map(time).transpose().map_err(|e| wrong(&e))?;
         let expired_at = row.expired_at.map(time).transpose().map_err(|e| wrong(&e))?;
@@ -83,7 +85,7 @@ impl TryFrom<BookingRow> for Booking {
     }
 }
 
-/// The columns of a booking that change, apart from its version and last entry.
+/// The columns of a booking that change, except its status, version, last entry and time of update.
 pub(crate) struct StateColumns<'a> {
     pub(crate) transaction_id: Option<&'a str>,
     pub(crate) confirmed_at: Option<i64>,
@@ -114,12 +116,12 @@ impl<'a> From<&'a Booking> for StateColumns<'a> {
     }
 }
 
-/// An instant from its stored microseconds.
+/// Decodes an instant from microseconds since 1970.
 pub(crate) fn time(micros: i64) -> Result<Timestamp, Cause> {
     Timestamp::from_micros(micros).map_err(Cause::new)
 }
 
-/// The items of a booking as they are stored.
+/// Encodes the items of a booking as JSON.
 pub(crate) fn items_to(items: &Items) -> String {
     let item = |item: &Item| {
         json!([hex(item.ticket_type), item.quantity, item.unit_price.amount(), item.name.as_str()])
@@ -135,22 +137,22 @@ fn items_from(text: &str, currency: Currency) -> Result<Items, Cause> {
         Ok(Item { ticket_type: unhex(&id)?, name, quantity, unit_price })
     };
     let items = rows.into_iter().map(item).collect::<Result<Vec<_>, Cause>>()?;
-    Items::new(items).ok_or_else(|| Cause::new("its items are no items"))
+    Items::new(items).ok_or_else(|| Cause::new("its items are empty, repeated or zero"))
 }
 
-/// The lines of a ledger entry as they are stored.
+/// Encodes the lines of a ledger entry as JSON.
 pub(crate) fn lines_to(lines: &[EntryLine]) -> String {
     let line = |line: &EntryLine| json!([hex(line.ticket_type), line.quantity]);
     lines.iter().map(line).collect::<Value>().to_string()
 }
 
-/// The lines of a ledger entry.
+/// Decodes the lines of a ledger entry.
 pub(crate) fn lines_from(text: &str) -> Result<Vec<EntryLine>, Cause> {
     let rows: Vec<(String, u32)> = serde_json::from_str(text).map_err(Cause::new)?;
     rows.into_iter().map(|(id, quantity)| Ok(EntryLine { ticket_type: unhex(&id)?, quantity })).collect()
 }
 
-/// A ticket type inside stored JSON: 32 hexadecimal digits.
+/// Encodes a ticket type's id for stored JSON: 32 hexadecimal digits.
 pub(crate) fn hex(id: TicketTypeId) -> String {
     format!("{:032x}", u128::from_be_bytes(*id.bytes()))
 }

@@ -1,4 +1,4 @@
-//! The seam between the engine and a database.
+//! The interface between the engine and a database.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,43 +11,43 @@ use domain::{
 
 use crate::{Cause, Fault};
 
-/// Where truth lives.
+/// The system of record.
 ///
-/// Promises of every implementation, checked by the conformance suite:
-/// - a change and its ledger entries are both durable before its answer is given, or neither exists;
-/// - commands of one batch take effect in their order, and batches one after the other, per event;
-/// - a guard that misses fails its transaction: nothing that was read is written unless it still stands;
-/// - one command that cannot be carried out does not take the others of its batch with it;
-/// - what an answered command changed is seen by every read that begins later;
-/// - [`Fault::OutcomeUnknown`] is allowed; a wrong answer is not.
+/// Guarantees of every implementation, checked by the conformance suite:
+/// - a change and its ledger entries are both durable before the reply is returned, or neither exists;
+/// - per event, commands of one batch are applied in order, and batches one after the other;
+/// - a guard that misses fails its transaction: a row is written only if it is unchanged since it was read;
+/// - a command that fails does not fail the other commands of its batch;
+/// - every read that starts after a reply sees the change that the reply acknowledges;
+/// - [`Fault::OutcomeUnknown`] is allowed; a wrong reply is not.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Carries out a batch of at most [`crate::BATCH_MAX`] commands and answers each, in their order.
+    /// Executes a batch of at most [`crate::BATCH_MAX`] commands. Returns one reply each, in their order.
     ///
-    /// Once begun, a batch is finished even if the caller goes away.
+    /// Once started, a batch runs to its end even if the caller drops the future.
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply>;
 
-    /// As [`Store::execute`], but does not wait long for what others have locked: commands on events that they keep
-    /// busy are answered [`Reply::Busy`], and the rest goes first. May be called while `execute` is under way with
-    /// commands on other events.
+    /// As [`Store::execute`], but waits only a short time for rows that other sessions have locked. Commands
+    /// on such events get [`Reply::Busy`], and the rest is executed. May be called while `execute` is running
+    /// with commands on other events.
     async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
         self.execute(batch).await
     }
 
-    /// One event.
+    /// The event with this id.
     async fn event(&self, id: EventId) -> Result<Option<Event>, Fault>;
 
-    /// Those of the named events that exist, as of one moment, each or why it cannot be read. The caller bounds the
-    /// list.
+    /// The events with these ids that exist, read in one snapshot; for each the event, or the reason why its
+    /// rows cannot be decoded. The caller bounds the list.
     async fn events_by_ids(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault>;
 
-    /// Up to `limit` events made before `after`, newest first.
+    /// Up to `limit` events with ids below `after`, newest first.
     async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault>;
 
-    /// One booking.
+    /// The booking with this id.
     async fn booking(&self, id: BookingId) -> Result<Option<Booking>, Fault>;
 
-    /// Up to `limit` bookings of a list, newest first, in `status` where one is given.
+    /// Up to `limit` bookings of a list, newest first; only those in `status` if it is set.
     async fn bookings(
         &self,
         list: BookingList,
@@ -58,7 +58,7 @@ pub trait Store: Send + Sync {
     /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first.
     async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault>;
 
-    /// Up to `limit` refunds made before `after`, newest first, in `status` where one is given.
+    /// Up to `limit` refunds with ids below `after`, newest first; only those in `status` if it is set.
     async fn refunds(
         &self,
         status: Option<RefundStatus>,
@@ -66,14 +66,14 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Page<Refund>, Fault>;
 
-    /// One refund.
+    /// The refund with this id.
     async fn refund(&self, id: RefundId) -> Result<Option<Refund>, Fault>;
 
-    /// The tallies of all events together, per currency.
+    /// The summed tallies of all events, per currency.
     async fn stats(&self) -> Result<Stats, Fault>;
 
-    /// Up to `limit` unpaid holds whose time had passed at `now`, and by the store's own clock, oldest first, after a
-    /// given one. Nothing is locked: by the time one is expired, somebody else may have been faster.
+    /// Up to `limit` unpaid holds whose deadline has passed both at `now` and by the store's own clock,
+    /// oldest first, after the hold `after`. Takes no lock: another instance may free a hold first.
     async fn due_holds(
         &self,
         now: Timestamp,
@@ -81,14 +81,15 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<DueHold>, Fault>;
 
-    /// Up to `limit` cancelled events by id, after a given one.
+    /// Up to `limit` cancelled events in the order of their ids, after `after`.
     async fn cancelled_events(
         &self,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<CancelledEvent>, Fault>;
 
-    /// Up to `limit` bookings of an event in a status by id, after a given one. Nothing is locked.
+    /// Up to `limit` bookings of an event in a status, in the order of their ids, after `after`. Takes no
+    /// lock.
     async fn bookings_in_status(
         &self,
         event: EventId,
@@ -97,10 +98,11 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<BookingId>, Fault>;
 
-    /// Forgets up to `limit` answers that were kept before `before`; says how many.
+    /// Deletes up to `limit` stored responses that are older than `before`. Returns the number deleted.
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault>;
 
-    /// How far up to `limit` events are on the stream that was made at `stream`, by id, after a given one.
+    /// Up to `limit` relay cursors on the stream created at `stream`, in the order of the event ids, after
+    /// `after`.
     async fn cursors(
         &self,
         stream: Timestamp,
@@ -110,7 +112,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Cursor>, Fault>;
 
     /// Up to `limit` ledger entries of an event with numbers above `after`, oldest first, each with its
-    /// booking. Ends before an entry that cannot be read; [`Fault::Broken`] where that is the first.
+    /// booking. Ends before the first entry that cannot be decoded; [`Fault::Broken`] if that is the first of
+    /// all.
     async fn entries_with_bookings(
         &self,
         event: EventId,
@@ -118,68 +121,74 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<EntryWithBooking>, Fault>;
 
-    /// Notes up to which number the ledgers of these events are on the stream that was made at `stream`. The
-    /// caller bounds the list and names no event twice. A later note replaces an earlier one, also of another
-    /// stream, whatever it says.
+    /// Saves per event the number of the last ledger entry on the stream created at `stream`. The caller
+    /// bounds the list and names no event twice. A cursor replaces the previous one of its event
+    /// unconditionally, even if that one is of another stream or further ahead.
     async fn save_relay_cursors(
         &self,
         stream: Timestamp,
         published: Vec<(EventId, u64)>,
     ) -> Result<(), Fault>;
 
-    /// How many ledger entries are above the number last noted of their event, whichever stream that was about. For
-    /// who cannot ask the stream itself.
+    /// Number of ledger entries above the saved cursor of their event, on whichever stream that is. For
+    /// callers that cannot query the stream itself.
     async fn unpublished_entry_count(&self) -> Result<u64, Fault>;
 
-    /// Whether commands can be carried out now, and what is not as it should be meanwhile. Changes nothing.
+    /// Checks that commands can be executed now, and returns warnings. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A fault if commands cannot be executed.
     async fn health(&self) -> Result<StoreHealth, Fault>;
 
-    /// Derives every count again and compares, in one consistent snapshot beside running sales.
+    /// Recomputes every count from the ledger and the bookings and compares it with the stored one, in one
+    /// consistent snapshot, while sales continue.
     async fn audit(&self) -> Result<AuditReport, Fault>;
 }
 
-/// How a store is in which commands can be carried out.
+/// The state of a store that can execute commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// What is not as it should be, for operators: names of servers may stand in it.
+    /// Degradations, for operators: the texts may contain names of servers.
     pub warnings: Vec<String>,
 }
 
-/// How far an event is on a stream of messages, as far as was noted.
+/// The saved position of an event on a stream of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The event.
     pub event: EventId,
     /// The number of its last ledger entry.
     pub ledger: u64,
-    /// The number of the last entry on the stream; 0 where there is none, or nothing was noted.
+    /// The number of its last entry on the stream; 0 if there is none, or no cursor was saved.
     pub published: u64,
 }
 
-/// Which events are asked about.
+/// The events of which cursors are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CursorFilter {
-    /// All.
+    /// All events.
     All,
-    /// Those whose ledger is ahead of what was noted.
+    /// Events whose ledger is ahead of their saved cursor.
     Behind,
 }
 
-/// A ledger entry, and the booking that it is about as it stands now.
+/// A ledger entry, and the current state of the booking that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryWithBooking {
     /// The entry.
     pub entry: Entry,
-    /// The booking; unset where the entry is about none.
+    /// The booking; `None` if the entry belongs to no booking.
     pub booking: Option<Booking>,
 }
 
-/// An unpaid hold whose time has passed.
+/// An unpaid hold whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueHold {
-    /// Its event.
+    /// The event of the booking.
     pub event: EventId,
-    /// When its time passed, in microseconds since 1970 as they are stored: a corrupt value may be no instant.
+    /// The stored deadline, in microseconds since 1970. A corrupt value may be outside of [`Timestamp`]'s
+    /// range.
     pub at_micros: i64,
     /// The booking.
     pub booking: BookingId,
@@ -190,45 +199,48 @@ pub struct DueHold {
 pub struct CancelledEvent {
     /// The event.
     pub event: EventId,
-    /// Whether it has bookings that are pending or confirmed.
+    /// True if the event has pending or confirmed bookings.
     pub has_live_bookings: bool,
 }
 
-/// The tallies of all events, per currency and in the order of the currencies' codes.
+/// The tallies of all events, per currency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Each currency that an event sells in, and the tallies of its events.
+    /// Each currency in which an event sells, with the summed tallies of those events, in the order of the
+    /// currency codes.
     pub per_currency: Vec<(Currency, Tallies)>,
 }
 
-/// A command on its way to the store.
+/// A command, submitted to the store.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// What is asked.
+    /// The command.
     pub command: Arc<Command>,
-    /// Under which key the answer is kept, where the asker gave one.
+    /// The key under which the response is stored, if the caller sent one.
     pub idempotency: Option<Arc<Idempotency>>,
 }
 
-/// Keeps an answer, so that the same request, repeated, is answered and not carried out again.
+/// An idempotency key: the response is stored under it in the command's transaction, so that a repeated
+/// request gets the stored response and is not executed again.
 pub struct Idempotency {
-    /// Who asks for what: the same key in another scope is another key.
+    /// The caller and the operation: the same key in another scope is another key.
     pub scope: String,
-    /// The asker's key, 1 to 255 characters.
+    /// The caller's key, 1 to 255 characters.
     pub key: String,
-    /// A digest of what is asked. The same key with another digest is refused.
+    /// A digest of the request. The same key with another digest is refused ([`Reply::KeyReused`]).
     pub fingerprint: [u8; 32],
-    /// The answer as it will be given, now and later, byte for byte; `None` where it is not kept, because
-    /// asking again may help.
+    /// Serializes the response, to be returned now and later, byte for byte; `None` if it is not stored
+    /// because a retry may succeed.
     pub serialize_response: ResponseSerializer,
 }
 
-/// Turns an answer, given at an instant, into what is kept of it.
+/// Serializes the answer to a command, given its instant, into the response to store.
 pub type ResponseSerializer = Box<dyn Fn(&Answer, Timestamp) -> Option<Vec<u8>> + Send + Sync>;
 
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keep").field("scope", &self.scope).field("key", &self.key).finish_non_exhaustive()
+        let mut fields = f.debug_struct("Idempotency");
+        fields.field("scope", &self.scope).field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -238,32 +250,33 @@ impl From<Command> for Submission {
     }
 }
 
-/// What became of one command.
+/// The result of one command.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// It was decided; what it changed is durable.
+    /// The command was decided; its change is durable.
     Answered(Answer),
-    /// It was decided, now or (`replayed`) earlier under the same key, and this is what is kept of the answer.
+    /// The command was decided, now or (`replayed`) earlier under the same key, and this is the stored
+    /// response.
     Stored {
-        /// What [`Keep::render`] made of the answer.
-        answer: Arc<[u8]>,
-        /// Whether the command was carried out earlier, and not now.
+        /// The bytes that [`Idempotency::serialize_response`] returned.
+        response: Arc<[u8]>,
+        /// True if the command was executed earlier, and not now.
         replayed: bool,
     },
-    /// Its key was given before, for something else. Nothing was done.
+    /// The key was used before, with another request. Nothing was done.
     KeyReused,
-    /// Undecided, and nothing changed for it: it lacks tickets while more overdue holds remain than one
-    /// batch frees. Submit it again in the next batch.
+    /// Undecided and unchanged: tickets are missing while more overdue holds remain than one batch frees.
+    /// Submit the command again in the next batch.
     Requeue,
-    /// Undecided, and nothing changed for it: others keep what it needs locked. Only [`Store::try_execute`] says so;
-    /// [`Store::execute`] waits for it longer.
+    /// Undecided and unchanged: another session has locked a row that the command needs. Returned only by
+    /// [`Store::try_execute`]; [`Store::execute`] waits longer and then fails.
     Busy,
-    /// It was not carried out, or nobody can say.
+    /// The command was not executed, or its outcome is unknown.
     Failed(Fault),
 }
 
 impl Reply {
-    /// Whether whoever reads it may take it for the acknowledgement of a change, made now or before.
+    /// True if a client may take this reply for the acknowledgement of a change, made now or before.
     pub(crate) fn acknowledges_change(&self) -> bool {
         match self {
             Self::Answered(Answer::Refused(refusal)) => refusal.refund().is_some(),
@@ -273,34 +286,34 @@ impl Reply {
     }
 }
 
-/// Which bookings are listed, and where the page begins.
+/// A list of bookings, and the start of the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BookingList {
-    /// A user's, at one event where it is given, before a booking.
+    /// The bookings of a user.
     OfUser {
-        /// Who booked.
+        /// The owner of the bookings.
         user: UserId,
-        /// What is attended.
+        /// If set, only bookings of this event.
         event: Option<EventId>,
-        /// The last booking of the page before.
+        /// The last booking of the previous page; `None` for the first page.
         after: Option<BookingId>,
     },
-    /// An event's, before a booking.
+    /// The bookings of an event.
     OfEvent {
-        /// What is attended.
+        /// The event of the bookings.
         event: EventId,
-        /// The last booking of the page before.
+        /// The last booking of the previous page; `None` for the first page.
         after: Option<BookingId>,
     },
-    /// All, before a booking.
+    /// All bookings.
     All {
-        /// The last booking of the page before.
+        /// The last booking of the previous page; `None` for the first page.
         after: Option<BookingId>,
     },
 }
 
 impl BookingList {
-    /// The same list after a booking.
+    /// The same list, with the page that starts after `booking`.
     #[must_use]
     pub fn after(self, booking: BookingId) -> Self {
         let after = Some(booking);
@@ -312,23 +325,23 @@ impl BookingList {
     }
 }
 
-/// How many of a user's bookings, newest first, a filtered page of them looks at, and an order that lacks tickets for
+/// Number of a user's newest bookings that one filtered page reads, and that an order reads when it looks for
 /// the user's own overdue holds.
 pub(crate) const USER_WINDOW: u32 = 1_000;
 
-/// A page of a list. It may hold fewer rows than asked for, also none, although more follow: rows that cannot be read
-/// are left out, and a filter looks at a bounded number of rows.
+/// A page of a list. It may contain fewer rows than the limit, even none, although more follow: rows that
+/// cannot be decoded are left out, and a filter reads a bounded number of rows.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     /// The rows, in the list's order.
     pub rows: Vec<T>,
-    /// Where the next page begins; unset on the last one.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A page from one row more than it shows, each with its key: the surplus row says that there is a next page. Rows
-    /// that cannot be read are left out and logged.
+    /// A page from up to `limit + 1` rows, each with its key: the surplus row shows that there is a next
+    /// page. Rows that cannot be decoded are left out and logged.
     pub(crate) fn from_surplus<K: fmt::Display>(mut rows: Vec<(K, Result<T, Cause>)>, limit: u32) -> Self {
         let limit = limit as usize;
         let more = rows.len() > limit;
@@ -338,13 +351,13 @@ impl<T> Page<T> {
     }
 }
 
-/// The rows that can be read; the others are logged.
+/// The rows that could be decoded; the others are logged.
 pub(crate) fn readable<K: fmt::Display, T>(rows: Vec<(K, Result<T, Cause>)>) -> Vec<T> {
-    let log = |key: &K, cause: &Cause| tracing::error!(%key, %cause, "a row cannot be read and is left out");
+    let log = |key: &K, cause: &Cause| tracing::error!(%key, %cause, "row cannot be decoded; it is left out");
     rows.into_iter().filter_map(|(key, row)| row.inspect_err(|cause| log(&key, cause)).ok()).collect()
 }
 
-/// The rows up to the first that cannot be read; a fault where that is the very first.
+/// The rows up to the first that could not be decoded; a fault if that is the first of all.
 pub(crate) fn readable_prefix<T>(rows: Vec<Result<T, Cause>>) -> Result<Vec<T>, Fault> {
     let mut read = Vec::with_capacity(rows.len());
     for row in rows {

@@ -28,7 +28,7 @@ fn under(scope: &str, key: &str, digest: u8, command: Command) -> Submission {
 
 fn kept(reply: &Reply) -> &[u8] {
     match reply {
-        Reply::Stored { answer, .. } => answer,
+        Reply::Stored { response, .. } => response,
         other => panic!("a kept answer was expected: {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Feeding the audit from one read transaction, which sees one moment of the database.
+//! Reads the database for the audit, in one read transaction with one snapshot.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -12,13 +12,13 @@ use super::read::{self, RowReader};
 use super::session::{Session, Snapshot};
 use super::sql::Sql;
 
-/// Entries whose bookings are looked at together: some megabytes, and three statements.
+/// Number of entries whose bookings are checked together: some megabytes, and three statements.
 const PAGE: i32 = 4_096;
 
-/// Entries by their bookings: the numbers of each booking's entries.
+/// Bookings, each with the numbers of its ledger entries.
 type Groups = Vec<(Uuid, Vec<i64>)>;
 
-/// Audits on a session that is used for nothing else.
+/// Runs the audit on a session that is used for nothing else.
 pub(super) async fn audit(session: &mut Session) -> Result<AuditReport, Error> {
     let snapshot = session.snapshot().await?;
     let mut audit = Audit::default();
@@ -63,12 +63,12 @@ async fn walk_event(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Res
 }
 
 async fn walk_ledger(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
-    /// Where the booking's columns begin in the joined row.
+    /// The first column of the booking in the joined row.
     const BOOKING: usize = 15;
     let event = EventId::from_bytes(*id.as_bytes());
     let mut rows = pin!(snapshot.stream(Sql::AuditLedger, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {
-        // One that cannot be read is reported with its history.
+        // A booking that cannot be decoded is reported with its history.
         let booking = read::booking(RowReader::new(&row, BOOKING)).ok();
         match read::entry(RowReader::new(&row, 0)) {
             Ok(entry) => audit.entry(&entry, booking.as_ref()),
@@ -78,7 +78,7 @@ async fn walk_ledger(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Re
     Ok(())
 }
 
-/// The bookings of an event, a page of histories at a time.
+/// Checks the bookings of an event, a page of histories at a time.
 async fn walk_bookings(snapshot: &Snapshot<'_>, event: Uuid, audit: &mut Audit) -> Result<(), Error> {
     let order = snapshot.portal(Sql::AuditEntriesByBooking, &[&event]).await?;
     let mut groups = Groups::new();
@@ -115,7 +115,7 @@ async fn finish_bookings(
     let seqs: Vec<i64> = groups.into_iter().flat_map(|(_, seqs)| seqs).collect();
     let mut entries: HashMap<BookingId, Vec<Entry>> = HashMap::with_capacity(ids.len());
     for row in snapshot.call(Sql::AuditEntries, &[&event, &seqs]).await? {
-        // What cannot be read was reported when the ledger was.
+        // An entry that cannot be decoded was reported in `walk_ledger`.
         if let Ok(entry) = read::entry(RowReader::new(&row, 0))
             && let Some(booking) = entry.booking_id
         {

@@ -1,9 +1,12 @@
-//! Confirming that what was committed is durable wherever a commit has to be.
+//! Confirmation that a commit is replicated to the synchronous standbys, by an empty commit after it.
 //!
-//! With `synchronous_standby_names` COMMIT is answered once the standbys have the change. A wait that is cancelled
-//! (`pg_cancel_backend`), or ends with its process or with the server, leaves a change that everybody sees and only the
-//! primary has; a promoted standby lacks it. So a change that is merely seen proves nothing. A later commit of one's own
-//! does: the WAL is a sequence, so a standby that has it has everything before it.
+//! With `synchronous_standby_names` the server responds to COMMIT once the standbys have the change. If the
+//! wait is cancelled (`pg_cancel_backend`) or ends with its backend or with the server, the change is visible
+//! to all sessions, but only the primary has it; a promoted standby lacks it. So the visibility of a change
+//! proves nothing. A later commit of this program does: the WAL is a sequence, so a standby that has that
+//! commit has everything before it. The commit is empty (`pg_logical_emit_message`, see `commit_empty.sql`).
+//! One that ends with a warning proves nothing either, because its own wait may have been cancelled, so it is
+//! repeated.
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -12,12 +15,13 @@ use super::session::{Call, Session, fault};
 use super::sql::Sql;
 use crate::{Cause, Fault};
 
-/// An empty commit under way, in a task of its own: a commit that waits for a standby cannot be given up without
-/// leaving a process of the server behind, so nobody begins a second one before the first has ended.
+/// An empty commit in progress, in a task of its own. A client cannot abandon a commit that waits for a
+/// standby without leaving its backend behind on the server, so a writer does not start a second one before
+/// the first has ended.
 pub(super) struct Confirmation(JoinHandle<Result<Session, Fault>>);
 
 impl Confirmation {
-    /// Begins an empty commit on a session on which the change in question was seen, or that committed it.
+    /// Starts an empty commit on a session that has read the change in question, or committed it.
     pub(super) fn start(session: Session) -> Self {
         #[expect(
             clippy::disallowed_methods,
@@ -26,7 +30,8 @@ impl Confirmation {
         Self(tokio::spawn(async move { commit_empty(&session).await.map(|()| session) }))
     }
 
-    /// Whether the standbys have everything, and then the session; `None` where that is not known by `deadline`.
+    /// Waits for the empty commit. Returns the session once the standbys have everything; `None` if it is
+    /// still running at `deadline`.
     pub(super) async fn wait(&mut self, deadline: Instant) -> Option<Result<Session, Fault>> {
         let done = timeout_at(deadline, &mut self.0).await.ok()?;
         Some(done.unwrap_or_else(|error| Err(Fault::Broken(Cause::new(error)))))
@@ -38,7 +43,7 @@ async fn commit_empty(session: &Session) -> Result<(), Fault> {
     loop {
         let warnings = session.warnings();
         session.call(&call).await.map_err(|error| fault(&error))?;
-        // A wait that somebody cancelled ends in a warning, and proves nothing.
+        // A cancelled wait ends with a warning, and proves nothing.
         if session.warnings() == warnings {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! What can be said about a database from outside.
+//! Inspection of a PostgreSQL database and its server, for `boxoffice doctor`.
 
 use std::time::Duration;
 
@@ -12,48 +12,48 @@ use super::sql::Sql;
 use super::{PostgresUrl, Standbys, schema, unreachable, usable};
 use crate::OpenError;
 
-/// A PostgreSQL as it was found.
+/// The state of a PostgreSQL database and its server.
 #[derive(Debug)]
 pub struct PostgresInspection {
-    /// How long a question and its answer took.
+    /// The duration of one query.
     pub round_trip: Duration,
-    /// The version of the server, as it names itself.
+    /// The version of the server, as it reports it.
     pub version: String,
-    /// The version of the schema, 0 where there is none; or why this program cannot work on it.
+    /// The version of the schema, 0 if there is none; or the reason why this program cannot use it.
     pub schema_version: Result<u32, OpenError>,
-    /// Whether it takes changes: a standby does not.
+    /// True if the server accepts writes: a standby does not.
     pub is_primary: bool,
-    /// `fsync` of the server: whether what is committed outlives a power cut.
+    /// The setting `fsync`: if it is off, a power cut can lose commits.
     pub fsync: String,
-    /// `full_page_writes` of the server: whether a page that was half written is mended.
+    /// The setting `full_page_writes`: if it is off, a torn page may stay corrupt.
     pub full_page_writes: String,
-    /// `synchronous_commit` as others on this server have it; this program always waits for the disk.
+    /// The setting `synchronous_commit` of the server; boxoffice waits for the disk whatever it is.
     pub synchronous_commit: String,
-    /// Standbys that a commit waits for.
+    /// The synchronous standbys.
     pub standbys: Standbys,
-    /// How many connections the server takes in all; an instance needs some ten.
+    /// The maximum number of connections of the server; an instance needs about ten.
     pub max_connections: String,
-    /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
+    /// Ledger entries above the saved relay cursors; `None` if this program cannot use the schema.
     pub unpublished: Option<u64>,
-    /// The clock of the server.
+    /// The server's time.
     pub now: Option<Timestamp>,
-    /// The latest date of a ledger entry; unset where there is none.
+    /// The latest date of a ledger entry; `None` if there is none.
     pub last_at: Option<Timestamp>,
 }
 
-/// Looks at a database beside whoever uses it. Changes nothing.
+/// Inspects a database while other processes use it. Changes nothing.
 pub async fn inspect_postgres(url: &PostgresUrl) -> Result<PostgresInspection, OpenError> {
     let mut any = url.clone();
     any.config.target_session_attrs(TargetSessionAttrs::Any);
     let connector = Connector::new(any).map_err(|cause| unreachable(url, &cause))?;
     let refused = |error: Error| unreachable(url, &describe(&error));
     let (client, driver) = connector.connect(Role::Maintenance).await.map_err(refused)?;
-    let found = look(&client, url).await.map_err(refused);
+    let inspection = query_server(&client, url).await.map_err(refused);
     drop(driver);
-    found
+    inspection
 }
 
-async fn look(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, Error> {
+async fn query_server(client: &Client, url: &PostgresUrl) -> Result<PostgresInspection, Error> {
     let began = Instant::now();
     client.query("SELECT 1", &[]).await?;
     let round_trip = began.elapsed();

@@ -1,4 +1,4 @@
-//! Lists, page by page. A row that cannot be read is left out of its page, which its key leads past.
+//! Paged lists. A row that cannot be decoded is left out of its page; the cursor continues after its key.
 
 use domain::{
     Booking, BookingId, BookingStatus, Entry, Event, EventId, Refund, RefundId, RefundStatus, UserId,
@@ -13,17 +13,17 @@ use crate::fold::RowResult;
 use crate::store::USER_WINDOW;
 use crate::{BookingList, Fault, Page};
 
-/// Above every id: where a list of the newest begins.
+/// Above every id: the start of a list with the newest rows first.
 const LAST_ID: Uuid = Uuid::max();
 
-/// A row, its key first.
-type Listed<K, T> = (K, RowResult<T>);
+/// A row with its key.
+type KeyedRow<K, T> = (K, RowResult<T>);
 
-fn before(bytes: Option<&[u8; 16]>) -> Value<'static> {
+fn cursor_or_max(bytes: Option<&[u8; 16]>) -> Value<'static> {
     Box::new(bytes.map_or(LAST_ID, |bytes| Uuid::from_bytes(*bytes)))
 }
 
-/// One more than are shown: it says that there is a next page.
+/// One more row than the page shows: the surplus row shows that there is a next page.
 fn limit_plus_one(limit: u32) -> Value<'static> {
     Box::new(i64::from(limit) + 1)
 }
@@ -33,7 +33,7 @@ pub(super) async fn events(
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Page<Event>, Fault> {
-    let values = vec![before(after.as_ref().map(EventId::bytes)), limit_plus_one(limit)];
+    let values = vec![cursor_or_max(after.as_ref().map(EventId::bytes)), limit_plus_one(limit)];
     Ok(Page::from_surplus(store.list_events(Sql::EventList, values).await?, limit))
 }
 
@@ -43,10 +43,10 @@ pub(super) async fn bookings(
     status: Option<BookingStatus>,
     limit: u32,
 ) -> Result<Page<Booking>, Fault> {
-    let before = |after: &Option<BookingId>| before(after.as_ref().map(BookingId::bytes));
-    let word = status.map(|status| -> Value<'_> { Box::new(status.as_str()) });
+    let before = |after: &Option<BookingId>| cursor_or_max(after.as_ref().map(BookingId::bytes));
+    let status_text = status.map(|status| -> Value<'_> { Box::new(status.as_str()) });
     let more = limit_plus_one(limit);
-    let rows = match (list, word) {
+    let rows = match (list, status_text) {
         (BookingList::OfUser { user, event, after }, _) => {
             return bookings_of_user(store, (user, *event), *after, status, limit).await;
         }
@@ -54,21 +54,21 @@ pub(super) async fn bookings(
             let values = vec![id(event.bytes()), before(after), more];
             booking_rows(store, Sql::BookingListOfEvent, values).await
         }
-        (BookingList::OfEvent { event, after }, Some(word)) => {
-            let values = vec![id(event.bytes()), word, before(after), more];
+        (BookingList::OfEvent { event, after }, Some(status_text)) => {
+            let values = vec![id(event.bytes()), status_text, before(after), more];
             booking_rows(store, Sql::BookingListOfEventInStatus, values).await
         }
         (BookingList::All { after }, None) => {
             booking_rows(store, Sql::BookingListAll, vec![before(after), more]).await
         }
-        (BookingList::All { after }, Some(word)) => {
-            booking_rows(store, Sql::BookingListInStatus, vec![word, before(after), more]).await
+        (BookingList::All { after }, Some(status_text)) => {
+            booking_rows(store, Sql::BookingListInStatus, vec![status_text, before(after), more]).await
         }
     };
     Ok(Page::from_surplus(rows?, limit))
 }
 
-/// A filtered page ends where its window does, however few rows there were in it.
+/// A filtered page ends at the end of its window of [`USER_WINDOW`] bookings, however few rows match in it.
 async fn bookings_of_user(
     store: &Postgres,
     (user, event): (&UserId, Option<EventId>),
@@ -76,7 +76,7 @@ async fn bookings_of_user(
     status: Option<BookingStatus>,
     limit: u32,
 ) -> Result<Page<Booking>, Fault> {
-    let before = || before(after.as_ref().map(BookingId::bytes));
+    let before = || cursor_or_max(after.as_ref().map(BookingId::bytes));
     let end = if event.is_some() || status.is_some() {
         let window: Value<'_> = Box::new(i64::from(USER_WINDOW - 1));
         let values: Vec<Value<'_>> = vec![Box::new(user.as_str()), before(), window];
@@ -101,7 +101,7 @@ async fn booking_rows(
     store: &Postgres,
     sql: Sql,
     values: Vec<Value<'_>>,
-) -> Result<Vec<Listed<BookingId, Booking>>, Fault> {
+) -> Result<Vec<KeyedRow<BookingId, Booking>>, Fault> {
     let booking = |row: RowReader<'_>| Ok((BookingId::from_bytes(row.id(0)?), read::booking(row)));
     store.list(sql, values, booking).await
 }
@@ -124,7 +124,7 @@ pub(super) async fn refunds(
     after: Option<RefundId>,
     limit: u32,
 ) -> Result<Page<Refund>, Fault> {
-    let before = before(after.as_ref().map(RefundId::bytes));
+    let before = cursor_or_max(after.as_ref().map(RefundId::bytes));
     let refund = |row: RowReader<'_>| Ok((RefundId::from_bytes(row.id(0)?), read::refund(row)));
     let rows = match status {
         None => store.list(Sql::RefundList, vec![before, limit_plus_one(limit)], refund).await,

@@ -1,12 +1,12 @@
 //! The store for many instances: PostgreSQL 14 to 18.
 //!
-//! Any number of processes work on one database, and it alone decides: the row of an event is the lock on
-//! everything that belongs to it. A batch takes two round trips, one to lock and load and one to write and
-//! commit, and every write fails the transaction unless it finds the rows that were loaded. A connection
-//! that breaks at COMMIT is followed up until it is known what became of it.
+//! Any number of processes use one database, and all consistency comes from it: the row of an event is the
+//! lock on everything that belongs to the event. A batch takes two round trips, one to lock and load and one
+//! to write and commit, and every write fails the transaction unless it finds the rows as they were loaded.
+//! If the response to COMMIT is lost, the outcome is resolved (see [`outcome`]).
 //!
-//! One connection carries out batches, a second one those whose rows others keep locked, up to [`READERS`] read, and
-//! each audit has its own. A connection that is lost is opened again.
+//! One connection executes batches, a second one the batches that wait for locked rows, up to [`READERS`]
+//! connections read, and each audit has its own. A lost connection is opened again.
 
 mod audit;
 mod confirm;
@@ -54,33 +54,33 @@ pub use self::inspect::{PostgresInspection, inspect_postgres};
 pub use self::standby::Standbys;
 pub use self::url::{PostgresUrl, UrlError, masked};
 
-/// The oldest server that is known to do, as it counts its versions.
+/// The oldest supported server, as a `server_version_num`.
 const SERVER_VERSION_MIN: i32 = 140_000;
-/// Longest wait of a batch for a row that another instance works on, before its commands on other events go first:
-/// many batches of another instance.
+/// Longest wait of a batch for rows that another session has locked, before its commands on other events are
+/// executed without the blocked ones. Many batches of another instance fit into it.
 const ROW_WAIT_MAX: Duration = Duration::from_millis(250);
-/// Longest wait of a statement for a row that another instance works on.
+/// Longest wait of a statement for a row that another session has locked.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Longest run of a statement, its waits included.
+/// Timeout of a statement, including its waits for locks.
 pub const STATEMENT_MAX: Duration = Duration::from_secs(3);
-/// Longest time from the beginning of a transaction to its end, as the client sees it. Shorter than the wait
-/// for a turn, so that one slow transaction does not cost the next its turn.
+/// Timeout of a transaction, from its beginning to its end as the client sees it. Shorter than the longest
+/// time for which the engine queues a command, so that commands behind one slow transaction do not time out.
 pub const TRANSACTION_MAX: Duration = Duration::from_secs(4);
-/// Longest time in which it is found out what became of a transaction whose end was not heard.
+/// Timeout for resolving the outcome of a COMMIT whose response was lost.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(
     LOCK_WAIT_MAX.as_millis() < STATEMENT_MAX.as_millis()
         && STATEMENT_MAX.as_millis() < TRANSACTION_MAX.as_millis(),
-    "whoever waits inside gives up first, and says why"
+    "the inner wait must time out first, because its error names the cause"
 );
 
-/// Bookings in a PostgreSQL database, alone or beside other instances. Cheap to share behind an `Arc`.
+/// A store in a PostgreSQL database, which other instances may use at the same time. Share it in an `Arc`.
 pub struct Postgres {
     connector: Arc<Connector>,
-    /// For batches that wait for nobody for long.
+    /// Executes batches with [`LockWait::Short`].
     writer: Writer,
-    /// For batches that wait for what others have locked.
+    /// Executes batches with [`LockWait::Long`], so that their waits do not delay the others.
     waiting_writer: Writer,
     readers: Readers,
 }
@@ -88,8 +88,9 @@ pub struct Postgres {
 type Writer = Arc<tokio::sync::Mutex<PostgresWriter>>;
 
 impl Postgres {
-    /// Connects, and brings the schema up to date where `migrate` says so; otherwise an older schema is an
-    /// error. Must be called within a tokio runtime, as all that follows.
+    /// Connects, and migrates the schema if `migrate` is true; otherwise an older schema is an error.
+    ///
+    /// This and all methods of the store must be called within a Tokio runtime.
     pub async fn open(url: &PostgresUrl, migrate: bool) -> Result<Self, OpenError> {
         let connector = Connector::new(url.clone()).map_err(|cause| unreachable(url, &cause))?;
         let store = Self::connected(url, connector, migrate).await?;
@@ -98,7 +99,7 @@ impl Postgres {
         Ok(store)
     }
 
-    /// Connects for reading alone, also to a standby.
+    /// Connects for reads only, also to a standby.
     pub async fn open_reader(url: &PostgresUrl) -> Result<Self, OpenError> {
         let mut any = url.clone();
         any.config.target_session_attrs(TargetSessionAttrs::Any);
@@ -108,7 +109,7 @@ impl Postgres {
 
     async fn connected(url: &PostgresUrl, connector: Connector, migrate: bool) -> Result<Self, OpenError> {
         let refused = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
-        // A connection of its own, so that the migrators' lock ends with it.
+        // A separate connection, so that the migration lock ends with it.
         let (client, driver) = connector.connect(Role::Maintenance).await.map_err(refused)?;
         let prepared = prepare(url, &client, migrate).await;
         drop(driver);
@@ -124,7 +125,8 @@ impl Postgres {
         self.readers.call(&Call { sql, values }).await
     }
 
-    /// The values of a statement's rows; a fault where one has none. What may be corrupt goes into the value.
+    /// Decodes the rows of a statement. An error of `decode` fails the list; rows that may be corrupt are
+    /// decoded to a `Result`.
     async fn list<T>(
         &self,
         sql: Sql,
@@ -144,7 +146,7 @@ impl Postgres {
     }
 }
 
-/// Checks the server and the schema, and brings the latter up to date where that is wanted.
+/// Checks the versions of the server and the schema, and migrates the schema if `migrate` is true.
 async fn prepare(url: &PostgresUrl, client: &Client, migrate: bool) -> Result<(), OpenError> {
     let refused = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
     let number = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
@@ -159,7 +161,7 @@ async fn prepare(url: &PostgresUrl, client: &Client, migrate: bool) -> Result<()
     usable(found).map(drop)
 }
 
-/// Whether this server is known to do.
+/// Checks the version of the server.
 fn supported(url: &PostgresUrl, found: i32) -> Result<(), OpenError> {
     if found < SERVER_VERSION_MIN {
         return Err(OpenError::Unsupported { url: url.to_string(), found: found / 10_000 });
@@ -167,7 +169,7 @@ fn supported(url: &PostgresUrl, found: i32) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The version of a schema that this program reads and writes; what is wrong with any other.
+/// The schema version, if this program can use it; otherwise the error.
 fn usable(found: u32) -> Result<u32, OpenError> {
     match found {
         found if found < SCHEMA_VERSION => Err(OpenError::Outdated { found }),
@@ -193,10 +195,10 @@ fn count(limit: u32) -> Value<'static> {
     Box::new(i64::from(limit))
 }
 
-async fn carry_out(writer: &Writer, batch: Vec<Submission>, lock_wait: LockWait) -> Vec<Reply> {
+async fn execute_on(writer: &Writer, batch: Vec<Submission>, lock_wait: LockWait) -> Vec<Reply> {
     let (count, writer) = (batch.len(), writer.clone());
     let work = async move { crate::execute::execute(&mut *writer.lock().await, batch, lock_wait).await };
-    #[expect(clippy::disallowed_methods, reason = "once begun it is finished, whoever goes away")]
+    #[expect(clippy::disallowed_methods, reason = "a batch runs to its end even if its caller is dropped")]
     let done = tokio::spawn(work).await;
     done.unwrap_or_else(|error| {
         let cause = Cause::new(&error);
@@ -208,11 +210,11 @@ async fn carry_out(writer: &Writer, batch: Vec<Submission>, lock_wait: LockWait)
 #[async_trait]
 impl Store for Postgres {
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
-        carry_out(&self.waiting_writer, batch, LockWait::Long).await
+        execute_on(&self.waiting_writer, batch, LockWait::Long).await
     }
 
     async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
-        carry_out(&self.writer, batch, LockWait::Short).await
+        execute_on(&self.writer, batch, LockWait::Short).await
     }
 
     async fn event(&self, event: EventId) -> Result<Option<Event>, Fault> {
@@ -342,7 +344,9 @@ impl Store for Postgres {
     ) -> Result<Vec<EntryWithBooking>, Fault> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let values = vec![id(event.bytes()), Box::new(after), count(limit)];
-        readable_prefix(self.list(Sql::LedgerWithBookings, values, |row| Ok(read::recorded(row))).await?)
+        readable_prefix(
+            self.list(Sql::LedgerWithBookings, values, |row| Ok(read::entry_with_booking(row))).await?,
+        )
     }
 
     async fn save_relay_cursors(
@@ -360,14 +364,14 @@ impl Store for Postgres {
     }
 
     async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
-        let untold =
+        let count =
             self.list(Sql::UnpublishedCount, Vec::new(), |row: RowReader<'_>| row.number::<u64>(0)).await?;
-        Ok(untold.into_iter().sum())
+        Ok(count.into_iter().sum())
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {
         let rows = self.rows(Sql::Health, Vec::new()).await?;
-        let row = rows.first().ok_or_else(|| Fault::Broken(Cause::new("no answer")))?;
+        let row = rows.first().ok_or_else(|| Fault::Broken(Cause::new("the query returned no row")))?;
         if !row.try_get::<_, bool>(0).map_err(|error| fault(&error))? {
             return Err(Fault::Unavailable(Cause::new("the database is a standby")));
         }

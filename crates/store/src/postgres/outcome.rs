@@ -1,11 +1,87 @@
-//! Finding out what became of a COMMIT that was not answered.
+//! Follow-up of a COMMIT: resolving what the server has done if its response was lost.
 //!
-//! First the server's process behind the lost connection is ended: as long as it lives it may yet commit. One that
-//! waits for a standby has committed and is left to it: to end it would show everybody what a failover takes back.
-//! Once it is gone, what it committed is seen by everybody, so a look at what the batch would have left tells
-//! which of the two it was. The number of the transaction would not do: after a crash of the server the
-//! numbers that never reached its disk are given out again. What stands is then confirmed, because it may be that
-//! the standbys do not have it.
+//! A change may be acknowledged only if it is committed on the primary and on the standbys that a commit
+//! waits for, and refused only if it is not committed and never will be. Between COMMIT and its response the
+//! client knows neither. This module, [`super::confirm`] and [`super::tx`] find out which of the two it is.
+//!
+//! # States of a commit
+//!
+//! On the server, a transaction whose COMMIT was sent is in one of these states:
+//! - in progress: its backend has not processed COMMIT, and still may;
+//! - rolled back: a statement failed, or the backend ended before COMMIT;
+//! - waiting: the commit record is in the WAL of the primary, and the backend waits for synchronous standbys
+//!   (wait event `SyncRep`). The change is not visible to other sessions yet;
+//! - local: that wait was cancelled, by `pg_cancel_backend`, by the end of the backend or by a restart. The
+//!   change is visible to all sessions, but a standby that is promoted now may lack it;
+//! - replicated: the standbys have it. Without `synchronous_standby_names` every commit is in this state at
+//!   once.
+//!
+//! # State model
+//!
+//! The writes, COMMIT and a query of the transaction's status (`pg_xact_status`) are sent in one pipeline.
+//! Their responses must arrive within [`super::TRANSACTION_MAX`] (4 s) of the beginning of the transaction:
+//!
+//! ```text
+//! writes, COMMIT, status query
+//!   │
+//!   ├─ a write failed, or the status is not "committed" ────────────▶ rolled back
+//!   │
+//!   ├─ status "committed", no warning ──────────────────────────────▶ replicated
+//!   │
+//!   ├─ status "committed", and a warning ─┐
+//!   │                                     ▼
+//!   │                    ┌─────────────────────────────────┐ succeeds without a warning
+//!   │                    │           Confirming            ├────────▶ replicated
+//!   │                    │                                 │ timeout
+//!   │                    │ Waits for an empty commit       ├────────▶ unknown
+//!   │                    └────────▲───────────────┬────────┘
+//!   │              witness exists │               │ error
+//!   │                    ┌────────┴───────────────▼────────┐ no witness
+//!   │ no response, or an │            Resolving            ├────────▶ rolled back
+//!   └───────────────────▶│                                 │ timeout
+//!     error at COMMIT    │ Terminates the backend, then    ├────────▶ unknown
+//!                        │ looks up the witness            │
+//!                        │ After an error: tries again     │
+//!                        └─────────────────────────────────┘
+//! ```
+//!
+//! After a warning, "Confirming" ends at the deadline of the transaction, and an error in it leads to
+//! "unknown" at once. After a lost response both boxes share the 5 s of "Resolving".
+//!
+//! # Resolving
+//!
+//! [`resolve_outcome`] runs for at most [`super::RESOLVE_TIMEOUT`] (5 s), on a new connection:
+//! - It terminates the backend of the lost connection, identified by process id and start time, and waits
+//!   until it is gone: as long as it lives it may still commit. A backend in the wait event `SyncRep` is not
+//!   terminated: it has committed, and its end would make a change visible that a failover may take back.
+//! - Then it looks up the [`Witness`]: the first ledger entry of the batch, exactly as written; for a batch
+//!   without entries, the first response stored under a key. It was written by this transaction and by no
+//!   other, so it exists if and only if the whole batch is committed.
+//! - `pg_xact_status` cannot be used here: a transaction id that never reached the disk before a crash is
+//!   assigned again, and the second transaction with this id may commit. It is reliable in the pipeline
+//!   above, on the connection of the transaction itself.
+//!
+//! # Confirming
+//!
+//! A witness that exists proves "local", not "replicated", and so does a commit with a warning: the warning
+//! is the server's only sign that the wait was cancelled. An empty commit on the same connection proves the
+//! rest, see [`super::confirm`]. A batch that changed nothing may contain a reply that acknowledges
+//! an earlier change ([`crate::Reply::acknowledges_change`]). If commits wait for standbys, its replies are
+//! returned only after an empty commit, too.
+//!
+//! # Results
+//!
+//! - replicated: the batch is acknowledged, and the writer is [`ConnectionState::Ready`].
+//! - rolled back: the batch fails, nothing was done, and the writer is ready. The fault is that of the failed
+//!   write, [`Fault::Broken`] if none failed, and [`Fault::Unavailable`] if there is no witness.
+//! - unknown: [`Fault::OutcomeUnknown`], and the writer is [`ConnectionState::Unconfirmed`] or
+//!   [`ConnectionState::Confirming`].
+//!
+//! In these two states the writer begins no batch. It starts an empty commit, if none is running, and waits
+//! for it at most one second per batch. Until that commit has succeeded, every batch fails before it begins,
+//! with [`Fault::Unavailable`] or the fault of that commit: no batch builds on a change that a failover may
+//! take back, and commits that hang do not accumulate on the server. Each of the two writers of a store does
+//! this for its own commits.
 
 use std::time::Duration;
 
@@ -17,29 +93,26 @@ use super::RESOLVE_TIMEOUT;
 use super::confirm::Confirmation;
 use super::session::{Backend, Call, Connector, Role, Session, Value, fault};
 use super::sql::Sql;
-use super::tx::Link;
+use super::tx::ConnectionState;
 use crate::fold::{Changes, NewStoredResponse};
 use crate::{Cause, Fault};
 
-/// How often it is looked whether the process is gone, and tried to connect.
+/// Interval of the checks for the end of the backend, and of the attempts to connect.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a batch leaves behind if it was committed, and nothing else does.
+/// A row that exists if and only if the batch was committed.
 pub(super) enum Witness {
-    /// Its first ledger entry.
+    /// The first ledger entry of the batch.
     Entry(Box<Entry>),
-    /// The first answer that it keeps, where it has no entry.
-    Kept {
-        /// The scope of its key.
+    /// The first stored response of a batch without ledger entries.
+    StoredResponse {
         scope: String,
-        /// The key.
         key: String,
-        /// The digest of what was asked.
         fingerprint: [u8; 32],
-        /// Since when it is kept, in microseconds.
+        /// The time of the response, in microseconds since 1970.
         at: i64,
     },
-    /// Nothing: it changed nothing.
+    /// None: the batch changed nothing.
     Nothing,
 }
 
@@ -49,18 +122,18 @@ impl Witness {
             return Self::Entry(Box::new(entry.clone()));
         }
         match changes.keys.iter().next() {
-            Some(((scope, key), NewStoredResponse { kept, at })) => Self::Kept {
+            Some(((scope, key), NewStoredResponse { stored, at })) => Self::StoredResponse {
                 scope: scope.clone(),
                 key: key.clone(),
-                fingerprint: kept.fingerprint,
+                fingerprint: stored.fingerprint,
                 at: at.micros(),
             },
             None => Self::Nothing,
         }
     }
 
-    /// The question whether it is there.
-    fn question(&self) -> Option<Call<'_>> {
+    /// The query that returns true if the row exists.
+    fn query(&self) -> Option<Call<'_>> {
         let (sql, values): (Sql, Vec<Value<'_>>) = match self {
             Self::Nothing => return None,
             Self::Entry(entry) => (
@@ -74,7 +147,7 @@ impl Witness {
                     Box::new(entry.at.micros()),
                 ],
             ),
-            Self::Kept { scope, key, fingerprint, at } => (
+            Self::StoredResponse { scope, key, fingerprint, at } => (
                 Sql::IdempotencyExists,
                 vec![Box::new(scope), Box::new(key), Box::new(fingerprint.as_slice()), Box::new(*at)],
             ),
@@ -83,49 +156,56 @@ impl Witness {
     }
 }
 
-/// What became of a batch: it stands, here and wherever a commit has to be; or nothing was done; or that cannot be
-/// found out in time. And the connection as the next batch finds it.
+/// Resolves the outcome of a batch whose COMMIT was not acknowledged. Returns `Ok` if it is committed, also
+/// on the standbys; [`Fault::Unavailable`] if nothing was done; [`Fault::OutcomeUnknown`] if the time was not
+/// enough. The second value is the connection state for the next batch.
 pub(super) async fn resolve_outcome(
     connector: &Connector,
     backend: Backend,
     witness: &Witness,
     why: &str,
-) -> (Result<(), Fault>, Link) {
+) -> (Result<(), Fault>, ConnectionState) {
     #[cfg(feature = "sabotage")]
     if domain::sabotage::removed(domain::sabotage::Guard::FollowUp) {
-        return (Err(Fault::Unavailable(Cause::new(why))), Link::Lost);
+        return (Err(Fault::Unavailable(Cause::new(why))), ConnectionState::Disconnected);
     }
     let deadline = Instant::now() + RESOLVE_TIMEOUT;
     let unknown = || {
-        tracing::error!(%why, "what became of a batch cannot be found out in time");
+        tracing::error!(%why, "the outcome of a batch could not be resolved in time");
         Err(Fault::OutcomeUnknown(Cause::new(why)))
     };
     loop {
-        let fault = match timeout_at(deadline, ask(connector, backend, witness)).await {
+        let fault = match timeout_at(deadline, find_witness(connector, backend, witness)).await {
             Ok(Ok((true, session))) => {
                 let mut confirmation = Confirmation::start(session);
                 match confirmation.wait(deadline).await {
-                    Some(Ok(session)) => return (Ok(()), Link::Ready(session)),
+                    Some(Ok(session)) => return (Ok(()), ConnectionState::Ready(session)),
                     Some(Err(fault)) => fault,
-                    None => return (unknown(), Link::Confirming(confirmation)),
+                    None => return (unknown(), ConnectionState::Confirming(confirmation)),
                 }
             }
             Ok(Ok((false, session))) => {
                 let nothing = Cause::new(format!("nothing was done: {why}"));
-                return (Err(Fault::Unavailable(nothing)), Link::Ready(session));
+                return (Err(Fault::Unavailable(nothing)), ConnectionState::Ready(session));
             }
             Ok(Err(fault)) => fault,
-            Err(_) => return (unknown(), Link::Unconfirmed),
+            Err(_) => return (unknown(), ConnectionState::Unconfirmed),
         };
         if Instant::now() + POLL_INTERVAL >= deadline {
-            return (unknown(), Link::Unconfirmed);
+            return (unknown(), ConnectionState::Unconfirmed);
         }
-        tracing::debug!(%fault, "what became of a batch is not known yet");
+        tracing::debug!(%fault, "the outcome of a batch is not resolved yet");
         sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn ask(connector: &Connector, backend: Backend, witness: &Witness) -> Result<(bool, Session), Fault> {
+/// Ends the backend of the lost connection and looks up the witness, both on a new session. Returns true if
+/// the witness exists.
+async fn find_witness(
+    connector: &Connector,
+    backend: Backend,
+    witness: &Witness,
+) -> Result<(bool, Session), Fault> {
     let session = connector.open(Role::Writer).await?;
     let end = Call {
         sql: Sql::BackendTerminate,
@@ -134,9 +214,9 @@ async fn ask(connector: &Connector, backend: Backend, witness: &Witness) -> Resu
     while !session.call(&end).await.map_err(|error| fault(&error))?.is_empty() {
         sleep(POLL_INTERVAL).await;
     }
-    let Some(question) = witness.question() else { return Ok((false, session)) };
-    let rows = session.call(&question).await.map_err(|error| fault(&error))?;
-    let stands = rows.first().ok_or_else(|| Fault::Broken(Cause::new("no answer")))?;
-    let stands = stands.try_get(0).map_err(|error| fault(&error))?;
-    Ok((stands, session))
+    let Some(query) = witness.query() else { return Ok((false, session)) };
+    let rows = session.call(&query).await.map_err(|error| fault(&error))?;
+    let row = rows.first().ok_or_else(|| Fault::Broken(Cause::new("the query returned no row")))?;
+    let exists = row.try_get(0).map_err(|error| fault(&error))?;
+    Ok((exists, session))
 }

@@ -1,4 +1,4 @@
-//! Rows of PostgreSQL to values. Nothing stored is trusted.
+//! Decoding of PostgreSQL rows. Stored data is not trusted.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
-use crate::fold::{Kept, RowResult};
+use crate::fold::{RowResult, StoredResponse};
 use crate::row::{self, BookingRow, time};
 use crate::{Cause, EntryWithBooking};
 
-/// The columns of a row, from one on.
+/// Reads the columns of a row, numbered from a first column.
 #[derive(Clone, Copy)]
 pub(super) struct RowReader<'r> {
     row: &'r Row,
@@ -30,7 +30,7 @@ impl<'r> RowReader<'r> {
         self.row.try_get(self.first + column).map_err(|error| Cause::new(super::session::describe(&error)))
     }
 
-    /// A number within the bounds of its type.
+    /// A number, checked against the range of its type.
     pub(super) fn number<N: TryFrom<i64>>(self, column: usize) -> RowResult<N> {
         narrow(self.get(column)?)
     }
@@ -55,7 +55,7 @@ impl<'r> RowReader<'r> {
         self.get::<Option<i64>>(column)?.map(time).transpose()
     }
 
-    /// A value that is stored as a text.
+    /// A value that is stored as text.
     pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(self, column: usize) -> RowResult<T> {
         self.get::<&str>(column)?.parse().map_err(Cause::new)
     }
@@ -72,7 +72,7 @@ fn narrow<N: TryFrom<i64>>(number: i64) -> RowResult<N> {
     N::try_from(number).map_err(|_| Cause::new(format!("the number {number} is out of range")))
 }
 
-/// Events from their rows, one row for each ticket type, an event's rows one after the other.
+/// Decodes events from their rows: one row per ticket type, the rows of an event adjacent.
 pub(super) fn events(rows: &[Row]) -> RowResult<Vec<(EventId, RowResult<Event>)>> {
     let mut events: Vec<(EventId, RowResult<Event>)> = Vec::new();
     for row in rows {
@@ -129,7 +129,7 @@ fn event(id: EventId, row: RowReader<'_>) -> RowResult<Event> {
     Ok(Event { id, details: Arc::new(details), inventory })
 }
 
-/// Four counts of bookings and a revenue, from a column on.
+/// Decodes four counts of bookings and the revenue, starting at the column `first`.
 pub(super) fn tallies(row: RowReader<'_>, first: usize) -> RowResult<Tallies> {
     Ok(Tallies {
         pending: row.number(first)?,
@@ -142,16 +142,16 @@ pub(super) fn tallies(row: RowReader<'_>, first: usize) -> RowResult<Tallies> {
 
 fn push_type(event: &mut Event, row: RowReader<'_>) -> RowResult<()> {
     let id = row.id_if_set(26)?.ok_or_else(|| Cause::new("has no ticket type"))?;
-    let about = Arc::make_mut(&mut event.details);
-    let price = Money::new(row.get(28)?, about.currency).map_err(Cause::new)?;
-    about.ticket_types.push(TicketType { id: TicketTypeId::from_bytes(id), name: row.parse(27)?, price });
+    let details = Arc::make_mut(&mut event.details);
+    let price = Money::new(row.get(28)?, details.currency).map_err(Cause::new)?;
+    details.ticket_types.push(TicketType { id: TicketTypeId::from_bytes(id), name: row.parse(27)?, price });
     let stock =
         TypeInventory { capacity: row.number_if_set(29)?, held: row.number(30)?, sold: row.number(31)? };
     event.inventory.types.push(stock);
     Ok(())
 }
 
-/// A booking from the columns from the first of `row` on.
+/// Decodes a booking.
 pub(super) fn booking(row: RowReader<'_>) -> RowResult<Booking> {
     let id = row.id(0)?;
     let of_row = |cause: Cause| Cause::new(format!("{}: {cause}", BookingId::from_bytes(id)));
@@ -202,8 +202,8 @@ pub(super) fn entry(row: RowReader<'_>) -> RowResult<Entry> {
     })
 }
 
-/// An entry, and its booking in the columns after it, where it has one.
-pub(super) fn recorded(row: RowReader<'_>) -> RowResult<EntryWithBooking> {
+/// Decodes an entry, and its booking from the columns after it, if it has one.
+pub(super) fn entry_with_booking(row: RowReader<'_>) -> RowResult<EntryWithBooking> {
     let of_booking = RowReader { row: row.row, first: row.first + ENTRY_COLUMNS };
     let booking = match of_booking.id_if_set(0)? {
         Some(_) => Some(booking(of_booking)?),
@@ -212,7 +212,7 @@ pub(super) fn recorded(row: RowReader<'_>) -> RowResult<EntryWithBooking> {
     Ok(EntryWithBooking { entry: entry(row)?, booking })
 }
 
-/// How many columns an entry has.
+/// Number of columns of an entry.
 const ENTRY_COLUMNS: usize = 15;
 
 pub(super) fn refund(row: RowReader<'_>) -> RowResult<Refund> {
@@ -231,13 +231,14 @@ pub(super) fn refund(row: RowReader<'_>) -> RowResult<Refund> {
     })
 }
 
-/// Scope, key, and what is kept under them.
-pub(super) fn kept(row: RowReader<'_>) -> RowResult<((String, String), Kept)> {
+/// Decodes scope, key, and the response stored under them.
+pub(super) fn stored_response(row: RowReader<'_>) -> RowResult<((String, String), StoredResponse)> {
     let fingerprint = row.get::<&[u8]>(2)?.try_into().map_err(Cause::new)?;
-    Ok(((row.get(0)?, row.get(1)?), Kept { fingerprint, answer: row.get::<&[u8]>(3)?.into() }))
+    let response = row.get::<&[u8]>(3)?.into();
+    Ok(((row.get(0)?, row.get(1)?), StoredResponse { fingerprint, response }))
 }
 
-/// A user, the tickets that its bookings hold, and its stored count.
+/// Decodes a user, the number of tickets that the user's bookings hold, and the stored count.
 pub(super) fn counted_user(row: RowReader<'_>) -> RowResult<(UserId, u64, Option<u32>)> {
     Ok((row.parse(0)?, row.number(1)?, row.number_if_set(2)?))
 }

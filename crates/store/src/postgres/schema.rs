@@ -1,4 +1,4 @@
-//! Bringing a database's schema up to date, whoever else does the same at the same time.
+//! Migration of a database's schema, safe against concurrent migrators.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
-use super::session::{describe, pause};
+use super::session::{backoff_delay, describe};
 use crate::sqlite::SCHEMA_VERSION;
 
-/// One script per schema version, from 1. Forward only; a script that has shipped never changes.
+/// One script per schema version, from 1. Forward only; a released script never changes.
 const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/postgres/0001_tickets.sql"),
     include_str!("../../migrations/postgres/0002_published.sql"),
@@ -19,26 +19,27 @@ const MIGRATIONS: [&str; 4] = [
 ];
 
 const _: () =
-    assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "both databases count their versions alike");
+    assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "both databases must have the same schema versions");
 
-/// Whoever migrates holds this advisory lock: "boxo".
+/// The advisory lock that a migrator holds: "boxo".
 const MIGRATION_LOCK: i64 = 0x626f_786f;
-/// Longest wait for another migrator, which may be building an index of a large table.
+/// Longest wait for another migrator, which may be building an index on a large table.
 const OTHER_MIGRATOR_MAX: Duration = Duration::from_mins(10);
-/// How often it is looked whether another migrator is done.
+/// Interval of the attempts to get the lock from another migrator.
 const OTHER_MIGRATOR_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait of an index that is built beside sales, for transactions that began before it: a dump, an audit.
-/// Nobody waits behind it.
+/// Longest wait of a concurrent index build for transactions that began before it (a dump, an audit). No
+/// other session waits behind it.
 const BUILD_WAIT_MAX: Duration = Duration::from_mins(1);
-/// How often indexes are built that did not get done.
+/// Maximum number of attempts to build the indexes of a script.
 const BUILDS_MAX: u32 = 3;
-/// Longest wait of a script for a table: meanwhile everybody who wants it waits behind the script. Shorter than
-/// `deadlock_timeout` (1 s by default): in a deadlock with a batch it is the script that fails.
+/// Longest wait of a script for a table lock: all sessions that need the table wait behind it. Shorter than
+/// `deadlock_timeout` (1 s by default), so in a deadlock with a batch the script fails.
 const TABLE_WAIT_MAX: Duration = Duration::from_millis(500);
-/// How often a script is tried that did not get its tables: for about 12 s, pauses included.
+/// Maximum number of attempts of a script that did not get its table locks: about 12 s with the delays
+/// between them.
 const TRIES_MAX: u32 = 10;
 
-/// The schema version of a database: 0 where there is none of ours.
+/// The schema version of a database: 0 if it has no boxoffice schema.
 pub(super) async fn version(client: &Client) -> Result<u32, Error> {
     let exists = client.query_one("SELECT to_regclass('boxoffice_schema') IS NOT NULL", &[]).await?;
     if !exists.try_get::<_, bool>(0)? {
@@ -48,11 +49,12 @@ pub(super) async fn version(client: &Client) -> Result<u32, Error> {
     Ok(u32::try_from(newest.try_get::<_, i64>(0)?).unwrap_or(u32::MAX))
 }
 
-/// Runs the scripts that are missing, each so that it can be interrupted anywhere and run again: in its own
-/// transaction together with its number or, where it builds indexes beside sales, statement by statement. The
-/// connection must be used for nothing else and then be closed: the lock lasts as long as it does.
+/// Runs the missing scripts. Each can be interrupted at any point and run again: it runs in one transaction
+/// together with the insertion of its version or, if it builds indexes concurrently, statement by statement.
+/// The connection must be used for nothing else and then be closed: the advisory lock lasts as long as it
+/// does.
 pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
-    lock_out_others(client).await?;
+    take_migration_lock(client).await?;
     let wait = BUILD_WAIT_MAX.as_millis();
     client.batch_execute(&format!("SET lock_timeout = {wait}; SET statement_timeout = 0")).await?;
     let found = version(client).await?;
@@ -60,7 +62,7 @@ pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
         let script = guarded(script);
         match script.contains(CONCURRENTLY) {
             _ if number <= found => (),
-            // Nobody uses tables that are new.
+            // The tables are new and unused.
             true if found == 0 => run(client, number, &script.replace(CONCURRENTLY, "CREATE INDEX")).await?,
             true => build(client, number, &script).await?,
             false => run(client, number, &script).await?,
@@ -69,16 +71,16 @@ pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// How a script begins a statement that cannot run in a transaction.
+/// The beginning of a statement that cannot run in a transaction.
 const CONCURRENTLY: &str = "CREATE INDEX CONCURRENTLY";
 
-/// Asks again and again: a statement that waits for the lock has a snapshot, and the index that the lock's owner builds
-/// would wait for its end.
-async fn lock_out_others(client: &Client) -> Result<(), Error> {
+/// Takes the advisory lock by polling: a statement that waited for the lock would hold a snapshot, and the
+/// concurrent index build of the lock's owner would wait for that snapshot.
+async fn take_migration_lock(client: &Client) -> Result<(), Error> {
     let deadline = Instant::now() + OTHER_MIGRATOR_MAX;
     while !client.query_one("SELECT pg_try_advisory_lock($1)", &[&MIGRATION_LOCK]).await?.try_get(0)? {
         if Instant::now() >= deadline {
-            // Fails, and says why.
+            // Fails with the server's error.
             client.batch_execute("SET lock_timeout = 1").await?;
             return client.query_one("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.map(drop);
         }
@@ -87,7 +89,7 @@ async fn lock_out_others(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds indexes, and notes the script's number once all are valid.
+/// Builds the indexes of a script, and inserts its version once all are valid.
 async fn build(client: &Client, number: u32, script: &str) -> Result<(), Error> {
     let lines: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
     let script = lines.join("\n");
@@ -96,15 +98,15 @@ async fn build(client: &Client, number: u32, script: &str) -> Result<(), Error> 
         if !is_lock_conflict(&error) || tries == BUILDS_MAX {
             return Err(error);
         }
-        tracing::warn!(version = number, error = %describe(&error), "indexes are built again");
+        tracing::warn!(version = number, error = %describe(&error), "retrying the index build of a migration");
         tries += 1;
     }
-    let note = "INSERT INTO boxoffice_schema (version) VALUES ($1)";
-    client.execute(note, &[&i64::from(number)]).await.map(drop)
+    let insert = "INSERT INTO boxoffice_schema (version) VALUES ($1)";
+    client.execute(insert, &[&i64::from(number)]).await.map(drop)
 }
 
 async fn build_once(client: &Client, script: &str) -> Result<(), Error> {
-    // What an attempt leaves that was interrupted.
+    // An interrupted attempt leaves an invalid index.
     let invalid = "SELECT quote_ident(c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                    WHERE NOT i.indisvalid AND pg_table_is_visible(i.indrelid)";
     for row in client.query(invalid, &[]).await? {
@@ -132,9 +134,9 @@ async fn run(client: &Client, number: u32, script: &str) -> Result<(), Error> {
     loop {
         match client.batch_execute(&transaction).await {
             Err(error) if is_lock_conflict(&error) && tries < TRIES_MAX => {
-                tracing::warn!(version = number, error = %describe(&error), "a migration is tried again");
+                tracing::warn!(version = number, error = %describe(&error), "retrying a migration");
                 client.batch_execute("ROLLBACK").await?;
-                sleep(pause(tries)).await;
+                sleep(backoff_delay(tries)).await;
                 tries += 1;
             }
             done => return done,
@@ -142,7 +144,7 @@ async fn run(client: &Client, number: u32, script: &str) -> Result<(), Error> {
     }
 }
 
-/// Whether a script failed only because others use its tables.
+/// True if a script failed only because other sessions use its tables.
 fn is_lock_conflict(error: &Error) -> bool {
     let conflicts = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
     error.code().is_some_and(|code| conflicts.contains(code))
@@ -153,7 +155,7 @@ fn guarded(script: &str) -> Cow<'_, str> {
     Cow::Borrowed(script)
 }
 
-/// Tests take the capacity constraints away to show that they notice.
+/// Removes the capacity constraints, if a test has asked for that to show that it detects it.
 #[cfg(feature = "sabotage")]
 fn guarded(script: &str) -> Cow<'_, str> {
     use domain::sabotage::{Guard, removed};

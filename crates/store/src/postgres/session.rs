@@ -1,4 +1,4 @@
-//! Connections: how they are made, set up, and lost.
+//! Connections to PostgreSQL: opening, settings, reconnection, and the pool of read connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,21 +20,22 @@ use super::url::PostgresUrl;
 use super::{LOCK_WAIT_MAX, STATEMENT_MAX};
 use crate::{Cause, Fault};
 
-/// Longest time from the first packet to a session that is ready.
+/// Timeout for opening a session, from the first packet to its last setting.
 const OPEN_MAX: Duration = Duration::from_secs(4);
-/// How long a transaction may wait for its client: one that has stopped must not keep its rows from others.
+/// Longest time for which a transaction waits for its client, enforced by the server: a stopped process must
+/// not keep its rows locked.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(1);
-/// The first pause after a connection could not be made; each further one is twice as long.
+/// Base of the exponential backoff: it doubles with each failure to connect.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// The longest pause: how late it is noticed, at most, that the database has come back.
+/// The longest backoff, and so the longest delay until a database that is available again is used.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 const _: () = assert!(
     IDLE_IN_TRANSACTION_MAX.as_millis() < LOCK_WAIT_MAX.as_millis(),
-    "whoever waits for a stopped process's rows outlasts its transaction"
+    "a wait for rows that a stopped process has locked must outlast that transaction"
 );
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Batches of commands.
@@ -45,21 +46,24 @@ pub(super) enum Role {
     Maintenance,
 }
 
-/// Makes sessions. Where that fails it pauses, ever longer, and says so at once to whoever asks meanwhile.
+/// Opens sessions, with exponential backoff after failures. During the backoff, [`Connector::open`] returns
+/// the last failure at once.
 pub(super) struct Connector {
     url: PostgresUrl,
     tls: MakeRustlsConnect,
     backoff: Mutex<ReconnectBackoff>,
 }
 
-/// When a session may next be tried for.
+/// The state of the backoff.
 #[derive(Default)]
 struct ReconnectBackoff {
+    /// Failures to connect since the last success.
     failures: u32,
+    /// The time of the next attempt, and the last failure.
     retry_at: Option<(Instant, Fault)>,
 }
 
-/// A connection that is set up. Dropped, it is closed.
+/// A connection whose settings are applied. Dropping it closes the connection.
 pub(super) struct Session {
     pub(super) client: Client,
     statements: Statements,
@@ -67,24 +71,24 @@ pub(super) struct Session {
     driver: Driver,
 }
 
-/// The task that moves a connection's messages.
+/// The task that reads and writes the messages of a connection.
 pub(super) struct Driver {
     task: AbortHandle,
-    /// How many warnings the server has sent.
+    /// Number of warnings received from the server.
     warnings: Arc<AtomicU64>,
 }
 
-/// The server's process behind a session. Its start tells it from a later one of the same number.
+/// The server process of a session. Its start time distinguishes it from a later process with the same id.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backend {
     pub(super) pid: i32,
     pub(super) started_at: i64,
 }
 
-/// A value, or a column of values, of a statement.
+/// A parameter of a statement: a value, or a column of values.
 pub(super) type Value<'v> = Box<dyn ToSql + Send + Sync + 'v>;
 
-/// A statement and its values.
+/// A statement and its parameters.
 pub(super) struct Call<'v> {
     pub(super) sql: Sql,
     pub(super) values: Vec<Value<'v>>,
@@ -96,7 +100,7 @@ impl Connector {
         Ok(Self { url, tls, backoff: Mutex::default() })
     }
 
-    /// A session, ready for work.
+    /// Opens a session, ready for statements.
     pub(super) async fn open(&self, role: Role) -> Result<Session, Fault> {
         if let Some((until, fault)) = &self.backoff().retry_at
             && Instant::now() < *until
@@ -105,14 +109,14 @@ impl Connector {
         }
         let opened = match timeout(OPEN_MAX, self.try_open(role)).await {
             Ok(opened) => opened.map_err(|error| unavailable(&error)),
-            Err(_) => Err(Fault::Unavailable(Cause::new("the database does not answer"))),
+            Err(_) => Err(Fault::Unavailable(Cause::new("the database does not respond"))),
         };
         let mut backoff = self.backoff();
         match &opened {
             Ok(_) => *backoff = ReconnectBackoff::default(),
             Err(fault) => {
                 backoff.failures = backoff.failures.saturating_add(1);
-                backoff.retry_at = Some((Instant::now() + pause(backoff.failures), fault.clone()));
+                backoff.retry_at = Some((Instant::now() + backoff_delay(backoff.failures), fault.clone()));
             }
         }
         opened
@@ -130,8 +134,8 @@ impl Connector {
         Ok(Session { client, statements, backend, driver })
     }
 
-    /// A bare connection, on which no statement is prepared: there may be no tables yet. It lasts as long as its
-    /// driver.
+    /// Opens a bare connection without settings and prepared statements: there may be no tables yet. It lives
+    /// as long as its driver.
     pub(super) async fn connect(&self, role: Role) -> Result<(Client, Driver), Error> {
         let mut config = self.url.config.clone();
         let name = config.get_application_name().unwrap_or("boxoffice");
@@ -147,16 +151,16 @@ impl Connector {
             let mut messages = stream::poll_fn(|cx| connection.poll_message(cx));
             while let Some(message) = messages.next().await {
                 match message {
-                    // Counted before what follows it on the wire is handed on.
+                    // Counted before the messages that follow it on the connection are processed.
                     Ok(AsyncMessage::Notice(notice))
                         if notice.parsed_severity() == Some(Severity::Warning) =>
                     {
                         seen.fetch_add(1, Ordering::Release);
-                        tracing::warn!(warning = notice.message(), "the database warns");
+                        tracing::warn!(warning = notice.message(), "warning from the database");
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::debug!(error = %describe(&error), "a connection to the database has ended");
+                        tracing::debug!(error = %describe(&error), "connection to the database lost");
                         return;
                     }
                 }
@@ -170,19 +174,25 @@ impl Connector {
     }
 }
 
-/// How long to wait after so many failures: longer each time, and not the same for every process.
-pub(super) fn pause(failures: u32) -> Duration {
+/// The delay after this many failures in a row: exponential, with a jitter of up to 49 % that depends on the
+/// process id.
+pub(super) fn backoff_delay(failures: u32) -> Duration {
     let longest = BACKOFF_MIN.saturating_mul(1 << failures.min(5)).min(BACKOFF_MAX);
-    let spread = u64::from(std::process::id()).wrapping_add(u64::from(failures) * 7919) % 50;
-    longest.mul_f64(f64::from(u32::try_from(spread).unwrap_or(0)).mul_add(-0.01, 1.0))
+    let jitter = u64::from(std::process::id()).wrapping_add(u64::from(failures) * 7919) % 50;
+    longest.mul_f64(f64::from(u32::try_from(jitter).unwrap_or(0)).mul_add(-0.01, 1.0))
 }
 
-/// What every connection is told. The desk's commits are durable whatever the server's default: `remote_apply` is
-/// more; and what the server warns of at COMMIT is heard, whatever the user's default. What readers commit (notes that
-/// are not believed, keys that are pruned again) waits for no standby. Times out at the server, too, so that nothing is
-/// waited for in vain. The desk's statements go by index whatever the statistics say, and their plans are made once:
-/// they name their rows by key. Pages come from an index that has their order, and are joined by key: a bitmap or a
-/// hash would have to be complete before the first row.
+/// The settings of a session.
+///
+/// - Durability: commits of the writer wait for the disk and the synchronous standbys whatever the server's
+///   default is (`remote_apply`, which is stronger, is kept). Writes of a reader wait for no standby: they
+///   are relay cursors, which are only hints, and pruned keys, which are pruned again if lost.
+/// - Warnings: the server sends its warnings at COMMIT whatever the user's default is.
+/// - Timeouts: the server enforces them, too, so no statement continues to wait after its client has timed
+///   out.
+/// - Plans: the writer's statements use indexes whatever the statistics say, and are planned once, because
+///   they select their rows by key. Pages are read from an index in its order, and joined by key: a bitmap or
+///   a hash table would have to be complete before the first row.
 fn settings(role: Role) -> String {
     let (lock, statement) = match role {
         Role::Writer | Role::Reader => (LOCK_WAIT_MAX.as_millis(), STATEMENT_MAX.as_millis()),
@@ -212,33 +222,33 @@ fn settings(role: Role) -> String {
 }
 
 impl Session {
-    /// Whether it is known to be lost.
+    /// True if the connection is known to be lost.
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    /// How many warnings the server has sent on it: all of those that were sent before any answer that has
-    /// arrived.
+    /// Number of warnings received on this session: it includes all that the server sent before any response
+    /// that has arrived.
     pub(super) fn warnings(&self) -> u64 {
         self.driver.warnings.load(Ordering::Acquire)
     }
 
-    /// Runs a statement. On the desk's session it is sent when this is first polled.
+    /// Runs a statement. On a writer's session it is sent when this future is first polled.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Vec<Row>, Error> {
         let values = call.values.iter().map(|value| &**value as &(dyn ToSql + Sync));
         let statement = self.statements.get(&self.client, call.sql).await?;
         self.client.query_raw(statement, values).await?.try_collect().await
     }
 
-    /// Begins a read transaction that sees one moment of the database.
+    /// Begins a read transaction with one snapshot of the database.
     pub(super) async fn snapshot(&mut self) -> Result<Snapshot<'_>, Error> {
         let begin = self.client.build_transaction().read_only(true);
         let tx = begin.isolation_level(IsolationLevel::RepeatableRead).start().await?;
         Ok(Snapshot { tx, statements: &self.statements })
     }
 
-    /// Sends statements one behind the other without waiting in between, and waits for all. What is not
-    /// asked has no rows.
+    /// Pipelines statements: sends them all in order without waiting in between, then waits for all
+    /// responses. `None` gives no rows.
     pub(super) async fn pipeline(&self, calls: &[Option<Call<'_>>]) -> Vec<Result<Vec<Row>, Error>> {
         let run = async |call: &Option<Call<'_>>| match call {
             Some(call) => self.call(call).await,
@@ -248,7 +258,7 @@ impl Session {
     }
 }
 
-/// A read transaction that sees one moment of the database, and ends when it is dropped.
+/// A read transaction with one snapshot of the database. It ends when it is dropped.
 pub(super) struct Snapshot<'s> {
     tx: Transaction<'s>,
     statements: &'s Statements,
@@ -260,17 +270,18 @@ impl Snapshot<'_> {
         self.tx.query(self.statements.get(&self.tx, sql).await?, values).await
     }
 
-    /// Runs a statement and returns its rows as they come. Nothing else can be run before the last of them.
+    /// Runs a statement and streams its rows. No other statement can run until the last row is read.
     pub(super) async fn stream(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<RowStream, Error> {
         self.tx.query_raw(self.statements.get(&self.tx, sql).await?, values.iter().copied()).await
     }
 
-    /// Prepares to read a statement's rows a page at a time, with other statements in between.
+    /// Opens a portal (a server-side cursor) to read a statement's rows in pages, with other statements in
+    /// between.
     pub(super) async fn portal(&self, sql: Sql, values: &[&(dyn ToSql + Sync)]) -> Result<Portal, Error> {
         self.tx.bind(self.statements.get(&self.tx, sql).await?, values).await
     }
 
-    /// The next rows, at most `count`; none after the last.
+    /// The next rows of a portal, at most `count`; none after the last.
     pub(super) async fn next_page(&self, portal: &Portal, count: i32) -> Result<Vec<Row>, Error> {
         self.tx.query_portal(portal, count).await
     }
@@ -282,16 +293,16 @@ impl Drop for Driver {
     }
 }
 
-/// What an error of the database means for the asker, anywhere but at COMMIT: nothing was done.
+/// The fault for an error of the database anywhere but at COMMIT: nothing was done.
 pub(super) fn fault(error: &Error) -> Fault {
     let Some(code) = error.code() else {
-        // A value that cannot be sent, or an answer that cannot be read, is the program's fault.
+        // A value that cannot be encoded, or a response that cannot be decoded, is a bug.
         let is_lost = error.is_closed() || error.to_string().contains("communicating");
         let cause = Cause::new(describe(error));
         return if is_lost { Fault::Unavailable(cause) } else { Fault::Broken(cause) };
     };
     let cause = Cause::new(describe(error));
-    let passes = [
+    let transient = [
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
         SqlState::LOCK_NOT_AVAILABLE,
@@ -300,23 +311,23 @@ pub(super) fn fault(error: &Error) -> Fault {
     ];
     // Connection, resources, operator intervention and the system around the database.
     let classes = ["08", "53", "57", "58"];
-    if passes.contains(code) || classes.iter().any(|class| code.code().starts_with(class)) {
+    if transient.contains(code) || classes.iter().any(|class| code.code().starts_with(class)) {
         Fault::Unavailable(cause)
     } else {
         Fault::Broken(cause)
     }
 }
 
-/// What keeps a session from being made: always the database's being away, for whoever asks.
+/// The fault for an error while a session is opened: the database is unavailable, whatever the error is.
 fn unavailable(error: &Error) -> Fault {
     Fault::Unavailable(Cause::new(describe(error)))
 }
 
-/// An error in one line. Its details are left out: they quote what users have sent.
+/// An error in one line. The server's `DETAIL` is left out: it quotes values that users have sent.
 pub(super) fn describe(error: &Error) -> String {
     use std::error::Error as _;
-    if let Some(said) = error.as_db_error() {
-        return format!("{} ({})", said.message(), said.code().code());
+    if let Some(db_error) = error.as_db_error() {
+        return format!("{} ({})", db_error.message(), db_error.code().code());
     }
     match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -324,15 +335,15 @@ pub(super) fn describe(error: &Error) -> String {
     }
 }
 
-/// Sessions for reads of one statement each, opened when they are needed. Each carries out one statement at a time, so
-/// that no read is behind one that hangs; reads wait for a session first come, first served.
+/// A pool of sessions for reads of one statement each, opened on demand. Each session runs one statement at a
+/// time, so that no read queues behind one that hangs; reads wait for a session in FIFO order.
 pub(super) struct Readers {
     connector: Arc<Connector>,
     idle: Mutex<Vec<Session>>,
     permits: Semaphore,
 }
 
-/// A session in use. Dropped, it is idle again.
+/// A session in use. Dropping it returns it to the pool.
 struct BorrowedSession<'r> {
     session: Option<Session>,
     readers: &'r Readers,
@@ -344,15 +355,15 @@ impl Readers {
         Self { connector, idle: Mutex::default(), permits: Semaphore::new(count) }
     }
 
-    /// Runs a statement, a second time where the connection turns out to be lost: what only reads, or says
-    /// the same when it is said again, may be.
+    /// Runs a statement, and retries it once if the connection turns out to be lost: it only reads, or it is
+    /// idempotent.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Vec<Row>, Fault> {
         let permit = self.permits.acquire().await;
         let permit = permit.map_err(|error| Fault::Unavailable(Cause::new(error)))?;
         let mut borrowed = BorrowedSession { session: self.take_idle(), readers: self, _permit: permit };
         match borrowed.call(call).await {
             Err(Fault::Unavailable(cause)) if borrowed.is_lost() => {
-                tracing::debug!(%cause, "a read is tried again on another connection");
+                tracing::debug!(%cause, "retrying a read on another connection");
                 borrowed.session = None;
                 borrowed.call(call).await
             }
@@ -360,7 +371,7 @@ impl Readers {
         }
     }
 
-    /// The session that was used last.
+    /// Takes the idle session that was used last.
     fn take_idle(&self) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|session| !session.is_closed());
@@ -374,12 +385,12 @@ impl BorrowedSession<'_> {
             Some(session) => session,
             none => none.insert(self.readers.connector.open(Role::Reader).await?),
         };
-        if let Ok(answer) = timeout(STATEMENT_MAX, session.call(call)).await {
-            return answer.map_err(|error| fault(&error));
+        if let Ok(rows) = timeout(STATEMENT_MAX, session.call(call)).await {
+            return rows.map_err(|error| fault(&error));
         }
-        // It may answer later, and the next read would wait for that.
+        // The response may arrive later, and the next read would wait for it.
         self.session = None;
-        Err(Fault::Unavailable(Cause::new("the database does not answer")))
+        Err(Fault::Unavailable(Cause::new("the database does not respond")))
     }
 
     fn is_lost(&self) -> bool {

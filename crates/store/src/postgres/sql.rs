@@ -1,17 +1,17 @@
-//! Every statement of the PostgreSQL store, one file each under `sql/postgres/`.
+//! The statements of the PostgreSQL store, one file each under `sql/postgres/`.
 
 use std::borrow::Cow;
 
 macro_rules! statements {
     ($($name:ident = $file:literal;)*) => {
-        /// A statement, which every session has prepared.
+        /// A statement of the store.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Sql {
             $($name,)*
         }
 
         impl Sql {
-            /// All of them, each at the place that its number names.
+            /// All statements, indexed by discriminant.
             pub(super) const ALL: &[Self] = &[$(Self::$name,)*];
 
             const TEXTS: &[(&str, &str)] =
@@ -22,12 +22,12 @@ macro_rules! statements {
 
 statements! {
     AuditEntries = "audit_entries";
-    AuditLedger = "audit_ledger";
     AuditEntriesByBooking = "audit_entries_by_booking";
+    AuditLedger = "audit_ledger";
     AuditTotals = "audit_totals";
     AuditUsers = "audit_users";
-    BackendTerminate = "backend_terminate";
     BackendCurrent = "backend_current";
+    BackendTerminate = "backend_terminate";
     BookingInsert = "booking_insert";
     BookingListAll = "booking_list_all";
     BookingListInStatus = "booking_list_in_status";
@@ -62,9 +62,8 @@ statements! {
     LedgerInsert = "ledger_insert";
     LedgerList = "ledger_list";
     LedgerWithBookings = "ledger_with_bookings";
-    PublishedSave = "published_save";
     PublishedCursors = "published_cursors";
-    UnpublishedCount = "unpublished_count";
+    PublishedSave = "published_save";
     RefundFind = "refund_find";
     RefundInsert = "refund_insert";
     RefundList = "refund_list";
@@ -75,18 +74,19 @@ statements! {
     TicketTypeUpdate = "ticket_type_update";
     TicketTypeUpsert = "ticket_type_upsert";
     TxInfo = "tx_info";
+    UnpublishedCount = "unpublished_count";
     UserLimitLoad = "user_limit_load";
     UserLimitUpsert = "user_limit_upsert";
 }
 
 impl Sql {
-    /// The name of its file.
+    /// The name of the file, without `.sql`.
     #[cfg(test)]
     pub(super) fn name(self) -> &'static str {
         Self::TEXTS[self as usize].0
     }
 
-    /// The statement itself.
+    /// The SQL text.
     pub(super) fn text(self) -> Cow<'static, str> {
         guarded(self, Self::TEXTS[self as usize].1)
     }
@@ -97,7 +97,7 @@ fn guarded(_: Sql, text: &'static str) -> Cow<'static, str> {
     Cow::Borrowed(text)
 }
 
-/// Tests take the row lock and the guards of writes away to show that they notice.
+/// Removes the row lock or the guards of writes, if a test has asked for that to show that it detects it.
 #[cfg(feature = "sabotage")]
 fn guarded(sql: Sql, text: &'static str) -> Cow<'static, str> {
     use domain::sabotage::{Guard, removed};

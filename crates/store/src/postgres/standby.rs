@@ -1,4 +1,4 @@
-//! The standbys that a commit waits for, and whether they are there.
+//! The synchronous standbys of a server, and the state of their connections.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use tokio_postgres::{Error, Row};
 
 use super::TRANSACTION_MAX;
 
-/// A commit that has waited for longer than this waits for standbys that do not answer: whoever asked for the change
-/// has been given up.
+/// A commit that has waited for longer than this waits for standbys that do not respond: the sender of the
+/// change has timed out.
 pub(super) const COMMIT_WAIT_MAX: Duration = TRANSACTION_MAX;
 
-/// The standbys of a server.
+/// The synchronous standbys of a server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standbys {
-    /// `synchronous_standby_names` of the server; empty where a commit waits for none.
+    /// The setting `synchronous_standby_names`; empty if a commit waits for no standby.
     pub setting: String,
-    /// How many of the named standbys a commit waits for.
+    /// Number of named standbys that a commit waits for.
     pub needed: usize,
-    /// Those that are named and not connected; empty also where `*` names all.
+    /// Named standbys that are not connected; empty if `*` names all.
     pub missing: Vec<String>,
-    /// How many of those that are named are connected.
+    /// Number of named standbys that are connected.
     pub connected: usize,
-    /// Whether this user may see whether a connected standby keeps up (`pg_read_all_stats`, or `pg_monitor`).
+    /// True if this user may see the state of the connected standbys (`pg_read_all_stats` or `pg_monitor`).
     pub are_visible: bool,
-    /// For how long a commit of this user has waited for them.
+    /// The longest time for which a commit of this user has been waiting for them.
     pub commit_wait: Duration,
 }
 
 impl Standbys {
-    /// From the row of `health.sql`.
+    /// Decodes the row of `health.sql`.
     pub(super) fn from_row(row: &Row) -> Result<Self, Error> {
         let (setting, seconds): (String, f64) = (row.try_get(1)?, row.try_get(2)?);
         let (connected, are_visible): (Vec<String>, bool) = (row.try_get(3)?, row.try_get(4)?);
@@ -41,15 +41,15 @@ impl Standbys {
         Ok(Self { setting, needed, missing, connected, are_visible, commit_wait })
     }
 
-    /// Why no commit is acknowledged now, as far as that is seen.
+    /// The reason why no commit is acknowledged now, if one has waited for longer than [`COMMIT_WAIT_MAX`].
     pub fn stall_reason(&self) -> Option<String> {
         let is_hanging = self.commit_wait > COMMIT_WAIT_MAX;
         is_hanging.then(|| {
-            format!("commits wait for standbys that do not answer, for {} s now", self.commit_wait.as_secs())
+            format!("commits wait for standbys that do not respond, for {} s now", self.commit_wait.as_secs())
         })
     }
 
-    /// Why a commit may wait, although none is known to do so.
+    /// The reason why a commit may wait, although none is known to: named standbys are not connected.
     pub fn degraded_reason(&self) -> Option<String> {
         let Self { needed, connected, missing, .. } = self;
         let missing =
@@ -65,7 +65,7 @@ impl Standbys {
     }
 }
 
-/// `synchronous_standby_names`, as the server reads it.
+/// The setting `synchronous_standby_names`, parsed as the server parses it.
 #[derive(Debug, PartialEq)]
 struct Names {
     needed: usize,
@@ -73,10 +73,11 @@ struct Names {
 }
 
 impl Names {
-    /// `one, two`; `2 (one, two)`; `FIRST 2 (…)`; `ANY 2 (…)`. A name with other characters stands in double quotes.
+    /// Parses `one, two`; `2 (one, two)`; `FIRST 2 (…)`; `ANY 2 (…)`. A name with other characters is in
+    /// double quotes.
     fn parse(setting: &str) -> Self {
         let (method, list) = setting.split_once('(').unwrap_or(("", setting));
-        // In quotes a parenthesis is part of a name.
+        // In quotes, a parenthesis is part of a name.
         let (method, list) = if method.contains('"') { ("", setting) } else { (method, list) };
         let number = method.split_whitespace().find_map(|word| word.parse().ok());
         let names = names(list);
@@ -112,7 +113,7 @@ mod tests {
     fn r1_standby_names_are_parsed_like_the_server() {
         let cases: [(&str, usize, &[&str]); 9] = [
             ("", 0, &[]),
-            ("nobody", 1, &["nobody"]),
+            ("absent", 1, &["absent"]),
             ("*", 1, &["*"]),
             ("s1, S_2", 1, &["s1", "S_2"]),
             ("2 (s1, s2, s3)", 2, &["s1", "s2", "s3"]),

@@ -6,8 +6,8 @@ use tokio_postgres::{Error, GenericClient, Statement};
 
 use super::sql::Sql;
 
-/// Statements, each prepared when it is first needed. A session that is opened while a table is locked waits only in
-/// statements that use that table.
+/// Prepared statements, each prepared on first use, so that a session opened while a table is locked waits
+/// only in statements that use that table.
 pub(super) struct Statements(Vec<OnceCell<Statement>>);
 
 impl Statements {
@@ -15,13 +15,14 @@ impl Statements {
         Self(Sql::ALL.iter().map(|_| OnceCell::new()).collect())
     }
 
-    /// Prepares every statement, so that none waits for it later: statements that are sent one behind the other keep
+    /// Prepares all statements, so that no later call waits for its preparation and pipelined statements keep
     /// their order.
     pub(super) async fn prepare_all<C: GenericClient + Sync>(&self, client: &C) -> Result<(), Error> {
         try_join_all(Sql::ALL.iter().map(|sql| self.get(client, *sql))).await.map(drop)
     }
 
-    /// Types are given by the statements themselves, so preparing one asks for nothing else.
+    /// Returns a prepared statement. All parameter types follow from the SQL text, so preparing needs no
+    /// other query.
     pub(super) async fn get<C: GenericClient + Sync>(
         &self,
         client: &C,

@@ -1,4 +1,4 @@
-//! TLS to the database, as strict as the URL demands.
+//! TLS to the database, with the verification that the URL requires.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::Cause;
 
-/// What is demanded of the server's certificate, and by which authorities.
+/// The required verification of the server's certificate, and the trusted authorities.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     pub(super) trust: Trust,
     pub(super) roots: Roots,
 }
 
-/// What is demanded of the server's certificate.
+/// The required verification of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Nothing: whoever only listens learns nothing, whoever stands in between does.
+    /// None: this protects against eavesdropping, but not against a man in the middle.
     Unverified,
-    /// One of the authorities vouches for it (`verify-ca`).
+    /// The certificate is signed by one of the authorities (`verify-ca`).
     Chain,
-    /// And it is the named host's (`verify-full`).
+    /// In addition, it is valid for the host name (`verify-full`).
     ChainAndName,
 }
 
-/// The authorities that are believed.
+/// The trusted authorities.
 #[derive(Clone, Debug)]
 pub(super) enum Roots {
     /// Those of the operating system.
@@ -40,17 +40,17 @@ pub(super) enum Roots {
     File(PathBuf),
 }
 
-/// Verifies as much as is demanded.
+/// Verifies the server's certificate as far as required.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    /// Verifies everything; unset where nothing is demanded.
+    /// Verifies chain and name; `None` if no verification is required.
     strict: Option<Arc<WebPkiServerVerifier>>,
     checks_name: bool,
 }
 
 impl Tls {
-    /// What makes connections of sockets.
+    /// The TLS connector for the driver.
     pub(super) fn connector(&self) -> Result<MakeRustlsConnect, Cause> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let strict = match self.trust {
@@ -87,7 +87,7 @@ impl Roots {
             }
         }
         if roots.is_empty() {
-            return Err(Cause::new("there is no root certificate to verify the database's with"));
+            return Err(Cause::new("there is no root certificate to verify the certificate of the database"));
         }
         Ok(roots)
     }
@@ -104,11 +104,11 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let Some(strict) = &self.strict else { return Ok(ServerCertVerified::assertion()) };
         match strict.verify_server_cert(certificate, chain, name, ocsp, now) {
-            // Found only once the chain was found good.
+            // This error is returned only after the chain was found valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
+            result => result,
         }
     }
 

@@ -1,4 +1,8 @@
-//! One write transaction on PostgreSQL: two round trips, one to lock and load, one to write and commit.
+//! A write transaction on PostgreSQL: two round trips, one to lock and load, one to write and commit.
+//!
+//! The second round trip pipelines the writes, COMMIT and a query of the transaction's status. If its
+//! response is lost, or the wait for the synchronous standbys was cancelled, the commit is followed up: see
+//! [`super::outcome`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,111 +23,113 @@ use super::session::{Call, Connector, Role, Session, Value, describe, fault};
 use super::sql::Sql;
 use super::{LOCK_WAIT_MAX, ROW_WAIT_MAX, TRANSACTION_MAX, write};
 use crate::execute::{LockWait, Writer};
-use crate::fold::{Changes, Hold, Loaded, OverdueHoldPage, OverdueQuery, Tx};
+use crate::fold::{Changes, Loaded, OverdueHold, OverdueHoldPage, OverdueQuery, Tx};
 use crate::row::hex;
 use crate::store::USER_WINDOW;
 use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
 
-/// Pause before a batch is tried again that met somebody else's.
+/// Delay before a batch is retried after a conflict with a concurrent transaction.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(3);
 
-/// What begins a transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-/// What commits whatever was done since the last one.
 const COMMIT: &str = "COMMIT";
 
-/// Longest wait of a batch for the confirmation of what was committed before it. Short: nobody can be served
-/// meanwhile, and those who wait learn soon that nothing was done.
+/// Longest wait of a batch for the confirmation of an earlier commit. Short: no batch can begin meanwhile,
+/// and its senders soon get the reply that nothing was done.
 const CONFIRMATION_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// One connection that carries out batches, made again whenever it is lost.
+/// A connection that executes batches. It is opened again after it is lost.
 pub(super) struct PostgresWriter {
     connector: Arc<Connector>,
-    link: Link,
-    /// Whether the last transaction failed only because of somebody else's.
+    state: ConnectionState,
+    /// True if the last transaction failed only because of a concurrent one.
     conflicted: bool,
-    /// Whether the last transaction failed because somebody else has locked what it needs.
+    /// True if the last transaction failed because another session has locked a row that it needs.
     blocked: bool,
 }
 
-/// A writer's connection.
+/// The state of a writer's connection.
 #[derive(Default)]
 #[expect(clippy::large_enum_variant, reason = "there are two of them")]
-pub(super) enum Link {
-    /// There is none.
+pub(super) enum ConnectionState {
+    /// There is no connection.
     #[default]
-    Lost,
+    Disconnected,
     /// Ready for a batch.
     Ready(Session),
-    /// There is none, and what was committed on the last one may be only here and on no standby.
+    /// There is no connection, and a commit of the last one may be on the primary only. No batch begins in
+    /// this state.
     Unconfirmed,
-    /// That is being found out.
+    /// An empty commit is running, to confirm that the standbys have all earlier commits. No batch begins in
+    /// this state.
     Confirming(Confirmation),
 }
 
 pub(super) struct PostgresTx<'w> {
     writer: &'w mut PostgresWriter,
-    /// When the asker has waited long enough: whatever has not been sent by then is not done.
+    /// The deadline of the batch: after it, nothing more is sent.
     deadline: Instant,
-    /// Begun, and neither committed nor rolled back.
+    /// True between BEGIN and COMMIT or ROLLBACK.
     is_open: bool,
-    /// Longest wait for a row that somebody else has locked.
+    /// Longest wait for a row that another session has locked.
     row_wait: Duration,
     now: Timestamp,
-    /// The transaction as PostgreSQL names it.
+    /// The transaction id of PostgreSQL.
     xid: String,
-    /// Whether commits wait for standbys.
+    /// True if commits wait for synchronous standbys.
     has_standbys: bool,
 }
 
 impl PostgresWriter {
     pub(super) fn new(connector: Arc<Connector>) -> Self {
-        Self { connector, link: Link::Lost, conflicted: false, blocked: false }
+        Self { connector, state: ConnectionState::Disconnected, conflicted: false, blocked: false }
     }
 
-    /// Connects where no connection is known to stand, and has what may not be on the standbys confirmed first:
-    /// nothing is built on it, and commits that hang do not pile up.
+    /// Connects if there is no connection. If an earlier commit may not be on the standbys, it is confirmed
+    /// first: no batch builds on it before, and commits that hang do not accumulate.
     pub(super) async fn connect(&mut self) -> Result<(), Fault> {
-        match &self.link {
-            Link::Ready(session) if !session.is_closed() => return Ok(()),
-            Link::Ready(_) | Link::Lost => {
-                self.link = Link::Lost;
-                self.link = Link::Ready(self.connector.open(Role::Writer).await?);
+        match &self.state {
+            ConnectionState::Ready(session) if !session.is_closed() => return Ok(()),
+            ConnectionState::Ready(_) | ConnectionState::Disconnected => {
+                self.state = ConnectionState::Disconnected;
+                self.state = ConnectionState::Ready(self.connector.open(Role::Writer).await?);
                 return Ok(());
             }
-            Link::Unconfirmed => {
+            ConnectionState::Unconfirmed => {
                 let session = self.connector.open(Role::Writer).await?;
-                self.link = Link::Confirming(Confirmation::start(session));
+                self.state = ConnectionState::Confirming(Confirmation::start(session));
             }
-            Link::Confirming(_) => {}
+            ConnectionState::Confirming(_) => {}
         }
-        self.confirmed(Instant::now() + CONFIRMATION_WAIT_MAX).await
+        self.await_confirmation(Instant::now() + CONFIRMATION_WAIT_MAX).await
     }
 
-    /// Has everything that was committed before confirmed.
+    /// Confirms that everything that was committed before is on the standbys.
     async fn confirm(&mut self, deadline: Instant) -> Result<(), Fault> {
-        match std::mem::take(&mut self.link) {
-            Link::Ready(session) => self.link = Link::Confirming(Confirmation::start(session)),
-            link => self.link = link,
+        match std::mem::take(&mut self.state) {
+            ConnectionState::Ready(session) => {
+                self.state = ConnectionState::Confirming(Confirmation::start(session))
+            }
+            state => self.state = state,
         }
-        self.confirmed(deadline).await
+        self.await_confirmation(deadline).await
     }
 
-    /// Waits for the confirmation that is under way.
-    async fn confirmed(&mut self, deadline: Instant) -> Result<(), Fault> {
-        let Link::Confirming(confirmation) = &mut self.link else {
+    /// Waits for the running confirmation.
+    async fn await_confirmation(&mut self, deadline: Instant) -> Result<(), Fault> {
+        let ConnectionState::Confirming(confirmation) = &mut self.state else {
             return Err(Fault::Unavailable(Cause::new("there is no connection")));
         };
         match confirmation.wait(deadline).await {
             Some(Ok(session)) => {
-                self.link = Link::Ready(session);
+                self.state = ConnectionState::Ready(session);
                 Ok(())
             }
             Some(Err(fault)) => {
-                self.link = Link::Unconfirmed;
+                self.state = ConnectionState::Unconfirmed;
                 Err(fault)
             }
-            None => Err(Fault::Unavailable(Cause::new("commits wait for a standby"))),
+            None => Err(Fault::Unavailable(Cause::new("commits wait for a standby that does not respond"))),
         }
     }
 }
@@ -134,7 +140,7 @@ impl Writer for PostgresWriter {
     async fn begin(&mut self, lock_wait: LockWait) -> Result<PostgresTx<'_>, Fault> {
         self.blocked = false;
         if std::mem::take(&mut self.conflicted) {
-            // Long enough for whoever was met to finish; not the same for every process.
+            // Long enough for the other transaction to finish; different for different processes.
             sleep(CONFLICT_PAUSE.saturating_mul(1 + std::process::id() % 5)).await;
         }
         self.connect().await?;
@@ -157,8 +163,7 @@ impl Writer for PostgresWriter {
     }
 }
 
-/// What is not committed is undone, also on the way out of an error: the word is sent at once, and nobody
-/// waits for the answer.
+/// Rolls back a transaction that is not committed, also after an error.
 impl Drop for PostgresTx<'_> {
     fn drop(&mut self) {
         self.roll_back();
@@ -167,16 +172,16 @@ impl Drop for PostgresTx<'_> {
 
 impl Tx for PostgresTx<'_> {
     async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
-        let wanted = BatchKeys::by(batch);
-        match self.lock_and_load(&wanted, Sql::EventLock).await {
+        let keys = BatchKeys::from_batch(batch);
+        match self.lock_and_load(&keys, Sql::EventLock).await {
             Err(_) if self.writer.blocked => {
                 self.roll_back();
                 self.writer.blocked = false;
                 self.row_wait = ROW_WAIT_MAX;
-                let loaded = self.lock_and_load(&wanted, Sql::EventLockSkipLocked).await;
-                // Only a table is waited for here: whoever has locked it keeps all events busy.
+                let loaded = self.lock_and_load(&keys, Sql::EventLockSkipLocked).await;
+                // Rows are skipped, so this waited for a table lock, which blocks all events.
                 if std::mem::take(&mut self.writer.blocked) {
-                    return Ok(Loaded { busy: wanted.events, ..Loaded::default() });
+                    return Ok(Loaded { busy: keys.events, ..Loaded::default() });
                 }
                 loaded
             }
@@ -188,104 +193,109 @@ impl Tx for PostgresTx<'_> {
         Ok(self.now)
     }
 
-    async fn overdue(&mut self, wanted: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
-        let call = overdue_call(wanted);
-        let answer = timeout_at(self.deadline, session(self.writer)?.call(&call)).await;
-        let Ok(rows) = answer else { return Err(self.timed_out()) };
-        let rows = rows.map_err(|error| self.failed(&error))?;
+    async fn overdue(&mut self, query: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
+        let call = overdue_call(query);
+        let response = timeout_at(self.deadline, session(self.writer)?.call(&call)).await;
+        let Ok(rows) = response else { return Err(self.timed_out()) };
+        let rows = rows.map_err(|error| self.map_error(&error))?;
         let is_paged = call.sql == Sql::BookingOverdue;
-        hold_page(&rows, is_paged.then_some(wanted.limit as usize)).map_err(Fault::Broken)
+        hold_page(&rows, is_paged.then_some(query.limit as usize)).map_err(Fault::Broken)
     }
 
     async fn commit(mut self, changes: Changes) -> Result<(), Fault> {
         let writes: Vec<_> = write::calls(&changes).into_iter().map(Some).collect();
         let witness = Witness::of(&changes);
-        let receipt = Call { sql: Sql::CommitStatus, values: vec![Box::new(self.xid.clone())] };
+        let status = Call { sql: Sql::CommitStatus, values: vec![Box::new(self.xid.clone())] };
         let session = session(self.writer)?;
         let (backend, warnings) = (session.backend, session.warnings());
-        // It ends with what is sent now, either way.
+        // The transaction ends with the COMMIT below, either way.
         self.is_open = false;
         let sent =
-            join3(session.pipeline(&writes), session.client.batch_execute(COMMIT), session.call(&receipt));
+            join3(session.pipeline(&writes), session.client.batch_execute(COMMIT), session.call(&status));
         let why = match timeout_at(self.deadline, sent).await {
-            Ok((written, committed, receipt)) => {
+            Ok((written, committed, status)) => {
                 let calls = writes.iter().flatten();
                 for (call, error) in calls.zip(written).filter_map(|(call, row)| Some((call, row.err()?))) {
-                    // Whatever the server refuses it has not committed: COMMIT stands behind it.
+                    // The server rejected a write, so the COMMIT after it rolled the transaction back.
                     if error.as_db_error().is_some() {
-                        return Err(self.refused(call, &error));
+                        return Err(self.map_write_error(call, &error));
                     }
                 }
-                match committed.and(receipt).as_deref().map(is_committed) {
+                match committed.and(status).as_deref().map(is_committed) {
                     Ok(true) if session.warnings() == warnings => return Ok(()),
-                    // It stands here, and the wait for the standbys was cancelled.
-                    Ok(true) => return self.writer.confirm(self.deadline).await.map_err(unknown),
+                    // Committed on the primary, but the wait for the standbys was cancelled.
+                    Ok(true) => {
+                        return self.writer.confirm(self.deadline).await.map_err(outcome_unknown);
+                    }
                     Ok(false) => return Err(Fault::Broken(Cause::new("the transaction was rolled back"))),
                     Err(error) => describe(error),
                 }
             }
-            Err(_) => "the database does not answer".to_owned(),
+            Err(_) => "the database does not respond".to_owned(),
         };
-        self.writer.link = Link::Unconfirmed;
-        tracing::warn!(%why, "a connection broke at COMMIT");
-        let (stands, link) = outcome::resolve_outcome(&self.writer.connector, backend, &witness, &why).await;
-        self.writer.link = link;
-        stands
+        self.writer.state = ConnectionState::Unconfirmed;
+        tracing::warn!(%why, "connection lost at COMMIT; resolving the outcome");
+        let (outcome, state) =
+            outcome::resolve_outcome(&self.writer.connector, backend, &witness, &why).await;
+        self.writer.state = state;
+        outcome
     }
 
     async fn confirm(mut self) -> Result<(), Fault> {
         if !self.has_standbys {
             return Ok(());
         }
-        // Before the commit, on the same connection: nobody waits for rows while it waits for the standbys.
+        // Before the empty commit, on the same connection: no rows stay locked while it waits for the
+        // standbys.
         self.roll_back();
         self.writer.confirm(self.deadline).await
     }
 }
 
-/// What was done stands here and perhaps nowhere else.
-fn unknown(fault: Fault) -> Fault {
+/// The fault if the change is committed on the primary and perhaps not on the standbys.
+fn outcome_unknown(fault: Fault) -> Fault {
     let (Fault::Unavailable(cause) | Fault::OutcomeUnknown(cause) | Fault::Broken(cause)) = fault;
     Fault::OutcomeUnknown(cause)
 }
 
-/// Whether the receipt says so.
+/// True if the transaction's status is "committed".
 fn is_committed(rows: &[Row]) -> bool {
     rows.first().is_some_and(|row| row.try_get::<_, &str>(0).is_ok_and(|status| status == "committed"))
 }
 
 fn session(writer: &PostgresWriter) -> Result<&Session, Fault> {
-    match &writer.link {
-        Link::Ready(session) => Ok(session),
-        Link::Lost | Link::Unconfirmed | Link::Confirming(_) => {
+    match &writer.state {
+        ConnectionState::Ready(session) => Ok(session),
+        ConnectionState::Disconnected | ConnectionState::Unconfirmed | ConnectionState::Confirming(_) => {
             Err(Fault::Unavailable(Cause::new("there is no connection")))
         }
     }
 }
 
 impl PostgresTx<'_> {
-    /// Begins, locks the events of a batch by a statement, and loads what the batch concerns.
-    async fn lock_and_load(&mut self, wanted: &BatchKeys<'_>, lock: Sql) -> Result<Loaded, Fault> {
-        let calls = wanted.calls(lock);
+    /// Begins a transaction, locks the events of a batch with the statement `lock`, and loads the rows of the
+    /// batch.
+    async fn lock_and_load(&mut self, keys: &BatchKeys<'_>, lock: Sql) -> Result<Loaded, Fault> {
+        let calls = keys.calls(lock);
         let begin = format!("{BEGIN}; SET LOCAL lock_timeout = {}", self.row_wait.as_millis());
         let session = session(self.writer)?;
         self.is_open = true;
-        let open = session.client.batch_execute(&begin);
-        let answers = timeout_at(self.deadline, join(open, session.pipeline(&calls))).await;
-        let Ok((opened, answers)) = answers else { return Err(self.timed_out()) };
-        opened.map_err(|error| self.failed(&error))?;
-        let mut rows = Vec::with_capacity(answers.len());
-        for answer in answers {
-            rows.push(answer.map_err(|error| {
-                let fault = self.failed(&error);
-                // It waited for one row after the other.
+        let begin = session.client.batch_execute(&begin);
+        let responses = timeout_at(self.deadline, join(begin, session.pipeline(&calls))).await;
+        let Ok((begun, responses)) = responses else { return Err(self.timed_out()) };
+        begun.map_err(|error| self.map_error(&error))?;
+        let mut rows = Vec::with_capacity(responses.len());
+        for response in responses {
+            rows.push(response.map_err(|error| {
+                let fault = self.map_error(&error);
+                // The statement timed out while it waited for one locked row after the other.
                 self.writer.blocked |=
                     lock == Sql::EventLock && error.code() == Some(&SqlState::QUERY_CANCELED);
                 fault
             })?);
         }
         let [locked, clock, events, bookings, refunds, users, keys] = rows.as_slice() else {
-            return Err(Fault::Broken(Cause::new("an answer is missing")));
+            return Err(Fault::Broken(Cause::new("a response is missing")));
         };
         self.read_clock_and_xid(clock).map_err(Fault::Broken)?;
         let mut loaded = decode(events, bookings, refunds, users, keys).map_err(Fault::Broken)?;
@@ -296,7 +306,7 @@ impl PostgresTx<'_> {
         Ok(loaded)
     }
 
-    /// Undoes what is not committed: sent at once, and nobody waits for the answer.
+    /// Sends a ROLLBACK if the transaction is open, and does not wait for the response.
     fn roll_back(&mut self) {
         if std::mem::take(&mut self.is_open)
             && let Ok(session) = session(self.writer)
@@ -305,27 +315,29 @@ impl PostgresTx<'_> {
         }
     }
 
-    /// The server takes too long. Nothing was committed; it undoes the rest once it sees us gone.
+    /// The server did not respond before the deadline. Nothing was committed; it rolls back once it notices
+    /// that the connection is closed.
     fn timed_out(&mut self) -> Fault {
         self.is_open = false;
-        self.writer.link = Link::Lost;
-        Fault::Unavailable(Cause::new("the database does not answer"))
+        self.writer.state = ConnectionState::Disconnected;
+        Fault::Unavailable(Cause::new("the database does not respond"))
     }
 
-    /// What an error before COMMIT means.
-    fn failed(&mut self, error: &Error) -> Fault {
+    /// The fault for an error before COMMIT.
+    fn map_error(&mut self, error: &Error) -> Fault {
         let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
         self.writer.conflicted = error.code().is_some_and(|code| conflicts.contains(code));
         self.writer.blocked = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
         fault(error)
     }
 
-    /// What an error of a write means: a division by the rows that are missing is a guard that missed.
-    fn refused(&mut self, call: &Call<'_>, error: &Error) -> Fault {
+    /// The fault for an error of a write. A division by zero means that rows are missing: a guard missed.
+    fn map_write_error(&mut self, call: &Call<'_>, error: &Error) -> Fault {
         if error.code() != Some(&SqlState::DIVISION_BY_ZERO) {
-            return self.failed(error);
+            return self.map_error(error);
         }
-        // Somebody else has written the key since it was looked for. Their answer is there now.
+        // Another transaction has stored a response under the key since the load. A retry finds that
+        // response.
         self.writer.conflicted = call.sql == Sql::IdempotencyUpsert;
         let text = call.sql.text();
         let first = text.lines().next().unwrap_or_default();
@@ -333,14 +345,14 @@ impl PostgresTx<'_> {
     }
 
     fn read_clock_and_xid(&mut self, rows: &[Row]) -> Result<(), Cause> {
-        let row = rows.first().ok_or_else(|| Cause::new("the database has no clock"))?;
+        let row = rows.first().ok_or_else(|| Cause::new("the query of the clock returned no row"))?;
         let cells = RowReader::new(row, 0);
         (self.now, self.xid, self.has_standbys) = (cells.at(0)?, cells.get(1)?, cells.get(2)?);
         Ok(())
     }
 }
 
-/// What the commands of a batch concern, each once and in order.
+/// The keys of all rows that the commands of a batch need, each once and in order.
 #[derive(Default)]
 struct BatchKeys<'b> {
     events: BTreeSet<EventId>,
@@ -351,25 +363,25 @@ struct BatchKeys<'b> {
 }
 
 impl<'b> BatchKeys<'b> {
-    fn by(batch: &'b [Submission]) -> Self {
-        let mut wanted = Self::default();
+    fn from_batch(batch: &'b [Submission]) -> Self {
+        let mut all = Self::default();
         for Submission { command, idempotency } in batch {
             let event = command.event_id();
-            wanted.events.insert(event);
+            all.events.insert(event);
             match command.booked_user() {
                 Some(user) => {
-                    wanted.users.insert((event, user));
+                    all.users.insert((event, user));
                 }
-                None => wanted.bookings.extend(command.booking_id()),
+                None => all.bookings.extend(command.booking_id()),
             }
             let payment = command.captured();
-            wanted.payments.extend(payment.map(|(id, transaction)| (id, transaction.as_str().to_owned())));
-            wanted.keys.extend(idempotency.as_deref().map(|keep| (keep.scope.as_str(), keep.key.as_str())));
+            all.payments.extend(payment.map(|(id, transaction)| (id, transaction.as_str().to_owned())));
+            all.keys.extend(idempotency.as_deref().map(|key| (key.scope.as_str(), key.key.as_str())));
         }
-        wanted
+        all
     }
 
-    /// The statements that lock and load it. None of what is read depends on another's answer.
+    /// The statements that lock and load the rows. None depends on the result of another.
     fn calls(&self, lock: Sql) -> [Option<Call<'b>>; 7] {
         let uuid = |bytes: &[u8; 16]| Uuid::from_bytes(*bytes);
         let events: Vec<Uuid> = self.events.iter().map(|id| uuid(id.bytes())).collect();
@@ -406,7 +418,7 @@ fn event_ids(rows: &[Row]) -> Result<BTreeSet<EventId>, Cause> {
     rows.iter().map(|row| Ok(EventId::from_bytes(RowReader::new(row, 0).id(0)?))).collect()
 }
 
-/// A row that cannot be read fails only the commands that need it.
+/// Decodes the loaded rows. A row that cannot be decoded fails only the commands that need it.
 fn decode(
     events: &[Row],
     bookings: &[Row],
@@ -428,24 +440,24 @@ fn decode(
     for row in users {
         let cells = RowReader::new(row, 0);
         let event = EventId::from_bytes(cells.id(0)?);
-        // Where nobody is counted any more, what was counted once says nothing.
+        // If the event has no limit per user any more, its old counts are meaningless.
         let counts = loaded.events.get(&event).and_then(|event| event.as_ref().ok());
         if counts.is_some_and(|event| event.details.max_tickets_per_user.is_some()) {
             loaded.user_tickets.insert((event, cells.parse(1)?), cells.number(2)?);
         }
     }
     for row in keys {
-        let (key, kept) = read::kept(RowReader::new(row, 0))?;
-        loaded.keys.insert(key, kept);
+        let (key, stored) = read::stored_response(RowReader::new(row, 0))?;
+        loaded.keys.insert(key, stored);
     }
     Ok(loaded)
 }
 
-/// The statement for a page of overdue holds. A user's are few: they come all at once.
-fn overdue_call<'v>(wanted: &OverdueQuery<'v>) -> Call<'v> {
+/// The statement for a page of overdue holds. Those of one user are few: they are read in one page.
+fn overdue_call<'v>(query: &OverdueQuery<'v>) -> Call<'v> {
     let mut values: Vec<Value<'v>> =
-        vec![Box::new(Uuid::from_bytes(*wanted.event.bytes())), Box::new(wanted.now.micros())];
-    let ticket_type = match wanted.scope {
+        vec![Box::new(Uuid::from_bytes(*query.event.bytes())), Box::new(query.now.micros())];
+    let ticket_type = match query.scope {
         HoldScope::Event => None,
         HoldScope::TicketType(id) => Some(hex(*id)),
         HoldScope::User(user) => {
@@ -453,7 +465,7 @@ fn overdue_call<'v>(wanted: &OverdueQuery<'v>) -> Call<'v> {
             return Call { sql: Sql::BookingOverdueOfUser, values };
         }
     };
-    let (after_time, after_id) = match &wanted.after {
+    let (after_time, after_id) = match &query.after {
         Some((at, id)) => (*at, Uuid::from_bytes(*id.bytes())),
         None => (i64::MIN, Uuid::nil()),
     };
@@ -461,14 +473,14 @@ fn overdue_call<'v>(wanted: &OverdueQuery<'v>) -> Call<'v> {
         Box::new(after_time) as Value<'v>,
         Box::new(after_id),
         Box::new(ticket_type),
-        Box::new(i64::from(wanted.limit)),
+        Box::new(i64::from(query.limit)),
     ]);
     Call { sql: Sql::BookingOverdue, values }
 }
 
-/// Overdue holds by deadline and id; all there are where no limit was set.
+/// Decodes overdue holds, sorted by deadline and id. Without a limit this is the only page.
 fn hold_page(rows: &[Row], limit: Option<usize>) -> Result<OverdueHoldPage, Cause> {
-    /// The columns of a booking's deadline, and of its user's count after the booking's own.
+    /// The columns of the booking's deadline, and of its user's count, which follows the booking's columns.
     const HOLD_EXPIRES_AT: usize = 9;
     const USER_TICKETS: usize = 19;
     let mut holds = Vec::with_capacity(rows.len());
@@ -477,14 +489,14 @@ fn hold_page(rows: &[Row], limit: Option<usize>) -> Result<OverdueHoldPage, Caus
         let hold = read::booking(cells).and_then(|booking| {
             let counted: Option<i64> = cells.get(USER_TICKETS)?;
             let user_tickets = u32::try_from(counted.unwrap_or(0)).map_err(Cause::new)?;
-            Ok(Hold { booking, user_tickets })
+            Ok(OverdueHold { booking, user_tickets })
         });
         match hold {
             Ok(hold) => holds.push(hold),
-            Err(cause) => tracing::error!(%cause, "an overdue hold cannot be read and is left alone"),
+            Err(cause) => tracing::error!(%cause, "overdue hold cannot be decoded; it is skipped"),
         }
     }
-    holds.sort_unstable_by_key(|hold: &Hold| (hold.booking.hold_expires_at, hold.booking.id));
+    holds.sort_unstable_by_key(|hold: &OverdueHold| (hold.booking.hold_expires_at, hold.booking.id));
     let next = match rows.last().filter(|_| Some(rows.len()) == limit) {
         Some(row) => {
             let cells = RowReader::new(row, 0);

@@ -1,4 +1,4 @@
-//! Where a PostgreSQL is, and what of that may be shown.
+//! The URL of a PostgreSQL database, and its form without the password.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,24 +9,26 @@ use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use super::tls::{Roots, Tls, Trust};
 
-/// Longest wait for a connection, where the URL does not say.
+/// Timeout for a connection, if the URL has no `connect_timeout`.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// A peer that is gone without a word is noticed after this and some probes.
+/// Idle time before the first TCP keepalive probe, which detects a silently lost peer.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
-/// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…`, as libpq reads it. Shown without its password.
+/// A URL `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…` as in libpq. `Display` and `Debug` mask the
+/// password.
 ///
-/// `sslmode` means what it means there: `disable`, `prefer` (the default), `require`, `verify-ca` and
-/// `verify-full`; `sslrootcert` is a file of certificates in PEM, or `system` (the default where certificates
-/// are verified). Client certificates and password files are not supported.
+/// `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`, with the
+/// meaning that it has in libpq; `sslrootcert` is a file of certificates in PEM, or `system` (the default if
+/// certificates are verified). Client certificates and password files are not supported.
 #[derive(Clone)]
 pub struct PostgresUrl {
-    shown: String,
+    masked: String,
     pub(super) config: Config,
     pub(super) tls: Tls,
 }
 
-/// Why a text is no URL of a PostgreSQL. Says nothing of the text itself: it may hold a password.
+/// The reason why a text is not a URL of PostgreSQL. It does not quote the text, which may contain a
+/// password.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UrlError(String);
@@ -59,35 +61,36 @@ impl FromStr for PostgresUrl {
         }
         config.keepalives_idle(KEEPALIVE_AFTER);
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { shown: masked(url), config, tls: Tls { trust, roots } })
+        Ok(Self { masked: masked(url), config, tls: Tls { trust, roots } })
     }
 }
 
 impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.masked)
     }
 }
 
 impl fmt::Debug for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.masked)
     }
 }
 
-/// Whether a text names a PostgreSQL.
+/// True if a URL has the scheme of PostgreSQL.
 fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-/// The URL without what the driver does not know of TLS; and that: the mode and the root certificates.
+/// Splits off the TLS parameters that the driver does not support. Returns the URL without them, the mode and
+/// the root certificates.
 fn take_tls_parameters(url: &str) -> (String, Option<String>, Option<String>) {
     let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), None, None) };
     let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
     for pair in query.split('&') {
         match pair.split_once('=') {
-            Some(("sslmode", value)) => mode = Some(decoded(value)),
-            Some(("sslrootcert", value)) => roots = Some(decoded(value)),
+            Some(("sslmode", value)) => mode = Some(percent_decode(value)),
+            Some(("sslrootcert", value)) => roots = Some(percent_decode(value)),
             Some(_) | None => rest.push(pair),
         }
     }
@@ -95,10 +98,10 @@ fn take_tls_parameters(url: &str) -> (String, Option<String>, Option<String>) {
     (format!("{base}{joint}{}", rest.join("&")), mode, roots)
 }
 
-/// What a mode of libpq demands of the server's certificate.
+/// The verification of the server's certificate that an `sslmode` of libpq requires.
 fn trust(mode: Option<&str>, has_roots: bool) -> Result<Trust, UrlError> {
     match mode {
-        // As libpq does: whoever names root certificates wants them to be used.
+        // As in libpq: if root certificates are given, they are used.
         Some("require") if has_roots => Ok(Trust::Chain),
         None | Some("disable" | "prefer" | "require") => Ok(Trust::Unverified),
         Some("verify-ca") => Ok(Trust::Chain),
@@ -109,8 +112,8 @@ fn trust(mode: Option<&str>, has_roots: bool) -> Result<Trust, UrlError> {
     }
 }
 
-/// Percent-encoding undone.
-fn decoded(value: &str) -> String {
+/// Decodes percent-encoding.
+fn percent_decode(value: &str) -> String {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -122,11 +125,11 @@ fn decoded(value: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A URL as it may be shown and logged: without a password, also where it is no proper URL.
+/// A URL with its passwords masked, for output and logs. It may be malformed.
 pub fn masked(url: &str) -> String {
     const MASK: &str = "********";
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    // The last "@": a password may have one of its own where it is not encoded as it should be.
+    // The last "@": a password that is not properly encoded may contain one.
     let (user, rest) = match rest.rsplit_once('@') {
         Some((user, rest)) => (Some(user), rest),
         None => (None, rest),

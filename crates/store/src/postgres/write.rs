@@ -1,6 +1,6 @@
-//! What a batch changes as statements: one for each table and kind of change, its rows in columns.
+//! The write statements of a batch: one per table and kind of change, with one array parameter per column.
 //!
-//! Each statement counts the rows that it changes and fails its transaction when they are not all there.
+//! Each statement counts the rows that it changes and fails its transaction if any is missing.
 
 use domain::{Booking, BookingId, Entry, Event, EventId, RefundId, Timestamp, UserId};
 use tokio_postgres::types::ToSql;
@@ -12,13 +12,13 @@ use crate::IDEMPOTENCY_TTL_SECONDS;
 use crate::fold::{BookingChange, Changes, EventChange, RefundChange};
 use crate::row::{self, StateColumns};
 
-/// The statements of a batch, in the order in which rows are locked; none for tables that do not change.
+/// The write statements of a batch, in the order in which rows are locked; none for tables without changes.
 pub(super) fn calls(changes: &Changes) -> Vec<Call<'_>> {
     let (new_events, known_events): (Vec<_>, Vec<_>) =
         changes.events.values().partition(|change| change.loaded_seq.is_none());
     let described: Vec<&Event> =
-        changes.events.values().filter(|change| change.described).map(|change| &change.event).collect();
-    let counted = changes.events.values().filter(|change| !change.described);
+        changes.events.values().filter(|change| change.details_changed).map(|change| &change.event).collect();
+    let counted = changes.events.values().filter(|change| !change.details_changed);
     let counted: Vec<&Event> = counted.map(|change| &change.event).collect();
     let (new_bookings, known_bookings): (Vec<_>, Vec<_>) =
         changes.bookings.values().partition(|change| change.loaded_version.is_none());
@@ -43,7 +43,7 @@ pub(super) fn calls(changes: &Changes) -> Vec<Call<'_>> {
     .collect()
 }
 
-/// A column: one value of each row.
+/// An array parameter: one value of each row.
 fn column<'v, R, V: 'v>(rows: &[R], value: impl Fn(&R) -> V) -> Value<'v>
 where
     Vec<V>: ToSql + Send + Sync,
@@ -51,12 +51,12 @@ where
     Box::new(rows.iter().map(value).collect::<Vec<V>>())
 }
 
-/// A statement, unless it has no rows.
+/// A statement; `None` if it has no rows.
 fn call<'v, R>(sql: Sql, rows: &[R], values: impl FnOnce() -> Vec<Value<'v>>) -> Option<Call<'v>> {
     (!rows.is_empty()).then(|| Call { sql, values: values() })
 }
 
-/// Counts of ours are far below this bound.
+/// Saturates; all counts are far below that bound.
 fn to_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -120,13 +120,13 @@ fn event_details_upsert<'v>(rows: &[&'v Event]) -> Option<Call<'v>> {
     })
 }
 
-/// Each ticket type with its event and its place in the organiser's order.
+/// Each ticket type as its event and its position in the organiser's order.
 fn types<'v>(events: &[&'v Event]) -> Vec<(&'v Event, usize)> {
-    let places = |event: &&'v Event| {
+    let positions = |event: &&'v Event| {
         let event = *event;
-        (0..event.inventory.types.len()).map(move |place| (event, place))
+        (0..event.inventory.types.len()).map(move |position| (event, position))
     };
-    events.iter().flat_map(places).collect()
+    events.iter().flat_map(positions).collect()
 }
 
 fn ticket_type_upsert<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
@@ -134,13 +134,13 @@ fn ticket_type_upsert<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
     call(Sql::TicketTypeUpsert, &rows, || {
         vec![
             column(&rows, |(event, _)| uuid(event.id.bytes())),
-            column(&rows, |(_, place)| to_i64(*place as u64)),
-            column(&rows, |(event, place)| uuid(event.details.ticket_types[*place].id.bytes())),
-            column(&rows, |(event, place)| event.details.ticket_types[*place].name.as_str()),
-            column(&rows, |(event, place)| event.details.ticket_types[*place].price.amount()),
-            column(&rows, |(event, place)| event.inventory.types[*place].capacity.map(i64::from)),
-            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].held)),
-            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].sold)),
+            column(&rows, |(_, position)| to_i64(*position as u64)),
+            column(&rows, |(event, position)| uuid(event.details.ticket_types[*position].id.bytes())),
+            column(&rows, |(event, position)| event.details.ticket_types[*position].name.as_str()),
+            column(&rows, |(event, position)| event.details.ticket_types[*position].price.amount()),
+            column(&rows, |(event, position)| event.inventory.types[*position].capacity.map(i64::from)),
+            column(&rows, |(event, position)| i64::from(event.inventory.types[*position].held)),
+            column(&rows, |(event, position)| i64::from(event.inventory.types[*position].sold)),
         ]
     })
 }
@@ -150,9 +150,9 @@ fn ticket_type_update<'v>(events: &[&'v Event]) -> Option<Call<'v>> {
     call(Sql::TicketTypeUpdate, &rows, || {
         vec![
             column(&rows, |(event, _)| uuid(event.id.bytes())),
-            column(&rows, |(_, place)| to_i64(*place as u64)),
-            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].held)),
-            column(&rows, |(event, place)| i64::from(event.inventory.types[*place].sold)),
+            column(&rows, |(_, position)| to_i64(*position as u64)),
+            column(&rows, |(event, position)| i64::from(event.inventory.types[*position].held)),
+            column(&rows, |(event, position)| i64::from(event.inventory.types[*position].sold)),
         ]
     })
 }
@@ -281,8 +281,8 @@ fn idempotency_upsert(changes: &Changes) -> Option<Call<'_>> {
         vec![
             column(&rows, |((scope, _), _)| scope.as_str()),
             column(&rows, |((_, key), _)| key.as_str()),
-            column(&rows, |(_, change)| change.kept.fingerprint.as_slice()),
-            column(&rows, |(_, change)| &*change.kept.answer),
+            column(&rows, |(_, change)| change.stored.fingerprint.as_slice()),
+            column(&rows, |(_, change)| &*change.stored.response),
             column(&rows, |(_, change)| change.at.micros()),
             Box::new(i64::from(IDEMPOTENCY_TTL_SECONDS) * 1_000_000),
         ]

@@ -1,4 +1,4 @@
-//! Feeding the audit from one read transaction, which sees one moment of the database.
+//! Reads the database for the audit, in one read transaction with one snapshot.
 
 use domain::{Audit, AuditReport, Booking, BookingId, Entry, EventId, History, UserId};
 use rusqlite::{Connection, Row, params};
@@ -7,7 +7,8 @@ use super::{read, sql};
 use crate::Cause;
 use crate::fold::RowResult;
 
-/// Audits on a connection whose sorts go to files as long as it takes: in memory they grow with the ledger.
+/// Runs the audit. Meanwhile the connection sorts in temporary files: in memory, the sorts would grow with
+/// the ledger.
 pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
     connection.pragma_update(None, "temp_store", "FILE")?;
     let report = walk(connection);
@@ -56,12 +57,12 @@ fn walk_event(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqli
 }
 
 fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
-    /// Where the booking's columns begin in the joined row.
+    /// The first column of the booking in the joined row.
     const BOOKING: usize = 15;
     let mut statement = connection.prepare_cached(sql::AUDIT_LEDGER)?;
     let mut rows = statement.query([id.bytes()])?;
     while let Some(row) = rows.next()? {
-        // One that cannot be read is reported with its history.
+        // A booking that cannot be decoded is reported with its history.
         let booking = read::booking_row_at(row, BOOKING).ok().and_then(|row| Booking::try_from(row).ok());
         match read::entry_row(row) {
             Ok(entry) => audit.entry(&entry, booking.as_ref()),
@@ -71,13 +72,13 @@ fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusql
     Ok(())
 }
 
-/// The bookings of an event, one history at a time.
+/// Checks the bookings of an event, one history at a time.
 fn walk_bookings(connection: &Connection, event: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(sql::AUDIT_ENTRIES_BY_BOOKING)?;
     let mut rows = statement.query([event.bytes()])?;
     let mut history: Option<(BookingId, Vec<Entry>)> = None;
     while let Some(row) = rows.next()? {
-        // What cannot be read was reported when the ledger was.
+        // An entry that cannot be decoded was reported in `walk_ledger`.
         let Ok(id) = row.get(0).map(BookingId::from_bytes) else { continue };
         if let Some((last, entries)) = history.take_if(|(last, _)| *last != id) {
             finish_booking(connection, (event, last), entries, audit)?;

@@ -1,4 +1,4 @@
-//! A consistent copy of the database, made beside running sales.
+//! A consistent backup of the database while sales continue.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -10,21 +10,21 @@ use rusqlite::backup::{Backup, StepResult};
 use super::Sqlite;
 use crate::Fault;
 
-/// Why there is no copy. None is left behind, whole or half.
+/// The reason why a backup failed. No file is left behind, neither complete nor partial.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// There is a file of that name.
+    /// The file exists.
     #[error("{0} exists; a backup overwrites nothing, so give another name or move it away")]
     Exists(PathBuf),
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("cannot write {path}")]
     Io {
-        /// The copy.
+        /// The backup file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// SQLite refused.
+    /// SQLite returned an error.
     #[error("cannot copy the database")]
     Sqlite(#[from] rusqlite::Error),
     /// The database could not be read.
@@ -33,11 +33,10 @@ pub enum BackupError {
 }
 
 impl Sqlite {
-    /// Copies the database, as it is at one moment, to a file that does not exist yet; sales go on
-    /// meanwhile. The copy is durable when this returns, and bears its name only from then on. Returns its
-    /// size in bytes.
+    /// Copies a snapshot of the database to a new file while sales continue. Returns the size of the copy in
+    /// bytes. The copy gets its name once it is complete, and is durable when this returns.
     ///
-    /// The copy can be read by its owner only: it holds what people bought.
+    /// The copy is readable by its owner only, because it contains personal data.
     pub async fn backup(&self, to: PathBuf) -> Result<u64, BackupError> {
         self.read(move |connection| Ok(copy(connection, &to))).await?
     }
@@ -52,11 +51,11 @@ fn copy(from: &Connection, to: &Path) -> Result<u64, BackupError> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    // Removed again wherever this ends early.
+    // Deleted when it is dropped, that is, on every early return.
     let unfinished = tempfile::Builder::new().prefix(".boxoffice-backup-").tempfile_in(folder).map_err(io)?;
     let mut target = Connection::open(unfinished.path())?;
     target.pragma_update(None, "synchronous", "FULL")?;
-    // In one step: one read transaction, so one moment, and the writer is not held up by it.
+    // In one step, which is one read transaction: it is one snapshot, and it does not block the writer.
     let step = Backup::new(from, &mut target)?.step(-1)?;
     if step != StepResult::Done {
         let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
@@ -70,7 +69,7 @@ fn copy(from: &Connection, to: &Path) -> Result<u64, BackupError> {
         _ => io(refused.error),
     })?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| {
-        // The name might be lost in a power cut, so there is no copy. The error that counts is the first.
+        // The name may be lost in a power cut, so the backup has failed. The first error is returned.
         let _ = std::fs::remove_file(to);
         io(error)
     })?;

@@ -1,4 +1,4 @@
-//! What background chores ask for, and the statistics.
+//! Queries of the background chores, and the statistics.
 
 use std::collections::BTreeMap;
 

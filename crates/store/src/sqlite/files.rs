@@ -1,16 +1,16 @@
-//! Whether the files that are open still have their names.
+//! Detection of database files that were removed, renamed or replaced while they are open.
 //!
-//! SQLite goes on writing to a file that was removed, renamed or replaced, or whose log was: what it writes is lost
-//! at the end (<https://sqlite.org/howtocorrupt.html>, section 2).
+//! SQLite continues to write to a file that was removed, renamed or replaced, or whose WAL was; these writes
+//! are lost when it is closed (<https://sqlite.org/howtocorrupt.html>, section 2).
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The files of an open database, as they were found at their paths.
+/// The files of an open database: their paths, and their identities at the time of opening.
 pub(super) struct Files(Vec<(PathBuf, Identity)>);
 
-/// The device and the inode of a file.
+/// The device and inode number of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity(u64, u64);
 
@@ -21,7 +21,7 @@ impl Identity {
 }
 
 impl Files {
-    /// The database, its log and the index of that. All exist once a connection in WAL mode has read.
+    /// The database, its WAL and the WAL index. All exist once a connection in WAL mode has read.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let named = |suffix: &str| {
             let mut name = path.as_os_str().to_owned();
@@ -32,7 +32,8 @@ impl Files {
         ["", "-wal", "-shm"].map(named).into_iter().map(known).collect::<io::Result<_>>().map(Self)
     }
 
-    /// What has become of them, in words; nothing where all are in place. Three calls of `stat`.
+    /// Describes the first file that is not at its path any more; `None` if all are. Takes three calls of
+    /// `stat`.
     pub(super) fn missing(&self) -> Option<String> {
         self.0.iter().find_map(|(path, known)| match Identity::at(path) {
             Ok(found) if found == *known => None,

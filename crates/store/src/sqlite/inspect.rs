@@ -1,4 +1,4 @@
-//! What can be said about a database file from outside.
+//! Inspection of a database file, for `boxoffice doctor`.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -10,31 +10,31 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use super::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION, schema, sql};
 use crate::OpenError;
 
-/// A database file as it was found.
+/// The state of a database file.
 #[derive(Debug)]
 pub struct Inspection {
     /// The version of the SQLite library in this program.
     pub sqlite_version: &'static str,
-    /// The version of the file's schema, 0 for an empty file; or why this program cannot work on it.
+    /// The version of the schema, 0 for an empty file; or the reason why this program cannot use it.
     pub schema_version: Result<u32, OpenError>,
-    /// How SQLite keeps changes apart from the file until they are complete; `wal` as we set it.
+    /// The journal mode of SQLite; boxoffice sets `wal`.
     pub journal_mode: String,
-    /// Whether this process may write the file.
+    /// True if this process may write the file.
     pub is_writable: bool,
-    /// Whether a process that runs now owns the file.
+    /// True if a running process owns the file.
     pub is_owned: bool,
-    /// Ledger entries that are not noted as told over NATS; unset where the schema is not this program's.
+    /// Ledger entries above the saved relay cursors; `None` if this program cannot use the schema.
     pub unpublished: Option<u64>,
-    /// The latest date of a ledger entry; unset where there is none.
+    /// The latest date of a ledger entry; `None` if there is none.
     pub last_at: Option<Timestamp>,
 }
 
-/// Looks at a database file beside its owner, if it has one. Changes nothing.
+/// Inspects a database file, also while its owner runs. Changes nothing.
 pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
     if !path.exists() {
         return Err(OpenError::Missing(path.to_owned()));
     }
-    // Not read-only: after a kill -9 the first to come replays the log into shared memory.
+    // Not read-only: after a kill -9 the first connection rebuilds the WAL index in shared memory.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     schema::configure_reader(&connection)?;
@@ -57,7 +57,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
     })
 }
 
-/// The version of a schema that this program reads and writes; what is wrong with any other.
+/// The schema version, if this program can use it; otherwise the error.
 pub(super) fn usable(found: Option<u32>, path: &Path) -> Result<u32, OpenError> {
     match found {
         None => Err(OpenError::Foreign(path.to_owned())),
@@ -67,8 +67,8 @@ pub(super) fn usable(found: Option<u32>, path: &Path) -> Result<u32, OpenError> 
     }
 }
 
-/// Asks for the owner's lock and lets go of it at once: an owner that starts within those microseconds is
-/// refused, as by another owner.
+/// Tries to take the owner's lock, and releases it at once. An owner that starts within those microseconds
+/// fails as if another process owned the file.
 fn is_owned(path: &Path) -> Result<bool, OpenError> {
     let lock_path = path.with_added_extension("lock");
     let io = |source| OpenError::Io { path: lock_path.clone(), source };

@@ -1,4 +1,4 @@
-//! Lists, page by page. A row that cannot be read is left out of its page, which its key leads past.
+//! Paged lists. A row that cannot be decoded is left out of its page; the cursor continues after its key.
 
 use std::collections::HashMap;
 
@@ -14,18 +14,18 @@ use crate::fold::RowResult;
 use crate::store::USER_WINDOW;
 use crate::{BookingList, Cause, Fault, Page};
 
-/// Above every id: where a list of the newest begins.
+/// Above every id: the start of a list with the newest rows first.
 const LAST_ID: [u8; 16] = [0xff; 16];
 
-/// A row, its key first.
-type Listed<K, T> = (K, RowResult<T>);
+/// A row with its key.
+type KeyedRow<K, T> = (K, RowResult<T>);
 
 pub(super) fn events(
     connection: &mut Connection,
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Page<Event>, Fault> {
-    // One read transaction: events and their ticket types are of one moment.
+    // One read transaction, so that events and their ticket types are from one snapshot.
     let tx = connection.transaction().map_err(fault)?;
     let after = after.map_or(LAST_ID, |id| *id.bytes());
     let values = params![after, limit + 1];
@@ -52,30 +52,30 @@ pub(super) fn bookings(
     limit: u32,
 ) -> Result<Page<Booking>, Fault> {
     let before = |after: &Option<BookingId>| after.map_or(LAST_ID, |id| *id.bytes());
-    let word = status.map(BookingStatus::as_str);
+    let status_text = status.map(BookingStatus::as_str);
     let more = limit + 1;
-    let rows = match (list, word) {
+    let rows = match (list, status_text) {
         (BookingList::OfUser { user, event, after }, _) => {
-            return bookings_of_user(connection, (user, *event), before(after), word, limit);
+            return bookings_of_user(connection, (user, *event), before(after), status_text, limit);
         }
         (BookingList::OfEvent { event, after }, None) => {
             booking_rows(connection, sql::BOOKING_LIST_OF_EVENT, params![event.bytes(), before(after), more])
         }
-        (BookingList::OfEvent { event, after }, Some(word)) => {
-            let values = params![event.bytes(), word, before(after), more];
+        (BookingList::OfEvent { event, after }, Some(status_text)) => {
+            let values = params![event.bytes(), status_text, before(after), more];
             booking_rows(connection, sql::BOOKING_LIST_OF_EVENT_IN_STATUS, values)
         }
         (BookingList::All { after }, None) => {
             booking_rows(connection, sql::BOOKING_LIST_ALL, params![before(after), more])
         }
-        (BookingList::All { after }, Some(word)) => {
-            booking_rows(connection, sql::BOOKING_LIST_IN_STATUS, params![word, before(after), more])
+        (BookingList::All { after }, Some(status_text)) => {
+            booking_rows(connection, sql::BOOKING_LIST_IN_STATUS, params![status_text, before(after), more])
         }
     };
     Ok(Page::from_surplus(rows?, limit))
 }
 
-/// A filtered page ends where its window does, however few rows there were in it.
+/// A filtered page ends at the end of its window of [`USER_WINDOW`] bookings, however few rows match in it.
 fn bookings_of_user(
     connection: &Connection,
     (user, event): (&UserId, Option<EventId>),
@@ -102,7 +102,7 @@ fn booking_rows(
     connection: &Connection,
     sql: &str,
     values: &[&dyn ToSql],
-) -> Result<Vec<Listed<BookingId, Booking>>, Fault> {
+) -> Result<Vec<KeyedRow<BookingId, Booking>>, Fault> {
     list(connection, sql, values, |row| {
         let booking = read::booking_row(row).map_err(Cause::new).and_then(Booking::try_from);
         Ok((BookingId::from_bytes(row.get(0)?), booking))
@@ -140,7 +140,7 @@ pub(super) fn refunds(
     Ok(Page::from_surplus(rows?, limit))
 }
 
-/// The rows of a statement. An error fails the whole list: that of a row goes into the row.
+/// The rows of a statement. An error of `row` fails the whole list; decoding errors belong into `T`.
 pub(super) fn list<T>(
     connection: &Connection,
     sql: &str,

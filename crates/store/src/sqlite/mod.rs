@@ -1,8 +1,8 @@
-//! The embedded store: one SQLite file, one writer, readers apart.
+//! The embedded store: a SQLite file with one write connection and several read connections.
 //!
-//! SQLite lets one connection write at a time, so the writer's transaction is the lock on every row.
-//! Readers see the last commit (WAL) and never wait for the writer. One process owns the file, by a lock
-//! on `FILE.lock` that ends with the process; others may read beside it.
+//! SQLite allows one write transaction at a time, so that transaction is the lock on every row. In WAL mode,
+//! readers see the last commit and never wait for the writer. One process owns the file, by a lock on
+//! `FILE.lock` that ends with the process; other processes may read at the same time.
 
 mod audit;
 mod backup;
@@ -43,39 +43,41 @@ pub use self::backup::BackupError;
 pub use self::inspect::{Inspection, inspect};
 pub use self::schema::SCHEMA_VERSION;
 
-/// A schema serves the program that brought it and the one before, so that instances can be replaced one
-/// by one: this program works on a schema one newer than its own.
+/// The newest schema that this program can use: one version above its own. A schema works for the release
+/// that introduced it and for the one before, so that instances can be upgraded one by one.
 pub(crate) const NEWEST_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
 
-/// How a SQLite store is opened.
+/// Options of a SQLite store.
 #[derive(Clone)]
 pub struct SqliteOptions {
-    /// Tells the time that decides deadlines.
+    /// The clock for deadlines.
     pub clock: Arc<dyn Clock>,
-    /// Work on the calling thread instead of one of its own. For simulations, which own every thread.
+    /// Run SQLite on the calling thread instead of a blocking thread. For simulations, which need one thread.
     pub inline: bool,
 }
 
-/// Bookings in a SQLite file, or in memory. Cheap to share behind an `Arc`.
+/// A store in a SQLite file, or in memory. Share it in an `Arc`.
 pub struct Sqlite {
     writer: Option<Arc<Mutex<SqliteWriter>>>,
-    /// Unset in memory, where the writer's connection is the only one.
+    /// `None` in memory, where the writer's connection is the only one.
     readers: Option<Arc<Readers>>,
     inline: bool,
-    /// Decides what is due; unset where the file is only read.
+    /// The clock for due holds; `None` if the store only reads.
     clock: Option<Arc<dyn Clock>>,
-    /// Held as long as the store lives; the operating system lets go of it when the process dies.
+    /// The lock on `FILE.lock`, held as long as the store exists. The operating system releases it when the
+    /// process ends.
     _owner: Option<File>,
 }
 
-/// Connections that read.
+/// A pool of read connections.
 struct Readers {
     idle: Mutex<Vec<Connection>>,
-    /// One for each connection, to wait for: first come, first served.
+    /// One per connection. Reads wait for them in FIFO order.
     permits: Arc<Semaphore>,
 }
 
-/// A connection in use. Dropped, it is idle again: also after a panic, whose transaction is rolled back.
+/// A connection in use. Dropping it returns it to the pool, also after a panic, which rolls back its
+/// transaction.
 struct BorrowedConnection {
     connection: Option<Connection>,
     readers: Arc<Readers>,
@@ -83,13 +85,13 @@ struct BorrowedConnection {
 }
 
 impl Sqlite {
-    /// Opens a file as its owner, making it if there is none, and brings its schema up to date where
-    /// `migrate` says so; otherwise an older schema is an error.
+    /// Opens a file as its owner. If `migrate` is true, creates a missing file and migrates an older schema;
+    /// otherwise both are errors.
     pub fn open(path: &Path, migrate: bool, options: &SqliteOptions) -> Result<Self, OpenError> {
         if !migrate && !path.exists() {
             return Err(OpenError::Missing(path.to_owned()));
         }
-        let owner = own(path)?;
+        let owner = lock_database_file(path)?;
         let mut connection = Connection::open(path)?;
         let found = schema::version(&connection)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
         if found > NEWEST_SCHEMA_VERSION {
@@ -103,14 +105,14 @@ impl Sqlite {
             schema::migrate(&mut connection)?;
         }
         let readers = Readers::open(path)?;
-        // The first read makes the log and its index.
+        // The first read creates the WAL and its index.
         readers.version()?;
         let files = Files::of(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let writer = SqliteWriter::new(connection, options.clock.clone(), Some(files));
         Ok(Self::from_parts(Some(writer), Some(readers), options.inline, Some(owner)))
     }
 
-    /// Opens a file to read beside its owner, also right after one was killed.
+    /// Opens a file for reads only, while its owner runs or after it was killed.
     pub fn open_reader(path: &Path) -> Result<Self, OpenError> {
         if !path.exists() {
             return Err(OpenError::Missing(path.to_owned()));
@@ -121,7 +123,7 @@ impl Sqlite {
         Ok(Self::from_parts(None, Some(readers), false, None))
     }
 
-    /// A fresh store in memory, gone with the value.
+    /// A new store in memory. Its data is lost when it is dropped.
     pub fn in_memory(options: &SqliteOptions) -> Result<Self, OpenError> {
         let mut connection = Connection::open_in_memory()?;
         schema::configure(&connection)?;
@@ -141,15 +143,15 @@ impl Sqlite {
         Self { writer, readers: readers.map(Arc::new), inline, clock, _owner: owner }
     }
 
-    /// Runs statements behind the store's back; for tests of what it then says.
+    /// Executes statements on the writer's connection, past the store. For tests of corrupt data.
     #[cfg(feature = "conformance")]
     pub fn tamper(&self, sql: &str) -> rusqlite::Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
         lock(writer).connection_mut().execute_batch(sql)
     }
 
-    /// Has statements run between the next load and its write, as if somebody else had come in between; for
-    /// tests of the guards.
+    /// Executes statements between the next load and its writes, like a concurrent writer. For tests of the
+    /// guards.
     #[cfg(feature = "conformance")]
     pub fn inject_before_write(&self, sql: &str) {
         if let Some(writer) = &self.writer {
@@ -157,7 +159,7 @@ impl Sqlite {
         }
     }
 
-    /// Reads on a connection apart from the writer's, off the threads that serve requests.
+    /// Runs a read on a read connection, on a blocking thread.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
@@ -165,13 +167,13 @@ impl Sqlite {
         let Some(readers) = self.readers.clone() else {
             return self.write(|writer| work(writer.connection_mut())).await;
         };
-        // Waited for here, so that no thread has to wait.
+        // Awaited here, so that no blocking thread is occupied by the wait.
         let mut borrowed = readers.borrow().await?;
         let read = move || work(borrowed.connection()?);
-        if self.inline { read() } else { on_a_thread(read).await? }
+        if self.inline { read() } else { run_blocking(read).await? }
     }
 
-    /// Works on the writer's connection, off the threads that serve requests.
+    /// Runs work on the writer's connection, on a blocking thread.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut SqliteWriter) -> Result<T, Fault> + Send + 'static,
@@ -180,7 +182,7 @@ impl Sqlite {
             return Err(Fault::Unavailable(Cause::new("the database is open for reading only")));
         };
         let write = move || work(&mut lock(&writer));
-        if self.inline { write() } else { on_a_thread(write).await? }
+        if self.inline { write() } else { run_blocking(write).await? }
     }
 }
 
@@ -189,7 +191,7 @@ impl Store for Sqlite {
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
         let count = batch.len();
         let all = |fault: Fault| std::iter::repeat_n(Reply::Failed(fault), count).collect();
-        // SQLite answers at once, so the shared fold never waits here.
+        // The futures of the SQLite store never wait, so the shared fold is ready at the first poll.
         let work = move |writer: &mut SqliteWriter| {
             Ok(crate::execute::execute(writer, batch, LockWait::Long).now_or_never().unwrap_or_default())
         };
@@ -340,7 +342,7 @@ impl Readers {
 
     fn open(path: &Path) -> Result<Self, OpenError> {
         let open = || {
-            // Not read-only: after a kill -9 the first to come replays the log into shared memory.
+            // Not read-only: after a kill -9 the first connection rebuilds the WAL index in shared memory.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
             schema::configure_reader(&connection)?;
@@ -349,7 +351,7 @@ impl Readers {
         Ok(Self::new((0..READERS).map(|_| open()).collect::<rusqlite::Result<_>>()?))
     }
 
-    /// The version of the schema, before anybody else reads.
+    /// The version of the schema. Called before other reads.
     fn version(&self) -> Result<Option<u32>, OpenError> {
         let idle = lock(&self.idle);
         Ok(idle.last().map(schema::version).transpose()?.flatten())
@@ -377,22 +379,23 @@ impl Drop for BorrowedConnection {
     }
 }
 
-fn no_connection(why: impl std::fmt::Display) -> Fault {
-    Fault::Unavailable(Cause::new(format!("there is no connection to read on: {why}")))
+fn no_connection(cause: impl std::fmt::Display) -> Fault {
+    Fault::Unavailable(Cause::new(format!("there is no read connection: {cause}")))
 }
 
-/// A panic while the lock was held has rolled its transaction back; the connection is as good as before.
+/// Ignores poisoning: a panic while the mutex was locked has rolled back its transaction, so the connection
+/// is usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs blocking work apart from the threads that serve requests. It is finished even if the caller goes.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+/// Runs blocking work on a thread for it. It runs to its end even if the caller is dropped.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Fault::Broken(Cause::new(error)))
 }
 
-/// Takes the lock that says which process owns the file.
-fn own(path: &Path) -> Result<File, OpenError> {
+/// Locks `FILE.lock`: the holder of this lock owns the database file.
+fn lock_database_file(path: &Path) -> Result<File, OpenError> {
     let lock_path = path.with_added_extension("lock");
     let io = |source| OpenError::Io { path: lock_path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(io)?;

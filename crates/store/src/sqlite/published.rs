@@ -1,4 +1,4 @@
-//! What the relay asks for: what is new in the ledgers, and how far it has got.
+//! Queries of the relay: ledger entries with their bookings, and the saved cursors.
 
 use domain::{Booking, BookingId, EventId, Timestamp};
 use rusqlite::{Connection, Row, params};
@@ -9,7 +9,7 @@ use crate::fold::RowResult;
 use crate::store::readable_prefix;
 use crate::{Cause, Cursor, CursorFilter, EntryWithBooking, Fault};
 
-/// The column after an entry's own.
+/// The first column of the booking, after those of the entry.
 const BOOKING: usize = 15;
 
 pub(super) fn cursors(

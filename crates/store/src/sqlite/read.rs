@@ -1,4 +1,5 @@
-//! Reading rows of SQLite. The outer error is the database's, the inner one the row's.
+//! Reading and decoding of SQLite rows. The outer error is that of the database, the inner one that of the
+//! row.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sql;
-use crate::fold::{Kept, RowResult};
+use crate::fold::{RowResult, StoredResponse};
 use crate::row::{self, BookingRow, time};
 use crate::{Cause, Idempotency};
 
@@ -29,7 +30,7 @@ pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<RowResu
 pub(super) fn booking(connection: &Connection, id: BookingId) -> Read<Option<RowResult<Booking>>> {
     let mut statement = connection.prepare_cached(sql::BOOKING_LOAD)?;
     let row = statement.query_row([id.bytes()], |row| Ok(booking_row(row))).optional()?;
-    Ok(row.map(|row| row.map_err(|error| about(id, &error)).and_then(Booking::try_from)))
+    Ok(row.map(|row| row.map_err(|error| with_id(id, &error)).and_then(Booking::try_from)))
 }
 
 pub(super) fn refund(
@@ -46,14 +47,20 @@ pub(super) fn refund_by_id(connection: &Connection, id: RefundId) -> Read<Option
     statement.query_row([id.bytes()], |row| Ok(refund_row(row))).optional()
 }
 
-/// What is kept under a key since an instant.
-pub(super) fn key(connection: &Connection, keep: &Idempotency, since: Timestamp) -> Read<Option<Kept>> {
+/// Reads the response stored under a key, if it is younger than `since`.
+pub(super) fn key(
+    connection: &Connection,
+    idempotency: &Idempotency,
+    since: Timestamp,
+) -> Read<Option<StoredResponse>> {
     let mut statement = connection.prepare_cached(sql::IDEMPOTENCY_LOAD)?;
-    let scope = if removed(Guard::KeyScoped) { "" } else { &keep.scope };
-    let values = params![scope, keep.key, since.micros()];
-    let kept =
-        |row: &Row<'_>| Ok(Kept { fingerprint: row.get(0)?, answer: row.get::<_, Vec<u8>>(1)?.into() });
-    statement.query_row(values, kept).optional()
+    let scope = if removed(Guard::KeyScoped) { "" } else { &idempotency.scope };
+    let values = params![scope, idempotency.key, since.micros()];
+    let stored = |row: &Row<'_>| {
+        let (fingerprint, response) = (row.get(0)?, row.get::<_, Vec<u8>>(1)?.into());
+        Ok(StoredResponse { fingerprint, response })
+    };
+    statement.query_row(values, stored).optional()
 }
 
 pub(super) fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Read<u32> {
@@ -62,7 +69,7 @@ pub(super) fn user_tickets(connection: &Connection, event: EventId, user: &UserI
     Ok(tickets.unwrap_or(0))
 }
 
-/// An id for a nullable column.
+/// An optional id as the parameter of a nullable column.
 pub(super) fn opt_id(bytes: Option<&[u8; 16]>) -> Option<&[u8]> {
     bytes.map(<[u8; 16]>::as_slice)
 }
@@ -71,7 +78,7 @@ pub(super) fn booking_row(row: &Row<'_>) -> Read<BookingRow> {
     booking_row_at(row, 0)
 }
 
-/// A booking's columns, from column `first` on.
+/// Reads the columns of a booking, starting at the column `first`.
 pub(super) fn booking_row_at(row: &Row<'_>, first: usize) -> Read<BookingRow> {
     Ok(BookingRow {
         id: row.get(first)?,
@@ -96,7 +103,7 @@ pub(super) fn booking_row_at(row: &Row<'_>, first: usize) -> Read<BookingRow> {
     })
 }
 
-/// An event whose ticket types are still missing.
+/// Decodes an event without its ticket types.
 pub(super) fn event_row(id: EventId, row: &Row<'_>) -> RowResult<Event> {
     if row.get_ref(11).map_err(Cause::new)? == ValueRef::Null {
         return Err(Cause::new("has counters but no description"));
@@ -139,7 +146,7 @@ pub(super) fn event_row(id: EventId, row: &Row<'_>) -> RowResult<Event> {
     Ok(Event { id, details: Arc::new(details), inventory })
 }
 
-/// A ticket type whose price still lacks the currency of its event.
+/// A ticket type. Its price has no currency yet: that is in the event's row.
 pub(super) struct TypeRow {
     id: TicketTypeId,
     name: domain::Name,
@@ -161,22 +168,22 @@ pub(super) fn type_row(row: &Row<'_>) -> RowResult<TypeRow> {
     })
 }
 
-/// An event with its ticket types.
+/// Adds the ticket types to an event.
 pub(super) fn finish_event(
     id: EventId,
     event: RowResult<Event>,
     rows: Vec<RowResult<TypeRow>>,
 ) -> RowResult<Event> {
-    event.and_then(|event| add_types(event, rows)).map_err(|cause| about(id, &cause))
+    event.and_then(|event| add_types(event, rows)).map_err(|cause| with_id(id, &cause))
 }
 
 fn add_types(mut event: Event, rows: Vec<RowResult<TypeRow>>) -> RowResult<Event> {
-    let about = Arc::make_mut(&mut event.details);
-    let currency: Currency = about.currency;
+    let details = Arc::make_mut(&mut event.details);
+    let currency: Currency = details.currency;
     for row in rows {
         let row = row?;
         let price = Money::new(row.price, currency).map_err(Cause::new)?;
-        about.ticket_types.push(TicketType { id: row.id, name: row.name, price });
+        details.ticket_types.push(TicketType { id: row.id, name: row.name, price });
         event.inventory.types.push(row.stock);
     }
     if event.inventory.types.is_empty() {
@@ -187,7 +194,7 @@ fn add_types(mut event: Event, rows: Vec<RowResult<TypeRow>>) -> RowResult<Event
 
 pub(super) fn entry_row(row: &Row<'_>) -> RowResult<Entry> {
     let text = |column: usize| row.get::<_, String>(column).map_err(Cause::new);
-    let word = |column: usize| row.get::<_, Option<String>>(column).map_err(Cause::new);
+    let text_if_set = |column: usize| row.get::<_, Option<String>>(column).map_err(Cause::new);
     let id = |column: usize| row.get::<_, Option<[u8; 16]>>(column).map_err(Cause::new);
     Ok(Entry {
         event_id: EventId::from_bytes(row.get(0).map_err(Cause::new)?),
@@ -197,14 +204,14 @@ pub(super) fn entry_row(row: &Row<'_>) -> RowResult<Entry> {
         refund_id: id(4)?.map(RefundId::from_bytes),
         lines: row::lines_from(&text(5)?)?,
         quantity: row.get(6).map_err(Cause::new)?,
-        from: word(7)?.map(|word| word.parse()).transpose().map_err(Cause::new)?,
-        to: word(8)?.map(|word| word.parse()).transpose().map_err(Cause::new)?,
+        from: text_if_set(7)?.map(|text| text.parse()).transpose().map_err(Cause::new)?,
+        to: text_if_set(8)?.map(|text| text.parse()).transpose().map_err(Cause::new)?,
         available_after: row.get(9).map_err(Cause::new)?,
         previous_seq: row.get(10).map_err(Cause::new)?,
         actor: text(11)?.parse().map_err(Cause::new)?,
         request: text(12)?.parse().map_err(Cause::new)?,
         at: time(row.get(13).map_err(Cause::new)?)?,
-        trace: word(14)?.map(|word| word.parse()).transpose().map_err(Cause::new)?,
+        trace: text_if_set(14)?.map(|text| text.parse()).transpose().map_err(Cause::new)?,
     })
 }
 
@@ -227,6 +234,6 @@ pub(super) fn refund_row(row: &Row<'_>) -> RowResult<Refund> {
     })
 }
 
-fn about(id: impl std::fmt::Display, cause: &impl std::fmt::Display) -> Cause {
+fn with_id(id: impl std::fmt::Display, cause: &impl std::fmt::Display) -> Cause {
     Cause::new(format!("{id}: {cause}"))
 }

@@ -1,4 +1,4 @@
-//! Opening a database file, and bringing its schema up to date.
+//! Settings of SQLite connections, and migration of the schema.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use domain::sabotage::{Guard, removed};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
-/// One script per schema version, from 1. Forward only; a script that has shipped never changes.
+/// One script per schema version, from 1. Forward only; a released script never changes.
 const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_tickets.sql"),
     include_str!("../../migrations/sqlite/0002_published.sql"),
@@ -14,16 +14,17 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0004_indexes.sql"),
 ];
 
-/// The schema that this program reads and writes.
+/// The schema version of this program.
 #[expect(clippy::cast_possible_truncation, reason = "there will be some dozens of scripts")]
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
-/// Marks a file as ours (`PRAGMA application_id`): "boxo".
+/// Identifies a file as one of boxoffice (`PRAGMA application_id`): "boxo".
 const APPLICATION_ID: i32 = 0x626f_786f;
 
-/// Sets what every connection needs. Durable at COMMIT, also through a power cut (`synchronous=FULL`).
+/// Applies the settings of the write connection. A COMMIT is durable, also after a power cut
+/// (`synchronous=FULL`).
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    keep_plans(connection)?;
+    stabilize_plans(connection)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch(
@@ -33,22 +34,23 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// Sets what a connection needs that only reads.
+/// Applies the settings of a read connection.
 pub(super) fn configure_reader(connection: &Connection) -> rusqlite::Result<()> {
-    keep_plans(connection)?;
+    stabilize_plans(connection)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
     connection
         .execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;")
 }
 
-/// Keeps a statement's plan whatever is bound to it. Otherwise SQLite parses and plans a statement anew each
-/// time a bound of a range changes, which costs more than running it (<https://sqlite.org/queryplanner-ng.html#qpstab>).
-fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+/// Enables the query planner stability guarantee: the plan of a statement does not depend on its parameters.
+/// Otherwise SQLite parses and plans a statement again each time a bound of a range changes, which costs more
+/// than running it (<https://sqlite.org/queryplanner-ng.html#qpstab>).
+fn stabilize_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
-/// The schema version of a file: 0 for an empty one, `None` for a database that is not ours.
+/// The schema version of a file: 0 for an empty one, `None` for a database of another program.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
     let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -57,8 +59,8 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<u32>> 
     Ok((application == APPLICATION_ID || empty).then_some(version))
 }
 
-/// Runs the scripts that are missing, each in its own transaction together with its number, so that it
-/// can be interrupted anywhere and run again. Returns how many ran.
+/// Runs the missing scripts, each in one transaction together with the update of the version, so that it can
+/// be interrupted at any point and run again. Returns the number of scripts that ran.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     let mut ran = 0;
     for (number, script) in (1..).zip(MIGRATIONS) {
@@ -75,7 +77,7 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     Ok(ran)
 }
 
-/// A script, without the constraints that a test has taken away.
+/// A script, without the constraints that a test has removed.
 fn guarded(script: &str) -> Cow<'_, str> {
     let mut script = Cow::Borrowed(script);
     for (guard, constraint) in [

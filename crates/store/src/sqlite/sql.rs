@@ -1,19 +1,19 @@
-//! Every statement of the SQLite store, one file each under `sql/sqlite/`.
+//! The statements of the SQLite store, one file each under `sql/sqlite/`.
 
 macro_rules! statements {
     ($($name:ident = $file:literal;)*) => {
         $(pub(super) const $name: &str = include_str!(concat!("../../sql/sqlite/", $file, ".sql"));)*
 
-        /// All of them by file name, for the test that prepares each.
+        /// All statements by file name, for the test that prepares each.
         #[cfg(test)]
         pub(super) const ALL: &[(&str, &str)] = &[$(($file, $name),)*];
     };
 }
 
 statements! {
+    AUDIT_ENTRIES_BY_BOOKING = "audit_entries_by_booking";
     AUDIT_ENTRY = "audit_entry";
     AUDIT_LEDGER = "audit_ledger";
-    AUDIT_ENTRIES_BY_BOOKING = "audit_entries_by_booking";
     AUDIT_TOTALS = "audit_totals";
     AUDIT_USERS = "audit_users";
     BOOKING_INSERT = "booking_insert";
@@ -43,9 +43,8 @@ statements! {
     LEDGER_INSERT = "ledger_insert";
     LEDGER_LIST = "ledger_list";
     LEDGER_WITH_BOOKINGS = "ledger_with_bookings";
-    PUBLISHED_SAVE = "published_save";
     PUBLISHED_CURSORS = "published_cursors";
-    UNPUBLISHED_COUNT = "unpublished_count";
+    PUBLISHED_SAVE = "published_save";
     REFUND_FIND = "refund_find";
     REFUND_INSERT = "refund_insert";
     REFUND_LIST = "refund_list";
@@ -57,6 +56,7 @@ statements! {
     TICKET_TYPE_UPSERT = "ticket_type_upsert";
     TICKET_TYPES_LIST = "ticket_types_list";
     TICKET_TYPES_LOAD = "ticket_types_load";
+    UNPUBLISHED_COUNT = "unpublished_count";
     USER_LIMIT_LOAD = "user_limit_load";
     USER_LIMIT_UPSERT = "user_limit_upsert";
 }
@@ -79,12 +79,12 @@ mod tests {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         super::super::schema::migrate(&mut connection).unwrap();
         for (name, sql) in ALL {
-            assert!(sql.starts_with("-- "), "{name}: the first line says what it is for");
+            assert!(sql.starts_with("-- "), "{name}: the first line must be a comment");
             connection.prepare(sql).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
 
-    /// A list or a load that walks a whole table would grow with the sale.
+    /// The cost of a list or a load must not grow with the number of bookings.
     #[test]
     fn no_statement_but_those_of_the_audit_scans_a_table() {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();

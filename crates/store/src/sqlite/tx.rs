@@ -1,4 +1,4 @@
-//! One write transaction on SQLite.
+//! A write transaction on SQLite.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,23 +12,25 @@ use super::lists::list;
 use super::read::{self, opt_id};
 use super::sql;
 use crate::execute::{LockWait, Writer};
-use crate::fold::{Changes, EventChange, Hold, Loaded, NewStoredResponse, OverdueHoldPage, OverdueQuery, Tx};
+use crate::fold::{
+    Changes, EventChange, Loaded, NewStoredResponse, OverdueHold, OverdueHoldPage, OverdueQuery, Tx,
+};
 use crate::row::{self, StateColumns, hex};
 use crate::store::USER_WINDOW;
 use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
 
-/// The one connection that writes. SQLite has one writer at a time, so this is the row lock, too.
+/// The only write connection. SQLite has one write transaction at a time, so that is the row lock, too.
 pub(super) struct SqliteWriter {
     connection: Connection,
     clock: Arc<dyn Clock>,
-    /// Set once a commit failed in a way that leaves its outcome open: what the file holds is then known
-    /// only after it is opened anew, so nothing more is written on top of it.
+    /// True after a commit failed with an unknown outcome: only recovery at the next opening shows what the
+    /// file contains, so nothing more is written.
     failed: bool,
-    /// The files behind the connection; unset in memory.
+    /// The files of the database; `None` in memory.
     files: Option<Files>,
-    /// Whether the last look found one of them missing, so that it is logged once.
+    /// True if the last check found one of them missing, so that it is logged once.
     is_missing: bool,
-    /// What a test has happen between the next load and its write.
+    /// Statements that a test injects between the next load and its writes.
     #[cfg(feature = "conformance")]
     pub(super) injected_sql: Option<String>,
 }
@@ -50,21 +52,21 @@ impl SqliteWriter {
         }
     }
 
-    /// The clock that decides deadlines.
+    /// The clock for deadlines.
     pub(super) fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
     }
 
-    /// The connection itself, for reads of a store in memory, which has no other.
+    /// The connection, for reads of a store in memory, which has no other.
     pub(super) fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
-    /// The connection, where what it writes will be found again.
+    /// The connection, if writes are possible and will be found at the next opening.
     pub(super) fn writable(&mut self) -> Result<&mut Connection, Fault> {
         if self.failed {
-            let why = "an earlier commit failed with an I/O error; restart to recover the file";
-            return Err(Fault::Unavailable(Cause::new(why)));
+            let cause = "an earlier commit failed with an I/O error; restart to recover the file";
+            return Err(Fault::Unavailable(Cause::new(cause)));
         }
         match self.missing() {
             Some(missing) => Err(Fault::Unavailable(Cause::new(missing))),
@@ -72,14 +74,14 @@ impl SqliteWriter {
         }
     }
 
-    /// Which of the files is not in its place, in words.
+    /// Describes a file that is not at its path; `None` if all are.
     fn missing(&mut self) -> Option<String> {
         let missing = self.files.as_ref()?.missing();
         match (&missing, self.is_missing) {
-            (Some(what), false) => tracing::error!(
-                "{what}: nothing is written until it is back; put it back, or restart with the right file"
+            (Some(problem), false) => tracing::error!(
+                "{problem}: nothing is written until it is back; put it back, or restart with the right file"
             ),
-            (None, true) => tracing::info!("the database file is back in its place"),
+            (None, true) => tracing::info!("the database file is at its path again"),
             (Some(_), true) | (None, false) => {}
         }
         self.is_missing = missing.is_some();
@@ -96,13 +98,13 @@ impl Writer for SqliteWriter {
     }
 }
 
-/// What is not committed is undone, also on the way out of an error or a panic.
+/// Rolls back a transaction that is not committed, also after an error or a panic.
 impl Drop for SqliteTx<'_> {
     fn drop(&mut self) {
         if !self.writer.connection.is_autocommit()
             && let Err(error) = self.writer.connection.execute_batch("ROLLBACK")
         {
-            tracing::error!(%error, "a transaction could not be rolled back");
+            tracing::error!(%error, "rollback failed");
             self.writer.failed = true;
         }
     }
@@ -112,12 +114,12 @@ impl Tx for SqliteTx<'_> {
     async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
         let connection = &self.writer.connection;
         let mut loaded = Loaded::default();
-        let kept_since = self.writer.clock.now().minus_seconds(IDEMPOTENCY_TTL_SECONDS);
+        let stored_since = self.writer.clock.now().minus_seconds(IDEMPOTENCY_TTL_SECONDS);
         for Submission { command, idempotency } in batch {
-            if let Some(keep) = idempotency
-                && let Some(kept) = read::key(connection, keep, kept_since).map_err(fault)?
+            if let Some(key) = idempotency
+                && let Some(stored) = read::key(connection, key, stored_since).map_err(fault)?
             {
-                loaded.keys.insert((keep.scope.clone(), keep.key.clone()), kept);
+                loaded.keys.insert((key.scope.clone(), key.key.clone()), stored);
             }
             let event_id = command.event_id();
             if !loaded.events.contains_key(&event_id)
@@ -154,20 +156,20 @@ impl Tx for SqliteTx<'_> {
         Ok(self.writer.clock.now())
     }
 
-    async fn overdue(&mut self, wanted: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
-        let ticket_type = match wanted.scope {
+    async fn overdue(&mut self, query: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
+        let ticket_type = match query.scope {
             HoldScope::Event => None,
             HoldScope::TicketType(id) => Some(hex(*id)),
-            HoldScope::User(user) => return self.overdue_of_user(wanted, user),
+            HoldScope::User(user) => return self.overdue_of_user(query, user),
         };
-        let (after_time, after_id) = match &wanted.after {
+        let (after_time, after_id) = match &query.after {
             Some((at, id)) => (*at, id.bytes().as_slice()),
             None => (i64::MIN, [].as_slice()),
         };
-        let (event, until) = (wanted.event.bytes(), wanted.now.micros());
-        let values = params![event, until, after_time, after_id, ticket_type, wanted.limit];
-        let rows = self.hold_rows(sql::BOOKING_OVERDUE, values, wanted.event)?;
-        let next = rows.last().filter(|_| rows.len() == wanted.limit as usize).map(|(key, _)| *key);
+        let (event, until) = (query.event.bytes(), query.now.micros());
+        let values = params![event, until, after_time, after_id, ticket_type, query.limit];
+        let rows = self.hold_rows(sql::BOOKING_OVERDUE, values, query.event)?;
+        let next = rows.last().filter(|_| rows.len() == query.limit as usize).map(|(key, _)| *key);
         Ok(OverdueHoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next })
     }
 
@@ -178,12 +180,12 @@ impl Tx for SqliteTx<'_> {
         }
         self.write(&changes)?;
         let Err(error) = self.writer.connection.execute_batch("COMMIT") else {
-            // Acknowledged only if whoever opens the path next finds it.
+            // Acknowledged only if the next opening of the path will find it.
             let missing = self.writer.missing();
             return missing.map_or(Ok(()), |missing| Err(Fault::OutcomeUnknown(Cause::new(missing))));
         };
         if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
-            // The log may hold the whole commit although its flush failed: a restart could find it.
+            // The WAL may contain the whole commit although its flush failed: a restart may find it.
             self.writer.failed = true;
             return Err(Fault::OutcomeUnknown(Cause::new(error)));
         }
@@ -192,15 +194,15 @@ impl Tx for SqliteTx<'_> {
 }
 
 impl SqliteTx<'_> {
-    /// All at once: they are few.
-    fn overdue_of_user(&self, wanted: &OverdueQuery<'_>, user: &UserId) -> Result<OverdueHoldPage, Fault> {
-        let values = params![wanted.event.bytes(), wanted.now.micros(), user.as_str(), USER_WINDOW - 1];
-        let mut rows = self.hold_rows(sql::BOOKING_OVERDUE_OF_USER, values, wanted.event)?;
+    /// The overdue holds of a user, in one page, because they are few.
+    fn overdue_of_user(&self, query: &OverdueQuery<'_>, user: &UserId) -> Result<OverdueHoldPage, Fault> {
+        let values = params![query.event.bytes(), query.now.micros(), user.as_str(), USER_WINDOW - 1];
+        let mut rows = self.hold_rows(sql::BOOKING_OVERDUE_OF_USER, values, query.event)?;
         rows.sort_unstable_by_key(|(key, _)| *key);
         Ok(OverdueHoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next: None })
     }
 
-    /// The overdue holds of a statement.
+    /// Runs a statement that returns overdue holds.
     fn hold_rows(
         &self,
         sql: &str,
@@ -212,30 +214,30 @@ impl SqliteTx<'_> {
             let hold = read::booking_row(row).map_err(Cause::new).and_then(Booking::try_from);
             let hold = hold.and_then(|booking| {
                 let counted = read::user_tickets(connection, event, &booking.user);
-                Ok(Hold { user_tickets: counted.map_err(Cause::new)?, booking })
+                Ok(OverdueHold { user_tickets: counted.map_err(Cause::new)?, booking })
             });
             let log = |cause: &Cause| {
-                tracing::error!(%cause, "an overdue hold cannot be read and is left alone");
+                tracing::error!(%cause, "overdue hold cannot be decoded; it is skipped");
             };
             let key = (row.get(HOLD_EXPIRES_AT)?, BookingId::from_bytes(row.get(0)?));
             Ok((key, hold.inspect_err(log).ok()))
         })
     }
 
-    /// The connection, for tests that come between the load and the write.
+    /// The connection, for tests that change rows between the load and the writes.
     #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         &self.writer.connection
     }
 
-    /// Where a test has taken away that a transaction is one: it is two, and the world may end in between.
-    fn gap(&self, guard: Guard) -> Result<(), Fault> {
+    /// If a test has removed this guard, splits the transaction in two, and may simulate a crash in between.
+    fn split_transaction(&self, guard: Guard) -> Result<(), Fault> {
         if !removed(guard) {
             return Ok(());
         }
         self.writer.connection.execute_batch("COMMIT").map_err(fault)?;
         if interrupted() {
-            return Err(Fault::OutcomeUnknown(Cause::new("interrupted in a gap")));
+            return Err(Fault::OutcomeUnknown(Cause::new("interrupted between two transactions")));
         }
         self.writer.connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)
     }
@@ -244,7 +246,7 @@ impl SqliteTx<'_> {
         for change in changes.events.values() {
             self.write_event(change)?;
         }
-        self.gap(Guard::OneTransaction)?;
+        self.split_transaction(Guard::OneTransaction)?;
         for ((event, user), tickets) in &changes.user_tickets {
             let limit =
                 changes.events.get(event).and_then(|change| change.event.details.max_tickets_per_user);
@@ -256,12 +258,12 @@ impl SqliteTx<'_> {
         for change in changes.refunds.values() {
             self.write_refund(&change.refund, change.loaded_status)?;
         }
-        for ((scope, key), NewStoredResponse { kept, at }) in &changes.keys {
+        for ((scope, key), NewStoredResponse { stored, at }) in &changes.keys {
             let scope = if removed(Guard::KeyScoped) { "" } else { scope };
-            let row = params![scope, key, kept.fingerprint, &*kept.answer, at.micros()];
+            let row = params![scope, key, stored.fingerprint, &*stored.response, at.micros()];
             self.run(sql::IDEMPOTENCY_UPSERT, row)?;
         }
-        self.gap(Guard::LedgerInTransaction)?;
+        self.split_transaction(Guard::LedgerInTransaction)?;
         for entry in &changes.entries {
             let values = params![
                 entry.event_id.bytes(),
@@ -310,17 +312,17 @@ impl SqliteTx<'_> {
                 self.run(&sql, guarded.as_slice())?;
             }
         }
-        if change.described {
-            self.write_description(&change.event)?;
+        if change.details_changed {
+            self.write_details(&change.event)?;
         }
-        for (place, (kind, counts)) in
+        for (position, (kind, counts)) in
             (0u32..).zip(change.event.details.ticket_types.iter().zip(&inventory.types))
         {
-            if change.described {
+            if change.details_changed {
                 let (id, name, price) = (id.bytes(), kind.name.as_str(), kind.price.amount());
                 let row = params![
                     id,
-                    place,
+                    position,
                     kind.id.bytes(),
                     name,
                     price,
@@ -330,31 +332,31 @@ impl SqliteTx<'_> {
                 ];
                 self.run(sql::TICKET_TYPE_UPSERT, row)?;
             } else {
-                self.run(sql::TICKET_TYPE_UPDATE, params![id.bytes(), place, counts.held, counts.sold])?;
+                self.run(sql::TICKET_TYPE_UPDATE, params![id.bytes(), position, counts.held, counts.sold])?;
             }
         }
         Ok(())
     }
 
-    fn write_description(&self, event: &Event) -> Result<(), Fault> {
-        let about = &event.details;
+    fn write_details(&self, event: &Event) -> Result<(), Fault> {
+        let details = &event.details;
         let row = params![
             event.id.bytes(),
-            about.name.as_str(),
-            about.venue.as_str(),
-            about.starts_at.micros(),
-            about.time_zone.map(|zone| zone.as_str()),
-            about.currency.code(),
-            about.sales_start_at.map(Timestamp::micros),
-            about.sales_end_at.map(Timestamp::micros),
-            about.hold_seconds,
-            about.cancel_cutoff_seconds,
-            about.max_tickets_per_booking,
-            about.max_tickets_per_user,
-            about.status.as_str(),
-            about.version,
-            about.created_at.micros(),
-            about.updated_at.micros(),
+            details.name.as_str(),
+            details.venue.as_str(),
+            details.starts_at.micros(),
+            details.time_zone.map(|zone| zone.as_str()),
+            details.currency.code(),
+            details.sales_start_at.map(Timestamp::micros),
+            details.sales_end_at.map(Timestamp::micros),
+            details.hold_seconds,
+            details.cancel_cutoff_seconds,
+            details.max_tickets_per_booking,
+            details.max_tickets_per_user,
+            details.status.as_str(),
+            details.version,
+            details.created_at.micros(),
+            details.updated_at.micros(),
         ];
         self.run(sql::EVENT_DETAILS_UPSERT, row)
     }
@@ -437,7 +439,8 @@ impl SqliteTx<'_> {
         self.run(sql::REFUND_INSERT, row)
     }
 
-    /// Runs a statement that must change exactly one row: a guard that misses fails the transaction.
+    /// Runs a statement that must change exactly one row; otherwise a guard missed, and the transaction
+    /// fails.
     fn run(&self, sql: &str, row: impl rusqlite::Params) -> Result<(), Fault> {
         let mut statement = self.writer.connection.prepare_cached(sql).map_err(fault)?;
         match statement.execute(row).map_err(fault)? {
@@ -451,7 +454,7 @@ impl SqliteTx<'_> {
     }
 }
 
-/// The statement, without one condition where a test has taken that guard away.
+/// The statement, without the condition if a test has removed that guard.
 fn guarded_by(guard: Guard, sql: &'static str, condition: &str) -> Cow<'static, str> {
     if !removed(guard) {
         return Cow::Borrowed(sql);
@@ -460,8 +463,8 @@ fn guarded_by(guard: Guard, sql: &'static str, condition: &str) -> Cow<'static, 
     Cow::Owned(sql.replace(&format!("AND {condition}"), &format!("AND ?{parameter} IS NOT NULL")))
 }
 
-/// An overdue hold behind its deadline and id; unset where it cannot be read.
-type KeyedHold = ((i64, BookingId), Option<Hold>);
+/// The deadline and id of an overdue hold, and the hold; `None` if it cannot be decoded.
+type KeyedHold = ((i64, BookingId), Option<OverdueHold>);
 
 /// The column of a booking's deadline.
 const HOLD_EXPIRES_AT: usize = 9;
@@ -470,8 +473,8 @@ fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Resul
     read::user_tickets(connection, event, user).map_err(fault)
 }
 
-/// What an error of SQLite means for the asker, anywhere but at COMMIT: nothing was done.
-#[expect(clippy::needless_pass_by_value, reason = "made to be handed to map_err")]
+/// The fault for an error of SQLite anywhere but at COMMIT: nothing was done.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn fault(error: rusqlite::Error) -> Fault {
     let cause = Cause::new(&error);
     match error.sqlite_error_code() {

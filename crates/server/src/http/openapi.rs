@@ -1,5 +1,5 @@
-//! The description of the API: OpenAPI 3.1 made from the code, a page to read it, and a page for every code
-//! of a problem. Nothing here decides what the API does, and no page loads anything from elsewhere.
+//! The OpenAPI 3.1 document, generated from the code, an HTML page that renders it, and a page for every
+//! problem code. Nothing here determines the behaviour of the API. The pages load no external resources.
 
 mod docs_page;
 mod document;
@@ -20,11 +20,12 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(document::document);
 static TEXT: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", *DOCUMENT));
 static DOCS_PAGE: LazyLock<String> = LazyLock::new(|| docs_page::render_description(&DOCUMENT));
 
-/// Nothing from elsewhere, no script, no style but the one that is served here.
+/// The headers of a page. The policy allows no scripts and no external resources; the style sheet is served
+/// here.
 const PAGE_HEADERS: [(HeaderName, &str); 2] =
     [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, "default-src 'self'")];
 
-/// The description as it is served and printed.
+/// The OpenAPI document as it is served and printed.
 pub(crate) fn text() -> &'static str {
     &TEXT
 }
@@ -42,6 +43,6 @@ pub(super) async fn style() -> Response {
 }
 
 pub(super) async fn problem(code: PathId) -> Result<Response, Problem> {
-    let meaning = problems::problem_doc(code.as_str()).ok_or_else(|| Problem::not_found("problem"))?;
-    Ok((PAGE_HEADERS, docs_page::render_problem(meaning.code, meaning.text)).into_response())
+    let doc = problems::problem_doc(code.as_str()).ok_or_else(|| Problem::not_found("problem"))?;
+    Ok((PAGE_HEADERS, docs_page::render_problem(doc.code, doc.text)).into_response())
 }

@@ -1,4 +1,4 @@
-//! Bookings on the wire.
+//! JSON types of bookings.
 
 use domain::{
     Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, Invalid, Note, PaymentStatus, State,
@@ -15,43 +15,44 @@ use super::{MoneyField, MoneyView, Object, ParsedText};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = without_null)]
 pub(crate) struct CreateBooking {
-    /// Which event.
+    /// The event.
     #[schemars(with = "As<EventId>")]
     pub(crate) event_id: EventId,
-    /// How many tickets of the only ticket type. Either this or `items`.
+    /// Number of tickets, for an event with a single ticket type. Either this or `items`.
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     ticket_quantity: Option<u32>,
-    /// How many tickets of which types. Either this or `ticketQuantity`.
+    /// Number of tickets per ticket type. Either this or `ticketQuantity`.
     #[serde(default)]
     #[schemars(length(min = 1))]
     items: Option<Vec<Object<ItemRequest>>>,
-    /// What the buyer was shown; refused where it is not the server's total.
+    /// The total that was displayed to the buyer. The booking is refused if the actual total differs.
     #[serde(default)]
     pub(crate) expected_total: Option<MoneyField>,
-    /// How the buyer means to pay; a remark.
+    /// The buyer's intended payment method, as free text.
     #[serde(default)]
     pub(crate) payment_method: Option<ParsedText<Note>>,
-    /// Whom the booking is for: needed from a service or an admin, oneself for a user.
+    /// The user for whom to book. Required for roles `service` and `admin`; defaults to the caller for role
+    /// `user`.
     #[serde(default)]
     pub(crate) user_id: Option<ParsedText<UserId>>,
 }
 
-/// How many tickets of one type are wanted.
+/// Number of tickets of one type to book.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "NewItem")]
 struct ItemRequest {
-    /// Which ticket type.
+    /// The ticket type.
     #[schemars(with = "As<TicketTypeId>")]
     ticket_type_id: TicketTypeId,
-    /// How many tickets.
+    /// Number of tickets.
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     quantity: u32,
 }
 
 impl CreateBooking {
-    /// Which tickets are wanted.
+    /// The requested tickets.
     pub(crate) fn ticket_selection(&self) -> Result<TicketSelection, Invalid> {
         let at_least_one = "must be at least 1";
         match (self.ticket_quantity, &self.items) {
@@ -61,8 +62,8 @@ impl CreateBooking {
             (Some(quantity), None) => Ok(TicketSelection::Quantity(quantity)),
             (None, Some(items)) if items.is_empty() => Err(Invalid::new("/items", "must not be empty")),
             (None, Some(items)) => {
-                if let Some(place) = items.iter().position(|Object(item)| item.quantity == 0) {
-                    return Err(Invalid::new(format!("/items/{place}/quantity"), at_least_one));
+                if let Some(index) = items.iter().position(|Object(item)| item.quantity == 0) {
+                    return Err(Invalid::new(format!("/items/{index}/quantity"), at_least_one));
                 }
                 Ok(TicketSelection::Items(
                     items.iter().map(|Object(item)| (item.ticket_type_id, item.quantity)).collect(),
@@ -77,9 +78,9 @@ impl CreateBooking {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "ConfirmBooking", transform = without_null)]
 pub(crate) struct ConfirmRequest {
-    /// The payment provider's name for the captured payment, compared exactly.
+    /// The payment provider's id of the captured payment, compared exactly.
     pub(crate) payment_transaction_id: ParsedText<TransactionId>,
-    /// What was captured; refused where it is not the booking's total.
+    /// The captured amount. The confirmation is refused if it differs from the booking's total.
     #[serde(default)]
     pub(crate) amount: Option<MoneyField>,
 }
@@ -89,83 +90,83 @@ pub(crate) struct ConfirmRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "CancelBooking", transform = without_null)]
 pub(crate) struct CancelRequest {
-    /// Why; a remark.
+    /// The reason, as free text.
     #[serde(default)]
     pub(crate) reason: Option<ParsedText<Note>>,
 }
 
-/// The body of `GET /v1/bookings/{id}/validate`.
+/// The response body of `GET /v1/bookings/{id}/validate`.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Validation")]
 pub(crate) struct ValidationView<'a> {
-    /// Whether the booking is confirmed, and for that event.
+    /// True if the booking is confirmed and for the given event.
     pub(crate) valid: bool,
-    /// The booking, where it is valid.
+    /// The booking, if it is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BookingView<'a>")]
     pub(crate) booking: Option<BookingView<'a>>,
 }
 
-/// A booking as it is shown.
+/// A booking.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Booking")]
 pub(crate) struct BookingView<'a> {
-    /// Names the booking for its whole life.
+    /// The id of the booking, which never changes.
     #[schemars(with = "As<BookingId>")]
     id: BookingId,
-    /// Which event.
+    /// The event.
     #[schemars(with = "As<EventId>")]
     event_id: EventId,
-    /// Whom it is for.
+    /// The user for whom it was made.
     #[schemars(with = "As<UserId>")]
     user_id: &'a str,
-    /// Where it stands.
+    /// The status of the booking.
     #[schemars(with = "As<BookingStatus>")]
     status: &'static str,
-    /// Where its payment stands.
+    /// The status of its payment.
     #[schemars(with = "As<PaymentStatus>")]
     payment_status: &'static str,
-    /// How many tickets, of all types.
+    /// Number of tickets of all types.
     ticket_quantity: u32,
-    /// Which tickets.
+    /// The tickets, per ticket type.
     items: Vec<ItemView<'a>>,
-    /// What it costs, frozen when it was booked.
+    /// The total price, fixed at the time of booking.
     total: MoneyView,
-    /// Until when it holds its tickets unpaid.
+    /// The time at which the hold on its tickets expires unless it is paid.
     #[schemars(with = "As<Timestamp>")]
     hold_expires_at: Timestamp,
-    /// Whole seconds until then; 0 unless pending.
+    /// Whole seconds until then; 0 if the booking is not pending.
     expires_in: u64,
-    /// The buyer's remark on the payment.
+    /// The buyer's intended payment method, as free text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     payment_method: Option<&'a str>,
-    /// The captured payment.
+    /// The payment provider's id of the captured payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     payment_transaction_id: Option<&'a str>,
-    /// Why it was cancelled.
+    /// The reason for the cancellation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     cancellation_reason: Option<&'a str>,
-    /// Counts changes of the booking, from 1.
+    /// The version of the booking: 1, plus 1 for each change.
     version: u32,
-    /// When it was made.
+    /// The time of booking.
     #[schemars(with = "As<Timestamp>")]
     created_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     #[schemars(with = "As<Timestamp>")]
     updated_at: Timestamp,
-    /// When it was paid.
+    /// The time of the confirmation of its payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<Timestamp>")]
     confirmed_at: Option<Timestamp>,
-    /// When it was given up.
+    /// The time of its cancellation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<Timestamp>")]
     cancelled_at: Option<Timestamp>,
-    /// When it was freed unpaid.
+    /// The time at which its unpaid tickets were released.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<Timestamp>")]
     expired_at: Option<Timestamp>,
@@ -176,19 +177,19 @@ pub(crate) struct BookingView<'a> {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Item")]
 struct ItemView<'a> {
-    /// Which ticket type.
+    /// The ticket type.
     #[schemars(with = "As<TicketTypeId>")]
     ticket_type_id: TicketTypeId,
-    /// What it was called when booked.
+    /// Its name at the time of booking.
     name: &'a str,
-    /// How many tickets.
+    /// Number of tickets.
     quantity: u32,
-    /// What one cost when booked.
+    /// The price of one ticket at the time of booking.
     unit_price: MoneyView,
 }
 
 impl<'a> BookingView<'a> {
-    /// The booking as seen at `now`.
+    /// The view of a booking at the time `now`.
     pub(crate) fn new(booking: &'a Booking, now: Timestamp) -> Self {
         let payment = booking.payment();
         let (cancelled_at, reason, expired_at) = match &booking.state {

@@ -1,6 +1,6 @@
-//! Events on the wire.
+//! JSON types of events.
 
-#![expect(clippy::option_option, reason = "in an edit, absent, null and a value are three things")]
+#![expect(clippy::option_option, reason = "in an edit, absent, null and a value differ")]
 
 use domain::{
     CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX,
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::schema::{As, Extensible, without_null};
 use super::{MoneyField, MoneyView, Object, ParsedText, present};
 
-/// What the one ticket type of an event with a single price is called.
+/// The name of the only ticket type of an event that was created with `price`.
 const SINGLE_TICKET_TYPE: &str = "General admission";
 
-/// The description of a price, with the bound that other money does not have.
+/// The schema description of a price, with its upper bound, which is lower than that of other amounts.
 fn priced(description: &str) -> String {
     format!("{description} At most {PRICE_MAX} minor units.")
 }
@@ -27,69 +27,70 @@ fn priced(description: &str) -> String {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = without_null)]
 pub(crate) struct CreateEvent {
-    /// What it is called.
+    /// The name.
     name: ParsedText<Name>,
-    /// Where it takes place.
+    /// The venue.
     venue: ParsedText<Name>,
-    /// When it begins; nothing is booked from then on. Not in the past.
+    /// The start of the event, not in the past. Bookings are refused from then on.
     starts_at: ParsedText<Timestamp>,
-    /// The IANA time zone in which people read the start.
+    /// The IANA time zone in which to display the start.
     #[serde(default)]
     time_zone: Option<ParsedText<TimeZone>>,
-    /// Tickets in all.
+    /// Total number of tickets.
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: u32,
     #[serde(default)]
     #[schemars(description = priced("The price of every ticket. Either this or `ticketTypes`."))]
     price: Option<MoneyField>,
-    /// What can be bought. Either this or `price`.
+    /// The ticket types on sale. Either this or `price`.
     #[serde(default)]
     #[schemars(length(min = 1, max = TICKET_TYPES_MAX))]
     ticket_types: Option<Vec<Object<TicketTypeRequest>>>,
-    /// Bookings begin here; at once where absent.
+    /// The start of sales; if absent, sales start at once.
     #[serde(default)]
     sales_start_at: Option<ParsedText<Timestamp>>,
-    /// Bookings end here; at the start of the event where absent.
+    /// The end of sales; if absent, sales end at the start of the event.
     #[serde(default)]
     sales_end_at: Option<ParsedText<Timestamp>>,
-    /// How long a booking may stay unpaid; the operator's default where absent.
+    /// Seconds for which an unpaid booking holds its tickets; defaults to the operator's setting.
     #[serde(default)]
     #[schemars(range(min = HOLD_SECONDS_MIN, max = HOLD_SECONDS_MAX))]
     hold_seconds: Option<u32>,
-    /// How long before the start a user may last give back a paid booking; the operator's
-    /// default where absent.
+    /// Users can cancel paid bookings until this number of seconds before the start; defaults to the
+    /// operator's setting.
     #[serde(default)]
     #[schemars(range(max = CANCEL_CUTOFF_SECONDS_MAX))]
     cancel_cutoff_seconds: Option<u32>,
-    /// Most tickets of one booking; 10 where absent.
+    /// Maximum number of tickets per booking; 10 if absent.
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_booking: Option<u32>,
-    /// Most tickets one user may hold, pending and confirmed; unlimited where absent.
+    /// Maximum number of tickets per user, pending and confirmed; unlimited if absent.
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_user: Option<u32>,
 }
 
-/// A ticket type to be.
+/// A ticket type of a new event.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "NewTicketType", transform = without_null)]
 struct TicketTypeRequest {
-    /// What it is called.
+    /// The name.
     name: ParsedText<Name>,
-    #[schemars(description = priced("What one ticket costs."))]
+    #[schemars(description = priced("The price of one ticket."))]
     price: MoneyField,
-    /// Its own bound beside the event's; none where absent.
+    /// Maximum number of tickets of this type, besides the capacity of the event; no maximum of its own if
+    /// absent.
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: Option<u32>,
 }
 
 impl CreateEvent {
-    /// The event to be, with fresh ids and the operator's defaults.
+    /// The new event, with new ids and the operator's defaults.
     pub(crate) fn into_event(self, engine: &Engine) -> Result<NewEvent, Invalid> {
-        let kind = |name, price: MoneyField, capacity| NewTicketType {
+        let ticket_type = |name, price: MoneyField, capacity| NewTicketType {
             id: engine.ticket_type_id(),
             name,
             price: price.0,
@@ -103,10 +104,13 @@ impl CreateEvent {
             (None, None) => return Err(Invalid::new("", "must have price or ticketTypes")),
             (Some(price), None) => {
                 let name = SINGLE_TICKET_TYPE.parse().map_err(|_| Invalid::new("/price", "has no name"))?;
-                vec![kind(name, price, None)]
+                vec![ticket_type(name, price, None)]
             }
             (None, Some(types)) => {
-                types.into_iter().map(|Object(each)| kind(each.name.0, each.price, each.capacity)).collect()
+                let each = |Object(each): Object<TicketTypeRequest>| {
+                    ticket_type(each.name.0, each.price, each.capacity)
+                };
+                types.into_iter().map(each).collect()
             }
         };
         let policy = engine.policy();
@@ -129,83 +133,84 @@ impl CreateEvent {
     }
 }
 
-/// The body of `PATCH /v1/events/{id}`: what is absent stays, `null` unsets what may be unset.
+/// The body of `PATCH /v1/events/{id}`. An absent field is unchanged; `null` removes the value of an optional
+/// field.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UpdateEvent {
-    /// What it is called.
+    /// The name.
     #[serde(default)]
     name: Option<ParsedText<Name>>,
-    /// Where it takes place.
+    /// The venue.
     #[serde(default)]
     venue: Option<ParsedText<Name>>,
-    /// When it begins.
+    /// The start of the event.
     #[serde(default)]
     starts_at: Option<ParsedText<Timestamp>>,
-    /// The IANA time zone in which people read the start; `null` unsets it.
+    /// The IANA time zone in which to display the start; `null` removes it.
     #[serde(default, deserialize_with = "present")]
     time_zone: Option<Option<ParsedText<TimeZone>>>,
-    /// Tickets in all; not below those held and sold.
+    /// Total number of tickets; at least the number of held and sold ones.
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: Option<u32>,
     #[serde(default)]
-    #[schemars(description = priced("What one ticket costs a new booking, where there is one ticket type."))]
+    #[schemars(description = priced("The price in new bookings, if there is a single ticket type."))]
     price: Option<MoneyField>,
-    /// The ticket types that change.
+    /// The ticket types to change.
     #[serde(default)]
     ticket_types: Vec<Object<TicketTypeUpdate>>,
-    /// Bookings begin here; at once after `null`.
+    /// The start of sales; with `null`, sales start at once.
     #[serde(default, deserialize_with = "present")]
     sales_start_at: Option<Option<ParsedText<Timestamp>>>,
-    /// Bookings end here; at the start of the event after `null`.
+    /// The end of sales; with `null`, sales end at the start of the event.
     #[serde(default, deserialize_with = "present")]
     sales_end_at: Option<Option<ParsedText<Timestamp>>>,
-    /// How long a new booking may stay unpaid.
+    /// Seconds for which a new unpaid booking holds its tickets.
     #[serde(default)]
     #[schemars(range(min = HOLD_SECONDS_MIN, max = HOLD_SECONDS_MAX))]
     hold_seconds: Option<u32>,
-    /// How long before the start a user may last give back a paid booking.
+    /// Users can cancel paid bookings until this number of seconds before the start.
     #[serde(default)]
     #[schemars(range(max = CANCEL_CUTOFF_SECONDS_MAX))]
     cancel_cutoff_seconds: Option<u32>,
-    /// Most tickets of one booking.
+    /// Maximum number of tickets per booking.
     #[serde(default)]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_booking: Option<u32>,
-    /// Most tickets one user may hold: may only be raised, or lifted by `null`.
+    /// Maximum number of tickets per user. It can only be raised, or removed with `null`.
     #[serde(default, deserialize_with = "present")]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     max_tickets_per_user: Option<Option<u32>>,
-    /// Pauses, resumes or cancels; cancelling is final.
+    /// Pauses, resumes or cancels the event. A cancellation is final.
     #[serde(default)]
     status: Option<ParsedText<EventStatus>>,
 }
 
-/// What changes about a ticket type.
+/// Changes to a ticket type.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "TicketTypeEdit")]
 struct TicketTypeUpdate {
-    /// Which one.
+    /// The ticket type.
     #[schemars(with = "As<TicketTypeId>")]
     id: TicketTypeId,
-    /// What it is called.
+    /// The name.
     #[serde(default)]
     name: Option<ParsedText<Name>>,
     #[serde(default)]
-    #[schemars(description = priced("What one ticket costs a new booking."))]
+    #[schemars(description = priced("The price of one ticket in new bookings."))]
     price: Option<MoneyField>,
-    /// Its own bound beside the event's; none after `null`.
+    /// Maximum number of tickets of this type, besides the capacity of the event; `null` removes it.
     #[serde(default, deserialize_with = "present")]
     #[schemars(range(min = 1, max = CAPACITY_MAX))]
     capacity: Option<Option<u32>>,
 }
 
 impl UpdateEvent {
-    /// The edit, to be made only if the event is at version `if_match`, where one is given.
+    /// The edit. With `if_match`, it applies only to that version of the event.
     pub(crate) fn into_patch(self, if_match: Option<u32>) -> EventPatch {
-        let kind = |Object(edit): Object<TicketTypeUpdate>| TicketTypePatch {
+        let ticket_type = |Object(edit): Object<TicketTypeUpdate>| TicketTypePatch {
             id: edit.id,
             name: edit.name.map(|name| name.0),
             price: edit.price.map(|price| price.0),
@@ -219,7 +224,7 @@ impl UpdateEvent {
             time_zone: self.time_zone.map(|zone| zone.map(|zone| zone.0)),
             capacity: self.capacity,
             price: self.price.map(|price| price.0),
-            ticket_types: self.ticket_types.into_iter().map(kind).collect(),
+            ticket_types: self.ticket_types.into_iter().map(ticket_type).collect(),
             sales_start_at: self.sales_start_at.map(|at| at.map(|at| at.0)),
             sales_end_at: self.sales_end_at.map(|at| at.map(|at| at.0)),
             hold_seconds: self.hold_seconds,
@@ -231,89 +236,89 @@ impl UpdateEvent {
     }
 }
 
-/// An event as it is shown.
+/// An event.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Event")]
 pub(crate) struct EventView<'a> {
-    /// Names the event for its whole life.
+    /// The id of the event, which never changes.
     #[schemars(with = "As<EventId>")]
     id: EventId,
-    /// What it is called.
+    /// The name.
     name: &'a str,
-    /// Where it takes place.
+    /// The venue.
     venue: &'a str,
-    /// When it begins; nothing is booked from then on.
+    /// The start of the event. Bookings are refused from then on.
     #[schemars(with = "As<Timestamp>")]
     starts_at: Timestamp,
-    /// The IANA time zone in which people read the start.
+    /// The IANA time zone in which to display the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<TimeZone>")]
     time_zone: Option<&'static str>,
-    /// Whether tickets may be booked.
+    /// The sales status.
     #[schemars(with = "Extensible<EventStatus>")]
     status: &'static str,
-    /// Tickets in all.
+    /// Total number of tickets.
     capacity: u32,
-    /// Tickets of pending bookings.
+    /// Number of tickets in pending bookings.
     held: u32,
-    /// Tickets of confirmed bookings.
+    /// Number of tickets in confirmed bookings.
     sold: u32,
-    /// Tickets that can still be booked.
+    /// Number of tickets that can still be booked.
     available: u32,
-    /// The price, where there is only one.
+    /// The price, if there is a single ticket type.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "MoneyView")]
     price: Option<MoneyView>,
-    /// What can be bought, in the organiser's order.
+    /// The ticket types on sale, in the organiser's order.
     ticket_types: Vec<TicketTypeView<'a>>,
-    /// Bookings begin here; at once where absent.
+    /// The start of sales; if absent, sales start at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<Timestamp>")]
     sales_start_at: Option<Timestamp>,
-    /// Bookings end here; at the start of the event where absent.
+    /// The end of sales; if absent, sales end at the start of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<Timestamp>")]
     sales_end_at: Option<Timestamp>,
-    /// How long a new booking may stay unpaid.
+    /// Seconds for which a new unpaid booking holds its tickets.
     hold_seconds: u32,
-    /// How long before the start a user may last give back a paid booking.
+    /// Users can cancel paid bookings until this number of seconds before the start.
     cancel_cutoff_seconds: u32,
-    /// Most tickets of one booking.
+    /// Maximum number of tickets per booking.
     max_tickets_per_booking: u32,
-    /// Most tickets one user may hold, pending and confirmed; unlimited where absent.
+    /// Maximum number of tickets per user, pending and confirmed; unlimited if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     max_tickets_per_user: Option<u32>,
-    /// Counts edits of the description, from 1; sales do not count. Also the `ETag`.
+    /// The version of the description: 1, plus 1 for each edit. Sales do not change it. Also the `ETag`.
     version: u32,
-    /// When the event was created.
+    /// The time of creation.
     #[schemars(with = "As<Timestamp>")]
     created_at: Timestamp,
-    /// When its description was last edited.
+    /// The time of the last edit of the description.
     #[schemars(with = "As<Timestamp>")]
     updated_at: Timestamp,
 }
 
-/// A ticket type as it is shown.
+/// A ticket type.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "TicketType")]
 struct TicketTypeView<'a> {
-    /// Names the ticket type for its whole life.
+    /// The id of the ticket type, which never changes.
     #[schemars(with = "As<TicketTypeId>")]
     id: TicketTypeId,
-    /// What it is called.
+    /// The name.
     name: &'a str,
-    /// What one ticket costs a new booking.
+    /// The price of one ticket in new bookings.
     price: MoneyView,
-    /// Tickets of this type in all: the event's capacity where it has no bound of its own.
+    /// Total number of tickets of this type: the event's capacity if the type has no capacity of its own.
     capacity: u32,
-    /// Tickets of pending bookings.
+    /// Number of tickets in pending bookings.
     held: u32,
-    /// Tickets of confirmed bookings.
+    /// Number of tickets in confirmed bookings.
     sold: u32,
-    /// Tickets that can still be booked.
+    /// Number of tickets that can still be booked.
     available: u32,
 }
 
@@ -364,60 +369,60 @@ impl<'a> From<&'a Event> for EventView<'a> {
     }
 }
 
-/// What is left of an event.
+/// The availability of an event.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Availability")]
 pub(crate) struct AvailabilityView {
-    /// Tickets in all.
+    /// Total number of tickets.
     capacity: u32,
-    /// Tickets of pending bookings.
+    /// Number of tickets in pending bookings.
     held: u32,
-    /// Tickets of confirmed bookings.
+    /// Number of tickets in confirmed bookings.
     sold: u32,
-    /// Tickets that can still be booked.
+    /// Number of tickets that can still be booked.
     available: u32,
-    /// Whether nothing can be booked any more.
+    /// True if no tickets are available.
     sold_out: bool,
-    /// The number of the event's last ledger entry.
+    /// The sequence number of the event's last ledger entry.
     event_seq: u64,
-    /// When this was read.
+    /// The time of this reading.
     #[schemars(with = "As<Timestamp>")]
     as_of: Timestamp,
-    /// The same for each ticket type.
+    /// The availability of each ticket type.
     ticket_types: Vec<TypeAvailabilityView>,
 }
 
-/// What is left of a ticket type.
+/// The availability of a ticket type.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "TicketTypeAvailability")]
 struct TypeAvailabilityView {
-    /// Which one.
+    /// The ticket type.
     #[schemars(with = "As<TicketTypeId>")]
     id: TicketTypeId,
-    /// Tickets of this type in all: the event's capacity where it has no bound of its own.
+    /// Total number of tickets of this type: the event's capacity if the type has no capacity of its own.
     capacity: u32,
-    /// Tickets of pending bookings.
+    /// Number of tickets in pending bookings.
     held: u32,
-    /// Tickets of confirmed bookings.
+    /// Number of tickets in confirmed bookings.
     sold: u32,
-    /// Tickets that can still be booked.
+    /// Number of tickets that can still be booked.
     available: u32,
-    /// Whether none of this type can be booked any more.
+    /// True if no tickets of this type are available.
     sold_out: bool,
 }
 
 impl AvailabilityView {
-    /// What is left, as read at `as_of`.
+    /// The availability of an event that was read at `as_of`.
     pub(crate) fn new(event: &Event, as_of: Timestamp) -> Self {
-        let kind = |kind: TicketTypeView<'_>| TypeAvailabilityView {
-            id: kind.id,
-            capacity: kind.capacity,
-            held: kind.held,
-            sold: kind.sold,
-            available: kind.available,
-            sold_out: kind.available == 0,
+        let availability = |view: TicketTypeView<'_>| TypeAvailabilityView {
+            id: view.id,
+            capacity: view.capacity,
+            held: view.held,
+            sold: view.sold,
+            available: view.available,
+            sold_out: view.available == 0,
         };
         let stock = &event.inventory;
         Self {
@@ -428,7 +433,7 @@ impl AvailabilityView {
             sold_out: stock.available() == 0,
             event_seq: stock.seq,
             as_of,
-            ticket_types: ticket_types(event).map(kind).collect(),
+            ticket_types: ticket_types(event).map(availability).collect(),
         }
     }
 }

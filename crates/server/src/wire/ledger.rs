@@ -1,4 +1,4 @@
-//! Ledger entries, refunds and statistics on the wire.
+//! JSON types of ledger entries, refunds and statistics.
 
 use std::str::FromStr;
 
@@ -13,18 +13,18 @@ use store::Stats;
 use super::schema::{As, Extensible, TextSchema};
 use super::{MoneyView, ParsedText};
 
-/// A ledger entry as it is shown.
+/// A ledger entry.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "LedgerEntry")]
 pub(crate) struct EntryView<'a> {
-    /// Its number in the ledger of the event, from 1 without a gap.
+    /// The sequence number in the ledger of the event, from 1 without gaps.
     event_seq: u64,
-    /// What happened.
+    /// The kind of the entry.
     #[serde(rename = "type")]
     #[schemars(with = "Extensible<EntryKind>")]
     kind: &'static str,
-    /// The booking that changed.
+    /// The booking that was changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<BookingId>")]
     booking_id: Option<BookingId>,
@@ -32,43 +32,43 @@ pub(crate) struct EntryView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<RefundId>")]
     refund_id: Option<RefundId>,
-    /// The tickets that moved, per ticket type; empty where none did.
+    /// The tickets whose state changed, per ticket type; empty if there are none.
     items: Vec<LedgerItemView>,
-    /// The tickets that moved, all together, without a sign; for entries of the event itself, by how much its
-    /// capacity changed.
+    /// The number of tickets whose state changed, without a sign; for an entry about the event itself, the
+    /// change of its capacity.
     quantity: u32,
-    /// The status before; absent where there was none.
+    /// The status before; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Extensible<LedgerStatus>")]
     from: Option<&'static str>,
-    /// The status after; absent where none is concerned.
+    /// The status after; absent if the entry is not about a status.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Extensible<LedgerStatus>")]
     to: Option<&'static str>,
-    /// Tickets of the event left after this change.
+    /// Number of available tickets of the event after this change.
     available_after: u32,
-    /// The number of the booking's entry before this one; absent for its first.
+    /// The sequence number of the booking's previous entry; absent for its first.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     previous_seq: Option<u64>,
-    /// On whose behalf: `system`, or a role, a colon and a user.
+    /// The actor: `system`, or a role, a colon and a user.
     actor: String,
-    /// The request that caused it.
+    /// The id of the request that caused it.
     request_id: &'a str,
-    /// When; never before the entry with the number below.
+    /// The time; never before that of the entry with the preceding sequence number.
     #[schemars(with = "As<Timestamp>")]
     at: Timestamp,
 }
 
-/// How many tickets of one type moved.
+/// The number of tickets of one type in a ledger entry.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "LedgerItem")]
 struct LedgerItemView {
-    /// Which ticket type.
+    /// The ticket type.
     #[schemars(with = "As<TicketTypeId>")]
     ticket_type_id: TicketTypeId,
-    /// How many tickets.
+    /// Number of tickets.
     quantity: u32,
 }
 
@@ -99,13 +99,13 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "SettleRefund")]
 pub(crate) struct SettleRequest {
-    /// What became of the pay-out. `failed` may later become `succeeded`, never the other way round.
+    /// The outcome of the pay-out. `failed` can later become `succeeded`, but not the reverse.
     pub(crate) outcome: ParsedText<SettlementOutcome>,
-    /// The payment provider's name for the pay-out.
+    /// The payment provider's id of the pay-out.
     pub(crate) provider_reference: ParsedText<Name>,
 }
 
-/// What became of a pay-out.
+/// The outcome of a pay-out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SettlementOutcome {
     Succeeded,
@@ -115,8 +115,8 @@ pub(crate) enum SettlementOutcome {
 impl FromStr for SettlementOutcome {
     type Err = &'static str;
 
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
             "succeeded" => Ok(Self::Succeeded),
             "failed" => Ok(Self::Failed),
             _ => Err("must be succeeded or failed"),
@@ -129,7 +129,7 @@ impl TextSchema for SettlementOutcome {
 
     fn schema() -> Schema {
         json_schema!({
-            "type": "string", "description": "What became of a pay-out.", "enum": ["succeeded", "failed"],
+            "type": "string", "description": "The outcome of a pay-out.", "enum": ["succeeded", "failed"],
         })
     }
 }
@@ -140,22 +140,22 @@ impl SettlementOutcome {
     }
 }
 
-/// The body of `GET /v1/stats`.
+/// The response body of `GET /v1/stats`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Stats")]
 pub(crate) struct StatsView {
-    /// Bookings in all.
+    /// Total number of bookings.
     total_bookings: u64,
-    /// Those that hold tickets unpaid.
+    /// Number of unpaid bookings that hold tickets.
     pending_bookings: u64,
-    /// Those that are paid.
+    /// Number of paid bookings.
     confirmed_bookings: u64,
-    /// Those that were given up.
+    /// Number of cancelled bookings.
     cancelled_bookings: u64,
-    /// Those that were freed unpaid.
+    /// Number of bookings that expired unpaid.
     expired_bookings: u64,
-    /// Confirmed totals less recorded refunds, per currency.
+    /// Totals of confirmed bookings minus recorded refunds, per currency.
     revenue: Vec<RevenueView>,
 }
 
@@ -163,9 +163,9 @@ pub(crate) struct StatsView {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Revenue")]
 struct RevenueView {
-    /// Minor units; below zero where more was given back than taken.
+    /// In minor units; negative if more was refunded than received.
     amount: i128,
-    /// A currency of ISO 4217.
+    /// The ISO 4217 code of the currency.
     #[schemars(with = "As<Currency>")]
     currency: &'static str,
 }
@@ -188,38 +188,38 @@ impl From<&Stats> for StatsView {
     }
 }
 
-/// A refund as it is shown.
+/// A refund.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Refund")]
 pub(crate) struct RefundView<'a> {
-    /// Names the refund for its whole life.
+    /// The id of the refund, which never changes.
     #[schemars(with = "As<RefundId>")]
     id: RefundId,
-    /// The booking that was paid for.
+    /// The booking whose payment is refunded.
     #[schemars(with = "As<BookingId>")]
     booking_id: BookingId,
     /// The event of that booking.
     #[schemars(with = "As<EventId>")]
     event_id: EventId,
-    /// The captured payment.
+    /// The payment provider's id of the captured payment.
     payment_transaction_id: &'a str,
-    /// How much is to be given back.
+    /// The amount to refund.
     amount: MoneyView,
-    /// Whether it was paid out.
+    /// The status of the pay-out.
     #[schemars(with = "As<RefundStatus>")]
     status: &'static str,
-    /// Why it is owed.
+    /// The reason for the refund.
     #[schemars(with = "Extensible<RefundReason>")]
     reason: &'static str,
-    /// The payment provider's name for the pay-out.
+    /// The payment provider's id of the pay-out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     provider_reference: Option<&'a str>,
-    /// When it was recorded.
+    /// The time at which the refund was recorded.
     #[schemars(with = "As<Timestamp>")]
     created_at: Timestamp,
-    /// When its outcome was recorded.
+    /// The time at which its outcome was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<Timestamp>")]
     settled_at: Option<Timestamp>,

@@ -1,5 +1,5 @@
-//! What goes over the wire: requests that parse into commands, and views of what is stored. JSON in
-//! camelCase; parsing is validating.
+//! The JSON types of the API, in camelCase: requests, which are validated by being parsed into domain values,
+//! and views of stored data.
 
 mod booking;
 mod event;
@@ -28,28 +28,28 @@ pub(crate) use schema::{As, Extensible, TextSchema};
 pub(crate) struct PageView<T> {
     /// The rows.
     pub(crate) data: Vec<T>,
-    /// What to give as `after` for the next page; `null` on the last. A page before the last may hold fewer rows than
-    /// `limit`, also none.
+    /// The `after` of the next page; `null` on the last page. A page before the last may have fewer rows than
+    /// `limit`, or none.
     pub(crate) next_cursor: Option<String>,
 }
 
-/// One thing that is wrong with a request.
+/// One error in a request.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "FieldError")]
 pub(crate) struct FieldErrorView<'a> {
-    /// Into the body (RFC 6901), or `?` and the name of a parameter.
+    /// A JSON pointer into the body (RFC 6901), or `?` and the name of a query parameter.
     pub(crate) pointer: &'a str,
-    /// What is wrong there.
+    /// A description of the error.
     pub(crate) detail: &'a str,
 }
 
-/// Whether the process or the service can work.
+/// The health of the process or the service.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Health")]
 pub(crate) struct HealthView {
-    /// One word for the whole: `alive`, `ready` or `degraded`.
+    /// The overall status: `alive`, `ready` or `degraded`.
     pub(crate) status: &'static str,
-    /// With `?verbose`: the state of each part, by its name.
+    /// With `?verbose`: the state of each component, by name.
     #[serde(flatten)]
     pub(crate) parts: serde_json::Map<String, serde_json::Value>,
 }
@@ -58,10 +58,10 @@ pub(crate) struct HealthView {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Money", deny_unknown_fields)]
 pub(crate) struct MoneyView {
-    /// Minor units of the currency: 4500 EUR are 45.00 euros.
+    /// In minor units of the currency: 4500 with `EUR` is 45.00 euros.
     #[schemars(range(min = 0, max = AMOUNT_MAX))]
     amount: i64,
-    /// A currency of ISO 4217.
+    /// The ISO 4217 code of the currency.
     #[schemars(with = "As<Currency>")]
     currency: &'static str,
 }
@@ -72,7 +72,7 @@ impl From<Money> for MoneyView {
     }
 }
 
-/// Money as it is read.
+/// Money in a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MoneyField(pub(crate) Money);
 
@@ -103,7 +103,7 @@ impl JsonSchema for MoneyField {
     }
 }
 
-/// A text that parses into a value of the domain.
+/// A JSON string that is parsed into a domain value.
 #[derive(Clone, Debug)]
 pub(crate) struct ParsedText<T>(pub(crate) T);
 
@@ -114,7 +114,7 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for ParsedText<T> {
     }
 }
 
-/// A JSON object. Without this, serde would also read an array into a struct, field by field.
+/// A JSON object. Without this type, serde would also deserialize an array into a struct, field by field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Object<T>(pub(crate) T);
 
@@ -138,13 +138,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For a field where `null` means something: absent is `None`, `null` is `Some(None)`.
+/// Deserializes a field for which `null` has a meaning of its own: absent is `None`, `null` is `Some(None)`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Reads a JSON object. Malformed JSON is [`ParseError::Syntax`], wherever else it does not fit; JSON that
-/// does not fit, with an unknown or repeated field for one, is [`ParseError::Data`].
+/// Parses a JSON object. Malformed JSON is [`ParseError::Syntax`], even if it has other errors, too.
+/// Well-formed JSON that does not match the type, for example with an unknown or repeated field, is
+/// [`ParseError::Data`].
 pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ParseError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -162,14 +163,14 @@ pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Pars
     Ok(value)
 }
 
-/// Why a body cannot be read.
+/// The reason why a body cannot be parsed.
 #[derive(Debug)]
 pub(crate) enum ParseError {
     Syntax(String),
     Data(Invalid),
 }
 
-/// RFC 6901.
+/// The JSON pointer of a path (RFC 6901).
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let segment = |segment: &Segment| match segment {
@@ -180,13 +181,13 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     path.iter().map(segment).collect()
 }
 
-/// The position in the text says nothing that the pointer does not say better.
+/// The message without line and column: the pointer is more precise.
 fn without_position(message: &str) -> &str {
     message.rsplit_once(" at line ").map_or(message, |(message, _)| message)
 }
 
-/// Without the text that was given where something else was wanted: it may be long, and a secret in the wrong
-/// place.
+/// The message without the value of a string that was sent where another type was expected. It may be long,
+/// or a secret in the wrong field.
 fn without_text(message: &str) -> String {
     let text = message.split_once(": string \"");
     match text.zip(message.rsplit_once(", expected ")) {
@@ -202,9 +203,9 @@ mod tests {
     #[test]
     fn errors_point_to_the_wrong_field() {
         let check = |body: &str, pointer: &str, detail: &str| match parse::<CreateBooking>(body.as_bytes()) {
-            Err(ParseError::Data(wrong)) => {
-                assert_eq!(wrong.pointer, pointer, "{body}");
-                assert!(wrong.detail.contains(detail), "{body}: {}", wrong.detail);
+            Err(ParseError::Data(error)) => {
+                assert_eq!(error.pointer, pointer, "{body}");
+                assert!(error.detail.contains(detail), "{body}: {}", error.detail);
             }
             other => panic!("{body}: {other:?}"),
         };

@@ -1,5 +1,5 @@
-//! How values of the domain look in JSON, for the description of the API. The domain knows neither JSON nor
-//! its schemas, so each says here what its texts may be, with the bounds that the domain checks.
+//! JSON schemas of domain values, for the OpenAPI document. The domain depends on neither JSON nor schemas,
+//! so the schema of each type is defined here, with the bounds that the domain checks.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -14,40 +14,41 @@ use serde_json::{Map, Value};
 
 use super::{Object, ParsedText};
 
-/// A value that is written as a text.
+/// A type whose values are JSON strings.
 pub(crate) trait TextSchema {
-    /// What the schema is called; those without a name stand where they are used.
+    /// The name of the schema. A schema without a name is inlined where it is used.
     const NAME: Option<&'static str> = None;
 
-    /// The schema of the text.
+    /// The schema of the string.
     fn schema() -> Schema;
 }
 
-/// Stands for a value of the domain in a view: `#[schemars(with = "As<EventId>")]`.
+/// The schema of a domain type for a field of another type: `#[schemars(with = "As<EventId>")]`.
 pub(crate) struct As<T>(PhantomData<T>);
 
-/// For a request in which `null` is as good as absent: describes its optional fields without `null`. Clients then
-/// have one way to leave a field out, and no optional value of an optional value.
+/// Removes `null` from the optional fields of a request in which `null` is equivalent to an absent field.
+/// Generated clients then have one way to omit a field, and no nested optional types.
 pub(crate) fn without_null(schema: &mut Schema) {
-    let is_null = |kind: &Value| kind == "null" || kind["type"] == "null";
+    let is_null = |schema: &Value| schema == "null" || schema["type"] == "null";
     let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
     for field in fields.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
-        if let Some(Value::Array(kinds)) = field.get_mut("type") {
-            kinds.retain(|kind| !is_null(kind));
-            if let [only] = kinds.as_slice() {
+        if let Some(Value::Array(types)) = field.get_mut("type") {
+            types.retain(|each| !is_null(each));
+            if let [only] = types.as_slice() {
                 let only = only.clone();
                 field.insert("type".to_owned(), only);
             }
         }
-        if let Some(Value::Array(kinds)) = field.remove("anyOf") {
-            let kind = kinds.into_iter().find(|kind| !is_null(kind));
-            field.extend(kind.as_ref().and_then(Value::as_object).cloned().into_iter().flatten());
+        if let Some(Value::Array(schemas)) = field.remove("anyOf") {
+            let value = schemas.into_iter().find(|each| !is_null(each));
+            field.extend(value.as_ref().and_then(Value::as_object).cloned().into_iter().flatten());
         }
     }
 }
 
-/// A word of an answer to which later versions add others. Strict clients fail on a word that an `enum` lacks, so
-/// the field is any text and names the words of today; a component lists them for programs that compare.
+/// The schema of an enumerated string in a response, to which later versions may add values. Strict clients
+/// fail on a value that is missing from an `enum`, so the schema allows any string and lists the current
+/// values in `x-extensible-enum`. A component has them as an `enum`, for generated clients.
 pub(crate) struct Extensible<T>(PhantomData<T>);
 
 impl<T: TextSchema> JsonSchema for Extensible<T> {
@@ -62,8 +63,8 @@ impl<T: TextSchema> JsonSchema for Extensible<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         generator.subschema_for::<As<T>>();
         let mut schema = T::schema();
-        if let Some(words) = schema.remove("enum") {
-            schema.insert("x-extensible-enum".to_owned(), words);
+        if let Some(values) = schema.remove("enum") {
+            schema.insert("x-extensible-enum".to_owned(), values);
         }
         schema
     }
@@ -107,15 +108,16 @@ impl<T: JsonSchema> JsonSchema for Object<T> {
     }
 }
 
+// The names are those of the components in the OpenAPI document, and so are public.
 macro_rules! id_schemas {
-    ($($kind:ident: $what:literal;)*) => {$(
+    ($($kind:ident as $name:literal: $description:literal;)*) => {$(
         impl TextSchema for $kind {
-            const NAME: Option<&'static str> = Some(stringify!($kind));
+            const NAME: Option<&'static str> = Some($name);
 
             fn schema() -> Schema {
                 json_schema!({
                     "type": "string",
-                    "description": concat!($what, ", a TypeID over a UUIDv7."),
+                    "description": concat!($description, ": a TypeID over a UUIDv7."),
                     "pattern": format!("^{}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$", Self::PREFIX),
                 })
             }
@@ -124,22 +126,22 @@ macro_rules! id_schemas {
 }
 
 id_schemas! {
-    EventId: "Names an event";
-    TicketTypeId: "Names a ticket type of an event";
-    BookingId: "Names a booking";
-    RefundId: "Names a refund";
+    EventId as "EventId": "Id of an event";
+    TicketTypeId as "TicketTypeId": "Id of a ticket type of an event";
+    BookingId as "BookingId": "Id of a booking";
+    RefundId as "RefundId": "Id of a refund";
 }
 
 macro_rules! enum_schemas {
-    ($($kind:ident: $description:literal, $($word:ident)*;)*) => {$(
+    ($($kind:ident as $name:literal: $description:literal, $($value:ident)*;)*) => {$(
         impl TextSchema for $kind {
-            const NAME: Option<&'static str> = Some(stringify!($kind));
+            const NAME: Option<&'static str> = Some($name);
 
             fn schema() -> Schema {
                 json_schema!({
                     "type": "string",
                     "description": $description,
-                    "enum": [$(Self::$word.as_str()),*],
+                    "enum": [$(Self::$value.as_str()),*],
                 })
             }
         }
@@ -147,14 +149,17 @@ macro_rules! enum_schemas {
 }
 
 enum_schemas! {
-    EventStatus: "Whether tickets may be booked.", OnSale Paused Cancelled;
-    BookingStatus: "Where a booking stands.", Pending Confirmed Cancelled Expired;
-    PaymentStatus: "Where the payment of a booking stands.", Pending Paid Failed RefundRequested Refunded;
-    RefundStatus: "Whether a refund was paid out.", Requested Succeeded Failed;
-    RefundReason: "Why a refund is owed.", BookingCancelled EventCancelled HoldExpired InvalidState;
-    EntryKind: "What happened.", BookingCreated BookingConfirmed BookingCancelled BookingExpired
+    EventStatus as "EventStatus": "The sales status of an event.", OnSale Paused Cancelled;
+    BookingStatus as "BookingStatus": "The status of a booking.", Pending Confirmed Cancelled Expired;
+    PaymentStatus as "PaymentStatus": "The status of a booking's payment.",
+        Pending Paid Failed RefundRequested Refunded;
+    RefundStatus as "RefundStatus": "The status of a refund's pay-out.", Requested Succeeded Failed;
+    RefundReason as "RefundReason": "The reason for a refund.",
+        BookingCancelled EventCancelled HoldExpired InvalidState;
+    EntryKind as "EntryKind": "The kind of a ledger entry.",
+        BookingCreated BookingConfirmed BookingCancelled BookingExpired
         RefundRequested RefundSettled EventCreated EventUpdated EventCancelled;
-    LedgerStatus: "A status of whatever changed: of a booking, an event or a refund.",
+    LedgerStatus as "Label": "The status of a booking, an event or a refund.",
         Pending Confirmed Cancelled Expired OnSale Paused Requested Succeeded Failed;
 }
 
@@ -164,7 +169,7 @@ impl TextSchema for Timestamp {
     fn schema() -> Schema {
         json_schema!({
             "type": "string", "format": "date-time",
-            "description": "An instant after RFC 3339: read with any offset, written in UTC.",
+            "description": "A time in RFC 3339 format: accepted with any offset, returned in UTC.",
         })
     }
 }
@@ -175,7 +180,7 @@ impl TextSchema for UserId {
     fn schema() -> Schema {
         json_schema!({
             "type": "string",
-            "description": "Who books: the identity provider's name for a person.",
+            "description": "Id of a user, assigned by the identity provider.",
             "pattern": format!("^[A-Za-z0-9._:@-]{{1,{USER_ID_CHARS_MAX}}}$"),
         })
     }
@@ -203,18 +208,19 @@ impl TextSchema for Currency {
 
     fn schema() -> Schema {
         json_schema!({
-            "type": "string", "description": "A currency of ISO 4217, which adds some and removes others.",
+            "type": "string",
+            "description": "An ISO 4217 currency code. The standard adds and removes currencies.",
             "pattern": "^[A-Z]{3}$", "examples": ["EUR"], "x-extensible-enum": currencies(),
         })
     }
 }
 
-/// Every code that is one, found by trying all words of three letters.
+/// All currency codes, found by trying all combinations of three letters.
 fn currencies() -> Vec<String> {
     let letters = || 'A'..='Z';
-    let words = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
-    let words = words.map(String::from_iter);
-    words.filter(|word| word.parse::<Currency>().is_ok()).collect()
+    let codes = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+    let codes = codes.map(String::from_iter);
+    codes.filter(|code| code.parse::<Currency>().is_ok()).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Puts the table of operations, the schemas of the wire types and the codes of problems together.
+//! Builds the OpenAPI document from the table of operations, the schemas of the wire types and the problem
+//! codes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,32 +15,33 @@ use crate::limit::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::wire::As;
 
 const DESCRIPTION: &str = "\
-Sells tickets: events, bookings with a hold, payments reported by a service, refunds, and a ledger of every \
-change. `x-roles` of an operation names the roles of a token that may call it; where it is empty no token is \
-needed, but one that is given must be valid. `x-codes` of an answer lists the codes of problems that the \
-operation gives with that status. A route that does not exist is `not_found`, a method that a route does not \
-know `method_not_allowed`. In a request, `null` for an optional field is as good as its absence, except in an edit. Later versions add members to answers, operations, and words to an \
-`x-extensible-enum`: ignore members and handle words that you do not know. Such lists are components, too \
-(`ProblemCode`), for their names. The words of any other field of an answer are complete.";
+A ticket-booking API: events, bookings that hold tickets, payments reported by a service, refunds, and a \
+ledger of every change. `x-roles` of an operation lists the roles that may call it. If it is empty, no \
+token is needed, but a token that is sent must be valid. `x-codes` of a response lists the problem codes \
+that the operation returns with that status. An unknown route returns `not_found`, and a method that a \
+route does not support returns `method_not_allowed`. In a request, `null` for an optional field is \
+equivalent to its absence, except in an edit. Later versions add operations, members of responses, and \
+values to an `x-extensible-enum`: ignore unknown members, and handle unknown values. The values of each \
+`x-extensible-enum` are also a component with an `enum`, such as `ProblemCode`. Every other `enum` in a \
+response is complete.";
 
-/// What operations are about, in the order of the document.
+/// The tags of operations, in the order of the document.
 const TAGS: [(&str, &str); 6] = [
-    ("events", "What people attend: put on sale, edited, watched."),
-    ("bookings", "Tickets held, paid for and given back."),
-    ("refunds", "Money that is owed to buyers."),
-    ("stats", "Counts and revenue."),
-    ("health", "For load balancers and monitoring."),
-    ("description", "This description, and the meaning of each code."),
+    ("events", "Create, edit, read and watch events."),
+    ("bookings", "Book tickets, confirm payments and cancel bookings."),
+    ("refunds", "Refunds owed to buyers."),
+    ("stats", "Booking counts and revenue."),
+    ("health", "Health and metrics, for load balancers and monitoring."),
+    ("description", "This document, and the documentation of the problem codes."),
 ];
 
-/// The makers of schemas: what is asked for and what is answered follow different rules about what may be
-/// absent.
+/// The schema generators. Requests and responses have different rules about optional fields.
 struct SchemaGenerators {
     requests: SchemaGenerator,
-    answers: SchemaGenerator,
+    responses: SchemaGenerator,
 }
 
-/// The whole description.
+/// Builds the complete document.
 pub(super) fn document() -> Value {
     let settings = || {
         let mut settings = SchemaSettings::draft2020_12();
@@ -49,18 +51,18 @@ pub(super) fn document() -> Value {
         settings.transforms.push(Box::new(RecursiveTransform(use_signed_formats)));
         settings
     };
-    let mut makers = SchemaGenerators {
+    let mut generators = SchemaGenerators {
         requests: settings().for_deserialize().into_generator(),
-        answers: settings().for_serialize().into_generator(),
+        responses: settings().for_serialize().into_generator(),
     };
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for operation in OPERATIONS {
-        let described = describe(operation, &mut makers);
-        paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described);
+        let description = describe(operation, &mut generators);
+        paths.entry(operation.path).or_default().insert(operation.method.to_owned(), description);
     }
-    let problem = problems::schema(&mut makers.answers);
-    let mut schemas = makers.requests.take_definitions(true);
-    schemas.append(&mut makers.answers.take_definitions(true));
+    let problem = problems::schema(&mut generators.responses);
+    let mut schemas = generators.requests.take_definitions(true);
+    schemas.append(&mut generators.responses.take_definitions(true));
     schemas.insert("Problem".to_owned(), problem);
     json!({
         "openapi": "3.1.0",
@@ -75,21 +77,23 @@ pub(super) fn document() -> Value {
             "schemas": schemas, "headers": headers(), "parameters": parameters(),
             "securitySchemes": {"token": {
                 "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-                "description": "`sub` is the user, `exp` is required, `role` is user (default), service or admin.",
+                "description": "`sub` is the user, `exp` is required, `role` is user (default), service \
+                                or admin.",
             }},
         },
     })
 }
 
-/// That an absent field counts as `null` is no default: in an edit, the two differ.
+/// Removes `"default": null`: in an edit, an absent field differs from `null`.
 fn without_null_default(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
 }
 
-/// Generators of clients know `int32` and `int64`, and take what they do not know for the smaller one. Counts of
-/// tickets fit the first. `int64` is the widest that there is: revenue could exceed it by sales at the highest price.
+/// Replaces integer formats by `int32` and `int64`: client generators take formats that they do not know for
+/// the smaller one. Ticket counts fit into `int32`. `int64` is the widest known format, although revenue
+/// could exceed it with sales at the highest price.
 fn use_signed_formats(schema: &mut Schema) {
     let signed = match schema.get("format").and_then(Value::as_str) {
         Some("uint32") => "int32",
@@ -99,57 +103,60 @@ fn use_signed_formats(schema: &mut Schema) {
     schema.insert("format".to_owned(), signed.into());
 }
 
-fn describe(operation: &Operation, makers: &mut SchemaGenerators) -> Value {
+fn describe(operation: &Operation, generators: &mut SchemaGenerators) -> Value {
     let public = operation.roles.is_empty();
-    let mut described = json!({
+    let mut description = json!({
         "operationId": operation.id, "summary": operation.summary, "tags": [tag(operation.path)],
         "x-roles": operation.roles,
         "security": if public { json!([]) } else { json!([{"token": []}]) },
-        "parameters": operation_parameters(operation, makers),
-        "responses": operation_responses(operation, makers),
+        "parameters": operation_parameters(operation, generators),
+        "responses": operation_responses(operation, generators),
     });
     if let Some(body) = &operation.body {
-        let schema = (body.schema)(&mut makers.requests);
-        described["requestBody"] =
+        let schema = (body.schema)(&mut generators.requests);
+        description["requestBody"] =
             json!({"required": body.required, "content": {"application/json": {"schema": schema}}});
     }
-    described
+    description
 }
 
-/// What an operation is about: the first word of its path that is a name.
+/// The tag of an operation, from the first segment of its path after `/v1`.
 fn tag(path: &'static str) -> &'static str {
-    let mut words = path.split('/').filter(|word| !word.is_empty() && *word != "v1");
-    match words.next() {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty() && *segment != "v1");
+    match segments.next() {
         Some(name @ ("events" | "bookings" | "refunds" | "stats")) => name,
         Some("livez" | "readyz" | "metrics") => "health",
         Some(_) | None => "description",
     }
 }
 
-fn operation_parameters(operation: &Operation, makers: &mut SchemaGenerators) -> Vec<Value> {
+fn operation_parameters(operation: &Operation, generators: &mut SchemaGenerators) -> Vec<Value> {
     let shared = |name: &str| json!({"$ref": format!("#/components/parameters/{name}")});
-    let mut asked = Vec::new();
-    if let Some((name, about, schema)) = path_parameter(operation.path, makers) {
-        asked.push(json!({
-            "name": name, "in": "path", "required": true, "description": about, "schema": schema,
+    let mut parameters = Vec::new();
+    if let Some((name, description, schema)) = path_parameter(operation.path, generators) {
+        parameters.push(json!({
+            "name": name, "in": "path", "required": true, "description": description, "schema": schema,
         }));
     }
     for query in operation.query {
-        asked.push(json!({
-            "name": query.name, "in": "query", "required": query.required, "description": query.about,
-            "schema": (query.kind)(&mut makers.requests),
+        parameters.push(json!({
+            "name": query.name, "in": "query", "required": query.required, "description": query.description,
+            "schema": (query.schema)(&mut generators.requests),
         }));
     }
     let headers =
         [(operation.idempotency_key, "IdempotencyKey"), (operation.if_match, "IfMatch"), (true, "RequestId")];
-    asked.extend(headers.into_iter().filter(|(taken, _)| *taken).map(|(_, name)| shared(name)));
-    asked
+    parameters.extend(headers.into_iter().filter(|(applies, _)| *applies).map(|(_, name)| shared(name)));
+    parameters
 }
 
-/// The parameter in a path: its name, its description and its schema.
-fn path_parameter(path: &str, makers: &mut SchemaGenerators) -> Option<(&'static str, &'static str, Schema)> {
-    let generator = &mut makers.requests;
-    let (about, schema) = match path {
+/// Name, description and schema of the parameter in a path.
+fn path_parameter(
+    path: &str,
+    generators: &mut SchemaGenerators,
+) -> Option<(&'static str, &'static str, Schema)> {
+    let generator = &mut generators.requests;
+    let (description, schema) = match path {
         _ if path.starts_with("/v1/events/{id}") => ("The event.", generator.subschema_for::<As<EventId>>()),
         _ if path.starts_with("/v1/bookings/{id}") => {
             ("The booking.", generator.subschema_for::<As<BookingId>>())
@@ -160,10 +167,10 @@ fn path_parameter(path: &str, makers: &mut SchemaGenerators) -> Option<(&'static
         "/problems/{code}" => return Some(("code", "The code.", json_schema!({"type": "string"}))),
         _ => return None,
     };
-    Some(("id", about, schema))
+    Some(("id", description, schema))
 }
 
-/// The codes that an operation may answer with.
+/// The problem codes that an operation can return.
 fn problem_codes(operation: &Operation) -> BTreeSet<&'static str> {
     let body: &[&str] =
         &["malformed_request", "payload_too_large", "unsupported_media_type", "validation_failed"];
@@ -182,86 +189,87 @@ fn problem_codes(operation: &Operation) -> BTreeSet<&'static str> {
     implied.chain(operation.extra_codes).copied().collect()
 }
 
-fn operation_responses(operation: &Operation, makers: &mut SchemaGenerators) -> Map<String, Value> {
-    let answer = &operation.success;
+fn operation_responses(operation: &Operation, generators: &mut SchemaGenerators) -> Map<String, Value> {
+    let success = &operation.success;
     let limit: &[&str] = if operation.limit.is_some() { &["RateLimit", "RateLimit-Policy"] } else { &[] };
-    let kept: &[&str] = if operation.idempotency_key { &["Idempotent-Replayed"] } else { &[] };
-    let sent = |groups: &[&[&str]]| -> Map<String, Value> {
+    let replayed: &[&str] = if operation.idempotency_key { &["Idempotent-Replayed"] } else { &[] };
+    let header_refs = |groups: &[&[&str]]| -> Map<String, Value> {
         let header = |name: &&str| {
-            let place = format!("#/components/headers/{name}");
-            ((*name).to_owned(), json!({"$ref": place}))
+            let target = format!("#/components/headers/{name}");
+            ((*name).to_owned(), json!({"$ref": target}))
         };
         groups.iter().copied().flatten().chain(&["X-Request-Id"]).map(header).collect()
     };
-    let mut answers = Map::new();
-    let schema = (answer.kind)(&mut makers.answers);
-    answers.insert(
-        answer.status.to_owned(),
+    let mut responses = Map::new();
+    let schema = (success.schema)(&mut generators.responses);
+    responses.insert(
+        success.status.to_owned(),
         json!({
-            "description": answer.about, "headers": sent(&[answer.headers, limit, kept]),
-            "content": {answer.media_type: {"schema": schema}},
+            "description": success.description, "headers": header_refs(&[success.headers, limit, replayed]),
+            "content": {success.media_type: {"schema": schema}},
         }),
     );
-    let mut refusals: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for meaning in problem_codes(operation).into_iter().filter_map(problems::problem_doc) {
-        refusals.entry(meaning.status).or_default().push(meaning.code);
+    let mut codes_by_status: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for doc in problem_codes(operation).into_iter().filter_map(problems::problem_doc) {
+        codes_by_status.entry(doc.status).or_default().push(doc.code);
     }
-    for (status, codes) in refusals {
+    for (status, codes) in codes_by_status {
         let own: &[&str] = match status {
             "401" => &["WWW-Authenticate"],
             "429" | "503" => &["Retry-After"],
             _ => &[],
         };
-        // The limiter stands behind the look at the request alone, and before everything else.
+        // The limit is checked after the request alone has been validated, and before everything else.
         let limited = if ["400", "401", "403", "413", "415"].contains(&status) { &[] } else { limit };
-        let kept = if ["404", "412", "422"].contains(&status) { kept } else { &[] };
-        answers.insert(
+        let replayed = if ["404", "412", "422"].contains(&status) { replayed } else { &[] };
+        responses.insert(
             status.to_owned(),
             json!({
                 "description": codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(", "),
-                "headers": sent(&[own, limited, kept]),
+                "headers": header_refs(&[own, limited, replayed]),
                 "x-codes": codes,
-                // A plain reference: whatever stands beside it makes generators invent a type for each answer.
+                // A plain `$ref`: with siblings, client generators would create a type for each response.
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             }),
         );
     }
-    answers
+    responses
 }
 
 fn headers() -> Value {
-    let header = |about: &str, kind: &str| json!({"description": about, "schema": {"type": kind}});
+    let header =
+        |description: &str, kind: &str| json!({"description": description, "schema": {"type": kind}});
     json!({
-        "X-Request-Id": header("Names the request, as the log and the ledger do.", "string"),
-        "ETag": header("The event's `version`, quoted; counts edits of the description, not sales.", "string"),
-        "Location": header("The path of what was made.", "string"),
-        "RateLimit": header("What is left of the limit (draft-ietf-httpapi-ratelimit-headers-11).", "string"),
-        "RateLimit-Policy": header("The limit: its name, attempts and seconds.", "string"),
-        "Retry-After": header("Seconds after which the request may be repeated.", "integer"),
-        "Idempotent-Replayed": header("`true` where the answer was kept under the key.", "string"),
+        "X-Request-Id": header("The id of the request, also in the log and the ledger.", "string"),
+        "ETag": header("The event's `version`, quoted. It changes with edits, not with sales.", "string"),
+        "Location": header("The path of the created resource.", "string"),
+        "RateLimit": header("The remaining attempts (draft-ietf-httpapi-ratelimit-headers-11).", "string"),
+        "RateLimit-Policy": header("The rate limit: its name, attempts and window in seconds.", "string"),
+        "Retry-After": header("Seconds to wait before a retry.", "integer"),
+        "Idempotent-Replayed": header("`true` if this is a replay of a stored response.", "string"),
         "WWW-Authenticate": header("`Bearer`.", "string"),
     })
 }
 
 fn parameters() -> Value {
     let (max, inner) = (IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX - 2);
-    // Printable ASCII but quotes; bare, it neither begins nor ends with a blank.
+    // Printable ASCII without quotes; a bare key neither begins nor ends with a space.
     let key = format!("^(\"[ !#-~]{{1,{max}}}\"|[!#-~]([ !#-~]{{0,{inner}}}[!#-~])?)$");
     json!({
         "IdempotencyKey": {
             "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "pattern": key},
-            "description": "The same key and body again get the same answer, for 24 hours: 1 to 255 printable ASCII \
-                            characters, quoted or bare.",
+            "description": "1 to 255 printable ASCII characters, quoted or bare. For 24 hours, a repetition \
+                            with the same key and body gets the same response.",
         },
         "IfMatch": {
             "name": "If-Match", "in": "header", "schema": {"type": "string"},
-            "description": "The `ETag` that the edit was made from, or `*`.",
+            "description": "The `ETag` of the version on which the edit is based, or `*`.",
         },
         "RequestId": {
             "name": "X-Request-Id", "in": "header", "schema": {"type": "string"},
             "description": format!(
-                "A name for the request: 1 to {} visible ASCII characters. One is made up where there is none, \
-                 and where it is something else.",
+                "An id for the request: 1 to {} visible ASCII characters. If it is absent or invalid, the \
+                 server generates one.",
                 domain::REQUEST_ID_CHARS_MAX,
             ),
         },
@@ -276,7 +284,7 @@ mod tests {
     fn operations_use_exactly_the_documented_codes() {
         let used: BTreeSet<&str> =
             OPERATIONS.iter().flat_map(problem_codes).chain(["method_not_allowed"]).collect();
-        let known: BTreeSet<&str> = problems::problem_docs().map(|meaning| meaning.code).collect();
-        assert_eq!(used, known);
+        let documented: BTreeSet<&str> = problems::problem_docs().map(|doc| doc.code).collect();
+        assert_eq!(used, documented);
     }
 }

@@ -1,5 +1,5 @@
-//! Every operation of the API, one entry each: what only this table knows. Fields come from the wire types,
-//! statuses and members of refusals from `docs/errors.md`.
+//! The table of all operations of the API. It has only the facts that are not elsewhere: fields come from the
+//! wire types, the status codes and members of problems from `docs/errors.md`.
 
 use std::borrow::Cow;
 
@@ -12,38 +12,38 @@ use crate::wire::{
     EventView, HealthView, PageView, RefundView, SettleRequest, StatsView, UpdateEvent, ValidationView,
 };
 
-/// Makes the schema of a type, and those it needs.
+/// Generates the schema of a type, and those it refers to.
 pub(super) type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 
 /// One route and method.
 pub(super) struct Operation {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
-    /// Unique; what generators of clients call it.
+    /// The unique name of the operation, also in generated clients.
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
-    /// Who may call; empty for everybody, without a token.
+    /// The roles that may call it; empty if no token is needed.
     pub(super) roles: &'static [&'static str],
     pub(super) query: &'static [QueryParameter],
     pub(super) body: Option<Body>,
     pub(super) success: SuccessResponse,
-    /// Changes something, and so waits for its turn.
+    /// True if it changes state, and so goes through the desk's queue.
     pub(super) writes: bool,
-    /// Takes an `Idempotency-Key`.
+    /// True if it accepts an `Idempotency-Key`.
     pub(super) idempotency_key: bool,
-    /// Takes `If-Match`.
+    /// True if it accepts `If-Match`.
     pub(super) if_match: bool,
-    /// Stands behind this limit per user.
+    /// The per-user rate limit that applies to it.
     pub(super) limit: Option<&'static str>,
-    /// The codes that do not follow from the rest.
+    /// The problem codes that do not follow from the other fields.
     pub(super) extra_codes: &'static [&'static str],
 }
 
 pub(super) struct QueryParameter {
     pub(super) name: &'static str,
-    pub(super) about: &'static str,
+    pub(super) description: &'static str,
     pub(super) required: bool,
-    pub(super) kind: SchemaFn,
+    pub(super) schema: SchemaFn,
 }
 
 pub(super) struct Body {
@@ -54,9 +54,9 @@ pub(super) struct Body {
 pub(super) struct SuccessResponse {
     pub(super) status: &'static str,
     pub(super) media_type: &'static str,
-    pub(super) about: &'static str,
-    pub(super) kind: SchemaFn,
-    /// Besides those of every answer.
+    pub(super) description: &'static str,
+    pub(super) schema: SchemaFn,
+    /// Headers besides those of every response.
     pub(super) headers: &'static [&'static str],
 }
 
@@ -73,7 +73,7 @@ fn text_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string"})
 }
 
-/// The document itself.
+/// The schema of the OpenAPI document.
 struct Description;
 
 impl JsonSchema for Description {
@@ -82,7 +82,7 @@ impl JsonSchema for Description {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "object", "description": "A document of OpenAPI 3.1."})
+        json_schema!({"type": "object", "description": "An OpenAPI 3.1 document."})
     }
 }
 
@@ -94,30 +94,30 @@ fn limit_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 1, "maximum": LIST_ROWS_MAX, "default": LIST_ROWS_DEFAULT})
 }
 
-const fn query(name: &'static str, kind: SchemaFn, about: &'static str) -> QueryParameter {
-    QueryParameter { name, about, required: false, kind }
+const fn query(name: &'static str, schema: SchemaFn, description: &'static str) -> QueryParameter {
+    QueryParameter { name, description, required: false, schema }
 }
 
-const LIMIT: QueryParameter = query("limit", limit_schema, "How many rows are wanted.");
+const LIMIT: QueryParameter = query("limit", limit_schema, "Maximum number of rows to return.");
 
-/// The cursor of a list: what the last row of the page before is named by.
-const fn after(kind: SchemaFn) -> QueryParameter {
-    query("after", kind, "The `nextCursor` of the page before.")
+/// The cursor of a list: the id or the sequence number of the last row of the previous page.
+const fn after(schema: SchemaFn) -> QueryParameter {
+    query("after", schema, "The `nextCursor` of the previous page.")
 }
 
-const fn ok(kind: SchemaFn, about: &'static str) -> SuccessResponse {
-    SuccessResponse { status: "200", media_type: "application/json", about, kind, headers: &[] }
+const fn ok(schema: SchemaFn, description: &'static str) -> SuccessResponse {
+    SuccessResponse { status: "200", media_type: "application/json", description, schema, headers: &[] }
 }
 
-const fn page(about: &'static str) -> SuccessResponse {
-    SuccessResponse { media_type: "text/html; charset=utf-8", ..ok(text_schema, about) }
+const fn page(description: &'static str) -> SuccessResponse {
+    SuccessResponse { media_type: "text/html; charset=utf-8", ..ok(text_schema, description) }
 }
 
 const fn read(
     path: &'static str,
     id: &'static str,
     summary: &'static str,
-    answer: SuccessResponse,
+    success: SuccessResponse,
 ) -> Operation {
     Operation {
         method: "get",
@@ -127,7 +127,7 @@ const fn read(
         roles: PUBLIC,
         query: &[],
         body: None,
-        success: answer,
+        success,
         writes: false,
         idempotency_key: false,
         if_match: false,
@@ -140,20 +140,26 @@ const fn post(
     path: &'static str,
     id: &'static str,
     summary: &'static str,
-    kind: SchemaFn,
-    answer: SuccessResponse,
+    body: SchemaFn,
+    success: SuccessResponse,
 ) -> Operation {
-    let body = Some(Body { required: true, schema: kind });
-    Operation { method: "post", body, writes: true, idempotency_key: true, ..read(path, id, summary, answer) }
+    let body = Some(Body { required: true, schema: body });
+    Operation {
+        method: "post",
+        body,
+        writes: true,
+        idempotency_key: true,
+        ..read(path, id, summary, success)
+    }
 }
 
 const EVENT: SuccessResponse =
     SuccessResponse { headers: &["ETag"], ..ok(schema_of::<EventView<'static>>, "The event.") };
 const NEW_EVENT: SuccessResponse =
-    SuccessResponse { status: "201", headers: &["ETag", "Location"], about: "The new event.", ..EVENT };
+    SuccessResponse { status: "201", headers: &["ETag", "Location"], description: "The new event.", ..EVENT };
 const BOOKING: SuccessResponse = ok(schema_of::<BookingView<'static>>, "The booking.");
 const NEW_BOOKING: SuccessResponse =
-    SuccessResponse { status: "201", headers: &["Location"], about: "The new booking.", ..BOOKING };
+    SuccessResponse { status: "201", headers: &["Location"], description: "The new booking.", ..BOOKING };
 
 /// Every operation, in the order of the document.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -188,14 +194,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
     read(
         "/v1/events/{id}/availability",
         "getAvailability",
-        "Read what is left of an event. Shows every change acknowledged before, by any instance.",
-        ok(schema_of::<AvailabilityView>, "What is left."),
+        "Read the availability of an event. Includes every change acknowledged before, by any instance.",
+        ok(schema_of::<AvailabilityView>, "The availability."),
     ),
     read(
         "/v1/events/{id}/availability/stream",
         "streamAvailability",
-        "Watch what is left of an event: server-sent events named `availability`, at once and on change, \
-         whose data is the answer of `getAvailability`.",
+        "Watch the availability of an event: server-sent events named `availability`, at once and on every \
+         change, with the response of `getAvailability` as data.",
         SuccessResponse { media_type: "text/event-stream", ..ok(text_schema, "A stream that stays open.") },
     ),
     Operation {
@@ -227,7 +233,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..post(
             "/v1/bookings",
             "createBooking",
-            "Hold tickets: all that are asked for, or none. A user books for itself only.",
+            "Book tickets: all that are requested, or none. A user can book only for itself.",
             schema_of::<CreateBooking>,
             NEW_BOOKING,
         )
@@ -237,21 +243,30 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &[
             LIMIT,
             after(schema_of::<As<BookingId>>),
-            query("eventId", schema_of::<As<EventId>>, "Only those of this event."),
-            query("userId", schema_of::<As<UserId>>, "Only those of this user; oneself for a user."),
-            query("status", schema_of::<As<BookingStatus>>, "Only those that stand there."),
+            query("eventId", schema_of::<As<EventId>>, "Only bookings of this event."),
+            query(
+                "userId",
+                schema_of::<As<UserId>>,
+                "Only bookings of this user. Defaults to the caller for role user.",
+            ),
+            query("status", schema_of::<As<BookingStatus>>, "Only bookings with this status."),
         ],
         extra_codes: &["forbidden"],
         ..read(
             "/v1/bookings",
             "listBookings",
-            "List bookings, newest first: a user's own, or anybody's for a service or an admin.",
+            "List bookings, newest first: its own for role user, all for roles service and admin.",
             ok(schema_of::<PageView<BookingView<'static>>>, "A page of bookings."),
         )
     },
     Operation {
         roles: ANY_ROLE,
-        ..read("/v1/bookings/{id}", "getBooking", "Read a booking; somebody else's is not found.", BOOKING)
+        ..read(
+            "/v1/bookings/{id}",
+            "getBooking",
+            "Read a booking. For role user, a booking of another user is not found.",
+            BOOKING,
+        )
     },
     Operation {
         roles: SERVICES,
@@ -259,7 +274,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..post(
             "/v1/bookings/{id}/confirm",
             "confirmBooking",
-            "Report a captured payment. The same transaction again is answered alike.",
+            "Report a captured payment. Repeating the same transaction returns the same result.",
             schema_of::<ConfirmRequest>,
             BOOKING,
         )
@@ -272,8 +287,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..post(
             "/v1/bookings/{id}/cancel",
             "cancelBooking",
-            "Give a booking up. Frees its tickets and, where it was paid, records one refund. The limit binds \
-             role user only.",
+            "Cancel a booking. Releases its tickets and, if it was paid, records one refund. The rate limit \
+             applies to role user only.",
             schema_of::<CancelRequest>,
             BOOKING,
         )
@@ -282,13 +297,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         roles: SERVICES,
         query: &[QueryParameter {
             required: true,
-            ..query("eventId", schema_of::<As<EventId>>, "The event at whose door it is shown.")
+            ..query("eventId", schema_of::<As<EventId>>, "The event at which the booking is presented.")
         }],
         ..read(
             "/v1/bookings/{id}/validate",
             "validateBooking",
-            "Tell whether a booking lets people in.",
-            ok(schema_of::<ValidationView<'static>>, "Whether it does."),
+            "Check if a booking is valid for admission to an event.",
+            ok(schema_of::<ValidationView<'static>>, "The result of the check."),
         )
     },
     Operation {
@@ -296,7 +311,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &[
             LIMIT,
             after(schema_of::<As<RefundId>>),
-            query("status", schema_of::<As<RefundStatus>>, "Only those that stand there."),
+            query("status", schema_of::<As<RefundStatus>>, "Only refunds with this status."),
         ],
         ..read(
             "/v1/refunds",
@@ -311,7 +326,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..post(
             "/v1/refunds/{id}/settle",
             "settleRefund",
-            "Report what became of a pay-out. The same outcome twice is one settlement.",
+            "Report the outcome of a pay-out. Repeating the same outcome settles only once.",
             schema_of::<SettleRequest>,
             ok(schema_of::<RefundView<'static>>, "The refund."),
         )
@@ -322,44 +337,44 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "/v1/stats",
             "getStats",
             "Count bookings and revenue.",
-            ok(schema_of::<StatsView>, "The counts of all events."),
+            ok(schema_of::<StatsView>, "The totals of all events."),
         )
     },
-    read("/livez", "isAlive", "Tell whether the process answers.", ok(schema_of::<HealthView>, "It does.")),
+    read(
+        "/livez",
+        "isAlive",
+        "Check if the process is running.",
+        ok(schema_of::<HealthView>, "It is running."),
+    ),
     Operation {
-        query: &[query("verbose", text_schema, "Asks for what every part has to say; needs no value.")],
+        query: &[query("verbose", text_schema, "Includes the state of every component. Needs no value.")],
         extra_codes: &["unavailable"],
-        ..read(
-            "/readyz",
-            "isReady",
-            "Tell whether the service can sell.",
-            ok(schema_of::<HealthView>, "It can."),
-        )
+        ..read("/readyz", "isReady", "Check if the service can sell.", ok(schema_of::<HealthView>, "It can."))
     },
     Operation {
         extra_codes: &["internal_error"],
         ..read(
             "/metrics",
             "getMetrics",
-            "Read the metrics, unless they have a listener of their own.",
+            "Read the metrics, unless they have a separate listener.",
             SuccessResponse {
                 media_type: crate::telemetry::CONTENT_TYPE,
-                ..ok(text_schema, "For Prometheus.")
+                ..ok(text_schema, "Metrics in the OpenMetrics text format.")
             },
         )
     },
     read(
         "/openapi.json",
         "getDescription",
-        "Read this description.",
-        ok(schema_of::<Description>, "OpenAPI 3.1."),
+        "Read this OpenAPI document.",
+        ok(schema_of::<Description>, "The document."),
     ),
-    read("/docs", "readDescription", "Read this description as a page.", page("A page.")),
+    read("/docs", "readDescription", "Read this document as a page.", page("A page.")),
     read(
         "/docs/style.css",
         "getStyle",
-        "The style of the pages.",
+        "Read the style sheet of the pages.",
         SuccessResponse { media_type: "text/css; charset=utf-8", ..page("A style sheet.") },
     ),
-    read("/problems/{code}", "readProblem", "Read what a code of a problem means.", page("A page.")),
+    read("/problems/{code}", "readProblem", "Read the documentation of a problem code.", page("A page.")),
 ];

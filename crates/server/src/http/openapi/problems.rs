@@ -1,4 +1,4 @@
-//! The codes of problems, from `docs/errors.md`: the one document that says what each means.
+//! The problem codes, parsed from `docs/errors.md`, which documents each of them.
 
 use domain::{BookingStatus, TicketTypeId, Timestamp};
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -8,16 +8,16 @@ use crate::wire::{As, Extensible, FieldErrorView, MoneyView, RefundView, TextSch
 
 const ERRORS: &str = include_str!("../../../../../docs/errors.md");
 
-/// What the document says about one code.
+/// The documentation of one problem code.
 #[derive(Clone, Copy)]
 pub(super) struct ProblemDoc {
     pub(super) code: &'static str,
     pub(super) status: &'static str,
-    /// In Markdown.
+    /// The description in Markdown.
     pub(super) text: &'static str,
 }
 
-/// Every code, in the order of the document.
+/// All documented codes, in the order of `docs/errors.md`.
 pub(super) fn problem_docs() -> impl Iterator<Item = ProblemDoc> {
     ERRORS.split("\n## ").skip(1).filter_map(|section| {
         let (code, text) = section.split_once('\n')?;
@@ -26,33 +26,34 @@ pub(super) fn problem_docs() -> impl Iterator<Item = ProblemDoc> {
     })
 }
 
-/// What one code means.
+/// The documentation of a code; `None` if it is unknown.
 pub(super) fn problem_doc(code: &str) -> Option<ProblemDoc> {
-    problem_docs().find(|meaning| meaning.code == code)
+    problem_docs().find(|doc| doc.code == code)
 }
 
-/// The codes as a component.
+/// The component that lists the codes.
 struct ProblemCode;
 
 impl TextSchema for ProblemCode {
     const NAME: Option<&'static str> = Some("ProblemCode");
 
     fn schema() -> Schema {
-        let codes: Vec<&str> = problem_docs().map(|meaning| meaning.code).collect();
-        json_schema!({"type": "string", "description": "The codes of problems.", "enum": codes})
+        let codes: Vec<&str> = problem_docs().map(|doc| doc.code).collect();
+        json_schema!({"type": "string", "description": "The problem codes.", "enum": codes})
     }
 }
 
-/// The form of every problem. Members that do not belong to its code are absent; later versions add members, so
+/// The schema of all problems. A problem has only the members of its code. Later versions add members, so
 /// unknown ones are allowed.
 pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
     let count = json!({"type": "integer", "format": "int64", "minimum": 0});
     let mut code = generator.subschema_for::<Extensible<ProblemCode>>();
-    code.insert("description".to_owned(), "Stable: what programs switch on.".into());
+    code.insert("description".to_owned(), "Stable code, on which clients can switch.".into());
     let text = json!({"type": "string"});
     json!({
         "type": "object",
-        "description": "Why a request was refused, after RFC 9457. `/problems/{code}` says what each code means.",
+        "description":
+            "Problem details (RFC 9457) of a failed request. `/problems/{code}` documents each code.",
         "required": ["type", "title", "status", "detail", "code", "requestId"],
         "properties": {
             "type": {"type": "string", "format": "uri-reference", "pattern": "^/problems/[a-z_]+$"},
@@ -62,14 +63,14 @@ pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
             "code": code,
             "requestId": {"type": "string", "description": "Also in the header `X-Request-Id`."},
             "errors": {
-                "type": "array", "description": "Everything that is wrong with the request.",
+                "type": "array", "description": "All errors in the request.",
                 "items": generator.subschema_for::<FieldErrorView<'static>>(),
             },
             "requested": count,
             "available": count,
             "ticketTypeId": {
                 "anyOf": [generator.subschema_for::<As<TicketTypeId>>(), {"type": "null"}],
-                "description": "`null` where the event as a whole lacks tickets.",
+                "description": "`null` if the event as a whole, not one ticket type, has too few tickets.",
             },
             "salesStartAt": generator.subschema_for::<As<Timestamp>>(),
             "bookingStatus": generator.subschema_for::<As<BookingStatus>>(),
@@ -79,10 +80,11 @@ pub(super) fn schema(generator: &mut SchemaGenerator) -> Value {
             "limit": count,
             "windowMs": count,
             "retryAfterMs": count,
-            "database": {"type": "string", "description": "Of `/readyz?verbose`: what the database says."},
-            "chores": {"type": "object", "description": "Of `/readyz?verbose`: when each chore last succeeded."},
+            "database": {"type": "string", "description": "Of `/readyz?verbose`: the state of the database."},
+            "chores": {"type": "object", "description":
+                "Of `/readyz?verbose`: the time of each chore's last success."},
             "tasks": {"type": "object", "description":
-                "Of `/readyz?verbose`: whether each background task runs, and how often it was restarted."},
+                "Of `/readyz?verbose`: the status of each background task, and the number of its restarts."},
         },
     })
 }

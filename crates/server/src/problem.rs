@@ -1,4 +1,4 @@
-//! The one place that knows status codes: every way to say no, as a problem of RFC 9457.
+//! Maps refusals and faults to problem details (RFC 9457): code, status, title, detail, members and headers.
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,8 +10,8 @@ use store::Fault;
 use crate::limit::RETRY_SECONDS;
 use crate::wire::{FieldErrorView, MoneyView, RefundView};
 
-/// A refusal or a fault on its way to the caller. It becomes a body in `http::finish`, which
-/// knows the request's id.
+/// Problem details (RFC 9457) of a failed request. Over HTTP, `http::request_context` renders it, because the
+/// body contains the id of the request.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Parts>);
 
@@ -51,12 +51,12 @@ impl Problem {
     }
 
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Not signed in", detail)
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Authentication required", detail)
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
     pub(crate) fn not_found(what: &str) -> Self {
@@ -64,23 +64,28 @@ impl Problem {
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let detail = "This resource does not answer to this method.";
+        let detail = "This resource does not support this method.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
     }
 
     pub(crate) fn payload_too_large() -> Self {
-        let detail = format!("A body may have {} bytes.", crate::limit::BODY_BYTES_MAX);
-        // The rest of the body is not read, so nothing more can follow on this connection.
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Body too large", detail)
+        let detail = format!("A body may have at most {} bytes.", crate::limit::BODY_BYTES_MAX);
+        // The rest of the body is not read, so the connection cannot be used for another request.
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large", detail)
             .header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(crate) fn unsupported_media_type() -> Self {
         let detail = "Send the body as application/json.";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Not JSON", detail)
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Unsupported media type",
+            detail,
+        )
     }
 
-    /// Nothing was done, and nothing will be.
+    /// The request was not executed and will not be.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail)
             .retry_after(RETRY_SECONDS)
@@ -90,7 +95,7 @@ impl Problem {
         let detail = match errors {
             [only] if only.pointer.is_empty() => format!("The request {}.", only.detail),
             [only] => format!("{} {}.", only.pointer, only.detail),
-            several => format!("{} things are wrong with the request.", several.len()),
+            several => format!("The request has {} errors.", several.len()),
         };
         let errors =
             errors.iter().map(|error| FieldErrorView { pointer: &error.pointer, detail: &error.detail });
@@ -103,6 +108,7 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, refusal.code(), title, sentence(refusal))
     }
 
+    /// Adds the status of the booking and its refund, where they are known.
     fn with_booking(self, booking: Option<domain::BookingStatus>, refund: Option<&Refund>) -> Self {
         let problem = match booking {
             Some(status) => self.with("bookingStatus", status.as_str()),
@@ -118,33 +124,33 @@ impl Problem {
         self.with("requested", requested).with("available", available).with("ticketTypeId", ticket_type)
     }
 
-    /// The stable code that clients switch on.
+    /// The stable code, on which clients can switch.
     pub(crate) fn code(&self) -> &'static str {
         self.0.code
     }
 
-    /// The status that says the same over HTTP.
+    /// The HTTP status code.
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// What it says, as a text and as members of an object.
+    /// The detail, and the extension members.
     pub(crate) fn into_detail_and_members(self) -> (String, Map<String, Value>) {
         let Parts { detail, members, .. } = *self.0;
         (detail, members)
     }
 
-    /// Nothing was done: too many requests are under way.
+    /// Too many requests are in flight; this one was not executed.
     pub(crate) fn overloaded() -> Self {
         Error::Overloaded.into()
     }
 
-    /// What lies behind it: for the log, never for an answer.
+    /// The internal cause: for the log, never for a response.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 
-    /// Status, headers and body, for the request of this id.
+    /// Status, headers and body of the response to the request with this id.
     pub(crate) fn into_http_parts(
         self,
         request: &str,
@@ -161,7 +167,7 @@ impl Problem {
         (status, headers, body.to_string())
     }
 
-    /// The problem as an answer to the request of this id.
+    /// The response to the request with this id.
     pub(crate) fn render(self, request: &str) -> Response {
         let (status, headers, body) = self.into_http_parts(request);
         let mut response = (status, body).into_response();
@@ -171,7 +177,7 @@ impl Problem {
     }
 }
 
-/// Carries the problem to `http::finish`, which renders it.
+/// Passes the problem as an extension to `http::request_context`, which renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.0.status.into_response();
@@ -207,19 +213,18 @@ impl From<Refusal> for Problem {
                 Self::conflict(&refusal, "Hold expired").with_booking(Some(*booking), Some(refund))
             }
             Refusal::InvalidState { booking, refund } => {
-                Self::conflict(&refusal, "Not possible in this state")
-                    .with_booking(Some(*booking), refund.as_deref())
+                Self::conflict(&refusal, "Invalid state").with_booking(Some(*booking), refund.as_deref())
             }
             Refusal::CancelCutoffPassed { booking, .. } => {
                 Self::conflict(&refusal, "Too late to cancel").with_booking(Some(*booking), None)
             }
             Refusal::CapacityInUse { .. } => Self::conflict(&refusal, "Capacity in use"),
             Refusal::VersionMismatch { .. } => {
-                let title = "Edited meanwhile";
+                let title = "Version mismatch";
                 Self::new(StatusCode::PRECONDITION_FAILED, refusal.code(), title, sentence(&refusal))
             }
             Refusal::AmountMismatch { expected } => {
-                unprocessable("Amount differs").with("expected", MoneyView::from(*expected))
+                unprocessable("Amount mismatch").with("expected", MoneyView::from(*expected))
             }
             Refusal::BookingLimitExceeded { .. } => unprocessable("Too many tickets"),
         }
@@ -231,23 +236,23 @@ impl From<Error> for Problem {
         match error {
             Error::Refused(refusal) => (*refusal).into(),
             Error::KeyReused => {
-                let detail = "The idempotency key was used for another request.";
+                let detail = "The idempotency key was already used for a different request.";
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
-                Self::new(status, "idempotency_key_reused", "Key used before", detail)
+                Self::new(status, "idempotency_key_reused", "Idempotency key reused", detail)
             }
-            Error::Limited(verdict) => {
-                let wait = verdict.reset_after;
+            Error::Limited(decision) => {
+                let wait = decision.reset_after;
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 let detail = format!("Too many attempts. Try again in {seconds} s.");
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many attempts", detail)
-                    .with("rule", verdict.rule.name())
-                    .with("limit", verdict.rule.limit())
-                    .with("windowMs", verdict.rule.window_micros() / 1_000)
+                    .with("rule", decision.rule.name())
+                    .with("limit", decision.rule.limit())
+                    .with("windowMs", decision.rule.window_micros() / 1_000)
                     .with("retryAfterMs", u64::try_from(wait.as_micros()).unwrap_or(u64::MAX).div_ceil(1_000))
                     .retry_after(seconds)
             }
             Error::Overloaded => {
-                let detail = "Too many requests are waiting. Nothing was done; try again.";
+                let detail = "Too many requests are in progress. Nothing was done; try again.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail)
                     .retry_after(RETRY_SECONDS)
             }
@@ -260,17 +265,18 @@ impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         let (mut problem, cause) = match fault {
             Fault::Unavailable(cause) => {
-                let detail = "The service cannot answer now. Nothing was done; try again.";
+                let detail = "The service is unavailable. Nothing was done; try again.";
                 (Self::unavailable(detail), cause)
             }
             Fault::OutcomeUnknown(cause) => {
-                let detail = "Whether the change stands is unknown. Read before you try again.";
+                let detail =
+                    "It is unknown if the change was committed. Read the current state before you retry.";
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 let problem = Self::new(status, "outcome_unknown", "Outcome unknown", detail);
                 (problem.retry_after(RETRY_SECONDS), cause)
             }
             Fault::Broken(cause) => {
-                let detail = "Something is wrong on our side. Nothing was done.";
+                let detail = "Internal error. Nothing was done.";
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 (Self::new(status, "internal_error", "Internal error", detail), cause)
             }
@@ -280,7 +286,7 @@ impl From<Fault> for Problem {
     }
 }
 
-/// A refusal as a sentence.
+/// The message of a refusal as a sentence: capitalised, with a full stop.
 fn sentence(refusal: &Refusal) -> String {
     let text = refusal.to_string();
     let mut letters = text.chars();
@@ -304,10 +310,10 @@ mod tests {
         ] {
             let problem = Problem::from(fault);
             assert_eq!(problem.cause(), Some("the disk of db-7 is on fire"));
-            let (written_status, headers, body) = problem.into_http_parts("req-1");
-            let shown: Value = serde_json::from_str(&body).unwrap();
-            assert_eq!((written_status.as_u16(), &shown["code"]), (status, &json!(code)));
-            assert_eq!(shown["type"], format!("/problems/{code}"));
+            let (http_status, headers, body) = problem.into_http_parts("req-1");
+            let json: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((http_status.as_u16(), &json["code"]), (status, &json!(code)));
+            assert_eq!(json["type"], format!("/problems/{code}"));
             assert!(!body.contains("fire"), "{body}");
             let retry = headers.iter().any(|(name, _)| name == header::RETRY_AFTER);
             assert_eq!(retry, status == 503, "{code}");

@@ -1,4 +1,4 @@
-//! Who somebody is: JSON Web Tokens (RFC 7519), signed by a shared secret (HS256) or checked against a
+//! Authentication by JSON Web Tokens (RFC 7519), signed with a shared secret (HS256) or verified with a
 //! public key (RS256, ES256, `EdDSA`).
 
 use domain::{Actor, Clock, UserId};
@@ -8,29 +8,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::limit::TOKEN_BYTES_MAX;
 
-/// What a caller may do.
+/// The role of a caller, which determines its permissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "camelCase", try_from = "String")]
 pub(crate) enum Role {
-    /// Books, and sees what is theirs.
+    /// Books tickets, and sees its own bookings.
     #[default]
     User,
-    /// A trusted program: confirms payments, books and cancels for others.
+    /// A trusted program: confirms payments; books and cancels for any user.
     Service,
-    /// An organiser or operator: everything.
+    /// An organiser or operator: all operations.
     Admin,
 }
 
-/// From the word alone; serde would also take an object for a variant.
+/// Accepts only a string; the derived implementation would also accept an object for a variant.
 impl TryFrom<String> for Role {
     type Error = String;
 
-    fn try_from(word: String) -> Result<Self, String> {
-        clap::ValueEnum::from_str(&word, false)
+    fn try_from(name: String) -> Result<Self, String> {
+        clap::ValueEnum::from_str(&name, false)
     }
 }
 
-/// A caller whose token was checked.
+/// The user and role of a verified token.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) user: UserId,
@@ -46,7 +46,7 @@ impl Identity {
         }
     }
 
-    /// With whom it takes turns when it reads.
+    /// The identity under which its reads are queued.
     pub(crate) fn reader(&self) -> Reader {
         match self.role {
             Role::User => Reader::User(self.user.clone()),
@@ -55,10 +55,10 @@ impl Identity {
     }
 }
 
-/// Checks tokens, and signs them where there is a secret.
+/// Verifies tokens, and signs them if there is a secret.
 ///
-/// The algorithm follows from the key, never from the token: a token of another algorithm, or of none, is
-/// not accepted. Several keys are all accepted, so that keys can be rotated.
+/// The key determines the algorithm, never the token: a token with another algorithm, or with `none`, is
+/// rejected. A token is accepted if any of the keys verifies it, so keys can be rotated.
 pub(crate) struct Tokens {
     keys: Vec<Key>,
     signing_key: Option<EncodingKey>,
@@ -69,14 +69,14 @@ struct Key {
     validation: Validation,
 }
 
-/// What a token must name besides its bearer; unchecked where unset.
+/// Claims that a token must have besides `sub` and `exp`. An unset one is not checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ExpectedClaims {
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
 }
 
-/// A public key that checks tokens.
+/// A public key that verifies tokens.
 #[derive(Clone)]
 pub(crate) struct PublicKey {
     decoding: DecodingKey,
@@ -87,7 +87,8 @@ pub(crate) struct PublicKey {
 const P256_POINT_BYTES: usize = 65;
 
 impl PublicKey {
-    /// Reads a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for `EdDSA`.
+    /// Parses a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for `EdDSA`. The error is a
+    /// predicate whose subject is the file.
     pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, &'static str> {
         if let Ok(decoding) = DecodingKey::from_rsa_pem(pem) {
             return Ok(Self { decoding, algorithm: Algorithm::RS256 });
@@ -96,10 +97,10 @@ impl PublicKey {
             let point = decoding.try_get_as_bytes().map(<[u8]>::len);
             let p256 = point.is_ok_and(|bytes| bytes == P256_POINT_BYTES);
             let key = Self { decoding, algorithm: Algorithm::ES256 };
-            return p256.then_some(key).ok_or("holds an elliptic curve key, but not one on P-256");
+            return p256.then_some(key).ok_or("contains an elliptic curve key that is not on P-256");
         }
         let decoding = DecodingKey::from_ed_pem(pem);
-        let decoding = decoding.map_err(|_| "holds no RSA, P-256 or Ed25519 public key in PEM")?;
+        let decoding = decoding.map_err(|_| "contains no RSA, P-256 or Ed25519 public key in PEM")?;
         Ok(Self { decoding, algorithm: Algorithm::EdDSA })
     }
 }
@@ -115,25 +116,25 @@ struct Claims {
     role: Role,
 }
 
-/// How far ahead the clock of the issuer may be, in seconds, before its tokens are not valid yet.
+/// Tolerated clock skew of the issuer for `nbf`, in seconds.
 const NOT_BEFORE_LEEWAY_SECONDS: f64 = 60.0;
 
 impl Tokens {
-    /// Accepts tokens of every one of these secrets and keys; signs with the first secret.
+    /// Accepts tokens signed with any of these secrets and keys; signs with the first secret.
     pub(crate) fn new(secrets: &[Vec<u8>], keys: &[PublicKey], expected: &ExpectedClaims) -> Self {
-        let of_secret = |secret: &Vec<u8>| PublicKey {
+        let from_secret = |secret: &Vec<u8>| PublicKey {
             decoding: DecodingKey::from_secret(secret),
             algorithm: Algorithm::HS256,
         };
         let key =
             |PublicKey { decoding, algorithm }| Key { decoding, validation: validation(algorithm, expected) };
         Self {
-            keys: secrets.iter().map(of_secret).chain(keys.iter().cloned()).map(key).collect(),
+            keys: secrets.iter().map(from_secret).chain(keys.iter().cloned()).map(key).collect(),
             signing_key: secrets.first().map(|secret| EncodingKey::from_secret(secret)),
         }
     }
 
-    /// A token for a user, valid for `seconds` from now.
+    /// Signs a token that is valid for `seconds` from now. Fails if there is no secret.
     pub(crate) fn sign(
         &self,
         identity: &Identity,
@@ -147,19 +148,19 @@ impl Tokens {
         encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|error| error.to_string())
     }
 
-    /// Who a token speaks for, or why it is not accepted.
+    /// Verifies a token and returns its identity. The error is a sentence for the caller.
     pub(crate) fn check(&self, token: &str, clock: &dyn Clock) -> Result<Identity, &'static str> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err("The token is too long.");
         }
-        // A header may demand that its reader knows more than the standard (RFC 7515 §4.1.11); we do not.
+        // `crit` lists extensions that the recipient must understand (RFC 7515 §4.1.11). None are supported.
         if decode_header(token).is_ok_and(|header| header.crit.is_some()) {
-            return Err("The token demands an extension that is not known here.");
+            return Err("The token requires an extension that is not supported.");
         }
         let claims = self.keys.iter().find_map(|key| decode(token, &key.decoding, &key.validation).ok());
         let claims: Claims = claims.ok_or("The token is not valid.")?.claims;
         let seconds = |number: &serde_json::Number| number.as_f64().filter(|seconds| *seconds >= 0.0);
-        // Exact to some microseconds, which is finer than any token says.
+        // Rounded by less than a microsecond, which is finer than the times in any token.
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 need 31 of the 53 bits")]
         let now = clock.now().micros() as f64 / 1_000_000.0;
         if seconds(&claims.exp).is_none_or(|exp| exp <= now) {
@@ -169,14 +170,14 @@ impl Tokens {
         if claims.nbf.is_some_and(|nbf| seconds(&nbf).is_none_or(too_early)) {
             return Err("The token is not valid yet.");
         }
-        let user = claims.sub.parse().map_err(|_| "The token's sub is no user id.")?;
+        let user = claims.sub.parse().map_err(|_| "The token's sub is not a user id.")?;
         Ok(Identity { user, role: claims.role })
     }
 }
 
 fn validation(algorithm: Algorithm, expected: &ExpectedClaims) -> Validation {
     let mut validation = Validation::new(algorithm);
-    // The times are compared by the injected clock.
+    // `exp` and `nbf` are checked in `check`, against the injected clock.
     validation.validate_exp = false;
     validation.validate_aud = expected.audience.is_some();
     let mut required = vec!["exp", "sub"];

@@ -1,4 +1,4 @@
-//! Limits and locks: in this process, or on a Redis shared with others.
+//! The rate limiter and the locks: in this process, or on a Redis shared with other instances.
 
 use std::sync::Arc;
 
@@ -9,23 +9,24 @@ use engine::SystemClock;
 
 use crate::config::OnRedisDown;
 
-/// A Redis in use, and what helps while it is away.
+/// A Redis client, and the limiter that falls back when Redis is unavailable.
 pub(crate) struct SharedRedis {
     pub(crate) redis: Redis,
     pub(crate) limiter: Arc<Fallback>,
 }
 
-/// The ports that keep a crowd in order, and what stands behind them.
+/// The implementations of the coordination ports.
 pub(crate) struct CoordinationPorts {
     pub(crate) lock: Arc<dyn Lock>,
-    /// For the desks' leases; unset where this process alone works on its database.
+    /// The lock of the desks' leases. Unset if no other instance uses the database.
     pub(crate) lease: Option<Arc<dyn Lock>>,
     pub(crate) limiter: Arc<dyn Limiter>,
+    /// Unset if no Redis is configured.
     pub(crate) redis: Option<Arc<SharedRedis>>,
 }
 
 impl CoordinationPorts {
-    /// For one process alone.
+    /// In-process implementations, for a single instance.
     pub(crate) fn local() -> Self {
         let clock = Arc::new(SystemClock);
         Self {
@@ -36,31 +37,33 @@ impl CoordinationPorts {
         }
     }
 
-    /// With all who use the same Redis, which need not be there yet; `leased` if they share a database, too. Must be
-    /// called within a tokio runtime.
-    pub(crate) fn on_redis(options: RedisOptions, on_down: OnRedisDown, leased: bool) -> Self {
+    /// Implementations shared by all instances that use the same Redis, which need not be reachable yet. With
+    /// `with_lease`, the desks take leases, too: set it if several instances use the database. Must be called
+    /// within a Tokio runtime.
+    pub(crate) fn on_redis(options: RedisOptions, on_down: OnRedisDown, with_lease: bool) -> Self {
         let on_down = match on_down {
             OnRedisDown::Database => OnDown::Local,
             OnRedisDown::Refuse => OnDown::Refuse,
         };
         let redis = Redis::start(options);
         let limiter = Arc::new(redis.limiter_with_fallback(on_down, Arc::new(SystemClock)));
-        let (lock, shared) =
-            (apply_lock_mutation(redis.lock()), Arc::new(SharedRedis { redis, limiter: limiter.clone() }));
-        let lease = leased.then(|| lock.clone());
-        Self { lock, lease, limiter, redis: Some(shared) }
+        let lock = apply_lock_mutation(redis.lock());
+        let lease = with_lease.then(|| lock.clone());
+        let redis = Some(Arc::new(SharedRedis { redis, limiter: limiter.clone() }));
+        Self { lock, lease, limiter, redis }
     }
 }
 
 impl SharedRedis {
-    /// Says in the log when Redis goes away and when it comes back, once each, for as long as it is polled.
+    /// Logs once when Redis becomes unavailable and once when it is available again, for as long as it is
+    /// polled.
     pub(crate) async fn log_availability(&self) {
         loop {
             self.redis.wait_until_up().await;
             self.redis.wait_until_down().await;
-            tracing::warn!("Redis is away; going on without it");
+            tracing::warn!("Redis unavailable; continuing without it");
             self.redis.wait_until_up().await;
-            tracing::info!("Redis is back");
+            tracing::info!("Redis available again");
         }
     }
 }
@@ -70,20 +73,24 @@ fn apply_lock_mutation(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
     lock
 }
 
-/// Tests put a lock in its place that everybody owns at once, to show that nothing depends on it.
+/// Tests replace the lock by one without mutual exclusion, to show that correctness does not depend on it.
 #[cfg(feature = "sabotage")]
 fn apply_lock_mutation(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
-    if domain::sabotage::removed(domain::sabotage::Guard::Locks) { Arc::new(open::OpenLock) } else { lock }
+    if domain::sabotage::removed(domain::sabotage::Guard::Locks) {
+        Arc::new(open_lock::OpenLock)
+    } else {
+        lock
+    }
 }
 
 #[cfg(feature = "sabotage")]
-mod open {
+mod open_lock {
     use std::future::pending;
 
     use async_trait::async_trait;
     use coordination::{GuardBackend, Key, Lock, LockError, LockGuard, LockOptions};
 
-    /// Everybody's, for ever.
+    /// A lock that every caller acquires at once and never loses.
     pub(super) struct OpenLock;
 
     #[async_trait]

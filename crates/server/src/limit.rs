@@ -1,54 +1,57 @@
-//! Every bound of the front door, with its reason.
+//! The bounds of the HTTP API and the NATS gateway, each with its reason.
 
 use std::time::Duration;
 
 /// Largest request body, in bytes: ten times the largest sensible one (an event with 50 ticket types).
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Largest request head, in bytes: a token, a cookie or two, and room.
+/// Largest request head, in bytes: a token, one or two cookies, and a margin.
 pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Largest bearer token, in bytes: what fits a cookie.
 pub(crate) const TOKEN_BYTES_MAX: usize = 4 * 1024;
-/// Longest wait for a request head, also between two requests of a connection: a slow or idle sender must
-/// not keep its place.
+/// Longest wait for a request head, also between two requests of a connection: a slow or idle client must
+/// not keep its connection permit.
 pub(crate) const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for a request body.
 pub(crate) const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Longest wait for a reader to take some of an answer.
+/// Longest wait for a client to read part of a response.
 pub(crate) const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Longest wait, when a connection is closed, for the peer to close it, too.
+/// Longest wait for the peer to close a connection after this side has closed it.
 pub(crate) const LINGER_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Most bytes, when a connection is closed, that are still read of a request that was refused early.
+/// Most bytes of a request refused early that are still read while its connection is closed.
 pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
-/// Most connections at once: some 30 kB each. More wait in the listener's backlog.
+/// Most concurrent connections: some 30 kB each. More wait in the listener's backlog.
 pub(crate) const CONNECTIONS_MAX: usize = 16_384;
-/// Most connections of one address; not of this machine's own, where a proxy speaks for everybody.
+/// Most connections of one address. Loopback addresses are exempt: a local proxy forwards all clients.
 pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 512;
-/// Rows of a list where the caller does not say.
+/// Rows of a list if the request has no `limit`.
 pub(crate) const LIST_ROWS_DEFAULT: u32 = 20;
 /// Most rows of a list.
 pub(crate) const LIST_ROWS_MAX: u32 = 100;
-/// Fewest bytes of a secret that signs tokens: as many as the digest has (RFC 7518 §3.2).
+/// Minimum length of a secret that signs tokens, in bytes: the size of the digest (RFC 7518 §3.2).
 pub(crate) const SECRET_BYTES_MIN: usize = 32;
-/// Seconds after which a refused caller may come again when the service cannot say better.
+/// `Retry-After`, in seconds, where no better estimate is known.
 pub(crate) const RETRY_SECONDS: u64 = 1;
 /// Longest idempotency key, in characters.
 pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-/// Most requests over NATS under way at once: some 20 kB each, and a quarter of what may wait for its turn.
+/// Most requests over NATS in flight: some 20 kB each, and a quarter of the desk's queue.
 pub(crate) const NATS_REQUESTS_MAX: usize = 4_096;
-/// Oldest request over NATS that is still carried out, by its own timestamp: whoever sent it has given up.
+/// Maximum age of a request over NATS, by its own timestamp. The client of an older one has timed out.
 pub(crate) const NATS_REQUEST_AGE_MAX: Duration = Duration::from_secs(15);
-/// Rows of a list over NATS where the caller does not say: what the original service answered.
+/// Rows of a list over NATS if the request has no `limit`: the default of the MongoDB booking service whose
+/// subjects the gateway serves.
 pub(crate) const NATS_LIST_ROWS_DEFAULT: u32 = 10;
-/// Bookings of a list over NATS that are counted, and that pages reach: its pages are numbered, so each one
-/// costs what lies before it.
+/// Most bookings that a list over NATS counts, and that its pages reach. Its pages are numbered, so the cost
+/// of a page grows with the rows before it.
 pub(crate) const NATS_LIST_REACH: u32 = 10_000;
-/// Longest wait, when the program is told to stop, for what was sent to reach NATS.
+/// Longest wait at shutdown for sent messages to reach NATS.
 pub(crate) const NATS_FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Longest wait of the relay for an answer of the stream.
+/// Longest wait of the relay for a JetStream reply or a publish ack.
 pub(crate) const RELAY_REPLY_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Most live streams at once: some 20 kB each.
+/// Most concurrent availability streams: some 20 kB each.
 pub(crate) const STREAMS_MAX: usize = 10_000;
-/// Most live streams of one address; not of this machine's own, where a proxy speaks for everybody.
+/// Most availability streams of one address. Loopback addresses are exempt: a local proxy forwards all
+/// clients.
 pub(crate) const STREAMS_PER_ADDRESS_MAX: usize = 200;
-/// How often a quiet stream says that it is alive; proxies give up after a minute or less.
+/// Interval of heartbeats on an idle availability stream: proxies close idle connections after a minute or
+/// less.
 pub(crate) const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);

@@ -1,8 +1,8 @@
-//! The log: lines on standard error, which may be closed, broken, full, or a pipe that nobody reads. Lines that
-//! cannot be written are counted; nothing ever waits for one.
+//! The log: lines on standard error, which may be closed, broken, full, or a pipe without a reader. Lines
+//! that cannot be written are dropped and counted. Logging never blocks on a write.
 //!
-//! A line goes into a bounded buffer, and a thread of its own writes it. Whoever logs holds a lock for as long as it
-//! takes to copy the line, never for a write.
+//! Each line is copied into a bounded buffer, which a dedicated thread writes out. A logging thread holds the
+//! lock of the buffer only while it copies.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use crate::config::{LogFormat, colours_allowed};
 
-/// Most bytes that wait to be written: some ten thousand lines, more than a second of a busy server at debug level.
+/// Most buffered bytes: some ten thousand lines, more than a second of a busy server at debug level.
 const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Longest wait at the end of the program for the last lines. A healthy log takes them in a millisecond; a pipe that
-/// nobody reads never does.
+/// Longest wait for the last lines at exit. A healthy log accepts them within a millisecond; a pipe without a
+/// reader never does.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Pause before another attempt where standard error would block: somebody else made it non-blocking.
+/// Pause before a retry if standard error would block, which happens if another process made it non-blocking.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 static LOG: Log = Log {
@@ -33,11 +33,11 @@ static PANICS: AtomicU64 = AtomicU64::new(0);
 
 struct Log {
     buffer: Mutex<Buffer>,
-    /// Signals the writer that there are lines, and whoever flushes that there are none.
+    /// Signals the writer thread that the buffer has lines, and [`flush`] that it is empty.
     changed: Condvar,
 }
 
-/// What waits to be written.
+/// The lines not yet written, and the state of the writer thread.
 struct Buffer {
     bytes: Vec<u8>,
     is_writing: bool,
@@ -49,19 +49,19 @@ pub(crate) fn lines_lost() -> u64 {
     LINES_LOST.load(Ordering::Relaxed)
 }
 
-/// Panics since the start, in whatever task or thread.
+/// Panics since the start, in any task or thread.
 pub(crate) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// Sends the program's events, and the messages of panics, to the log; in colours where a person reads it.
+/// Sets up the log for events and panic messages. Lines have colours if standard error is a terminal.
 pub(crate) fn init(level: tracing::Level, format: LogFormat) {
     let colours = io::stderr().is_terminal() && colours_allowed();
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(colours)
         .with_writer(|| EventWriter)
-        // It would say so on standard error, and panic where that fails.
+        // tracing-subscriber would print them to standard error, and panic if that fails.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),
@@ -70,29 +70,29 @@ pub(crate) fn init(level: tracing::Level, format: LogFormat) {
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Writes one line that is no event: the last word of a command.
+/// Writes one line that is not an event: the final message of a command.
 pub(crate) fn write_line(text: &str) {
     push(format!("{text}\n").as_bytes());
 }
 
-/// Waits until everything is written, at most [`FLUSH_WAIT_MAX`].
+/// Waits until the buffer has been written, at most [`FLUSH_WAIT_MAX`].
 pub(crate) fn flush() {
     let is_busy = |pending: &mut Buffer| pending.is_writing || !pending.bytes.is_empty();
     let waited = LOG.changed.wait_timeout_while(lock_buffer(), FLUSH_WAIT_MAX, is_busy);
     drop(waited);
 }
 
-/// A panic is an event as any other: the standard hook would wait for standard error.
+/// The panic hook. It logs an event, because the standard hook would block on standard error.
 fn log_panic(info: &PanicHookInfo<'_>) {
     PANICS.fetch_add(1, Ordering::Relaxed);
     let (reason, backtrace) = (info.payload_as_str().unwrap_or("no message"), Backtrace::capture());
     let location = info.location().map(tracing::field::display);
-    // On one line, and only where RUST_BACKTRACE asks for it.
+    // On one line, and only if RUST_BACKTRACE is set.
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| format!("{backtrace:?}"));
-    tracing::error!(reason, location, backtrace, "a panic");
+    tracing::error!(reason, location, backtrace, "panic");
 }
 
-/// What an event is written to, whole and at once.
+/// The destination of one event, which is written in a single call.
 struct EventWriter;
 
 impl Write for EventWriter {
@@ -129,7 +129,7 @@ fn count_lost_lines(bytes: &[u8]) {
     LINES_LOST.fetch_add(lines as u64, Ordering::Relaxed);
 }
 
-/// The writer's thread, which lives as long as the program.
+/// The writer thread. It runs until the process exits.
 fn write_all() {
     let (mut file, mut bytes) = (StderrWriter::default(), Vec::new());
     loop {
@@ -139,7 +139,7 @@ fn write_all() {
         std::mem::swap(&mut next.bytes, &mut bytes);
         next.is_writing = true;
         drop(next);
-        // Nothing in it panics as far as is known; if it does, the lines are lost and the thread is not.
+        // No panic is known here. If there is one, the lines are lost, but the thread continues.
         if catch_unwind(AssertUnwindSafe(|| file.write(&bytes))).is_err() {
             count_lost_lines(&bytes);
         }
@@ -153,12 +153,12 @@ fn write_all() {
 #[derive(Default)]
 struct StderrWriter {
     file: Option<File>,
-    /// The last write ended in the middle of a line.
+    /// True if the last write ended in the middle of a line.
     is_torn: bool,
 }
 
 impl StderrWriter {
-    /// Writes all of it, or counts what is lost.
+    /// Writes the lines, and counts those that are lost.
     fn write(&mut self, bytes: &[u8]) {
         if self.is_torn && self.try_write(b"\n").is_err() {
             return count_lost_lines(bytes);

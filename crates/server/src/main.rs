@@ -1,7 +1,7 @@
 //! boxoffice: a self-hosted ticket-booking engine.
 //!
-//! The only place where the parts are put together: the command line and its configuration, the API over
-//! HTTP, and the engine on a store.
+//! The composition root: the command line and its configuration, the HTTP API, the NATS gateway, and the
+//! engine on a store.
 
 mod auth;
 mod bench;
@@ -24,15 +24,16 @@ fn main() -> ExitCode {
     #[cfg(feature = "sabotage")]
     sabotage();
     let command = config::Cli::read().command;
-    // The exit code of a panic, and its message in the log before the end.
+    // A panic exits with Rust's code for it, after its message is in the log.
     let code = catch_unwind(|| cli::run(command)).unwrap_or_else(|_| ExitCode::from(101));
     log::flush();
     code
 }
 
-/// Takes the guards away that a test names, and panics tasks as a file says. Compiled only for tests.
+/// Removes the guards that a test names, and makes the tasks panic that a file lists. Compiled only for
+/// tests.
 #[cfg(feature = "sabotage")]
-#[expect(clippy::disallowed_methods, reason = "no configuration: a release build does not have it")]
+#[expect(clippy::disallowed_methods, reason = "not configuration: absent from release builds")]
 fn sabotage() {
     if let Ok(guards) = std::env::var("BOXOFFICE_SABOTAGE") {
         domain::sabotage::remove(&guards);

@@ -1,7 +1,7 @@
 //! Metrics in the text format of Prometheus (`OpenMetrics` 1.0).
 //!
-//! Counters end in `_total`, times are in seconds, and a family has one unit. Label values are constants, route
-//! patterns and status codes, never ids, so that clients cannot add time series.
+//! Counters end in `_total`, times are in seconds, and a family has one unit. Label values are constants,
+//! route patterns and status codes, never ids, so that clients cannot add time series.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -223,17 +223,17 @@ impl NatsMetrics {
     fn register(&self, registry: &mut Registry) {
         let help = "1 while NATS is connected, 0 while it is unavailable";
         registry.register("boxoffice_nats_up", help, self.up.clone());
-        let help = "1 where this instance's relay publishes";
+        let help = "1 while this instance's relay is the active one";
         registry.register("boxoffice_relay_active", help, self.relay_active.clone());
         let help = "Ledger entries not yet published, counted by the active relay";
         registry.register("boxoffice_relay_pending_entries", help, self.relay_pending_entries.clone());
-        let help = "Between the last published entry's commit and its publication";
+        let help = "Time from the commit of the last published entry to its publication";
         registry.register_with_unit("boxoffice_relay_lag", help, Unit::Seconds, self.relay_lag.clone());
         let help = "Ledger entries that this instance published";
         registry.register("boxoffice_relay_published", help, self.relay_published.clone());
         let help = "1 while entries cannot be published";
         registry.register("boxoffice_relay_error", help, self.relay_error.clone());
-        let help = "For how long entries have waited while none was published";
+        let help = "Time for which entries have been pending without a publication";
         registry.register_with_unit("boxoffice_relay_wait", help, Unit::Seconds, self.relay_wait.clone());
     }
 
@@ -250,7 +250,7 @@ impl NatsMetrics {
 }
 
 impl Telemetry {
-    /// Metrics that are all zero; those of Redis and NATS only where the instance has them.
+    /// All metrics at zero, with those of Redis and NATS if the instance uses them.
     pub(crate) fn new(with_redis: bool, with_nats: bool) -> Self {
         let mut registry = Registry::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -298,7 +298,7 @@ impl Telemetry {
         self.problems.get_or_create(&Labels([("code", LabelValue::Fixed(code))])).inc();
     }
 
-    /// Counts a request over NATS; `code` is a problem's, `ok`, or `dropped` where its deadline had passed.
+    /// Counts a request over NATS; `code` is a problem's, `ok`, or `dropped` if its deadline had passed.
     pub(crate) fn record_nats_request(&self, subject: &'static str, code: &str) {
         let labels =
             Labels([("subject", LabelValue::Fixed(subject)), ("code", LabelValue::Owned(code.to_owned()))]);
@@ -314,7 +314,7 @@ impl Telemetry {
     }
 }
 
-/// Sets a counter to a number that another part of the program counts.
+/// Sets a counter to a number that is counted elsewhere.
 fn set_counter(counter: &Counter, count: u64) {
     counter.inner().store(count, Ordering::Relaxed);
 }

@@ -12,52 +12,53 @@ use super::caller::Caller;
 use super::command_request::CommandRequest;
 use super::params::{Params, PathId};
 use super::payload::Json;
-use super::response::{respond as show_answer, respond_rate_limited};
+use super::response::{respond, respond_rate_limited};
 use crate::auth::{Identity, Role};
 use crate::problem::Problem;
 use crate::wire::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, PageView, ValidationView};
 
-pub(super) async fn create(State(app): State<App>, post: CommandRequest) -> Result<Response, Problem> {
-    let body = post.parse::<CreateBooking>()?;
-    let ask = body.ticket_selection().map_err(|wrong| Problem::invalid(&[wrong]))?;
-    let user = booked_user(post.caller.identity(), body.user_id.map(|user| user.0))?;
+pub(super) async fn create(State(app): State<App>, command: CommandRequest) -> Result<Response, Problem> {
+    let body = command.parse::<CreateBooking>()?;
+    let selection = body.ticket_selection().map_err(|error| Problem::invalid(&[error]))?;
+    let user = booked_user(command.caller.identity(), body.user_id.map(|user| user.0))?;
     let expected_total = body.expected_total.map(|money| money.0);
     let payment_method = body.payment_method.map(|text| text.0);
-    let order =
-        OrderRequest { event_id: body.event_id, user, selection: ask, expected_total, payment_method };
-    let keep = post.idempotency(StatusCode::CREATED)?;
-    let attempt = app.engine.book(post.caller.into_engine_caller(), order, keep).await;
-    Ok(respond_rate_limited(&app, attempt, StatusCode::CREATED))
+    let order = OrderRequest { event_id: body.event_id, user, selection, expected_total, payment_method };
+    let idempotency = command.idempotency(StatusCode::CREATED)?;
+    let limited = app.engine.book(command.caller.into_engine_caller(), order, idempotency).await;
+    Ok(respond_rate_limited(&app, limited, StatusCode::CREATED))
 }
 
 pub(super) async fn confirm(
     State(app): State<App>,
     booking: PathId,
-    post: CommandRequest,
+    command: CommandRequest,
 ) -> Result<Response, Problem> {
-    post.caller.require_service()?;
-    let body = post.parse::<ConfirmRequest>()?;
-    let (transaction, amount) = (body.payment_transaction_id.0, body.amount.map(|money| money.0));
-    let payment = CapturedPayment { transaction, amount };
-    let keep = post.idempotency(StatusCode::OK)?;
-    let given =
-        app.engine.confirm(post.caller.into_engine_caller(), booking.id("booking")?, payment, keep).await?;
-    show_answer(&app, given, StatusCode::OK)
+    command.caller.require_service()?;
+    let body = command.parse::<ConfirmRequest>()?;
+    let amount = body.amount.map(|money| money.0);
+    let payment = CapturedPayment { transaction: body.payment_transaction_id.0, amount };
+    let idempotency = command.idempotency(StatusCode::OK)?;
+    let output = app
+        .engine
+        .confirm(command.caller.into_engine_caller(), booking.id("booking")?, payment, idempotency)
+        .await?;
+    respond(&app, output, StatusCode::OK)
 }
 
 pub(super) async fn cancel(
     State(app): State<App>,
     booking: PathId,
-    post: CommandRequest,
+    command: CommandRequest,
 ) -> Result<Response, Problem> {
-    let body = post.parse_or_default::<CancelRequest>()?;
-    let keep = post.idempotency(StatusCode::OK)?;
+    let body = command.parse_or_default::<CancelRequest>()?;
+    let idempotency = command.idempotency(StatusCode::OK)?;
     let reason = body.reason.map(|text| text.0);
-    // An id that cannot be read counts as an attempt, like one that nobody has.
-    let nobodys = || BookingId::new(app.engine.now(), app.ids.random());
-    let id = booking.id("booking").unwrap_or_else(|_: Problem| nobodys());
-    let attempt = app.engine.cancel(post.caller.into_engine_caller(), id, reason, keep).await;
-    Ok(respond_rate_limited(&app, attempt, StatusCode::OK))
+    // A malformed id counts against the rate limit like an unknown one, so it is replaced by an unused one.
+    let unused_id = || BookingId::new(app.engine.now(), app.ids.random());
+    let id = booking.id("booking").unwrap_or_else(|_: Problem| unused_id());
+    let limited = app.engine.cancel(command.caller.into_engine_caller(), id, reason, idempotency).await;
+    Ok(respond_rate_limited(&app, limited, StatusCode::OK))
 }
 
 pub(super) async fn validate(
@@ -69,7 +70,7 @@ pub(super) async fn validate(
     caller.require_service()?;
     params.allow_only(&["eventId"])?;
     let event = params.required("eventId")?;
-    // What is shown at a door may be anything; what names no booking admits nobody.
+    // A scanned code may be anything: one that is not a booking id is not valid, and is no error.
     let booking = match booking.id::<BookingId>("booking") {
         Ok(id) => app.engine.confirmed_booking_for(&caller.reader(), id, event).await?,
         Err(Problem { .. }) => None,
@@ -95,11 +96,11 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     params.allow_only(&["limit", "after", "eventId", "userId", "status"])?;
     let (event, user) = (params.get::<EventId>("eventId")?, params.get::<UserId>("userId")?);
-    let own = match caller.identity().role {
+    let of_user = match caller.identity().role {
         Role::User => Some(booked_user(caller.identity(), user.clone())?),
         Role::Service | Role::Admin => user,
     };
-    let list = match (own, event) {
+    let list = match (of_user, event) {
         (Some(user), event) => BookingList::OfUser { user, event, after: params.get("after")? },
         (None, Some(event)) => BookingList::OfEvent { event, after: params.get("after")? },
         (None, None) => BookingList::All { after: params.get("after")? },
@@ -111,15 +112,15 @@ pub(super) async fn list(
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
 }
 
-/// Whom a booking is for: oneself, for a user; whom it names, for the others.
+/// The user for whom to book or list: always the caller for role `user`, `named` for the other roles.
 fn booked_user(identity: &Identity, named: Option<UserId>) -> Result<UserId, Problem> {
     match (identity.role, named) {
         (Role::User, None) => Ok(identity.user.clone()),
         (Role::User, Some(user)) if user == identity.user => Ok(user),
-        (Role::User, Some(_)) => Err(Problem::forbidden("A user books and lists for itself only.")),
+        (Role::User, Some(_)) => Err(Problem::forbidden("A user can book and list only for itself.")),
         (Role::Service | Role::Admin, Some(user)) => Ok(user),
         (Role::Service | Role::Admin, None) => {
-            let detail = "must say whom the booking is for";
+            let detail = "must name the user of the booking";
             Err(Problem::invalid(&[Invalid::new("/userId", detail)]))
         }
     }

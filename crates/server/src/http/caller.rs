@@ -1,4 +1,4 @@
-//! Who asks.
+//! The caller of a request: its token and its address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,18 +22,18 @@ pub(super) struct Caller {
     trace: Option<TraceParent>,
 }
 
-/// Reads `Authorization: Bearer …`, where it is given.
+/// Verifies the token in `Authorization: Bearer …`, if there is one.
 pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Option<Identity>, Problem> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    match (given.next(), given.next()) {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(header), None) => identity(app, header).map(Some),
+        (Some(value), None) => verify(app, value).map(Some),
         (Some(_), Some(_)) => Err(Problem::unauthenticated("Send one token, not several.")),
     }
 }
 
-fn identity(app: &App, header: &HeaderValue) -> Result<Identity, Problem> {
-    let text = header.to_str().map_err(|_| Problem::unauthenticated("The token is not text."))?;
+fn verify(app: &App, value: &HeaderValue) -> Result<Identity, Problem> {
+    let text = value.to_str().map_err(|_| Problem::unauthenticated("The token is not text."))?;
     let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let (_, token) = token.ok_or_else(|| Problem::unauthenticated("Send Authorization: Bearer <token>."))?;
     app.tokens.check(token.trim(), &*app.clock).map_err(Problem::unauthenticated)
@@ -53,11 +53,12 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// The address that a request comes from: the other end of the connection or, behind a trusted proxy, the
-/// last address in `X-Forwarded-For` that is not a trusted proxy itself.
+/// The client address of a request: the peer of the connection or, behind a trusted proxy, the last address
+/// in `X-Forwarded-For` that is not a trusted proxy itself.
 pub(super) struct Client(pub(super) IpAddr);
 
-/// With whom a request that needs no token takes turns when it reads.
+/// The identity under which a request that needs no token queues its reads: its token's or its client
+/// address.
 pub(super) struct AnyReader(pub(super) engine::Reader);
 
 impl FromRequestParts<App> for Client {
@@ -70,11 +71,12 @@ impl FromRequestParts<App> for Client {
             return Ok(Self(peer));
         }
         let lines = parts.headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-        let named: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
-        // From the last, which our own proxy has written, to the first, which anybody may have.
-        let known =
-            named.iter().rev().map_while(|text| text.parse::<IpAddr>().ok().map(|a| a.to_canonical()));
-        Ok(Self(known.into_iter().find(|address| !trusted(address)).unwrap_or(peer)))
+        let addresses: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+        // From right to left: the trusted proxy appended the last address, the client may have forged the
+        // first.
+        let hops =
+            addresses.iter().rev().map_while(|text| text.parse::<IpAddr>().ok().map(|a| a.to_canonical()));
+        Ok(Self(hops.into_iter().find(|address| !trusted(address)).unwrap_or(peer)))
     }
 }
 
@@ -90,7 +92,7 @@ impl FromRequestParts<App> for AnyReader {
     }
 }
 
-/// What one subscriber has: an IPv4 address, or the /64 of an IPv6 address (RFC 6177).
+/// The network of one subscriber: an IPv4 address, or the /64 prefix of an IPv6 address (RFC 6177).
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -102,7 +104,7 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Caller {
-    /// With whom it takes turns when it reads.
+    /// The identity under which its reads are queued.
     pub(super) fn reader(&self) -> engine::Reader {
         self.identity.reader()
     }
@@ -119,7 +121,7 @@ impl Caller {
         self.identity.actor()
     }
 
-    /// The caller as the engine knows it.
+    /// The engine's representation of the caller.
     pub(super) fn into_engine_caller(self) -> engine::Caller {
         engine::Caller {
             actor: self.identity.actor(),
@@ -129,7 +131,7 @@ impl Caller {
         }
     }
 
-    /// Refuses whoever is no admin.
+    /// Fails unless the role is `admin`.
     pub(super) fn require_admin(&self) -> Result<(), Problem> {
         match self.identity.role {
             Role::Admin => Ok(()),
@@ -137,7 +139,7 @@ impl Caller {
         }
     }
 
-    /// Refuses users.
+    /// Fails unless the role is `service` or `admin`.
     pub(super) fn require_service(&self) -> Result<(), Problem> {
         match self.identity.role {
             Role::Admin | Role::Service => Ok(()),

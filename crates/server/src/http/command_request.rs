@@ -1,4 +1,4 @@
-//! A request that changes something: who asks, what is asked, and under which key the answer is kept.
+//! A request that changes state: its caller, its body and its idempotency key.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::problem::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The caller and the body of a request, before either was looked into.
+/// An authenticated request with its body not yet parsed.
 pub(super) struct CommandRequest {
     pub(super) caller: Caller,
     payload: Payload,
@@ -40,43 +40,46 @@ impl FromRequest<App> for CommandRequest {
 }
 
 impl CommandRequest {
-    /// The body as a request.
+    /// Parses the body.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         self.payload.parse()
     }
 
-    /// The body as a request, or the request's default where there is no body.
+    /// Parses the body. An empty body is the default value.
     pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         self.payload.parse_or_default()
     }
 
-    /// The headers of the request.
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// How the answer is kept under the request's `Idempotency-Key`, where it has one; `success` is the
-    /// status of a success. Ask only once the body was parsed: that refuses what has no fingerprint.
+    /// The idempotency record of the request, or `None` if it has no `Idempotency-Key`. `success` is the
+    /// status code of a success. Must be called after the body was parsed, because only valid JSON has a
+    /// fingerprint.
     pub(super) fn idempotency(&self, success: StatusCode) -> Result<Option<Arc<Idempotency>>, Problem> {
         let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = keys.next() else { return Ok(None) };
         let key = value.to_str().ok().filter(|_| keys.next().is_none()).and_then(unquote);
-        let wrong =
-            format!("Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable characters, once.");
-        let key = key.ok_or_else(|| Problem::malformed(wrong))?.to_owned();
+        let detail = format!(
+            "Send one Idempotency-Key, of 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters."
+        );
+        let key = key.ok_or_else(|| Problem::malformed(detail))?.to_owned();
         let request = self.caller.request().clone();
-        let render = move |answer: &Answer, now: Timestamp| {
-            let shown =
+        let serialize_response = move |answer: &Answer, now: Timestamp| {
+            let response =
                 is_storable(answer).then(|| RenderedResponse::new(answer, success, now, request.as_str()));
-            shown.flatten().map(|shown| shown.to_bytes())
+            response.flatten().map(|response| response.to_bytes())
         };
         let scope = format!("{} {}", self.caller.actor(), self.path);
         let fingerprint = Sha256::digest(self.payload.canonical()).into();
-        Ok(Some(Arc::new(Idempotency { scope, key, fingerprint, serialize_response: Box::new(render) })))
+        let serialize_response = Box::new(serialize_response);
+        Ok(Some(Arc::new(Idempotency { scope, key, fingerprint, serialize_response })))
     }
 }
 
-/// The key itself: quoted (a string of RFC 9651) and bare mean the same.
+/// The key without quotes: a quoted key (a string of RFC 9651) and the bare key are equal. `None` if it is
+/// invalid.
 fn unquote(value: &str) -> Option<&str> {
     let value = value.trim();
     let key = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
@@ -92,8 +95,8 @@ mod tests {
     fn quoted_and_bare_keys_are_equal() {
         assert_eq!(unquote("\"abc\""), Some("abc"));
         assert_eq!(unquote("abc"), Some("abc"));
-        for wrong in ["", "\"\"", "\"", "a\"b", "ü", &"x".repeat(256)] {
-            assert_eq!(unquote(wrong), None, "{wrong:?}");
+        for invalid in ["", "\"\"", "\"", "a\"b", "ü", &"x".repeat(256)] {
+            assert_eq!(unquote(invalid), None, "{invalid:?}");
         }
     }
 }

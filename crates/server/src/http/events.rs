@@ -11,28 +11,31 @@ use super::caller::{AnyReader, Caller};
 use super::command_request::CommandRequest;
 use super::params::{Params, PathId};
 use super::payload::Json;
-use super::response::respond as show_answer;
+use super::response::respond;
 use crate::problem::Problem;
 use crate::wire::{AvailabilityView, CreateEvent, EntryView, EventView, PageView, UpdateEvent};
 
-pub(super) async fn create(State(app): State<App>, post: CommandRequest) -> Result<Response, Problem> {
-    post.caller.require_admin()?;
-    let new =
-        post.parse::<CreateEvent>()?.into_event(&app.engine).map_err(|wrong| Problem::invalid(&[wrong]))?;
-    let keep = post.idempotency(StatusCode::CREATED)?;
-    let given = app.engine.create_event(post.caller.into_engine_caller(), new, keep).await?;
-    show_answer(&app, given, StatusCode::CREATED)
+pub(super) async fn create(State(app): State<App>, command: CommandRequest) -> Result<Response, Problem> {
+    command.caller.require_admin()?;
+    let new = command
+        .parse::<CreateEvent>()?
+        .into_event(&app.engine)
+        .map_err(|error| Problem::invalid(&[error]))?;
+    let idempotency = command.idempotency(StatusCode::CREATED)?;
+    let output = app.engine.create_event(command.caller.into_engine_caller(), new, idempotency).await?;
+    respond(&app, output, StatusCode::CREATED)
 }
 
 pub(super) async fn update(
     State(app): State<App>,
     event: PathId,
-    post: CommandRequest,
+    command: CommandRequest,
 ) -> Result<Response, Problem> {
-    post.caller.require_admin()?;
-    let patch = post.parse::<UpdateEvent>()?.into_patch(if_match(post.headers())?);
-    let given = app.engine.update_event(post.caller.into_engine_caller(), event.id("event")?, patch).await?;
-    show_answer(&app, given, StatusCode::OK)
+    command.caller.require_admin()?;
+    let patch = command.parse::<UpdateEvent>()?.into_patch(if_match(command.headers())?);
+    let output =
+        app.engine.update_event(command.caller.into_engine_caller(), event.id("event")?, patch).await?;
+    respond(&app, output, StatusCode::OK)
 }
 
 pub(super) async fn list(
@@ -52,7 +55,7 @@ pub(super) async fn show(
     event: PathId,
 ) -> Result<Response, Problem> {
     let event = app.engine.event(&reader, event.id("event")?).await?;
-    show_answer(&app, CommandOutput::Fresh(Answer::Event(Box::new(event))), StatusCode::OK)
+    respond(&app, CommandOutput::Fresh(Answer::Event(Box::new(event))), StatusCode::OK)
 }
 
 pub(super) async fn availability(
@@ -79,8 +82,8 @@ pub(super) async fn ledger(
     Ok(Json(PageView { data, next_cursor: page.next }).into_response())
 }
 
-/// The version that an edit demands (RFC 9110 §13.1.1): none where any will do, 0 (which no event ever
-/// has) where the tag is none of ours. A list of tags is refused, as an event has one version.
+/// The version required by `If-Match` (RFC 9110 §13.1.1). `None` if any version will do; 0, which no event
+/// has, if the tag is not one of this server. A list of tags is rejected, because an event has one version.
 fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
     let one = || Problem::malformed("If-Match must be one entity tag, or *.");
     let mut tags = headers.get_all(header::IF_MATCH).iter();

@@ -16,27 +16,27 @@ use super::payload::Json;
 use crate::problem::Problem;
 use crate::wire::HealthView;
 
-/// The process answers. Looks at nothing else: restarting it would not bring a database back.
+/// Reports that the process is running. Checks nothing else: a restart would not repair a database.
 pub(super) async fn alive() -> Response {
     Json(HealthView { status: "alive", parts: Map::new() }).into_response()
 }
 
-/// Whether the service can sell now; with `?verbose`, what every part has to say.
+/// Reports whether the service can sell now; with `?verbose`, the state of each component, too.
 pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Response, Problem> {
     params.allow_only(&["verbose"])?;
     let store = app.engine.health().await;
     let stopping = app.stop.is_cancelled();
     let down: Vec<_> = app.tasks().into_iter().filter(|task| task.is_down()).collect();
     let cannot_sell = down.iter().any(|task| task.is_essential());
-    let why_not = match (&store, stopping, cannot_sell) {
-        (_, true, _) => Some("The program is stopping."),
-        (Err(_), false, _) => Some("The database cannot be used."),
-        (Ok(_), false, true) => Some("A part of the program that sells is being restarted."),
+    let reason = match (&store, stopping, cannot_sell) {
+        (_, true, _) => Some("The server is shutting down."),
+        (Err(_), false, _) => Some("The database is unavailable."),
+        (Ok(_), false, true) => Some("An essential background task is being restarted."),
         (Ok(_), false, false) => None,
     };
     let parts = if params.has("verbose") { parts(&app, &store) } else { Map::new() };
-    if let Some(why) = why_not {
-        let problem = Problem::unavailable(why);
+    if let Some(reason) = reason {
+        let problem = Problem::unavailable(reason);
         return Err(parts.into_iter().fold(problem, |problem, (name, part)| problem.with(&name, part)));
     }
     let is_degraded = !down.is_empty()
@@ -47,7 +47,7 @@ pub(super) async fn ready(State(app): State<App>, params: Params) -> Result<Resp
     Ok(Json(HealthView { status, parts }).into_response())
 }
 
-/// What every part has to say.
+/// The state of each component.
 fn parts(app: &App, store: &Result<StoreHealth, engine::Error>) -> Map<String, Value> {
     let chore =
         |chore: &Arc<engine::Health>| (chore.name().to_owned(), json!({"lastSuccess": chore.last_success()}));
@@ -77,7 +77,7 @@ fn parts(app: &App, store: &Result<StoreHealth, engine::Error>) -> Map<String, V
     .collect()
 }
 
-/// What Prometheus asks for.
+/// The metrics, for Prometheus.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     let text = app.telemetry.render(&app).map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?;
     Ok(([(CONTENT_TYPE, crate::telemetry::CONTENT_TYPE)], text).into_response())

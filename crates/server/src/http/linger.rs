@@ -1,8 +1,8 @@
-//! Closing a connection so that the last answer arrives.
+//! Lingering close: closes a connection so that the last response arrives.
 //!
-//! Much of a refused request may still be on its way when it is answered. A connection that is closed on
-//! bytes nobody has read is reset, and the reset may overtake the answer (RFC 9112 §9.6). So writing ends
-//! first, and what still comes is read and thrown away, within bounds.
+//! Much of a rejected request may still be in transit when the response is sent. Closing a connection with
+//! unread bytes resets it, and the reset may overtake the response (RFC 9112 §9.6). So the write half is shut
+//! down first, and the remaining bytes are read and discarded, within limits of size and time.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::limit::{LINGER_BYTES_MAX, LINGER_WAIT_MAX};
 
-/// A stream that hears its peer out when it is shut down.
+/// A stream that, when it is shut down, discards input until the peer closes or a limit is reached.
 pub(super) struct LingeringStream<S> {
     stream: S,
     linger: Option<LingerState>,
@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
             let mut buffer = ReadBuf::new(&mut bytes);
             match ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => linger.discarded_bytes += buffer.filled().len(),
-                // The peer has closed, or is gone: it has what it will ever have.
+                // The peer has closed the connection or is gone: nothing more can be delivered.
                 Ok(()) | Err(_) => break,
             }
         }

@@ -1,6 +1,6 @@
-//! The accept loop: connections with a bound on their number, and on how long each may make us wait.
+//! The accept loop, with limits on the number of connections and timeouts for each.
 //!
-//! Our own, because `axum::serve` gives hyper no timer, which leaves its time-outs without effect.
+//! It replaces `axum::serve`, which gives hyper no timer, so that hyper's timeouts would have no effect.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,11 +27,11 @@ use crate::limit::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_BYTES_MAX, HEAD_WAIT_MAX, WRITE_WAIT_MAX,
 };
 
-/// How long to wait when no connection can be accepted, mostly for want of file descriptors.
+/// Pause after a failed accept, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What accepts connections. It and what it has accepted outlive a panic, so clients wait in the listener's backlog
-/// for the restart.
+/// Accepts connections. The listener and the accepted connections survive a panic of the accept loop; during
+/// the restart, clients wait in the listener's backlog.
 pub(crate) struct Acceptor {
     listener: TcpListener,
     router: Router,
@@ -44,7 +44,8 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// `exempt_networks` are addresses that speak for many, and that no bound on the connections of one address holds for.
+    /// The limit of connections per address does not apply to `exempt_networks`: proxies, whose connections
+    /// belong to many clients.
     pub(crate) fn new(
         listener: TcpListener,
         router: Router,
@@ -73,26 +74,27 @@ impl Work for Acceptor {
                 accepted = accept(&self.listener, &self.connections) => accepted,
             };
             let Some((stream, peer, permit)) = accepted else { continue };
-            // Dropped at once: one address must not keep the others out.
+            // At the limit the connection is dropped at once: one address must not exclude others.
             let address = peer.ip().to_canonical();
-            let many = address.is_loopback() || self.exempt_networks.iter().any(|net| net.contains(&address));
-            let Some(place) = self.connection_counts.acquire(address, many) else { continue };
+            let is_exempt =
+                address.is_loopback() || self.exempt_networks.iter().any(|net| net.contains(&address));
+            let Some(address_permit) = self.connection_counts.acquire(address, is_exempt) else { continue };
             let connection = self.graceful.watch(connection(stream, Peer(address), self.router.clone()));
             #[expect(
                 clippy::disallowed_methods,
-                reason = "it belongs to one connection, which a panic closes"
+                reason = "the task serves one connection, which a panic closes"
             )]
             self.tasks.spawn(async move {
-                // An error here is a client that broke off or was too slow; it has nobody to be told.
+                // An error is a client that disconnected or was too slow; no caller is left to receive it.
                 let _ = connection.await;
-                drop((permit, place));
+                drop((permit, address_permit));
             });
         }
     }
 }
 
-/// Serves connections until the program stops; then takes no more, lets requests under way finish for at most
-/// `patience`, and returns.
+/// Serves connections until shutdown. Then it accepts no more, waits at most `shutdown_timeout` for the
+/// requests in flight, and returns.
 pub(crate) async fn serve(task: Arc<Task>, mut acceptor: Acceptor, shutdown_timeout: Duration) {
     let stop = acceptor.stop.clone();
     task.run_until(&stop, &mut acceptor).await;
@@ -104,7 +106,7 @@ pub(crate) async fn serve(task: Arc<Task>, mut acceptor: Acceptor, shutdown_time
         tasks.wait().await;
     };
     if tokio::time::timeout(shutdown_timeout, pin!(drained)).await.is_err() {
-        tracing::warn!("some requests were still under way when the time to shut down was over");
+        tracing::warn!("shutdown timed out with requests in flight");
     }
 }
 
@@ -116,21 +118,21 @@ async fn accept(
     match listener.accept().await {
         Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
+            tracing::warn!(%error, "cannot accept a connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
     }
 }
 
-/// The address at the other end of a connection, beside every request that comes over it.
+/// The peer address of a connection, as an extension of each of its requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
 fn connection(stream: TcpStream, peer: Peer, router: Router) -> impl GracefulConnection<Error: Send> + Send {
-    // Answers are small and complete: waiting to fill a packet only delays them.
+    // Responses are small and written at once: Nagle's algorithm would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot switch Nagle's algorithm off");
+        tracing::debug!(%error, "cannot disable Nagle's algorithm");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_WAIT_MAX));
@@ -146,32 +148,32 @@ fn connection(stream: TcpStream, peer: Peer, router: Router) -> impl GracefulCon
         .serve_connection(TokioIo::new(stream), service)
 }
 
-/// How many connections each address has.
+/// The number of connections per address.
 #[derive(Default)]
 struct ConnectionCounts(Mutex<HashMap<IpAddr, usize>>);
 
-/// One connection of an address.
+/// Counts as one connection of an address until it is dropped.
 struct ConnectionPermit {
-    addresses: Arc<ConnectionCounts>,
+    counts: Arc<ConnectionCounts>,
     address: IpAddr,
 }
 
 impl ConnectionCounts {
-    /// A place for a connection; none when the address has as many as it may.
-    fn acquire(self: &Arc<Self>, address: IpAddr, many: bool) -> Option<ConnectionPermit> {
+    /// A permit for a connection; `None` if the address has reached its limit and is not exempt.
+    fn acquire(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Option<ConnectionPermit> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        if *count >= CONNECTIONS_PER_ADDRESS_MAX && !many {
+        if *count >= CONNECTIONS_PER_ADDRESS_MAX && !is_exempt {
             return None;
         }
         *count += 1;
-        Some(ConnectionPermit { addresses: self.clone(), address })
+        Some(ConnectionPermit { counts: self.clone(), address })
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

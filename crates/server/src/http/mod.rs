@@ -1,7 +1,7 @@
-//! The API over HTTP: routes, and what happens to every request on its way in and out.
+//! The HTTP API: the routes, and the middleware around every request.
 //!
-//! Nothing below this folder knows HTTP. A handler parses, asks the engine and shows the answer; it holds
-//! an [`App`] and decides nothing.
+//! The crates below the server do not depend on HTTP. A handler parses the request, calls the engine and
+//! renders the response. It has an [`App`] and contains no business rules.
 
 mod bookings;
 mod caller;
@@ -41,36 +41,36 @@ use crate::telemetry::Telemetry;
 
 pub(crate) use self::stream::Streams;
 
-/// What handlers share.
+/// The state shared by all handlers.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) engine: Arc<Engine>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
-    /// Set when the program is told to stop.
+    /// Cancelled when shutdown begins.
     pub(crate) stop: CancellationToken,
     pub(crate) streams: Arc<Streams>,
-    /// Of the background tasks that belong to no part of their own.
+    /// Supervises the background tasks that belong to no component.
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) telemetry: Arc<Telemetry>,
-    /// Where limits and locks are shared with other processes; unset where they are not.
+    /// The Redis that shares rate limits and locks with other instances. Unset if none is configured.
     pub(crate) redis: Option<Arc<SharedRedis>>,
-    /// The NATS that it is connected to; unset where it is to none.
+    /// The NATS connection. Unset if none is configured.
     pub(crate) nats: Option<Arc<Nats>>,
-    /// Who may say for whom it speaks, in `X-Forwarded-For`.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
-/// Names the request in the answer; a caller may bring a name of its own.
+/// The id of the request in the response. A caller may supply it in the request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The metrics alone, for a listener of their own.
+/// The route of the metrics, for a separate listener.
 pub(crate) fn metrics_router(app: App) -> Router {
     Router::new().route("/metrics", get(health::metrics)).with_state(app)
 }
 
-/// Every route of the API, with the metrics unless they have a listener of their own.
+/// All routes of the API. `with_metrics` is false if the metrics have a separate listener.
 pub(crate) fn router(app: App, with_metrics: bool) -> Router {
     let metrics =
         if with_metrics { Router::new().route("/metrics", get(health::metrics)) } else { Router::new() };
@@ -100,15 +100,15 @@ pub(crate) fn router(app: App, with_metrics: bool) -> Router {
         .with_state(app)
 }
 
-/// Around every request: names it, checks a token that is given (so that a wrong one is the first thing a
-/// caller hears), and turns a [`Problem`] into its body.
+/// Middleware around every request: assigns its id, verifies its token if it has one (before the handler, so
+/// that an invalid token is reported before any other problem), renders a [`Problem`], and records metrics.
 async fn request_context(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+    let started = Instant::now();
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = request.uri().path().to_owned();
-    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
-    let id = given.unwrap_or_else(|| app.generate_request_id());
+    let own_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
+    let id = own_id.unwrap_or_else(|| app.generate_request_id());
     request.extensions_mut().insert(id.clone());
     let trace = trace_parent(request.headers());
     if let Some(trace) = trace.clone() {
@@ -126,22 +126,22 @@ async fn request_context(State(app): State<App>, mut request: Request, next: Nex
     }
     let trace = trace.as_ref().map(TraceParent::trace_id);
     let response = finalize_response(response, id.as_str(), trace);
-    let (status, took) = (response.status().as_u16(), begun.elapsed());
+    let (status, took) = (response.status().as_u16(), started.elapsed());
     app.telemetry.record_request(method, route.as_ref().map(MatchedPath::as_str), status, took);
-    tracing::debug!(request = id.as_str(), trace, method, path, status, ?took, "answered");
+    tracing::debug!(request = id.as_str(), trace, method, path, status, ?took, "request completed");
     response
 }
 
-/// Where the request belongs in its caller's trace. One that is given twice is none.
+/// The request's `traceparent`. Several of them are ignored.
 fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
-    let mut given = headers.get_all(TraceParent::NAME).iter();
-    match (given.next(), given.next()) {
+    let mut values = headers.get_all(TraceParent::NAME).iter();
+    match (values.next(), values.next()) {
         (Some(text), None) => text.to_str().ok()?.parse().ok(),
         _ => None,
     }
 }
 
-/// The method as a label: one of those that exist.
+/// The method as a metric label. Unknown methods share one label, so that clients cannot add time series.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -155,12 +155,13 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
+/// Renders a [`Problem`], logs its cause, and adds the request id.
 fn finalize_response(mut response: Response, id: &str, trace: Option<&str>) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if let Some(cause) = problem.cause() {
-            tracing::error!(request = id, trace, cause, "a request failed");
+            tracing::error!(request = id, trace, cause, "request failed");
         }
-        // With what others had to say: which methods are allowed, how much of a limit is left.
+        // Keeps the headers set by handlers and the router: `Allow` and the rate limit.
         let rendered = problem.render(id);
         let (parts, body) = rendered.into_parts();
         let mut headers = std::mem::take(response.headers_mut());
@@ -175,13 +176,13 @@ fn finalize_response(mut response: Response, id: &str, trace: Option<&str>) -> R
 }
 
 impl App {
-    /// All background tasks of the program.
+    /// All background tasks of this process.
     pub(crate) fn tasks(&self) -> Vec<Arc<Task>> {
         let redis = self.redis.iter().flat_map(|shared| shared.redis.tasks());
         self.engine.tasks().into_iter().chain(self.supervisor.tasks()).chain(redis).collect()
     }
 
-    /// A name for a request that brought none.
+    /// An id for a request without one: `req_` and random hexadecimal digits.
     pub(crate) fn generate_request_id(&self) -> RequestId {
         let bytes = self.ids.random();
         let id = bytes.iter().fold(String::from("req_"), |id, byte| format!("{id}{byte:02x}"));

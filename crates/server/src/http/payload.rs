@@ -1,4 +1,5 @@
-//! Request bodies: read within bounds first, parsed once the caller may do what it asks.
+//! Request bodies: read within limits of size and time, and parsed after the caller's permissions were
+//! checked.
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -12,7 +13,7 @@ use crate::limit::{BODY_BYTES_MAX, BODY_WAIT_MAX};
 use crate::problem::Problem;
 use crate::wire::{self, ParseError};
 
-/// A whole body that claims to be JSON, or none at all.
+/// A complete body with a JSON content type, or an empty one.
 pub(super) struct Payload(axum::body::Bytes);
 
 impl FromRequest<App> for Payload {
@@ -20,9 +21,9 @@ impl FromRequest<App> for Payload {
 
     async fn from_request(request: Request, _app: &App) -> Result<Self, Problem> {
         let json = is_json(request.headers());
-        let announced = request.headers().get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
             return Err(Problem::payload_too_large());
         }
         let body = read(request.into_body()).await?;
@@ -50,28 +51,28 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 impl Payload {
-    /// The body as a request.
+    /// Parses the body.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         wire::parse(&self.0).map_err(|error| match error {
             ParseError::Syntax(detail) => Problem::malformed(format!("The body is not JSON: {detail}.")),
-            ParseError::Data(wrong) => Problem::invalid(&[wrong]),
+            ParseError::Data(error) => Problem::invalid(&[error]),
         })
     }
 
-    /// The body in one spelling: what is the same JSON is the same here. An absent body is an empty object.
+    /// The canonical form of the body: equal for equal JSON values. An empty body equals an empty object.
     pub(super) fn canonical(&self) -> String {
-        // Objects of serde_json are sorted by their keys.
+        // serde_json sorts the keys of objects.
         let value = serde_json::from_slice(&self.0).unwrap_or_else(|_| serde_json::json!({}));
         serde_json::Value::to_string(&value)
     }
 
-    /// The body as a request, or the request's default where there is no body.
+    /// Parses the body. An empty body is the default value.
     pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         if self.0.is_empty() { Ok(T::default()) } else { self.parse() }
     }
 }
 
-/// An answer in JSON.
+/// A JSON response.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: serde::Serialize> IntoResponse for Json<T> {

@@ -17,16 +17,18 @@ use crate::wire::{PageView, RefundView, SettleRequest};
 pub(super) async fn settle(
     State(app): State<App>,
     refund: PathId,
-    post: CommandRequest,
+    command: CommandRequest,
 ) -> Result<Response, Problem> {
-    post.caller.require_service()?;
-    let SettleRequest { outcome, provider_reference } = post.parse()?;
+    command.caller.require_service()?;
+    let SettleRequest { outcome, provider_reference } = command.parse()?;
     let outcome =
         RefundOutcome { succeeded: outcome.0.succeeded(), provider_reference: provider_reference.0 };
-    let keep = post.idempotency(StatusCode::OK)?;
-    let given =
-        app.engine.settle(post.caller.into_engine_caller(), refund.id("refund")?, outcome, keep).await?;
-    respond(&app, given, StatusCode::OK)
+    let idempotency = command.idempotency(StatusCode::OK)?;
+    let output = app
+        .engine
+        .settle(command.caller.into_engine_caller(), refund.id("refund")?, outcome, idempotency)
+        .await?;
+    respond(&app, output, StatusCode::OK)
 }
 
 pub(super) async fn list(

@@ -1,5 +1,5 @@
-//! What a caller is shown: an answer of the engine as status, headers and body. The same whether it is
-//! given now or was kept under an idempotency key.
+//! Responses to commands: status, headers and body. A response stored under an idempotency key is rendered
+//! like any other.
 
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -18,7 +18,7 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// An answer, ready to be given or kept.
+/// A response that can be sent, or stored under an idempotency key.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RenderedResponse {
     status: u16,
@@ -27,8 +27,8 @@ pub(super) struct RenderedResponse {
 }
 
 impl RenderedResponse {
-    /// An answer given at `now` to the request of that id; `success` is the status of a success. `None` if
-    /// it cannot be written, which is a fault of the program.
+    /// Renders the response at `now` to the request with the id `request`. `success` is the status code of a
+    /// success. `None` if serialization fails, which is a bug.
     pub(super) fn new(answer: &Answer, success: StatusCode, now: Timestamp, request: &str) -> Option<Self> {
         let header = |name: HeaderName, value: String| (name.to_string(), value);
         let created = |path: String| (success == StatusCode::CREATED).then(|| header(LOCATION, path));
@@ -73,17 +73,18 @@ impl RenderedResponse {
     }
 }
 
-/// Shows what became of a command; `success` is the status of a success.
-pub(super) fn respond(app: &App, given: CommandOutput, success: StatusCode) -> Result<Response, Problem> {
-    match given {
+/// The response to a command. `success` is the status code of a success.
+pub(super) fn respond(app: &App, output: CommandOutput, success: StatusCode) -> Result<Response, Problem> {
+    match output {
         CommandOutput::Fresh(answer) => {
-            let shown = RenderedResponse::new(&answer, success, app.engine.now(), "");
-            shown.ok_or_else(|| Problem::from(Fault::Broken(Cause::new("unwritable"))))?.into_response()
+            let rendered = RenderedResponse::new(&answer, success, app.engine.now(), "");
+            let failed = || Problem::from(Fault::Broken(Cause::new("a response could not be serialized")));
+            rendered.ok_or_else(failed)?.into_response()
         }
-        CommandOutput::Stored { answer, replayed } => {
-            let shown: Result<RenderedResponse, _> = serde_json::from_slice(&answer);
+        CommandOutput::Stored { response, replayed } => {
+            let stored: Result<RenderedResponse, _> = serde_json::from_slice(&response);
             let mut response =
-                shown.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?.into_response()?;
+                stored.map_err(|error| Problem::from(Fault::Broken(Cause::new(error))))?.into_response()?;
             if replayed {
                 response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
             }
@@ -92,22 +93,22 @@ pub(super) fn respond(app: &App, given: CommandOutput, success: StatusCode) -> R
     }
 }
 
-/// Shows what became of a command that a limiter stands before, and how much of the limit is left.
-pub(super) fn respond_rate_limited(app: &App, attempt: RateLimited, success: StatusCode) -> Response {
-    let shown = attempt.outcome.map_err(Problem::from).and_then(|given| respond(app, given, success));
-    let mut response = shown.unwrap_or_else(IntoResponse::into_response);
-    if let Some(verdict) = attempt.decision {
-        response.headers_mut().extend(rate_limit_headers(&verdict));
+/// The response to a rate-limited command, with the headers of the rate limit.
+pub(super) fn respond_rate_limited(app: &App, limited: RateLimited, success: StatusCode) -> Response {
+    let response = limited.outcome.map_err(Problem::from).and_then(|output| respond(app, output, success));
+    let mut response = response.unwrap_or_else(IntoResponse::into_response);
+    if let Some(decision) = limited.decision {
+        response.headers_mut().extend(rate_limit_headers(&decision));
     }
     response
 }
 
 /// The rate limit headers (draft-ietf-httpapi-ratelimit-headers-11).
-fn rate_limit_headers(verdict: &LimitDecision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let (name, window) = (verdict.rule.name(), ceil_seconds(verdict.rule.window()));
-    let policy = format!("\"{name}\";q={};w={window}", verdict.rule.limit());
-    let left = format!("\"{name}\";r={};t={}", verdict.remaining, ceil_seconds(verdict.reset_after));
-    [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)]
+fn rate_limit_headers(decision: &LimitDecision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let (name, window) = (decision.rule.name(), ceil_seconds(decision.rule.window()));
+    let policy = format!("\"{name}\";q={};w={window}", decision.rule.limit());
+    let remaining = format!("\"{name}\";r={};t={}", decision.remaining, ceil_seconds(decision.reset_after));
+    [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, remaining)]
         .into_iter()
         .filter_map(|(header, value)| Some((header, value.parse().ok()?)))
 }

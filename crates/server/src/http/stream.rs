@@ -1,7 +1,7 @@
 //! `/v1/events/{id}/availability/stream`: live availability as server-sent events.
 //!
-//! Each message is the whole state, so a reader that was away needs nothing but the next one, and one that
-//! is slow skips what it has missed. Nothing queues up.
+//! Each message contains the complete state. A client that reconnects needs only the next message, and a slow
+//! client skips intermediate states, so no messages queue up.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,53 +24,54 @@ use crate::limit::{STREAM_HEARTBEAT, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX};
 use crate::problem::Problem;
 use crate::wire::AvailabilityView;
 
-/// Tells proxies not to hold messages back.
+/// Makes proxies such as nginx forward messages without buffering.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The streams that are open, in all and per address.
+/// The number of open streams, in total and per address.
 #[derive(Default)]
 pub(crate) struct Streams(Mutex<StreamCounts>);
 
 #[derive(Default)]
 struct StreamCounts {
-    all: usize,
+    total: usize,
     per_address: HashMap<IpAddr, usize>,
 }
 
-/// One open stream of an address.
+/// Counts as one open stream of an address until it is dropped.
 struct StreamPermit {
     streams: Arc<Streams>,
     address: IpAddr,
 }
 
 impl Streams {
-    /// How many are open.
+    /// The number of open streams.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).all
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).total
     }
 
-    fn open(self: &Arc<Self>, address: IpAddr) -> Option<StreamPermit> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = open.per_address.get(&address).copied().unwrap_or(0);
-        let crowded = of_address >= STREAMS_PER_ADDRESS_MAX && !address.is_loopback();
-        if crowded || open.all >= STREAMS_MAX {
+    /// A permit for a stream; `None` if the total or the address has reached its limit.
+    fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<StreamPermit> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = counts.per_address.get(&address).copied().unwrap_or(0);
+        let is_at_limit = of_address >= STREAMS_PER_ADDRESS_MAX && !address.is_loopback();
+        if is_at_limit || counts.total >= STREAMS_MAX {
             return None;
         }
-        open.all += 1;
-        open.per_address.insert(address, of_address + 1);
+        counts.total += 1;
+        counts.per_address.insert(address, of_address + 1);
         Some(StreamPermit { streams: self.clone(), address })
     }
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all = open.all.saturating_sub(1);
-        let left = open.per_address.get(&self.address).map_or(0, |count| count.saturating_sub(1));
+        let mut counts = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.total = counts.total.saturating_sub(1);
+        let left = counts.per_address.get(&self.address).map_or(0, |count| count.saturating_sub(1));
         if left == 0 {
-            open.per_address.remove(&self.address);
+            counts.per_address.remove(&self.address);
         } else {
-            open.per_address.insert(self.address, left);
+            counts.per_address.insert(self.address, left);
         }
     }
 }
@@ -81,36 +82,37 @@ pub(super) async fn availability(
     AnyReader(reader): AnyReader,
     event: PathId,
 ) -> Result<Response, Problem> {
-    let watching = app.engine.watch(&reader, event.id("event")?).await?;
-    let seat = app.streams.open(address).ok_or_else(|| Problem::from(engine::Error::Overloaded))?;
-    // Spread over some seconds, so that those who lost one instance do not all come back at once.
+    let updates = app.engine.watch(&reader, event.id("event")?).await?;
+    let permit = app.streams.acquire(address).ok_or_else(|| Problem::from(engine::Error::Overloaded))?;
+    // Jitter of about 3 s on the retry delay: the clients of a failed instance must not all reconnect at
+    // once.
     let retry = Duration::from_millis(2_000 + u64::from(app.ids.random()[0]) * 12);
-    let messages = Sse::new(messages(app, watching, seat, retry));
+    let messages = Sse::new(messages(app, updates, permit, retry));
     let mut response = messages.keep_alive(KeepAlive::new().interval(STREAM_HEARTBEAT)).into_response();
     response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
 }
 
-/// The state at once, and again after every change; ends when the program is told to stop.
+/// Sends the state at once and after every change. Ends at shutdown.
 fn messages(
     app: App,
-    watching: watch::Receiver<Arc<Event>>,
-    seat: StreamPermit,
+    updates: watch::Receiver<Arc<Event>>,
+    permit: StreamPermit,
     retry: Duration,
 ) -> impl Stream<Item = Result<Message, Infallible>> {
-    let start = (app, watching, seat, Some(retry));
-    stream::unfold(start, async |(app, mut watching, seat, retry)| {
+    let start = (app, updates, permit, Some(retry));
+    stream::unfold(start, async |(app, mut updates, permit, retry)| {
         if retry.is_none() {
             tokio::select! {
                 () = app.stop.cancelled() => return None,
-                changed = watching.changed() => changed.ok()?,
+                changed = updates.changed() => changed.ok()?,
             }
         }
-        let event = watching.borrow_and_update().clone();
+        let event = updates.borrow_and_update().clone();
         let view = AvailabilityView::new(&event, app.engine.now());
         let message = Message::default().event("availability").id(event.inventory.seq.to_string());
         let message = message.json_data(view).ok()?;
         let message = retry.map_or(message.clone(), |retry| message.retry(retry));
-        Some((Ok(message), (app, watching, seat, None)))
+        Some((Ok(message), (app, updates, permit, None)))
     })
 }

@@ -1,11 +1,4 @@
-//! The one task of a process that speaks to the server about locks.
-//!
-//! Callers put wishes and farewells into a channel and wait for nothing but an answer, so a caller that is
-//! dropped at any await has sent all there is to send. What is to be asked is gathered into batches, one at a
-//! time on the wire: hence whatever concerns one caller (acquire, renew, leave) reaches the server in the order
-//! in which it happened. All scripts may be sent twice, so an unknown outcome is asked again, or undone: after a
-//! pause, or on the next connection, and never at once. A step of [`Actor::run`] that has nothing to wait for would
-//! keep its thread from everything else.
+//! The single task of a process that sends lock commands to Redis.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -19,28 +12,28 @@ use supervisor::Work;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::batch::{Ask, Batch};
-use super::connection::Link;
-use super::entry::{Entry, Grant, Stage};
-use super::error::Trouble;
-use super::lock::{Caller, Command, Lease, RedisHold, Request};
-use super::notifications::Ring;
+use super::batch::{Batch, LockRequest};
+use super::connection::Connection;
+use super::entry::{Entry, Grant, Ownership, State};
+use super::error::RedisError;
+use super::lock::{AcquireRequest, Caller, Command, Lease, RedisGuard};
+use super::notifications::Notification;
 use crate::{Key, LockError, LockGuard, Unavailable};
 
-/// Commands taken over in one step, so that a step ends however many come.
+/// Most commands processed in one step of the event loop, so that every step ends.
 const COMMANDS_MAX: usize = 512;
 
-/// How long things last. See [`RedisOptions`](super::RedisOptions).
+/// Durations of the lock protocol. See [`RedisOptions`](super::RedisOptions).
 #[derive(Clone, Copy)]
 pub(super) struct Timing {
     pub(super) lease: Duration,
     pub(super) claim: Duration,
-    pub(super) answer_timeout: Duration,
+    pub(super) reply_timeout: Duration,
 }
 
 impl Timing {
-    /// How much earlier than the server an owner counts its lease as over: the two clocks need not run alike,
-    /// and an owner needs a moment to notice.
+    /// The part of a lease that an owner does not use: its clock and the server's may run at different speeds,
+    /// and the owner needs time to notice the expiry.
     pub(super) fn margin(self) -> Duration {
         self.lease / 20
     }
@@ -49,85 +42,86 @@ impl Timing {
         self.lease / 3
     }
 
-    /// The pause before something that failed is asked again on the same connection.
+    /// Pause before a failed request is retried on the same connection.
     fn retry_after(self) -> Duration {
-        self.answer_timeout
+        self.reply_timeout
     }
 
-    /// How long a caller who has no answer yet waits for another connection: the first one is tried for at once.
+    /// Longest wait of a caller without a reply for a new connection. The first reconnect starts at once.
     fn reconnect_within(self) -> Duration {
-        self.answer_timeout / 2
+        self.reply_timeout / 2
     }
 }
 
+/// The state of all lock requests and owned locks of this process. See the module documentation.
 pub(super) struct Actor {
-    pub(super) link: Arc<Link>,
+    pub(super) connection: Arc<Connection>,
     pub(super) timing: Timing,
     pub(super) instance: String,
-    /// For tenures, which say here that they are over.
+    /// Cloned into every guard, which sends its release here.
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) entries: HashMap<u64, Entry>,
-    /// When to look at which entry; one that was put off is met here too early, and left alone.
+    /// When to check which entry. A timer that fires before [`Entry::check_at`] was postponed and is ignored.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
-    pub(super) outbox: VecDeque<Ask>,
-    /// What failed, in the order in which it is to be asked again.
-    retries: VecDeque<(Instant, Ask)>,
-    /// Who is to be renewed, when there is nothing more urgent.
+    pub(super) outbox: VecDeque<LockRequest>,
+    /// Failed requests in the order in which they are retried.
+    retries: VecDeque<(Instant, LockRequest)>,
+    /// Entries to renew once the outbox is empty.
     pub(super) renewals: VecDeque<u64>,
-    /// The server has forgotten a script.
-    pub(super) by_text: bool,
+    /// The server does not know a script; the next batch sends the scripts' text.
+    pub(super) send_text: bool,
     closing: bool,
 }
 
-/// The actor and what reaches it, which outlives a panic.
+/// The actor and its two input channels. They outlive a panic of the task.
 pub(super) struct Worker {
     pub(super) actor: Actor,
-    pub(super) asked: mpsc::UnboundedReceiver<Command>,
-    pub(super) rung: mpsc::UnboundedReceiver<Ring>,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) notifications: mpsc::UnboundedReceiver<Notification>,
 }
 
 impl Work for Worker {
     async fn run(&mut self) {
-        self.actor.start_over();
-        self.actor.run(&mut self.asked, &mut self.rung).await;
+        self.actor.reset();
+        self.actor.run(&mut self.commands, &mut self.notifications).await;
     }
 
-    /// Nobody waits for the restart: callers go on without the lock, as they do while the server is down.
+    /// Fails requests at once, as while the server is down: no caller waits for the restart.
     async fn serve_while_down(&mut self) {
-        self.actor.start_over();
-        while let Some(command) = self.asked.recv().await {
+        self.actor.reset();
+        while let Some(command) = self.commands.recv().await {
             match command {
                 Command::Acquire(requests) => {
-                    for Request { caller, .. } in requests {
-                        self.actor.refuse(caller, Unavailable::from(Trouble::Restarting).into());
+                    for AcquireRequest { caller, .. } in requests {
+                        self.actor.reply_error(caller, Unavailable::from(RedisError::Restarting).into());
                     }
                 }
-                Command::Leave(_) | Command::Close => self.actor.asked(command),
+                Command::Release(_) | Command::Close => self.actor.on_command(command),
             }
         }
     }
 }
 
-/// A batch on the wire.
-pub(super) type InFlight = Pin<Box<dyn Future<Output = (Batch, Result<Vec<Value>, Trouble>)> + Send>>;
+/// A batch in flight.
+pub(super) type InFlight = Pin<Box<dyn Future<Output = (Batch, Result<Vec<Value>, RedisError>)> + Send>>;
 
 enum Event {
-    Time,
-    Answered(Batch, Result<Vec<Value>, Trouble>),
-    Asked,
-    Rung(Ring),
+    Timer,
+    Reply(Batch, Result<Vec<Value>, RedisError>),
+    Command,
+    Notification(Notification),
     Connection,
 }
 
 impl Actor {
     pub(super) fn new(
-        link: Arc<Link>,
+        connection: Arc<Connection>,
         timing: Timing,
         instance: String,
         commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
         Self {
-            link,
+            connection,
             timing,
             instance,
             commands,
@@ -136,68 +130,69 @@ impl Actor {
             outbox: VecDeque::new(),
             retries: VecDeque::new(),
             renewals: VecDeque::new(),
-            by_text: false,
+            send_text: false,
             closing: false,
         }
     }
 
-    /// Works until it is told to close and everything is given back, or nobody listens any more.
+    /// Runs the event loop. Returns after [`Command::Close`], once every release was sent and answered or there
+    /// is no connection.
     async fn run(
         &mut self,
-        asked: &mut mpsc::UnboundedReceiver<Command>,
-        bell: &mut mpsc::UnboundedReceiver<Ring>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        notifications: &mut mpsc::UnboundedReceiver<Notification>,
     ) {
-        let link = Arc::clone(&self.link);
-        let (mut in_flight, mut connection) = (None::<InFlight>, None);
-        let mut commands = Vec::new();
+        let connection = Arc::clone(&self.connection);
+        let (mut in_flight, mut epoch) = (None::<InFlight>, None);
+        let mut received = Vec::new();
         loop {
-            // Before anything is sent: what is sent on a lost connection fails without any wait.
-            let current = link.connection();
-            if current != connection {
-                connection = current;
-                self.connection_changed(current.is_some());
+            // Before sending: a request on a lost connection fails immediately, without any wait.
+            let current = connection.epoch();
+            if current != epoch {
+                epoch = current;
+                self.on_connection_change(current.is_some());
             }
-            self.retry_due(Instant::now());
-            if in_flight.is_none() && connection.is_some() {
+            self.move_due_retries(Instant::now());
+            if in_flight.is_none() && epoch.is_some() {
                 in_flight = self.send();
             }
-            let is_given_back = self.outbox.is_empty() && self.retries.is_empty();
-            if self.closing && in_flight.is_none() && (is_given_back || connection.is_none()) {
+            let is_drained = self.outbox.is_empty() && self.retries.is_empty();
+            if self.closing && in_flight.is_none() && (is_drained || epoch.is_none()) {
                 return;
             }
             let timer = self.next_timer();
             let event = tokio::select! {
                 biased;
-                () = sleep_until(timer) => Event::Time,
-                () = link.changed(connection) => Event::Connection,
-                (batch, outcome) = answer(&mut in_flight) => Event::Answered(batch, outcome),
-                1.. = asked.recv_many(&mut commands, COMMANDS_MAX) => Event::Asked,
-                Some(ring) = bell.recv() => Event::Rung(ring),
+                () = sleep_until(timer) => Event::Timer,
+                () = connection.wait_until_changed(epoch) => Event::Connection,
+                (batch, result) = next_reply(&mut in_flight) => Event::Reply(batch, result),
+                1.. = commands.recv_many(&mut received, COMMANDS_MAX) => Event::Command,
+                Some(notification) = notifications.recv() => Event::Notification(notification),
             };
-            // First of all what time has brought: nobody is to find a key taken whose owner is overdue.
-            self.look_at_due(Instant::now());
+            // Timers first: an expired owner must not keep its key from the request handled below.
+            self.run_timers(Instant::now());
             match event {
-                Event::Time | Event::Connection => {}
-                Event::Answered(batch, outcome) => {
+                Event::Timer | Event::Connection => {}
+                Event::Reply(batch, result) => {
                     in_flight = None;
-                    self.answered(batch, outcome);
+                    self.on_batch_result(batch, result);
                 }
-                Event::Asked => commands.drain(..).for_each(|command| self.asked(command)),
-                Event::Rung(ring) => self.rung(ring),
+                Event::Command => received.drain(..).for_each(|command| self.on_command(command)),
+                Event::Notification(notification) => self.on_notification(notification),
             }
         }
     }
 
-    /// After a panic: refuses all callers, ends all tenures and gives back on the server what they owned.
-    fn start_over(&mut self) {
+    /// After a panic: fails all callers, ends all leases and releases on the server what they owned.
+    fn reset(&mut self) {
         self.timers.clear();
         self.renewals.clear();
-        self.by_text = false;
-        self.outbox.extend(self.retries.drain(..).map(|(_, ask)| ask));
-        self.outbox.retain(|ask| matches!(ask, Ask::Leave { .. }));
+        self.send_text = false;
+        self.outbox.extend(self.retries.drain(..).map(|(_, request)| request));
+        self.outbox.retain(|request| matches!(request, LockRequest::Release { .. }));
         let numbers: Vec<u64> = self.entries.keys().copied().collect();
         for number in numbers {
-            self.end(number, &Trouble::Restarting);
+            self.fail(number, &RedisError::Restarting);
         }
     }
 
@@ -208,259 +203,264 @@ impl Actor {
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(1))
     }
 
-    /// Asks again after a pause, or as soon as there is another connection.
-    pub(super) fn retry(&mut self, ask: Ask) {
-        self.retries.push_back((Instant::now() + self.timing.retry_after(), ask));
+    /// Retries after a pause, or as soon as there is a new connection.
+    pub(super) fn retry(&mut self, request: LockRequest) {
+        self.retries.push_back((Instant::now() + self.timing.retry_after(), request));
     }
 
-    /// Moves what is due to the outbox. While there is no connection it waits there.
-    fn retry_due(&mut self, now: Instant) {
-        while let Some((_, ask)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
-            self.outbox.push_back(ask);
+    /// Moves due retries to the outbox, where they stay while there is no connection.
+    fn move_due_retries(&mut self, now: Instant) {
+        while let Some((_, request)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
+            self.outbox.push_back(request);
         }
     }
 
-    /// Looks at an entry again at this time, and not before.
-    pub(super) fn look_again(&mut self, number: u64, at: Instant) {
+    /// Sets the entry's next check to this instant; an earlier timer is ignored.
+    pub(super) fn schedule(&mut self, number: u64, at: Instant) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            entry.next = at;
+            entry.check_at = at;
             self.timers.push(Reverse((at, number)));
         }
     }
 
-    fn asked(&mut self, command: Command) {
+    fn on_command(&mut self, command: Command) {
         match command {
-            Command::Acquire(requests) => requests.into_iter().for_each(|request| self.wished(request)),
-            Command::Leave(number) => self.leave(number),
+            Command::Acquire(requests) => requests.into_iter().for_each(|request| self.on_acquire(request)),
+            Command::Release(number) => self.on_release(number),
             Command::Close => {
                 self.closing = true;
                 let numbers: Vec<u64> = self.entries.keys().copied().collect();
                 for number in numbers {
-                    self.end(number, &Trouble::Closed);
+                    self.fail(number, &RedisError::Closed);
                 }
             }
         }
     }
 
-    fn wished(&mut self, request: Request) {
+    fn on_acquire(&mut self, request: AcquireRequest) {
         if self.closing {
-            return self.refuse(request.caller, Unavailable::from(Trouble::Closed).into());
+            return self.reply_error(request.caller, Unavailable::from(RedisError::Closed).into());
         }
-        // A batch may be on the wire; this one goes with the next.
-        let answer_by = Instant::now() + self.timing.answer_timeout * 2;
-        let (number, entry) = Entry::asking(request, answer_by);
+        // Twice the timeout: a batch may be in flight, and this request goes with the next one.
+        let reply_by = Instant::now() + self.timing.reply_timeout * 2;
+        let (number, entry) = Entry::new(request, reply_by);
         self.entries.insert(number, entry);
-        self.look_again(number, answer_by);
-        self.outbox.push_back(Ask::Acquire(number));
+        self.schedule(number, reply_by);
+        self.outbox.push_back(LockRequest::Acquire(number));
     }
 
-    /// The caller is gone, or its tenure over.
-    fn leave(&mut self, number: u64) {
+    /// The caller was dropped, or its guard.
+    fn on_release(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
-            if let Stage::Held { since, lease, .. } = &entry.stage {
-                self.link.counters.lock_owned_micros.add_time(since.elapsed());
+            if let State::Owned { since, lease, .. } = &entry.state {
+                self.connection.counters.lock_owned_micros.add_time(since.elapsed());
                 lease.end();
             }
-            self.give_back(number, entry.key);
+            self.release(number, entry.key);
         }
     }
 
-    /// Undoes on the server whatever this number may have there.
-    pub(super) fn give_back(&mut self, number: u64, key: Key) {
+    /// Releases on the server whatever this number has there: ownership or a queue position.
+    pub(super) fn release(&mut self, number: u64, key: Key) {
         let now = Instant::now();
-        // While there is no connection these are all that piles up.
-        while let Some(Ask::Leave { since, .. }) = self.outbox.front()
-            && self.is_forgotten(*since, now)
+        // Without a connection only releases accumulate, so those that have expired are dropped here.
+        while let Some(LockRequest::Release { since, .. }) = self.outbox.front()
+            && self.is_expired_on_server(*since, now)
         {
             self.outbox.pop_front();
         }
-        self.outbox.push_back(Ask::Leave { number, key, since: now });
+        self.outbox.push_back(LockRequest::Release { number, key, since: now });
     }
 
-    /// Whether the server has forgotten by itself whatever was given up then.
-    pub(super) fn is_forgotten(&self, since: Instant, now: Instant) -> bool {
+    /// True if everything released at `since` has expired on the server without the release.
+    pub(super) fn is_expired_on_server(&self, since: Instant, now: Instant) -> bool {
         now.duration_since(since) > self.timing.lease * 2
     }
 
-    pub(super) fn refuse(&self, caller: Caller, error: LockError) {
-        let counters = &self.link.counters;
+    pub(super) fn reply_error(&self, caller: Caller, error: LockError) {
+        let counters = &self.connection.counters;
         match &error {
             LockError::Timeout { .. } => counters.lock_timeouts.add(1),
             LockError::QueueFull { .. } => counters.queue_rejections.add(1),
             _ => counters.locks_unavailable.add(1),
         }
-        // Whoever does not wait any more needs no answer.
-        let _ = caller.answer.send(Err(error));
+        // A send error means that the caller was dropped.
+        let _ = caller.reply.send(Err(error));
     }
 
-    /// Ends whatever this is, because of `trouble`.
-    pub(super) fn end(&mut self, number: u64, trouble: &Trouble) {
+    /// Ends the entry because of `error`: its caller gets the error, or its guard is lost.
+    pub(super) fn fail(&mut self, number: u64, error: &RedisError) {
         let Some(entry) = self.entries.remove(&number) else { return };
-        match entry.stage {
-            Stage::Asking { caller, .. } | Stage::Queued { caller, .. } => {
-                self.refuse(caller, Unavailable::from(trouble.clone()).into());
+        match entry.state {
+            State::Requested { caller, .. } | State::Queued { caller, .. } => {
+                self.reply_error(caller, Unavailable::from(error.clone()).into());
             }
-            Stage::Held { lease, since, .. } => {
+            State::Owned { lease, since, .. } => {
                 lease.end();
-                self.link.counters.leases_lost.add(1);
-                self.link.counters.lock_owned_micros.add_time(since.elapsed());
+                self.connection.counters.leases_lost.add(1);
+                self.connection.counters.lock_owned_micros.add_time(since.elapsed());
             }
         }
-        self.give_back(number, entry.key);
+        self.release(number, entry.key);
     }
 
-    fn look_at_due(&mut self, now: Instant) {
+    fn run_timers(&mut self, now: Instant) {
         while let Some(Reverse((at, number))) = self.timers.peek().copied()
             && at <= now
         {
             self.timers.pop();
-            if self.entries.get(&number).is_some_and(|entry| entry.next <= now) {
-                self.due(number, now);
+            if self.entries.get(&number).is_some_and(|entry| entry.check_at <= now) {
+                self.on_timer(number, now);
             }
         }
     }
 
-    fn due(&mut self, number: u64, now: Instant) {
+    fn on_timer(&mut self, number: u64, now: Instant) {
         let Some(entry) = self.entries.get(&number) else { return };
-        match &entry.stage {
-            Stage::Asking { .. } => self.end(number, &Trouble::Late),
-            Stage::Queued { caller, .. } if caller.until <= now => self.time_out(number),
-            Stage::Queued { .. } if !self.link.is_up() => self.end(number, &Trouble::Down),
-            Stage::Held { lease, .. } if lease.ends() <= now => self.end(number, &Trouble::Late),
-            Stage::Queued { .. } | Stage::Held { .. } => self.touch(number, now),
+        match &entry.state {
+            State::Requested { .. } => self.fail(number, &RedisError::Timeout),
+            State::Queued { caller, .. } if caller.deadline <= now => self.time_out(number),
+            State::Queued { .. } if !self.connection.is_up() => self.fail(number, &RedisError::Down),
+            State::Owned { lease, .. } if lease.ends() <= now => self.fail(number, &RedisError::Timeout),
+            State::Queued { .. } | State::Owned { .. } => self.renew(number, now),
         }
     }
 
     fn time_out(&mut self, number: u64) {
-        if let Some(Entry { key, stage: Stage::Queued { caller, place, .. }, .. }) =
+        if let Some(Entry { key, state: State::Queued { caller, position, .. }, .. }) =
             self.entries.remove(&number)
         {
-            self.refuse(caller, LockError::Timeout { position: place });
-            self.give_back(number, key);
+            self.reply_error(caller, LockError::Timeout { position });
+            self.release(number, key);
         }
     }
 
-    /// Renews a lease or a place, and asks what has become of it.
-    fn touch(&mut self, number: u64, now: Instant) {
+    /// Renews a lease or a queue position. The reply also reports what the server has for this number.
+    fn renew(&mut self, number: u64, now: Instant) {
         self.renewals.push_back(number);
-        self.plan(number, now + self.timing.renew_after());
+        self.schedule_bounded(number, now + self.timing.renew_after());
     }
 
-    /// Looks again at this time, or when the wait or the tenure is over.
-    pub(super) fn plan(&mut self, number: u64, at: Instant) {
-        let bound = match self.entries.get(&number).map(|entry| &entry.stage) {
-            Some(Stage::Queued { caller, .. }) => caller.until,
-            Some(Stage::Held { lease, .. }) => lease.ends(),
-            Some(Stage::Asking { .. }) | None => return,
+    /// Schedules the next check at this instant, or at the end of the wait or lease if that is earlier.
+    pub(super) fn schedule_bounded(&mut self, number: u64, at: Instant) {
+        let bound = match self.entries.get(&number).map(|entry| &entry.state) {
+            Some(State::Queued { caller, .. }) => caller.deadline,
+            Some(State::Owned { lease, .. }) => lease.ends(),
+            Some(State::Requested { .. }) | None => return,
         };
-        self.look_again(number, at.min(bound));
+        self.schedule(number, at.min(bound));
     }
 
-    /// After a connection everybody asks once, in a batch; without one, waiters soon go on without the lock.
-    fn connection_changed(&mut self, up: bool) {
+    /// On a new connection or subscription every waiter and owner is renewed once, in batches. Without a
+    /// connection the checks of all entries are brought forward, so that callers soon continue without the lock.
+    fn on_connection_change(&mut self, up: bool) {
         if up {
-            self.outbox.extend(self.retries.drain(..).map(|(_, ask)| ask));
+            self.outbox.extend(self.retries.drain(..).map(|(_, request)| request));
         }
         let (now, mut numbers) = (Instant::now(), self.entries.keys().copied().collect::<Vec<u64>>());
         numbers.sort_unstable();
         for number in numbers {
-            if up {
-                if self.entries.get(&number).is_some_and(|entry| !matches!(entry.stage, Stage::Asking { .. }))
-                {
-                    self.touch(number, now);
-                }
-            } else {
-                self.plan_without_connection(number, now);
+            if !up {
+                self.schedule_without_connection(number, now);
+                continue;
+            }
+            let state = self.entries.get(&number).map(|entry| &entry.state);
+            if matches!(state, Some(State::Queued { .. } | State::Owned { .. })) {
+                self.renew(number, now);
             }
         }
     }
 
-    /// Whoever waits for an answer or for a key goes on without the lock soon, unless there is another connection.
-    fn plan_without_connection(&mut self, number: u64, now: Instant) {
-        match self.entries.get(&number).map(|entry| (&entry.stage, entry.next)) {
-            Some((Stage::Asking { .. }, answer_by)) => {
-                self.look_again(number, answer_by.min(now + self.timing.reconnect_within()));
+    /// Callers that wait for a reply or for a key continue without the lock soon, unless there is a new
+    /// connection by then.
+    fn schedule_without_connection(&mut self, number: u64, now: Instant) {
+        match self.entries.get(&number).map(|entry| (&entry.state, entry.check_at)) {
+            Some((State::Requested { .. }, reply_by)) => {
+                self.schedule(number, reply_by.min(now + self.timing.reconnect_within()));
             }
-            Some((Stage::Queued { .. } | Stage::Held { .. }, _)) => {
-                self.plan(number, now + self.timing.answer_timeout);
+            Some((State::Queued { .. } | State::Owned { .. }, _)) => {
+                self.schedule_bounded(number, now + self.timing.reply_timeout);
             }
             None => {}
         }
     }
 
-    fn rung(&mut self, ring: Ring) {
-        match ring {
-            Ring::Subscribed => self.connection_changed(self.link.is_up()),
-            Ring::Waiting { number, waiting } => {
+    fn on_notification(&mut self, notification: Notification) {
+        match notification {
+            Notification::Subscribed => self.on_connection_change(self.connection.is_up()),
+            Notification::Waiters { number, count } => {
                 if let Some(entry) = self.entries.get_mut(&number) {
-                    entry.rung = Some((Instant::now(), waiting > 0));
-                    if let Stage::Held { lease, .. } = &entry.stage {
-                        lease.set_contended(waiting > 0);
+                    entry.notified_contention = Some((Instant::now(), count > 0));
+                    if let State::Owned { lease, .. } = &entry.state {
+                        lease.set_contended(count > 0);
                     }
                 }
             }
-            Ring::Granted { number, key, grant } => self.granted(number, key, grant),
+            Notification::Granted { number, key, grant } => self.on_grant(number, key, grant),
         }
     }
 
-    fn granted(&mut self, number: u64, key: Key, grant: Grant) {
-        match self.entries.get_mut(&number).map(|entry| &mut entry.stage) {
-            Some(Stage::Asking { granted, .. }) => *granted = Some(grant),
-            Some(Stage::Queued { asked, .. }) => {
-                let from = asked.at(grant.server_micros);
-                self.claim(number, grant, from);
+    fn on_grant(&mut self, number: u64, key: Key, granted: Grant) {
+        match self.entries.get_mut(&number).map(|entry| &mut entry.state) {
+            Some(State::Requested { grant, .. }) => *grant = Some(granted),
+            Some(State::Queued { queued_at, .. }) => {
+                let from = queued_at.local_instant(granted.server_micros);
+                self.accept_grant(number, granted, from);
             }
-            Some(Stage::Held { .. }) => {}
+            Some(State::Owned { .. }) => {}
             None => {
-                self.link.counters.grants_returned.add(1);
-                self.give_back(number, key);
+                self.connection.counters.grants_returned.add(1);
+                self.release(number, key);
             }
         }
     }
 
-    /// Begins a tenure that was handed over at `from`, for which the server knows only the short claim yet.
-    pub(super) fn claim(&mut self, number: u64, grant: Grant, from: Instant) {
+    /// Starts the ownership that was handed over at `from`. Until the first renewal its lease on the server is
+    /// only the short claim.
+    pub(super) fn accept_grant(&mut self, number: u64, grant: Grant, from: Instant) {
         let now = Instant::now();
-        if from + self.timing.claim <= now + self.timing.margin() {
-            // The news is old; it may be somebody else's turn by now.
-            return self.touch(number, now);
+        let lease = self.timing.claim;
+        if from + lease <= now + self.timing.margin() {
+            // The notification is old; the key may belong to another waiter by now.
+            return self.renew(number, now);
         }
-        self.begin(number, grant.token, grant.waiting, (from, self.timing.claim));
+        let Grant { token, waiting, .. } = grant;
+        self.start_ownership(number, Ownership { token, waiting, from, lease });
     }
 
-    /// Begins the tenure of a caller who waits for an answer. The lease is known to last this long from then on.
-    pub(super) fn begin(&mut self, number: u64, token: u64, waiting: u64, lease: (Instant, Duration)) {
-        let (from, lasts) = lease;
+    /// Gives a waiting caller its guard.
+    pub(super) fn start_ownership(&mut self, number: u64, ownership: Ownership) {
+        let Ownership { token, waiting, from, lease: duration } = ownership;
         let Some(entry) = self.entries.get_mut(&number) else { return };
-        let overdue_at = from + entry.max_hold;
-        let ends = (from + lasts.saturating_sub(self.timing.margin())).min(overdue_at);
+        let deadline = from + entry.max_lease;
+        let ends = (from + duration.saturating_sub(self.timing.margin())).min(deadline);
         let lease = Lease::new(ends, entry.is_contended(waiting, from));
-        let held = Stage::Held { token, lease: lease.clone(), since: Instant::now(), overdue_at };
-        let caller = match std::mem::replace(&mut entry.stage, held) {
-            Stage::Asking { caller, .. } => {
-                self.link.counters.locks_acquired_free.add(1);
+        let owned = State::Owned { token, lease: lease.clone(), since: Instant::now(), deadline };
+        let caller = match std::mem::replace(&mut entry.state, owned) {
+            State::Requested { caller, .. } => {
+                self.connection.counters.locks_acquired_free.add(1);
                 caller
             }
-            Stage::Queued { caller, .. } => {
-                self.link.counters.locks_acquired_queued.add(1);
-                self.link.counters.lock_wait_micros.add_time(caller.since.elapsed());
+            State::Queued { caller, .. } => {
+                self.connection.counters.locks_acquired_queued.add(1);
+                self.connection.counters.lock_wait_micros.add_time(caller.since.elapsed());
                 caller
             }
-            held @ Stage::Held { .. } => {
-                entry.stage = held;
+            owned @ State::Owned { .. } => {
+                entry.state = owned;
                 return;
             }
         };
-        let owned = RedisHold { number, lease, commands: self.commands.clone() };
-        let tenure = LockGuard::new(entry.key.clone(), token, owned);
-        self.plan(number, from + lasts / 3);
-        // If the caller is gone the tenure comes back here and is dropped, which gives it up like any other.
-        drop(caller.answer.send(Ok(tenure)));
+        let backend = RedisGuard { number, lease, commands: self.commands.clone() };
+        let guard = LockGuard::new(entry.key.clone(), token, backend);
+        self.schedule_bounded(number, from + duration / 3);
+        // If the caller was dropped, the guard is returned here, and dropping it releases the key.
+        drop(caller.reply.send(Ok(guard)));
     }
 }
 
-/// The answer to the batch on the wire, if there is one.
-async fn answer(in_flight: &mut Option<InFlight>) -> (Batch, Result<Vec<Value>, Trouble>) {
+/// The result of the batch in flight; pending while there is none.
+async fn next_reply(in_flight: &mut Option<InFlight>) -> (Batch, Result<Vec<Value>, RedisError>) {
     match in_flight {
         Some(batch) => batch.await,
         None => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! What the actor asks, and what it makes of the answers.
+//! The requests that the actor sends to Redis, and the handling of their replies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,125 +7,130 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::actor::{Actor, InFlight};
-use super::entry::{Entry, Moment, Stage};
-use super::error::Trouble;
+use super::entry::{ClockSample, Entry, Ownership, State};
+use super::error::RedisError;
+use super::scripts::Script;
 use super::{keys, lock::Lease};
 use crate::{Key, LockError};
 
-/// Questions in one round trip: a few milliseconds of a server's time.
+/// Most requests in one round trip: a few milliseconds of the server's time.
 const BATCH_MAX: usize = 512;
-/// Renewals among them. They can wait, and whoever hands over a key waits for the answer to what is on its way:
-/// a fraction of a millisecond. Ten thousand waiters still renew within a tenth of a lease.
+/// Most renewals among them. A hand-over waits for the reply to the batch in flight, and renewals can wait; this
+/// number costs it a fraction of a millisecond. Ten thousand waiters still renew within a tenth of a lease.
 const RENEWALS_MAX: usize = 32;
 
-/// One question about one caller, by its number.
-pub(super) enum Ask {
-    /// Own the key or stand in its queue.
+/// One request to the server. A number identifies the caller's entry.
+pub(super) enum LockRequest {
+    /// Take the key or join its queue.
     Acquire(u64),
-    /// Renew, and say what there is.
-    Touch(u64),
-    /// Give up whatever there is. It needs no entry, as there is none any more.
-    Leave { number: u64, key: Key, since: Instant },
-    /// Remove what lies there that no script of ours has written.
-    Clear(Key),
+    /// Renew the lease or the queue position, and report it.
+    Renew(u64),
+    /// Give up the key or the queue position. The caller's entry is already gone.
+    Release { number: u64, key: Key, since: Instant },
+    /// Delete values that no script of this crate has written.
+    DeleteCorrupt(Key),
 }
 
-impl Ask {
-    /// The key that it clears.
-    fn cleared(&self) -> Option<&Key> {
+impl LockRequest {
+    /// The key whose values it deletes.
+    fn corrupt_key(&self) -> Option<&Key> {
         match self {
-            Self::Clear(key) => Some(key),
-            Self::Acquire(_) | Self::Touch(_) | Self::Leave { .. } => None,
+            Self::DeleteCorrupt(key) => Some(key),
+            Self::Acquire(_) | Self::Renew(_) | Self::Release { .. } => None,
         }
     }
 }
 
-/// Questions that travel together.
+/// Requests sent in one pipeline.
 pub(super) struct Batch {
-    asks: Vec<Ask>,
+    requests: Vec<LockRequest>,
     sent: Instant,
 }
 
-/// What a script answers; what a number that is not there means, the script says.
+/// The reply of a script. Each script documents its numbers; missing ones are zero.
 pub(super) struct Reply {
     what: u64,
     first: u64,
     second: u64,
-    /// The server's time in microseconds. A token is the server's time at which its tenure began, or later.
+    /// The server's time in microseconds. A token is the server's time at which its ownership began, or later.
     now: u64,
 }
 
 impl Reply {
-    fn read(value: Value) -> Result<Self, Trouble> {
+    fn read(value: Value) -> Result<Self, RedisError> {
         let number = |value: &Value| match value {
-            // The time to live of a key that has gone since is negative.
+            // The time to live of a key that no longer exists is negative.
             Value::Int(number) => Ok(u64::try_from(*number).unwrap_or(0)),
-            _ => Err(Trouble::Nonsense),
+            _ => Err(RedisError::Protocol),
         };
         let numbers = match value.extract_error()? {
             Value::Array(values) => values.iter().map(number).collect::<Result<Vec<u64>, _>>()?,
             Value::Int(_) => vec![0],
-            _ => return Err(Trouble::Nonsense),
+            _ => return Err(RedisError::Protocol),
         };
-        let at = |place: usize| numbers.get(place).copied().unwrap_or(0);
+        let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
         Ok(Self { what: at(0), first: at(1), second: at(2), now: at(3) })
     }
 }
 
 impl Actor {
-    /// Takes what is to be asked next, and a future that asks it.
+    /// Takes the next batch from the outbox and the renewals; the future sends it. `None` if there is nothing to
+    /// send.
     pub(super) fn send(&mut self) -> Option<InFlight> {
-        let (mut asks, mut pipeline, now) = (Vec::new(), redis::pipe(), Instant::now());
+        let (mut requests, mut pipeline, now) = (Vec::new(), redis::pipe(), Instant::now());
         let mut renewals = 0;
-        while asks.len() < BATCH_MAX
+        while requests.len() < BATCH_MAX
             && renewals < RENEWALS_MAX
-            && let Some(ask) = self.outbox.pop_front().or_else(|| self.renewals.pop_front().map(Ask::Touch))
+            && let Some(request) =
+                self.outbox.pop_front().or_else(|| self.renewals.pop_front().map(LockRequest::Renew))
         {
-            if let Some(command) = self.command(&ask, now) {
+            if let Some(command) = self.command(&request, now) {
                 pipeline.add_command(command);
-                renewals += usize::from(matches!(ask, Ask::Touch(_)));
-                asks.push(ask);
+                renewals += usize::from(matches!(request, LockRequest::Renew(_)));
+                requests.push(request);
             }
         }
-        if asks.is_empty() {
+        if requests.is_empty() {
             return None;
         }
-        self.by_text = false;
-        let (link, batch) = (Arc::clone(&self.link), Batch { asks, sent: now });
+        self.send_text = false;
+        let (connection, batch) = (Arc::clone(&self.connection), Batch { requests, sent: now });
         Some(Box::pin(async move {
-            let outcome = link.ask_all(&pipeline).await;
-            (batch, outcome)
+            let result = connection.query_pipeline(&pipeline).await;
+            (batch, result)
         }))
     }
 
-    /// The command for a question; `None` if it need not be asked any more.
-    fn command(&self, ask: &Ask, now: Instant) -> Option<Cmd> {
-        let scripts = &self.link.scripts;
-        let start = |script: &super::scripts::Script, key: &Key, number: u64, lease: Duration| {
+    /// The Redis command of a request; `None` if the request is obsolete.
+    fn command(&self, request: &LockRequest, now: Instant) -> Option<Cmd> {
+        let scripts = &self.connection.scripts;
+        let start = |script: &Script, key: &Key, number: u64, lease: Duration| {
             let timing = self.timing;
-            let mut call = script.call(self.by_text);
-            call.arg(3).arg(&keys::lock(key)).arg(format!("{}.{number}", self.instance));
+            let mut command = script.command(self.send_text);
+            command.arg(3).arg(&keys::lock(key)).arg(format!("{}.{number}", self.instance));
             for time in [lease, timing.claim, timing.lease] {
-                call.arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
+                command.arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
             }
-            call.arg(keys::CHANNEL_PREFIX);
-            call
+            command.arg(keys::CHANNEL_PREFIX);
+            command
         };
-        match ask {
-            Ask::Acquire(number) => {
+        match request {
+            LockRequest::Acquire(number) => {
                 let entry = self.entries.get(number)?;
-                let Stage::Asking { .. } = entry.stage else { return None };
-                let mut call = start(&scripts.acquire, &entry.key, *number, self.lease_of(entry, now));
-                call.arg(entry.queue_max).arg(u8::from(entry.queues));
-                Some(call)
+                let State::Requested { .. } = entry.state else { return None };
+                let mut command = start(&scripts.acquire, &entry.key, *number, self.lease_of(entry, now));
+                command.arg(entry.queue_max).arg(u8::from(entry.may_queue));
+                Some(command)
             }
-            Ask::Touch(number) => {
+            LockRequest::Renew(number) => {
                 let entry = self.entries.get(number)?;
                 Some(start(&scripts.renew, &entry.key, *number, self.lease_of(entry, now)))
             }
-            Ask::Leave { since, .. } if self.is_forgotten(*since, now) => None,
-            Ask::Leave { number, key, .. } => Some(start(&scripts.release, key, *number, self.timing.lease)),
-            Ask::Clear(key) => {
+            LockRequest::Release { since, .. } if self.is_expired_on_server(*since, now) => None,
+            LockRequest::Release { number, key, .. } => {
+                Some(start(&scripts.release, key, *number, self.timing.lease))
+            }
+            LockRequest::DeleteCorrupt(key) => {
                 let mut unlink = redis::cmd("UNLINK");
                 unlink.arg(&keys::lock(key));
                 Some(unlink)
@@ -133,158 +138,167 @@ impl Actor {
         }
     }
 
-    /// How long the server shall believe in this owner from now on: no longer than the tenure may last.
+    /// The lease that the server sets for this owner at `now`: no longer than ownership may last.
     fn lease_of(&self, entry: &Entry, now: Instant) -> Duration {
-        let left = match &entry.stage {
-            Stage::Held { overdue_at, .. } => overdue_at.saturating_duration_since(now),
-            Stage::Asking { .. } | Stage::Queued { .. } => entry.max_hold,
+        let left = match &entry.state {
+            State::Owned { deadline, .. } => deadline.saturating_duration_since(now),
+            State::Requested { .. } | State::Queued { .. } => entry.max_lease,
         };
         self.timing.lease.min(left.saturating_add(self.timing.margin()))
     }
 
-    pub(super) fn answered(&mut self, batch: Batch, outcome: Result<Vec<Value>, Trouble>) {
-        let Batch { asks, sent } = batch;
-        let values = match outcome {
+    pub(super) fn on_batch_result(&mut self, batch: Batch, result: Result<Vec<Value>, RedisError>) {
+        let Batch { requests, sent } = batch;
+        let values = match result {
             Ok(values) => values,
-            Err(trouble) => {
-                for ask in asks {
-                    self.failed(ask, &trouble);
+            Err(error) => {
+                for request in requests {
+                    self.on_request_failure(request, &error);
                 }
                 return;
             }
         };
-        let mut again = Vec::new();
-        let cleared: Vec<Key> = asks.iter().filter_map(Ask::cleared).cloned().collect();
-        for (ask, value) in asks.into_iter().zip(values) {
+        let mut resend = Vec::new();
+        let deleted: Vec<Key> = requests.iter().filter_map(LockRequest::corrupt_key).cloned().collect();
+        for (request, value) in requests.into_iter().zip(values) {
             match Reply::read(value) {
-                Ok(reply) => self.replied(&ask, &reply, sent),
-                Err(trouble) if trouble.is_unknown_script() => {
-                    self.by_text = true;
-                    again.push(ask);
+                Ok(reply) => self.on_reply(&request, &reply, sent),
+                Err(error) if error.is_unknown_script() => {
+                    self.send_text = true;
+                    resend.push(request);
                 }
-                // Once: what comes back as soon as it was removed, or cannot be removed, is asked again later.
-                Err(trouble) if trouble.is_wrong_type() => match self.clearing(&ask) {
-                    Some(Ask::Clear(key)) if cleared.contains(&key) => self.failed(ask, &trouble),
-                    clear => {
-                        again.extend(clear);
-                        again.push(ask);
+                // Once: a value that reappears at once or cannot be deleted is an ordinary failure.
+                Err(error) if error.is_wrong_type() => match self.delete_corrupt_key(&request) {
+                    Some(LockRequest::DeleteCorrupt(key)) if deleted.contains(&key) => {
+                        self.on_request_failure(request, &error);
+                    }
+                    delete => {
+                        resend.extend(delete);
+                        resend.push(request);
                     }
                 },
-                Err(trouble) => self.failed(ask, &trouble),
+                Err(error) => self.on_request_failure(request, &error),
             }
         }
-        // In front of what has come since, so that the order stays.
-        again.into_iter().rev().for_each(|ask| self.outbox.push_front(ask));
+        // At the front of the outbox, so that the order of requests is kept.
+        resend.into_iter().rev().for_each(|request| self.outbox.push_front(request));
     }
 
-    fn clearing(&self, ask: &Ask) -> Option<Ask> {
-        self.link.counters.corrupt_values.add(1);
-        let key = match ask {
-            Ask::Acquire(number) | Ask::Touch(number) => self.entries.get(number)?.key.clone(),
-            Ask::Leave { key, .. } | Ask::Clear(key) => key.clone(),
+    fn delete_corrupt_key(&self, request: &LockRequest) -> Option<LockRequest> {
+        self.connection.counters.corrupt_values.add(1);
+        let key = match request {
+            LockRequest::Acquire(number) | LockRequest::Renew(number) => {
+                self.entries.get(number)?.key.clone()
+            }
+            LockRequest::Release { key, .. } | LockRequest::DeleteCorrupt(key) => key.clone(),
         };
-        Some(Ask::Clear(key))
+        Some(LockRequest::DeleteCorrupt(key))
     }
 
-    /// Nothing is known of what was asked: ask again where there is time, and otherwise undo it.
-    fn failed(&mut self, ask: Ask, trouble: &Trouble) {
+    /// The outcome of the request is unknown: retries it if there is time, otherwise undoes it.
+    fn on_request_failure(&mut self, request: LockRequest, error: &RedisError) {
         let now = Instant::now();
-        match ask {
-            Ask::Acquire(number) => match self.entries.get(&number) {
-                Some(entry) if trouble.is_cut() && now < entry.next => self.retry(ask),
-                Some(_) => self.end(number, trouble),
+        match request {
+            LockRequest::Acquire(number) => match self.entries.get(&number) {
+                Some(entry) if error.is_disconnect() && now < entry.check_at => self.retry(request),
+                Some(_) => self.fail(number, error),
                 None => {}
             },
-            Ask::Touch(number) => self.plan(number, now + self.timing.answer_timeout),
-            Ask::Leave { .. } => self.retry(ask),
-            Ask::Clear(_) => {}
+            LockRequest::Renew(number) => self.schedule_bounded(number, now + self.timing.reply_timeout),
+            LockRequest::Release { .. } => self.retry(request),
+            LockRequest::DeleteCorrupt(_) => {}
         }
     }
 
-    fn replied(&mut self, ask: &Ask, reply: &Reply, sent: Instant) {
-        match ask {
-            Ask::Acquire(number) => self.acquired(*number, reply, sent),
-            Ask::Touch(number) => self.touched(*number, reply, sent),
-            Ask::Leave { .. } => self.link.counters.handovers.add((reply.what == 1).into()),
-            Ask::Clear(_) => {}
+    fn on_reply(&mut self, request: &LockRequest, reply: &Reply, sent: Instant) {
+        match request {
+            LockRequest::Acquire(number) => self.on_acquire_reply(*number, reply, sent),
+            LockRequest::Renew(number) => self.on_renew_reply(*number, reply, sent),
+            LockRequest::Release { .. } => self.connection.counters.handovers.add((reply.what == 1).into()),
+            LockRequest::DeleteCorrupt(_) => {}
         }
     }
 
-    fn acquired(&mut self, number: u64, reply: &Reply, sent: Instant) {
+    fn on_acquire_reply(&mut self, number: u64, reply: &Reply, sent: Instant) {
         let Some(entry) = self.entries.get(&number) else { return };
-        let (lasts, place) = (self.lease_of(entry, sent), usize::try_from(reply.first).unwrap_or(usize::MAX));
+        let (lease, position) =
+            (self.lease_of(entry, sent), usize::try_from(reply.first).unwrap_or(usize::MAX));
         match reply.what {
-            1 => self.begin(number, reply.first, reply.second, (sent, lasts)),
-            2 => self.queued(number, reply, sent),
-            3 => self.turned_away(number, LockError::Timeout { position: place }),
-            4 => self.turned_away(number, LockError::QueueFull { position: place }),
-            _ => self.end(number, &Trouble::Nonsense),
+            1 => {
+                let (token, waiting) = (reply.first, reply.second);
+                self.start_ownership(number, Ownership { token, waiting, from: sent, lease });
+            }
+            2 => self.on_queued(number, reply, sent),
+            3 => self.reject(number, LockError::Timeout { position }),
+            4 => self.reject(number, LockError::QueueFull { position }),
+            _ => self.fail(number, &RedisError::Protocol),
         }
     }
 
-    fn turned_away(&mut self, number: u64, error: LockError) {
-        if let Some(Entry { stage: Stage::Asking { caller, .. }, .. }) = self.entries.remove(&number) {
-            self.refuse(caller, error);
+    fn reject(&mut self, number: u64, error: LockError) {
+        if let Some(Entry { state: State::Requested { caller, .. }, .. }) = self.entries.remove(&number) {
+            self.reply_error(caller, error);
         }
     }
 
-    fn queued(&mut self, number: u64, reply: &Reply, sent: Instant) {
+    fn on_queued(&mut self, number: u64, reply: &Reply, sent: Instant) {
         let Some(mut entry) = self.entries.remove(&number) else { return };
-        let Stage::Asking { caller, granted } = entry.stage else { return };
-        let (place, asked) =
-            (usize::try_from(reply.first).unwrap_or(usize::MAX), Moment { sent, server_micros: reply.now });
-        entry.stage = Stage::Queued { caller, place, asked };
+        let State::Requested { caller, grant } = entry.state else { return };
+        let position = usize::try_from(reply.first).unwrap_or(usize::MAX);
+        let queued_at = ClockSample { sent, server_micros: reply.now };
+        entry.state = State::Queued { caller, position, queued_at };
         self.entries.insert(number, entry);
-        match granted {
-            Some(grant) => self.claim(number, grant, asked.at(grant.server_micros)),
+        match grant {
+            Some(grant) => self.accept_grant(number, grant, queued_at.local_instant(grant.server_micros)),
             None => self.wait_for_owner(number, reply, sent),
         }
     }
 
-    /// Looks again when the place has to be renewed, or the owner's lease is over and nobody may have noticed.
-    /// Not all waiters at one instant.
+    /// Polls again when the queue position has to be renewed, or earlier when the owner's lease has expired,
+    /// which the server does not notify. The numbers spread the polls of many waiters over 16 ms.
     fn wait_for_owner(&mut self, number: u64, reply: &Reply, sent: Instant) {
-        let owner_over = Instant::now() + Duration::from_millis(reply.second + 1 + number % 16);
-        self.plan(number, owner_over.min(sent + self.timing.renew_after()));
+        let owner_expired = Instant::now() + Duration::from_millis(reply.second + 1 + number % 16);
+        self.schedule_bounded(number, owner_expired.min(sent + self.timing.renew_after()));
     }
 
-    fn touched(&mut self, number: u64, reply: &Reply, sent: Instant) {
+    fn on_renew_reply(&mut self, number: u64, reply: &Reply, sent: Instant) {
         let Some(entry) = self.entries.get(&number) else { return };
-        let lasts = self.lease_of(entry, sent);
-        match (&entry.stage, reply.what) {
-            (Stage::Held { token, lease, overdue_at, .. }, 1) if *token == reply.first => {
-                let ends = (sent + lasts.saturating_sub(self.timing.margin())).min(*overdue_at);
+        let duration = self.lease_of(entry, sent);
+        match (&entry.state, reply.what) {
+            (State::Owned { token, lease, deadline, .. }, 1) if *token == reply.first => {
+                let ends = (sent + duration.saturating_sub(self.timing.margin())).min(*deadline);
                 let lease: Arc<Lease> = lease.clone();
                 lease.set_contended(entry.is_contended(reply.second, sent));
                 if lease.renew(ends) {
-                    self.plan(number, sent + self.timing.renew_after());
+                    self.schedule_bounded(number, sent + self.timing.renew_after());
                 } else {
-                    self.end(number, &Trouble::Late);
+                    self.fail(number, &RedisError::Timeout);
                 }
             }
-            // A place in the queue, answered before the key was handed over: the bell was faster.
-            (Stage::Held { token, .. }, 2) if reply.now <= *token => {}
-            (Stage::Held { .. }, _) => self.end(number, &Trouble::Nonsense),
-            (Stage::Queued { .. }, 1) => {
-                self.link.counters.grants_polled.add(1);
-                self.begin(number, reply.first, reply.second, (sent, lasts));
+            // Sent before the key was handed over: the grant notification overtook this reply.
+            (State::Owned { token, .. }, 2) if reply.now <= *token => {}
+            (State::Owned { .. }, _) => self.fail(number, &RedisError::Protocol),
+            (State::Queued { .. }, 1) => {
+                self.connection.counters.grants_polled.add(1);
+                let (token, waiting) = (reply.first, reply.second);
+                self.start_ownership(number, Ownership { token, waiting, from: sent, lease: duration });
             }
-            (Stage::Queued { .. }, 2) => self.wait_for_owner(number, reply, sent),
-            (Stage::Queued { .. }, _) => self.queue_anew(number),
-            (Stage::Asking { .. }, _) => {}
+            (State::Queued { .. }, 2) => self.wait_for_owner(number, reply, sent),
+            (State::Queued { .. }, _) => self.requeue(number),
+            (State::Requested { .. }, _) => {}
         }
     }
 
-    /// The server knows nothing of this waiter any more, e.g. because it was emptied.
-    fn queue_anew(&mut self, number: u64) {
+    /// Joins the queue again: the server does not know this waiter, e.g. because its data was deleted.
+    fn requeue(&mut self, number: u64) {
         let Some(mut entry) = self.entries.remove(&number) else { return };
-        if let Stage::Queued { caller, .. } = entry.stage {
-            self.link.counters.requeued.add(1);
-            let answer_by = Instant::now() + self.timing.answer_timeout * 2;
-            entry.stage = Stage::Asking { caller, granted: None };
+        if let State::Queued { caller, .. } = entry.state {
+            self.connection.counters.requeued.add(1);
+            let reply_by = Instant::now() + self.timing.reply_timeout * 2;
+            entry.state = State::Requested { caller, grant: None };
             self.entries.insert(number, entry);
-            self.look_again(number, answer_by);
-            self.outbox.push_back(Ask::Acquire(number));
+            self.schedule(number, reply_by);
+            self.outbox.push_back(LockRequest::Acquire(number));
         }
     }
 }

@@ -1,241 +1,241 @@
-//! The connection that everything is asked on, and the breaker in front of it.
+//! The connection for all requests, with a circuit breaker.
 //!
-//! While the breaker is closed there is a connection. It opens when the connection breaks or a few answers in
-//! a row do not come in time; from then on asking costs nothing, as nothing is sent. A task of its own, and no
-//! request, tries the server again, at growing intervals, and closes the breaker once a connection is made,
-//! the scripts are loaded and a write was taken. The first try follows at once: most connections break alone.
+//! The breaker is closed while there is a connection. It opens when the connection breaks or three replies in a
+//! row fail or time out. While it is open, requests fail at once and nothing is sent. A background task, never a
+//! request, reconnects with exponential backoff, and closes the breaker once a connection is made, the scripts
+//! are loaded and a write has succeeded. The first attempt starts at once, because most failures are those of a
+//! single connection.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::counters::Counters;
-use super::error::Trouble;
+use super::error::RedisError;
 use super::scripts::Scripts;
 use super::{RedisOptions, keys};
 
-/// Answers in a row that may fail before the breaker opens: one slow answer is no outage, and three cost a
-/// caller no more than a third of a second.
+/// Consecutive failed replies that open the breaker. One slow reply is no outage, and three cost a caller no
+/// more than a third of a second.
 const FAILURES_MAX: u32 = 3;
-/// First and longest pause between two tries to reach a server again.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A connection that is lost sooner counts as a failed try: a server that takes connections and fails what is asked
-/// on them must not be connected to in a loop.
-const CONNECTION_MIN: Duration = Duration::from_millis(100);
-/// How often a server is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_millis(500);
-/// Requests that may wait to be written. The library's 50 would make a crowd queue before it is heard.
+/// First and longest pause between two attempts to connect.
+const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A connection lost sooner than this counts as a failed attempt: a server that accepts connections but fails
+/// every request must not be reconnected to in a loop without a pause.
+const STABLE_AFTER: Duration = Duration::from_millis(100);
+/// Interval of health checks.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Requests that may wait to be written. The library's default of 50 would make many concurrent callers wait.
 const WRITE_QUEUE: usize = 4_096;
 
-/// What all parts share.
-pub(super) struct Link {
+/// The connection that the lock, the limiter and the subscriber of this process share.
+pub(super) struct Connection {
     pub(super) scripts: Scripts,
     pub(super) counters: Arc<Counters>,
     client: Client,
     instance: String,
-    answer_timeout: Duration,
+    reply_timeout: Duration,
     connect_timeout: Duration,
-    open: watch::Sender<Option<Connection>>,
+    open: watch::Sender<Option<OpenConnection>>,
     failures: AtomicU32,
-    /// Connections made so far: the number of the latest one.
-    connections: AtomicU64,
-    /// Why no connection could be made the last time.
-    why_down: Mutex<Option<String>>,
+    latest_epoch: AtomicU64,
+    last_connect_error: Mutex<Option<String>>,
 }
 
-/// One connection, told apart from those before and after it.
+/// One TCP connection. Epochs number them from 1.
 #[derive(Clone)]
-struct Connection {
+struct OpenConnection {
     inner: MultiplexedConnection,
-    number: u64,
+    epoch: u64,
 }
 
-impl Link {
+impl Connection {
     pub(super) fn new(options: &RedisOptions, counters: Arc<Counters>) -> Self {
         Self {
             scripts: options.scripts.clone(),
             counters,
             client: options.client.clone(),
             instance: options.instance.clone(),
-            answer_timeout: options.reply_timeout,
+            reply_timeout: options.reply_timeout,
             connect_timeout: options.connect_timeout,
             open: watch::Sender::new(None),
             failures: AtomicU32::new(0),
-            connections: AtomicU64::new(0),
-            why_down: Mutex::default(),
+            latest_epoch: AtomicU64::new(0),
+            last_connect_error: Mutex::default(),
         }
     }
 
-    pub(super) fn why_down(&self) -> Option<String> {
-        self.why_down.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The error of the latest attempt to connect; `None` if it succeeded.
+    pub(super) fn last_connect_error(&self) -> Option<String> {
+        self.last_connect_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note_why_down(&self, why: Option<String>) {
-        *self.why_down.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    fn set_last_connect_error(&self, error: Option<String>) {
+        *self.last_connect_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
-    /// Whether the breaker is closed.
+    /// True if the breaker is closed.
     pub(super) fn is_up(&self) -> bool {
         self.open.borrow().is_some()
     }
 
     /// Returns once the breaker is closed.
-    pub(super) async fn up(&self) {
+    pub(super) async fn wait_until_up(&self) {
         self.wait_for(true).await;
     }
 
     /// Returns once the breaker is open.
-    pub(super) async fn down(&self) {
+    pub(super) async fn wait_until_down(&self) {
         self.wait_for(false).await;
     }
 
-    /// The number of the connection; `None` while there is none.
-    pub(super) fn connection(&self) -> Option<u64> {
-        number(self.open.borrow().as_ref())
+    /// The epoch of the current connection; `None` while there is none.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        epoch_of(self.open.borrow().as_ref())
     }
 
-    /// Returns once the connection is another than `known`.
-    pub(super) async fn changed(&self, known: Option<u64>) {
-        // The sender lives as long as this link.
-        let _ = self.open.subscribe().wait_for(|open| number(open.as_ref()) != known).await;
+    /// Returns once the epoch is no longer `known`.
+    pub(super) async fn wait_until_changed(&self, known: Option<u64>) {
+        // No error: the sender lives as long as `self`.
+        let _ = self.open.subscribe().wait_for(|open| epoch_of(open.as_ref()) != known).await;
     }
 
     async fn wait_for(&self, up: bool) {
-        // The sender lives as long as this link.
+        // No error: the sender lives as long as `self`.
         let _ = self.open.subscribe().wait_for(|connection| connection.is_some() == up).await;
     }
 
-    /// Sends one command and waits for the answer.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Trouble> {
+    /// Sends one command and waits for its reply.
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let send =
             async |connection: &mut MultiplexedConnection| connection.req_packed_command(command).await;
         let value = self.send(send, std::slice::from_ref).await?;
-        T::from_redis_value(value.extract_error()?).map_err(|_| Trouble::Nonsense)
+        T::from_redis_value(value.extract_error()?).map_err(|_| RedisError::Protocol)
     }
 
-    /// Sends many commands in one go; one answer each, in their order, errors among them.
-    pub(super) async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+    /// Sends a pipeline. Returns one reply per command, in order; a command's error is its reply.
+    pub(super) async fn query_pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let count = commands.len();
         let send = async |connection: &mut MultiplexedConnection| {
             connection.req_packed_commands(commands, 0, count).await
         };
         let values = self.send(send, Vec::as_slice).await?;
-        if values.len() == count { Ok(values) } else { Err(Trouble::Nonsense) }
+        if values.len() == count { Ok(values) } else { Err(RedisError::Protocol) }
     }
 
-    /// Whatever is asked is counted here, as a round trip and for the breaker.
+    /// The path of every request: counts the round trip and reports its result to the breaker.
     async fn send<T>(
         &self,
         send: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
-        answers: impl Fn(&T) -> &[Value],
-    ) -> Result<T, Trouble> {
-        let Some(Connection { mut inner, number }) = self.open.borrow().clone() else {
-            return Err(Trouble::Down);
+        replies: impl Fn(&T) -> &[Value],
+    ) -> Result<T, RedisError> {
+        let Some(OpenConnection { mut inner, epoch }) = self.open.borrow().clone() else {
+            return Err(RedisError::Down);
         };
         self.counters.round_trips.add(1);
-        // Around the whole, because waiting to be written is waiting too.
-        let outcome = match timeout(self.answer_timeout, send(&mut inner)).await {
-            Ok(answer) => answer.map_err(Trouble::Said),
-            Err(_) => Err(Trouble::Late),
+        // The timeout includes the wait in the write queue.
+        let result = match timeout(self.reply_timeout, send(&mut inner)).await {
+            Ok(reply) => reply.map_err(RedisError::Server),
+            Err(_) => Err(RedisError::Timeout),
         };
-        match outcome.as_ref().map(|answer| answers(answer).iter().find_map(refusal)) {
+        match result.as_ref().map(|reply| replies(reply).iter().find_map(server_failure)) {
             Ok(None) => self.failures.store(0, Ordering::Relaxed),
-            Ok(Some(trouble)) => self.failed(number, &trouble),
-            Err(trouble) => self.failed(number, trouble),
+            Ok(Some(error)) => self.record_failure(epoch, &error),
+            Err(error) => self.record_failure(epoch, error),
         }
-        outcome
+        result
     }
 
-    fn failed(&self, number: u64, trouble: &Trouble) {
+    fn record_failure(&self, epoch: u64, error: &RedisError) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if trouble.is_cut() || failures >= FAILURES_MAX {
+        if error.is_disconnect() || failures >= FAILURES_MAX {
             self.open.send_if_modified(|open| {
-                let same = open.as_ref().is_some_and(|connection| connection.number == number);
-                if same {
+                let is_current = open.as_ref().is_some_and(|connection| connection.epoch == epoch);
+                if is_current {
                     *open = None;
                     self.counters.breaker_openings.add(1);
                 }
-                same
+                is_current
             });
         }
     }
 
-    /// Keeps a connection open for as long as it is polled.
-    pub(super) async fn keep(&self) {
-        let mut pause = PAUSE_MIN;
+    /// Connects, checks the connection and reconnects, until dropped.
+    pub(super) async fn maintain(&self) {
+        let mut pause = RECONNECT_PAUSE_MIN;
         loop {
             let connected = timeout(self.connect_timeout, self.connect()).await;
-            let connected = connected.unwrap_or_else(|_| Err(late()));
-            self.note_why_down(connected.as_ref().err().map(ToString::to_string));
+            let connected = connected.unwrap_or_else(|_| Err(connect_timed_out()));
+            self.set_last_connect_error(connected.as_ref().err().map(ToString::to_string));
             let Ok(inner) = connected else {
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
                 continue;
             };
-            let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+            let epoch = self.latest_epoch.fetch_add(1, Ordering::Relaxed) + 1;
             self.failures.store(0, Ordering::Relaxed);
-            self.open.send_replace(Some(Connection { inner, number }));
+            self.open.send_replace(Some(OpenConnection { inner, epoch }));
             self.counters.connections.add(1);
             let began = Instant::now();
-            // A server that nobody asks anything would not be missed.
+            // Detects a dead server also while there are no other requests.
             let ping = redis::cmd("PING");
-            while timeout(PING_EVERY, self.down()).await.is_err() {
-                let _ = self.ask::<String>(&ping).await;
+            while timeout(PING_INTERVAL, self.wait_until_down()).await.is_err() {
+                let _ = self.query::<String>(&ping).await;
             }
-            if began.elapsed() >= CONNECTION_MIN {
-                pause = PAUSE_MIN;
+            if began.elapsed() >= STABLE_AFTER {
+                pause = RECONNECT_PAUSE_MIN;
             } else {
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
             }
         }
     }
 
-    /// A connection that is worth closing the breaker for.
+    /// Connects, loads the scripts and writes a key: a server that takes no writes leaves the breaker open.
     async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        // Every deadline is set around what it bounds, in this file.
+        // No response timeout here: this file sets its timeouts itself.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None)
             .set_pipeline_buffer_size(WRITE_QUEUE);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let probe = keys::probe(&self.instance);
-        let mut first = self.scripts.load();
+        let mut first = self.scripts.load_commands();
         first.cmd("SET").arg(probe).arg(1).arg("PX").arg(1).ignore();
         first.query_async::<()>(&mut connection).await?;
         Ok(connection)
     }
 
-    /// A second connection, which only listens.
-    pub(super) async fn listen(&self) -> redis::RedisResult<redis::aio::PubSub> {
+    /// Opens a second connection that only subscribes to this instance's channel.
+    pub(super) async fn subscribe(&self) -> redis::RedisResult<redis::aio::PubSub> {
         timeout(self.connect_timeout, async {
-            let mut listener = self.client.get_async_pubsub().await?;
-            listener.subscribe(keys::channel(&self.instance)).await?;
-            Ok(listener)
+            let mut subscription = self.client.get_async_pubsub().await?;
+            subscription.subscribe(keys::channel(&self.instance)).await?;
+            Ok(subscription)
         })
         .await
-        .unwrap_or_else(|_| Err(late()))
+        .unwrap_or_else(|_| Err(connect_timed_out()))
     }
 }
 
-fn number(open: Option<&Connection>) -> Option<u64> {
-    open.map(|connection| connection.number)
+fn epoch_of(open: Option<&OpenConnection>) -> Option<u64> {
+    open.map(|connection| connection.epoch)
 }
 
-fn late() -> RedisError {
-    (redis::ErrorKind::Io, "no connection in time").into()
+fn connect_timed_out() -> redis::RedisError {
+    (redis::ErrorKind::Io, "connecting timed out").into()
 }
 
-/// Why a server does not do what it is there for, e.g. because it is a replica, loading, or out of memory. What
-/// a script of ours can set right is no such reason.
-fn refusal(answer: &Value) -> Option<Trouble> {
-    let Value::ServerError(error) = answer else { return None };
-    let trouble = Trouble::Said(error.clone().into());
-    (!trouble.is_unknown_script() && !trouble.is_wrong_type()).then_some(trouble)
+/// An error reply that shows that the server cannot serve, e.g. because it is a replica, loading, or out of
+/// memory. Errors that this crate repairs itself (an unknown script, a value of a wrong type) do not count.
+fn server_failure(reply: &Value) -> Option<RedisError> {
+    let Value::ServerError(error) = reply else { return None };
+    let error = RedisError::Server(error.clone().into());
+    (!error.is_unknown_script() && !error.is_wrong_type()).then_some(error)
 }

@@ -1,4 +1,4 @@
-//! What a limiter does while the server cannot be asked.
+//! A limiter for the time in which another one is unavailable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,47 +8,47 @@ use async_trait::async_trait;
 use crate::local::LocalLimiter;
 use crate::{Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
-/// What an attempt gets that nobody can be asked about.
+/// How attempts are decided while the limiter is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDown {
-    /// Decided by an exact window of this process alone. With n processes a key gets up to n times its limit.
+    /// By an exact window of this process alone. With n processes a key gets up to n times its limit.
     #[default]
     Local,
-    /// [`Unavailable`], for the caller to refuse.
+    /// Not at all: [`Unavailable`], which the caller turns into a refusal.
     Refuse,
 }
 
-/// A limiter that asks another one, and helps itself where that is [`Unavailable`].
+/// A limiter that calls another one, and decides by [`OnDown`] where that is [`Unavailable`].
 pub struct Fallback {
-    asked: Arc<dyn Limiter>,
-    own: Option<LocalLimiter>,
-    helped: AtomicU64,
+    inner: Arc<dyn Limiter>,
+    local: Option<LocalLimiter>,
+    count: AtomicU64,
 }
 
 impl Fallback {
-    /// Asks `asked`; `clock` is read only while it is not available.
-    pub fn new(asked: Arc<dyn Limiter>, on_down: OnDown, clock: Arc<dyn Clock>) -> Self {
-        let own = match on_down {
+    /// Wraps `inner`; `clock` is read only for attempts that fall back.
+    pub fn new(inner: Arc<dyn Limiter>, on_down: OnDown, clock: Arc<dyn Clock>) -> Self {
+        let local = match on_down {
             OnDown::Local => Some(LocalLimiter::new(clock)),
             OnDown::Refuse => None,
         };
-        Self { asked, own, helped: AtomicU64::new(0) }
+        Self { inner, local, count: AtomicU64::new(0) }
     }
 
-    /// Attempts so far that the other limiter could not be asked about.
+    /// Attempts so far for which the other limiter was unavailable.
     pub fn fallback_count(&self) -> u64 {
-        self.helped.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 }
 
 #[async_trait]
 impl Limiter for Fallback {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
-        let answer = self.asked.attempt(rule, key).await;
-        let Err(unavailable) = answer else { return answer };
-        self.helped.fetch_add(1, Ordering::Relaxed);
-        match &self.own {
-            Some(own) => own.attempt(rule, key).await,
+        let result = self.inner.attempt(rule, key).await;
+        let Err(unavailable) = result else { return result };
+        self.count.fetch_add(1, Ordering::Relaxed);
+        match &self.local {
+            Some(local) => local.attempt(rule, key).await,
             None => Err(unavailable),
         }
     }

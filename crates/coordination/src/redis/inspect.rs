@@ -1,4 +1,4 @@
-//! A look at a server, for an operator.
+//! Facts about a server, for an operator.
 
 use std::time::Duration;
 
@@ -7,39 +7,39 @@ use tokio::time::Instant;
 use super::Redis;
 use crate::Unavailable;
 
-/// What a server says of itself.
+/// The facts that a server reports, and its latency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     /// `redis` or `valkey`.
     pub product: String,
-    /// Its version, e.g. `7.0.15`.
+    /// The version, e.g. `7.0.15`.
     pub version: String,
-    /// `master` or `slave`, in the server's words.
+    /// `master` or `slave`, as INFO reports it.
     pub role: String,
-    /// What it does when its memory is full; only `noeviction` forgets nothing that is still needed.
+    /// The policy when memory is full. Only `noeviction` never evicts a key that is still needed.
     pub maxmemory_policy: String,
-    /// The memory it may use, in bytes; 0 for no bound.
+    /// The memory limit in bytes; 0 for none.
     pub maxmemory_bytes: u64,
-    /// How long a PING took there and back, the fastest of a few.
+    /// Round trip of a PING, the fastest of five.
     pub latency: Duration,
 }
 
-/// Pings that are timed.
+/// Number of PINGs that are timed.
 const PINGS: usize = 5;
 
 impl Redis {
-    /// Asks the server about itself.
+    /// Measures the latency and reads INFO.
     pub async fn inspect(&self) -> Result<Inspection, Unavailable> {
         let mut latency = Duration::MAX;
         for _ in 0..PINGS {
-            let asked = Instant::now();
-            self.link.ask::<String>(&redis::cmd("PING")).await?;
-            latency = latency.min(asked.elapsed());
+            let sent = Instant::now();
+            self.connection.query::<String>(&redis::cmd("PING")).await?;
+            latency = latency.min(sent.elapsed());
         }
-        let info: String = self.link.ask(&redis::cmd("INFO")).await?;
+        let info: String = self.connection.query(&redis::cmd("INFO")).await?;
         let line = |name: &str| {
-            let named = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned());
-            info.lines().find_map(named)
+            let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned());
+            info.lines().find_map(value)
         };
         let (product, version) = match line("valkey_version") {
             Some(version) => ("valkey", version),

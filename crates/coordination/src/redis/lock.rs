@@ -1,4 +1,4 @@
-//! The FIFO lock on a server, as its callers see it.
+//! The FIFO lock on a Redis server: the side of the callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,107 +8,107 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::Link;
-use super::error::Trouble;
+use super::connection::Connection;
+use super::error::RedisError;
 use crate::lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held};
 use crate::{Key, Unavailable};
 
-/// A wait or a hold longer than this is none that anybody sees the end of.
-const LONGEST: Duration = Duration::from_hours(24);
+/// Longest wait and longest ownership; a larger option is reduced to a day, so that no sum of times overflows.
+const DURATION_MAX: Duration = Duration::from_hours(24);
 
-/// What callers tell the actor. The channel is unbounded so that dropping something never waits; its length is
-/// bounded by the callers there are.
+/// A command of a caller to the actor. The channel is unbounded so that a drop never waits; its length is bounded
+/// by the number of callers.
 pub(super) enum Command {
-    /// Somebody wants keys: all of them are asked for in one round trip.
-    Acquire(Vec<Request>),
-    /// The caller with this number is gone, or its tenure over.
-    Leave(u64),
-    /// Give everything back and stop.
+    /// Acquire these keys, in one round trip.
+    Acquire(Vec<AcquireRequest>),
+    /// The caller with this number was dropped, or its guard.
+    Release(u64),
+    /// Release everything and stop.
     Close,
 }
 
-/// One caller's wish for one key.
-pub(super) struct Request {
+/// One caller's request for one key.
+pub(super) struct AcquireRequest {
     pub(super) number: u64,
     pub(super) key: Key,
     pub(super) caller: Caller,
-    pub(super) max_hold: Duration,
+    pub(super) max_lease: Duration,
     pub(super) queue_max: usize,
-    /// Stand in the queue if the key is taken.
-    pub(super) queues: bool,
+    /// Join the queue if the key is taken.
+    pub(super) may_queue: bool,
 }
 
-/// Somebody who waits for an answer.
+/// A caller that waits for the result.
 pub(super) struct Caller {
-    pub(super) answer: oneshot::Sender<Result<LockGuard, LockError>>,
+    pub(super) reply: oneshot::Sender<Result<LockGuard, LockError>>,
     pub(super) since: Instant,
-    /// When the wait is over.
-    pub(super) until: Instant,
+    /// When the wait times out.
+    pub(super) deadline: Instant,
 }
 
-/// A [`Lock`] whose state lies on a Redis server. Callers of one process share an actor (see
-/// [`actor`](super::actor)), which alone speaks to the server.
+/// A [`Lock`] whose state is on a Redis server. All callers of a process share one actor (see
+/// [`actor`](super::actor)), and only the actor sends lock commands.
 pub(super) struct RedisLock {
-    pub(super) link: Arc<Link>,
+    pub(super) connection: Arc<Connection>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) numbers: AtomicU64,
 }
 
-/// A wish that was sent to the actor. Dropped before it is answered, it is withdrawn.
-struct Wish<'a> {
+/// A request that was sent to the actor. Dropping it before the result cancels the request.
+struct PendingAcquire<'a> {
     commands: &'a mpsc::UnboundedSender<Command>,
     number: u64,
-    answered: oneshot::Receiver<Result<LockGuard, LockError>>,
-    over: bool,
+    receiver: oneshot::Receiver<Result<LockGuard, LockError>>,
+    is_done: bool,
 }
 
-impl Wish<'_> {
-    async fn answer(mut self) -> Result<LockGuard, LockError> {
-        let answer = (&mut self.answered).await;
-        self.over = true;
-        answer.unwrap_or_else(|_| Err(Unavailable::from(Trouble::Closed).into()))
+impl PendingAcquire<'_> {
+    async fn result(mut self) -> Result<LockGuard, LockError> {
+        let result = (&mut self.receiver).await;
+        self.is_done = true;
+        result.unwrap_or_else(|_| Err(Unavailable::from(RedisError::Closed).into()))
     }
 }
 
-impl Drop for Wish<'_> {
+impl Drop for PendingAcquire<'_> {
     fn drop(&mut self) {
-        if !self.over {
-            // An actor that is gone has given everything back.
-            let _ = self.commands.send(Command::Leave(self.number));
+        if !self.is_done {
+            // A send error means that the actor has ended, and it releases everything before.
+            let _ = self.commands.send(Command::Release(self.number));
         }
     }
 }
 
 impl RedisLock {
-    /// Sends wishes for keys in one command, so that they travel together.
-    fn wish<'a>(&'a self, keys: &[Key], options: LockOptions, queues: bool) -> Vec<Wish<'a>> {
+    /// Sends the requests for all keys in one command, so that they share a round trip.
+    fn enqueue<'a>(&'a self, keys: &[Key], options: LockOptions, may_queue: bool) -> Vec<PendingAcquire<'a>> {
         let now = Instant::now();
-        let until = now + options.wait.min(LONGEST);
-        let wish = |key: &Key| {
+        let deadline = now + options.wait.min(DURATION_MAX);
+        let request = |key: &Key| {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let (answer, answered) = oneshot::channel();
-            let request = Request {
+            let (reply, receiver) = oneshot::channel();
+            let request = AcquireRequest {
                 number,
                 key: key.clone(),
-                caller: Caller { answer, since: now, until },
-                max_hold: options.max_lease.min(LONGEST),
+                caller: Caller { reply, since: now, deadline },
+                max_lease: options.max_lease.min(DURATION_MAX),
                 queue_max: options.queue_max,
-                queues,
+                may_queue,
             };
-            (Wish { commands: &self.commands, number, answered, over: false }, request)
+            (PendingAcquire { commands: &self.commands, number, receiver, is_done: false }, request)
         };
-        let (wishes, requests): (Vec<_>, Vec<_>) = keys.iter().map(wish).unzip();
+        let (pending, requests): (Vec<_>, Vec<_>) = keys.iter().map(request).unzip();
         let _ = self.commands.send(Command::Acquire(requests));
-        wishes
+        pending
     }
 
-    /// Says at once that there is nobody to ask.
-    fn check_up(&self) -> Result<(), Unavailable> {
-        if self.link.is_up() {
+    /// Fails at once while the breaker is open.
+    fn check_connection(&self) -> Result<(), Unavailable> {
+        if self.connection.is_up() {
             return Ok(());
         }
-        self.link.counters.locks_unavailable.add(1);
-        Err(Trouble::Down.into())
+        self.connection.counters.locks_unavailable.add(1);
+        Err(RedisError::Down.into())
     }
 }
 
@@ -116,10 +116,10 @@ impl RedisLock {
 impl Lock for RedisLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         check_not_held(key)?;
-        self.check_up()?;
-        let queues = !options.wait.is_zero();
-        let wish = self.wish(std::slice::from_ref(key), options, queues).pop();
-        wish.ok_or(Trouble::Closed).map_err(Unavailable::from)?.answer().await
+        self.check_connection()?;
+        let may_queue = !options.wait.is_zero();
+        let pending = self.enqueue(std::slice::from_ref(key), options, may_queue).pop();
+        pending.ok_or(RedisError::Closed).map_err(Unavailable::from)?.result().await
     }
 
     async fn try_acquire_each(
@@ -130,23 +130,23 @@ impl Lock for RedisLock {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        self.check_up()?;
-        let mut tenures = Vec::with_capacity(keys.len());
-        let asking = LockOptions { wait: Duration::ZERO, queue_max: usize::MAX, ..options };
-        for wish in self.wish(keys, asking, false) {
-            match wish.answer().await {
-                Ok(tenure) => tenures.push(Some(tenure)),
+        self.check_connection()?;
+        let mut guards = Vec::with_capacity(keys.len());
+        let no_wait = LockOptions { wait: Duration::ZERO, queue_max: usize::MAX, ..options };
+        for pending in self.enqueue(keys, no_wait, false) {
+            match pending.result().await {
+                Ok(guard) => guards.push(Some(guard)),
                 Err(LockError::Unavailable(unavailable)) => return Err(unavailable.into()),
-                Err(_) => tenures.push(None),
+                Err(_) => guards.push(None),
             }
         }
-        Ok(tenures)
+        Ok(guards)
     }
 }
 
-/// What the actor and a tenure know of it together.
+/// The end of ownership, shared by the actor, which moves it, and a guard, which observes it.
 pub(super) struct Lease {
-    /// When it ends, if nothing is heard before.
+    /// When ownership ends, unless it is renewed before.
     ends: watch::Sender<Instant>,
     contended: AtomicBool,
 }
@@ -156,8 +156,8 @@ impl Lease {
         Arc::new(Self { ends: watch::Sender::new(ends), contended: AtomicBool::new(contended) })
     }
 
-    /// Puts the end off; false if it has come already. The time is read under the lock of the end, as it is
-    /// where the end is looked at, so nobody sees it come and go.
+    /// Moves the end to `ends`; false if the lease has already expired. The clock is read while the channel is
+    /// locked, as in [`Lease::is_over`], so no observer sees an expired lease become valid again.
     pub(super) fn renew(&self, ends: Instant) -> bool {
         let mut renewed = false;
         self.ends.send_if_modified(|end| {
@@ -174,9 +174,9 @@ impl Lease {
     pub(super) fn end(&self) {
         self.ends.send_if_modified(|end| {
             let now = Instant::now();
-            let early = now < *end;
+            let is_early = now < *end;
             *end = now.min(*end);
-            early
+            is_early
         });
     }
 
@@ -194,15 +194,15 @@ impl Lease {
     }
 }
 
-/// What a [`Tenure`] of this lock is made of.
-pub(super) struct RedisHold {
+/// The backend of a [`LockGuard`] of this lock.
+pub(super) struct RedisGuard {
     pub(super) number: u64,
     pub(super) lease: Arc<Lease>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
 }
 
 #[async_trait]
-impl GuardBackend for RedisHold {
+impl GuardBackend for RedisGuard {
     fn is_lost(&self) -> bool {
         self.lease.is_over()
     }
@@ -219,13 +219,13 @@ impl GuardBackend for RedisHold {
     }
 
     fn contended(&self) -> bool {
-        // Whoever has lost the key has probably lost it to somebody.
+        // A lost key probably has another owner.
         self.lease.contended.load(Ordering::Relaxed) || self.lease.is_over()
     }
 }
 
-impl Drop for RedisHold {
+impl Drop for RedisGuard {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Leave(self.number));
+        let _ = self.commands.send(Command::Release(self.number));
     }
 }

@@ -1,15 +1,16 @@
-//! Both primitives across processes, on a Redis server (6.2 or later, or Valkey).
+//! The lock and the limiter across processes, on a Redis server (6.2 or later, or Valkey).
 //!
-//! The server only orders and refuses early. It may be slow, away, empty again or a replica that lags: then a
-//! limit starts at zero, two may own one key, and callers are told [`Unavailable`](crate::Unavailable) within
-//! [`RedisOptions::answer_timeout`], or at once while the breaker is open. Nothing that was asked for stays
-//! owned beyond a lease.
+//! The server only orders callers and refuses them early. It may be slow, unavailable, empty after a restart, or a
+//! lagging replica. Then a limit starts at zero, two callers may own one key, and calls fail with
+//! [`Unavailable`](crate::Unavailable) after one or two [`RedisOptions::reply_timeout`], or at once while the
+//! circuit breaker is open. A key stays owned no longer than a lease after its owner is gone.
 //!
-//! One process keeps one connection for questions and one that only listens. Three tasks serve them, owned by
-//! [`Redis`]: one keeps the connection, one listens, one does all that concerns locks.
+//! A process has one connection for requests and one for a subscription. Three tasks use them, all owned by
+//! [`Redis`]: one maintains the connection, one receives notifications, and one sends all lock commands (see
+//! `actor.rs`).
 //!
-//! The server has to be dedicated to this and must not evict keys (`maxmemory-policy noeviction`). All keys of
-//! one script share a hash tag, but there is no cluster client here: one primary, with replicas or without.
+//! The server must be dedicated to this use and must not evict keys (`maxmemory-policy noeviction`). All keys of one
+//! script share a hash tag, but there is no cluster client here: one primary, with or without replicas.
 
 mod actor;
 mod batch;
@@ -26,7 +27,7 @@ mod lock;
 mod notifications;
 #[cfg_attr(
     not(feature = "conformance"),
-    expect(unreachable_pub, reason = "public only where the suites of other crates rewrite them")
+    expect(unreachable_pub, reason = "public only where tests rewrite them")
 )]
 mod scripts;
 
@@ -44,7 +45,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use actor::{Actor, Timing, Worker};
-use connection::Link;
+use connection::Connection;
 use counters::Counters;
 use limiter::RedisLimiter;
 use lock::{Command, RedisLock};
@@ -60,44 +61,44 @@ use scripts::Scripts;
 
 use crate::{Clock, Limiter, Lock};
 
-/// Longest name of an instance in bytes.
+/// Longest instance name in bytes.
 const INSTANCE_LEN_MAX: usize = 64;
 
-/// Where the server is, and how long things may take.
+/// The server's address, and timeouts.
 #[derive(Clone)]
 pub struct RedisOptions {
     client: Client,
     instance: String,
     scripts: Scripts,
-    /// How long a key stays owned by a process that is not heard of, and how long its callers stay in queues.
-    /// Renewed at a third. Default 2 s; at least 100 ms.
+    /// Time after which the server frees a key, or removes a waiter, of a process that no longer renews it.
+    /// Renewed after a third. Default 2 s; at least 100 ms.
     pub lease: Duration,
-    /// How long a key that was handed over waits for its new owner to be heard of. Default 500 ms; from 50 ms
-    /// to a lease.
+    /// Lease of a key that was handed over, until its new owner first renews it. Default 500 ms; from 50 ms to
+    /// `lease`.
     pub claim: Duration,
-    /// Longest wait for an answer. Default 100 ms: a person waits behind it.
+    /// Longest wait for a reply. Default 100 ms, because a user is waiting for the response.
     pub reply_timeout: Duration,
-    /// Longest wait for a connection. Default 500 ms.
+    /// Longest time to connect. Default 500 ms.
     pub connect_timeout: Duration,
 }
 
-/// Why there can be no [`RedisOptions`].
+/// Invalid [`RedisOptions`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InvalidOptions {
-    /// The address is none.
-    #[error("a Redis address reads redis://[user:password@]host[:port][/database], or rediss:// for TLS")]
+    /// The address is not a Redis URL.
+    #[error("a Redis address must be redis://[user:password@]host[:port][/database], or rediss:// for TLS")]
     Address,
     /// The name is empty, too long or holds a character outside its set.
-    #[error("the name of an instance is 1 to 64 characters of A-Z, a-z, 0-9, _ and -")]
+    #[error("an instance name is 1 to 64 characters of A-Z, a-z, 0-9, _ and -")]
     Instance,
-    /// There is no certificate in the text, or one that cannot be read, or the address asks for no TLS.
-    #[error("no certificates of authorities in PEM, or the address does not begin with rediss://")]
+    /// The text contains no certificate, or one that cannot be parsed, or the address does not use TLS.
+    #[error("no CA certificates in PEM, or the address does not begin with rediss://")]
     Authorities,
 }
 
 impl RedisOptions {
-    /// A server by its address, `redis://…` or `rediss://…` (TLS), and the name of this instance: 1 to 64
-    /// characters of `A–Z a–z 0–9 _ -` that no other process uses, now or within a lease.
+    /// Options for the server at `address`, `redis://…` or `rediss://…` (TLS). `instance` is the name of this
+    /// process: 1 to 64 characters of `A–Z a–z 0–9 _ -`, which no other process uses now or within a lease.
     pub fn new(address: &str, instance: &str) -> Result<Self, InvalidOptions> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         if !(1..=INSTANCE_LEN_MAX).contains(&instance.len()) || !instance.bytes().all(fits) {
@@ -114,8 +115,8 @@ impl RedisOptions {
         })
     }
 
-    /// Checks the server's certificate with these authorities (PEM) instead of the system's. The address has to
-    /// be `rediss://…`.
+    /// Verifies the server's certificate against these certificate authorities (PEM) instead of the system's. The
+    /// address must be `rediss://…`.
     pub fn with_authorities(mut self, authorities: &[u8]) -> Result<Self, InvalidOptions> {
         if CertificateDer::pem_slice_iter(authorities).next().is_none() {
             return Err(InvalidOptions::Authorities);
@@ -126,7 +127,7 @@ impl RedisOptions {
         Ok(self)
     }
 
-    /// Other scripts, for tests.
+    /// Replaces the scripts, for tests.
     #[cfg(feature = "conformance")]
     #[must_use]
     pub fn with_scripts(self, scripts: Scripts) -> Self {
@@ -135,16 +136,16 @@ impl RedisOptions {
 }
 
 impl fmt::Debug for RedisOptions {
-    /// Without the address, in which there may be a password.
+    /// Without the address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisOptions").field("instance", &self.instance).finish_non_exhaustive()
     }
 }
 
-/// A server, with everything of this process that speaks to it. Dropping it stops that at once; what is owned
-/// then ends with its lease. [`Redis::close`] gives it back first.
+/// A handle to a server, and the owner of all tasks and connections of this process to it. Dropping it stops them
+/// at once, and owned keys expire with their leases; [`Redis::close`] releases them first.
 pub struct Redis {
-    link: Arc<Link>,
+    connection: Arc<Connection>,
     lock: Arc<RedisLock>,
     limiter: Arc<DenyCache>,
     commands: mpsc::UnboundedSender<Command>,
@@ -155,40 +156,42 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts to connect, in tasks of the runtime this is called in. It works before there is a connection,
-    /// as it does when the connection is lost.
+    /// Starts the tasks in the current runtime, and the first attempt to connect. Before the first connection it
+    /// behaves as after a lost one.
     pub fn start(options: RedisOptions) -> Self {
         let counters = Arc::new(Counters::default());
-        let link = Arc::new(Link::new(&options, counters));
+        let connection = Arc::new(Connection::new(&options, counters));
         let lease = options.lease.max(Duration::from_millis(100));
         let timing = Timing {
             lease,
             claim: options.claim.clamp(Duration::from_millis(50), lease),
-            answer_timeout: options.reply_timeout,
+            reply_timeout: options.reply_timeout,
         };
-        let (commands, asked) = mpsc::unbounded_channel();
-        let (heard, rung) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (sender, notifications) = mpsc::unbounded_channel();
         let (mut actor, mut helpers) = (JoinSet::new(), JoinSet::new());
         let supervisor = Supervisor::default();
-        let (task, keeper) = (supervisor.task("redis-connection"), Arc::clone(&link));
-        helpers.spawn(async move { task.run(&mut || keeper.keep()).await });
-        let (task, listener, instance) =
-            (supervisor.task("redis-subscriber"), Arc::clone(&link), options.instance.clone());
+        let (task, maintained) = (supervisor.task("redis-connection"), Arc::clone(&connection));
+        helpers.spawn(async move { task.run(&mut || maintained.maintain()).await });
+        let (task, subscriber, instance) =
+            (supervisor.task("redis-subscriber"), Arc::clone(&connection), options.instance.clone());
         helpers.spawn(async move {
-            task.run(&mut || notifications::listen(Arc::clone(&listener), instance.clone(), heard.clone()))
-                .await;
+            let mut receive =
+                || notifications::receive(Arc::clone(&subscriber), instance.clone(), sender.clone());
+            task.run(&mut receive).await;
         });
         let task = supervisor.task("redis-locks");
-        let locks = Actor::new(Arc::clone(&link), timing, options.instance, commands.clone());
-        actor.spawn(async move { task.run(&mut Worker { actor: locks, asked, rung }).await });
+        let lock_actor = Actor::new(Arc::clone(&connection), timing, options.instance, commands.clone());
+        let mut worker = Worker { actor: lock_actor, commands: receiver, notifications };
+        actor.spawn(async move { task.run(&mut worker).await });
         Self {
             lock: Arc::new(RedisLock {
-                link: Arc::clone(&link),
+                connection: Arc::clone(&connection),
                 commands: commands.clone(),
                 numbers: AtomicU64::new(1),
             }),
-            limiter: Arc::new(DenyCache::new(Arc::new(RedisLimiter(Arc::clone(&link))))),
-            link,
+            limiter: Arc::new(DenyCache::new(Arc::new(RedisLimiter(Arc::clone(&connection))))),
+            connection,
             commands,
             close_within: options.reply_timeout * 4,
             supervisor,
@@ -202,58 +205,58 @@ impl Redis {
         self.supervisor.tasks()
     }
 
-    /// The lock.
+    /// The lock of this server.
     pub fn lock(&self) -> Arc<dyn Lock> {
         self.lock.clone()
     }
 
-    /// The limiter, with a memory for refusals. [`Unavailable`](crate::Unavailable) while the server is away.
+    /// The limiter with a [`DenyCache`]. [`Unavailable`](crate::Unavailable) while the server is.
     pub fn limiter(&self) -> Arc<dyn Limiter> {
         self.limiter.clone()
     }
 
-    /// The limiter with an answer for the time in which the server is away.
+    /// [`Redis::limiter`] with a [`Fallback`] for the time in which the server is unavailable.
     pub fn limiter_with_fallback(&self, on_down: OnDown, clock: Arc<dyn Clock>) -> Fallback {
         Fallback::new(self.limiter(), on_down, clock)
     }
 
-    /// The limiter without a memory: every attempt asks the server, whose clock may then step.
+    /// The limiter without the cache: every attempt reaches the server, so its clock may step.
     #[cfg(feature = "conformance")]
     pub fn uncached_limiter(&self) -> Arc<dyn Limiter> {
-        Arc::new(RedisLimiter(Arc::clone(&self.link)))
+        Arc::new(RedisLimiter(Arc::clone(&self.connection)))
     }
 
-    /// Whether the server is asked at all: the breaker is closed.
+    /// True if the circuit breaker is closed, so that requests are sent.
     pub fn is_up(&self) -> bool {
-        self.link.is_up()
+        self.connection.is_up()
     }
 
-    /// Returns once the server can be asked.
+    /// Returns once the breaker is closed.
     pub async fn wait_until_up(&self) {
-        self.link.up().await;
+        self.connection.wait_until_up().await;
     }
 
-    /// Returns once the server is not asked any more.
+    /// Returns once the breaker is open.
     pub async fn wait_until_down(&self) {
-        self.link.down().await;
+        self.connection.wait_until_down().await;
     }
 
-    /// Why the latest attempt to connect failed, where one has since the server was last reached. Holds no
-    /// password.
+    /// The error of the latest attempt to connect; `None` if it succeeded. Contains no password.
     pub fn last_connect_error(&self) -> Option<String> {
-        self.link.why_down()
+        self.connection.last_connect_error()
     }
 
-    /// What has happened so far.
+    /// Counts since the start.
     pub fn counts(&self) -> Counts {
-        Counts { attempts_denied_locally: self.limiter.refused_count(), ..self.link.counters.read() }
+        Counts { attempts_denied_locally: self.limiter.refused_count(), ..self.connection.counters.read() }
     }
 
-    /// Ends all tenures and waits, gives back what is owned, if the server can be asked, and stops.
+    /// Ends all waits and all ownership, releases the keys on the server if it is available, and stops the lock
+    /// task.
     pub async fn close(&self) {
         let _ = self.commands.send(Command::Close);
         let mut actor = std::mem::take(&mut *self.actor.lock().unwrap_or_else(PoisonError::into_inner));
-        // Whatever is not given back in time ends with its lease.
+        // Keys that are not released in time expire with their leases.
         let _ = timeout(self.close_within, actor.join_next()).await;
     }
 }

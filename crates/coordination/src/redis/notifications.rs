@@ -1,6 +1,7 @@
-//! The connection that wakes waiters: one channel of an instance, on which the server says what was granted.
+//! The subscription that wakes waiters: one channel per instance, on which the scripts publish grants and the
+//! number of waiters.
 //!
-//! What it says is a hint. Whoever waits asks by itself, less often, so a message that is lost costs time.
+//! Messages are hints. Every waiter also polls, less often, so a lost message costs time only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,96 +11,101 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::connection::Link;
+use super::connection::Connection;
 use super::entry::Grant;
 use super::keys;
 use crate::Key;
 
-/// Pause before the next try to listen.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How often this instance rings its own bell, to hear whether it still works.
-const RING_EVERY: Duration = Duration::from_secs(1);
+/// Pause before the next attempt to subscribe.
+const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(100);
+/// How often this instance publishes a heartbeat to its own channel. A heartbeat that does not arrive before the
+/// next one is due shows that the subscription is dead.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What was heard.
-pub(super) enum Ring {
-    /// Listening anew: whatever was said before is lost.
+/// An event on the subscription.
+pub(super) enum Notification {
+    /// A new subscription; earlier messages may be lost.
     Subscribed,
-    /// The key is this caller's now.
+    /// The key was handed over to this caller.
     Granted { number: u64, key: Key, grant: Grant },
-    /// So many wait for what this caller owns.
-    Waiting { number: u64, waiting: u64 },
+    /// The number of callers that wait for the key that this caller owns.
+    Waiters { number: u64, count: u64 },
 }
 
-impl Ring {
+impl Notification {
     fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        let what = words.next()?;
-        let number = words.next()?.parse().ok()?;
-        match what {
-            "waiting" => Some(Self::Waiting { number, waiting: words.next()?.parse().ok()? }),
+        let mut parts = text.split(' ');
+        let kind = parts.next()?;
+        let number = parts.next()?.parse().ok()?;
+        match kind {
+            "waiting" => Some(Self::Waiters { number, count: parts.next()?.parse().ok()? }),
             "grant" => {
-                let mut next = || words.next()?.parse().ok();
+                let mut next = || parts.next()?.parse().ok();
                 let grant = Grant { token: next()?, waiting: next()?, server_micros: next()? };
-                Some(Self::Granted { number, key: keys::key_of_lock(words.next()?)?, grant })
+                Some(Self::Granted { number, key: keys::parse_lock(parts.next()?)?, grant })
             }
             _ => None,
         }
     }
 }
 
-/// Listens for as long as it is polled.
-pub(super) async fn listen(link: Arc<Link>, instance: String, heard: mpsc::UnboundedSender<Ring>) {
+/// Subscribes, forwards notifications and resubscribes, until dropped.
+pub(super) async fn receive(
+    connection: Arc<Connection>,
+    instance: String,
+    notifications: mpsc::UnboundedSender<Notification>,
+) {
     loop {
-        link.up().await;
-        if let Ok(listener) = link.listen().await {
-            link.counters.subscriptions.add(1);
-            if heard.send(Ring::Subscribed).is_err() {
+        connection.wait_until_up().await;
+        if let Ok(subscription) = connection.subscribe().await {
+            connection.counters.subscriptions.add(1);
+            if notifications.send(Notification::Subscribed).is_err() {
                 return;
             }
-            listen_on(&link, &instance, listener, &heard).await;
+            forward_messages(&connection, &instance, subscription, &notifications).await;
         }
-        sleep(PAUSE).await;
+        sleep(RESUBSCRIBE_PAUSE).await;
     }
 }
 
-/// Passes on what is said, until the connection ends or a ring of our own is not heard.
-async fn listen_on(
-    link: &Link,
+/// Forwards messages until the subscription ends or a heartbeat does not arrive.
+async fn forward_messages(
+    connection: &Connection,
     instance: &str,
-    mut listener: redis::aio::PubSub,
-    heard: &mpsc::UnboundedSender<Ring>,
+    mut subscription: redis::aio::PubSub,
+    notifications: &mpsc::UnboundedSender<Notification>,
 ) {
-    let silent = AtomicBool::new(false);
-    let mut said = listener.on_message();
-    let listening = async {
-        while let Some(message) = said.next().await {
-            silent.store(false, Ordering::Relaxed);
+    let is_silent = AtomicBool::new(false);
+    let mut messages = subscription.on_message();
+    let forward = async {
+        while let Some(message) = messages.next().await {
+            is_silent.store(false, Ordering::Relaxed);
             let text = str::from_utf8(message.get_payload_bytes()).unwrap_or_default();
-            if let Some(ring) = Ring::parse(text)
-                && heard.send(ring).is_err()
+            if let Some(notification) = Notification::parse(text)
+                && notifications.send(notification).is_err()
             {
                 return;
             }
         }
     };
     tokio::select! {
-        () = listening => {}
-        () = ring_while_heard(link, instance, &silent) => {}
+        () = forward => {}
+        () = publish_heartbeats(connection, instance, &is_silent) => {}
     }
 }
 
-/// Rings our own bell now and then, until it was not heard.
-async fn ring_while_heard(link: &Link, instance: &str, silent: &AtomicBool) {
-    let mut ring = redis::cmd("PUBLISH");
-    ring.arg(keys::channel(instance)).arg("ring");
+/// Publishes heartbeats; returns when no message at all arrived within an interval.
+async fn publish_heartbeats(connection: &Connection, instance: &str, is_silent: &AtomicBool) {
+    let mut heartbeat = redis::cmd("PUBLISH");
+    heartbeat.arg(keys::channel(instance)).arg("ring");
     loop {
-        sleep(RING_EVERY).await;
-        if silent.swap(true, Ordering::Relaxed) {
+        sleep(HEARTBEAT_INTERVAL).await;
+        if is_silent.swap(true, Ordering::Relaxed) {
             return;
         }
-        // A ring that was not even sent says nothing about this connection.
-        if link.ask::<i64>(&ring).await.is_err() {
-            silent.store(false, Ordering::Relaxed);
+        // A failed publish says nothing about the subscription.
+        if connection.query::<i64>(&heartbeat).await.is_err() {
+            is_silent.store(false, Ordering::Relaxed);
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The scripts that run on the server, and how they are called.
+//! The Lua scripts that run on the server.
 
 use redis::{Cmd, Pipeline};
 
 const LOCK: &str = include_str!("lua/lock.lua");
 
-/// A script with the digest by which a server knows it.
+/// A script and the SHA-1 digest under which the server caches it.
 #[derive(Clone)]
 pub(super) struct Script {
     text: String,
@@ -17,16 +17,16 @@ impl Script {
         Self { text, digest }
     }
 
-    /// The start of a call, to be followed by the number of keys, the keys and the arguments. By its text
-    /// where the server may not have it; that is more to send, and the server then keeps it.
-    pub(super) fn call(&self, by_text: bool) -> Cmd {
-        let mut call = redis::cmd(if by_text { "EVAL" } else { "EVALSHA" });
-        call.arg(if by_text { &self.text } else { &self.digest });
-        call
+    /// The start of a call, to be followed by the number of keys, the keys and the arguments. With `send_text`
+    /// the call contains the whole script, which the server then caches.
+    pub(super) fn command(&self, send_text: bool) -> Cmd {
+        let mut command = redis::cmd(if send_text { "EVAL" } else { "EVALSHA" });
+        command.arg(if send_text { &self.text } else { &self.digest });
+        command
     }
 }
 
-/// All scripts. They need nothing newer than Redis 6.2 and run on Valkey as well.
+/// All scripts. They run on Redis 6.2 or later and on Valkey.
 #[derive(Clone)]
 pub struct Scripts {
     pub(super) rate_limit: Script,
@@ -37,14 +37,14 @@ pub struct Scripts {
 
 impl Default for Scripts {
     fn default() -> Self {
-        Self::rewritten(|_, text| text.to_owned())
+        Self::rewrite(|_, text| text.to_owned())
     }
 }
 
 impl Scripts {
-    /// The scripts with each text, by its name (`rate_limit`, `acquire`, `renew`, `release`), made into another:
-    /// for tests, which set the clock the scripts read or break what they do.
-    pub fn rewritten(rewrite: impl Fn(&str, &str) -> String) -> Self {
+    /// The scripts, each transformed by `rewrite(name, text)`; the names are `rate_limit`, `acquire`, `renew` and
+    /// `release`. For tests, which replace the clock of a script or break its behaviour.
+    pub fn rewrite(rewrite: impl Fn(&str, &str) -> String) -> Self {
         let of_lock = |name: &str, text: &str| Script::new(rewrite(name, &format!("{LOCK}\n{text}")));
         Self {
             rate_limit: Script::new(rewrite("rate_limit", include_str!("lua/rate_limit.lua"))),
@@ -54,8 +54,8 @@ impl Scripts {
         }
     }
 
-    /// Makes a server know all of them.
-    pub(super) fn load(&self) -> Pipeline {
+    /// Commands that load all scripts into the server.
+    pub(super) fn load_commands(&self) -> Pipeline {
         let mut load = redis::pipe();
         for script in [&self.rate_limit, &self.acquire, &self.renew, &self.release] {
             load.cmd("SCRIPT").arg("LOAD").arg(&script.text).ignore();

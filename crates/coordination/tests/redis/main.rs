@@ -1,6 +1,6 @@
-//! Both primitives on a real Redis server: the conformance suites, mutants that must not pass them, and every
-//! way in which a server can fail.
+//! The lock and the limiter on a real Redis server: the conformance suites, mutants that must fail them, and the
+//! failures of a server.
 //!
-//! Time is real here, as the server's is. Waits are for the thing itself; the only bounds on time are promises.
+//! Time is real here, because the server's is. Tests wait for conditions; the only bounds on time are guarantees.
 
 mod on_redis;

@@ -1,4 +1,4 @@
-//! What callers get while the task that speaks of locks is being restarted. A process of its own: a panic on demand
-//! concerns every instance in it.
+//! Lock requests while the lock task is being restarted. A test binary of its own, because an injected panic affects
+//! every instance in the process.
 
 mod on_redis;

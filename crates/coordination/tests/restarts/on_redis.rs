@@ -1,4 +1,4 @@
-//! On a real Redis server.
+//! Tests on a real Redis server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,35 +19,35 @@ async fn d1_a_panic_of_the_lock_task_leaves_no_caller_waiting() {
     let redis = Redis::start(options);
     within_deadline("Redis is up", redis.wait_until_up()).await;
     let (lock, key) = (redis.lock(), Key::new("test", "1").unwrap());
-    let patient = LockOptions { wait: DEADLINE * 10, ..LockOptions::default() };
-    let tenure = lock.acquire(&key, patient).await.unwrap();
+    let long_wait = LockOptions { wait: DEADLINE * 10, ..LockOptions::default() };
+    let guard = lock.acquire(&key, long_wait).await.unwrap();
     let waiting = {
         let (lock, key) = (lock.clone(), key.clone());
         let mut set = tokio::task::JoinSet::new();
-        set.spawn(async move { lock.acquire(&key, patient).await });
+        set.spawn(async move { lock.acquire(&key, long_wait).await });
         set
     };
-    eventually("somebody waits", async || tenure.contended().then_some(())).await;
+    eventually("a caller waits", async || guard.contended().then_some(())).await;
 
-    // Down for more than three seconds in all.
+    // Five panics: the task is down for more than three seconds in total.
     std::fs::write(&file, "redis-locks 5\n").unwrap();
-    within_deadline("the owner learns of it", tenure.lost()).await;
-    let refused = within_deadline("the waiter is answered", waiting.join_all()).await;
+    within_deadline("the owner loses the key", guard.lost()).await;
+    let refused = within_deadline("the waiter gets an error", waiting.join_all()).await;
     assert!(matches!(refused.as_slice(), [Err(LockError::Unavailable(_))]), "{refused:?}");
     let task = redis.tasks().into_iter().find(|task| task.name() == "redis-locks").unwrap();
-    let mut answers = 0;
+    let mut results = 0;
     while task.restarts() < 5 || task.is_down() {
         let began = Instant::now();
-        let answer =
-            within_deadline("an answer", lock.acquire(&Key::new("test", "2").unwrap(), patient)).await;
-        assert!(matches!(answer, Ok(_) | Err(LockError::Unavailable(_))), "{answer:?}");
+        let result =
+            within_deadline("a result", lock.acquire(&Key::new("test", "2").unwrap(), long_wait)).await;
+        assert!(matches!(result, Ok(_) | Err(LockError::Unavailable(_))), "{result:?}");
         assert!(began.elapsed() < DEADLINE);
-        answers += 1;
+        results += 1;
     }
-    assert!(answers > 0);
-    // What it owned was given back on the server, whose lease is a minute.
-    drop(tenure);
-    let tenure = within_deadline("the key is free", lock.acquire(&key, patient)).await.unwrap();
-    assert!(!tenure.is_lost());
+    assert!(results > 0);
+    // The key was released on the server, where its lease is a minute.
+    drop(guard);
+    let guard = within_deadline("the key is free", lock.acquire(&key, long_wait)).await.unwrap();
+    assert!(!guard.is_lost());
     drop(Arc::new(redis));
 }

@@ -1,4 +1,4 @@
-//! A server, instances on it, and cases run side by side.
+//! Options, connections and the concurrent execution of cases, for tests on a Redis server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -14,11 +14,11 @@ use testkit::{DEADLINE, RedisServer};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A lease that tests can wait for.
+/// A lease short enough for tests to wait for its expiry.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
 
-/// Options in which only what is promised is short: an answer may be late on a busy machine.
-/// The instance's name is made its own to the database, as channels belong to the whole server.
+/// Options with short leases and long timeouts, because replies may be slow on a busy machine. The instance's name
+/// contains the database's number, because channels are shared by all databases of a server.
 pub(super) fn options(url: &str, instance: &str) -> RedisOptions {
     let database = url.rsplit('/').next().expect("an address with a database");
     let mut options = RedisOptions::new(url, &format!("{instance}-{database}")).expect("valid options");
@@ -27,30 +27,30 @@ pub(super) fn options(url: &str, instance: &str) -> RedisOptions {
     options
 }
 
-/// Options under which no lease runs out, whatever the machine does meanwhile: what is left behind then stays.
-pub(super) fn calm(url: &str, instance: &str) -> RedisOptions {
+/// Options under which no lease expires during a test, even on a slow machine, so that residue stays visible.
+pub(super) fn options_without_lease_expiry(url: &str, instance: &str) -> RedisOptions {
     let mut options = options(url, instance);
     (options.lease, options.claim) = (LEASE * 20, LEASE * 10);
     options
 }
 
-/// An instance that is connected.
-pub(super) async fn started(options: RedisOptions) -> Redis {
+/// Starts an instance and waits for its connection.
+pub(super) async fn start(options: RedisOptions) -> Redis {
     let redis = Redis::start(options);
     redis.wait_until_up().await;
     redis
 }
 
-/// A connection of the test's own.
-pub(super) async fn look(url: &str) -> MultiplexedConnection {
+/// Opens a connection for the test itself.
+pub(super) async fn connect(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(url).expect("an address");
-    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
-    client.get_multiplexed_async_connection_with_config(&patient).await.expect("a connection")
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("a connection")
 }
 
-/// Keys that are left in a database, once everything has gone that only a lease keeps.
+/// Number of keys left in a database after everything that only a lease keeps has expired.
 pub(super) async fn residue(url: &str) -> usize {
-    let (mut connection, began) = (look(url).await, Instant::now());
+    let (mut connection, began) = (connect(url).await, Instant::now());
     loop {
         let size = redis::cmd("DBSIZE").query_async(&mut connection).await.expect("a size");
         if size == 0 || began.elapsed() > LEASE * 5 {
@@ -65,20 +65,20 @@ pub(super) fn key(number: usize) -> Key {
 }
 
 /// The cases of a suite with these names.
-pub(super) fn named<'a, R: ?Sized>(cases: &'a [Case<R>], wanted: &[&str]) -> Vec<&'a Case<R>> {
-    let found: Vec<_> = cases.iter().filter(|case| wanted.contains(&case.name)).collect();
-    assert_eq!(found.len(), wanted.len(), "a case has another name now");
+pub(super) fn cases_named<'a, R: ?Sized>(cases: &'a [Case<R>], names: &[&str]) -> Vec<&'a Case<R>> {
+    let found: Vec<_> = cases.iter().filter(|case| names.contains(&case.name)).collect();
+    assert_eq!(found.len(), names.len(), "a case has been renamed");
     found
 }
 
-/// A rig that is being made.
-pub(super) type Making<R> = Pin<Box<dyn Future<Output = Box<R>>>>;
+/// A harness under construction.
+pub(super) type HarnessFuture<R> = Pin<Box<dyn Future<Output = Box<R>>>>;
 
-/// The names of the cases that fail, each run on a rig of its own, on a database of its own, side by side.
-pub(super) fn failures<R: ?Sized>(
+/// Runs the cases concurrently, each with its own harness on its own database. Returns the names of those that fail.
+pub(super) fn failed_cases<R: ?Sized>(
     server: &RedisServer,
     cases: Vec<&Case<R>>,
-    rig: impl Fn(String) -> Making<R> + Sync,
+    harness: impl Fn(String) -> HarnessFuture<R> + Sync,
 ) -> Vec<&'static str> {
     let database = AtomicUsize::new(0);
     let fails = |case: &Case<R>| {
@@ -86,8 +86,8 @@ pub(super) fn failures<R: ?Sized>(
         let run = AssertUnwindSafe(|| {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let rig = rig(url).await;
-                timeout(DEADLINE, case.run(&*rig)).await.expect("an end");
+                let harness = harness(url).await;
+                timeout(DEADLINE, case.run(&*harness)).await.expect("the case ends");
             });
         });
         catch_unwind(run).is_err().then_some(case.name)

@@ -1,4 +1,4 @@
-//! What a lost server costs the process that misses it: no processor time, and callers hardly any of theirs.
+//! The cost of a lost server: no processor time, and callers are hardly delayed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,63 +11,63 @@ use testkit::{RedisServer, within_deadline};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::harness::{key, started};
+use super::harness::{key, start};
 
-/// Keys that are owned, each with a waiter, when the server dies.
+/// Keys that are owned when the server dies, each with a waiter.
 const KEYS: usize = 64;
-/// Callers who go on meanwhile, and the pause between two of their requests.
+/// Concurrent callers during the outage, and the pause between two of their requests.
 const CALLERS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long the server is away, and the processor time that is far too much for it.
-const AWAY: Duration = Duration::from_secs(3);
-const MUCH: Duration = Duration::from_secs(1);
-/// What is given up is asked about for two of these: as long as a loop without any wait would last.
+/// Length of the outage, and the processor time that it must not take.
+const OUTAGE: Duration = Duration::from_secs(3);
+const PROCESSOR_TIME_MAX: Duration = Duration::from_secs(1);
+/// Releases are retried for two leases, so a retry loop without a pause would spin for that long.
 const LEASE: Duration = Duration::from_secs(10);
-/// Slower than anything that is meant to happen, also on a busy machine.
+/// Longer than any request may take, also on a busy machine.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Processor time of this thread so far, in steps of 10 ms.
 fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
-    // The name in parentheses may hold anything.
+    // The name in parentheses may contain any character.
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
     let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum();
     Duration::from_millis(ticks * 10)
 }
 
-/// Asks the limiter and the lock, as a request does, until it is told to end. How long each request took.
-async fn keep_asking(
+/// Calls the limiter and the lock, as a request does, until `stop` is set. Returns the duration of each request.
+async fn send_requests(
     lock: Arc<dyn Lock>,
     limiter: Arc<dyn Limiter>,
     number: usize,
-    end: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
 ) -> Vec<Duration> {
     let rule = Rule::parse("test", "512/1s").expect("a rule");
     let options = LockOptions { wait: Duration::from_millis(250), ..LockOptions::default() };
-    let mut took = Vec::new();
-    while !end.load(Ordering::SeqCst) {
+    let mut durations = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
         let began = Instant::now();
-        limiter.attempt(rule, &key(number)).await.expect("the window of this process decides");
-        let answer = lock.acquire(&key(1_000 + number), options).await;
-        took.push(began.elapsed());
-        assert!(matches!(answer, Ok(_) | Err(LockError::Unavailable(_))), "{answer:?}");
-        drop(answer);
+        limiter.attempt(rule, &key(number)).await.expect("the local window decides");
+        let result = lock.acquire(&key(1_000 + number), options).await;
+        durations.push(began.elapsed());
+        assert!(matches!(result, Ok(_) | Err(LockError::Unavailable(_))), "{result:?}");
+        drop(result);
         sleep(PAUSE).await;
     }
-    took
+    durations
 }
 
-/// Owns every key, with a waiter for each.
-async fn crowd(redis: &Redis) -> (Vec<LockGuard>, JoinSet<Result<LockGuard, LockError>>) {
-    let (lock, mut tenures, mut waiters) = (redis.lock(), Vec::new(), JoinSet::new());
+/// Acquires every key, with a waiter for each.
+async fn acquire_all(redis: &Redis) -> (Vec<LockGuard>, JoinSet<Result<LockGuard, LockError>>) {
+    let (lock, mut guards, mut waiters) = (redis.lock(), Vec::new(), JoinSet::new());
     for number in 0..KEYS {
-        tenures.push(lock.acquire(&key(number), LockOptions::default()).await.expect("free"));
+        guards.push(lock.acquire(&key(number), LockOptions::default()).await.expect("free"));
         let lock = lock.clone();
         let options = LockOptions { wait: Duration::from_mins(1), ..LockOptions::default() };
         waiters.spawn(async move { lock.acquire(&key(number), options).await });
     }
     sleep(PAUSE * 5).await;
-    (tenures, waiters)
+    (guards, waiters)
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -75,47 +75,47 @@ async fn c4_a_server_killed_under_load_costs_no_processor_time() {
     let mut server = RedisServer::start().await;
     let mut options = RedisOptions::new(&server.url(0), "one").expect("valid options");
     options.lease = LEASE;
-    let redis = started(options).await;
+    let redis = start(options).await;
     let limiter: Arc<dyn Limiter> =
         Arc::new(redis.limiter_with_fallback(OnDown::Local, Arc::new(ManualClock::new())));
-    let (tenures, mut waiters) = crowd(&redis).await;
-    let (end, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+    let (guards, mut waiters) = acquire_all(&redis).await;
+    let (stop, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
     for number in 0..CALLERS {
-        callers.spawn(keep_asking(redis.lock(), limiter.clone(), number, end.clone()));
+        callers.spawn(send_requests(redis.lock(), limiter.clone(), number, stop.clone()));
     }
     sleep(PAUSE * 10).await;
 
-    // Everybody leaves while the server stands still, so all of it is on the wire when it dies.
+    // All guards are dropped while the server is paused, so the releases are in flight when it dies.
     server.pause();
-    drop(tenures);
+    drop(guards);
     sleep(PAUSE).await;
     server.kill9();
     let (began, used) = (Instant::now(), processor_time());
-    sleep(AWAY).await;
+    sleep(OUTAGE).await;
     let (wall, used) = (began.elapsed(), processor_time().saturating_sub(used));
-    end.store(true, Ordering::SeqCst);
-    let mut took = callers.join_all().await.concat();
-    took.sort_unstable();
-    let at = |share: usize| took[took.len() * share / 1_000];
+    stop.store(true, Ordering::SeqCst);
+    let mut durations = callers.join_all().await.concat();
+    durations.sort_unstable();
+    let at = |share: usize| durations[durations.len() * share / 1_000];
     println!(
-        "{wall:?} away, {used:?} of processor time, {} requests: p50 {:?}, p99 {:?}, most {:?}",
-        took.len(),
+        "{wall:?} down, {used:?} of processor time, {} requests: p50 {:?}, p99 {:?}, p99.9 {:?}",
+        durations.len(),
         at(500),
         at(990),
         at(999)
     );
-    assert!(used < MUCH, "{used:?} of processor time in {wall:?}");
-    let slow = took.iter().filter(|took| **took > SLOW).count();
-    assert!(slow == 0 && took.len() > CALLERS, "{slow} of {} were slow", took.len());
-    // Nobody waits for a server that is away.
-    let mut waited = 0;
-    while let Some(Ok(answer)) = within_deadline("waiters go on", waiters.join_next()).await {
-        assert!(matches!(answer, Err(LockError::Unavailable(_))), "{answer:?}");
-        waited += 1;
+    assert!(used < PROCESSOR_TIME_MAX, "{used:?} of processor time in {wall:?}");
+    let slow = durations.iter().filter(|duration| **duration > SLOW).count();
+    assert!(slow == 0 && durations.len() > CALLERS, "{slow} of {} were slow", durations.len());
+    // No waiter waits for a server that is down.
+    let mut failed = 0;
+    while let Some(Ok(result)) = within_deadline("waiters continue", waiters.join_next()).await {
+        assert!(matches!(result, Err(LockError::Unavailable(_))), "{result:?}");
+        failed += 1;
     }
-    assert_eq!(waited, KEYS);
+    assert_eq!(failed, KEYS);
     server.restart().await;
-    within_deadline("it is back", redis.wait_until_up()).await;
+    within_deadline("Redis is up again", redis.wait_until_up()).await;
     drop(redis.lock().acquire(&key(1), LockOptions::default()).await.expect("free again"));
     redis.close().await;
 }

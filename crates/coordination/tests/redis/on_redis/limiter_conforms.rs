@@ -1,4 +1,4 @@
-//! The limiter's suite on a server.
+//! The limiter's conformance suite on a Redis server.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use testkit::RedisServer;
 
-use super::harness::{Making, failures, look, options, started};
+use super::harness::{HarnessFuture, connect, failed_cases, options, start};
 
-/// Where the clock lies that the scripts read instead of the server's.
+/// Key of the clock that the scripts read instead of the server's.
 pub(super) const CLOCK: &str = "test:clock";
-/// When keys would expire by that clock, in milliseconds.
+/// Key of the expiry times by that clock, in milliseconds.
 const EXPIRY: &str = "test:expiry";
 
-/// Put before a script, so that it lives by the clock of the test.
+/// Prepended to a script, so that it uses the clock of the test.
 const BY_TEST_CLOCK: &str = "
 local test_clock = redis.call('GET', 'test:clock')
 local function test_time() return {string.sub(test_clock, 1, -7), string.sub(test_clock, -6)} end
@@ -33,7 +33,7 @@ if test_due and tonumber(test_due) <= math.floor(tonumber(test_clock) / 1000) th
 end
 ";
 
-/// The script with its two ties to the server's clock cut: the time, and the expiry.
+/// The script with its two uses of the server's clock replaced: the time and the expiry.
 pub(super) fn by_test_clock(text: &str) -> String {
     let (time, set) = ("redis.call('TIME')", "redis.call('SET', KEYS[1], ring, 'PXAT', ");
     assert_eq!((text.matches(time).count(), text.matches(set).count()), (1, 1), "{text}");
@@ -46,22 +46,22 @@ pub(super) struct RedisHarness {
     _redis: Redis,
 }
 
-/// A rig whose script of an attempt is what `rewrite` makes of it.
-pub(super) fn making(rewrite: fn(&str) -> String) -> impl Fn(String) -> Making<dyn Harness> {
+/// A harness whose rate-limit script is transformed by `rewrite`.
+pub(super) fn harness_with(rewrite: fn(&str) -> String) -> impl Fn(String) -> HarnessFuture<dyn Harness> {
     move |url| {
         Box::pin(async move {
-            let scripts = Scripts::rewritten(|name, text| match name {
+            let scripts = Scripts::rewrite(|name, text| match name {
                 "rate_limit" => rewrite(text),
                 _ => text.to_owned(),
             });
-            let redis = started(options(&url, "suite").with_scripts(scripts)).await;
-            let rig = RedisHarness {
+            let redis = start(options(&url, "suite").with_scripts(scripts)).await;
+            let harness = RedisHarness {
                 limiter: redis.uncached_limiter(),
-                connection: look(&url).await,
+                connection: connect(&url).await,
                 _redis: redis,
             };
-            rig.set_clock(ManualClock::START).await;
-            Box::new(rig) as Box<dyn Harness>
+            harness.set_clock(ManualClock::START).await;
+            Box::new(harness) as Box<dyn Harness>
         })
     }
 }
@@ -81,7 +81,7 @@ impl Harness for RedisHarness {
         let mut connection = self.connection.clone();
         let now: u64 = connection.get(CLOCK).await.expect("a clock");
         let due: Vec<u64> = connection.hvals(EXPIRY).await.expect("times");
-        // Expiry is rounded up to the millisecond after.
+        // The script rounds expiry up by one to two milliseconds.
         due.into_iter().filter(|due| *due > now / 1_000 + 1).count()
     }
 }
@@ -89,5 +89,8 @@ impl Harness for RedisHarness {
 #[tokio::test]
 async fn the_limiter_on_redis_conforms() {
     let server = RedisServer::start().await;
-    assert_eq!(failures(&server, CASES.iter().collect(), making(by_test_clock)), Vec::<&str>::new());
+    assert_eq!(
+        failed_cases(&server, CASES.iter().collect(), harness_with(by_test_clock)),
+        Vec::<&str>::new()
+    );
 }

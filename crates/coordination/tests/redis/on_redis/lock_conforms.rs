@@ -1,4 +1,4 @@
-//! The lock's suite on a server.
+//! The lock's conformance suite on a Redis server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use coordination::conformance::lock::{CASES, Harness};
 use coordination::redis::{Redis, Scripts};
 use testkit::RedisServer;
 
-use super::harness::{LEASE, Making, calm, failures, residue, started};
+use super::harness::{HarnessFuture, LEASE, failed_cases, options_without_lease_expiry, residue, start};
 
 pub(super) struct RedisHarness {
     redis: Redis,
@@ -31,11 +31,15 @@ impl Harness for RedisHarness {
     }
 }
 
-/// A rig whose scripts are what `rewrite` makes of them.
-pub(super) fn making(rewrite: fn(&str, &str) -> String) -> impl Fn(String) -> Making<dyn Harness> {
+/// A harness whose scripts are transformed by `rewrite`.
+pub(super) fn harness_with(
+    rewrite: fn(&str, &str) -> String,
+) -> impl Fn(String) -> HarnessFuture<dyn Harness> {
     move |url| {
         Box::pin(async move {
-            let redis = started(calm(&url, "suite").with_scripts(Scripts::rewritten(rewrite))).await;
+            let redis =
+                start(options_without_lease_expiry(&url, "suite").with_scripts(Scripts::rewrite(rewrite)))
+                    .await;
             Box::new(RedisHarness { redis, url }) as Box<dyn Harness>
         })
     }
@@ -44,6 +48,6 @@ pub(super) fn making(rewrite: fn(&str, &str) -> String) -> impl Fn(String) -> Ma
 #[tokio::test]
 async fn the_lock_on_redis_conforms() {
     let server = RedisServer::start().await;
-    let failures = failures(&server, CASES.iter().collect(), making(|_, text| text.to_owned()));
-    assert_eq!(failures, Vec::<&str>::new());
+    let failed = failed_cases(&server, CASES.iter().collect(), harness_with(|_, text| text.to_owned()));
+    assert_eq!(failed, Vec::<&str>::new());
 }

@@ -1,4 +1,4 @@
-//! The use cases of a booking.
+//! The use cases of bookings.
 
 use std::sync::Arc;
 
@@ -12,39 +12,39 @@ use store::{BookingList, Cause, Fault, Idempotency, Page};
 use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP, NUMBERED_STEPS_MAX};
 use crate::{Caller, CommandOutput, Engine, Error, RateLimited, Reader};
 
-/// Tickets asked for.
+/// An order of tickets.
 #[derive(Clone, Debug)]
 pub struct OrderRequest {
     /// The event.
     pub event_id: EventId,
-    /// Who will own the booking.
+    /// The owner of the new booking.
     pub user: UserId,
-    /// Which tickets.
+    /// The ordered tickets.
     pub selection: TicketSelection,
-    /// What the buyer thinks they cost.
+    /// The total that the buyer expects.
     pub expected_total: Option<Money>,
-    /// How the buyer means to pay.
+    /// The payment method that the buyer intends to use.
     pub payment_method: Option<Note>,
 }
 
 /// A captured payment, as a trusted service reports it.
 #[derive(Clone, Debug)]
 pub struct CapturedPayment {
-    /// The payment provider's name for it.
+    /// The payment provider's id of the payment.
     pub transaction: TransactionId,
-    /// How much was captured, where the service says.
+    /// The captured amount, if the service reports it.
     pub amount: Option<Money>,
 }
 
 impl Engine {
-    /// Takes tickets: all that are asked for, or none.
+    /// Books tickets: all that are ordered, or none.
     ///
-    /// The limiter stands before everything else, and its limit is the booked user's, whoever calls.
+    /// The rate limit is checked first. It is that of the booking's owner, not of the caller.
     pub async fn book(
         self: &Arc<Self>,
         caller: Caller,
         request: OrderRequest,
-        keep: Option<Arc<Idempotency>>,
+        idempotency: Option<Arc<Idempotency>>,
     ) -> RateLimited {
         let engine = self.clone();
         self.run_detached(async move {
@@ -52,19 +52,19 @@ impl Engine {
             let (rule, limited, booking_id) = (engine.policy.book, user.clone(), engine.booking_id());
             let order =
                 Order { event_id, booking_id, user, selection: selection, expected_total, payment_method };
-            let work = engine.submit(caller, Action::Book(Box::new(order)), keep);
+            let work = engine.submit(caller, Action::Book(Box::new(order)), idempotency);
             engine.with_rate_limit(rule, &limited, work).await
         })
         .await
     }
 
-    /// Reports a captured payment: the booking ends up paid, or the payment is to be given back.
+    /// Reports a captured payment: the booking becomes confirmed, or a refund is recorded.
     pub async fn confirm(
         self: &Arc<Self>,
         caller: Caller,
         id: BookingId,
         payment: CapturedPayment,
-        keep: Option<Arc<Idempotency>>,
+        idempotency: Option<Arc<Idempotency>>,
     ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
         self.run_detached_unlimited(async move {
@@ -72,20 +72,21 @@ impl Engine {
             let _guard = engine.lock_booking(id).await;
             let (refund_id, CapturedPayment { transaction, amount }) = (engine.refund_id(), payment);
             let confirmation = Confirmation { event_id, booking_id: id, transaction, amount, refund_id };
-            engine.submit(caller, Action::Confirm(Box::new(confirmation)), keep).await
+            engine.submit(caller, Action::Confirm(Box::new(confirmation)), idempotency).await
         })
         .await
     }
 
-    /// Gives a booking up and frees its tickets; what was paid is to be given back, once.
+    /// Cancels a booking and frees its tickets; if it was paid, one refund is recorded.
     ///
-    /// Users are limited, every well-formed attempt counts; services and organisers are not.
+    /// Users have a rate limit, for which every well-formed attempt counts; services and organisers have
+    /// none.
     pub async fn cancel(
         self: &Arc<Self>,
         caller: Caller,
         id: BookingId,
         reason: Option<Note>,
-        keep: Option<Arc<Idempotency>>,
+        idempotency: Option<Arc<Idempotency>>,
     ) -> RateLimited {
         let engine = self.clone();
         self.run_detached(async move {
@@ -98,7 +99,7 @@ impl Engine {
                 let _guard = engine.lock_booking(id).await;
                 let refund_id = engine.refund_id();
                 let cancellation = Cancellation { event_id, booking_id: id, reason, refund_id };
-                engine.submit(caller, Action::Cancel(Box::new(cancellation)), keep).await
+                engine.submit(caller, Action::Cancel(Box::new(cancellation)), idempotency).await
             };
             match limited {
                 Some(user) => engine.with_rate_limit(engine.policy.cancel, &user, work).await,
@@ -108,7 +109,7 @@ impl Engine {
         .await
     }
 
-    /// The booking, if it admits its bearer to an event: confirmed, and for that event.
+    /// The booking, if it is confirmed and for this event, so that its holder may be admitted.
     pub async fn confirmed_booking_for(
         &self,
         reader: &Reader,
@@ -120,12 +121,12 @@ impl Engine {
             .filter(|booking| booking.event_id == event && booking.status() == BookingStatus::Confirmed))
     }
 
-    /// One booking. For a user, one of somebody else is as good as none.
+    /// The booking with this id. For a user, the booking of another user is treated as missing.
     pub async fn booking(&self, reader: &Reader, actor: &Actor, id: BookingId) -> Result<Booking, Error> {
         visible_to(actor, self.read(reader, |store| async move { store.booking(id).await }).await?)
     }
 
-    /// The event of a booking that is to be changed.
+    /// The event of a booking that a command will change.
     async fn event_id_of(&self, actor: &Actor, id: BookingId) -> Result<EventId, Error> {
         Ok(visible_to(actor, self.ports.store.booking(id).await?)?.event_id)
     }
@@ -141,8 +142,9 @@ impl Engine {
         self.read(reader, |store| async move { store.bookings(list, status, limit).await }).await
     }
 
-    /// A page of a list that is reached by number: the bookings after the first `skip`, at most `limit`, and how many
-    /// bookings there are up to `reach`. Costs what lies before it; one slot for all of it.
+    /// A page of a list that is identified by a number: at most `limit` bookings after the first `skip`, and
+    /// the number of bookings up to `reach`. The cost is proportional to the number of skipped bookings; the
+    /// whole read uses one slot.
     pub async fn bookings_at(
         &self,
         reader: &Reader,
@@ -152,7 +154,8 @@ impl Engine {
     ) -> Result<(Vec<Booking>, u32), Error> {
         self.read(reader, move |store| async move {
             let (mut list, mut rows, mut seen) = (list, Vec::new(), 0);
-            // A filtered page looks at a bounded number of bookings and may be short, so pages are bounded, too.
+            // A filtered page reads a bounded number of bookings and may be short, so the number of pages is
+            // bounded, too.
             for _ in 0..NUMBERED_STEPS_MAX {
                 let step = NUMBERED_STEP.min(reach.saturating_sub(seen));
                 if step == 0 {
@@ -171,8 +174,9 @@ impl Engine {
         .await
     }
 
-    /// Waits a little for `booking:{id}`, then goes on without it: the database decides who wins, the lock
-    /// only keeps those who want the same booking from asking all at once.
+    /// Waits up to [`BOOKING_LOCK_WAIT_MAX`] for `booking:{id}`, then continues without it. The database
+    /// resolves conflicts; the lock only keeps concurrent commands for one booking from reaching it at the
+    /// same time.
     async fn lock_booking(&self, id: BookingId) -> Option<LockGuard> {
         let key = Key::new("booking", &id.to_string()).ok()?;
         let options = LockOptions { wait: BOOKING_LOCK_WAIT_MAX, ..LockOptions::default() };
@@ -180,7 +184,7 @@ impl Engine {
     }
 }
 
-/// A booking, where there is one that somebody may see.
+/// The booking, if it exists and is visible to the actor.
 fn visible_to(actor: &Actor, booking: Option<Booking>) -> Result<Booking, Error> {
     let visible = booking.filter(|booking| match actor {
         Actor::User(user) => *user == booking.user,

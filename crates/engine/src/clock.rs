@@ -1,4 +1,4 @@
-//! Compares the wall clock with the monotonic one: setting a clock moves every deadline that goes by it.
+//! Detects jumps of the wall clock by comparing it with the monotonic clock: a jump shifts every deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,13 +26,13 @@ pub(crate) async fn watch(clock: Arc<dyn Clock>, jumps: Arc<AtomicU64>, stop: Ca
             jumps.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 seconds = jump / 1_000_000,
-                "the clock of this machine jumped: deadlines, tokens and ids go by it"
+                "the system clock jumped; deadlines, token expiry and ids depend on it"
             );
         }
     }
 }
 
-/// By how many microseconds the wall clock moved more than the monotonic one.
+/// The difference between the advances of the wall clock and of the monotonic clock, in microseconds.
 fn jump(before: (Timestamp, Instant), after: (Timestamp, Instant)) -> i64 {
     let passed = i64::try_from((after.1 - before.1).as_micros()).unwrap_or(i64::MAX);
     after.0.micros().saturating_sub(before.0.micros()).saturating_sub(passed)

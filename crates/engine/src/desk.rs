@@ -1,13 +1,68 @@
-//! The desk: where waiting commands are gathered into one commit.
+//! The desk: a bounded queue of commands, executed by group commit.
 //!
-//! One task takes everything that is queued, up to a bound, and has the store carry it out in one
-//! transaction. While one batch commits the next gathers, so batches find their own size: one command when
-//! it is quiet, hundreds in a sale, and no timer in between. The queue is first come, first served; where desks of
-//! several instances work on the same events, an event's commands come up once it has its lease ([`Leases`]), and
-//! those of others do not wait for them. Commands on events that others keep locked in the database go in a second lane,
-//! which waits for the lock beside the first.
+//! One task takes all queued commands, at most [`BATCH_MAX`], and has the store execute them in one
+//! transaction. While one batch commits, the next one is collected, so the duration of a commit determines
+//! the batch size: one command when the service is idle, hundreds during a sale, without a timer. The desk
+//! decides nothing (the store calls `domain::decide` for each command), and a batch that has started waits
+//! for nothing but the store.
 //!
-//! The desk decides nothing, and a batch that was begun waits for nothing but the store.
+//! # Life of a command
+//!
+//! ```text
+//!  Desk::submit
+//!    │ no permit ────────────────────────────────────────▶ Error::Overloaded
+//!    ▼
+//!  queued ◀──────────────────────────────────────────┐
+//!    │ deadline, the sender sets the start flag ─────┼───▶ Error::Overloaded, never runs
+//!    │ lane idle, lease held or refused,             │
+//!    │ the desk sets the start flag                  │ Reply::Requeue or Reply::Busy,
+//!    ▼                                               │ deadline not free
+//!  in a batch ── the store replies ──────────────────┘
+//!    │ any other reply, or deadline free
+//!    ▼
+//!  result to the sender
+//! ```
+//!
+//! - **Queue.** A semaphore with [`QUEUE_MAX`] permits bounds the queue. A command holds a permit until it
+//!   starts; without a permit it is refused immediately. Commands run in the order of their arrival, except
+//!   that a command whose event has to wait stays in its position while later commands of other events run.
+//! - **Deadline.** A sender waits for the start of its command until the deadline of its caller, at most
+//!   [`QUEUE_WAIT_MAX`]. The desk and the sender race for [`StartFlag`]: the one that sets it first
+//!   determines whether the command runs. Thus a command whose sender has timed out never runs, and a sender
+//!   whose command has started waits for the result, however long the batch takes.
+//! - **Lease.** If several instances share the database, a command is not taken before the lease of its event
+//!   is granted or refused ([`Leases`]). Commands of other events do not wait for it. The desk requests
+//!   leases as soon as commands arrive, also while a batch runs.
+//! - **Result.** The store returns one reply per command, in their order, and the desk sends each sender its
+//!   result. A sender that has been dropped is ignored; its change remains. After the batch, the
+//!   [`CommitListener`] is notified of the events whose ledgers may have advanced.
+//! - **Requeue.** The store leaves a command undecided if it needs more overdue holds than one batch frees
+//!   ([`Reply::Requeue`]) or if another session has locked its event ([`Reply::Busy`]). Until its deadline
+//!   the command returns to the front of the queue. Its start flag stays set, so its sender cannot time out
+//!   any more, and it holds no permit.
+//!
+//! # Lanes
+//!
+//! ```text
+//!             Reply::Busy
+//!    Main ───────────────────▶ Busy      an event is in one lane at a time;
+//!         ◀───────────────────           each lane runs one batch at a time
+//!          a reply other than Busy
+//!          and Fault::Unavailable
+//! ```
+//!
+//! The main lane calls [`Store::try_execute`], which waits only a short time for rows that other sessions
+//! have locked. Commands of events that are locked for longer run in the busy lane, by [`Store::execute`],
+//! which waits longer for the locks, while the main lane continues with all other events.
+//!
+//! # Failures
+//!
+//! - A fault of the store is the result of each command that the store reports it for; the desk does not
+//!   retry.
+//! - If the task panics, the supervisor restarts it. The queue is part of [`Worker`] and survives; the leases
+//!   are requested again. The senders of the batch in flight get [`Fault::OutcomeUnknown`], since the store
+//!   may have committed it.
+//! - The desk ends when all senders are dropped and the queue is empty.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,16 +82,17 @@ use crate::lease::Leases;
 use crate::limit::{QUEUE_MAX, QUEUE_WAIT_MAX};
 use crate::{CommandOutput, CommitListener, Error};
 
-/// The way to the desk. Cheap to clone; the desk ends when the last one is gone and the queue is empty.
+/// A handle to submit commands. Cheap to clone; the desk ends when the last handle is dropped and the queue
+/// is empty.
 #[derive(Clone)]
 pub(crate) struct Desk {
-    /// Bounded by the permits there are.
+    /// The channel is unbounded, but each sent command holds a permit.
     queue: mpsc::UnboundedSender<QueuedCommand>,
     permits: Arc<Semaphore>,
     counters: Arc<Counters>,
 }
 
-/// What the desk has done so far.
+/// Counts since the start.
 #[derive(Default)]
 struct Counters {
     batches: AtomicU64,
@@ -44,21 +100,22 @@ struct Counters {
     batches_without_lease: AtomicU64,
 }
 
-/// How the desk is getting on.
+/// Statistics of the desk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeskStats {
-    /// Commands that wait for their start_flag.
+    /// Number of commands in the queue that have not started.
     pub waiting: usize,
-    /// Batches requeued out since the start.
+    /// Number of executed batches since the start.
     pub batches: u64,
-    /// Commands in those batches.
+    /// Number of commands in these batches.
     pub commands: u64,
-    /// How often an event's commands were in a batch without the event's lease, where leases are asked for.
+    /// Number of times that an event's commands were in a batch without the event's lease, if leases are
+    /// enabled.
     pub batches_without_lease: u64,
 }
 
 struct QueuedCommand {
-    /// Given back when its start_flag has come; what is requeued over to another batch has none any more.
+    /// Released when the command starts; `None` for a requeued command.
     permit: Option<OwnedSemaphorePermit>,
     submission: Submission,
     deadline: Instant,
@@ -66,8 +123,8 @@ struct QueuedCommand {
     result_sender: oneshot::Sender<Result<CommandOutput, Error>>,
 }
 
-/// Settles whether a command is requeued out or given up: whoever comes first, the desk that takes it or
-/// the sender whose patience ends, has decided for both.
+/// Resolves the race between the desk that starts a command and its sender that times out: the one that sets
+/// the flag first wins.
 #[derive(Default)]
 struct StartFlag(AtomicBool);
 
@@ -82,14 +139,14 @@ impl QueuedCommand {
         self.submission.command.event_id()
     }
 
-    /// Whether it is to be requeued out: its sender has not given up before, nor can from now on.
+    /// Starts the command, unless its sender has timed out. A requeued command has been started before.
     fn try_start(&mut self) -> bool {
         self.permit.take().is_none() || self.start_flag.try_set()
     }
 }
 
 impl Desk {
-    /// A desk, and its worker, to be run as a task.
+    /// Creates a desk, and the worker that must run as a task.
     pub(crate) fn new(
         store: Arc<dyn Store>,
         commit_listener: Arc<dyn CommitListener>,
@@ -109,7 +166,7 @@ impl Desk {
         (desk, Worker { queue, pending, store, commit_listener, counters })
     }
 
-    /// How the desk is getting on.
+    /// The current statistics.
     pub(crate) fn stats(&self) -> DeskStats {
         DeskStats {
             waiting: QUEUE_MAX.saturating_sub(self.permits.available_permits()),
@@ -119,15 +176,21 @@ impl Desk {
         }
     }
 
-    /// Queues a command and waits for its answer: at most [`TURN_WAIT_MAX`], and not after `gives_up`, for its
-    /// start_flag, and then as long as its batch takes.
+    /// Queues a command and returns its result. Waits for its start at most [`QUEUE_WAIT_MAX`], and not
+    /// longer than until `caller_deadline`; after its start, waits until its batch has finished.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overloaded`] if the queue is full or the command has timed out in it;
+    /// [`Fault::OutcomeUnknown`] if the desk panicked or ended during its batch; otherwise the refusal or the
+    /// fault of the command.
     pub(crate) async fn submit(
         &self,
         submission: Submission,
         caller_deadline: Option<Instant>,
     ) -> Result<CommandOutput, Error> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        let (reply, mut answer) = oneshot::channel();
+        let (result_sender, mut result) = oneshot::channel();
         let latest = Instant::now() + QUEUE_WAIT_MAX;
         let deadline = caller_deadline.map_or(latest, |instant| latest.min(instant));
         let start_flag = Arc::new(StartFlag::default());
@@ -136,57 +199,57 @@ impl Desk {
             submission,
             deadline,
             start_flag: start_flag.clone(),
-            result_sender: reply,
+            result_sender,
         };
         self.queue.send(queued).map_err(|_| Error::Overloaded)?;
-        let answer = match tokio::time::timeout_at(deadline, &mut answer).await {
-            Ok(answer) => answer,
+        let result = match tokio::time::timeout_at(deadline, &mut result).await {
+            Ok(result) => result,
             Err(_) if start_flag.try_set() => return Err(Error::Overloaded),
-            Err(_) => answer.await,
+            Err(_) => result.await,
         };
-        answer.unwrap_or_else(|_| {
-            Err(Fault::OutcomeUnknown(Cause::new("the desk closed, or was restarted")).into())
+        result.unwrap_or_else(|_| {
+            Err(Fault::OutcomeUnknown(Cause::new("the desk ended or was restarted")).into())
         })
     }
 }
 
-/// Commands that wait for their start_flag, in the order in which they came, and the leases of their events.
+/// The queued commands in the order of their arrival, and the leases of their events.
 struct PendingQueue {
     waiting: VecDeque<QueuedCommand>,
     leases: Leases,
-    /// Events that others keep locked in the database, as far as is known.
+    /// Events that were locked by another session when their commands last ran.
     locked_events: BTreeSet<EventId>,
-    /// Lanes in which a batch is under way.
+    /// Lanes with a batch in flight.
     running_lanes: BTreeSet<Lane>,
 }
 
-/// Where a batch is requeued out. An event's commands are in one lane at a time.
+/// The lane of a batch. An event's commands are in one lane at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
-    /// Waits for nobody for long.
+    /// Waits only a short time for locked rows.
     Main,
-    /// Waits for what others have locked.
+    /// Waits for rows that other sessions have locked.
     Busy,
 }
 
-/// What is requeued out together, and the events whose commands were looked at for it.
+/// Commands that are executed together, and the events of all commands that were taken from the queue for it.
 struct Batch {
     lane: Lane,
     commands: Vec<QueuedCommand>,
     events: BTreeSet<EventId>,
 }
 
-/// What is left of a batch that was requeued out.
+/// The rest of a batch after its execution.
 struct BatchResult {
     lane: Lane,
     events: BTreeSet<EventId>,
     requeued: Vec<QueuedCommand>,
-    /// Events whose commands came to nothing because others have locked them.
+    /// Events whose commands could not run because another session has locked them.
     locked_events: BTreeSet<EventId>,
 }
 
 impl PendingQueue {
-    /// Asks anew for the leases of all that waits: after a panic nobody knows which were counted.
+    /// Requests the leases of all queued commands again: after a panic the counts of [`Leases`] may be wrong.
     fn rebuild(&mut self) {
         self.leases.clear();
         self.running_lanes.clear();
@@ -195,7 +258,7 @@ impl PendingQueue {
         }
     }
 
-    /// Whether a batch may take it now.
+    /// Appends a command; returns true if a batch could take it now.
     fn push(&mut self, queued: QueuedCommand) -> bool {
         let event = queued.event();
         let lane = if self.locked_events.contains(&event) { Lane::Busy } else { Lane::Main };
@@ -204,8 +267,7 @@ impl PendingQueue {
         ready && !self.running_lanes.contains(&lane)
     }
 
-    /// Takes whoever's start_flag it is in a lane that is idle, in order; those whose event has to wait stay where they
-    /// are.
+    /// Takes commands for an idle lane, in order; those whose event has to wait keep their position.
     fn next_batch(&mut self, lane: Lane) -> Option<Batch> {
         if self.running_lanes.contains(&lane) || (lane == Lane::Busy && self.locked_events.is_empty()) {
             return None;
@@ -234,9 +296,9 @@ impl PendingQueue {
         Some(batch)
     }
 
-    /// A batch is over; what is requeued over stands first again.
-    fn batch_finished(&mut self, done: BatchResult) {
-        let BatchResult { lane, events, requeued, locked_events } = done;
+    /// Completes a batch; requeued commands return to the front of the queue.
+    fn batch_finished(&mut self, result: BatchResult) {
+        let BatchResult { lane, events, requeued, locked_events } = result;
         self.running_lanes.remove(&lane);
         for queued in requeued.into_iter().rev() {
             let _ = self.leases.command_queued(queued.event());
@@ -247,7 +309,7 @@ impl PendingQueue {
         self.locked_events.extend(locked_events);
     }
 
-    /// Returns when there is more that a batch may take; false once nothing can come any more.
+    /// Returns true when a batch may take more commands, and false when no more commands can arrive.
     async fn wait_for_runnable(&mut self, queue: &mut mpsc::UnboundedReceiver<QueuedCommand>) -> bool {
         loop {
             tokio::select! {
@@ -260,8 +322,8 @@ impl PendingQueue {
     }
 }
 
-/// What carries out batches. What waits outlives a panic; the senders of the batch under way get `outcome_unknown`,
-/// since the store may have committed it.
+/// Executes batches. The queue survives a panic; the senders of the batch in flight get
+/// [`Fault::OutcomeUnknown`], since the store may have committed it.
 pub(crate) struct Worker {
     queue: mpsc::UnboundedReceiver<QueuedCommand>,
     pending: PendingQueue,
@@ -271,7 +333,7 @@ pub(crate) struct Worker {
 }
 
 impl Work for Worker {
-    /// Ends with the last sender.
+    /// Ends when the last sender is dropped.
     async fn run(&mut self) {
         let Self { queue, pending, store, commit_listener, counters } = self;
         pending.rebuild();
@@ -283,21 +345,22 @@ impl Work for Worker {
             }
             for lane in [Lane::Main, Lane::Busy] {
                 if let Some(batch) = pending.next_batch(lane) {
-                    let refused = batch
+                    let without_lease = batch
                         .events
                         .iter()
                         .filter(|event| pending.leases.runs_without_lease(**event))
                         .count();
-                    counters.count(batch.commands.len(), refused);
-                    running.push(run(batch, &**store, &**commit_listener));
+                    counters.record(batch.commands.len(), without_lease);
+                    running.push(execute_batch(batch, &**store, &**commit_listener));
                 }
             }
-            // Leases of what comes meanwhile are asked for at once; without leases there is no hurry.
+            // With leases, commands are received during a batch so that their leases are requested
+            // immediately; without leases it is sufficient to receive them after it.
             let listens = open && (pending.leases.enabled() || !pending.running_lanes.contains(&Lane::Main));
             tokio::select! {
                 biased;
-                Some(done) = running.next() => {
-                    pending.batch_finished(done);
+                Some(result) = running.next() => {
+                    pending.batch_finished(result);
                     open = true;
                 }
                 more = pending.wait_for_runnable(queue), if listens => open = more,
@@ -308,22 +371,22 @@ impl Work for Worker {
 }
 
 impl Counters {
-    fn count(&self, commands: usize, unleased: usize) {
+    fn record(&self, commands: usize, without_lease: usize) {
         self.batches.fetch_add(u64::from(commands > 0), Ordering::Relaxed);
         self.commands.fetch_add(commands as u64, Ordering::Relaxed);
-        self.batches_without_lease.fetch_add(unleased as u64, Ordering::Relaxed);
+        self.batches_without_lease.fetch_add(without_lease as u64, Ordering::Relaxed);
     }
 }
 
-/// Carries out one batch and answers it; returns what has to be requeued over.
-async fn run(batch: Batch, store: &dyn Store, commit_listener: &dyn CommitListener) -> BatchResult {
+/// Executes one batch and sends the results; returns the commands to requeue.
+async fn execute_batch(batch: Batch, store: &dyn Store, commit_listener: &dyn CommitListener) -> BatchResult {
     let Batch { lane, commands, events } = batch;
     if commands.is_empty() {
-        // Nobody waited long enough to learn whether they are still locked.
-        let busy = if lane == Lane::Busy { events.clone() } else { BTreeSet::new() };
-        return BatchResult { lane, events, requeued: commands, locked_events: busy };
+        // No command of the batch has run, so it is still unknown whether its events are locked.
+        let locked_events = if lane == Lane::Busy { events.clone() } else { BTreeSet::new() };
+        return BatchResult { lane, events, requeued: commands, locked_events };
     }
-    let mut done = BatchResult { lane, events, requeued: Vec::new(), locked_events: BTreeSet::new() };
+    let mut result = BatchResult { lane, events, requeued: Vec::new(), locked_events: BTreeSet::new() };
     let submissions = commands.iter().map(|queued| queued.submission.clone()).collect();
     let replies = match lane {
         Lane::Main => store.try_execute(submissions).await,
@@ -331,24 +394,24 @@ async fn run(batch: Batch, store: &dyn Store, commit_listener: &dyn CommitListen
     };
     let mut replies = replies.into_iter();
     let now = Instant::now();
-    let mut grown = BTreeSet::new();
-    let mut reached = BTreeSet::new();
+    let mut advanced = BTreeSet::new();
+    let mut free = BTreeSet::new();
     for queued in commands {
         let event = queued.event();
         let reply =
-            replies.next().unwrap_or_else(|| Reply::Failed(Fault::OutcomeUnknown(Cause::new("no answer"))));
+            replies.next().unwrap_or_else(|| Reply::Failed(Fault::OutcomeUnknown(Cause::new("no reply"))));
         if !matches!(reply, Reply::Busy | Reply::Failed(Fault::Unavailable(_))) {
-            reached.insert(event);
+            free.insert(event);
         } else if lane == Lane::Busy || matches!(reply, Reply::Busy) {
-            done.locked_events.insert(event);
+            result.locked_events.insert(event);
         }
-        let answer = match reply {
+        let output = match reply {
             Reply::Requeue | Reply::Busy if now < queued.deadline => {
-                done.requeued.push(queued);
+                result.requeued.push(queued);
                 continue;
             }
             Reply::Requeue => Err(Error::Overloaded),
-            Reply::Busy => Err(Fault::Unavailable(Cause::new("others keep its event locked")).into()),
+            Reply::Busy => Err(Fault::Unavailable(Cause::new("another session has locked its event")).into()),
             Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownReported) => {
                 Err(Fault::Unavailable(cause).into())
             }
@@ -356,20 +419,20 @@ async fn run(batch: Batch, store: &dyn Store, commit_listener: &dyn CommitListen
             Reply::KeyReused => Err(Error::KeyReused),
             Reply::Answered(Answer::Refused(refusal)) => Err(refusal.into()),
             Reply::Answered(answer) => Ok(CommandOutput::Fresh(answer)),
-            Reply::Stored { answer, replayed } => Ok(CommandOutput::Stored { answer, replayed }),
+            Reply::Stored { response, replayed } => Ok(CommandOutput::Stored { response, replayed }),
         };
-        if !matches!(answer, Err(Error::Refused(_))) {
-            grown.insert(event);
+        if !matches!(output, Err(Error::Refused(_))) {
+            advanced.insert(event);
         }
-        // A sender that has gone away does not hear the answer; what was done stands.
-        let _ = queued.result_sender.send(answer);
+        // The sender may have been dropped; the change remains committed.
+        let _ = queued.result_sender.send(output);
     }
     if lane == Lane::Busy {
-        // One that was reached is free again, whatever became of the others.
-        done.locked_events.retain(|event| !reached.contains(event));
+        // An event is free again if one of its commands got a reply, even if others did not.
+        result.locked_events.retain(|event| !free.contains(event));
     }
-    if !grown.is_empty() {
-        commit_listener.ledgers_advanced(&grown.into_iter().collect::<Vec<EventId>>());
+    if !advanced.is_empty() {
+        commit_listener.ledgers_advanced(&advanced.into_iter().collect::<Vec<EventId>>());
     }
-    done
+    result
 }

@@ -1,4 +1,4 @@
-//! The engine as a whole: its ports, its desk, and the tasks in which commands run.
+//! The engine: its ports, its desk, and the tasks in which commands run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,64 +25,64 @@ use crate::reads::Reads;
 use crate::watch::{WatchPoller, WatchedEvents};
 use crate::{Error, Policy, Ports};
 
-/// A running booking service. Several may live in one process.
+/// A running booking service. Several may run in one process.
 pub struct Engine {
     pub(crate) ports: Ports,
     pub(crate) policy: Policy,
     pub(crate) desk: Desk,
     pub(crate) reads: Reads,
-    /// What was begun for a caller and is finished although the caller may go away.
+    /// Work that was started for a caller and continues if the caller disconnects.
     pub(crate) tasks: TaskTracker,
     chores: Chores,
     supervisor: Supervisor,
     pub(crate) watched: Arc<WatchedEvents>,
 }
 
-/// What runs in the background.
+/// The background chores and tasks.
 struct Chores {
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Woken when an event is cancelled.
+    /// Notified when an event is cancelled.
     cancelled: Arc<Notify>,
     health: Mutex<Vec<Arc<Health>>>,
     clock_jumps: Arc<AtomicU64>,
 }
 
-/// Who asks, and under which name the answer is known.
+/// The caller of a command.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// On whose behalf.
+    /// The actor on whose behalf the command runs.
     pub actor: Actor,
-    /// Ties the answer, the log and the ledger together.
+    /// The id that connects the response, the log and the ledger.
     pub request: RequestId,
-    /// Where it belongs in the caller's trace, where the caller says so.
+    /// The request's position in its caller's trace, if the caller sent one.
     pub trace: Option<TraceParent>,
-    /// When the caller gives up: a command still queued then never runs. Unset where it waits as long as
-    /// [`crate::TURN_WAIT_MAX`].
+    /// The time at which the caller stops waiting: a command that is still queued then never runs. `None` if
+    /// the caller waits for [`crate::QUEUE_WAIT_MAX`].
     pub deadline: Option<Instant>,
 }
 
-/// What became of a command that was not refused.
+/// The result of a command that was not refused.
 #[derive(Clone, Debug)]
 pub enum CommandOutput {
-    /// The answer; never a refusal.
+    /// The answer of the rules; never a refusal.
     Fresh(Answer),
-    /// What is kept of the answer, given now or (`replayed`) earlier under the same idempotency key. May be
-    /// a refusal.
+    /// The stored response, created now or (`replayed`) earlier under the same idempotency key. It may be a
+    /// refusal.
     Stored {
-        /// What [`Keep::render`] made of the answer.
-        answer: Arc<[u8]>,
-        /// Whether the command was carried out earlier, and not now.
+        /// The bytes that [`Idempotency::serialize_response`] returned.
+        response: Arc<[u8]>,
+        /// True if the command was executed earlier, and not now.
         replayed: bool,
     },
 }
 
-/// What became of a command that a limiter stands before.
+/// The result of a command with a rate limit.
 #[derive(Debug)]
 pub struct RateLimited {
-    /// What the limiter said; unset where the caller is not limited, or it could not be asked.
+    /// The decision of the limiter; `None` if the caller has no limit, or the limiter is unavailable.
     pub decision: Option<LimitDecision>,
-    /// What became of the command.
+    /// The result of the command.
     pub outcome: Result<CommandOutput, Error>,
 }
 
@@ -104,8 +104,8 @@ impl Engine {
         Arc::new(Self { ports, policy, desk, reads: Reads::default(), tasks, chores, supervisor, watched })
     }
 
-    /// Starts the background chores: the clean-up of overdue bookings every `sweep_every`, and the others.
-    /// They end with [`Engine::drain`].
+    /// Starts the background chores: the clean-up of overdue bookings, at the interval `sweep_every`, and the
+    /// others. They end with [`Engine::drain`].
     pub fn start_chores(self: &Arc<Self>, sweep_every: Duration) {
         self.start_chore(Box::<Sweeper>::default(), sweep_every, Arc::new(Notify::new()));
         self.start_chore(Box::<EventCancellation>::default(), sweep_every, self.chores.cancelled.clone());
@@ -117,11 +117,11 @@ impl Engine {
         self.start_task("clock-monitor", move || clock::watch(clock.clone(), jumps.clone(), stop.clone()));
     }
 
-    fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, nudge: Arc<Notify>) {
+    fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, wake: Arc<Notify>) {
         let (name, health) = (chore.name(), Arc::new(Health::new(chore.name(), self.now())));
         self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).push(health.clone());
         let stop = self.chores.stop.clone();
-        self.start_task(name, Rounds::new(chore, self.clone(), health, (every, nudge, stop)));
+        self.start_task(name, Rounds::new(chore, self.clone(), health, (every, wake, stop)));
     }
 
     /// Starts a background task that ends with [`Engine::drain`].
@@ -131,17 +131,17 @@ impl Engine {
         drop(self.chores.tasks.spawn(async move { task.run_until(&stop, &mut work).await }));
     }
 
-    /// The background tasks of the engine, each with its health.
+    /// The background tasks of the engine, with their health.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.supervisor.tasks()
     }
 
-    /// How each background chore is getting on.
+    /// The health of each background chore.
     pub fn chores(&self) -> Vec<Arc<Health>> {
         self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Jumps of the clock by more than a minute since the start.
+    /// Number of clock jumps by more than a minute since the start.
     pub fn clock_jumps(&self) -> u64 {
         self.chores.clock_jumps.load(Ordering::Relaxed)
     }
@@ -151,8 +151,8 @@ impl Engine {
         self.chores.cancelled.notify_one();
     }
 
-    /// Stops the chores, also in the middle of a round, and waits until every command and every read of a caller that
-    /// was begun is finished. New ones are the caller's to stop first.
+    /// Stops the chores, even during a round, and waits until all commands and reads that were started have
+    /// finished. The caller must stop starting new ones first.
     pub async fn drain(&self) {
         self.chores.stop.cancel();
         self.chores.tasks.close();
@@ -161,22 +161,22 @@ impl Engine {
         self.tasks.wait().await;
     }
 
-    /// What the operator decided.
+    /// The operator's settings.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The present instant, by the engine's clock.
+    /// The current instant of the engine's clock.
     pub fn now(&self) -> Timestamp {
         self.ports.clock.now()
     }
 
-    /// A fresh id for an event.
+    /// Creates an id for an event.
     pub fn event_id(&self) -> EventId {
         EventId::new(self.now(), self.ports.ids.random())
     }
 
-    /// A fresh id for a ticket type.
+    /// Creates an id for a ticket type.
     pub fn ticket_type_id(&self) -> TicketTypeId {
         TicketTypeId::new(self.now(), self.ports.ids.random())
     }
@@ -189,30 +189,31 @@ impl Engine {
         RefundId::new(self.now(), self.ports.ids.random())
     }
 
-    /// How the desk is getting on.
+    /// The statistics of the desk.
     pub fn desk_stats(&self) -> DeskStats {
         self.desk.stats()
     }
 
-    /// How many reads of callers wait for their turn, by kind of callers.
+    /// The number of reads that wait for a slot, per kind of caller.
     pub fn reads_waiting(&self) -> [(&'static str, usize); 3] {
         self.reads.waiting()
     }
 
-    /// Whether commands can be carried out now, and what is not as it should be meanwhile.
+    /// Checks that commands can be executed now, and returns the store's warnings.
     pub async fn health(&self) -> Result<StoreHealth, Error> {
         Ok(self.ports.store.health().await?)
     }
 
-    /// Derives every count again from bookings and ledger and compares, in one consistent snapshot.
+    /// Recomputes every count from the bookings and the ledger and compares it with the stored one, in one
+    /// consistent snapshot.
     pub async fn audit(&self) -> Result<AuditReport, Error> {
         Ok(self.ports.store.audit().await?)
     }
 
-    /// Runs a command in a task of its own: a client that hangs up changes nothing.
+    /// Runs a command in its own task, so that it continues if the client disconnects.
     #[expect(
         clippy::disallowed_methods,
-        reason = "it belongs to one request, which gets the panic for an answer"
+        reason = "the task belongs to one request, which gets an error if the task panics"
     )]
     pub(crate) async fn run_detached(
         &self,
@@ -226,7 +227,7 @@ impl Engine {
         finished.unwrap_or_else(|error| RateLimited { decision: None, outcome: unknown(error) })
     }
 
-    /// As [`Engine::detached`], for a command that no limiter stands before.
+    /// As [`Engine::run_detached`], for a command without a rate limit.
     pub(crate) async fn run_detached_unlimited(
         &self,
         work: impl Future<Output = Result<CommandOutput, Error>> + Send + 'static,
@@ -244,8 +245,8 @@ impl Engine {
         self.desk.submit(Submission { command: Arc::new(command), idempotency }, caller.deadline).await
     }
 
-    /// Asks the limiter, and goes on if it lets through. One that cannot be asked refuses: whether to go on
-    /// without the shared state is settled behind the port.
+    /// Runs `work` if the limiter allows it. If the limiter is unavailable the attempt is refused: its port
+    /// decides whether attempts are allowed without the shared state.
     pub(crate) async fn with_rate_limit(
         &self,
         rule: Rule,
@@ -269,7 +270,10 @@ impl Engine {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "not tracked: the desk ends with its last sender, the engine")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "not tracked: the desk ends when its last sender, the engine, is dropped"
+)]
 fn spawn_desk(task: Arc<Task>, mut worker: impl Work + 'static) {
     drop(tokio::spawn(async move { task.run(&mut worker).await }));
 }

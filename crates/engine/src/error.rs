@@ -1,25 +1,25 @@
-//! Why a use case did not do what was asked.
+//! The errors of use cases.
 
 use coordination::LimitDecision;
 use domain::Refusal;
 use store::Fault;
 
-/// The answer is no, or there is none.
+/// The reason why a use case has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The rules say no. Expected, and no fault.
+    /// The rules refuse the command. Expected, and not a fault.
     #[error(transparent)]
     Refused(Box<Refusal>),
-    /// The idempotency key was given before, for something else. Nothing was done.
+    /// The idempotency key was used for another request. Nothing was done.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// The user asks too often; nothing was looked at.
+    /// The user exceeds a rate limit; no stored data was read.
     #[error("too many attempts")]
     Limited(LimitDecision),
-    /// Too many are waiting, or the turn did not come in time. Nothing was done, and nothing will be.
+    /// The queue is full, or the command timed out in it. Nothing was done, and nothing will be.
     #[error("too many requests are waiting")]
     Overloaded,
-    /// The world broke.
+    /// An infrastructure failure.
     #[error(transparent)]
     Fault(#[from] Fault),
 }

@@ -1,4 +1,4 @@
-//! The use cases of an event.
+//! The use cases of events.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use store::{Idempotency, Page, Stats};
 use crate::{Caller, CommandOutput, Engine, Error, Reader};
 
 impl Engine {
-    /// Puts an event on sale.
+    /// Creates an event, on sale.
     pub async fn create_event(
         self: &Arc<Self>,
         caller: Caller,
         new: NewEvent,
-        keep: Option<Arc<Idempotency>>,
+        idempotency: Option<Arc<Idempotency>>,
     ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
         self.run_detached_unlimited(async move {
-            engine.submit(caller, Action::CreateEvent(Box::new(new)), keep).await
+            engine.submit(caller, Action::CreateEvent(Box::new(new)), idempotency).await
         })
         .await
     }
@@ -33,28 +33,28 @@ impl Engine {
         self.run_detached_unlimited(async move {
             let cancels = patch.status == Some(EventStatus::Cancelled);
             let action = Action::UpdateEvent { event_id, patch: Box::new(patch) };
-            let given = engine.submit(caller, action, None).await?;
+            let output = engine.submit(caller, action, None).await?;
             if cancels {
                 engine.wake_event_cancellation();
             }
-            Ok(given)
+            Ok(output)
         })
         .await
     }
 
-    /// One event, with every change that was acknowledged before.
+    /// The event with this id, including every change that was acknowledged before the call.
     pub async fn event(&self, reader: &Reader, id: EventId) -> Result<Event, Error> {
         let event = self.read(reader, |store| async move { store.event(id).await }).await?;
         event.ok_or_else(|| Refusal::NotFound("event").into())
     }
 
-    /// The currency of an event, for a command that names an amount.
+    /// The currency of an event, for a command that contains an amount.
     pub async fn currency(&self, id: EventId) -> Result<Currency, Error> {
         let event = self.ports.store.event(id).await?;
         event.map(|event| event.details.currency).ok_or_else(|| Refusal::NotFound("event").into())
     }
 
-    /// Up to `limit` events made before `after`, newest first.
+    /// Up to `limit` events with ids below `after`, newest first.
     pub async fn events(
         &self,
         reader: &Reader,
@@ -64,7 +64,7 @@ impl Engine {
         self.read(reader, |store| async move { store.events(after, limit).await }).await
     }
 
-    /// How many bookings stand where, in all events together, and what the confirmed ones cost.
+    /// The numbers of bookings in each status and the revenue, over all events.
     pub async fn stats(&self, reader: &Reader) -> Result<Stats, Error> {
         self.read(reader, |store| async move { store.stats().await }).await
     }
@@ -79,7 +79,7 @@ impl Engine {
     ) -> Result<Page<Entry>, Error> {
         let page = self.read(reader, |store| async move {
             let page = store.ledger(id, after, limit).await?;
-            // An empty page is the end of a ledger, or no event at all.
+            // An empty page is the end of a ledger, unless the event does not exist.
             let exists = !page.rows.is_empty() || store.event(id).await?.is_some();
             Ok(exists.then_some(page))
         });

@@ -1,9 +1,63 @@
-//! Leases of events: the desks of several instances take turns at an event instead of meeting at its row.
+//! Leases of events: the desks of several instances take turns at an event instead of contending for its row.
 //!
-//! A desk that has commands of an event asks for `event:{id}` and lets them wait until it is granted, or refused, or
-//! [`LEASE_WAIT_MAX`] has passed; they never wait for it longer, and nobody else's wait for theirs. A lease that is
-//! granted is kept for as long as there is more to do and no other desk waits for it. Without one the same happens:
-//! the database alone decides, only with more waiting there.
+//! A lease is the lock `event:{id}`. The desk that holds it executes the commands that have accumulated for
+//! the event, in one commit, while the desks of other instances wait for the lease instead of waiting inside
+//! the database with a transaction open. The lock queues its callers, so the lease goes to the desk that has
+//! waited longest.
+//!
+//! Leases are only an optimization. The database row lock and the conditional writes protect every
+//! transaction, with or without a lease; a lease that is missing, lost or granted twice costs order and
+//! waiting time, never correctness. Therefore no batch is aborted because its lease was lost, and a request
+//! for a lease waits at most [`LEASE_WAIT_MAX`].
+//!
+//! # States
+//!
+//! Each event with commands in the queue or in a batch in flight is in one of these states:
+//!
+//! ```text
+//!                           first command_queued
+//!                                    │
+//!                                    ▼
+//!              next_grant      ┌───────────┐   next_grant
+//!            ┌─── no lease ────│ Requested │──── granted ─────┐
+//!            ▼                 └───────────┘                  ▼
+//!       ┌─────────┐                  ▲                    ┌──────┐
+//!       │ Refused │── commands wait ─┴── commands wait, ──│ Held │──┐ commands wait, and
+//!       └────┬────┘                     lease lost,       │      │◀─┘ none of these
+//!            │                          contended or      └──┬───┘
+//!            │                          kept too long        │
+//!            │                                               │
+//!            └───────────── no command waits ────────────────┴──▶ no entry, lease released
+//! ```
+//!
+//! The transitions from `Refused` and `Held` happen in `batch_finished`. In addition, `may_run` requests a
+//! lost lease again.
+//!
+//! # Calls
+//!
+//! The desk calls, in this order:
+//!
+//! - `command_queued` when it receives a command. The first command of an event requests the lease, also
+//!   while another batch runs.
+//! - `next_grant` while it waits. It completes one request: the lease is granted, or refused because the lock
+//!   returned an error or did not respond within [`LEASE_WAIT_MAX`].
+//! - `may_run` for each command while it assembles a batch: true if the event's lease is held or refused. A
+//!   lost lease is requested again, and the command stays in the queue.
+//! - `command_taken` for each command that it takes. The lease is held until the end of the batch.
+//! - `batch_finished` with the events of the batch. A lease is kept while commands of its event wait, no
+//!   other desk is known to wait for it, and it is not older than [`LEASE_KEEP_MAX`]. Otherwise it is
+//!   released, which hands it over to the next desk, before it is requested again behind the others.
+//!
+//! # Failures
+//!
+//! - The lock service is unavailable or does not respond: the request counts as refused, and the next batch
+//!   runs without the lease. The request is repeated for the batch after it.
+//! - A lease is lost, because it could not be renewed or was held for [`LEASE_DURATION_MAX`]: the batch in
+//!   flight continues, and the commands that are still queued wait until the lease is granted again or
+//!   refused.
+//! - The desk panics: `clear` drops all leases and requests, and the desk requests those that it needs.
+//! - There is no other desk on the database: the lock is `None`, there are no entries, and every command may
+//!   run.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,17 +69,17 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout};
 
-use crate::limit::{LEASE_DURATION_MAX, LEASE_KEPT_MAX, LEASE_WAIT_MAX};
+use crate::limit::{LEASE_DURATION_MAX, LEASE_KEEP_MAX, LEASE_WAIT_MAX};
 
 /// The leases of one desk.
 pub(crate) struct Leases {
-    /// Unset where no other desk can want the same event: then every event may run.
+    /// `None` if no other desk can work on the same events: then every command may run.
     lock: Option<Arc<dyn Lock>>,
     events: HashMap<EventId, LeasedEvent>,
     requests: FuturesUnordered<BoxFuture<'static, (EventId, Option<LockGuard>)>>,
 }
 
-/// An event that has commands waiting, or in the batch under way.
+/// An event with queued commands, or with commands in the batch in flight.
 struct LeasedEvent {
     waiting: usize,
     lease: LeaseState,
@@ -37,7 +91,7 @@ enum LeaseState {
         guard: LockGuard,
         since: Instant,
     },
-    /// Asked for in vain: the next batch goes without.
+    /// The request failed: the next batch runs without the lease.
     Refused,
 }
 
@@ -46,18 +100,18 @@ impl Leases {
         Self { lock, events: HashMap::new(), requests: FuturesUnordered::new() }
     }
 
-    /// Forgets all events; leases that are held end.
+    /// Removes all events and releases all leases.
     pub(crate) fn clear(&mut self) {
         self.events.clear();
         self.requests.clear();
     }
 
-    /// Whether there are leases at all.
+    /// True if leases are used.
     pub(crate) fn enabled(&self) -> bool {
         self.lock.is_some()
     }
 
-    /// One more command of this event waits. Whether a batch may take it.
+    /// Counts one more queued command of this event. Returns true if a batch may take it.
     pub(crate) fn command_queued(&mut self, id: EventId) -> bool {
         if let Some(event) = self.events.get_mut(&id) {
             event.waiting += 1;
@@ -69,14 +123,14 @@ impl Leases {
         self.lock.is_none()
     }
 
-    /// One command of this event waits no more. Its lease stays until [`Leases::finished`].
+    /// Counts one queued command less of this event. Its lease is held until [`Leases::batch_finished`].
     pub(crate) fn command_taken(&mut self, id: EventId) {
         if let Some(event) = self.events.get_mut(&id) {
             event.waiting = event.waiting.saturating_sub(1);
         }
     }
 
-    /// Whether a batch may begin with commands of this event. A lease that was lost is asked for anew.
+    /// True if a batch may take commands of this event. A lost lease is requested again.
     pub(crate) fn may_run(&mut self, id: EventId) -> bool {
         match self.events.get(&id) {
             None | Some(LeasedEvent { lease: LeaseState::Refused, .. }) => true,
@@ -91,13 +145,13 @@ impl Leases {
         }
     }
 
-    /// Whether a batch goes without the lease of this event, where there are leases.
+    /// True if commands of this event run without its lease although leases are used.
     pub(crate) fn runs_without_lease(&self, id: EventId) -> bool {
         matches!(self.events.get(&id), Some(LeasedEvent { lease: LeaseState::Refused, .. }))
     }
 
-    /// Returns once it is next_grant for one more event whether it has its lease; `None`, at once, if none is asked
-    /// for. May be dropped and called again.
+    /// Returns once the request for one more event has been granted or refused; `None`, immediately, if there
+    /// is no request. Cancel safe.
     pub(crate) async fn next_grant(&mut self) -> Option<()> {
         let (id, guard) = self.requests.next().await?;
         if let Some(event) = self.events.get_mut(&id)
@@ -111,8 +165,8 @@ impl Leases {
         Some(())
     }
 
-    /// A batch with commands of these events is over. What nobody here needs, and what another desk waits for, is
-    /// handed on; where commands still wait it is asked for anew, behind the others.
+    /// Ends a batch with commands of these events. Leases that are not needed here, or for which another desk
+    /// waits, are released; if commands still wait, the lease is requested again, behind the other desks.
     pub(crate) fn batch_finished(&mut self, ids: &BTreeSet<EventId>) {
         for &id in ids {
             let Some(event) = self.events.remove(&id) else { continue };
@@ -121,7 +175,7 @@ impl Leases {
                 continue;
             }
             let LeasedEvent { waiting, lease } = event;
-            // Before it is asked for, so that whoever waits comes first.
+            // Released before it is requested again, so that a waiting desk gets it first.
             drop(lease);
             if waiting > 0 {
                 self.request(id, waiting);
@@ -136,7 +190,7 @@ impl Leases {
             let options =
                 LockOptions { wait: LEASE_WAIT_MAX, max_lease: LEASE_DURATION_MAX, ..LockOptions::default() };
             let Ok(key) = Key::new("event", &id.to_string()) else { return (id, None) };
-            // A lock that breaks its word does not make anybody wait longer.
+            // The timeout bounds the wait even if the lock does not respect its option.
             let guard = timeout(LEASE_WAIT_MAX, lock.acquire(&key, options)).await;
             (id, guard.ok().and_then(Result::ok))
         }));
@@ -144,13 +198,13 @@ impl Leases {
 }
 
 impl LeaseState {
-    /// Whether the desk keeps it for the next batch.
+    /// True if the desk keeps the lease for the next batch.
     fn should_keep(&self) -> bool {
         match self {
             Self::Held { guard, since } => {
-                !guard.is_lost() && !guard.contended() && since.elapsed() < LEASE_KEPT_MAX
+                !guard.is_lost() && !guard.contended() && since.elapsed() < LEASE_KEEP_MAX
             }
-            // Lost while the batch was put together, and asked for anew.
+            // Lost while the batch was assembled, and requested again.
             Self::Requested => true,
             Self::Refused => false,
         }
@@ -175,7 +229,7 @@ mod tests {
         }
     }
 
-    /// A lock that never answers.
+    /// A lock that never responds.
     struct UnresponsiveLock;
 
     #[async_trait]
@@ -206,7 +260,7 @@ mod tests {
         events.iter().copied().collect()
     }
 
-    /// A batch that takes every command of an event begins.
+    /// Starts a batch that takes every queued command of an event.
     fn begin(desk: &mut Leases, event: EventId) {
         assert!(desk.may_run(event));
         while desk.events[&event].waiting > 0 {
@@ -229,20 +283,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_kept_while_commands_wait_and_released_when_idle() {
         let [mut one, mut two, _] = desks();
-        assert!(!one.command_queued(event(1)), "not before it is asked for");
+        assert!(!one.command_queued(event(1)), "the lease is not granted yet");
         assert!(!one.may_run(event(1)));
         one.next_grant().await.unwrap();
         begin(&mut one, event(1));
-        assert!(one.command_queued(event(1)), "it has its lease");
+        assert!(one.command_queued(event(1)), "the lease is held");
         one.batch_finished(&all(&[event(1)]));
-        assert!(one.may_run(event(1)), "kept, without asking");
+        assert!(one.may_run(event(1)), "kept without a request");
         begin(&mut one, event(1));
         one.batch_finished(&all(&[event(1)]));
         assert!(one.events.is_empty());
         two.command_queued(event(1));
-        let began = Instant::now();
+        let start = Instant::now();
         two.next_grant().await.unwrap();
-        assert!(!two.runs_without_lease(event(1)) && began.elapsed().is_zero(), "the first has given it up");
+        assert!(
+            !two.runs_without_lease(event(1)) && start.elapsed().is_zero(),
+            "the first desk has released it"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,7 +307,7 @@ mod tests {
         let mut desks = desks();
         for desk in &mut desks {
             desk.command_queued(event(1));
-            // Joins the queue.
+            // Joins the queue of the lock.
             assert!(
                 timeout(Duration::from_millis(1), desk.next_grant()).await.is_ok() == desk.may_run(event(1))
             );
@@ -260,36 +317,36 @@ mod tests {
             begin(&mut desks[now], event(1));
             desks[now].command_queued(event(1));
             desks[now].batch_finished(&all(&[event(1)]));
-            assert!(!desks[now].may_run(event(1)), "handed on, although there is more to do");
-            // Asked for again, behind the others.
+            assert!(!desks[now].may_run(event(1)), "released although commands wait");
+            // Requested again, behind the other desks.
             assert!(timeout(Duration::from_millis(1), desks[now].next_grant()).await.is_err());
             desks[next].next_grant().await.unwrap();
-            assert!(!desks[next].runs_without_lease(event(1)), "in order");
+            assert!(!desks[next].runs_without_lease(event(1)), "granted in order");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn commands_wait_at_most_the_bound_and_only_for_their_own_event() {
         let [mut one, mut two, _] = desks();
-        let mut deaf = Leases::new(Some(Arc::new(UnresponsiveLock)));
+        let mut unresponsive = Leases::new(Some(Arc::new(UnresponsiveLock)));
         one.command_queued(event(1));
         one.next_grant().await.unwrap();
-        for desk in [&mut two, &mut deaf] {
-            let began = Instant::now();
+        for desk in [&mut two, &mut unresponsive] {
+            let start = Instant::now();
             desk.command_queued(event(1));
             desk.command_queued(event(1));
             assert!(!desk.may_run(event(1)));
             desk.next_grant().await.unwrap();
-            assert_eq!(began.elapsed().as_millis(), LEASE_WAIT_MAX.as_millis());
-            assert!(desk.may_run(event(1)) && desk.runs_without_lease(event(1)), "without it");
+            assert_eq!(start.elapsed().as_millis(), LEASE_WAIT_MAX.as_millis());
+            assert!(desk.may_run(event(1)) && desk.runs_without_lease(event(1)), "runs without the lease");
             begin(desk, event(1));
             desk.command_queued(event(1));
             desk.batch_finished(&all(&[event(1)]));
-            assert!(!desk.may_run(event(1)), "for one batch");
+            assert!(!desk.may_run(event(1)), "only for one batch");
         }
         two.command_queued(event(2));
         two.next_grant().await.unwrap();
-        assert!(two.may_run(event(2)) && !two.may_run(event(1)), "its own is free");
+        assert!(two.may_run(event(2)) && !two.may_run(event(1)), "the lease of the other event is free");
     }
 
     #[tokio::test(start_paused = true)]
@@ -302,17 +359,17 @@ mod tests {
         one.command_queued(event(1));
         two.command_queued(event(1));
         two.next_grant().await.unwrap();
-        assert!(two.may_run(event(1)) && !two.runs_without_lease(event(1)), "the other has it");
+        assert!(two.may_run(event(1)) && !two.runs_without_lease(event(1)), "the other desk has the lease");
         one.batch_finished(&all(&[event(1)]));
-        assert!(!one.may_run(event(1)), "the next batch is not begun");
-        // The same where it is lost between two batches.
+        assert!(!one.may_run(event(1)), "the next batch does not start");
+        // The same if the lease is lost between two batches.
         let [mut one, ..] = desks();
         one.command_queued(event(1));
         one.next_grant().await.unwrap();
         tokio::time::advance(LEASE_DURATION_MAX).await;
         assert!(!one.may_run(event(1)));
         one.next_grant().await.unwrap();
-        assert!(one.may_run(event(1)), "asked for anew");
+        assert!(one.may_run(event(1)), "requested again");
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,7 +378,7 @@ mod tests {
         one.command_queued(event(1));
         one.next_grant().await.unwrap();
         begin(&mut one, event(1));
-        tokio::time::advance(LEASE_KEPT_MAX).await;
+        tokio::time::advance(LEASE_KEEP_MAX).await;
         one.command_queued(event(1));
         one.batch_finished(&all(&[event(1)]));
         assert!(!one.may_run(event(1)));

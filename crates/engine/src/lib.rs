@@ -1,8 +1,8 @@
-//! What the service does: use cases, the desk that gathers waiting commands into one commit, and the audit.
+//! The booking service: use cases, the desk that executes waiting commands in one commit (group commit), and
+//! background chores.
 //!
-//! This is the crate a program embeds. It sees ports only ([`Ports`]): which database, lock or bus stands
-//! behind them is decided where the program is put together. It decides no rule of booking; those are in
-//! `domain`.
+//! Programs embed this crate. It depends on ports only ([`Ports`]): the program that constructs the engine
+//! chooses the database, the locks and the event bus. It contains no booking rules; those are in `domain`.
 
 mod bookings;
 mod chore;

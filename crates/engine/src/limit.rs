@@ -1,140 +1,148 @@
-//! Every bound of the engine, with its reason.
+//! The bounds of the engine, each with its reason.
 
 use std::time::Duration;
 
-/// Most commands that wait for their turn: some seconds of work, and some ten megabytes. One more is
-/// refused at once, which serves its sender better than a wait that ends in a refusal.
+/// Maximum number of queued commands: some seconds of work, and some ten megabytes. Further commands are
+/// refused immediately, which is better for their senders than a wait that ends in a refusal.
 pub const QUEUE_MAX: usize = 16_384;
 
-/// Longest wait of a command for its turn. One still queued then never runs: its sender is about to give
-/// up, and a booking nobody knows of would hold tickets for nothing.
+/// Maximum time that a command waits in the queue. After that it never runs: its sender is about to time out,
+/// and a booking that no client knows of would hold tickets for nothing.
 pub const QUEUE_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Reads under way at once of each kind of callers: users, addresses and services. The database has more connections
-/// than all of these together; the others are for commands, readiness and background tasks.
+/// Maximum number of concurrent reads for each kind of caller: users, addresses and services. The database
+/// has more connections than all of these together; the others are for commands, readiness and background
+/// tasks.
 pub(crate) const KIND_READS_MAX: usize = 3;
 
-/// Reads of one caller under way at once: fewer than its kind has, so that slow ones leave room for others.
+/// Maximum number of concurrent reads of one caller: fewer than those of its kind, so that slow reads leave
+/// room for other callers.
 pub(crate) const CALLER_READS_MAX: usize = 2;
 
-/// Reads of one caller that wait or are under way: as many as requests over NATS may be, whose gateway is one caller,
-/// as is everybody behind a proxy that is not trusted.
+/// Maximum number of reads of one caller that wait or run: as many as the concurrent requests over NATS,
+/// whose gateway is one caller, as are all clients behind an untrusted proxy.
 pub const CALLER_READS_QUEUED_MAX: usize = 4_096;
 
-/// Longest wait of a read for its slot. What is left of [`READ_MAX`] is for the read itself.
+/// Maximum time that a read waits for its slot. The rest of [`READ_MAX`] is for the read itself.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Longest time until a read of a caller is answered; one that is not finished by then is answered as unavailable.
+/// Maximum time until a read of a caller returns; after that it fails as unavailable.
 pub const READ_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(
     3 * KIND_READS_MAX + 3 <= store::READERS && CALLER_READS_MAX < KIND_READS_MAX,
-    "reads of callers leave connections for commands, readiness and background tasks, and those of one caller leave \
-     one for others"
+    "reads of callers leave connections for commands, readiness and background tasks, and those of one \
+     caller leave one for other callers"
 );
 const _: () = assert!(
     READ_WAIT_MAX.as_millis() + store::STATEMENT_MAX.as_millis() <= READ_MAX.as_millis(),
-    "a read that waited as long as it may has time for its statement"
+    "a read that waited for the maximum time has time for its statement"
 );
 
-/// Bookings that are read at a time on the way to a page that is reached by number.
+/// Number of bookings that are read at a time in order to reach a page by its number.
 pub(crate) const NUMBERED_STEP: u32 = 100;
 
-/// Most such steps for one page: some tens of milliseconds.
+/// Maximum number of such steps for one page: some tens of milliseconds.
 pub(crate) const NUMBERED_STEPS_MAX: u32 = 100;
 
-/// Reads of the relay under way at once, of the connections that are left for commands, readiness and it.
+/// Maximum number of concurrent reads of the relay, on the connections that it shares with commands and
+/// readiness.
 pub(crate) const RELAY_READS_MAX: usize = 2;
 
-/// Longest wait for `booking:{id}` before a confirmation or cancellation goes on without it. The lock
-/// spares the database repeated work; the database alone decides who wins.
+/// Maximum time that a confirmation or a cancellation waits for `booking:{id}` before it continues without
+/// the lock. The lock saves the database repeated work; the database alone resolves conflicts.
 pub const BOOKING_LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
 
 const _: () = assert!(
     BOOKING_LOCK_WAIT_MAX.as_millis() < QUEUE_WAIT_MAX.as_millis(),
-    "a lock is only a part of a turn"
+    "the wait for a lock is only a part of the time in the queue"
 );
 
-/// Longest wait of commands for the lease of their event, `event:{id}`, before they go on without it: many batches of
-/// another desk, and a small part of a turn. A desk that does not get it in this time is one of very many, or waits
-/// for one that has stopped.
+/// Maximum time that commands wait for the lease of their event, `event:{id}`, before they run without it:
+/// many batches of another desk, and a small part of [`QUEUE_WAIT_MAX`]. A desk that does not get the lease
+/// in this time is one of very many, or waits for one that has stopped.
 pub const LEASE_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// Longest time that a desk keeps a lease nobody else is known to wait for; then it gives it up and asks anew, in case
-/// nobody has told it.
-pub(crate) const LEASE_KEPT_MAX: Duration = Duration::from_secs(5);
+/// Maximum time that a desk keeps a lease for which no other desk is known to wait. Then it releases the
+/// lease and requests it again, in case the notification of a waiter was lost.
+pub(crate) const LEASE_KEEP_MAX: Duration = Duration::from_secs(5);
 
-/// Longest time that a desk may own a lease: what it keeps, and a batch that takes as long as it may, with finding
-/// out what became of it. A desk that hangs for longer has lost it.
+/// Maximum duration of a lease: the time that a desk keeps it, and a batch of maximum duration including the
+/// resolution of its outcome. A desk that hangs for longer has lost the lease.
 pub(crate) const LEASE_DURATION_MAX: Duration = Duration::from_secs(15);
 
 const _: () = assert!(
-    LEASE_KEPT_MAX.as_millis() + 2 * store::TRANSACTION_MAX.as_millis() < LEASE_DURATION_MAX.as_millis(),
-    "no lease ends in the middle of a batch"
+    LEASE_KEEP_MAX.as_millis() + 2 * store::TRANSACTION_MAX.as_millis() < LEASE_DURATION_MAX.as_millis(),
+    "no lease expires during a batch"
 );
 
 const _: () = assert!(
     store::TRANSACTION_MAX.as_millis() < QUEUE_WAIT_MAX.as_millis(),
-    "a transaction that hangs is given up before those behind it have waited in vain"
+    "a transaction that hangs times out before the commands behind it do"
 );
 
-/// Bookings that a chore takes up at a time: half a batch, so that sales have the other half.
+/// Number of bookings in one page of a chore: half a batch, so that sales have the other half.
 pub(crate) const CHORE_PAGE: u32 = 512;
 
-/// How often the clean-up leaves a booking alone because somebody is working on it: once, so that even behind
-/// a request that hangs a hold is freed within two rounds.
+/// Number of times that the clean-up skips a booking that another request has locked: once, so that a hold is
+/// freed within two rounds even if that request hangs.
 pub(crate) const SKIPS_MAX: u8 = 1;
 
-/// Bookings of an event that a chore finds impossible to change in one run, with none that succeeds, before it leaves
-/// the event's others for the next run: most likely the event itself is at fault.
+/// Number of bookings of an event that a chore fails to change in one run, without a success, before it
+/// leaves the others of the event to the next run: most likely the event itself is the cause.
 pub(crate) const EVENT_FAILURES_MAX: u32 = 8;
 
-/// Bookings that a chore remembers as impossible to change; more are tried every run.
+/// Maximum number of failed bookings for which a chore remembers a backoff; further ones are tried in every
+/// run.
 pub(crate) const BACKOFF_BOOKINGS_MAX: usize = 10_000;
 
-/// Most runs of a chore that skip a booking which could not be changed.
+/// Maximum number of runs of a chore that skip a failed booking.
 pub(crate) const BACKOFF_ROUNDS_MAX: u32 = 64;
 
-/// How often the janitor tidies up: often enough that a day's answers are not two days'.
+/// Interval in which expired idempotency keys are deleted: short compared with the day for which they are
+/// stored.
 pub(crate) const KEY_EXPIRY_EVERY: Duration = Duration::from_mins(10);
 
-/// How often the wall clock is compared with the monotonic one.
+/// Interval in which the wall clock is compared with the monotonic clock.
 pub(crate) const CLOCK_CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// The smallest jump of the clock that is reported: beyond what a daemon corrects step by step, and a part of the
-/// shortest usual hold.
+/// Minimum jump of the clock that is reported: larger than the steps of a time daemon, and a part of the
+/// shortest common hold.
 pub(crate) const CLOCK_JUMP_MIN: Duration = Duration::from_mins(1);
 
-/// How often watched events are looked at: twice within the half second that watchers are promised.
+/// Interval in which watched events are polled: two polls fit into the half second that subscribers are
+/// guaranteed.
 pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(250);
 
-/// Ledger entries, or events, that the relay reads at a time: some 500 kB.
+/// Number of ledger entries, or events, in one page of the relay: some 500 kB.
 pub(crate) const RELAY_PAGE: u32 = 512;
 
-/// Most events whose messages are on their way to the stream, one of each: enough to fill a connection.
+/// Maximum number of events that are published concurrently, with one message in flight for each: enough to
+/// saturate a connection.
 pub const RELAY_EVENTS_MAX: usize = 256;
 
-/// Most events that wait to be looked at because their ledgers have grown; more are found in the ledger.
+/// Maximum number of events with a pending wake-up; the scan of the ledgers finds further ones.
 pub const RELAY_WAKEUPS_MAX: usize = 10_000;
 
-/// How often the relay looks for ledgers that have grown unnoticed: half of the lag that is promised.
+/// Interval in which the relay scans the ledgers for entries without a wake-up: half of the guaranteed lag.
 pub(crate) const RELAY_SCAN_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the relay looks whether the stream is still there and whole.
+/// Interval in which the relay verifies that the stream still exists and is complete.
 pub(crate) const RELAY_CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the relay writes down how far it has got: each time is a flush to disk.
+/// Minimum time between two saves of the relay's cursors: each save is a flush to disk.
 pub(crate) const RELAY_SAVE_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a relay that is not needed, or not able, waits before it looks again.
+/// Time that a standby relay waits for the lock, and that a relay waits before it retries after an error that
+/// requires an operator. It also bounds the jitter after the stream has rejected a message of the relay.
 pub(crate) const RELAY_STANDBY: Duration = Duration::from_secs(2);
 
-/// Longest turn of a relay; then whoever waits may be next.
+/// Maximum duration of a relay's leadership; then a waiting relay may take over.
 pub(crate) const RELAY_LEADERSHIP_MAX: Duration = Duration::from_mins(10);
 
-/// Oldest entry that is announced to those who do not read the stream: later it is no news.
+/// Maximum age of an entry for which a notification is published to clients that do not read the stream.
 pub(crate) const NOTIFICATION_AGE_MAX: Duration = Duration::from_mins(5);
 
-/// Longest time that entries may wait while none is published; then the relay is in trouble, whatever it says. With
-/// the pauses between two counts, that is noticed within 30 s.
+/// Maximum time that entries may be pending while none is published; then the relay is reported as failed.
+/// With the pauses between two counts, this is detected within 30 s.
 pub(crate) const RELAY_STALL_MAX: Duration = Duration::from_secs(25);

@@ -1,4 +1,4 @@
-//! The doors of the engine: everything it needs from outside comes in through one of these.
+//! The ports of the engine: all its external dependencies.
 
 use std::sync::Arc;
 
@@ -6,34 +6,35 @@ use coordination::{Limiter, Lock, Rule};
 use domain::{Clock, EventId, Ids};
 use store::Store;
 
-/// What stands behind the engine.
+/// The external dependencies of the engine.
 #[derive(Clone)]
 pub struct Ports {
-    /// Where truth lives.
+    /// The system of record.
     pub store: Arc<dyn Store>,
-    /// Orders those who want the same booking.
+    /// Serializes commands for the same booking, to reduce load on the database.
     pub lock: Arc<dyn Lock>,
-    /// Orders the desks that work on one event, each in its instance, one after the other; unset where there is one
-    /// desk alone, which needs no order but its own.
+    /// Serializes the desks of several instances that work on the same event. `None` if there is only one
+    /// desk, whose own queue is sufficient.
     pub lease: Option<Arc<dyn Lock>>,
-    /// Refuses those who ask too often.
+    /// Limits the rate of users' attempts.
     pub limiter: Arc<dyn Limiter>,
-    /// Tells the time.
+    /// The current time.
     pub clock: Arc<dyn Clock>,
-    /// Makes ids.
+    /// Random numbers for new ids.
     pub ids: Arc<dyn Ids>,
-    /// Hears what was committed.
+    /// Is notified of commits.
     pub commit_listener: Arc<dyn CommitListener>,
 }
 
-/// Hears which ledgers have grown, after the commit. A hint, never the news itself: whoever tells others
-/// reads the ledger, so a lost hint makes news late and loses nothing.
+/// A listener that is notified, after the commit, of the events whose ledgers have advanced. A notification
+/// is only a wake-up: the receiver reads the ledger, so a lost notification delays entries, but loses none.
 pub trait CommitListener: Send + Sync {
-    /// The ledgers of these events have grown, or may have. Called once per batch; must not block.
+    /// Notifies that the ledgers of these events have advanced, or may have. Called once per batch; must not
+    /// block.
     fn ledgers_advanced(&self, events: &[EventId]);
 }
 
-/// Tells nobody; the ledger keeps everything.
+/// A listener that ignores all notifications; the entries remain in the ledger.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoopListener;
 
@@ -41,16 +42,16 @@ impl CommitListener for NoopListener {
     fn ledgers_advanced(&self, _events: &[EventId]) {}
 }
 
-/// What the operator decides.
+/// The operator's settings for events and rate limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// How long a booking of a new event may stay unpaid, in seconds, where the event does not say.
+    /// The time that a booking may stay unpaid, in seconds, for new events that do not specify it.
     pub hold_seconds: u32,
-    /// How long before the start of a new event a user may last give back a paid booking, in seconds,
-    /// where the event does not say.
+    /// The time before the start until which users may cancel paid bookings, in seconds, for new events that
+    /// do not specify it.
     pub cancel_cutoff_seconds: u32,
-    /// How often one user may try to book.
+    /// The rate limit of a user's booking attempts.
     pub book: Rule,
-    /// How often one user may try to cancel.
+    /// The rate limit of a user's cancellation attempts.
     pub cancel: Rule,
 }

@@ -1,11 +1,12 @@
-//! Reads of callers: a few at a time, fair among callers, and bounded, so that many readers leave the database to
-//! commands, to readiness and to the background tasks.
+//! Reads of callers: few at a time, fair among callers, and bounded, so that many readers leave the database
+//! to commands, readiness and the background tasks.
 //!
-//! A read waits twice: for one of its caller's own slots, then for one of those of its kind of callers, first come,
-//! first served. A caller has no more reads in the second queue than slots of its own, so callers take turns there,
-//! however many reads one of them sends. Users, callers without a token, and services each have slots of their own.
+//! A read waits twice: for one of its caller's own slots, then for one of the slots of its kind of caller,
+//! first come, first served. In the second queue a caller has at most as many reads as it has slots, so
+//! callers take turns there, however many reads one of them sends. Users, callers without a token, and
+//! services have separate slots.
 //!
-//! What a command looks up is not a read of a caller and waits for no slot.
+//! The lookups of a command are not reads of a caller and wait for no slot.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,18 +22,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::limit::{CALLER_READS_MAX, CALLER_READS_QUEUED_MAX, KIND_READS_MAX, READ_MAX, READ_WAIT_MAX};
 use crate::{Engine, Error};
 
-/// Who reads, and so with whom a read takes turns. It says nothing about what may be seen.
+/// The caller of a read, which determines the slots that the read uses. It does not determine what may be
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reader {
     /// A user.
     User(UserId),
-    /// Somebody without a token, by the network that its address belongs to.
+    /// A caller without a token, by the network of its address.
     Address(IpAddr),
     /// A service or an admin, by the subject of its token.
     Service(UserId),
 }
 
-/// The slots in which callers read.
+/// The slots for reads of callers.
 #[derive(Default)]
 pub(crate) struct Reads {
     users: Slots,
@@ -41,33 +43,33 @@ pub(crate) struct Reads {
     callers: Arc<Callers>,
 }
 
-/// The slots of one kind of callers.
+/// The slots of one kind of caller.
 struct Slots {
     permits: Arc<Semaphore>,
-    /// Reads that wait for one, or for one of their caller's.
+    /// Number of reads that wait for one of these slots, or for one of their caller's own.
     waiting: AtomicUsize,
 }
 
-/// Callers that read or wait.
+/// The callers that have reads waiting or running.
 #[derive(Default)]
 struct Callers(Mutex<HashMap<Reader, CallerReads>>);
 
 struct CallerReads {
     slots: Arc<Semaphore>,
-    /// Reads that wait or are under way.
+    /// Number of reads that wait or run.
     count: usize,
 }
 
-/// Counts one read of a caller, waiting or under way, until it is dropped.
+/// Counts one read of a caller, waiting or running, until it is dropped.
 struct CallerGuard {
     callers: Arc<Callers>,
     reader: Reader,
 }
 
-/// Counts one read that waits, until it is dropped.
+/// Counts one waiting read until it is dropped.
 struct WaitGuard<'s>(&'s AtomicUsize);
 
-/// The right to read, until it is dropped.
+/// The permission to read, until it is dropped.
 pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
     _caller_permit: OwnedSemaphorePermit,
@@ -81,7 +83,7 @@ impl Default for Slots {
 }
 
 impl Reads {
-    /// How many reads wait, by kind of callers.
+    /// The number of waiting reads, per kind of caller.
     pub(crate) fn waiting(&self) -> [(&'static str, usize); 3] {
         let waiting = |slots: &Slots| slots.waiting.load(Ordering::Relaxed);
         [
@@ -91,7 +93,7 @@ impl Reads {
         ]
     }
 
-    /// Waits for a slot, at most [`READ_WAIT_MAX`].
+    /// Waits for a slot, up to [`READ_WAIT_MAX`].
     async fn slot(&self, reader: &Reader) -> Result<Slot, Error> {
         let slots = match reader {
             Reader::User(_) => &self.users,
@@ -111,7 +113,8 @@ impl Reads {
 }
 
 impl Callers {
-    /// Counts one more read of a caller, where it may have one more. Returns the caller's slots, too.
+    /// Counts one more read of a caller, unless the caller has reached its maximum. Also returns the caller's
+    /// slots.
     fn enter(self: &Arc<Self>, reader: &Reader) -> Result<(CallerGuard, Arc<Semaphore>), Error> {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || CallerReads { slots: Arc::new(Semaphore::new(CALLER_READS_MAX)), count: 0 };
@@ -151,11 +154,12 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl Engine {
-    /// Has `work` read for a caller once it has a slot, and answers within [`READ_MAX`]. The read keeps its slot until
-    /// the database has answered, also when the caller goes away before: the database does not notice that.
+    /// Runs `work`, a read of a caller, once it has a slot, and returns within [`READ_MAX`]. The read keeps
+    /// its slot until the database has responded, even if the caller disconnects before: the database does
+    /// not notice that.
     #[expect(
         clippy::disallowed_methods,
-        reason = "it belongs to one request, which gets the panic for an answer"
+        reason = "the task belongs to one request, which gets an error if the task panics"
     )]
     pub(crate) async fn read<T, R>(
         &self,
@@ -177,7 +181,7 @@ impl Engine {
         match timeout_at(latest, finished).await {
             Ok(Ok(answer)) => Ok(answer?),
             Ok(Err(error)) => Err(Fault::Broken(Cause::new(error)).into()),
-            Err(_) => Err(Fault::Unavailable(Cause::new("the database did not answer in time")).into()),
+            Err(_) => Err(Fault::Unavailable(Cause::new("the database did not respond in time")).into()),
         }
     }
 }
@@ -215,7 +219,7 @@ mod tests {
     }
 
     /// Waits until `count` reads are waiting.
-    async fn waiting(reads: &Reads, count: usize) {
+    async fn wait_for_reads(reads: &Reads, count: usize) {
         for _ in 0..1_000_000 {
             if all_waiting(reads) == count {
                 return;
@@ -237,7 +241,7 @@ mod tests {
         slots
     }
 
-    /// Sends a read that takes no time; the answer names it.
+    /// Sends a read that takes no time, and appends its name to `done` when it runs.
     fn send(reads: &Arc<Reads>, reader: &Reader, name: u32, done: &Arc<Mutex<Vec<u32>>>) {
         let (reads, reader, done) = (reads.clone(), reader.clone(), done.clone());
         #[expect(clippy::disallowed_methods, reason = "a test waits for it")]
@@ -255,22 +259,22 @@ mod tests {
         for name in 0..1_000 {
             send(&reads, &user("many"), name, &done);
         }
-        waiting(&reads, 1_000).await;
+        wait_for_reads(&reads, 1_000).await;
         for name in 1_000..1_010 {
             send(&reads, &user(&format!("single-{name}")), name, &done);
         }
-        waiting(&reads, 1_010).await;
+        wait_for_reads(&reads, 1_010).await;
         drop(slots);
-        waiting(&reads, 0).await;
+        wait_for_reads(&reads, 0).await;
         tokio::task::yield_now().await;
         let done = done.lock().unwrap().clone();
         let last_single = done.iter().rposition(|name| *name >= 1_000).unwrap();
         assert_eq!(done.len(), 1_010);
-        // Two of the many are in the queue at any time.
+        // At any time, two of the many are in the second queue.
         assert!(last_single < 3 * 10, "{last_single}");
     }
 
-    /// However many reads of however few callers wait, one more caller waits for two of each.
+    /// One more caller waits for at most two reads of each other caller, however many reads these have sent.
     #[tokio::test(start_paused = true)]
     async fn s1_callers_that_wait_with_many_reads_keep_no_other_out() {
         let (reads, done) = (Arc::new(Reads::default()), Arc::default());
@@ -278,38 +282,38 @@ mod tests {
         for name in 0..20_000 {
             send(&reads, &user(&format!("many-{}", name % 10)), name, &done);
         }
-        waiting(&reads, 20_000).await;
+        wait_for_reads(&reads, 20_000).await;
         send(&reads, &user("single"), 20_000, &done);
-        waiting(&reads, 20_001).await;
+        wait_for_reads(&reads, 20_001).await;
         drop(slots);
-        waiting(&reads, 0).await;
+        wait_for_reads(&reads, 0).await;
         tokio::task::yield_now().await;
-        let place = done.lock().unwrap().iter().position(|name| *name == 20_000).unwrap();
-        assert!(place < 30, "{place}");
+        let position = done.lock().unwrap().iter().position(|name| *name == 20_000).unwrap();
+        assert!(position < 30, "{position}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn s1_no_caller_has_all_slots_and_each_kind_has_its_own() {
         let reads = Reads::default();
         for one in [user("a"), service("a"), address(1)] {
-            let begun = Instant::now();
+            let start = Instant::now();
             let mut slots = Vec::new();
             for _ in 0..CALLER_READS_MAX {
                 slots.push(reads.slot(&one).await.unwrap());
             }
-            assert_eq!(begun.elapsed(), Duration::ZERO);
+            assert_eq!(start.elapsed(), Duration::ZERO);
             assert!(matches!(reads.slot(&one).await, Err(Error::Overloaded)));
-            assert_eq!(begun.elapsed(), READ_WAIT_MAX);
+            assert_eq!(start.elapsed(), READ_WAIT_MAX);
         }
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut slots = all_slots(&reads).await;
         for other in [user("b"), service("b"), address(200)] {
             assert!(matches!(reads.slot(&other).await, Err(Error::Overloaded)));
         }
-        assert_eq!(begun.elapsed(), 3 * READ_WAIT_MAX);
+        assert_eq!(start.elapsed(), 3 * READ_WAIT_MAX);
         slots.clear();
         assert_eq!(all_waiting(&reads), 0);
-        assert!(reads.callers.0.lock().unwrap().is_empty(), "no caller is remembered");
+        assert!(reads.callers.0.lock().unwrap().is_empty(), "idle callers are removed");
     }
 
     #[tokio::test(start_paused = true)]
@@ -320,13 +324,13 @@ mod tests {
         for name in 0..waits {
             send(&reads, &user("a"), u32::try_from(name).unwrap(), &done);
         }
-        waiting(&reads, waits).await;
-        let begun = Instant::now();
+        wait_for_reads(&reads, waits).await;
+        let start = Instant::now();
         assert!(matches!(reads.slot(&user("a")).await, Err(Error::Overloaded)));
         assert!(reads.slot(&user("b")).await.is_ok());
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(start.elapsed(), Duration::ZERO);
         drop(slots);
-        waiting(&reads, 0).await;
+        wait_for_reads(&reads, 0).await;
     }
 
     /// An engine, and a booking that can be paid.
@@ -395,13 +399,13 @@ mod tests {
     async fn s1_payments_cancellations_and_readiness_wait_for_no_read() {
         let (engine, admin, booking) = engine_with_booking().await;
         let slots = all_slots(&engine.reads).await;
-        let begun = Instant::now();
+        let start = Instant::now();
         let transaction = "pay-1".parse().unwrap();
         let payment = CapturedPayment { transaction, amount: None };
         engine.confirm(admin.clone(), booking, payment, None).await.unwrap();
         engine.cancel(admin.clone(), booking, None, None).await.outcome.unwrap();
         engine.health().await.unwrap();
-        assert!(begun.elapsed() < READ_WAIT_MAX);
+        assert!(start.elapsed() < READ_WAIT_MAX);
         for reader in [user("c"), service("c")] {
             let read = engine.booking(&reader, &admin.actor, booking).await;
             assert!(matches!(read, Err(Error::Overloaded)));
@@ -410,7 +414,7 @@ mod tests {
         engine.booking(&service("c"), &admin.actor, booking).await.unwrap();
     }
 
-    /// A caller that goes away, or whose read takes too long, leaves a read that still uses a connection.
+    /// After a caller has disconnected, or its read has timed out, the read still uses a connection.
     #[tokio::test(start_paused = true)]
     async fn s1_a_read_is_answered_in_time_and_keeps_its_slot_until_it_is_finished() {
         let (engine, ..) = engine_with_booking().await;
@@ -423,9 +427,9 @@ mod tests {
             })
         };
         assert!(timeout(READ_WAIT_MAX / 4, read()).await.is_err());
-        let begun = Instant::now();
+        let start = Instant::now();
         assert!(matches!(read().await, Err(Error::Fault(Fault::Unavailable(_)))));
-        assert_eq!(begun.elapsed(), READ_MAX);
+        assert_eq!(start.elapsed(), READ_MAX);
         assert!(matches!(engine.stats(&service("slow")).await, Err(Error::Overloaded)));
         engine.stats(&service("other")).await.unwrap();
         finish.notify_waiters();

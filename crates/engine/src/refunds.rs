@@ -1,4 +1,4 @@
-//! The use cases of a refund.
+//! The use cases of refunds.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use store::{Idempotency, Page};
 
 use crate::{Caller, CommandOutput, Engine, Error, Reader};
 
-/// What became of a pay-out, as a trusted service reports it.
+/// The outcome of a pay-out, as a trusted service reports it.
 #[derive(Clone, Debug)]
 pub struct RefundOutcome {
-    /// Whether the money was paid out.
+    /// True if the money was paid out.
     pub succeeded: bool,
-    /// The payment provider's name for the pay-out.
+    /// The payment provider's reference of the pay-out.
     pub provider_reference: Name,
 }
 
 impl Engine {
-    /// Records the outcome of a refund. The same outcome again is one settlement; one that failed may later
-    /// succeed, never the other way round.
+    /// Records the outcome of a refund. A repeated outcome changes nothing; a failed refund may succeed
+    /// later, but not vice versa.
     pub async fn settle(
         self: &Arc<Self>,
         caller: Caller,
         id: RefundId,
         outcome: RefundOutcome,
-        keep: Option<Arc<Idempotency>>,
+        idempotency: Option<Arc<Idempotency>>,
     ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
         self.run_detached_unlimited(async move {
@@ -32,12 +32,12 @@ impl Engine {
             let Refund { event_id, booking_id, transaction, .. } = refund;
             let RefundOutcome { succeeded, provider_reference } = outcome;
             let settlement = Settlement { event_id, booking_id, transaction, succeeded, provider_reference };
-            engine.submit(caller, Action::Settle(Box::new(settlement)), keep).await
+            engine.submit(caller, Action::Settle(Box::new(settlement)), idempotency).await
         })
         .await
     }
 
-    /// Up to `limit` refunds made before `after`, newest first.
+    /// Up to `limit` refunds with ids below `after`, newest first.
     pub async fn refunds(
         &self,
         reader: &Reader,

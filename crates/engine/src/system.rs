@@ -1,4 +1,4 @@
-//! The real time and real luck. The only place that reads them.
+//! The clock and the random numbers of the operating system. This is the only module that reads them.
 
 use domain::{Clock, Ids, Timestamp};
 
@@ -11,7 +11,7 @@ pub struct SystemClock;
 pub struct SystemIds;
 
 impl SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which the time comes in")]
+    #[expect(clippy::disallowed_methods, reason = "the only source of the time")]
     fn since_epoch() -> std::time::Duration {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
     }
@@ -31,11 +31,11 @@ impl coordination::Clock for SystemClock {
 }
 
 impl Ids for SystemIds {
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which luck comes in")]
+    #[expect(clippy::disallowed_methods, reason = "the only source of randomness")]
     fn random(&self) -> [u8; 10] {
         let mut bytes = [0; 10];
         getrandom::fill(&mut bytes)
-            .unwrap_or_else(|error| panic!("the system gives no random bytes: {error}"));
+            .unwrap_or_else(|error| panic!("the system returned no random bytes: {error}"));
         bytes
     }
 }

@@ -1,8 +1,7 @@
-//! Live availability: who watches an event hears of every change, soon.
+//! Live availability: subscribers of an event receive every change within half a second.
 //!
-//! Only events that somebody watches are looked at, all of them in one read, whoever changed them and on
-//! whatever instance. A watcher that is slow sees the latest state and skips what was in between, so
-//! nothing queues up behind it.
+//! One task polls the events that have subscribers, all in one read, so it sees the changes of all instances.
+//! A slow subscriber gets the latest state and skips the states before it, so no messages accumulate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,16 +15,17 @@ use tokio_util::sync::CancellationToken;
 use crate::limit::WATCH_EVERY;
 use crate::{Engine, Error, Reader};
 
-/// The events that somebody watches.
+/// The events that have subscribers.
 #[derive(Default)]
 pub(crate) struct WatchedEvents {
     events: Mutex<BTreeMap<EventId, watch::Sender<Arc<Event>>>>,
-    /// Somebody watches where nobody did before.
+    /// Notified when an event gets its first subscriber.
     watch_started: Notify,
 }
 
 impl Engine {
-    /// An event as it is, and as it will be: the receiver changes within half a second of every commit.
+    /// Subscribes to an event: the receiver has the current state, and changes within half a second of every
+    /// commit.
     pub async fn watch(&self, reader: &Reader, id: EventId) -> Result<watch::Receiver<Arc<Event>>, Error> {
         if let Some(watching) = self.watched.subscribe(id) {
             return Ok(watching);
@@ -48,7 +48,7 @@ impl WatchedEvents {
         watching
     }
 
-    /// The events that somebody watches; the others are forgotten.
+    /// The ids of the events that have subscribers; the other events are removed.
     fn watched_ids(&self) -> Vec<EventId> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.retain(|_, watchers| watchers.receiver_count() > 0);
@@ -71,12 +71,12 @@ impl WatchedEvents {
     }
 }
 
-/// Reads the watched events until `stop`; nothing while nobody watches.
+/// Polls the watched events until `stop`; idle without subscribers.
 pub(crate) struct WatchPoller {
     watched: Arc<WatchedEvents>,
     store: Arc<dyn Store>,
     stop: CancellationToken,
-    /// Watched events that cannot be read.
+    /// Watched events that cannot be decoded.
     unreadable: BTreeSet<EventId>,
 }
 
@@ -85,8 +85,8 @@ impl WatchPoller {
         Self { watched, store, stop, unreadable: BTreeSet::new() }
     }
 
-    /// The events that can be read. The others are logged once, and not at every look: those who watch them keep what
-    /// they know.
+    /// The events that can be decoded. The others are logged once, not in every poll; their subscribers keep
+    /// the last state.
     fn readable(&mut self, events: Vec<(EventId, Result<Event, Cause>)>) -> Vec<Event> {
         let mut readable = Vec::with_capacity(events.len());
         for (id, event) in events {
@@ -97,7 +97,7 @@ impl WatchPoller {
                 }
                 Err(cause) => {
                     if self.unreadable.insert(id) {
-                        tracing::error!(event = %id, %cause, "a watched event cannot be read");
+                        tracing::error!(event = %id, %cause, "a watched event cannot be decoded");
                     }
                 }
             }
@@ -130,7 +130,7 @@ impl Work for WatchPoller {
                     let events = self.readable(events);
                     self.watched.notify(events);
                 }
-                // Watchers keep what they know; it says as of when it is.
+                // Subscribers keep the last state, which contains its time.
                 Err(error) => tracing::warn!(%error, "watched events cannot be read"),
             }
         }

@@ -155,20 +155,15 @@ impl<'a> BookingReplay<'a> {
     /// Applies an entry of a refund: requested once, then settled as failed at most once and as succeeded at
     /// most once.
     fn apply_refund(&mut self, refund: RefundId, entry: &Entry) -> Option<String> {
+        use LedgerStatus::{Failed, Requested, Succeeded};
         let before = self.refunds.get(&refund).copied();
         let follows = match (entry.kind, entry.from, entry.to) {
-            (EntryKind::RefundRequested, None, Some(LedgerStatus::Requested)) => before.is_none(),
-            (
-                EntryKind::RefundSettled,
-                Some(from @ LedgerStatus::Requested),
-                Some(LedgerStatus::Failed | LedgerStatus::Succeeded),
-            )
-            | (EntryKind::RefundSettled, Some(from @ LedgerStatus::Failed), Some(LedgerStatus::Succeeded)) => {
-                before == Some(from)
-            }
+            (EntryKind::RefundRequested, None, Some(Requested)) => before.is_none(),
+            (EntryKind::RefundSettled, Some(from @ Requested), Some(Failed | Succeeded))
+            | (EntryKind::RefundSettled, Some(from @ Failed), Some(Succeeded)) => before == Some(from),
             _ => false,
         };
-        self.refunds.insert(refund, entry.to.unwrap_or(LedgerStatus::Requested));
+        self.refunds.insert(refund, entry.to.unwrap_or(Requested));
         (!follows)
             .then(|| format!("{refund}: {} to {:?} does not follow on {before:?}", entry.kind, entry.to))
     }

@@ -1,4 +1,4 @@
-//! Bookings that a chore cannot change: tried ever more rarely, so that corrupt rows do not cost failed batches in every
+//! Backoff for bookings that a chore cannot change, so that corrupt rows do not cost a failed batch in every
 //! run.
 
 use std::collections::HashMap;
@@ -7,30 +7,31 @@ use domain::{BookingId, EventId};
 
 use crate::limit::{BACKOFF_BOOKINGS_MAX, BACKOFF_ROUNDS_MAX, EVENT_FAILURES_MAX};
 
-/// What a chore remembers of its failures. A hint: what is forgotten is tried again.
+/// The failures of a chore. It is only an optimisation: a forgotten failure is tried again.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     bookings: HashMap<BookingId, BookingBackoff>,
-    /// What became of the bookings of each event in this run, where some failed.
-    events: HashMap<EventId, Tally>,
+    /// The results for the bookings of each event in this run.
+    events: HashMap<EventId, EventTally>,
 }
 
 #[derive(Debug)]
 struct BookingBackoff {
     failures: u32,
     runs_left: u32,
-    /// Whether this run has met it.
+    /// True if the booking occurred in this run.
     is_seen: bool,
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct EventTally {
     failed: u32,
-    done: u32,
+    succeeded: u32,
 }
 
 impl Backoff {
-    /// Begins a run. Bookings that the last one has not met are forgotten: others have changed them.
+    /// Starts a run. Bookings that did not occur in the last run are removed: they have been changed
+    /// otherwise.
     pub(super) fn begin_run(&mut self) {
         self.events.clear();
         self.bookings.retain(|_, entry| std::mem::take(&mut entry.is_seen));
@@ -39,7 +40,7 @@ impl Backoff {
         }
     }
 
-    /// Whether a booking is to be tried in this run.
+    /// True if the chore should try to change the booking in this run.
     pub(super) fn is_due(&mut self, event: EventId, booking: BookingId) -> bool {
         let entry = self.bookings.get_mut(&booking);
         let is_parked = entry.is_some_and(|entry| {
@@ -49,19 +50,21 @@ impl Backoff {
         !is_parked && !self.is_at_fault(event)
     }
 
-    /// Whether so many bookings of an event have failed in this run, and none succeeded, that the rest is left for the
-    /// next one.
+    /// True if so many bookings of an event have failed in this run, and none has succeeded, that the others
+    /// are left for the next run.
     pub(super) fn is_at_fault(&self, event: EventId) -> bool {
-        self.events.get(&event).is_some_and(|tally| tally.done == 0 && tally.failed >= EVENT_FAILURES_MAX)
+        self.events
+            .get(&event)
+            .is_some_and(|tally| tally.succeeded == 0 && tally.failed >= EVENT_FAILURES_MAX)
     }
 
-    /// Notes that a booking was changed, or needs no change any more.
+    /// Records that a booking was changed, or no longer needs a change.
     pub(super) fn record_success(&mut self, event: EventId, booking: BookingId) {
         self.bookings.remove(&booking);
-        self.events.entry(event).or_default().done += 1;
+        self.events.entry(event).or_default().succeeded += 1;
     }
 
-    /// Notes that a booking cannot be changed.
+    /// Records that a booking cannot be changed.
     pub(super) fn record_failure(&mut self, event: EventId, booking: BookingId) {
         self.events.entry(event).or_default().failed += 1;
         if self.bookings.len() >= BACKOFF_BOOKINGS_MAX && !self.bookings.contains_key(&booking) {

@@ -1,7 +1,8 @@
-//! Finishes what cancelling an event began: cancels its live bookings, and has every paid one refunded.
+//! Completes the cancellation of an event: cancels its live bookings, each of which gets a refund if it is
+//! paid.
 //!
-//! It looks for cancelled events that still have live bookings, so it needs no memory and goes on after a
-//! crash where it was. Where no event has any it reads the few that are cancelled, and no booking.
+//! It searches for cancelled events that have live bookings, so it needs no state and continues after a
+//! crash. If there are none, it reads the few cancelled events, and no booking.
 
 use std::sync::Arc;
 
@@ -15,13 +16,13 @@ use super::backoff::Backoff;
 use crate::limit::CHORE_PAGE;
 use crate::{Caller, Engine, Error};
 
-/// What a booking says that ended with its event.
+/// The cancellation reason of bookings that are cancelled with their event.
 const REASON: &str = "The event was cancelled.";
 
-/// The chore, and what it remembers from run to run.
+/// The chore, with its backoff.
 #[derive(Default)]
 pub(crate) struct EventCancellation {
-    /// Bookings that could not be cancelled.
+    /// Backoff for bookings that could not be cancelled.
     backoff: Backoff,
 }
 
@@ -51,8 +52,8 @@ impl Chore for EventCancellation {
 }
 
 impl EventCancellation {
-    /// Cancels an event's bookings in a status, page by page. An event that is itself at fault is left for the next
-    /// run.
+    /// Cancels an event's bookings in a status, page by page. If all of them fail, the event is left for the
+    /// next run.
     async fn cancel_bookings(
         &mut self,
         engine: &Engine,
@@ -79,7 +80,10 @@ impl EventCancellation {
                 }
             }
             if let Some((booking, error)) = first {
-                tracing::error!(%event, failed, %booking, error = ?error, "bookings of a cancelled event were not cancelled");
+                tracing::error!(
+                    %event, failed, %booking, error = ?error,
+                    "bookings of a cancelled event were not cancelled"
+                );
             }
             if page.len() < CHORE_PAGE as usize || self.backoff.is_at_fault(event) {
                 return Ok(());
@@ -98,7 +102,7 @@ async fn cancel(
     let reason = REASON.parse().ok();
     let cancellation = Cancellation { event_id, booking_id, reason, refund_id: engine.refund_id() };
     match engine.submit(caller, Action::Cancel(Box::new(cancellation)), None).await {
-        // A refusal means that somebody was faster, which is as good.
+        // A refusal means that another command was faster, which has the same effect.
         Ok(_) | Err(Error::Refused(_)) => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! Forgets what nobody may ask for any more: answers kept under idempotency keys.
+//! Deletes idempotency keys, with their stored responses, that are older than 24 hours.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Background chores: each reconciles one thing that time or a crash has left undone.
+//! Background chores: each completes one kind of work that time or a crash has left open.
 //!
-//! A chore is woken by a timer *and* by a nudge, takes no input, is idempotent, does its work in bounded
-//! steps, whatever concerns bookings through the same desk as everybody else, and has one path for good days and for the day after a
-//! crash. Any number of instances may run it at once: whoever comes second finds nothing left to do.
+//! A chore runs on a timer and on wake-up, takes no input, is idempotent, works in bounded steps, changes
+//! bookings through the same desk as all other commands, and has the same code path in normal operation and
+//! after a crash. Any number of instances may run it concurrently: the second finds nothing left to do.
 
 mod backoff;
 mod event_cancellation;
@@ -26,17 +26,17 @@ pub use sweeper::{SweepReport, Sweeper};
 pub(crate) use event_cancellation::EventCancellation;
 pub(crate) use key_expiry::KeyExpiry;
 
-/// Something to be done again and again.
+/// Work that is repeated.
 #[async_trait]
 pub(crate) trait Chore: Send {
-    /// What it is called, in logs and in readiness.
+    /// The name of the chore, in logs and in readiness.
     fn name(&self) -> &'static str;
 
-    /// Does all there is to do now, in bounded steps. What fails is left for the next time.
+    /// Does all the work that is due now, in bounded steps. Work that fails is left for the next run.
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error>;
 }
 
-/// How a chore is getting on.
+/// The health of a chore.
 #[derive(Debug)]
 pub struct Health {
     name: &'static str,
@@ -48,12 +48,12 @@ impl Health {
         Self { name, last_success_micros: AtomicI64::new(now.micros()) }
     }
 
-    /// What the chore is called.
+    /// The name of the chore.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// When it last finished without a fault; when it was started, if it never has.
+    /// The time at which the chore last finished without a fault; its start if it never has.
     pub fn last_success(&self) -> Timestamp {
         let micros = self.last_success_micros.load(Ordering::Relaxed);
         Timestamp::from_micros(micros)
@@ -61,45 +61,46 @@ impl Health {
     }
 }
 
-/// The rounds of a chore until `stop`: every `every`, and when nudged.
+/// Runs a chore until `stop`: at the interval `every`, and when woken by `wake`.
 pub(crate) struct Rounds {
     chore: Box<dyn Chore>,
     engine: Arc<Engine>,
     health: Arc<Health>,
     every: Duration,
-    nudge: Arc<Notify>,
+    wake: Arc<Notify>,
     stop: CancellationToken,
-    /// Until the next round.
+    /// Time until the next round.
     pause: Duration,
 }
 
 impl Rounds {
-    /// The first round comes after a random part of the interval, so that instances started together do not all
-    /// sweep at once.
+    /// The first round starts after a random part of the interval, so that instances that start together do
+    /// not all run at the same time.
     pub(crate) fn new(
         chore: Box<dyn Chore>,
         engine: Arc<Engine>,
         health: Arc<Health>,
-        (every, nudge, stop): (Duration, Arc<Notify>, CancellationToken),
+        (every, wake, stop): (Duration, Arc<Notify>, CancellationToken),
     ) -> Self {
         let pause = every.mul_f64(f64::from(engine.ports.ids.random()[0]) / 256.0);
-        Self { chore, engine, health, every, nudge, stop, pause }
+        Self { chore, engine, health, every, wake, stop, pause }
     }
 }
 
 impl Work for Rounds {
-    /// What a chore remembers from one round to the next are hints, so a panic leaves nothing half done behind.
+    /// The state that a chore keeps between rounds is only an optimisation, so a panic leaves no work half
+    /// done.
     async fn run(&mut self) {
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = self.nudge.notified() => (),
+                () = self.wake.notified() => (),
                 () = tokio::time::sleep(self.pause) => (),
             }
             // A round that panics is repeated after the restart.
             self.pause = Duration::ZERO;
-            // A stop does not wait for a long round; the next start goes on where it was.
+            // A stop does not wait for a long round; the next start continues the work.
             let outcome = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -108,7 +109,7 @@ impl Work for Rounds {
             self.pause = self.every;
             if let Err(error) = outcome {
                 let chore = self.chore.name();
-                tracing::error!(chore, %error, "a chore failed; it will be tried again");
+                tracing::error!(chore, %error, "a chore failed; it is retried in the next round");
             } else {
                 self.health.last_success_micros.store(self.engine.now().micros(), Ordering::Relaxed);
             }
@@ -116,7 +117,7 @@ impl Work for Rounds {
     }
 }
 
-/// The name under which a chore's changes stand in the ledger: one for each run.
+/// The request id of a chore's changes in the ledger: one for each run.
 pub(crate) fn request(engine: &Engine, name: &str) -> RequestId {
     let run = engine.ports.ids.random().iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
     format!("{name}_{run}").parse().unwrap_or_else(|_| unreachable!("a word and hexadecimal digits"))

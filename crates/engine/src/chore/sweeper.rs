@@ -1,8 +1,8 @@
-//! The clean-up: frees unpaid bookings whose time has passed.
+//! The clean-up: frees unpaid bookings whose hold has expired.
 //!
-//! It submits expire commands and never cancels, so no user's limit, ownership or cut-off can stand in its
-//! way, and no lock is taken twice. It does not wait for a booking that somebody is confirming or cancelling
-//! right now: that one is left for the next round, once, and then the database decides.
+//! It submits expire commands and not cancellations, so no user's limit, ownership or cut-off can stop it,
+//! and no lock is acquired twice. It does not wait for a booking that another request is confirming or
+//! cancelling: such a booking is skipped once, and in the next round the database resolves the conflict.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,31 +18,31 @@ use super::backoff::Backoff;
 use crate::limit::{CHORE_PAGE, SKIPS_MAX};
 use crate::{Caller, CommandOutput, Engine, Error};
 
-/// What a round has freed.
+/// The result of one round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepReport {
-    /// Bookings that expired.
+    /// Number of bookings that expired.
     pub bookings: u64,
-    /// Tickets they held.
+    /// Number of tickets that these bookings held.
     pub tickets: u64,
-    /// Overdue bookings that could not be expired; they are tried again, ever more rarely.
+    /// Number of overdue bookings that could not be expired; they are retried with backoff.
     pub failed: u64,
 }
 
-/// The clean-up, and what it remembers from round to round.
+/// The clean-up, with its state between rounds.
 #[derive(Debug, Default)]
 pub struct Sweeper {
-    /// How often a booking was left alone because somebody held its lock.
+    /// The number of times that a booking was skipped because its lock was held.
     skipped: HashMap<BookingId, u8>,
-    /// Bookings that could not be expired.
+    /// Backoff for bookings that could not be expired.
     backoff: Backoff,
 }
 
 impl Sweeper {
-    /// One round: every hold that is overdue now, page by page.
+    /// One round: expires every hold that is overdue now, page by page.
     pub async fn sweep(&mut self, engine: &Arc<Engine>) -> Result<SweepReport, Error> {
         let request = super::request(engine, "sweep");
-        // The store's clock alone says what is due: instances that share it may each have another time.
+        // Only the store's clock determines which holds are due: the clocks of instances may differ.
         let far_ahead = engine.now().plus_seconds(u32::MAX);
         let mut skipped = std::mem::take(&mut self.skipped);
         self.backoff.begin_run();
@@ -51,7 +51,8 @@ impl Sweeper {
         loop {
             let page = engine.ports.store.due_holds(far_ahead, after, CHORE_PAGE).await?;
             after = page.last().copied();
-            // Only what is still due is remembered: whatever was paid meanwhile is forgotten with the old round.
+            // Only holds that are still due are carried over; the entries of others are dropped with the old
+            // map.
             let known = page.iter().filter_map(|hold| skipped.remove_entry(&hold.booking));
             self.skipped.extend(known);
             self.expire(engine, &request, &page, &mut report).await;
@@ -70,7 +71,8 @@ impl Sweeper {
     ) {
         let is_due = |hold: &&DueHold| self.backoff.is_due(hold.event, hold.booking);
         let due: Vec<DueHold> = page.iter().filter(is_due).copied().collect();
-        // Held until the page is done, so that nobody begins to work on what is being expired.
+        // The locks are held until the page is done, so that no request starts to work on a booking that
+        // expires.
         let (free, _guards) = self.lock_idle_holds(engine, due).await;
         let expiries = free.iter().map(|hold| {
             let caller =
@@ -85,7 +87,7 @@ impl Sweeper {
                     report.tickets += u64::from(booking.items.quantity());
                     self.backoff.record_success(hold.event, hold.booking);
                 }
-                // Somebody was faster, or the turn did not come: nothing to do, or next round.
+                // Another command was faster: nothing to do.
                 Ok(CommandOutput::Fresh(_) | CommandOutput::Stored { .. }) | Err(Error::Refused(_)) => {
                     self.backoff.record_success(hold.event, hold.booking);
                 }
@@ -102,8 +104,8 @@ impl Sweeper {
         }
     }
 
-    /// The holds that nobody is working on, and the locks that keep it so. Without a lock service all are
-    /// free: the database decides in any case.
+    /// The holds that no other request has locked, and the guards of their locks. Without a lock service
+    /// these are all holds: the database resolves conflicts in any case.
     async fn lock_idle_holds(
         &mut self,
         engine: &Engine,

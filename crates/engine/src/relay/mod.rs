@@ -1,9 +1,83 @@
-//! The relay: fills the stream from the ledger, every entry once and in order per event, whatever dies.
+//! The relay: publishes every ledger entry to the stream, exactly once and in order per event, across crashes
+//! of any process (transactional outbox).
 //!
-//! One relay at a time, by a lock; where the lock fails, the stream itself is the guard. Each message names the
-//! sequence of its event's last message, as the stream has said it, so that one that is sent late, or by a relay that
-//! does not know the latest, is refused. After any refusal the stream is asked what is on it, and the relay goes on
-//! from there. Where there are notes of how far it had got, they spare work and decide nothing.
+//! Each instance runs one relay. Normally one of them is active, and the others stand by. Leadership saves
+//! work and avoids conflicts; correctness does not depend on it.
+//!
+//! # Authority
+//!
+//! - The **ledger** in the database determines which entries exist, and their order.
+//! - The **stream** determines which of them are published. A session starts by counting the messages of each
+//!   event on the stream, and compares the last one with the ledger before it appends the next. The messages
+//!   must be a prefix of the event's ledger: more messages, or other ones, are an error for an operator
+//!   ([`StreamError::Operator`]), and nothing is overwritten.
+//! - **Expected last sequence.** Each message names the sequence of its event's last message, and the stream
+//!   stores it only if that message is still the last one (optimistic concurrency control). The sequence is
+//!   one that the stream has returned, never a prediction, so an event has one message in flight. A message
+//!   that is delayed, or sent by a relay that does not know the last message, is rejected
+//!   ([`StreamError::Changed`]). This guard, not the lock, ensures that no entry is missing, repeated or out
+//!   of order.
+//! - **Cursors** in the database (`Store::save_relay_cursors`) are hints. They are saved after the fact, at
+//!   intervals, and show which events may have unpublished entries. A cursor that differs from the stream is
+//!   corrected.
+//!
+//! # Leadership
+//!
+//! A term is the time in which a relay holds the lock `relay:ledger`, at most `RELAY_LEADERSHIP_MAX`. Within
+//! its term a relay has a session (`RelaySession`): what it knows of one stream. Any error ends the session
+//! and the term.
+//!
+//! ```text
+//!              ┌──────────────────────────────────────────────────────┐
+//!              │ Standby                                              │
+//!         ┌───▶│ waits for the lock; forwards its own wake-ups to the │
+//!         │    │ active relay                                         │
+//!         │    └───────────────┬──────────────────────────────────────┘
+//!         │                    │ lock acquired, or the lock service is unavailable
+//!         │                    ▼
+//!         │    ┌──────────────────────────────────────────────────────┐
+//!         │    │ Opening                                              │
+//!         │    │ creates or opens the stream, counts its messages and │
+//!         │    │ compares them with the ledgers                       │
+//!         │    └───────────────┬──────────────────────────┬───────────┘
+//!         │                    ▼                          │
+//!         │    ┌──────────────────────────────────┐       │
+//!         │    │ Active                           │       │
+//!         │    │ publishes entries; verifies the  │       │ StreamError
+//!         │    │ stream every RELAY_CHECK_EVERY   │       │
+//!         │    └───────┬──────────────────┬───────┘       │
+//!         │  lock lost │                  │ StreamError   │
+//!         │            │                  ▼               ▼
+//!         │            │       ┌──────────────────────────────────────┐
+//!         │            │       │ Backoff                              │
+//!         └────────────┴───────│ releases the lock; forwards wake-ups │
+//!                              └──────────────────────────────────────┘
+//! ```
+//!
+//! # Wake-ups and polling
+//!
+//! After each commit the desk reports the events whose ledgers may have advanced ([`CommitListener`]). An
+//! active relay publishes their entries; every other relay forwards the events to the active one over the
+//! event bus. Wake-ups may be lost or dropped: every `RELAY_SCAN_EVERY` the active relay reads from the
+//! database all events whose ledgers are ahead of their cursors.
+//!
+//! # Failures
+//!
+//! - The lock service is unavailable: several relays may be active. A relay whose message is rejected,
+//!   because another relay was faster, backs off for 100 ms plus a random part of `RELAY_STANDBY`.
+//! - NATS or the database is unavailable: the session ends, and the relay tries again after 250 ms. Sales
+//!   continue, and the entries wait in the ledger. Meanwhile the relay counts them, at most once per
+//!   `RELAY_SCAN_EVERY`.
+//! - The lock is lost: the session is dropped at once, also while it opens. Its messages in flight may still
+//!   be stored; the next session counts them, or is rejected and counts again.
+//! - The stream was deleted, replaced or has lost messages: the periodic check ends the session, and the next
+//!   one starts from what the stream has.
+//! - The entries of one event cannot be decoded: the error is reported, and other events are not affected.
+//! - Entries are pending and none was published for `RELAY_STALL_MAX`: the status shows an error, whatever
+//!   the sessions return (`Progress`).
+//! - Shutdown: [`Relay::run`] never returns. The program drops it after everything else, so that the entries
+//!   of the last commits can be published. Entries that are not published by then remain in the ledger for
+//!   the next relay.
 
 mod port;
 mod progress;
@@ -26,36 +100,37 @@ use crate::limit::{RELAY_LEADERSHIP_MAX, RELAY_SCAN_EVERY, RELAY_STANDBY, RELAY_
 
 pub use self::port::{EntryId, EventBus, PublishAck, Stream, StreamCounts, StreamError, StreamInfo};
 
-/// What the relay needs of the rest of the program.
+/// The external dependencies of the relay.
 #[derive(Clone)]
 pub struct RelayDependencies {
-    /// Where the ledgers are, and the notes of how far they were told.
+    /// The ledgers and the cursors.
     pub store: Arc<dyn Store>,
-    /// Lets one relay at a time fill the stream.
+    /// The lock for leadership.
     pub lock: Arc<dyn Lock>,
-    /// Tells how old news are.
+    /// The current time, for the lag.
     pub clock: Arc<dyn Clock>,
-    /// Keeps relays that beat each other apart.
+    /// Random numbers, for the jitter of the backoff.
     pub ids: Arc<dyn Ids>,
-    /// The way to the stream.
+    /// The port to the stream and to other relays.
     pub event_bus: Arc<dyn EventBus>,
 }
 
-/// How the relay of this process is getting on.
+/// The status of this process's relay.
 #[derive(Clone, Debug, Default)]
 pub struct RelayStatus {
-    /// Whether it is the one that fills the stream.
+    /// True if this relay has a session in which it publishes.
     pub is_active: bool,
-    /// Entries that are not on the stream yet, as far as is known to who fills it, or would if it could be reached;
-    /// elsewhere 0.
+    /// Number of known entries that are not on the stream yet, if this relay is active or would be if the
+    /// stream were available; 0 on other instances.
     pub pending: u64,
-    /// Between the latest entry that was put on the stream and that moment, in microseconds.
+    /// Age of the last published entry when it was published, in microseconds.
     pub lag_micros: u64,
-    /// Entries put on the stream since the start.
+    /// Number of entries published since the start.
     pub published: u64,
-    /// For how many seconds entries have waited while none was published; 0 where none waits.
+    /// Seconds since an entry was last published, or since the first one became pending; 0 if none is
+    /// pending.
     pub waiting_seconds: u64,
-    /// Why the stream cannot be filled, or is not.
+    /// The reason why entries cannot be published, or are not.
     pub error: Option<String>,
 }
 
@@ -64,23 +139,23 @@ pub struct RelayStatus {
 pub struct Relay {
     status: Mutex<RelayStatus>,
     progress: Mutex<Progress>,
-    grown: Mutex<BTreeSet<EventId>>,
+    advanced: Mutex<BTreeSet<EventId>>,
     wake: Notify,
 }
 
 impl CommitListener for Relay {
     fn ledgers_advanced(&self, events: &[EventId]) {
-        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = RELAY_WAKEUPS_MAX.saturating_sub(grown.len());
-        // What finds no room is found in the ledger.
-        grown.extend(events.iter().take(room));
-        drop(grown);
+        let mut advanced = self.advanced.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = RELAY_WAKEUPS_MAX.saturating_sub(advanced.len());
+        // Overflow is safe: the periodic scan finds these events.
+        advanced.extend(events.iter().take(room));
+        drop(advanced);
         self.wake.notify_one();
     }
 }
 
 impl Relay {
-    /// How it is getting on.
+    /// The current status.
     pub fn status(&self) -> RelayStatus {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let progress = self.progress();
@@ -98,12 +173,12 @@ impl Relay {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An entry was published.
+    /// Records that an entry was published.
     fn record_published(&self) {
         self.progress().record_published();
     }
 
-    /// So many entries are not on the stream.
+    /// Records the number of entries that are not on the stream.
     fn record_pending(&self, unpublished: u64) {
         self.progress().record_pending(unpublished);
     }
@@ -112,15 +187,15 @@ impl Relay {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The ledgers that have grown since this was last asked.
+    /// The events whose ledgers have advanced since the last call.
     fn take_advanced(&self) -> BTreeSet<EventId> {
-        std::mem::take(&mut *self.grown.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.advanced.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Fills the stream whenever it is this relay's turn, for as long as it is let.
+    /// Runs sessions whenever this relay has leadership. Never returns.
     pub async fn run<T>(&self, dependencies: &RelayDependencies) -> T {
         let mut counted = None;
-        // A turn that a panic has ended says nothing of itself.
+        // The status of a session that has panicked is outdated.
         self.update_status(|status| status.is_active = false);
         loop {
             let guard = tokio::select! {
@@ -131,7 +206,7 @@ impl Relay {
             let error = self.run_session(dependencies, guard).await;
             self.update_status(|status| {
                 status.is_active = false;
-                status.error = error.as_ref().and_then(StreamError::told);
+                status.error = error.as_ref().and_then(StreamError::status_message);
             });
             if let Some(error) = &error {
                 self.progress().record_end(error.to_string());
@@ -140,17 +215,21 @@ impl Relay {
                 self.count_pending(&*dependencies.store, error.as_ref(), &mut counted).await;
                 sleep(backoff(error.as_ref(), dependencies.ids.random()[0])).await;
             };
-            tokio::select! { biased; never = self.forward_wakeups(&*dependencies.event_bus) => never, () = rest => () }
+            tokio::select! {
+                biased;
+                never = self.forward_wakeups(&*dependencies.event_bus) => never,
+                () = rest => (),
+            }
         }
     }
 
-    /// One turn: from a look at the stream to whatever ends it; nothing where the turn itself has ended.
+    /// Runs one session until it ends; returns its error, or `None` if leadership was lost.
     async fn run_session(
         &self,
         dependencies: &RelayDependencies,
         guard: Option<LockGuard>,
     ) -> Option<StreamError> {
-        let turn = async {
+        let session = async {
             match RelaySession::open(self, dependencies).await {
                 Ok(mut session) => session.run().await,
                 Err(error) => error,
@@ -162,21 +241,21 @@ impl Relay {
                 None => std::future::pending().await,
             }
         };
-        let error = tokio::select! { biased; error = turn => error, () = lost => return None };
+        let error = tokio::select! { biased; error = session => error, () = lost => return None };
         match &error {
             StreamError::Changed(why) => {
-                tracing::debug!(why, "the stream is filled elsewhere, or was changed");
+                tracing::debug!(why, "another relay is active, or the stream was changed");
             }
-            StreamError::Unavailable(why) => tracing::debug!(why, "the stream cannot be filled now"),
+            StreamError::Unavailable(why) => tracing::debug!(why, "entries cannot be published now"),
             StreamError::Operator(_) | StreamError::Store(_) => {
-                tracing::error!(%error, "the stream is not filled")
+                tracing::error!(%error, "entries are not published")
             }
         }
         Some(error)
     }
 
-    /// Counts, now and then, what no update_status says to be on the stream, while this relay does not fill it. Where another
-    /// instance fills it, that one shows the number.
+    /// Counts the entries that no cursor marks as published, at most once per [`RELAY_SCAN_EVERY`], while
+    /// this relay has no session. If another relay is active, that one shows the number.
     async fn count_pending(
         &self,
         store: &dyn Store,
@@ -191,7 +270,7 @@ impl Relay {
             return;
         }
         *counted = Some(Instant::now());
-        // A ledger that cannot be read tells nothing new.
+        // If the ledger cannot be read, the last count remains.
         let Ok(unpublished) = store.unpublished_entry_count().await else { return };
         self.record_pending(unpublished);
         if !matches!(error, StreamError::Changed(_)) {
@@ -199,13 +278,14 @@ impl Relay {
         }
     }
 
-    /// Another instance has the turn: what this one could not do is no error any more.
+    /// Another relay is active: this relay reports no pending entries and no error.
     fn stand_by(&self) {
         self.progress().stand_by();
         self.update_status(|status| (status.pending, status.error) = (0, None));
     }
 
-    /// Waits for its turn; goes on without the lock where that cannot be asked for.
+    /// Waits for leadership. Returns `None`, to continue without the lock, if the lock service is
+    /// unavailable.
     async fn acquire_leadership(&self, dependencies: &RelayDependencies) -> Option<LockGuard> {
         let key = Key::new("relay", "ledger").ok()?;
         let options =
@@ -222,24 +302,24 @@ impl Relay {
         }
     }
 
-    /// Tells the instance that fills the stream what has grown here.
+    /// Forwards the events whose ledgers have advanced here to the active relay. Never returns.
     async fn forward_wakeups<T>(&self, event_bus: &dyn EventBus) -> T {
         loop {
             self.wake.notified().await;
             if !event_bus.is_up() {
                 continue;
             }
-            let grown = self.take_advanced();
-            if !grown.is_empty() {
-                event_bus.wake(grown).await;
+            let advanced = self.take_advanced();
+            if !advanced.is_empty() {
+                event_bus.wake(advanced).await;
             }
         }
     }
 }
 
 impl StreamError {
-    /// What is said about it. That another instance fills the stream is none.
-    fn told(&self) -> Option<String> {
+    /// The error to show in the status; `None` if another relay is active.
+    fn status_message(&self) -> Option<String> {
         match self {
             Self::Unavailable(_) | Self::Operator(_) | Self::Store(_) => Some(self.to_string()),
             Self::Changed(_) => None,
@@ -247,8 +327,8 @@ impl StreamError {
     }
 }
 
-/// How long to leave the stream alone. Whoever was beaten to it stays away for longer than the other needs to
-/// go on; by chance, so that two do not come back together.
+/// The time before the next session. A rejected relay waits longer than the active one needs to continue,
+/// plus a random jitter, so that two rejected relays do not return at the same time.
 fn backoff(error: Option<&StreamError>, jitter: u8) -> Duration {
     match error {
         None => Duration::ZERO,

@@ -1,4 +1,5 @@
-//! The relay's door: a stream that refuses whoever does not know an event's last message.
+//! The ports of the relay: the event bus, and a stream that stores a message only after the expected last
+//! message.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,99 +7,100 @@ use async_trait::async_trait;
 use domain::{Entry, EventId, RequestId, Timestamp};
 use store::{EntryWithBooking, Fault};
 
-/// What tells others what the ledger says. It may be away for as long as it likes.
+/// The event bus: publishes ledger entries to a stream, and wakes other relays. It may be unavailable for any
+/// time.
 #[async_trait]
 pub trait EventBus: Send + Sync {
-    /// Whether it can be reached, as far as is known without asking.
+    /// The last known connection state; causes no request.
     fn is_up(&self) -> bool;
 
-    /// The stream. Where there is none it is created, and its first message gets the sequence `first`.
+    /// Opens the stream. If it does not exist it is created, and its first message gets the sequence `first`.
     async fn open(&self, first: u64) -> Result<Box<dyn Stream>, StreamError>;
 
-    /// Tells whoever fills the stream which ledgers have grown. A hint, which may be lost.
-    async fn wake(&self, grown: BTreeSet<EventId>);
+    /// Wakes the active relay for events whose ledgers have advanced. The message may be lost.
+    async fn wake(&self, events: BTreeSet<EventId>);
 
-    /// Tells an entry to those who do not read the stream, as well as can be.
-    async fn publish_legacy_notification(&self, recorded: &EntryWithBooking);
+    /// Publishes a notification for clients that do not read the stream; best effort, at most once.
+    async fn publish_legacy_notification(&self, entry: &EntryWithBooking);
 }
 
-/// The stream, in the hands of one relay. A message may arrive long after the relay has lost its turn.
+/// The stream, as opened by one relay. A message that is in flight may be stored long after the relay has
+/// lost leadership.
 #[async_trait]
 pub trait Stream: Send + Sync {
-    /// Waits for the next hint of another instance. May be dropped and asked again.
+    /// Waits for the next wake-up from another instance. Cancel safe.
     async fn next_wakeup(&mut self) -> BTreeSet<EventId>;
 
-    /// Everything that is on it.
+    /// The stream info and the number of messages of each event, from one point in time.
     async fn count_by_subject(&self) -> Result<StreamCounts, StreamError>;
 
-    /// What it says about itself; nothing where it is gone.
+    /// The current stream info; `None` if the stream no longer exists.
     async fn info(&self) -> Result<Option<StreamInfo>, StreamError>;
 
-    /// The last message of an event, and its sequence; nothing where there is none that is a ledger entry.
+    /// The last message of an event and its sequence; `None` if the event has no messages.
     async fn last_message_of(&self, event: EventId) -> Result<Option<(u64, EntryId)>, StreamError>;
 
-    /// Sends an entry, to be stored only while the last message of its event has the sequence `after`, 0 for none;
-    /// whatever it is, where that is unset. Returns once the stream has acknowledged it. A refusal is
-    /// [`Trouble::Changed`].
-    async fn append(
-        &self,
-        recorded: &EntryWithBooking,
-        after: Option<u64>,
-    ) -> Result<PublishAck, StreamError>;
+    /// Publishes an entry and waits for the publish ack. The message is stored only if the last message of
+    /// its event has the sequence `after`, which is 0 if the event has none; unconditionally if `after` is
+    /// `None`. A rejected message results in [`StreamError::Changed`].
+    async fn append(&self, entry: &EntryWithBooking, after: Option<u64>) -> Result<PublishAck, StreamError>;
 }
 
-/// What the stream says of a message that it has not refused.
+/// The publish ack of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishAck {
-    /// The message's sequence.
+    /// The sequence of the message.
     pub sequence: u64,
-    /// Whether it counts as a repetition. It was there a moment ago, and may be no more.
+    /// True if the stream treats the message as a duplicate. The message was stored recently, but may have
+    /// been deleted.
     pub duplicate: bool,
 }
 
-/// What the stream says about itself, as of one moment.
+/// The stream info at one point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
-    /// When it was created_at: another stream of the same name is another.
+    /// The creation time: it distinguishes streams of the same name.
     pub created_at: Timestamp,
-    /// The sequence of its last message; where it was always empty, the one before the first.
+    /// The sequence of the last message; one less than the first sequence if the stream has never had a
+    /// message.
     pub last: u64,
-    /// How many messages there are.
+    /// The number of messages.
     pub messages: u64,
 }
 
 impl StreamInfo {
-    /// What it says of itself once so many messages more are there.
+    /// The stream info after this number of messages has been appended.
     pub(super) fn after_appending(self, messages: u64) -> Self {
         Self { last: self.last + messages, messages: self.messages + messages, ..self }
     }
 
-    /// Sequences up to the last one without a message. An append leaves their number as it is; whatever removes
-    /// messages raises it.
+    /// The number of sequences up to the last one that have no message. Appending does not change it;
+    /// deleting messages increases it.
     pub(super) fn missing_sequences(self) -> u64 {
         self.last.saturating_sub(self.messages)
     }
 }
 
-/// Everything that is on the stream, as of one moment.
+/// The contents of the stream at one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamCounts {
-    /// What it says about itself.
+    /// The stream info.
     pub info: StreamInfo,
-    /// How many messages there are of each event.
+    /// The number of messages of each event.
     pub counts: HashMap<EventId, u64>,
 }
 
-/// Which entry a message is: enough to tell it from the same number of another ledger.
+/// The identity of the entry of a message: it distinguishes the entry from the one with the same number in
+/// another ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryId {
-    /// Its event.
+    /// The event.
     pub event: EventId,
-    /// Its number.
+    /// The number of the entry in the ledger.
     pub seq: u64,
-    /// When it happened.
+    /// The time of the entry.
     pub at: Timestamp,
-    /// The request that caused it.
+    /// The id of the request that caused the entry.
     pub request: RequestId,
 }
 
@@ -108,19 +110,19 @@ impl From<&Entry> for EntryId {
     }
 }
 
-/// Why the stream cannot be filled now.
+/// The reason why entries cannot be published now.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// It does not answer, or not in time.
-    #[error("the stream does not answer: {0}")]
+    /// The stream does not respond, or not in time.
+    #[error("the stream is unavailable: {0}")]
     Unavailable(String),
-    /// Somebody else fills it, or it is not what it was: look again.
-    #[error("another relay fills the stream, or it was changed: {0}")]
+    /// Another relay publishes, or the stream was changed otherwise: it must be opened and counted again.
+    #[error("another relay is active, or the stream was changed: {0}")]
     Changed(String),
-    /// Somebody has to do something about it.
+    /// An operator has to intervene.
     #[error("{0}")]
     Operator(String),
-    /// The database does not answer.
+    /// The database cannot be read or written.
     #[error("the ledger cannot be read: {0}")]
     Store(#[from] Fault),
 }

@@ -1,28 +1,30 @@
-//! Whether entries that wait are being published.
+//! Detects that publishing has stalled: entries are pending, and none is published.
 
 use tokio::time::Instant;
 
 use crate::limit::RELAY_STALL_MAX;
 
-/// How many entries wait, and since when none of them was published.
+/// The number of pending entries, and the time since one was last published.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Entries that were not on the stream when they were last counted.
+    /// Number of entries that were not on the stream when they were last counted.
     unpublished: u64,
-    /// When an entry was last published, or the first one began to wait; unset where none waits.
+    /// The time at which an entry was last published, or at which the first one became pending; `None` if
+    /// none is pending.
     since: Option<Instant>,
-    /// Why the last turn ended.
+    /// The error that ended the last session.
     reason: Option<String>,
     is_reported: bool,
 }
 
 impl Progress {
-    /// An entry was published.
+    /// Records that an entry was published.
     pub(super) fn record_published(&mut self) {
         self.since = self.since.map(|_| Instant::now());
     }
 
-    /// So many entries are not on the stream. Fewer than before is progress, whoever has made it.
+    /// Records the number of entries that are not on the stream. A decrease is progress, whichever relay made
+    /// it.
     pub(super) fn record_pending(&mut self, unpublished: u64) {
         let fell = unpublished < self.unpublished;
         self.since = match self.since {
@@ -34,23 +36,24 @@ impl Progress {
         self.report();
     }
 
-    /// Another instance has the turn, and counts.
+    /// Records that another instance is active, which counts instead.
     pub(super) fn stand_by(&mut self) {
         self.since = None;
         self.report();
     }
 
-    /// Why a turn has ended.
+    /// Records the error that ended a session.
     pub(super) fn record_end(&mut self, reason: String) {
         self.reason = Some(reason);
     }
 
-    /// How many entries wait, and for how many seconds none was published.
+    /// The number of pending entries, and the seconds since one was last published; `None` if none is
+    /// pending.
     pub(super) fn waiting(&self) -> Option<(u64, u64)> {
         Some((self.unpublished, self.since?.elapsed().as_secs()))
     }
 
-    /// What is wrong, where none was published for too long.
+    /// A description of the stall, if none was published for [`RELAY_STALL_MAX`].
     pub(super) fn stall(&self) -> Option<String> {
         let waited = self.since?.elapsed();
         (waited >= RELAY_STALL_MAX).then(|| {
@@ -63,11 +66,11 @@ impl Progress {
         })
     }
 
-    /// Logs the beginning and the end of a stall, each once.
+    /// Logs the beginning and the end of a stall, once each.
     fn report(&mut self) {
         let stall = self.stall();
         match &stall {
-            Some(what) if !self.is_reported => tracing::error!(what, "messages are not published"),
+            Some(stall) if !self.is_reported => tracing::error!(stall, "messages are not published"),
             None if self.is_reported => tracing::info!("messages are published again"),
             _ => {}
         }
@@ -85,7 +88,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// C3: progress is judged by what is published.
+    /// C3: publishing is healthy only if entries are published.
     #[tokio::test(start_paused = true)]
     async fn c3_a_pending_count_that_does_not_fall_is_a_stall() {
         let mut progress = Progress::default();
@@ -93,7 +96,7 @@ mod tests {
         progress.record_pending(3);
         advance(RELAY_STALL_MAX.saturating_sub(SECOND)).await;
         assert_eq!(progress.stall(), None);
-        // More sales are no progress.
+        // More sales are not progress.
         progress.record_pending(5);
         advance(SECOND).await;
         let stall = progress.stall().unwrap();
@@ -106,7 +109,7 @@ mod tests {
         assert_eq!(progress.stall(), None, "one was published");
         progress.record_pending(0);
         advance(RELAY_STALL_MAX).await;
-        assert_eq!(progress.stall(), None, "none waits");
+        assert_eq!(progress.stall(), None, "none is pending");
         progress.record_published();
         assert_eq!(progress.waiting(), None);
     }

@@ -1,4 +1,4 @@
-//! One turn at session the stream.
+//! One session of the relay: its knowledge of a stream, from opening it to the first error.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;
@@ -19,60 +19,60 @@ use crate::limit::{
     RELAY_SCAN_EVERY,
 };
 
-/// Everything that is known of the stream in one turn.
+/// The state of one session.
 pub(super) struct RelaySession<'a> {
     relay: &'a Relay,
     dependencies: &'a RelayDependencies,
     stream: Box<dyn Stream>,
-    /// What the stream said of itself when the turn began.
+    /// The stream info when the session started.
     initial_info: StreamInfo,
-    /// Messages that this turn has appended.
+    /// Number of messages that this session has appended.
     appended: AtomicU64,
     tails: HashMap<EventId, Tail>,
     unsaved_cursors: BTreeMap<EventId, u64>,
     cursors_saved_at: Instant,
-    /// Events whose entries cannot be read.
+    /// Events whose entries cannot be decoded.
     unreadable_events: BTreeSet<EventId>,
-    /// Reads of entries that may be under way at once.
-    reads: Semaphore,
+    /// Bounds the concurrent reads of entries.
+    read_permits: Semaphore,
 }
 
-/// Where the messages of an event end on the stream.
+/// The end of an event's messages on the stream.
 #[derive(Clone, Copy)]
 struct Tail {
-    /// The number of the event's last entry there; 0 where there is none.
+    /// The number of the event's last entry on the stream; 0 if there is none.
     seq: u64,
-    /// The sequence of that message, once the stream has said it in this turn; 0 where there is none. Never a
-    /// prediction: the next message is stored only if this one is still the event's last.
+    /// The sequence of that message, once the stream has returned it in this session; 0 if there is none.
+    /// Never a prediction: the next message is stored only if this one is still the event's last.
     sequence: Option<u64>,
 }
 
 impl Tail {
     const EMPTY: Self = Self { seq: 0, sequence: Some(0) };
 
-    /// Of an event with so many messages.
+    /// The tail of an event with this number of messages.
     fn of(count: u64) -> Self {
         if count == 0 { Self::EMPTY } else { Self { seq: count, sequence: None } }
     }
 }
 
-/// What became of one attempt to extend an event's messages.
+/// The result of publishing one page of an event's entries.
 struct PageResult {
     event: EventId,
     tail: Tail,
-    /// Why the entries after the tail cannot be read.
+    /// The reason why the entries after the tail cannot be decoded.
     unreadable: Option<Fault>,
 }
 
 impl<'a> RelaySession<'a> {
-    /// Looks at the stream, made where there is none, and at all ledgers.
+    /// Opens the stream, creating it if necessary, and compares it with all ledgers.
     pub(super) async fn open(
         relay: &'a Relay,
         dependencies: &'a RelayDependencies,
     ) -> Result<Self, StreamError> {
-        // Sequences of one stream are never those of another of its name: it starts at the microsecond of its
-        // creation, and no server stores a million messages per second. So a delayed message for a stream that was
-        // deleted is refused by the next one.
+        // The sequences of one stream never occur in another stream of the same name: a stream starts at the
+        // microsecond of its creation, and no server stores a million messages per second. So a delayed
+        // message for a deleted stream is rejected by the next one.
         let first = u64::try_from(dependencies.clock.now().micros()).unwrap_or(1);
         let stream = dependencies.event_bus.open(first).await?;
         let counts = stream.count_by_subject().await?;
@@ -86,7 +86,7 @@ impl<'a> RelaySession<'a> {
             unsaved_cursors: BTreeMap::new(),
             cursors_saved_at: Instant::now(),
             unreadable_events: BTreeSet::new(),
-            reads: Semaphore::new(RELAY_READS_MAX),
+            read_permits: Semaphore::new(RELAY_READS_MAX),
         };
         session.compare_with_ledgers(counts.counts).await?;
         relay.update_status(|status| {
@@ -96,7 +96,7 @@ impl<'a> RelaySession<'a> {
         Ok(session)
     }
 
-    /// Compares what is on the stream with the ledgers: it must be the beginning of each.
+    /// Compares the stream with the ledgers: the messages of each event must be a prefix of its ledger.
     async fn compare_with_ledgers(&mut self, mut counts: HashMap<EventId, u64>) -> Result<(), StreamError> {
         let (mut after, mut behind) = (None, 0);
         loop {
@@ -115,7 +115,7 @@ impl<'a> RelaySession<'a> {
                 behind +=
                     cursor.ledger.checked_sub(count).ok_or_else(|| stream_ahead_of_ledger(cursor.event))?;
                 let mut tail = Tail::of(count);
-                // A update_status that is not true is corrected: what the stream has is what counts.
+                // A wrong cursor is corrected: the stream is authoritative.
                 if count != cursor.published {
                     tail.sequence = Some(self.sequence_of(cursor.event, tail).await?);
                     self.unsaved_cursors.insert(cursor.event, count);
@@ -123,21 +123,21 @@ impl<'a> RelaySession<'a> {
                 self.tails.insert(cursor.event, tail);
             }
         }
-        if let Some(stranger) = counts.into_keys().min() {
-            return Err(stream_ahead_of_ledger(stranger));
+        if let Some(unknown) = counts.into_keys().min() {
+            return Err(stream_ahead_of_ledger(unknown));
         }
         self.relay.update_status(|status| status.pending = behind);
         Ok(())
     }
 
-    /// The sequence of an event's last message, which must be the entry of that number: so all before it are there,
-    /// and the stream tells of the same ledger.
+    /// The sequence of an event's last message, which must be the entry with that number. Then all entries
+    /// before it are on the stream, and the stream belongs to this ledger.
     async fn sequence_of(&self, event: EventId, tail: Tail) -> Result<u64, StreamError> {
         if let Some(sequence) = tail.sequence {
             return Ok(sequence);
         }
         let Some((sequence, last_entry)) = self.stream.last_message_of(event).await? else {
-            return Err(StreamError::Changed(format!("messages of {event} are gone")));
+            return Err(StreamError::Changed(format!("messages of {event} were deleted")));
         };
         if is_unguarded() || removed(Guard::StreamPredecessor) {
             return Ok(sequence);
@@ -148,30 +148,30 @@ impl<'a> RelaySession<'a> {
         if last_entry == EntryId::from(&last.entry) {
             return Ok(sequence);
         }
-        // Another relay may have gone on since the survey.
+        // Another relay may have appended messages since they were counted.
         let expected = self.initial_info.after_appending(self.appended.load(Ordering::Relaxed));
         if self.stream.info().await? != Some(expected) {
-            return Err(StreamError::Changed(format!("another message of {event} is the last one")));
+            return Err(StreamError::Changed(format!("another message of {event} is the last one now")));
         }
         Err(StreamError::Operator(format!(
-            "what the stream tells of {event} is not the ledger of this database, or has gaps; if the database was \
-             restored, delete the stream, and it is filled anew"
+            "the messages of {event} on the stream are not the ledger entries of this database, or have \
+             gaps; if the database was restored, delete the stream, and it is filled again"
         )))
     }
 
-    /// Fills the stream, and looks after it, until something ends the turn.
+    /// Publishes entries and verifies the stream until an error ends the session.
     pub(super) async fn run(&mut self) -> StreamError {
         let (mut check, mut scan) = (ticker(RELAY_CHECK_EVERY), ticker(RELAY_SCAN_EVERY));
         loop {
-            // In this order: what comes by the clock leaves room for the rest, and a hint takes along what has
-            // grown here.
+            // In this order: the periodic work leaves room for the rest, and a wake-up from another instance
+            // includes the events that have advanced here.
             let step = tokio::select! {
                 biased;
                 _ = check.tick() => self.verify_stream().await,
                 _ = scan.tick() => self.publish_all_pending().await,
-                mut grown = self.stream.next_wakeup() => {
-                    grown.append(&mut self.relay.take_advanced());
-                    self.publish_pending(grown).await
+                mut events = self.stream.next_wakeup() => {
+                    events.append(&mut self.relay.take_advanced());
+                    self.publish_pending(events).await
                 }
                 () = self.relay.wake.notified() => self.publish_pending(self.relay.take_advanced()).await,
             };
@@ -181,15 +181,15 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Puts on the stream what these ledgers have that it has not, up to a page of each. One that cannot be read
-    /// keeps no other waiting.
+    /// Publishes the pending entries of these events, up to a page of each. An event whose entries cannot be
+    /// decoded does not delay the others.
     async fn publish_pending(&mut self, events: BTreeSet<EventId>) -> Result<(), StreamError> {
-        let extended = futures_util::stream::iter(events)
+        let results = futures_util::stream::iter(events)
             .map(|event| self.publish_page(event))
             .buffer_unordered(RELAY_EVENTS_MAX)
             .try_collect::<Vec<PageResult>>()
             .await?;
-        for PageResult { event, tail, unreadable } in extended {
+        for PageResult { event, tail, unreadable } in results {
             if self.tails.insert(event, tail).unwrap_or(Tail::EMPTY).seq < tail.seq {
                 self.unsaved_cursors.insert(event, tail.seq);
             }
@@ -197,7 +197,10 @@ impl<'a> RelaySession<'a> {
                 None => _ = self.unreadable_events.remove(&event),
                 Some(fault) if self.unreadable_events.insert(event) => {
                     let cause = fault.source().map(ToString::to_string);
-                    tracing::error!(%event, %fault, cause, "an event's entries cannot be told; others are");
+                    tracing::error!(
+                        %event, %fault, cause,
+                        "cannot publish the entries of one event; other events are not affected"
+                    );
                 }
                 Some(_) => {}
             }
@@ -205,7 +208,8 @@ impl<'a> RelaySession<'a> {
         self.save_cursors(false).await
     }
 
-    /// The same for every ledger that is longer than was cursors_saved_at: where a hint was lost, or there was none.
+    /// Publishes the pending entries of all ledgers that are ahead of their cursors, for lost or missing
+    /// wake-ups.
     async fn publish_all_pending(&mut self) -> Result<(), StreamError> {
         let (mut after, mut waiting) = (None, 0);
         self.save_cursors(true).await?;
@@ -228,7 +232,8 @@ impl<'a> RelaySession<'a> {
         self.save_cursors(true).await?;
         let error = self.unreadable_events.first().map(|event| {
             format!(
-                "entries of {event} cannot be read, and are not told; `boxoffice audit` says what is wrong"
+                "entries of {event} cannot be decoded and are not published; `boxoffice audit` reports the \
+                 cause"
             )
         });
         self.relay.update_status(|status| (status.pending, status.error) = (waiting, error));
@@ -236,7 +241,7 @@ impl<'a> RelaySession<'a> {
         Ok(())
     }
 
-    /// Appends up to a page of an event's entries.
+    /// Publishes up to a page of an event's entries.
     async fn publish_page(&self, event: EventId) -> Result<PageResult, StreamError> {
         let mut tail = self.tails.get(&event).copied().unwrap_or(Tail::EMPTY);
         let unreadable = match self.append_page(event, &mut tail).await {
@@ -247,18 +252,19 @@ impl<'a> RelaySession<'a> {
         Ok(PageResult { event, tail, unreadable })
     }
 
-    /// As [`store::Store::recorded`], with few reads at once: however many events are behind, others read, too.
+    /// As [`store::Store::entries_with_bookings`], with few concurrent reads, so that other reads are not
+    /// delayed when many events have pending entries.
     async fn read_entries(
         &self,
         event: EventId,
         after: u64,
         limit: u32,
     ) -> Result<Vec<EntryWithBooking>, Fault> {
-        let _permit = self.reads.acquire().await;
+        let _permit = self.read_permits.acquire().await;
         self.dependencies.store.entries_with_bookings(event, after, limit).await
     }
 
-    /// One message of an event after the other: each is sent once the stream has acknowledged the one before.
+    /// Appends an event's entries one after the other: each is sent after the ack of the previous one.
     async fn append_page(&self, event: EventId, tail: &mut Tail) -> Result<(), StreamError> {
         let page = self.read_entries(event, tail.seq, RELAY_PAGE).await?;
         if page.is_empty() {
@@ -266,15 +272,15 @@ impl<'a> RelaySession<'a> {
         }
         let is_full = page.len() == RELAY_PAGE as usize;
         let mut after = self.sequence_of(event, *tail).await?;
-        for recorded in page {
-            let stored = self.stream.append(&recorded, (!is_unguarded()).then_some(after)).await?;
-            // A message that counts as a repetition may be on the stream, or have been purged from it.
-            if stored.duplicate && !is_unguarded() {
-                return Err(StreamError::Changed(format!("a message of {event} is there already")));
+        for item in page {
+            let ack = self.stream.append(&item, (!is_unguarded()).then_some(after)).await?;
+            // A duplicate message may be on the stream, or may have been purged from it.
+            if ack.duplicate && !is_unguarded() {
+                return Err(StreamError::Changed(format!("a message of {event} exists already")));
             }
-            after = stored.sequence;
-            *tail = Tail { seq: recorded.entry.seq, sequence: Some(after) };
-            self.on_ack(&recorded).await;
+            after = ack.sequence;
+            *tail = Tail { seq: item.entry.seq, sequence: Some(after) };
+            self.on_ack(&item).await;
         }
         if is_full {
             self.relay.ledgers_advanced(&[event]);
@@ -282,9 +288,10 @@ impl<'a> RelaySession<'a> {
         Ok(())
     }
 
-    /// Notes that an entry is on the stream, and announces it to those who do not read that.
-    async fn on_ack(&self, recorded: &EntryWithBooking) {
-        let (now, entry) = (self.dependencies.clock.now(), &recorded.entry);
+    /// Records that an entry is on the stream, and publishes a notification for clients that do not read the
+    /// stream.
+    async fn on_ack(&self, item: &EntryWithBooking) {
+        let (now, entry) = (self.dependencies.clock.now(), &item.entry);
         let age = u64::try_from(now.micros().saturating_sub(entry.at.micros())).unwrap_or(0);
         self.appended.fetch_add(1, Ordering::Relaxed);
         self.relay.update_status(|status| {
@@ -293,35 +300,37 @@ impl<'a> RelaySession<'a> {
             status.pending = status.pending.saturating_sub(1);
         });
         self.relay.record_published();
-        // Old news on a stream that is filled anew were announced once before, and a mail is not sent twice.
+        // If a stream is filled again, notifications of its old entries were published before, and an e-mail
+        // must not be sent twice.
         if u128::from(age) <= NOTIFICATION_AGE_MAX.as_micros() {
-            self.dependencies.event_bus.publish_legacy_notification(recorded).await;
+            self.dependencies.event_bus.publish_legacy_notification(item).await;
         }
     }
 
-    /// Writes down how far it has got: now and then, since only a later turn reads it.
-    async fn save_cursors(&mut self, now: bool) -> Result<(), StreamError> {
-        if self.unsaved_cursors.is_empty() || !(now || self.cursors_saved_at.elapsed() >= RELAY_SAVE_EVERY) {
+    /// Saves the cursors, but not more often than necessary: only a later session reads them.
+    async fn save_cursors(&mut self, force: bool) -> Result<(), StreamError> {
+        if self.unsaved_cursors.is_empty() || !(force || self.cursors_saved_at.elapsed() >= RELAY_SAVE_EVERY)
+        {
             return Ok(());
         }
-        let notes: Vec<(EventId, u64)> = std::mem::take(&mut self.unsaved_cursors).into_iter().collect();
-        for page in notes.chunks(RELAY_PAGE as usize) {
+        let cursors: Vec<(EventId, u64)> = std::mem::take(&mut self.unsaved_cursors).into_iter().collect();
+        for page in cursors.chunks(RELAY_PAGE as usize) {
             self.dependencies.store.save_relay_cursors(self.initial_info.created_at, page.to_vec()).await?;
         }
         self.cursors_saved_at = Instant::now();
         Ok(())
     }
 
-    /// Looks whether the stream still has what was put on it. Other relays may have appended.
+    /// Verifies that the stream still has the appended messages. Other relays may have appended more.
     async fn verify_stream(&self) -> Result<(), StreamError> {
         if is_unguarded() || removed(Guard::StreamVerified) {
             return Ok(());
         }
         let last = self.tails.values().filter_map(|tail| tail.sequence).max().unwrap_or(0);
         match self.stream.info().await? {
-            None => Err(StreamError::Changed("it is gone".to_owned())),
+            None => Err(StreamError::Changed("it was deleted".to_owned())),
             Some(now) if now.created_at != self.initial_info.created_at => {
-                Err(StreamError::Changed("it is another one".to_owned()))
+                Err(StreamError::Changed("it was replaced".to_owned()))
             }
             Some(now)
                 if now.missing_sequences() != self.initial_info.missing_sequences()
@@ -334,21 +343,23 @@ impl<'a> RelaySession<'a> {
     }
 }
 
-/// Ticks at once, and then so often; late ticks are not made up for.
+/// An interval that ticks immediately, and delays late ticks instead of catching up.
 fn ticker(period: std::time::Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// Tests take the guard away, and the trust in the stream above one's own numbers, to show that they notice.
+/// True if tests have removed the guard, together with the precedence of the stream over the relay's own
+/// numbers.
 fn is_unguarded() -> bool {
     removed(Guard::StreamSequence)
 }
 
 fn stream_ahead_of_ledger(event: EventId) -> StreamError {
     StreamError::Operator(format!(
-        "the stream knows more of {event} than the ledger: was the database restored, or is the stream another \
-         database's? Nothing is overwritten; delete the stream, and it is filled anew"
+        "the stream has more messages of {event} than the ledger has entries: the database was restored, or \
+         the stream belongs to another database. Nothing is overwritten; delete the stream, and it is filled \
+         again"
     ))
 }

@@ -22,9 +22,9 @@ use crate::ports::ProcessContext;
 use crate::scenario::Fault;
 use crate::world::World;
 
-/// How long the stream recognises the id of a message that it has stored.
+/// The window in which the stream detects a repeated message id.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
-/// How long a relay waits for an ack.
+/// Longest wait of a relay for an ack.
 const ACK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest delivery delay of a message: many lease durations.
 const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(30);

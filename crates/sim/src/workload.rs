@@ -197,7 +197,8 @@ impl Workload {
                 Outcome::Failed
             }
             Err(Error::Fault(StoreFault::Unavailable(cause))) => {
-                // The limiter and the desk give causes of their own; here they follow from injected faults only.
+                // The limiter and the desk give causes of their own; here they follow from injected faults
+                // only.
                 let expected = [
                     "injected",
                     "interrupted",
@@ -338,7 +339,8 @@ impl Workload {
         let Some(booking) = self.world.choose(&self.known().bookings) else { return };
         let transaction = {
             let known = self.known();
-            // One time in ten a transaction pays several bookings, or another transaction pays the same booking.
+            // One time in ten a transaction pays several bookings, or another transaction pays the same
+            // booking.
             let number = if self.world.chance_percent(10) { 0 } else { known.payments.len() };
             parse(&format!("pay-{number}"))
         };

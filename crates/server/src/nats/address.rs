@@ -1,7 +1,7 @@
-//! Where NATS is and who this program is there, as `--nats` says it.
+//! Parsing of `--nats`: the addresses of the servers and the credentials.
 //!
-//! The client library would send no credentials that stand in a URL, and would write them into its log; so they
-//! are taken out of it here.
+//! The client library does not send credentials that are part of a URL, and would write them to its log. So
+//! they are removed from the URLs here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use std::str::FromStr;
 use async_nats::{ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
 
-/// The servers of one cluster, and who this program is to all of them. Shown without secrets.
+/// The servers of one cluster, and the credentials for all of them. `Display` omits the credentials.
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// In the order in which they are tried.
+    /// Without credentials, in the order in which they are tried.
     servers: Vec<ServerAddr>,
     login: Option<Login>,
 }
 
-/// Who this program is: whatever stands before the `@`.
+/// The credentials: the part of a URL before the `@`.
 #[derive(Clone, PartialEq, Eq)]
 enum Login {
     User { name: String, password: String },
@@ -27,17 +27,19 @@ enum Login {
 impl FromStr for Address {
     type Err = String;
 
-    /// Reads URLs that are separated by commas. What is wrong is said without what was given.
+    /// Parses a comma-separated list of URLs. Errors do not contain the input, which may hold a password.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (mut servers, mut logins) = (Vec::new(), Vec::new());
         for url in text.split(',') {
-            let given = ServerAddr::from_str(url.trim()).map_err(|error| error.to_string())?;
-            match given.scheme() {
-                "nats" | "tls" if !given.host().is_empty() => {}
+            let server = ServerAddr::from_str(url.trim()).map_err(|error| error.to_string())?;
+            match server.scheme() {
+                "nats" | "tls" if !server.host().is_empty() => {}
                 _ => return Err("must be nats://… or tls://…".to_owned()),
             }
-            logins.extend(Login::of(&given)?);
-            servers.push(ServerAddr::from_str(&bare(&given)).map_err(|error| error.to_string())?);
+            logins.extend(Login::of(&server)?);
+            servers.push(
+                ServerAddr::from_str(&without_credentials(&server)).map_err(|error| error.to_string())?,
+            );
         }
         let login = logins.pop();
         if logins.iter().any(|other| Some(other) != login.as_ref()) {
@@ -49,35 +51,35 @@ impl FromStr for Address {
 
 impl Login {
     fn of(server: &ServerAddr) -> Result<Option<Self>, String> {
-        let plain = |text: &str| match percent_decode_str(text).decode_utf8() {
+        let decode = |text: &str| match percent_decode_str(text).decode_utf8() {
             Ok(text) => Ok(text.into_owned()),
             Err(_) => Err("has credentials that are not UTF-8".to_owned()),
         };
         Ok(match (server.username(), server.password()) {
             (Some(name), Some(password)) => {
-                Some(Self::User { name: plain(name)?, password: plain(password)? })
+                Some(Self::User { name: decode(name)?, password: decode(password)? })
             }
-            (Some(token), None) => Some(Self::Token(plain(token)?)),
+            (Some(token), None) => Some(Self::Token(decode(token)?)),
             (None, Some(_)) => return Err("has a password without a name".to_owned()),
             (None, None) => None,
         })
     }
 }
 
-/// The URL of a server without credentials.
-fn bare(server: &ServerAddr) -> String {
+/// Returns the URL of a server without credentials.
+fn without_credentials(server: &ServerAddr) -> String {
     let host = server.host();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     format!("{}://{host}:{}", server.scheme(), server.port())
 }
 
 impl Address {
-    /// Where to connect.
+    /// Returns the servers to connect to.
     pub(super) fn servers(&self) -> Vec<ServerAddr> {
         self.servers.clone()
     }
 
-    /// The same connection, in the name of whom the URL names.
+    /// Adds the credentials to connection options.
     pub(super) fn log_in(&self, options: ConnectOptions) -> ConnectOptions {
         match self.login.clone() {
             Some(Login::User { name, password }) => options.user_and_password(name, password),
@@ -89,7 +91,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.servers.iter().map(bare).collect::<Vec<_>>().join(","))
+        f.write_str(&self.servers.iter().map(without_credentials).collect::<Vec<_>>().join(","))
     }
 }
 

@@ -1,21 +1,23 @@
-//! What goes over NATS, described (`AsyncAPI` 3). A request, a message or a subject that is missing here
-//! fails a test, or does not compile.
+//! The description of the NATS interface (`AsyncAPI` 3). A request, message or subject that is missing here
+//! fails a test or does not compile.
 
 use domain::{BookingId, EntryKind, EventId, Note, Timestamp, TransactionId, UserId};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::subject::{LEDGERS, QUEUE_GROUP, REQUESTS, Request, STREAM, announced};
+use super::subject::{LEDGERS, QUEUE_GROUP, REQUESTS, Request, STREAM, notification_subject};
 use crate::wire::{As, BookingView, EntryView, MoneyView, StatsView};
 
-const ABOUT: &str = "\
-Requests, one of the instances answering each, and messages: every entry of every ledger on a stream of \
-JetStream, once and in order per event, as CloudEvents 1.0 (JSON, structured). Unknown fields of a request are \
-ignored. A header `traceparent` goes on with whatever a request brings about. A request is dropped, unanswered and not carried out, once its `timestamp` is older than 15 seconds or \
-the instant in its header `Deadline` has passed. A `messageId` that is a UUID is an idempotency key.";
+const DESCRIPTION: &str = "\
+Requests, each handled by exactly one instance, and messages: every entry of every ledger is published to a \
+JetStream stream, once and in order per event, as a CloudEvent 1.0 (structured mode, JSON). Unknown fields \
+of a request are ignored. The header `traceparent` of a request is propagated to everything that the request \
+causes. A request is dropped, without a reply and without being executed, once its `timestamp` is older than \
+15 seconds or the instant in its header `Deadline` has passed. A `messageId` that is a UUID is an \
+idempotency key.";
 
-/// The whole description, as text.
+/// Returns the document as JSON text.
 pub(crate) fn text() -> String {
     format!("{:#}", document())
 }
@@ -24,20 +26,20 @@ fn document() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
     settings.meta_schema = None;
-    let mut maker = settings.for_serialize().into_generator();
+    let mut schemas = settings.for_serialize().into_generator();
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     for (request, subject) in REQUESTS {
         let name = subject.replace('.', "-");
         messages.insert(
             name.clone(),
             json!({"name": name, "contentType": "application/json",
-            "payload": asked(request, &mut maker)}),
+            "payload": request_schema(request, &mut schemas)}),
         );
         let reply = format!("{name}-reply");
         messages.insert(
             reply.clone(),
             json!({"name": reply, "contentType": "application/json",
-            "payload": answered(request, &mut maker)}),
+            "payload": reply_schema(request, &mut schemas)}),
         );
         channels.insert(name.clone(), channel(subject, [&name]));
         channels.insert(reply.clone(), channel_without_address([&reply]));
@@ -52,33 +54,33 @@ fn document() -> Value {
         );
     }
     for kind in EntryKind::ALL.iter().copied() {
-        messages.insert(kind.as_str().to_owned(), told(kind, &mut maker));
+        messages.insert(kind.as_str().to_owned(), ledger_message(kind, &mut schemas));
     }
     let mut ledger =
         channel(&LEDGERS.replace('*', "{eventId}"), EntryKind::ALL.iter().map(|kind| kind.as_str()));
-    ledger["parameters"] = json!({"eventId": {"description": "The event whose ledger it is."}});
+    ledger["parameters"] = json!({"eventId": {"description": "The event of the ledger."}});
     ledger["description"] = json!(format!("On the stream {STREAM}; `Nats-Msg-Id` is the id of the message."));
     channels.insert("ledger".to_owned(), ledger);
     operations
         .insert("ledger".to_owned(), json!({"action": "send", "channel": {"$ref": "#/channels/ledger"}}));
-    for subject in EntryKind::ALL.iter().copied().filter_map(announced) {
+    for subject in EntryKind::ALL.iter().copied().filter_map(notification_subject) {
         let name = subject.replace('.', "-");
-        let payload = announcement(&mut maker);
-        let about = json!({"name": name, "contentType": "application/json", "payload": payload,
-            "summary": "Announced at best: who must not miss one reads the stream."});
-        messages.insert(name.clone(), about);
+        let payload = notification_schema(&mut schemas);
+        let message = json!({"name": name, "contentType": "application/json", "payload": payload,
+            "summary": "Best effort, at most once. Consumers that need every change read the stream."});
+        messages.insert(name.clone(), message);
         channels.insert(name.clone(), channel(subject, [&name]));
         let operation = json!({"action": "send", "channel": {"$ref": format!("#/channels/{name}")}});
         operations.insert(name, operation);
     }
     json!({
         "asyncapi": "3.0.0",
-        "info": {"title": "boxoffice", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT,
+        "info": {"title": "boxoffice", "version": env!("CARGO_PKG_VERSION"), "description": DESCRIPTION,
             "license": {"name": "Apache-2.0 OR MIT"}},
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
-        "components": {"messages": messages, "schemas": maker.take_definitions(true)},
+        "components": {"messages": messages, "schemas": schemas.take_definitions(true)},
     })
 }
 
@@ -97,17 +99,17 @@ fn channel_without_address<N: AsRef<str>>(messages: impl IntoIterator<Item = N>)
     json!({"address": null, "messages": messages})
 }
 
-fn schema<T: JsonSchema>(maker: &mut SchemaGenerator) -> Value {
-    maker.subschema_for::<T>().into()
+fn schema<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
+    schemas.subschema_for::<T>().into()
 }
 
-/// What a request may say.
-fn asked(request: Request, maker: &mut SchemaGenerator) -> Value {
+/// Returns the schema of a request.
+fn request_schema(request: Request, schemas: &mut SchemaGenerator) -> Value {
     let count = json!({"type": "integer", "minimum": 1});
     let decimal =
         json!({"type": ["number", "string"], "description": "In major units; read digit by digit."});
-    let (booking, event) = (schema::<As<BookingId>>(maker), schema::<As<EventId>>(maker));
-    let (user, note) = (schema::<As<UserId>>(maker), schema::<As<Note>>(maker));
+    let (booking, event) = (schema::<As<BookingId>>(schemas), schema::<As<EventId>>(schemas));
+    let (user, note) = (schema::<As<UserId>>(schemas), schema::<As<Note>>(schemas));
     let (required, mut fields) = match request {
         Request::Create => (
             vec!["eventId", "userId", "ticketQuantity"],
@@ -125,7 +127,7 @@ fn asked(request: Request, maker: &mut SchemaGenerator) -> Value {
         ),
         Request::Validate => (vec!["bookingId", "eventId"], json!({"bookingId": booking, "eventId": event})),
         Request::ConfirmPayment => {
-            let transaction = schema::<As<TransactionId>>(maker);
+            let transaction = schema::<As<TransactionId>>(schemas);
             let fields = json!({"bookingId": booking, "paymentTransactionId": transaction});
             (vec!["bookingId", "paymentTransactionId"], fields)
         }
@@ -136,15 +138,15 @@ fn asked(request: Request, maker: &mut SchemaGenerator) -> Value {
     json!({"type": "object", "required": required, "properties": fields})
 }
 
-/// What is replied.
-fn answered(request: Request, maker: &mut SchemaGenerator) -> Value {
-    let booking = json!({"allOf": [schema::<BookingView<'_>>(maker), {"properties": {
-        "_id": schema::<As<BookingId>>(maker), "bookingDate": schema::<As<Timestamp>>(maker),
+/// Returns the schema of a reply.
+fn reply_schema(request: Request, schemas: &mut SchemaGenerator) -> Value {
+    let booking = json!({"allOf": [schema::<BookingView<'_>>(schemas), {"properties": {
+        "_id": schema::<As<BookingId>>(schemas), "bookingDate": schema::<As<Timestamp>>(schemas),
         "totalAmount": {"type": "number"}}}]});
     let bookings = json!({"type": "array", "items": booking});
     let (text, truth) = (json!({"type": "string"}), json!({"type": "boolean"}));
-    // What the original service also says beside `success`, outside `data`.
-    let (data, beside) = match request {
+    // Members that the MongoDB booking service also has next to `success`, outside `data`.
+    let (data, top_level) = match request {
         Request::Create | Request::Cancel | Request::Get | Request::ConfirmPayment => (booking, json!({})),
         Request::List => {
             let count = json!({"type": "integer", "minimum": 0});
@@ -155,41 +157,45 @@ fn answered(request: Request, maker: &mut SchemaGenerator) -> Value {
         }
         Request::Validate => {
             let data = json!({"type": "object", "properties": {"valid": truth, "booking": booking}});
-            let beside = json!({"valid": truth, "booking": booking,
-                "messageId": {"type": ["string", "number", "null"]}, "timestamp": schema::<As<Timestamp>>(maker)});
-            (data, beside)
+            let top_level = json!({"valid": truth, "booking": booking,
+                "messageId": {"type": ["string", "number", "null"]},
+                "timestamp": schema::<As<Timestamp>>(schemas)});
+            (data, top_level)
         }
-        Request::Stats => (schema::<StatsView>(maker), json!({})),
+        Request::Stats => (schema::<StatsView>(schemas), json!({})),
     };
     let mut fields = json!({
         "success": truth, "data": data, "message": text, "correlationId": {"type": ["string", "number"]},
         "error": text, "code": {"type": "string", "description": "The code of a problem, as over HTTP."}});
-    for (name, field) in beside.as_object().into_iter().flatten() {
+    for (name, field) in top_level.as_object().into_iter().flatten() {
         fields[name] = field.clone();
     }
     json!({"type": "object", "required": ["success"], "properties": fields})
 }
 
-/// A message on the stream.
-fn told(kind: EntryKind, maker: &mut SchemaGenerator) -> Value {
+/// Returns a message of the stream.
+fn ledger_message(kind: EntryKind, schemas: &mut SchemaGenerator) -> Value {
     let text = json!({"type": "string"});
-    let entry = schema::<EntryView<'_>>(maker);
-    let more = json!({"required": ["eventId"], "properties": {"eventId": schema::<As<EventId>>(maker), "userId": text, "total": schema::<MoneyView>(maker),
+    let entry = schema::<EntryView<'_>>(schemas);
+    let more = json!({"required": ["eventId"], "properties": {
+        "eventId": schema::<As<EventId>>(schemas), "userId": text, "total": schema::<MoneyView>(schemas),
         "paymentTransactionId": text, "reason": text}});
     json!({"name": kind.as_str(), "contentType": "application/cloudevents+json", "payload": {
         "type": "object", "required": ["specversion", "id", "source", "type", "time", "data"],
         "properties": {"specversion": {"const": "1.0"}, "id": text, "source": text, "subject": text,
-            "type": {"const": kind.as_str()}, "time": schema::<As<Timestamp>>(maker),
-            "datacontenttype": {"const": "application/json"}, "traceparent": text, "data": {"allOf": [entry, more]}}}})
+            "type": {"const": kind.as_str()}, "time": schema::<As<Timestamp>>(schemas),
+            "datacontenttype": {"const": "application/json"}, "traceparent": text,
+            "data": {"allOf": [entry, more]}}}})
 }
 
-fn announcement(maker: &mut SchemaGenerator) -> Value {
+fn notification_schema(schemas: &mut SchemaGenerator) -> Value {
     json!({"type": "object",
-        "required": ["bookingId", "eventId", "userId", "ticketQuantity", "totalAmount", "timestamp"], "properties": {
-        "bookingId": schema::<As<BookingId>>(maker), "eventId": schema::<As<EventId>>(maker),
-        "userId": schema::<As<UserId>>(maker), "ticketQuantity": {"type": "integer"},
+        "required": ["bookingId", "eventId", "userId", "ticketQuantity", "totalAmount", "timestamp"],
+        "properties": {
+        "bookingId": schema::<As<BookingId>>(schemas), "eventId": schema::<As<EventId>>(schemas),
+        "userId": schema::<As<UserId>>(schemas), "ticketQuantity": {"type": "integer"},
         "totalAmount": {"type": "number"}, "reason": {"type": "string"},
-        "timestamp": schema::<As<Timestamp>>(maker)}})
+        "timestamp": schema::<As<Timestamp>>(schemas)}})
 }
 
 #[cfg(test)]
@@ -199,21 +205,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_every_subject_and_every_kind_of_message_and_refers_to_nothing_missing() {
+    fn the_document_names_every_subject_and_message_and_all_references_resolve() {
         let document = document();
         let channels = document["channels"].as_object().unwrap().values();
         let addresses: BTreeSet<&str> = channels.filter_map(|channel| channel["address"].as_str()).collect();
-        let mut wanted: BTreeSet<&str> = REQUESTS.iter().map(|(_, subject)| *subject).collect();
-        wanted.extend(["boxoffice.ledger.{eventId}", "event.booking.created", "event.booking.cancelled"]);
-        wanted.insert("notification.booking-confirmation");
-        assert_eq!(addresses, wanted);
+        let mut expected: BTreeSet<&str> = REQUESTS.iter().map(|(_, subject)| *subject).collect();
+        expected.extend(["boxoffice.ledger.{eventId}", "event.booking.created", "event.booking.cancelled"]);
+        expected.insert("notification.booking-confirmation");
+        assert_eq!(addresses, expected);
 
-        // The kinds as the ledger's own description lists them, so that a new one is missed here.
-        let shape = document["components"]["schemas"]["LedgerEntry"]["properties"]["type"].clone();
-        let listed = shape["x-extensible-enum"].as_array();
+        // The kinds come from the schema of the ledger, so that a new kind without a message fails this test.
+        let schema = document["components"]["schemas"]["LedgerEntry"]["properties"]["type"].clone();
+        let listed = schema["x-extensible-enum"].as_array();
         let kinds: BTreeSet<&str> = listed.unwrap().iter().filter_map(Value::as_str).collect();
-        let told = document["channels"]["ledger"]["messages"].as_object().unwrap();
-        assert_eq!(told.keys().map(String::as_str).collect::<BTreeSet<_>>(), kinds);
+        let messages = document["channels"]["ledger"]["messages"].as_object().unwrap();
+        assert_eq!(messages.keys().map(String::as_str).collect::<BTreeSet<_>>(), kinds);
 
         let text = document.to_string();
         for reference in text.split(r##""$ref":"#"##).skip(1) {

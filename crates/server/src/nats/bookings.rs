@@ -1,4 +1,4 @@
-//! The seven requests: parsed, asked of the engine, shown. The twin of `http/bookings.rs`.
+//! The handlers of the seven requests. The counterpart over HTTP is `http/bookings.rs`.
 
 use domain::{
     Booking, BookingId, BookingStatus, EventId, Invalid, Note, Refusal, TicketSelection, TransactionId,
@@ -23,16 +23,16 @@ const CREATED: &str = "Booking created successfully";
 const CANCELLED: &str = "Booking cancelled successfully";
 const CONFIRMED: &str = "Payment confirmed successfully";
 
-/// Answers a request.
-pub(super) async fn answer(app: &App, asked: Request, call: &NatsRequest) -> Result<Reply, Problem> {
-    match asked {
-        Request::Create => create(app, call).await,
-        Request::Cancel => cancel(app, call).await,
-        Request::Get => get(app, call).await,
-        Request::List => list(app, call).await,
-        Request::Validate => validate(app, call).await,
-        Request::ConfirmPayment => confirm(app, call).await,
-        Request::Stats => stats(app, call).await,
+/// Handles a request.
+pub(super) async fn handle(app: &App, kind: Request, request: &NatsRequest) -> Result<Reply, Problem> {
+    match kind {
+        Request::Create => create(app, request).await,
+        Request::Cancel => cancel(app, request).await,
+        Request::Get => get(app, request).await,
+        Request::List => list(app, request).await,
+        Request::Validate => validate(app, request).await,
+        Request::ConfirmPayment => confirm(app, request).await,
+        Request::Stats => stats(app, request).await,
     }
 }
 
@@ -46,34 +46,35 @@ struct Create {
     payment_method: Option<ParsedText<Note>>,
 }
 
-async fn create(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
-    let body: Create = call.parse()?;
+async fn create(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
+    let body: Create = request.parse()?;
     let (event_id, user) = (body.event_id, body.user_id.0);
     if body.ticket_quantity == 0 {
         return Err(Problem::invalid(&[Invalid::new("/ticketQuantity", "must be at least 1")]));
     }
     let total = body.total_amount.filter(|total| total.get() != "null");
     let expected_total = match total {
-        Some(total) => expected(app, event_id, total.get()).await?,
+        Some(total) => parse_total(app, event_id, total.get()).await?,
         None => None,
     };
-    let caller = call.user(&user);
+    let caller = request.user_caller(&user);
     let selection = TicketSelection::Quantity(body.ticket_quantity);
     let payment_method = body.payment_method.map(|text| text.0);
-    let order = OrderRequest { event_id, user, selection: selection, expected_total, payment_method };
-    let attempt = app.engine.book(caller, order, call.keep("create", CREATED)).await;
-    show(app, call, attempt.outcome?, CREATED)
+    let order = OrderRequest { event_id, user, selection, expected_total, payment_method };
+    let result = app.engine.book(caller, order, request.idempotency("create", CREATED)).await;
+    reply(app, request, result.outcome?, CREATED)
 }
 
-/// A total in the currency of the event; nothing where there is no such event, which the engine says.
-async fn expected(app: &App, event: EventId, total: &str) -> Result<Option<domain::Money>, Problem> {
+/// Parses a total in the currency of the event. `None` if there is no such event: the engine then refuses the
+/// order.
+async fn parse_total(app: &App, event: EventId, total: &str) -> Result<Option<domain::Money>, Problem> {
     let currency = match app.engine.currency(event).await {
         Ok(currency) => currency,
         Err(Error::Refused(refusal)) if matches!(*refusal, Refusal::NotFound(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let money = decimal::read(total, currency);
-    money.map(Some).map_err(|wrong| Problem::invalid(&[Invalid::new("/totalAmount", wrong)]))
+    money.map(Some).map_err(|detail| Problem::invalid(&[Invalid::new("/totalAmount", detail)]))
 }
 
 #[derive(Deserialize)]
@@ -84,15 +85,16 @@ struct Cancel {
     reason: Option<ParsedText<Note>>,
 }
 
-/// In the name of the user, whose limit and cut-off apply and whose booking it must be.
-async fn cancel(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
-    let body: Cancel = call.parse()?;
-    // An id that cannot be read counts as an attempt, like one that nobody has.
+/// Cancels on behalf of the user, so that the limit and cut-off for users apply and the booking must be
+/// theirs.
+async fn cancel(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
+    let body: Cancel = request.parse()?;
+    // An id that cannot be parsed counts as an attempt, as an unknown id does.
     let id = body.booking_id.parse().unwrap_or_else(|_| BookingId::new(app.engine.now(), app.ids.random()));
     let reason = body.reason.map(|text| text.0);
-    let keep = call.keep(&format!("cancel {}", body.booking_id), CANCELLED);
-    let attempt = app.engine.cancel(call.user(&body.user_id.0), id, reason, keep).await;
-    show(app, call, attempt.outcome?, CANCELLED)
+    let idempotency = request.idempotency(&format!("cancel {}", body.booking_id), CANCELLED);
+    let result = app.engine.cancel(request.user_caller(&body.user_id.0), id, reason, idempotency).await;
+    reply(app, request, result.outcome?, CANCELLED)
 }
 
 #[derive(Deserialize)]
@@ -102,12 +104,13 @@ struct Confirm {
     payment_transaction_id: ParsedText<TransactionId>,
 }
 
-async fn confirm(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
-    let body: Confirm = call.parse()?;
+async fn confirm(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
+    let body: Confirm = request.parse()?;
     let payment = CapturedPayment { transaction: body.payment_transaction_id.0, amount: None };
-    let keep = call.keep(&format!("confirm {}", body.booking_id), CONFIRMED);
-    let given = app.engine.confirm(call.service(), booking_id(&body.booking_id)?, payment, keep).await?;
-    show(app, call, given, CONFIRMED)
+    let idempotency = request.idempotency(&format!("confirm {}", body.booking_id), CONFIRMED);
+    let id = parse_booking_id(&body.booking_id)?;
+    let output = app.engine.confirm(request.service_caller(), id, payment, idempotency).await?;
+    reply(app, request, output, CONFIRMED)
 }
 
 #[derive(Deserialize)]
@@ -117,15 +120,15 @@ struct Get {
     user_id: Option<ParsedText<UserId>>,
 }
 
-async fn get(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
-    let body: Get = call.parse()?;
-    let asker = match body.user_id {
-        Some(ParsedText(user)) => call.user(&user),
-        None => call.service(),
+async fn get(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
+    let body: Get = request.parse()?;
+    let caller = match body.user_id {
+        Some(ParsedText(user)) => request.user_caller(&user),
+        None => request.service_caller(),
     };
-    let booking = app.engine.booking(&reader(), &asker.actor, booking_id(&body.booking_id)?).await?;
+    let booking = app.engine.booking(&reader(), &caller.actor, parse_booking_id(&body.booking_id)?).await?;
     let data = BookingReply::new(&booking, app.engine.now());
-    Ok(Reply::success(data, call.message_id(), "Booking fetched successfully"))
+    Ok(Reply::success(data, request.message_id(), "Booking fetched successfully"))
 }
 
 #[derive(Deserialize)]
@@ -135,24 +138,24 @@ struct Validate {
     event_id: EventId,
 }
 
-async fn validate(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
+async fn validate(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
     #[derive(Serialize)]
     struct Validation<'a> {
         valid: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         booking: Option<BookingReply<'a>>,
     }
-    let body: Validate = call.parse()?;
-    // What is shown at a door may be anything; what names no booking admits nobody.
+    let body: Validate = request.parse()?;
+    // The id is presented at the entrance and may be any text. One that cannot be parsed names no booking.
     let booking = match body.booking_id.parse() {
         Ok(id) => app.engine.confirmed_booking_for(&reader(), id, body.event_id).await?,
         Err(_) => None,
     };
     let now = app.engine.now();
-    let shown = booking.as_ref().map(|booking| BookingReply::new(booking, now));
-    let data = Validation { valid: shown.is_some(), booking: shown };
-    let more = json!({"messageId": call.message_id(), "timestamp": now});
-    Ok(Reply::success_flattened(&data, call.message_id(), "Booking validated successfully", &more))
+    let booking = booking.as_ref().map(|booking| BookingReply::new(booking, now));
+    let data = Validation { valid: booking.is_some(), booking };
+    let more = json!({"messageId": request.message_id(), "timestamp": now});
+    Ok(Reply::success_flattened(&data, request.message_id(), "Booking validated successfully", &more))
 }
 
 #[derive(Deserialize)]
@@ -165,23 +168,23 @@ struct List {
     limit: Option<u32>,
 }
 
-async fn list(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
+async fn list(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
     #[derive(Serialize)]
     struct Bookings<'a> {
         bookings: Vec<BookingReply<'a>>,
     }
-    let body: List = call.parse()?;
+    let body: List = request.parse()?;
     let (page, limit) = (body.page.unwrap_or(1), body.limit.unwrap_or(NATS_LIST_ROWS_DEFAULT));
-    let wrong = |pointer: &str, detail: String| Err(Problem::invalid(&[Invalid::new(pointer, detail)]));
+    let invalid = |pointer: &str, detail: String| Err(Problem::invalid(&[Invalid::new(pointer, detail)]));
     if !(1..=LIST_ROWS_MAX).contains(&limit) {
-        return wrong("/limit", format!("must be a number from 1 to {LIST_ROWS_MAX}"));
+        return invalid("/limit", format!("must be a number from 1 to {LIST_ROWS_MAX}"));
     }
     if page == 0 || page.saturating_mul(limit) > NATS_LIST_REACH {
-        return wrong("/page", format!("must be at least 1, and end within {NATS_LIST_REACH} bookings"));
+        return invalid("/page", format!("must be at least 1, and end within {NATS_LIST_REACH} bookings"));
     }
     let (user, event) = (body.user_id.map(|user| user.0), body.event_id);
     let Some(filter) = ListFilter::new(user, event) else {
-        return wrong("", "must have userId or eventId".to_owned());
+        return invalid("", "must have userId or eventId".to_owned());
     };
     let window = PageWindow { skip: (page - 1) * limit, limit };
     let (rows, total) = filter.page(app, body.status.map(|status| status.0), window).await?;
@@ -189,18 +192,18 @@ async fn list(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
     let data = Bookings { bookings: rows.iter().map(|booking| BookingReply::new(booking, now)).collect() };
     let pages = total.div_ceil(u64::from(limit));
     let more = json!({"pagination": {"page": page, "limit": limit, "total": total, "pages": pages}});
-    Ok(Reply::success_flattened(&data, call.message_id(), "Bookings fetched successfully", &more))
+    Ok(Reply::success_flattened(&data, request.message_id(), "Bookings fetched successfully", &more))
 }
 
-/// ListFilter bookings are listed.
+/// The bookings to list.
 enum ListFilter {
-    /// A user's, at one event where it is given.
+    /// Bookings of a user, for one event if it is given.
     User(UserId, Option<EventId>),
-    /// An event's.
+    /// Bookings of an event.
     Event(EventId),
 }
 
-/// Which of them are shown.
+/// A page, as an offset and a size.
 #[derive(Clone, Copy)]
 struct PageWindow {
     skip: u32,
@@ -216,23 +219,23 @@ impl ListFilter {
         }
     }
 
-    /// The bookings in the window, newest first, and how many there are in all: those of an event by its
-    /// counters, those of a user counted up to [`NATS_LIST_REACH`].
+    /// Returns the bookings in the window, newest first, and the total number of bookings: for an event from
+    /// its counters, for a user counted up to [`NATS_LIST_REACH`].
     async fn page(
         &self,
         app: &App,
         status: Option<BookingStatus>,
         window: PageWindow,
     ) -> Result<(Vec<Booking>, u64), Problem> {
-        let counted = match self {
+        let total = match self {
             Self::Event(event) => Some(self.count_by_status(app, *event, status).await?),
             Self::User(..) => None,
         };
-        let reach = if counted.is_some() { window.skip + window.limit } else { NATS_LIST_REACH };
+        let reach = if total.is_some() { window.skip + window.limit } else { NATS_LIST_REACH };
         let (skip, limit) = (window.skip, window.limit);
-        let (rows, seen) =
+        let (rows, counted) =
             app.engine.bookings_at(&reader(), (self.list(), status), (skip, limit), reach).await?;
-        Ok((rows, counted.unwrap_or(u64::from(seen))))
+        Ok((rows, total.unwrap_or(u64::from(counted))))
     }
 
     async fn count_by_status(
@@ -259,33 +262,35 @@ impl ListFilter {
     }
 }
 
-/// Who reads over NATS: all senders are one trusted service.
+/// The reader for all requests: the clients of NATS are one trusted service.
 fn reader() -> Reader {
     Reader::Service(gateway())
 }
 
-async fn stats(app: &App, call: &NatsRequest) -> Result<Reply, Problem> {
+async fn stats(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
     #[derive(Default, Deserialize)]
-    struct Nothing {}
-    let Nothing {} = call.parse_or_default()?;
+    struct Empty {}
+    let Empty {} = request.parse_or_default()?;
     let stats = app.engine.stats(&reader()).await?;
     let message = "Booking statistics fetched successfully";
-    Ok(Reply::success(StatsView::from(&stats), call.message_id(), message))
+    Ok(Reply::success(StatsView::from(&stats), request.message_id(), message))
 }
 
-/// What became of a command.
-fn show(
+/// Returns the reply for the output of a command.
+fn reply(
     app: &App,
-    call: &NatsRequest,
-    given: CommandOutput,
+    request: &NatsRequest,
+    output: CommandOutput,
     message: &'static str,
 ) -> Result<Reply, Problem> {
-    match given {
-        CommandOutput::Fresh(answer) => Ok(Reply::new(&answer, app.engine.now(), call.message_id(), message)),
-        CommandOutput::Stored { answer, .. } => Reply::kept(&answer),
+    match output {
+        CommandOutput::Fresh(answer) => {
+            Ok(Reply::new(&answer, app.engine.now(), request.message_id(), message))
+        }
+        CommandOutput::Stored { response, .. } => Reply::from_stored(&response),
     }
 }
 
-fn booking_id(text: &str) -> Result<BookingId, Problem> {
+fn parse_booking_id(text: &str) -> Result<BookingId, Problem> {
     text.parse().map_err(|_| Problem::not_found("booking"))
 }

@@ -1,62 +1,62 @@
-//! What NATS has against this program: why it lets it not in, or not do something that it always does.
+//! The last authentication, connection or permission error of NATS.
 //!
-//! The client library goes on trying and keeps the reason to itself; an operator wants it in the log, in
-//! `/readyz` and from `doctor`.
+//! The client library retries without reporting the reason. Operators need it in the log, in `/readyz` and in
+//! `doctor`.
 
 use std::sync::{Mutex, PoisonError};
 
 use async_nats::{Event, Server};
 
-/// The reason that was heard since NATS last let this program in.
+/// The last error since NATS was last connected.
 #[derive(Default)]
 pub(crate) struct LastError(Mutex<Option<String>>);
 
 impl LastError {
-    /// The reason, where there is one.
+    /// Returns the reason of the error; `None` if there is no error.
     pub(crate) fn reason(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes a reason down; whether it is a new one.
-    fn note(&self, reason: Option<&str>) -> bool {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *noted, reason.map(str::to_owned)).as_deref() != reason
+    /// Replaces the reason. Returns true if it differs from the previous one.
+    fn replace(&self, reason: Option<&str>) -> bool {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, reason.map(str::to_owned)).as_deref() != reason
     }
 
-    /// Before every attempt to connect: what became of those before it.
-    pub(super) fn attempted(&self, servers: &[Server]) {
+    /// Called before every attempt to connect, with the errors of earlier attempts.
+    pub(super) fn on_connect_attempt(&self, servers: &[Server]) {
         let Some(reason) = servers.iter().find_map(|server| server.last_error.as_deref()).map(humanize)
         else {
             return;
         };
-        // Said once, not at each attempt.
-        if self.note(Some(&reason)) {
-            tracing::warn!(reason, "no connection to NATS; trying on");
+        // Logged once, not for each attempt.
+        if self.replace(Some(&reason)) {
+            tracing::warn!(reason, "cannot connect to NATS; retrying");
         }
     }
 
-    /// A message was stored: what was said against that before is true no more.
-    pub(super) fn may_publish(&self) {
-        if self.reason().is_some_and(|reason| reason.contains(LEDGER_REFUSED)) {
-            self.note(None);
+    /// Called after a successful publish: clears an error that denied it.
+    pub(super) fn on_publish_ok(&self) {
+        if self.reason().is_some_and(|reason| reason.contains(LEDGER_PUBLISH_DENIED)) {
+            self.replace(None);
         }
     }
 
-    /// Whatever happens to the connection.
+    /// Called for every event of the connection.
     pub(super) fn on_event(&self, event: &Event) {
         match event {
             Event::Connected => {
-                self.note(None);
+                self.replace(None);
                 tracing::info!("NATS is connected");
             }
-            Event::Disconnected => tracing::warn!("NATS is away; going on without until it is back"),
+            Event::Disconnected => tracing::warn!("NATS unavailable; continuing without it"),
             Event::SlowConsumer(_) => tracing::error!("requests over NATS were dropped: too many at once"),
             Event::ServerError(error) => {
                 let reason = humanize(&error.to_string());
-                tracing::error!(reason, "NATS refuses");
-                // The first of them stands for all: one right is rarely missing alone.
-                if is_lasting(&reason) && self.reason().is_none() {
-                    self.note(Some(&reason));
+                tracing::error!(reason, "NATS reports an error");
+                // The first error is kept: several permissions are usually missing together.
+                if is_persistent(&reason) && self.reason().is_none() {
+                    self.replace(Some(&reason));
                 }
             }
             Event::LameDuckMode | Event::Draining | Event::Closed | Event::ClientError(_) => {
@@ -66,23 +66,24 @@ impl LastError {
     }
 }
 
-/// How NATS says that this program may not put messages on its stream.
-const LEDGER_REFUSED: &str = r#"for Publish to "boxoffice.ledger."#;
+/// The part of a permission error that denies a publish to the stream.
+const LEDGER_PUBLISH_DENIED: &str = r#"for Publish to "boxoffice.ledger."#;
 
-/// Whether it concerns what this program does all the time. Where a reply may go is up to who asked.
-fn is_lasting(reason: &str) -> bool {
-    ["for Subscription to", r#"for Publish to "$JS.API."#, LEDGER_REFUSED]
+/// Returns true if the error concerns permissions that this program always needs. A denied reply does not:
+/// its subject is chosen by the requester.
+fn is_persistent(reason: &str) -> bool {
+    ["for Subscription to", r#"for Publish to "$JS.API."#, LEDGER_PUBLISH_DENIED]
         .iter()
-        .any(|lasting| reason.contains(lasting))
+        .any(|denied| reason.contains(denied))
 }
 
-/// What the library says, for people.
+/// Rewrites an error text of the library for operators.
 pub(crate) fn humanize(reason: &str) -> String {
     let reason = reason.strip_prefix("IO error: ").unwrap_or(reason);
     let reason = reason.strip_prefix("nats: ").unwrap_or(reason);
     match reason {
-        _ if reason.starts_with("authorization violation") => "it refuses the credentials".to_owned(),
-        "failed signing nonce" => "it asks for other credentials than the file's".to_owned(),
+        _ if reason.starts_with("authorization violation") => "authentication failed".to_owned(),
+        "failed signing nonce" => "the server requires other credentials than those in the file".to_owned(),
         _ => reason.to_owned(),
     }
 }

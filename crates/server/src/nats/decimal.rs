@@ -1,12 +1,12 @@
-//! Money as a decimal number in major units: `45.00` for 4500 cents. Read and written as digits, never as a
-//! float.
+//! Money as a decimal number in major units: `45.00` for 4500 cents. It is parsed and formatted digit by
+//! digit, never as a float.
 
 use domain::{Currency, Money};
 
-/// Longest number that is looked at: the largest amount has 16 digits.
+/// Longest text that is parsed: the largest amount has 16 digits.
 const CHARS_MAX: usize = 64;
 
-/// The amount as a JSON number, with as many decimals as the currency has (ISO 4217).
+/// Formats the amount as a JSON number, with the number of decimals of its currency (ISO 4217).
 pub(super) fn write(money: Money) -> String {
     let decimals = usize::from(decimals(money.currency()));
     let digits = format!("{:0>width$}", money.amount(), width = decimals + 1);
@@ -14,7 +14,7 @@ pub(super) fn write(money: Money) -> String {
     if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
 }
 
-/// Reads a JSON number, or a JSON string that holds one. The error says what it must be.
+/// Parses a JSON number, or a JSON string that contains one. The error describes the expected format.
 pub(super) fn read(text: &str, currency: Currency) -> Result<Money, String> {
     let decimals = decimals(currency);
     let text = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
@@ -28,7 +28,7 @@ fn decimals(currency: Currency) -> u16 {
     currency.exponent().unwrap_or(0)
 }
 
-/// The number times ten to the power of `decimals`, where that is a whole one.
+/// Returns the number times ten to the power of `decimals`; `None` if that is not an integer.
 fn minor_units(text: &str, decimals: u16) -> Option<i64> {
     if text.len() > CHARS_MAX {
         return None;

@@ -1,5 +1,5 @@
-//! What stands behind the relay's door: the stream on NATS, hints between instances, and announcements to the
-//! original service's subscribers.
+//! The relay's event bus on NATS: the JetStream stream, wake-ups between instances, and notifications for
+//! subscribers of the MongoDB booking service.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -38,27 +38,28 @@ impl EventBus for Nats {
             Some(stream) => stream,
             None => stream::create(&context, self.config.replicas, first).await?,
         };
-        let hints = self.client().subscribe(WAKEUP).await.map_err(|error| unavailable(&error))?;
+        let wakeups = self.client().subscribe(WAKEUP).await.map_err(|error| unavailable(&error))?;
         let connection_error = self.connection_error.clone();
-        Ok(Box::new(JetStreamSession { connection, connection_error, context, stream, hints }))
+        Ok(Box::new(JetStreamSession { connection, connection_error, context, stream, wakeups }))
     }
 
-    async fn wake(&self, grown: BTreeSet<EventId>) {
-        let ids: Vec<String> = grown.iter().map(ToString::to_string).collect();
+    async fn wake(&self, events: BTreeSet<EventId>) {
+        let ids: Vec<String> = events.iter().map(ToString::to_string).collect();
         let _ = self.client().publish(WAKEUP, ids.join(",").into()).await;
     }
 
-    async fn publish_legacy_notification(&self, recorded: &EntryWithBooking) {
-        if let Some((subject, payload)) = message::announcement(recorded) {
-            let headers = message::headers(recorded);
+    async fn publish_legacy_notification(&self, entry: &EntryWithBooking) {
+        if let Some((subject, payload)) = message::legacy_notification(entry) {
+            let headers = message::headers(entry);
             let _ = self.client().publish_with_headers(subject, headers, payload.into()).await;
         }
     }
 }
 
-/// One connection of the client, which connects again by itself.
+/// One connection of the client, which reconnects automatically.
 struct Connection {
     client: Client,
+    /// Number of connections that the client had made, including this one.
     number: u64,
 }
 
@@ -68,8 +69,8 @@ impl Connection {
         Self { client, number }
     }
 
-    /// Whether the client has not connected anew since. What was read over an earlier connection may not be true of
-    /// the server behind a later one: it may have lost the end of its stream with its power.
+    /// Returns true if the client has not reconnected since. State that was read over an earlier connection
+    /// may not hold for the server behind a later one, which may have lost its last messages in a power cut.
     fn is_current(&self) -> bool {
         connections(&self.client) == self.number
     }
@@ -79,41 +80,41 @@ fn connections(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
 }
 
-/// The stream during one turn of the relay.
+/// The stream during one session of the relay.
 struct JetStreamSession {
     connection: Connection,
     connection_error: Arc<LastError>,
     context: Context,
     stream: JetStream,
-    hints: Subscriber,
+    wakeups: Subscriber,
 }
 
 #[async_trait]
 impl Stream for JetStreamSession {
     async fn next_wakeup(&mut self) -> BTreeSet<EventId> {
-        match self.hints.next().await {
-            Some(hint) => events_in(&hint.payload),
+        match self.wakeups.next().await {
+            Some(wakeup) => parse_wakeup(&wakeup.payload),
             None => std::future::pending().await,
         }
     }
 
     async fn count_by_subject(&self) -> Result<StreamCounts, StreamError> {
-        stream::survey(&self.stream).await
+        stream::count_by_subject(&self.stream).await
     }
 
     async fn info(&self) -> Result<Option<StreamInfo>, StreamError> {
         match stream::find(&self.context).await? {
-            Some(found) => stream::glance(&found).await.map(Some),
+            Some(stream) => stream::info(&stream).await.map(Some),
             None => Ok(None),
         }
     }
 
     async fn last_message_of(&self, event: EventId) -> Result<Option<(u64, EntryId)>, StreamError> {
         match self.stream.get_last_raw_message_by_subject(&ledger(event)).await {
-            Ok(found) => match message::told(&found.payload) {
-                Some(told) => Ok(Some((found.sequence, told))),
+            Ok(found) => match message::parse_entry_id(&found.payload) {
+                Some(entry) => Ok(Some((found.sequence, entry))),
                 None => Err(StreamError::Operator(format!(
-                    "the last message of {event} on the stream is no ledger entry"
+                    "the last message of {event} on the stream is not a ledger entry"
                 ))),
             },
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
@@ -123,46 +124,51 @@ impl Stream for JetStreamSession {
 
     async fn append(
         &self,
-        recorded: &EntryWithBooking,
-        after: Option<u64>,
+        entry: &EntryWithBooking,
+        expected_last: Option<u64>,
     ) -> Result<PublishAck, StreamError> {
-        let (event, seq) = (recorded.entry.event_id, recorded.entry.seq);
-        let payload = message::render(recorded).map_err(|error| Fault::Broken(Cause::new(error)))?;
+        let (event, seq) = (entry.entry.event_id, entry.entry.seq);
+        let payload = message::render(entry).map_err(|error| Fault::Broken(Cause::new(error)))?;
         let mut message = PublishMessage::build()
-            .headers(message::headers(recorded))
+            .headers(message::headers(entry))
             .message_id(message::id(event, seq))
             .expected_stream(STREAM);
-        if let Some(sequence) = after {
+        if let Some(sequence) = expected_last {
             message = message.expected_last_subject_sequence(sequence);
         }
         let message = message.header("Content-Type", "application/cloudevents+json").payload(payload.into());
         if !self.connection.is_current() {
-            return Err(StreamError::Changed("NATS was connected anew".to_owned()));
+            return Err(StreamError::Changed("NATS has reconnected".to_owned()));
         }
-        let acknowledged = self
+        let ack = self
             .context
             .send_publish(ledger(event), message)
             .await
             .map_err(|error| map_publish_error(&error))?;
-        let ack = acknowledged.await.map_err(|error| map_publish_error(&error))?;
-        self.connection_error.may_publish();
+        let ack = ack.await.map_err(|error| map_publish_error(&error))?;
+        self.connection_error.on_publish_ok();
         Ok(PublishAck { sequence: ack.sequence, duplicate: ack.duplicate })
     }
 }
 
-/// Why a message is not on the stream.
+/// Classifies the error of a publish.
 fn map_publish_error(error: &PublishError) -> StreamError {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<async_nats::jetstream::Error>());
     match (error.kind(), cause.map(async_nats::jetstream::Error::error_code)) {
         (PublishErrorKind::WrongLastSequence | PublishErrorKind::StreamNotFound, _)
-        // One of this event, or this very one, is on its way to the replicas.
-        | (_, Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)) => {
-            StreamError::Changed(with_source(error))
-        }
+        // Another message of this event, or this very message, is being replicated.
+        | (
+            _,
+            Some(
+                ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT,
+            ),
+        ) => StreamError::Changed(with_source(error)),
         (_, Some(ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::STREAM_TOO_MANY_REQUESTS)) => {
             StreamError::Unavailable(with_source(error))
         }
-        (PublishErrorKind::Other, _) => StreamError::Operator(format!("NATS refuses messages: {}", with_source(error))),
+        (PublishErrorKind::Other, _) => {
+            StreamError::Operator(format!("NATS rejects messages: {}", with_source(error)))
+        }
         _ => unavailable(error),
     }
 }
@@ -171,12 +177,13 @@ pub(super) fn unavailable(error: &dyn std::fmt::Display) -> StreamError {
     StreamError::Unavailable(error.to_string())
 }
 
-/// An error with what lies behind it.
+/// Formats an error with its source.
 fn with_source(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
-fn events_in(payload: &[u8]) -> BTreeSet<EventId> {
+/// Parses the comma-separated event ids of a wake-up. Ids that cannot be parsed are skipped.
+fn parse_wakeup(payload: &[u8]) -> BTreeSet<EventId> {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     text.split(',').filter_map(|id| id.parse().ok()).take(RELAY_WAKEUPS_MAX).collect()
 }

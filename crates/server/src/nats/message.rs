@@ -1,8 +1,8 @@
-//! A ledger entry as a message (CloudEvents 1.0, JSON, structured), and as it is announced to the original
-//! service's subscribers.
+//! A ledger entry as a message of the stream (CloudEvents 1.0, structured mode, JSON), and as a notification
+//! for subscribers of the MongoDB booking service.
 //!
-//! All of it follows from the entry and from what never changes about its booking, so that a stream that is
-//! filled anew says the same again.
+//! A message depends only on the entry and on immutable data of its booking. So a stream that is published
+//! again has the same contents.
 
 use async_nats::HeaderMap;
 use domain::{Booking, EntryKind, EventId, LedgerStatus, Timestamp, TraceParent};
@@ -14,7 +14,7 @@ use store::EntryWithBooking;
 use super::{decimal, subject};
 use crate::wire::{EntryView, MoneyView};
 
-/// What a message says about itself, and the entry.
+/// The envelope of a message, with the entry as its data.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -26,7 +26,7 @@ struct CloudEvent<'a> {
     subject: Option<String>,
     time: Timestamp,
     datacontenttype: &'static str,
-    /// Its extension for distributed tracing.
+    /// The distributed tracing extension of CloudEvents.
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
     data: Data<'a>,
@@ -39,13 +39,13 @@ struct Data<'a> {
     #[serde(flatten)]
     entry: EntryView<'a>,
     #[serde(flatten)]
-    booking: Option<About<'a>>,
+    booking: Option<BookingDetails<'a>>,
 }
 
-/// What of a booking belongs to one of its entries.
+/// The data of a booking in the message of one of its entries.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct About<'a> {
+struct BookingDetails<'a> {
     user_id: &'a str,
     total: MoneyView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,14 +54,14 @@ struct About<'a> {
     reason: Option<&'a str>,
 }
 
-/// The name of a message: of an event, and of the number in its ledger.
+/// Returns the id of a message: the event, and the sequence number in its ledger.
 pub(super) fn id(event: EventId, seq: u64) -> String {
     format!("{event}:{seq}")
 }
 
-/// The message that an entry becomes.
-pub(super) fn render(recorded: &EntryWithBooking) -> serde_json::Result<Vec<u8>> {
-    let entry = &recorded.entry;
+/// Serializes the message of an entry.
+pub(super) fn render(item: &EntryWithBooking) -> serde_json::Result<Vec<u8>> {
+    let entry = &item.entry;
     serde_json::to_vec(&CloudEvent {
         specversion: "1.0",
         id: &id(entry.event_id, entry.seq),
@@ -71,22 +71,22 @@ pub(super) fn render(recorded: &EntryWithBooking) -> serde_json::Result<Vec<u8>>
         time: entry.at,
         datacontenttype: "application/json",
         traceparent: entry.trace.as_ref().map(TraceParent::as_str),
-        data: Data { event_id: entry.event_id, entry: entry.into(), booking: about(recorded) },
+        data: Data { event_id: entry.event_id, entry: entry.into(), booking: booking_details(item) },
     })
 }
 
-/// Which entry a message is; nothing where it is none.
-pub(super) fn told(payload: &[u8]) -> Option<EntryId> {
+/// Parses the id of the entry that a message carries; `None` if it carries none.
+pub(super) fn parse_entry_id(payload: &[u8]) -> Option<EntryId> {
     #[derive(Deserialize)]
     struct Message<'a> {
         id: &'a str,
         time: &'a str,
         #[serde(borrow)]
-        data: About<'a>,
+        data: Data<'a>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct About<'a> {
+    struct Data<'a> {
         #[serde(borrow)]
         request_id: std::borrow::Cow<'a, str>,
     }
@@ -100,10 +100,10 @@ pub(super) fn told(payload: &[u8]) -> Option<EntryId> {
     })
 }
 
-/// The headers that a message and an announcement have in common: where the change belongs in its caller's trace.
-pub(super) fn headers(recorded: &EntryWithBooking) -> HeaderMap {
+/// Returns the headers that a message and a notification have in common: the trace context of the change.
+pub(super) fn headers(item: &EntryWithBooking) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    if let Some(trace) = &recorded.entry.trace {
+    if let Some(trace) = &item.entry.trace {
         headers.insert(TraceParent::NAME, trace.as_str());
     }
     headers
@@ -123,13 +123,14 @@ fn is_about_a_booking(kind: EntryKind) -> bool {
     }
 }
 
-fn about(recorded: &EntryWithBooking) -> Option<About<'_>> {
-    let entry = &recorded.entry;
-    let booking = recorded.booking.as_ref().filter(|_| is_about_a_booking(entry.kind))?;
-    // A booking is paid once, and a cancelled one stays so: what it says now, it said when it was entered.
+fn booking_details(item: &EntryWithBooking) -> Option<BookingDetails<'_>> {
+    let entry = &item.entry;
+    let booking = item.booking.as_ref().filter(|_| is_about_a_booking(entry.kind))?;
+    // A booking is paid once, and a cancelled one stays cancelled. So the current row has the values that it
+    // had when the entry was written.
     let was_paid = entry.kind == EntryKind::BookingConfirmed || entry.from == Some(LedgerStatus::Confirmed);
     let payment = booking.payment().filter(|_| was_paid);
-    Some(About {
+    Some(BookingDetails {
         user_id: booking.user.as_str(),
         total: booking.total.into(),
         payment_transaction_id: payment.map(|payment| payment.transaction.as_str()),
@@ -146,11 +147,11 @@ fn reason(booking: &Booking, kind: EntryKind) -> Option<&str> {
     }
 }
 
-/// An entry as the original service's subscribers know it, and the subject on which they listen.
-pub(super) fn announcement(recorded: &EntryWithBooking) -> Option<(&'static str, Vec<u8>)> {
+/// Returns the notification of an entry for subscribers of the MongoDB booking service, and its subject.
+pub(super) fn legacy_notification(item: &EntryWithBooking) -> Option<(&'static str, Vec<u8>)> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Announcement<'a> {
+    struct Notification<'a> {
         booking_id: domain::BookingId,
         event_id: EventId,
         user_id: &'a str,
@@ -160,9 +161,9 @@ pub(super) fn announcement(recorded: &EntryWithBooking) -> Option<(&'static str,
         reason: Option<&'a str>,
         timestamp: Timestamp,
     }
-    let (entry, booking) = (&recorded.entry, recorded.booking.as_ref()?);
-    let subject = subject::announced(entry.kind)?;
-    let announcement = Announcement {
+    let (entry, booking) = (&item.entry, item.booking.as_ref()?);
+    let subject = subject::notification_subject(entry.kind)?;
+    let notification = Notification {
         booking_id: booking.id,
         event_id: booking.event_id,
         user_id: booking.user.as_str(),
@@ -171,5 +172,5 @@ pub(super) fn announcement(recorded: &EntryWithBooking) -> Option<(&'static str,
         reason: reason(booking, entry.kind),
         timestamp: entry.at,
     };
-    Some((subject, serde_json::to_vec(&announcement).ok()?))
+    Some((subject, serde_json::to_vec(&notification).ok()?))
 }

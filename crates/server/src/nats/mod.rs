@@ -1,7 +1,8 @@
-//! NATS: requests in, messages out. The same engine as behind `http/`, for programs that speak NATS.
+//! The NATS gateway: request/reply on the engine that also serves HTTP, and publication of the ledgers.
 //!
-//! NATS tells others what the ledger already says, and brings requests that may as well come over HTTP: the
-//! service starts, sells and stops without it.
+//! The subjects of requests, their field names and the notifications are those of an earlier MongoDB booking
+//! service. NATS is optional: messages only repeat the ledger, and every request is also available over HTTP.
+//! So the program starts, sells and stops without NATS.
 
 mod address;
 pub(crate) mod asyncapi;
@@ -37,16 +38,17 @@ pub(crate) use self::address::Address;
 use self::connection_error::LastError;
 pub(crate) use self::service::serve;
 
-/// Where answers to this program's own requests arrive: a prefix that others need no right to listen on.
+/// The subject prefix for replies to this program's own requests, so that other users need no permission on
+/// it.
 const INBOX: &str = "_INBOX_boxoffice";
-/// How often a silent connection is asked whether it lives: two unanswered, and it is made anew.
+/// Interval of pings on an idle connection. After two without a reply it is replaced.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts to connect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Pause before a client is replaced whose task in the library has ended.
+/// Pause before a client is replaced whose task in the library has terminated.
 const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
-/// The connection to NATS, which may be away.
+/// The connection to NATS, which may be down.
 pub(crate) struct Nats {
     config: crate::config::Nats,
     current: RwLock<Current>,
@@ -55,32 +57,33 @@ pub(crate) struct Nats {
     pub(crate) relay: Arc<Relay>,
 }
 
-/// The library's client, and whether its task has ended, which only a panic there does.
+/// The library's client, and a token that is cancelled when its task terminates. Only a panic in the library
+/// does that.
 #[derive(Clone)]
 struct Current {
     client: Client,
-    ended: CancellationToken,
+    terminated: CancellationToken,
 }
 
-/// Why NATS cannot be used as it was asked for.
+/// An error in the settings for NATS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
-    /// The file cannot be read, or holds no credentials.
+    /// The file cannot be read or contains no credentials.
     #[error("--nats-creds: {0}")]
     Credentials(#[source] std::io::Error),
-    /// The file cannot be read, or holds no certificate.
+    /// The file cannot be read or contains no certificate.
     #[error("--nats-ca: {0}")]
     Authorities(String),
-    /// No connection was made, or none can be attempted.
+    /// The connection failed or cannot be attempted.
     #[error("{0}")]
     Connect(String),
 }
 
 impl Nats {
-    /// Begins to connect, and goes on trying for as long as the program runs.
+    /// Starts to connect in the background, and retries for as long as the program runs.
     pub(crate) async fn start(config: &crate::config::Nats, address: Address) -> Result<Self, SetupError> {
         let connection_error = Arc::default();
-        let current = RwLock::new(start(config, &address, &connection_error).await?);
+        let current = RwLock::new(start_client(config, &address, &connection_error).await?);
         Ok(Self { config: config.clone(), current, address, connection_error, relay: Arc::default() })
     }
 
@@ -88,41 +91,41 @@ impl Nats {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The connection itself.
+    /// Returns the current client.
     pub(crate) fn client(&self) -> Client {
         self.current().client
     }
 
-    /// Replaces the client whenever its task has ended, for as long as it is polled.
+    /// Replaces the client whenever its task has terminated. Never returns.
     pub(crate) async fn keep_client(&self) {
         loop {
-            self.current().ended.cancelled().await;
-            tracing::error!("the client of NATS has ended; a new one is made");
+            self.current().terminated.cancelled().await;
+            tracing::error!("the NATS client has terminated; creating a new one");
             sleep(REPLACE_PAUSE).await;
-            match start(&self.config, &self.address, &self.connection_error).await {
+            match start_client(&self.config, &self.address, &self.connection_error).await {
                 Ok(new) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = new,
-                Err(error) => tracing::error!(%error, "no client of NATS could be made"),
+                Err(error) => tracing::error!(%error, "cannot create a NATS client"),
             }
         }
     }
 
-    /// Whether it is connected now.
+    /// Returns true if NATS is connected.
     pub(crate) fn is_connected(&self) -> bool {
-        let Current { client, ended } = self.current();
-        !ended.is_cancelled() && client.connection_state() == State::Connected
+        let Current { client, terminated } = self.current();
+        !terminated.is_cancelled() && client.connection_state() == State::Connected
     }
 
-    /// What is wrong, in a sentence; nothing where all is well.
+    /// Describes the error of the connection or the relay; `None` if there is none.
     pub(crate) fn error(&self) -> Option<String> {
         match (self.is_connected(), self.connection_error.reason()) {
-            (true, Some(reason)) => Some(format!("NATS refuses: {reason}")),
+            (true, Some(reason)) => Some(format!("NATS reports an error: {reason}")),
             (true, None) => self.relay.status().error,
             (false, Some(reason)) => Some(format!("no connection to NATS: {reason}")),
             (false, None) => Some("no connection to NATS".to_owned()),
         }
     }
 
-    /// How it is getting on, for `/readyz?verbose`.
+    /// Returns the status for `/readyz?verbose`.
     pub(crate) fn status_json(&self) -> Value {
         let relay = self.relay.status();
         json!({
@@ -137,7 +140,7 @@ impl Nats {
         })
     }
 
-    /// Sends what still waits to be sent, within a bound.
+    /// Flushes buffered messages, for at most [`NATS_FLUSH_WAIT_MAX`].
     pub(crate) async fn flush(&self) {
         if self.is_connected()
             && !matches!(timeout(NATS_FLUSH_WAIT_MAX, self.client().flush()).await, Ok(Ok(())))
@@ -147,46 +150,47 @@ impl Nats {
     }
 }
 
-/// Begins to connect.
-async fn start(
+/// Creates a client that connects in the background.
+async fn start_client(
     config: &crate::config::Nats,
     address: &Address,
     connection_error: &Arc<LastError>,
 ) -> Result<Current, SetupError> {
-    let ended = CancellationToken::new();
+    let terminated = CancellationToken::new();
     // Dropped with the callback, which the library's task owns.
-    let alive = ended.clone().drop_guard();
-    let pause = move |attempts| {
-        let _alive = &alive;
+    let guard = terminated.clone().drop_guard();
+    let delay = move |attempts| {
+        let _guard = &guard;
         #[cfg(feature = "sabotage")]
         panic_on_demand();
-        pause(attempts)
+        reconnect_delay(attempts)
     };
     let options = options(config, address, connection_error).await?;
-    let options = options.retry_on_initial_connect().reconnect_delay_callback(pause);
-    Ok(Current { client: connect(options, address).await?, ended })
+    let options = options.retry_on_initial_connect().reconnect_delay_callback(delay);
+    Ok(Current { client: connect(options, address).await?, terminated })
 }
 
-/// A panic in the task of the library, for tests.
+/// Panics in the task of the library if a test requests it.
 #[cfg(feature = "sabotage")]
 fn panic_on_demand() {
     static PANICS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    supervisor::sabotage::panic_if_wanted("nats-library", &PANICS);
+    supervisor::sabotage::panic_if_requested("nats-library", &PANICS);
 }
 
-/// How long to wait before an attempt to connect.
-fn pause(attempts: usize) -> Duration {
+/// Returns the pause before an attempt to connect: exponential backoff from 100 ms to
+/// [`RECONNECT_PAUSE_MAX`].
+fn reconnect_delay(attempts: usize) -> Duration {
     let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
     RECONNECT_PAUSE_MAX.min(Duration::from_millis(100) * 2_u32.pow(exponent))
 }
 
-/// Runs a callback, which must not end the library's task that calls it.
-fn guarded(callback: impl FnOnce()) {
-    // The panic is in the log; there is nothing else to do about it.
+/// Runs a callback and catches its panic, which would terminate the library's task.
+fn catch_panic(callback: impl FnOnce()) {
+    // The panic hook has logged the panic.
     let _ = catch_unwind(AssertUnwindSafe(callback));
 }
 
-/// How every connection is made. What NATS has against it is told to `connection_error`.
+/// Returns the options of every connection. Errors are recorded in `connection_error`.
 pub(crate) async fn options(
     config: &crate::config::Nats,
     address: &Address,
@@ -206,29 +210,29 @@ pub(crate) async fn options(
         .name("boxoffice")
         .custom_inbox_prefix(INBOX)
         .ping_interval(PING_EVERY)
-        .reconnect_delay_callback(pause)
+        .reconnect_delay_callback(reconnect_delay)
         .reconnect_to_server_callback(move |servers, _| {
-            guarded(|| attempts.attempted(&servers));
-            // Which server is tried next is left to the library.
+            catch_panic(|| attempts.on_connect_attempt(&servers));
+            // The library chooses the next server.
             ready(None)
         })
         .event_callback(move |event| {
-            guarded(|| events.on_event(&event));
+            catch_panic(|| events.on_event(&event));
             ready(())
         }))
 }
 
-/// Connects.
+/// Connects to NATS.
 pub(crate) async fn connect(options: ConnectOptions, address: &Address) -> Result<Client, SetupError> {
     let client = options.connect(address.servers()).await;
     client.map_err(|error| SetupError::Connect(connection_error::humanize(&error.to_string())))
 }
 
-/// Said at the start: the library would read the file at every attempt to connect, and say less.
+/// Checks the file at startup, with a precise error: the library reads it at every attempt to connect.
 fn check_authorities(file: &Path) -> Result<(), String> {
     let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match certificates {
-        Ok(certificates) if certificates.is_empty() => Err("there is no certificate in the file".to_owned()),
+        Ok(certificates) if certificates.is_empty() => Err("the file contains no certificate".to_owned()),
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }

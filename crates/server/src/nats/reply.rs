@@ -1,4 +1,4 @@
-//! What a requester is sent: the envelope and the field names of the original service.
+//! Replies, in the envelope and with the field names of the MongoDB booking service.
 
 use domain::{Answer, Booking, BookingId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,25 +10,25 @@ use super::decimal;
 use crate::problem::Problem;
 use crate::wire::BookingView;
 
-/// A reply, ready to be sent or kept.
+/// A reply, ready to be sent. Its JSON form is the stored response of an idempotency key.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Reply {
-    /// The code of what was refused or failed; `None` for a success.
+    /// The refusal or fault; `None` for a success.
     pub(super) problem: Option<Failure>,
     pub(super) body: String,
 }
 
-/// What was refused or failed, for those who look at headers and figures only.
+/// The refusal or fault, for headers and metrics.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub(super) code: String,
-    /// The status that says the same over HTTP.
+    /// The equivalent HTTP status.
     pub(super) status: u16,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Done<'a, T> {
+struct Success<'a, T> {
     success: bool,
     data: T,
     message: &'static str,
@@ -36,12 +36,12 @@ struct Done<'a, T> {
     correlation_id: Option<&'a RawValue>,
 }
 
-/// A booking as the original service showed it, and as it is shown over HTTP.
+/// A booking with the fields of the MongoDB booking service and those of the HTTP API.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct BookingReply<'a> {
     #[serde(rename = "_id")]
-    same_id: BookingId,
+    legacy_id: BookingId,
     booking_date: Timestamp,
     total_amount: Option<Box<RawValue>>,
     #[serde(flatten)]
@@ -49,10 +49,10 @@ pub(super) struct BookingReply<'a> {
 }
 
 impl<'a> BookingReply<'a> {
-    /// The booking as seen at `now`.
+    /// Returns the booking as it is at `now`.
     pub(super) fn new(booking: &'a Booking, now: Timestamp) -> Self {
         Self {
-            same_id: booking.id,
+            legacy_id: booking.id,
             booking_date: booking.created_at,
             total_amount: RawValue::from_string(decimal::write(booking.total)).ok(),
             booking: BookingView::new(booking, now),
@@ -61,55 +61,55 @@ impl<'a> BookingReply<'a> {
 }
 
 impl Reply {
-    /// The answer to a command, given at `now`.
+    /// Returns the reply for the answer to a command at `now`.
     pub(super) fn new(answer: &Answer, now: Timestamp, id: Option<&RawValue>, message: &'static str) -> Self {
         match answer {
             Answer::Booking(booking) => Self::success(BookingReply::new(booking, now), id, message),
             Answer::Refused(refusal) => Self::problem(refusal.clone().into(), id, &Map::new()),
-            Answer::Event(_) | Answer::Refund(_) => Self::broken("no booking", id),
+            Answer::Event(_) | Answer::Refund(_) => Self::broken("the answer is not a booking", id),
         }
     }
 
-    /// A success with its data.
+    /// Returns a success with its data.
     pub(super) fn success(data: impl Serialize, id: Option<&RawValue>, message: &'static str) -> Self {
-        match serde_json::to_string(&Done { success: true, data, message, correlation_id: id }) {
+        match serde_json::to_string(&Success { success: true, data, message, correlation_id: id }) {
             Ok(body) => Self { problem: None, body },
             Err(error) => Self::broken(error, id),
         }
     }
 
-    /// A success whose data also stand beside `success`, with more that stands only there.
+    /// Returns a success whose data are also members of the envelope, together with the members of `more`.
     pub(super) fn success_flattened(
         data: &(impl Serialize + ?Sized),
         id: Option<&RawValue>,
         message: &'static str,
         more: &impl Serialize,
     ) -> Self {
-        let written = [
-            serde_json::to_string(&Done { success: true, data, message, correlation_id: id }),
+        let objects = [
+            serde_json::to_string(&Success { success: true, data, message, correlation_id: id }),
             serde_json::to_string(data),
             serde_json::to_string(more),
         ];
-        match written.into_iter().collect::<Result<Vec<_>, _>>() {
-            Ok(objects) => Self { problem: None, body: merged(&objects) },
+        match objects.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(objects) => Self { problem: None, body: merge_objects(&objects) },
             Err(error) => Self::broken(error, id),
         }
     }
 
-    /// A refusal or a fault, with members of its subject's own.
-    pub(super) fn problem(problem: Problem, id: Option<&RawValue>, own: &Map<String, Value>) -> Self {
+    /// Returns the reply for a problem, with the additional members of its subject.
+    pub(super) fn problem(problem: Problem, id: Option<&RawValue>, additional: &Map<String, Value>) -> Self {
         let failure = Failure { code: problem.code().to_owned(), status: problem.status().as_u16() };
         let (error, mut members) = problem.into_detail_and_members();
-        members.extend(own.clone());
+        members.extend(additional.clone());
         members.extend([
             ("success".to_owned(), json!(false)),
             ("error".to_owned(), json!(error)),
             ("code".to_owned(), json!(failure.code)),
         ]);
-        // As it was given, so that a number of any length comes back digit by digit.
+        // Copied verbatim, so that a number of any length keeps every digit.
         let id = id.map(|id| format!(r#"{{"correlationId":{}}}"#, id.get()));
         let objects: Vec<String> = std::iter::once(Value::Object(members).to_string()).chain(id).collect();
-        Self { problem: Some(failure), body: merged(&objects) }
+        Self { problem: Some(failure), body: merge_objects(&objects) }
     }
 
     fn broken(cause: impl std::fmt::Display, id: Option<&RawValue>) -> Self {
@@ -120,14 +120,14 @@ impl Reply {
         serde_json::to_vec(self).ok()
     }
 
-    /// What was kept.
-    pub(super) fn kept(bytes: &[u8]) -> Result<Self, Problem> {
+    /// Parses a stored response.
+    pub(super) fn from_stored(bytes: &[u8]) -> Result<Self, Problem> {
         serde_json::from_slice(bytes).map_err(|error| Fault::Broken(Cause::new(error)).into())
     }
 }
 
-/// One object with the members of several, none of which is empty.
-fn merged(objects: &[String]) -> String {
+/// Merges JSON objects, none of which is empty, into one.
+fn merge_objects(objects: &[String]) -> String {
     let members = |object: &String| object.strip_prefix('{')?.strip_suffix('}').map(str::to_owned);
     format!("{{{}}}", objects.iter().filter_map(members).collect::<Vec<_>>().join(","))
 }

@@ -1,4 +1,4 @@
-//! A request over NATS: what is in its envelope, and under which key its answer is kept.
+//! A request over NATS: its envelope, its deadline and its idempotency key.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::limit::{BODY_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX, NATS_REQUEST_AGE_M
 use crate::problem::Problem;
 use crate::wire::{self, ParseError};
 
-/// Names the instant after which a request is not wanted any more, in a header.
+/// The header with the instant after which a request is dropped.
 const DEADLINE: &str = "Deadline";
 
-/// What every request has beside what it asks.
+/// The fields that every request may have.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope {
@@ -30,121 +30,123 @@ struct Envelope {
     timestamp: Option<Box<RawValue>>,
 }
 
-/// A request that somebody still waits for.
+/// A request whose deadline has not passed on receipt.
 pub(super) struct NatsRequest {
     payload: bytes::Bytes,
-    /// As it was given: a text or a number.
+    /// As sent: a JSON string or number.
     message_id: Option<Box<RawValue>>,
-    request: RequestId,
+    request_id: RequestId,
     trace: Option<TraceParent>,
-    begun: Instant,
-    gives_up: Option<Instant>,
+    received_at: Instant,
+    deadline: Option<Instant>,
 }
 
 impl NatsRequest {
-    /// Reads the envelope; nothing where the sender has given up already.
-    pub(super) fn open(app: &App, message: &Message) -> Option<Self> {
-        let (begun, payload) = (Instant::now(), message.payload.clone());
+    /// Parses the envelope; `None` if the deadline of the request has passed.
+    pub(super) fn from_message(app: &App, message: &Message) -> Option<Self> {
+        let (received_at, payload) = (Instant::now(), message.payload.clone());
         let envelope =
             (payload.len() <= BODY_BYTES_MAX).then(|| serde_json::from_slice::<Envelope>(&payload));
         let Envelope { message_id, timestamp } = envelope.and_then(Result::ok).unwrap_or_default();
-        let message_id = message_id.filter(|id| is_name(id.get()));
+        let message_id = message_id.filter(|id| is_valid_id(id.get()));
         let age_max = i64::try_from(NATS_REQUEST_AGE_MAX.as_micros()).unwrap_or(i64::MAX);
-        let sent = timestamp.and_then(|timestamp| instant(timestamp.get().trim_matches('"')));
-        let too_old = sent.map(|sent| sent.saturating_add(age_max));
+        let sent = timestamp.and_then(|timestamp| parse_instant(timestamp.get().trim_matches('"')));
+        let age_limit = sent.map(|sent| sent.saturating_add(age_max));
         let header = message.headers.as_ref().and_then(|headers| headers.get(DEADLINE));
-        let deadline = header.and_then(|value| instant(value.as_str().trim()));
+        let header_deadline = header.and_then(|value| parse_instant(value.as_str().trim()));
         let now = app.engine.now().micros();
-        let gives_up = match too_old.into_iter().chain(deadline).min() {
-            Some(until) => Some(Instant::now() + micros(until.checked_sub(now).filter(|left| *left >= 0)?)),
+        let deadline = match age_limit.into_iter().chain(header_deadline).min() {
+            Some(until) => {
+                Some(Instant::now() + capped_micros(until.checked_sub(now).filter(|left| *left >= 0)?))
+            }
             None => None,
         };
-        let named = message_id.as_ref().and_then(|id| id.get().trim_matches('"').parse().ok());
-        let request = named.unwrap_or_else(|| app.generate_request_id());
+        let client_id = message_id.as_ref().and_then(|id| id.get().trim_matches('"').parse().ok());
+        let request_id = client_id.unwrap_or_else(|| app.generate_request_id());
         let trace = message.headers.as_ref().and_then(trace_parent);
-        Some(Self { payload, message_id, request, trace, begun, gives_up })
+        Some(Self { payload, message_id, request_id, trace, received_at, deadline })
     }
 
-    /// What it asks.
+    /// Parses the payload.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if self.payload.len() > BODY_BYTES_MAX {
             return Err(Problem::payload_too_large());
         }
         wire::parse(&self.payload).map_err(|error| match error {
             ParseError::Syntax(detail) => Problem::malformed(format!("The request is not JSON: {detail}.")),
-            ParseError::Data(wrong) => Problem::invalid(&[wrong]),
+            ParseError::Data(invalid) => Problem::invalid(&[invalid]),
         })
     }
 
-    /// As [`NatsRequest::parse`], where asking with nothing at all is fine.
+    /// As [`NatsRequest::parse`], but an empty payload is allowed.
     pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         if self.payload.is_empty() { Ok(T::default()) } else { self.parse() }
     }
 
-    /// The caller as the engine knows it, on behalf of a user.
-    pub(super) fn user(&self, user: &UserId) -> engine::Caller {
+    /// Returns the engine's caller for a request on behalf of a user.
+    pub(super) fn user_caller(&self, user: &UserId) -> engine::Caller {
         self.caller(Actor::User(user.clone()))
     }
 
-    /// The caller as the engine knows it: whoever may send requests is trusted.
-    pub(super) fn service(&self) -> engine::Caller {
+    /// Returns the engine's caller for a request as the service `nats`: every client that may send requests
+    /// is trusted.
+    pub(super) fn service_caller(&self) -> engine::Caller {
         self.caller(Actor::Service(gateway()))
     }
 
     fn caller(&self, actor: Actor) -> engine::Caller {
         engine::Caller {
             actor,
-            request: self.request.clone(),
+            request: self.request_id.clone(),
             trace: self.trace.clone(),
-            deadline: self.gives_up,
+            deadline: self.deadline,
         }
     }
 
-    /// The name of the request in logs and in the ledger.
-    pub(super) fn request(&self) -> &RequestId {
-        &self.request
+    /// Returns the id of the request in logs and in the ledger.
+    pub(super) fn request_id(&self) -> &RequestId {
+        &self.request_id
     }
 
-    /// Where the request belongs in its caller's trace.
+    /// Returns the trace context of the request.
     pub(super) fn trace(&self) -> Option<&TraceParent> {
         self.trace.as_ref()
     }
 
-    /// What the answer names as the request that it belongs to.
+    /// Returns the client's message id, which the reply repeats as `correlationId`.
     pub(super) fn message_id(&self) -> Option<&RawValue> {
         self.message_id.as_deref()
     }
 
-    /// When it was taken on.
-    pub(super) fn begun(&self) -> Instant {
-        self.begun
+    pub(super) fn received_at(&self) -> Instant {
+        self.received_at
     }
 
-    /// Whether its sender has given up by now.
-    pub(super) fn is_late(&self) -> bool {
-        self.gives_up.is_some_and(|until| until <= Instant::now())
+    /// Returns true if the deadline has passed.
+    pub(super) fn is_expired(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// How the answer is kept, where the message id can be an idempotency key: only a UUID can. What the
-    /// original gateway sends, milliseconds, is not one's own.
-    pub(super) fn keep(&self, scope: &str, message: &'static str) -> Option<Arc<Idempotency>> {
+    /// Returns the idempotency record if the message id is a UUID. Other ids, such as the milliseconds that
+    /// the gateway of the MongoDB booking service sends, are not unique.
+    pub(super) fn idempotency(&self, scope: &str, message: &'static str) -> Option<Arc<Idempotency>> {
         let id = self.message_id.as_ref()?;
-        let key = uuid(id.get().trim_matches('"'))?;
-        let own = id.clone();
-        let render = move |answer: &domain::Answer, now: Timestamp| {
-            is_storable(answer).then(|| Reply::new(answer, now, Some(&own), message))?.to_bytes()
+        let key = parse_uuid(id.get().trim_matches('"'))?;
+        let id = id.clone();
+        let serialize = move |answer: &domain::Answer, now: Timestamp| {
+            is_storable(answer).then(|| Reply::new(answer, now, Some(&id), message))?.to_bytes()
         };
-        let fingerprint = Sha256::digest(self.canonical()).into();
+        let fingerprint = Sha256::digest(self.canonical_payload()).into();
         Some(Arc::new(Idempotency {
             scope: format!("nats {scope}"),
             key,
             fingerprint,
-            serialize_response: Box::new(render),
+            serialize_response: Box::new(serialize),
         }))
     }
 
-    /// What is asked in one spelling, without what differs when it is asked again.
-    fn canonical(&self) -> String {
+    /// Returns the payload in canonical JSON, without the fields that differ in a retry.
+    fn canonical_payload(&self) -> String {
         let mut value: Value = serde_json::from_slice(&self.payload).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
             fields.remove("messageId");
@@ -154,47 +156,49 @@ impl NatsRequest {
     }
 }
 
-/// The name of all who send requests over NATS.
+/// The user id of all clients that send requests over NATS.
 pub(super) fn gateway() -> UserId {
     "nats".parse().unwrap_or_else(|_| unreachable!("four letters are a user id"))
 }
 
-/// The one `traceparent` among headers. Their names are as given, and some write each part of one large.
+/// Returns the `traceparent` header; `None` if there are several. Header names of NATS are case-sensitive,
+/// and some clients capitalise each part.
 fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
-    let is_it = |name: &str| name.eq_ignore_ascii_case(TraceParent::NAME);
-    let mut given = headers.iter().filter(|(name, _)| is_it(name.as_ref())).flat_map(|(_, values)| values);
-    match (given.next(), given.next()) {
+    let is_traceparent = |name: &str| name.eq_ignore_ascii_case(TraceParent::NAME);
+    let mut values =
+        headers.iter().filter(|(name, _)| is_traceparent(name.as_ref())).flat_map(|(_, values)| values);
+    match (values.next(), values.next()) {
         (Some(text), None) => text.as_str().parse().ok(),
         _ => None,
     }
 }
 
-/// Whether JSON is a text or a number that can be a name.
-fn is_name(json: &str) -> bool {
+/// Returns true if the JSON is a string or a number that is short enough for an id.
+fn is_valid_id(json: &str) -> bool {
     let first = json.as_bytes().first().copied().unwrap_or_default();
     (first == b'"' || first == b'-' || first.is_ascii_digit()) && json.len() <= IDEMPOTENCY_KEY_CHARS_MAX
 }
 
-/// The microseconds since the Unix epoch at an instant: RFC 3339, or whole milliseconds.
-fn instant(text: &str) -> Option<i64> {
+/// Parses an instant, RFC 3339 or whole milliseconds since the Unix epoch, and returns it in microseconds.
+fn parse_instant(text: &str) -> Option<i64> {
     match text.parse::<i64>() {
         Ok(millis) => millis.checked_mul(1_000),
         Err(_) => Some(text.parse::<jiff::Timestamp>().ok()?.as_microsecond()),
     }
 }
 
-fn micros(left: i64) -> std::time::Duration {
-    // A day is as good as for ever: no command waits that long.
+fn capped_micros(left: i64) -> std::time::Duration {
+    // The limit of a day changes nothing: no command waits that long.
     std::time::Duration::from_micros(left.unsigned_abs().min(86_400_000_000))
 }
 
-/// A UUID in its one spelling.
-fn uuid(text: &str) -> Option<String> {
-    let fits = |(place, byte): (usize, u8)| match place {
+/// Parses a UUID, and returns it in lower case.
+fn parse_uuid(text: &str) -> Option<String> {
+    let is_valid = |(index, byte): (usize, u8)| match index {
         8 | 13 | 18 | 23 => byte == b'-',
         _ => byte.is_ascii_hexdigit(),
     };
-    (text.len() == 36 && text.bytes().enumerate().all(fits)).then(|| text.to_ascii_lowercase())
+    (text.len() == 36 && text.bytes().enumerate().all(is_valid)).then(|| text.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -204,19 +208,19 @@ mod tests {
     #[test]
     fn only_a_uuid_is_an_idempotency_key() {
         let id = "0192F0C1-7B4E-7D3A-9B1C-2F4E5A6B7C8D";
-        assert_eq!(uuid(id), Some(id.to_ascii_lowercase()));
+        assert_eq!(parse_uuid(id), Some(id.to_ascii_lowercase()));
         for other in ["", "1732467600000", "0192F0C17B4E7D3A9B1C2F4E5A6B7C8D", &id.replace('-', "_")] {
-            assert_eq!(uuid(other), None, "{other}");
+            assert_eq!(parse_uuid(other), None, "{other}");
         }
     }
 
     #[test]
     fn instants_are_rfc_3339_or_milliseconds() {
-        assert_eq!(instant("1970-01-01T00:00:01.5Z"), Some(1_500_000));
-        assert_eq!(instant("1970-01-01T01:00:01+01:00"), Some(1_000_000));
-        assert_eq!(instant("1500"), Some(1_500_000));
+        assert_eq!(parse_instant("1970-01-01T00:00:01.5Z"), Some(1_500_000));
+        assert_eq!(parse_instant("1970-01-01T01:00:01+01:00"), Some(1_000_000));
+        assert_eq!(parse_instant("1500"), Some(1_500_000));
         for other in ["", "yesterday", "1.5", "{}", "null", "9223372036854775807"] {
-            assert_eq!(instant(other), None, "{other}");
+            assert_eq!(parse_instant(other), None, "{other}");
         }
     }
 }

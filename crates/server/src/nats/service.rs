@@ -1,7 +1,7 @@
-//! Requests: taken from NATS once, by whichever instance, each in a task of its own. Also says what it is
-//! and does, to those who ask services (ADR-32 of NATS).
+//! The request/reply service. Each request is handled by one instance, in a task of its own. The service also
+//! replies to service discovery (NATS ADR-32).
 //!
-//! The client library has services, too, but cannot end one without losing what is on its way.
+//! The services of the client library are not used: they cannot be stopped without losing requests in flight.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -29,23 +29,23 @@ use crate::problem::Problem;
 const NAME: &str = "boxoffice";
 const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
-/// Longest wait, when the program is told to stop, for the requests that NATS has already sent.
+/// Longest wait on shutdown for the requests that NATS has already sent.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Pause before another attempt to subscribe, which fails only where the client has ended and is being replaced.
+/// Pause before subscriptions are retried. They fail only if the client has terminated and is being replaced.
 const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(250);
 
-/// One service of this program, as others see it.
+/// The service of this instance.
 struct Service {
     app: App,
     nats: Arc<Nats>,
     id: String,
     started: Timestamp,
     endpoint_stats: [EndpointStats; REQUESTS.len()],
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
-/// What became of the requests on one subject.
+/// Statistics of the requests on one subject.
 #[derive(Default)]
 struct EndpointStats {
     requests: AtomicU64,
@@ -53,45 +53,45 @@ struct EndpointStats {
     nanos: AtomicU64,
 }
 
-/// Answers requests until the program stops; then those that are on their way already.
+/// Handles requests until shutdown, and then those that are already in flight.
 pub(crate) async fn serve(app: App, nats: Arc<Nats>) {
     let (stop, id) = (app.stop.clone(), format!("{:x}", u128::from_be_bytes(to_16_bytes(app.ids.random()))));
     let task = app.supervisor.task("nats-requests");
     let service = Arc::new(Service {
         started: app.engine.now(),
         endpoint_stats: Default::default(),
-        room: Arc::new(Semaphore::new(NATS_REQUESTS_MAX)),
+        permits: Arc::new(Semaphore::new(NATS_REQUESTS_MAX)),
         tasks: TaskTracker::new(),
         app,
         nats,
         id,
     });
-    task.run_until(&stop, &mut || service.listen()).await;
+    task.run_until(&stop, &mut || service.run()).await;
     service.tasks.close();
     service.tasks.wait().await;
 }
 
 fn to_16_bytes(random: [u8; 10]) -> [u8; 16] {
-    let mut wide = [0; 16];
-    wide[6..].copy_from_slice(&random);
-    wide
+    let mut bytes = [0; 16];
+    bytes[6..].copy_from_slice(&random);
+    bytes
 }
 
 impl Service {
-    /// Listens until the program stops, anew whenever the client was replaced.
-    async fn listen(self: &Arc<Self>) {
+    /// Handles requests until shutdown, and subscribes again whenever the client was replaced.
+    async fn run(self: &Arc<Self>) {
         let stop = &self.app.stop;
         while !stop.is_cancelled() {
-            if let Err(error) = self.listen_on(self.nats.client()).await {
-                tracing::debug!(%error, "requests over NATS cannot be taken now");
+            if let Err(error) = self.run_on(self.nats.client()).await {
+                tracing::debug!(%error, "cannot subscribe to requests over NATS; retrying");
             }
             tokio::select! { () = stop.cancelled() => (), () = sleep(SUBSCRIBE_PAUSE) => () }
         }
     }
 
-    /// Takes requests until the program stops, or the client has ended.
-    async fn listen_on(self: &Arc<Self>, client: Client) -> Result<(), async_nats::SubscribeError> {
-        let mut questions = self.questions(&client).await?;
+    /// Handles requests until shutdown or until the client has terminated.
+    async fn run_on(self: &Arc<Self>, client: Client) -> Result<(), async_nats::SubscribeError> {
+        let mut discovery = self.subscribe_to_discovery(&client).await?;
         let mut requests = Vec::new();
         for (_, subject) in REQUESTS {
             requests.push(client.queue_subscribe(subject, QUEUE_GROUP.to_owned()).await?);
@@ -101,94 +101,97 @@ impl Service {
             tokio::select! {
                 biased;
                 () = self.app.stop.cancelled() => break,
-                question = questions.next() => match question {
-                    Some(message) => self.describe(&message).await,
+                query = discovery.next() => match query {
+                    Some(message) => self.reply_to_discovery(&message).await,
                     None => return Ok(()),
                 },
                 request = requests.next() => match request {
-                    Some(message) => self.take(message).await,
+                    Some(message) => self.accept(message).await,
                     None => return Ok(()),
                 },
             }
         }
         let draining = async {
             for subscriber in &mut requests {
-                // Fails only where the connection has ended for good.
+                // Fails only if the connection is closed permanently.
                 let _ = subscriber.drain().await;
             }
             while let Some(message) = requests.next().await {
-                self.take(message).await;
+                self.accept(message).await;
             }
         };
         let _ = timeout(DRAIN_WAIT_MAX, draining).await;
         Ok(())
     }
 
-    /// Takes a request on: in a task of its own, so that a slow one delays nobody.
-    async fn take(self: &Arc<Self>, message: Message) {
-        let Some(place) = REQUESTS.iter().position(|(_, subject)| *subject == message.subject.as_str())
+    /// Spawns a task for a request, so that a slow request does not delay others.
+    async fn accept(self: &Arc<Self>, message: Message) {
+        let Some(index) = REQUESTS.iter().position(|(_, subject)| *subject == message.subject.as_str())
         else {
             return;
         };
-        let (asked, subject) = REQUESTS[place];
-        let Some(call) = NatsRequest::open(&self.app, &message) else {
+        let (kind, subject) = REQUESTS[index];
+        let Some(request) = NatsRequest::from_message(&self.app, &message) else {
             self.app.telemetry.record_nats_request(subject, "dropped");
-            tracing::debug!(subject, "a request came too late, and was dropped");
+            tracing::debug!(subject, "an expired request was dropped");
             return;
         };
-        let Ok(permit) = self.room.clone().try_acquire_owned() else {
-            let reply = problem(asked, Problem::overloaded(), &call);
-            return self.send(place, &message, &call, reply).await;
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            let reply = problem(kind, Problem::overloaded(), &request);
+            return self.send(index, &message, &request, reply).await;
         };
         let service = self.clone();
         #[expect(
             clippy::disallowed_methods,
-            reason = "it belongs to one request, which gets a panic for an answer"
+            reason = "the task belongs to one request; a panic in it becomes the reply"
         )]
         drop(self.tasks.spawn(async move {
-            let reply = service.answer(asked, &call).await;
-            if call.is_late() {
+            let reply = service.handle(kind, &request).await;
+            if request.is_expired() {
                 service.app.telemetry.record_nats_request(subject, "dropped");
             } else {
-                service.send(place, &message, &call, reply).await;
+                service.send(index, &message, &request, reply).await;
             }
             drop(permit);
         }));
     }
 
-    /// The reply to a request, whatever happens.
-    async fn answer(&self, asked: Request, call: &NatsRequest) -> Reply {
-        let answer = AssertUnwindSafe(bookings::answer(&self.app, asked, call)).catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| Err(Fault::OutcomeUnknown(Cause::new("a panic")).into()));
-        answer.unwrap_or_else(|refused| {
-            if let Some(cause) = refused.cause() {
-                let trace = call.trace().map(TraceParent::trace_id);
-                tracing::error!(request = call.request().as_str(), trace, cause, "a request failed");
+    /// Returns the reply to a request, also if its handler panics.
+    async fn handle(&self, kind: Request, request: &NatsRequest) -> Reply {
+        let result = AssertUnwindSafe(bookings::handle(&self.app, kind, request)).catch_unwind().await;
+        let result = result.unwrap_or_else(|_| Err(Fault::OutcomeUnknown(Cause::new("a panic")).into()));
+        result.unwrap_or_else(|error| {
+            if let Some(cause) = error.cause() {
+                let trace = request.trace().map(TraceParent::trace_id);
+                tracing::error!(request = request.request_id().as_str(), trace, cause, "a request failed");
             }
-            problem(asked, refused, call)
+            problem(kind, error, request)
         })
     }
 
-    async fn send(&self, place: usize, message: &Message, call: &NatsRequest, reply: Reply) {
-        let (endpoint_stats, (_, subject)) = (&self.endpoint_stats[place], REQUESTS[place]);
+    async fn send(&self, index: usize, message: &Message, request: &NatsRequest, reply: Reply) {
+        let (stats, (_, subject)) = (&self.endpoint_stats[index], REQUESTS[index]);
         let code = reply.problem.as_ref().map_or("ok", |failure| failure.code.as_str());
         self.app.telemetry.record_nats_request(subject, code);
-        endpoint_stats.requests.fetch_add(1, Ordering::Relaxed);
-        endpoint_stats.errors.fetch_add(u64::from(reply.problem.is_some()), Ordering::Relaxed);
-        let took = u64::try_from(call.begun().elapsed().as_nanos()).unwrap_or(u64::MAX);
-        endpoint_stats.nanos.fetch_add(took, Ordering::Relaxed);
-        let trace = call.trace().map(TraceParent::trace_id);
-        tracing::debug!(request = call.request().as_str(), trace, subject, code, nanos = took, "answered");
-        let Some(to) = place_for_answer(message) else { return };
-        let headers = headers(reply.problem.as_ref(), call.trace());
+        stats.requests.fetch_add(1, Ordering::Relaxed);
+        stats.errors.fetch_add(u64::from(reply.problem.is_some()), Ordering::Relaxed);
+        let nanos = u64::try_from(request.received_at().elapsed().as_nanos()).unwrap_or(u64::MAX);
+        stats.nanos.fetch_add(nanos, Ordering::Relaxed);
+        let trace = request.trace().map(TraceParent::trace_id);
+        tracing::debug!(request = request.request_id().as_str(), trace, subject, code, nanos, "replied");
+        let Some(to) = reply_subject(message) else { return };
+        let headers = headers(reply.problem.as_ref(), request.trace());
         let sent = self.nats.client().publish_with_headers(to, headers, reply.body.into()).await;
         if let Err(error) = sent {
-            tracing::warn!(subject, %error, "a reply could not be sent");
+            tracing::warn!(subject, %error, "cannot send a reply");
         }
     }
 
-    /// Listens for who asks which services there are.
-    async fn questions(&self, client: &Client) -> Result<SelectAll<Subscriber>, async_nats::SubscribeError> {
+    /// Subscribes to the subjects of service discovery.
+    async fn subscribe_to_discovery(
+        &self,
+        client: &Client,
+    ) -> Result<SelectAll<Subscriber>, async_nats::SubscribeError> {
         let mut all = Vec::new();
         for verb in ["PING", "INFO", "STATS"] {
             for suffix in [String::new(), format!(".{NAME}"), format!(".{NAME}.{}", self.id)] {
@@ -198,37 +201,36 @@ impl Service {
         Ok(select_all(all))
     }
 
-    /// Answers such a question.
-    async fn describe(&self, message: &Message) {
-        let (Some(to), Some(verb)) = (place_for_answer(message), message.subject.split('.').nth(1)) else {
+    /// Replies to a query of service discovery.
+    async fn reply_to_discovery(&self, message: &Message) {
+        let (Some(to), Some(verb)) = (reply_subject(message), message.subject.split('.').nth(1)) else {
             return;
         };
-        let mut about = json!({
+        let mut reply = json!({
             "type": format!("io.nats.micro.v1.{}_response", verb.to_ascii_lowercase()),
             "name": NAME, "id": self.id, "version": env!("CARGO_PKG_VERSION"), "metadata": {},
         });
         match verb {
             "INFO" => {
-                about["description"] = json!("Books, pays, gives back and shows tickets");
-                about["endpoints"] = REQUESTS.iter().map(|(_, subject)| endpoint(subject)).collect();
+                reply["description"] = json!("Booking, payment, cancellation and listing of tickets");
+                reply["endpoints"] = REQUESTS.iter().map(|(_, subject)| endpoint(subject)).collect();
             }
             "STATS" => {
-                about["started"] = json!(self.started);
-                let endpoint_stats = REQUESTS.iter().zip(&self.endpoint_stats);
-                about["endpoints"] = endpoint_stats
-                    .map(|((_, subject), endpoint_stats)| endpoint_stats.with(endpoint(subject)))
-                    .collect();
+                reply["started"] = json!(self.started);
+                let endpoints = REQUESTS.iter().zip(&self.endpoint_stats);
+                reply["endpoints"] =
+                    endpoints.map(|((_, subject), stats)| stats.add_to(endpoint(subject))).collect();
             }
             _ => {}
         }
-        if let Err(error) = self.nats.client().publish(to, about.to_string().into()).await {
-            tracing::warn!(%error, "a reply could not be sent");
+        if let Err(error) = self.nats.client().publish(to, reply.to_string().into()).await {
+            tracing::warn!(%error, "cannot send a reply");
         }
     }
 }
 
-/// Where an answer goes. Who names no place for it wants none; who names one that is not for answers gets none.
-fn place_for_answer(message: &Message) -> Option<Subject> {
+/// Returns the subject of the reply. There is no reply if the request names no subject, or a reserved one.
+fn reply_subject(message: &Message) -> Option<Subject> {
     message.reply.clone().filter(|to| !is_reserved(to))
 }
 
@@ -237,7 +239,7 @@ fn endpoint(subject: &str) -> Value {
 }
 
 impl EndpointStats {
-    fn with(&self, mut endpoint: Value) -> Value {
+    fn add_to(&self, mut endpoint: Value) -> Value {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (requests, nanos) = (count(&self.requests), count(&self.nanos));
         endpoint["num_requests"] = json!(requests);
@@ -249,15 +251,16 @@ impl EndpointStats {
     }
 }
 
-/// What was refused or failed, with what the original service also says on that subject.
-fn problem(asked: Request, problem: Problem, call: &NatsRequest) -> Reply {
-    let mut own = Map::new();
-    match asked {
-        Request::List => drop(own.insert("bookings".to_owned(), json!([]))),
-        Request::Validate => drop(own.insert("valid".to_owned(), json!(false))),
+/// Returns the reply for a problem, with the members that the MongoDB booking service also has on that
+/// subject.
+fn problem(kind: Request, problem: Problem, request: &NatsRequest) -> Reply {
+    let mut members = Map::new();
+    match kind {
+        Request::List => drop(members.insert("bookings".to_owned(), json!([]))),
+        Request::Validate => drop(members.insert("valid".to_owned(), json!(false))),
         Request::Create | Request::Cancel | Request::Get | Request::ConfirmPayment | Request::Stats => {}
     }
-    Reply::problem(problem, call.message_id(), &own)
+    Reply::problem(problem, request.message_id(), &members)
 }
 
 fn headers(failure: Option<&Failure>, trace: Option<&TraceParent>) -> HeaderMap {

@@ -1,4 +1,4 @@
-//! The stream itself: what it must be, and what is on it.
+//! The JetStream stream: its configuration, state and contents.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,11 +16,12 @@ use super::event_bus::unavailable;
 use super::subject::{LEDGERS, STREAM, event_of};
 use crate::limit::RELAY_REPLY_WAIT_MAX;
 
-/// How long the server looks for a repeated id. Short: what keeps entries from being on the stream twice is
-/// the expected last sequence of their subject, and a stream that was purged is not to be taken for a full one for long.
+/// The window in which the server detects repeated message ids. It is short because the expected last
+/// sequence per subject already prevents duplicates, and because messages that are published again after a
+/// purge must soon be stored.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
 
-/// The way to streams.
+/// Returns a JetStream context.
 pub(crate) fn context(client: Client) -> Context {
     ContextBuilder::new()
         .timeout(RELAY_REPLY_WAIT_MAX)
@@ -29,7 +30,7 @@ pub(crate) fn context(client: Client) -> Context {
         .build(client)
 }
 
-/// The stream, where there is one.
+/// Returns the stream if it exists.
 pub(crate) async fn find(context: &Context) -> Result<Option<Stream>, StreamError> {
     match context.get_stream(STREAM).await {
         Ok(stream) => check_config(stream).map(Some),
@@ -43,16 +44,17 @@ pub(crate) async fn find(context: &Context) -> Result<Option<Stream>, StreamErro
     }
 }
 
-/// Creates the stream. Its first message gets the sequence `first`; servers before 2.10 say 1.
+/// Creates the stream. Its first message gets the sequence `first`; servers before 2.10 ignore that and start
+/// at 1.
 pub(super) async fn create(context: &Context, replicas: usize, first: u64) -> Result<Stream, StreamError> {
     let created = context.create_stream(stream_config(replicas, first)).await;
     created.map_err(|error| match error.kind() {
         CreateStreamErrorKind::JetStream(error) => match error.error_code() {
-            // Another instance has just created it, from another sequence: the next attempt finds it.
+            // Another instance has just created it with another first sequence. The next attempt finds it.
             ErrorCode::STREAM_NAME_EXIST => StreamError::Changed(error.to_string()),
             ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => StreamError::Operator(format!(
-                "NATS refuses the stream {STREAM} with {replicas} replicas, since it is no cluster: give the addresses \
-                 of a cluster, or --nats-replicas 1"
+                "NATS cannot create the stream {STREAM} with {replicas} replicas because it is not a \
+                 cluster: use the addresses of a cluster, or --nats-replicas 1"
             )),
             _ => map_jetstream_error(&error),
         },
@@ -75,10 +77,10 @@ fn stream_config(replicas: usize, first: u64) -> Config {
     }
 }
 
-/// Refuses a stream that is not this program's, or that forgets.
+/// Rejects a stream that has other subjects or sources, or that discards messages.
 fn check_config(stream: Stream) -> Result<Stream, StreamError> {
     let config = &stream.cached_info().config;
-    let forgets = config.retention != RetentionPolicy::Limits
+    let discards = config.retention != RetentionPolicy::Limits
         || config.discard != DiscardPolicy::New
         || config.max_age != Duration::ZERO
         || config.max_messages_per_subject > 0;
@@ -87,15 +89,15 @@ fn check_config(stream: Stream) -> Result<Stream, StreamError> {
         || config.sources.as_ref().is_some_and(|s| !s.is_empty())
     {
         return Err(StreamError::Operator(format!(
-            "the stream {STREAM} is not this program's: its subjects are {:?}, not [\"{LEDGERS}\"]; remove or \
-             rename it",
+            "the stream {STREAM} does not belong to boxoffice: its subjects are {:?}, not [\"{LEDGERS}\"]; \
+             remove or rename it",
             config.subjects
         )));
     }
-    if forgets {
+    if discards {
         return Err(StreamError::Operator(format!(
-            "the stream {STREAM} forgets messages; give it limits retention, discard new, and no age or number \
-             of messages"
+            "the stream {STREAM} discards messages; set limits retention, discard policy new, and no maximum \
+             age or messages per subject"
         )));
     }
     Ok(stream)
@@ -109,7 +111,7 @@ fn map_jetstream_error(error: &async_nats::jetstream::Error) -> StreamError {
         ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::CLUSTER_NOT_LEADER | ErrorCode::STREAM_OFFLINE => {
             no_leader()
         }
-        _ => StreamError::Operator(format!("NATS refuses the stream {STREAM}: {error}")),
+        _ => StreamError::Operator(format!("NATS rejects the stream {STREAM}: {error}")),
     }
 }
 
@@ -121,7 +123,7 @@ fn no_leader() -> StreamError {
     StreamError::Unavailable(format!("{STREAM} has no leader; more than half of its servers must run"))
 }
 
-/// Tells a NATS without streams, and one whose stream has no leader, from one that is away.
+/// Classifies a timeout: JetStream is disabled, the stream has no leader, or NATS is unavailable.
 async fn map_timeout(context: &Context, unavailable: StreamError) -> StreamError {
     use async_nats::jetstream::context::AccountErrorKind;
     match context.query_account().await {
@@ -134,31 +136,32 @@ async fn map_timeout(context: &Context, unavailable: StreamError) -> StreamError
     }
 }
 
-/// What the stream says about itself.
-pub(super) async fn glance(stream: &Stream) -> Result<StreamInfo, StreamError> {
-    about(&stream.get_info().await.map_err(|error| unavailable(&error))?)
+/// Queries the state of the stream.
+pub(super) async fn info(stream: &Stream) -> Result<StreamInfo, StreamError> {
+    parse_info(&stream.get_info().await.map_err(|error| unavailable(&error))?)
 }
 
-fn about(info: &Info) -> Result<StreamInfo, StreamError> {
-    // A server that is left alone answers what it knows, and stores nothing.
+fn parse_info(info: &Info) -> Result<StreamInfo, StreamError> {
+    // A server without a quorum still replies with what it knows, but stores nothing.
     if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_none()) {
         return Err(no_leader());
     }
     let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
     let created_at =
         Timestamp::from_micros(micros).map_err(|error| StreamError::Operator(error.to_string()))?;
-    Ok(StreamInfo { created_at: created_at, last: info.state.last_sequence, messages: info.state.messages })
+    Ok(StreamInfo { created_at, last: info.state.last_sequence, messages: info.state.messages })
 }
 
-/// Looks at everything that is on the stream.
-pub(super) async fn survey(stream: &Stream) -> Result<StreamCounts, StreamError> {
+/// Queries the state of the stream and the number of messages per event.
+pub(super) async fn count_by_subject(stream: &Stream) -> Result<StreamCounts, StreamError> {
     let mut all = stream.info_with_subjects(LEDGERS).await.map_err(|error| unavailable(&error))?;
-    let mut survey = StreamCounts { info: about(&all.info)?, counts: HashMap::new() };
+    let mut result = StreamCounts { info: parse_info(&all.info)?, counts: HashMap::new() };
     while let Some((subject, count)) = all.try_next().await.map_err(|error| unavailable(&error))? {
         let event = event_of(&subject);
-        let event =
-            event.ok_or_else(|| StreamError::Operator(format!("{subject} on the stream is no event's")))?;
-        survey.counts.insert(event, count as u64);
+        let event = event.ok_or_else(|| {
+            StreamError::Operator(format!("the subject {subject} of the stream names no event"))
+        })?;
+        result.counts.insert(event, count as u64);
     }
-    Ok(survey)
+    Ok(result)
 }

@@ -1,8 +1,9 @@
-//! Every subject. Nothing that a caller says becomes part of one: ids that were parsed, and fixed words.
+//! All subjects. They consist of fixed words and parsed ids; no unchecked text of a client becomes part of
+//! one.
 
 use domain::{EntryKind, EventId};
 
-/// What can be asked, and the subject on which it is.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Create,
@@ -14,7 +15,7 @@ pub(crate) enum Request {
     Stats,
 }
 
-/// All of them, with their subjects.
+/// All kinds of requests, with their subjects.
 pub(crate) const REQUESTS: [(Request, &str); 7] = [
     (Request::Create, "booking.create"),
     (Request::Cancel, "booking.cancel"),
@@ -25,42 +26,43 @@ pub(crate) const REQUESTS: [(Request, &str); 7] = [
     (Request::Stats, "booking.stats"),
 ];
 
-/// Whoever answers requests is in this group, so that each is answered once.
+/// The queue group of all instances, so that one of them receives each request.
 pub(super) const QUEUE_GROUP: &str = "boxoffice";
 
-/// The stream of all ledgers.
+/// The name of the stream.
 pub(crate) const STREAM: &str = "BOXOFFICE";
 
-/// Whatever is on it: one subject for each event.
+/// The subjects of the stream: one for each event.
 pub(crate) const LEDGERS: &str = "boxoffice.ledger.*";
 
-/// On which instances tell the one that fills the stream which ledgers have grown.
+/// The subject on which instances send wake-ups to the active relay: the ids of events with new entries.
 pub(super) const WAKEUP: &str = "boxoffice.wakeup";
 
 const LEDGER: &str = "boxoffice.ledger.";
 
-/// Where the ledger of an event goes.
+/// Returns the subject of the ledger of an event.
 pub(super) fn ledger(event: EventId) -> String {
     format!("{LEDGER}{event}")
 }
 
-/// Whose ledger a subject is.
+/// Returns the event of a ledger's subject.
 pub(super) fn event_of(subject: &str) -> Option<EventId> {
     subject.strip_prefix(LEDGER)?.parse().ok()
 }
 
-/// Whether a subject is the server's, or one on which this program speaks or listens. Who asks names the subject
-/// of the reply; but only those who may publish on these subjects may have something published there.
+/// Returns true if a subject belongs to the server or is used by this program. A requester chooses the
+/// subject of its reply, but it must not make this program publish on a subject for which the requester
+/// itself has no permission.
 pub(super) fn is_reserved(subject: &str) -> bool {
     let requests = REQUESTS.iter().map(|(_, request)| *request);
-    let announced = EntryKind::ALL.iter().filter_map(|kind| announced(*kind));
+    let notifications = EntryKind::ALL.iter().filter_map(|kind| notification_subject(*kind));
     subject.starts_with('$')
         || subject.starts_with("boxoffice.")
-        || requests.chain(announced).any(|other| other == subject)
+        || requests.chain(notifications).any(|other| other == subject)
 }
 
-/// Where the original service's subscribers listen for what happened.
-pub(crate) fn announced(kind: EntryKind) -> Option<&'static str> {
+/// Returns the subject of a notification for subscribers of the MongoDB booking service.
+pub(crate) fn notification_subject(kind: EntryKind) -> Option<&'static str> {
     match kind {
         EntryKind::BookingCreated => Some("event.booking.created"),
         EntryKind::BookingConfirmed => Some("notification.booking-confirmation"),

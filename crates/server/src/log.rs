@@ -54,7 +54,8 @@ pub(crate) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// Sets up the log for events and panic messages. Lines have colours if standard error is a terminal.
+/// Sets up the log for events and panic messages. Lines have colours if standard error is a terminal and
+/// colours are not disabled.
 pub(crate) fn init(level: tracing::Level, format: LogFormat) {
     let colours = io::stderr().is_terminal() && colours_allowed();
     let log = tracing_subscriber::fmt()
@@ -139,7 +140,7 @@ fn write_all() {
         std::mem::swap(&mut next.bytes, &mut bytes);
         next.is_writing = true;
         drop(next);
-        // No panic is known here. If there is one, the lines are lost, but the thread continues.
+        // No panic is known to occur here. If one does, the lines are lost, but the thread continues.
         if catch_unwind(AssertUnwindSafe(|| file.write(&bytes))).is_err() {
             count_lost_lines(&bytes);
         }

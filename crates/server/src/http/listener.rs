@@ -85,7 +85,7 @@ impl Work for Acceptor {
                 reason = "the task serves one connection, which a panic closes"
             )]
             self.tasks.spawn(async move {
-                // An error is a client that disconnected or was too slow; no caller is left to receive it.
+                // An error means that the client disconnected or was too slow: there is nothing to report.
                 let _ = connection.await;
                 drop((permit, address_permit));
             });

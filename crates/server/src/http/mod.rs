@@ -107,8 +107,9 @@ async fn request_context(State(app): State<App>, mut request: Request, next: Nex
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = request.uri().path().to_owned();
-    let own_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
-    let id = own_id.unwrap_or_else(|| app.generate_request_id());
+    let supplied_id =
+        request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse::<RequestId>().ok());
+    let id = supplied_id.unwrap_or_else(|| app.generate_request_id());
     request.extensions_mut().insert(id.clone());
     let trace = trace_parent(request.headers());
     if let Some(trace) = trace.clone() {
@@ -132,7 +133,7 @@ async fn request_context(State(app): State<App>, mut request: Request, next: Nex
     response
 }
 
-/// The request's `traceparent`. Several of them are ignored.
+/// The request's `traceparent`. It is ignored if it is invalid or sent more than once.
 fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all(TraceParent::NAME).iter();
     match (values.next(), values.next()) {

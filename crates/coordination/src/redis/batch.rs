@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::actor::{Actor, InFlight};
 use super::entry::{ClockSample, Entry, Ownership, State};
 use super::error::RedisError;
+use super::reply::{AcquireReply, Numbers, ReleaseReply, RenewReply};
 use super::scripts::Script;
 use super::{keys, lock::Lease};
 use crate::{Key, LockError};
@@ -45,32 +46,6 @@ impl LockRequest {
 pub(super) struct Batch {
     requests: Vec<LockRequest>,
     sent: Instant,
-}
-
-/// The reply of a script. Each script documents its numbers; missing ones are zero.
-pub(super) struct Reply {
-    what: u64,
-    first: u64,
-    second: u64,
-    /// The server's time in microseconds. A token is the server's time at which its ownership began, or later.
-    now: u64,
-}
-
-impl Reply {
-    fn read(value: Value) -> Result<Self, RedisError> {
-        let number = |value: &Value| match value {
-            // The time to live of a key that no longer exists is negative.
-            Value::Int(number) => Ok(u64::try_from(*number).unwrap_or(0)),
-            _ => Err(RedisError::Protocol),
-        };
-        let numbers = match value.extract_error()? {
-            Value::Array(values) => values.iter().map(number).collect::<Result<Vec<u64>, _>>()?,
-            Value::Int(_) => vec![0],
-            _ => return Err(RedisError::Protocol),
-        };
-        let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
-        Ok(Self { what: at(0), first: at(1), second: at(2), now: at(3) })
-    }
 }
 
 impl Actor {
@@ -161,8 +136,8 @@ impl Actor {
         let mut resend = Vec::new();
         let deleted: Vec<Key> = requests.iter().filter_map(LockRequest::corrupt_key).cloned().collect();
         for (request, value) in requests.into_iter().zip(values) {
-            match Reply::read(value) {
-                Ok(reply) => self.on_reply(&request, &reply, sent),
+            match Numbers::try_from(value) {
+                Ok(numbers) => self.on_reply(&request, numbers, sent),
                 Err(error) if error.is_unknown_script() => {
                     self.send_text = true;
                     resend.push(request);
@@ -210,28 +185,33 @@ impl Actor {
         }
     }
 
-    fn on_reply(&mut self, request: &LockRequest, reply: &Reply, sent: Instant) {
+    fn on_reply(&mut self, request: &LockRequest, numbers: Numbers, sent: Instant) {
         match request {
-            LockRequest::Acquire(number) => self.on_acquire_reply(*number, reply, sent),
-            LockRequest::Renew(number) => self.on_renew_reply(*number, reply, sent),
-            LockRequest::Release { .. } => self.connection.counters.handovers.add((reply.what == 1).into()),
+            LockRequest::Acquire(number) => match AcquireReply::try_from(numbers) {
+                Ok(reply) => self.on_acquire_reply(*number, reply, sent),
+                Err(error) => self.fail(*number, &error),
+            },
+            LockRequest::Renew(number) => self.on_renew_reply(*number, RenewReply::try_from(numbers), sent),
+            LockRequest::Release { .. } => {
+                let is_handover = matches!(ReleaseReply::try_from(numbers), Ok(ReleaseReply::HandedOver));
+                self.connection.counters.handovers.add(is_handover.into());
+            }
             LockRequest::DeleteCorrupt(_) => {}
         }
     }
 
-    fn on_acquire_reply(&mut self, number: u64, reply: &Reply, sent: Instant) {
+    fn on_acquire_reply(&mut self, number: u64, reply: AcquireReply, sent: Instant) {
         let Some(entry) = self.entries.get(&number) else { return };
-        let (lease, position) =
-            (self.lease_of(entry, sent), usize::try_from(reply.first).unwrap_or(usize::MAX));
-        match reply.what {
-            1 => {
-                let (token, waiting) = (reply.first, reply.second);
+        match reply {
+            AcquireReply::Owned { token, waiting } => {
+                let lease = self.lease_of(entry, sent);
                 self.start_ownership(number, Ownership { token, waiting, from: sent, lease });
             }
-            2 => self.on_queued(number, reply, sent),
-            3 => self.reject(number, LockError::Timeout { position }),
-            4 => self.reject(number, LockError::QueueFull { position }),
-            _ => self.fail(number, &RedisError::Protocol),
+            AcquireReply::Queued { position, owner_lease, server_micros } => {
+                self.on_queued(number, position, owner_lease, ClockSample { sent, server_micros });
+            }
+            AcquireReply::Taken { position } => self.reject(number, LockError::Timeout { position }),
+            AcquireReply::QueueFull { position } => self.reject(number, LockError::QueueFull { position }),
         }
     }
 
@@ -241,34 +221,36 @@ impl Actor {
         }
     }
 
-    fn on_queued(&mut self, number: u64, reply: &Reply, sent: Instant) {
+    fn on_queued(&mut self, number: u64, position: usize, owner_lease: Duration, queued_at: ClockSample) {
         let Some(mut entry) = self.entries.remove(&number) else { return };
         let State::Requested { caller, grant } = entry.state else { return };
-        let position = usize::try_from(reply.first).unwrap_or(usize::MAX);
-        let queued_at = ClockSample { sent, server_micros: reply.now };
         entry.state = State::Queued { caller, position, queued_at };
         self.entries.insert(number, entry);
         match grant {
             Some(grant) => self.accept_grant(number, grant, queued_at.local_instant(grant.server_micros)),
-            None => self.wait_for_owner(number, reply, sent),
+            None => self.wait_for_owner(number, owner_lease, queued_at.sent),
         }
     }
 
     /// Polls again when the queue position has to be renewed, or earlier when the owner's lease has expired,
     /// which the server does not notify. The numbers spread the polls of many waiters over 16 ms.
-    fn wait_for_owner(&mut self, number: u64, reply: &Reply, sent: Instant) {
-        let owner_expired = Instant::now() + Duration::from_millis(reply.second + 1 + number % 16);
+    fn wait_for_owner(&mut self, number: u64, owner_lease: Duration, sent: Instant) {
+        let spread = Duration::from_millis(1 + number % 16);
+        let owner_expired = Instant::now() + owner_lease + spread;
         self.schedule_bounded(number, owner_expired.min(sent + self.timing.renew_after()));
     }
 
-    fn on_renew_reply(&mut self, number: u64, reply: &Reply, sent: Instant) {
+    fn on_renew_reply(&mut self, number: u64, reply: Result<RenewReply, RedisError>, sent: Instant) {
         let Some(entry) = self.entries.get(&number) else { return };
         let duration = self.lease_of(entry, sent);
-        match (&entry.state, reply.what) {
-            (State::Owned { token, lease, deadline, .. }, 1) if *token == reply.first => {
+        match (&entry.state, reply) {
+            (
+                State::Owned { token: owned, lease, deadline, .. },
+                Ok(RenewReply::Owned { token, waiting }),
+            ) if *owned == token => {
                 let ends = (sent + duration.saturating_sub(self.timing.margin())).min(*deadline);
                 let lease: Arc<Lease> = lease.clone();
-                lease.set_contended(entry.is_contended(reply.second, sent));
+                lease.set_contended(entry.is_contended(waiting, sent));
                 if lease.renew(ends) {
                     self.schedule_bounded(number, sent + self.timing.renew_after());
                 } else {
@@ -276,15 +258,17 @@ impl Actor {
                 }
             }
             // Sent before the key was handed over: the grant notification overtook this reply.
-            (State::Owned { token, .. }, 2) if reply.now <= *token => {}
+            (State::Owned { token, .. }, Ok(RenewReply::Queued { server_micros, .. }))
+                if server_micros <= *token => {}
             (State::Owned { .. }, _) => self.fail(number, &RedisError::Protocol),
-            (State::Queued { .. }, 1) => {
+            (State::Queued { .. }, Ok(RenewReply::Owned { token, waiting })) => {
                 self.connection.counters.grants_polled.add(1);
-                let (token, waiting) = (reply.first, reply.second);
                 self.start_ownership(number, Ownership { token, waiting, from: sent, lease: duration });
             }
-            (State::Queued { .. }, 2) => self.wait_for_owner(number, reply, sent),
-            (State::Queued { .. }, _) => self.requeue(number),
+            (State::Queued { .. }, Ok(RenewReply::Queued { owner_lease, .. })) => {
+                self.wait_for_owner(number, owner_lease, sent);
+            }
+            (State::Queued { .. }, Ok(RenewReply::Neither) | Err(_)) => self.requeue(number),
             (State::Requested { .. }, _) => {}
         }
     }

@@ -25,6 +25,7 @@ mod keys;
 mod limiter;
 mod lock;
 mod notifications;
+mod reply;
 #[cfg_attr(
     not(feature = "conformance"),
     expect(unreachable_pub, reason = "public only where tests rewrite them")

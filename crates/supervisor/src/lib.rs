@@ -1,8 +1,8 @@
-//! Supervision of background tasks: a task that panics is restarted with backoff, counted, and shown while it is
-//! down.
+//! Supervision of background tasks: a task that panics is restarted with backoff, counted, and reported while
+//! it is down.
 //!
-//! The state of a task is its [`Work`], which outlives a panic: a queue keeps its entries, a listener its socket.
-//! What one run holds in local variables is dropped with it.
+//! The state of a task is its [`Work`], which survives a panic: a queue keeps its entries, a listener its
+//! socket. The local variables of a run are dropped with it.
 
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
@@ -19,12 +19,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Registers a task, or finds the one of that name.
+    /// Registers a task, or returns the registered one with this name.
     pub fn task(&self, name: &'static str) -> Arc<Task> {
         self.register(name, false)
     }
 
-    /// As [`Supervisor::task`], for a task without which the program cannot serve at all.
+    /// As [`Supervisor::task`], for a task without which the program cannot serve requests.
     pub fn essential_task(&self, name: &'static str) -> Arc<Task> {
         self.register(name, true)
     }
@@ -39,7 +39,7 @@ impl Supervisor {
         task
     }
 
-    /// All tasks.
+    /// All registered tasks.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

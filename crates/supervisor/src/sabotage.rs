@@ -1,7 +1,7 @@
-//! Panics on demand, for tests: a file names tasks, and how often each is to panic in all.
+//! Panics on demand, for tests: a file contains names of tasks, each with its total number of panics.
 //!
-//! A line is a name and a number, `desk 3`. Every task reads the file a few times a second and panics wherever it is,
-//! at one of its awaits, until it has panicked that often.
+//! A line is a name and a number, such as `desk 3`. Every task reads the file every 20 ms and panics at one
+//! of its awaits until it has panicked this number of times.
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use tokio::time::sleep;
 
 use crate::Task;
 
-/// How often the file is read.
+/// The interval in which the file is read.
 const READ_EVERY: Duration = Duration::from_millis(20);
 
 static FILE: OnceLock<PathBuf> = OnceLock::new();
 
-/// Names the file, once per process; it need not exist.
+/// Sets the file, once per process; it need not exist.
 pub fn set_panic_file(path: PathBuf) {
     let _ = FILE.set(path);
 }
 
-/// Panics if the file wants one more panic under this name. For code that runs in a task of a library; `panics` are
-/// those so far.
+/// Panics if the file requests one more panic under this name. For code that runs in a task of a library;
+/// `panics` is the number of panics so far.
 ///
 /// # Panics
 ///
-/// On demand.
-pub fn panic_if_wanted(name: &str, panics: &std::sync::atomic::AtomicU64) {
-    if panics.load(Ordering::Relaxed) < wanted(name) {
+/// If the file requests it.
+pub fn panic_if_requested(name: &str, panics: &std::sync::atomic::AtomicU64) {
+    if panics.load(Ordering::Relaxed) < requested_panics(name) {
         panics.fetch_add(1, Ordering::Relaxed);
         panic!("injected into {name}");
     }
@@ -41,12 +41,12 @@ pub(crate) async fn panic_on_demand<T>(task: &Task) -> T {
         return pending().await;
     }
     loop {
-        panic_if_wanted(task.name(), &task.injected);
+        panic_if_requested(task.name(), &task.injected);
         sleep(READ_EVERY).await;
     }
 }
 
-fn wanted(name: &str) -> u64 {
+fn requested_panics(name: &str) -> u64 {
     let text = FILE.get().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
     let number = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(number).unwrap_or(0)

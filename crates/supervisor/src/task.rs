@@ -1,4 +1,4 @@
-//! One background task.
+//! A supervised background task.
 
 use std::any::Any;
 use std::future::pending;
@@ -12,25 +12,26 @@ use tokio_util::sync::CancellationToken;
 
 /// First pause before a restart: a single panic costs no more than this.
 pub const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Longest pause before a restart; pauses double. A task that panics at every start must not take the processor from
-/// the others, and an operator should not wait long once its cause is gone.
+/// Maximum pause before a restart; pauses double up to it. A task that panics at every start must not use up
+/// the processor, and an operator should not wait long after its cause is removed.
 pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Length of a run after which the next pause is the first one again.
+/// Duration of a run after which the next pause is [`RESTART_PAUSE_MIN`] again.
 pub const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
-/// What a background task does, and the state that outlives a panic of it.
+/// The work of a background task, and the state that survives its panics.
 pub trait Work: Send {
-    /// Works until there is nothing left to do. Called again after a panic: whatever the panic may have left
-    /// inconsistent must be rebuilt first.
+    /// Works until nothing is left to do. Called again after a panic: it must first rebuild any state that
+    /// the panic may have left inconsistent.
     fn run(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Runs between a panic and the restart, which drops it: answers callers who would wait in vain.
+    /// Runs between a panic and the restart, which drops it: returns errors to callers that would otherwise
+    /// wait.
     fn serve_while_down(&mut self) -> impl Future<Output = ()> + Send {
         pending()
     }
 }
 
-/// Work without state of its own.
+/// Work without state.
 impl<F, R> Work for F
 where
     F: FnMut() -> R + Send,
@@ -64,32 +65,33 @@ impl Task {
         }
     }
 
-    /// Its name in logs, metrics and readiness.
+    /// The name of the task in logs, metrics and readiness.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether the program cannot serve without it.
+    /// True if the program cannot serve requests without the task.
     pub fn is_essential(&self) -> bool {
         self.is_essential
     }
 
-    /// Whether it has panicked and not been restarted yet.
+    /// True if the task has panicked and was not restarted yet.
     pub fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Relaxed)
     }
 
-    /// Panics since the start, each followed by a restart unless the program stopped.
+    /// Number of panics since the start. Each is followed by a restart unless the program stops.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// Runs `work` to its end, however often it panics.
+    /// Runs `work` until it returns, and restarts it after each panic.
     pub async fn run(&self, work: &mut impl Work) {
         self.run_until(&CancellationToken::new(), work).await;
     }
 
-    /// As [`Task::run`], for work that ends by itself after `stop`: a panic after that is its end.
+    /// As [`Task::run`], for work that returns after `stop` is cancelled: after that, a panic is not followed
+    /// by a restart.
     pub async fn run_until(&self, stop: &CancellationToken, work: &mut impl Work) {
         let mut pause = RESTART_PAUSE_MIN;
         loop {
@@ -123,11 +125,15 @@ impl Task {
 
     #[cfg(feature = "sabotage")]
     async fn run_once(&self, work: &mut impl Work) {
-        tokio::select! { biased; never = crate::sabotage::panic_on_demand(self) => never, () = work.run() => () }
+        tokio::select! {
+            biased;
+            never = crate::sabotage::panic_on_demand(self) => never,
+            () = work.run() => (),
+        }
     }
 }
 
-/// The substitute, whose own panic is of no consequence.
+/// Runs the substitute. A panic in it is ignored.
 async fn serve_while_down<T>(work: &mut impl Work) -> T {
     let _ = AssertUnwindSafe(work.serve_while_down()).catch_unwind().await;
     pending().await

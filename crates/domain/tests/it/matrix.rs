@@ -195,8 +195,7 @@ fn cell(
             assert_eq!(world.booking(booking.id), &**booking, "the answer is the current booking");
             let from = before.bookings.get(&booking.id).map(|booking| booking.status());
             transitions.insert((from, booking.status()));
-            let reacquired =
-                if from == Some(BookingStatus::Expired) { ", tickets taken again" } else { "" };
+            let reacquired = if from == Some(BookingStatus::Expired) { ", tickets taken again" } else { "" };
             let freed = if world.freed.is_empty() { "" } else { ", overdue holds freed first" };
             let refund = if refunds == 1 { ", **refund**" } else { "" };
             format!("→ {}{reacquired}{freed}{refund}", booking.status())

@@ -1,4 +1,4 @@
-//! A clock that is set while the program runs.
+//! Detection of clock jumps while the program runs.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ async fn r2_a_jump_of_the_clock_is_counted() {
     let (engine, _) = start_with(0, clock.clone());
     engine.start_chores(Duration::from_secs(30));
     tokio::time::sleep(Duration::from_mins(5)).await;
-    assert_eq!(engine.clock_jumps(), 0, "time that passes is no jump");
+    assert_eq!(engine.clock_jumps(), 0, "passing time is not a jump");
     for (step, seconds) in (1..).zip([61, -61, 40 * 86_400, -40 * 86_400]) {
         clock.set(seconds);
         tokio::time::sleep(Duration::from_mins(1)).await;
@@ -18,5 +18,5 @@ async fn r2_a_jump_of_the_clock_is_counted() {
     }
     clock.set(30);
     tokio::time::sleep(Duration::from_mins(1)).await;
-    assert_eq!(engine.clock_jumps(), 4, "a small correction is no jump");
+    assert_eq!(engine.clock_jumps(), 4, "a small correction is not a jump");
 }

@@ -1,5 +1,5 @@
-//! Rows that somebody else has spoilt: one in every column of every table, with every kind of value, each of an event
-//! of its own. All other events go on: their sales, chores, lists, statistics, and what the relay reads.
+//! Corrupt rows: one in every column of every table, with every kind of value, each of a different event. All
+//! other events are unaffected: their sales, chores, lists, statistics, and the reads of the relay.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,23 +23,24 @@ use testkit::eventually;
 
 use crate::fixture::{new_event, reader, user};
 
-/// How often chores run here.
+/// The interval of the chores in these tests.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
 
-/// The database behind a store.
+/// Direct access to the database of a store.
 #[async_trait]
 pub(crate) trait DatabaseAccess: Send + Sync {
     /// Every column of every table of the program: table, column, type.
     async fn columns(&self) -> Vec<(String, String, String)>;
-    /// Changes rows past every check that can be switched off; how many, or why the database refuses.
+    /// Changes rows without those checks that can be disabled; returns the number of rows, or the error of
+    /// the database.
     async fn change(&self, sql: &str) -> Result<u64, String>;
-    /// An id in SQL.
+    /// An id as an SQL literal.
     fn literal(&self, id: &[u8; 16]) -> String;
-    /// The beginning of a statement, and its table `n` with a column `i` from 1 to a number.
+    /// The beginning of a statement, and a table `n` for its FROM clause with a column `i` from 1 to `count`.
     fn numbers(&self, count: u32) -> (String, String);
-    /// The id made of a number.
+    /// An SQL expression for the id that is made from a number.
     fn id(&self, number: &str) -> String;
-    /// Does what the database does by itself after many changes, in time.
+    /// Does what the database would do in the background after many changes.
     async fn analyze(&self);
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn admin() -> Caller {
     caller(Actor::Admin(user("boss")))
 }
 
-/// An event whose holds last so long.
+/// An event with holds of this length.
 async fn create(engine: &Arc<Engine>, hold_seconds: u32) -> Event {
     create_as(
         engine,
@@ -85,18 +86,19 @@ async fn create(engine: &Arc<Engine>, hold_seconds: u32) -> Event {
     .await
 }
 
-/// An event of so many tickets.
+/// An event with this number of tickets.
 pub(crate) async fn create_large(engine: &Arc<Engine>, capacity: u32) -> Event {
     create_as(engine, NewEvent { capacity, ..new_event(engine, 86_400 * 30) }).await
 }
 
-/// Repeats what the machine was too slow for: nothing was done, and the server ends a transaction that stands still.
+/// Retries calls that fail because the machine is slow: nothing was done, and the server ends idle
+/// transactions.
 async fn retry_unavailable(
     attempt: impl AsyncFn() -> Result<CommandOutput, Error>,
 ) -> Result<CommandOutput, Error> {
-    eventually("an answer", async || match attempt().await {
+    eventually("a result", async || match attempt().await {
         Err(Error::Fault(Fault::Unavailable(_)) | Error::Overloaded) => None,
-        answer => Some(answer),
+        result => Some(result),
     })
     .await
 }
@@ -112,18 +114,18 @@ pub(crate) async fn order(
     engine: &Arc<Engine>,
     event_id: EventId,
     name: &str,
-    keep: Option<Arc<Idempotency>>,
+    idempotency: Option<Arc<Idempotency>>,
 ) -> Result<CommandOutput, Error> {
     retry_unavailable(async || {
         let (user, selection) = (user(name), TicketSelection::Quantity(1));
         let order = OrderRequest { event_id, user, selection, expected_total: None, payment_method: None };
-        engine.book(service(), order, keep.clone()).await.outcome
+        engine.book(service(), order, idempotency.clone()).await.outcome
     })
     .await
 }
 
-pub(crate) fn booking_of(given: Result<CommandOutput, Error>) -> Arc<Booking> {
-    match given {
+pub(crate) fn booking_of(output: Result<CommandOutput, Error>) -> Arc<Booking> {
+    match output {
         Ok(CommandOutput::Fresh(Answer::Booking(booking))) => booking,
         other => panic!("no booking: {other:?}"),
     }
@@ -138,41 +140,41 @@ async fn cancel(engine: &Arc<Engine>, id: BookingId) -> Result<CommandOutput, Er
     retry_unavailable(async || engine.cancel(service(), id, None, None).await.outcome).await
 }
 
-/// An event with a booking that is about to be overdue, one that is paid, one that was given back and refunded, an
-/// answer under a key, and a note of how far it is on the stream.
+/// An event with a booking that will soon be overdue, one that is paid, one that was cancelled and refunded,
+/// a stored response, and a relay cursor.
 struct Victim {
     event: EventId,
     held: BookingId,
     corruption: String,
 }
 
-async fn create_victim(engine: &Arc<Engine>, store: &dyn Store, spoilt: String) -> Victim {
+async fn create_victim(engine: &Arc<Engine>, store: &dyn Store, corruption: String) -> Victim {
     let event = create(engine, 1).await.id;
     let buyer = format!("buyer-{event}");
     let held = booking_of(order(engine, event, &buyer, None).await).id;
     let paid = booking_of(order(engine, event, &buyer, None).await);
     confirm(engine, paid.id).await;
-    let given_back = booking_of(order(engine, event, &buyer, None).await);
-    confirm(engine, given_back.id).await;
-    cancel(engine, given_back.id).await.unwrap();
-    let render = Box::new(|_: &Answer, _| Some(b"made".to_vec()));
-    let keep = Idempotency {
+    let cancelled = booking_of(order(engine, event, &buyer, None).await);
+    confirm(engine, cancelled.id).await;
+    cancel(engine, cancelled.id).await.unwrap();
+    let serialize_response = Box::new(|_: &Answer, _| Some(b"made".to_vec()));
+    let idempotency = Idempotency {
         scope: "s".to_owned(),
         key: event.to_string(),
         fingerprint: [0; 32],
-        serialize_response: render,
+        serialize_response,
     };
-    order(engine, event, &buyer, Some(Arc::new(keep))).await.unwrap();
+    order(engine, event, &buyer, Some(Arc::new(idempotency))).await.unwrap();
     store.save_relay_cursors(stream(), vec![(event, 2)]).await.unwrap();
-    Victim { event, held, corruption: spoilt }
+    Victim { event, held, corruption }
 }
 
-/// When the stream was made whose notes are kept.
+/// The creation time of the stream to which the cursors belong.
 fn stream() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000).unwrap()
 }
 
-/// What a column may be set to that it should never hold.
+/// Invalid values for a column of this type.
 fn values(kind: &str) -> &'static [&'static str] {
     match kind {
         "INTEGER" | "bigint" => {
@@ -191,7 +193,7 @@ fn values(kind: &str) -> &'static [&'static str] {
     }
 }
 
-/// The one row of an event in a table.
+/// The condition that selects one row of an event in a table.
 fn row_of(table: &str, event: &str, id: EventId) -> String {
     match table {
         "events" => format!("id = {event}"),
@@ -202,13 +204,14 @@ fn row_of(table: &str, event: &str, id: EventId) -> String {
     }
 }
 
-/// Spoils a row of each victim; those that the database lets be spoilt, and what it refuses.
+/// Corrupts a row of each victim; returns the victims whose rows could be changed, and the errors of the
+/// others.
 async fn corrupt_rows(
-    behind: &dyn DatabaseAccess,
+    database: &dyn DatabaseAccess,
     engine: &Arc<Engine>,
     store: &dyn Store,
 ) -> (Vec<Victim>, Vec<String>) {
-    let columns = behind.columns().await;
+    let columns = database.columns().await;
     let tables: std::collections::BTreeSet<&str> = columns.iter().map(|(table, ..)| table.as_str()).collect();
     assert_eq!(tables.len(), 9, "{tables:?}");
     let all = columns.iter().flat_map(|(table, column, kind)| {
@@ -217,24 +220,24 @@ async fn corrupt_rows(
             .map(move |value| (table.as_str(), format!("{table}.{column} = {value}"), column, value))
     });
     let all: Vec<_> = all.collect();
-    let victims = join_all(all.iter().map(|(_, what, ..)| create_victim(engine, store, what.clone()))).await;
-    // Until their holds are overdue.
+    let victims = join_all(all.iter().map(|(_, text, ..)| create_victim(engine, store, text.clone()))).await;
+    // Wait until their holds are overdue.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let (mut spoilt, mut refused) = (Vec::new(), Vec::new());
-    for ((table, what, column, value), victim) in all.iter().zip(victims) {
-        let rows = row_of(table, &behind.literal(victim.event.bytes()), victim.event);
-        match behind.change(&format!("UPDATE {table} SET {column} = {value} WHERE {rows}")).await {
+    let (mut corrupted, mut refused) = (Vec::new(), Vec::new());
+    for ((table, text, column, value), victim) in all.iter().zip(victims) {
+        let rows = row_of(table, &database.literal(victim.event.bytes()), victim.event);
+        match database.change(&format!("UPDATE {table} SET {column} = {value} WHERE {rows}")).await {
             Ok(changed) => {
-                assert_eq!(changed, 1, "{what}");
-                spoilt.push(victim);
+                assert_eq!(changed, 1, "{text}");
+                corrupted.push(victim);
             }
-            Err(why) => refused.push(format!("{what}: {why}")),
+            Err(error) => refused.push(format!("{text}: {error}")),
         }
     }
-    (spoilt, refused)
+    (corrupted, refused)
 }
 
-/// All rows of a list, by pages of seven.
+/// All rows of a list, read in pages of seven.
 async fn read_all_pages<T, F>(mut page: impl FnMut(Option<String>) -> F) -> Vec<T>
 where
     F: Future<Output = Result<Page<T>, Error>>,
@@ -250,10 +253,10 @@ where
 }
 
 fn parsed<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
-    cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is no cursor")))
+    cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is not a cursor")))
 }
 
-/// Every list shows these bookings, once each.
+/// Checks that every list contains these bookings, once each.
 async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId]) {
     let reader = reader();
     let name = format!("good-{}", event.id);
@@ -285,30 +288,30 @@ async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId])
     assert!(entries.iter().map(|entry| entry.seq).eq(1..=entries.len() as u64), "{entries:?}");
 }
 
-/// The whole life of bookings at an event that nobody has spoilt.
+/// Runs the whole lifecycle of bookings of an event that is not corrupt.
 async fn check_lifecycle(engine: &Arc<Engine>, event: &Event) {
     let reader = reader();
     let name = format!("good-{}", event.id);
     let mut watching = engine.watch(&reader, event.id).await.unwrap();
     watching.borrow_and_update();
-    let mut made = Vec::new();
+    let mut ids = Vec::new();
     for _ in 0..4 {
-        made.push(booking_of(order(engine, event.id, &name, None).await).id);
+        ids.push(booking_of(order(engine, event.id, &name, None).await).id);
     }
-    confirm(engine, made[0]).await;
-    confirm(engine, made[1]).await;
-    cancel(engine, made[1]).await.unwrap();
-    eventually("watchers see the change", async || watching.has_changed().unwrap().then_some(())).await;
-    eventually("the clean-up frees what is overdue", async || {
-        let booking = engine.booking(&reader, &Actor::System, made[2]).await.unwrap();
+    confirm(engine, ids[0]).await;
+    confirm(engine, ids[1]).await;
+    cancel(engine, ids[1]).await.unwrap();
+    eventually("subscribers get the change", async || watching.has_changed().unwrap().then_some(())).await;
+    eventually("the clean-up frees overdue holds", async || {
+        let booking = engine.booking(&reader, &Actor::System, ids[2]).await.unwrap();
         (booking.status() == BookingStatus::Expired).then_some(())
     })
     .await;
-    lists_show(engine, event, &made).await;
+    lists_show(engine, event, &ids).await;
     let refunds =
         read_all_pages(|after| engine.refunds(&reader, Some(RefundStatus::Requested), parsed(after), 7))
             .await;
-    let refund = refunds.iter().find(|refund| refund.booking_id == made[1]).expect("a refund");
+    let refund = refunds.iter().find(|refund| refund.booking_id == ids[1]).expect("a refund");
     let outcome = RefundOutcome { succeeded: true, provider_reference: "r".parse().unwrap() };
     retry_unavailable(async || engine.settle(service(), refund.id, outcome.clone(), None).await)
         .await
@@ -316,7 +319,7 @@ async fn check_lifecycle(engine: &Arc<Engine>, event: &Event) {
     let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
     retry_unavailable(async || engine.update_event(admin(), event.id, off.clone()).await).await.unwrap();
     eventually("bookings of a cancelled event are cancelled", async || {
-        let booking = engine.booking(&reader, &Actor::System, made[0]).await.unwrap();
+        let booking = engine.booking(&reader, &Actor::System, ids[0]).await.unwrap();
         (booking.status() == BookingStatus::Cancelled).then_some(())
     })
     .await;
@@ -324,12 +327,12 @@ async fn check_lifecycle(engine: &Arc<Engine>, event: &Event) {
     assert_eq!(refunds.iter().filter(|refund| refund.event_id == event.id).count(), 2);
 }
 
-/// What the relay, the janitor and whoever looks at the whole ask for.
+/// Checks the queries of the relay, of the chores and of reads that concern all events.
 async fn check_relay_and_chores(engine: &Arc<Engine>, store: &dyn Store, event: &Event) {
-    for which in [CursorFilter::All, CursorFilter::Behind] {
+    for filter in [CursorFilter::All, CursorFilter::Behind] {
         let (mut after, mut found) = (None, None);
         loop {
-            let page = store.cursors(stream(), which, after, 7).await.unwrap();
+            let page = store.cursors(stream(), filter, after, 7).await.unwrap();
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             found = found.or_else(|| page.iter().find(|cursor| cursor.event == event.id).copied());
@@ -346,49 +349,57 @@ async fn check_relay_and_chores(engine: &Arc<Engine>, store: &dyn Store, event: 
     store.prune_keys(engine.now().minus_seconds(60), 10_000).await.unwrap();
 }
 
-/// Whoever asks for a row that cannot be read is told so, and nothing worse.
+/// Checks that a command or a read that needs a corrupt row fails, and only with that fault.
 async fn check_victims_fail_alone(engine: &Arc<Engine>, victims: &[Victim]) -> (usize, usize) {
     let (mut events, mut bookings) = (0, 0);
-    let is_own = |given: &Result<CommandOutput, Error>| {
-        matches!(given, Ok(_) | Err(Error::Refused(_) | Error::Fault(Fault::Broken(_))))
+    let is_own = |output: &Result<CommandOutput, Error>| {
+        matches!(output, Ok(_) | Err(Error::Refused(_) | Error::Fault(Fault::Broken(_))))
     };
     for victim in victims {
-        let given = order(engine, victim.event, "late", None).await;
-        assert!(is_own(&given), "{}: {given:?}", victim.corruption);
+        let output = order(engine, victim.event, "late", None).await;
+        assert!(is_own(&output), "{}: {output:?}", victim.corruption);
         if let Err(Error::Fault(Fault::Broken(_))) = engine.event(&reader(), victim.event).await {
             events += 1;
-            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.corruption);
+            assert!(
+                matches!(output, Err(Error::Fault(Fault::Broken(_)))),
+                "{}: {output:?}",
+                victim.corruption
+            );
         }
         let is_unreadable = matches!(
             engine.booking(&reader(), &Actor::System, victim.held).await,
             Err(Error::Fault(Fault::Broken(_)))
         );
-        let given = cancel(engine, victim.held).await;
-        assert!(is_own(&given), "{}: {given:?}", victim.corruption);
+        let output = cancel(engine, victim.held).await;
+        assert!(is_own(&output), "{}: {output:?}", victim.corruption);
         if is_unreadable {
             bookings += 1;
-            assert!(matches!(given, Err(Error::Fault(Fault::Broken(_)))), "{}: {given:?}", victim.corruption);
+            assert!(
+                matches!(output, Err(Error::Fault(Fault::Broken(_)))),
+                "{}: {output:?}",
+                victim.corruption
+            );
         }
     }
     (events, bookings)
 }
 
-/// The whole of it; at least so many events and bookings must turn out to be unreadable.
+/// Runs the whole test; at least these numbers of events and bookings must become unreadable.
 pub(crate) async fn check_other_events_continue(
     store: Arc<dyn Store>,
-    behind: &dyn DatabaseAccess,
+    database: &dyn DatabaseAccess,
     (events_min, bookings_min): (usize, usize),
 ) {
     let engine = &engine_on(store.clone());
     let before = create(engine, 1).await;
-    let (victims, refused) = corrupt_rows(behind, engine, &*store).await;
+    let (victims, refused) = corrupt_rows(database, engine, &*store).await;
     let mut watched = Vec::new();
     for victim in &victims {
-        // Those that can still be read are watched, beside those that cannot.
+        // The events that can still be read are watched together with those that cannot.
         watched.extend(engine.watch(&reader(), victim.event).await);
     }
     let after = create(engine, 1).await;
-    let began = engine.now();
+    let start = engine.now();
     engine.start_chores(SWEEP_EVERY);
     check_lifecycle(engine, &before).await;
     check_lifecycle(engine, &after).await;
@@ -397,20 +408,21 @@ pub(crate) async fn check_other_events_continue(
     check_lifecycle(engine, &create(engine, 1).await).await;
     eventually("every chore finishes", async || {
         let is_done =
-            |name| engine.chores().iter().any(|chore| chore.name() == name && chore.last_success() > began);
+            |name| engine.chores().iter().any(|chore| chore.name() == name && chore.last_success() > start);
         (is_done("sweeper") && is_done("event_cancellation")).then_some(())
     })
     .await;
     engine.drain().await;
     println!(
-        "{} rows spoilt: {events} events and {bookings} bookings cannot be read; the database refuses {}: {refused:#?}",
+        "{} rows are corrupt: {events} events and {bookings} bookings cannot be read; the database refuses \
+         {}: {refused:#?}",
         victims.len(),
         refused.len(),
     );
-    assert!(events >= events_min && bookings >= bookings_min, "too little was spoilt");
+    assert!(events >= events_min && bookings >= bookings_min, "too few rows are corrupt");
 }
 
-/// A file, and a connection past its owner's lock.
+/// A SQLite file, and connections that bypass its owner's lock.
 pub(crate) struct SqliteFile(pub(crate) std::path::PathBuf);
 
 #[async_trait]

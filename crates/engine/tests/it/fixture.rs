@@ -1,5 +1,5 @@
-//! An engine whose time stands still but where a test waits: all waiting is done by tokio's paused clock, and the
-//! wall clock goes with it.
+//! An engine with a controlled clock: time advances only while a test waits, by tokio's paused clock, and the
+//! wall clock advances with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,18 +17,18 @@ use tokio::time::Instant;
 /// An instant in January 2027, in microseconds since 1970.
 const START: i64 = 1_800_000_000_000_000;
 
-/// Shows the time that has passed on tokio's clock, and by how much it was set.
+/// The time that has passed on tokio's clock, plus the offset by which it was set.
 pub(crate) struct PausedClock {
-    began: Instant,
+    start: Instant,
     set_by: AtomicI64,
 }
 
 impl PausedClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), set_by: AtomicI64::new(0) })
+        Arc::new(Self { start: Instant::now(), set_by: AtomicI64::new(0) })
     }
 
-    /// Sets the clock forward by so many seconds, or back.
+    /// Sets the clock forward by this number of seconds, or back if negative.
     pub(crate) fn set(&self, seconds: i64) {
         self.set_by.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
@@ -36,7 +36,7 @@ impl PausedClock {
 
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
-        let passed = i64::try_from(self.began.elapsed().as_micros()).expect("a test ends");
+        let passed = i64::try_from(self.start.elapsed().as_micros()).expect("a test ends");
         Timestamp::from_micros(START + passed + self.set_by.load(Ordering::Relaxed)).expect("an instant")
     }
 }
@@ -47,7 +47,7 @@ impl coordination::Clock for PausedClock {
     }
 }
 
-/// Luck that begins with the same byte each time, which is when in their interval chores begin.
+/// Random bytes that always start with the same byte, which determines the phase of the chores' intervals.
 struct PhasedIds(u8, AtomicU64);
 
 impl Ids for PhasedIds {
@@ -58,12 +58,13 @@ impl Ids for PhasedIds {
     }
 }
 
-/// An engine and its ports. `phase` says when its chores begin: 0 at once, 255 after nearly an interval.
+/// An engine and its ports. `phase` determines the start of its chores: 0 immediately, 255 after almost an
+/// interval.
 pub(crate) fn start(phase: u8) -> (Arc<Engine>, Ports) {
     start_with(phase, PausedClock::new())
 }
 
-/// The same with a clock that the test can set.
+/// As [`start`], with a clock that the test can set.
 pub(crate) fn start_with(phase: u8, clock: Arc<PausedClock>) -> (Arc<Engine>, Ports) {
     let options = SqliteOptions { clock: clock.clone(), inline: true };
     let ports = Ports {
@@ -89,7 +90,7 @@ pub(crate) fn user(name: &str) -> UserId {
     name.parse().expect("a user")
 }
 
-/// A service that reads.
+/// A service, as the caller of reads.
 pub(crate) fn reader() -> Reader {
     Reader::Service(user("gateway"))
 }
@@ -104,7 +105,7 @@ pub(crate) fn as_user(name: &str) -> Caller {
     }
 }
 
-/// An event of ten tickets that begins so many seconds from now.
+/// A new event of ten tickets that starts in this number of seconds.
 pub(crate) fn new_event(engine: &Arc<Engine>, seconds: u32) -> NewEvent {
     let policy = engine.policy();
     let price = Money::new(4_500, "EUR".parse().expect("a currency")).expect("an amount");
@@ -132,7 +133,7 @@ pub(crate) fn new_event(engine: &Arc<Engine>, seconds: u32) -> NewEvent {
     }
 }
 
-/// The same, on sale.
+/// An event of ten tickets that starts in this number of seconds, on sale.
 pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
     let new = new_event(engine, seconds);
     let admin = Caller { actor: Actor::Admin(user("boss")), ..as_user("boss") };
@@ -142,7 +143,7 @@ pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
     }
 }
 
-/// Books for oneself.
+/// Books tickets as their owner.
 pub(crate) async fn book(engine: &Arc<Engine>, name: &str, event: &Event, tickets: u32) -> Booking {
     let order = OrderRequest {
         event_id: event.id,

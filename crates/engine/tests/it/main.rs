@@ -1,5 +1,5 @@
-//! The engine with a real lock, a real limiter and a store in memory, under a clock that tests own; and on real
-//! databases with spoilt rows.
+//! Tests of the engine with a real lock, a real limiter and a store in memory, under a clock that tests
+//! control; and on real databases with corrupt rows.
 
 mod clock;
 #[cfg(test)]

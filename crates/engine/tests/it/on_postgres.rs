@@ -1,4 +1,4 @@
-//! The same on PostgreSQL.
+//! The tests of corrupt rows and of large events on PostgreSQL.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ async fn r6_a_corrupt_row_of_any_column_affects_only_its_event() {
     let database = PostgresServer::shared().await.create_database().await;
     let url = database.url().parse().expect("a URL");
     let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
-    // The database refuses more by itself.
+    // The lower bounds are smaller than on SQLite, because PostgreSQL refuses more changes.
     check_other_events_continue(store, &PostgresDatabase(database), (30, 12)).await;
 }
 

@@ -1,4 +1,4 @@
-//! A hold that was not paid is freed in time: within its deadline, two intervals of the clean-up and a second.
+//! An unpaid hold is freed in time: within its deadline, two intervals of the clean-up and a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,8 +14,8 @@ use crate::fixture::{as_user, book, event_in, reader, start, user};
 
 const EVERY: Duration = Duration::from_secs(30);
 
-/// All at once, whenever in its interval the clean-up begins: the user may not cancel any more, the event is about
-/// to begin, and a request that died in the middle holds the lock of the booking for good.
+/// All obstacles together, for every phase of the clean-up: the user may not cancel any more, the event is
+/// about to start, and a request that hangs holds the lock of the booking permanently.
 #[tokio::test(start_paused = true)]
 async fn an_overdue_hold_is_freed_in_time_despite_every_obstacle() {
     for phase in (0..=255).step_by(15) {
@@ -24,33 +24,33 @@ async fn an_overdue_hold_is_freed_in_time_despite_every_obstacle() {
         let event = event_in(&engine, 3_600).await;
         let booking = book(&engine, "ada", &event, 2).await;
         let key = Key::new("booking", &booking.id.to_string()).unwrap();
-        let for_good = LockOptions { max_lease: Duration::from_hours(24), ..LockOptions::default() };
-        let dead = ports.lock.acquire(&key, for_good).await.unwrap();
+        let long_lease = LockOptions { max_lease: Duration::from_hours(24), ..LockOptions::default() };
+        let stuck = ports.lock.acquire(&key, long_lease).await.unwrap();
 
         let nearly = engine.policy().hold_seconds - 1;
         sleep(Duration::from_secs(nearly.into())).await;
         for _ in 0..3 {
-            let nobodys = domain::BookingId::new(engine.now(), ports.ids.random());
-            let attempt = engine.cancel(as_user("ada"), nobodys, None, None).await;
+            let unknown = domain::BookingId::new(engine.now(), ports.ids.random());
+            let attempt = engine.cancel(as_user("ada"), unknown, None, None).await;
             assert!(matches!(attempt.outcome, Err(Error::Refused(_))), "{attempt:?}");
         }
         let refused = engine.cancel(as_user("ada"), booking.id, None, None).await;
         assert!(matches!(refused.outcome, Err(Error::Limited(_))), "{refused:?}");
         let pending = engine.booking(&reader(), &Actor::System, booking.id).await.unwrap();
-        assert_eq!(pending.status(), BookingStatus::Pending, "not before its time");
+        assert_eq!(pending.status(), BookingStatus::Pending, "not before it is overdue");
 
         sleep(Duration::from_secs(1) + 2 * EVERY + Duration::from_secs(1)).await;
         let freed = engine.booking(&reader(), &Actor::System, booking.id).await.unwrap();
         assert_eq!(freed.status(), BookingStatus::Expired, "phase {phase}");
         assert_eq!(engine.event(&reader(), event.id).await.unwrap().inventory.held, 0);
-        assert!(!dead.is_lost(), "the lock was held all the time");
-        drop(dead);
+        assert!(!stuck.is_lost(), "the lock was held throughout");
+        drop(stuck);
         engine.drain().await;
         assert!(engine.audit().await.unwrap().violations.is_empty());
     }
 }
 
-/// A request that is alive is not disturbed: the first round leaves its booking alone.
+/// A running request is not disturbed: the first round skips its booking.
 #[tokio::test(start_paused = true)]
 async fn a_locked_booking_is_left_for_the_next_round() {
     let (engine, ports) = start(0);
@@ -69,14 +69,14 @@ async fn a_locked_booking_is_left_for_the_next_round() {
     drop(tenure);
     assert_eq!(sweeper.sweep(&engine).await.unwrap().bookings, 1);
     assert_eq!(status(busy.id).await, BookingStatus::Expired);
-    // A late payment takes the tickets again.
+    // A late payment reserves the tickets again.
     let paid = engine::CapturedPayment { transaction: "pay-1".parse().unwrap(), amount: None };
-    let given = engine.confirm(service(), busy.id, paid, None).await;
-    assert!(matches!(given, Ok(CommandOutput::Fresh(_))), "{given:?}");
+    let output = engine.confirm(service(), busy.id, paid, None).await;
+    assert!(matches!(output, Ok(CommandOutput::Fresh(_))), "{output:?}");
     assert_eq!(status(busy.id).await, BookingStatus::Confirmed);
 }
 
-/// A lock whose first questions are the end of whoever asks them.
+/// A lock whose first two calls panic.
 struct PanickingLock(AtomicU32, Arc<dyn Lock>);
 
 #[async_trait]
@@ -97,22 +97,22 @@ impl Lock for PanickingLock {
 
 #[tokio::test(start_paused = true)]
 async fn a_sweeper_that_panics_is_restarted_and_its_health_shows_it() {
-    let (calm, ports) = start(0);
+    let (template, ports) = start(0);
     let lock = Arc::new(PanickingLock(AtomicU32::new(0), ports.lock.clone()));
-    let engine = Engine::start(Ports { lock: lock.clone(), ..ports }, *calm.policy());
+    let engine = Engine::start(Ports { lock: lock.clone(), ..ports }, *template.policy());
     let event = event_in(&engine, 3_600).await;
     let booking = book(&engine, "ada", &event, 2).await;
     sleep(Duration::from_secs(u64::from(engine.policy().hold_seconds) + 1)).await;
-    let began = engine.now();
+    let start_time = engine.now();
     engine.start_chores(EVERY);
     let task = engine.tasks().into_iter().find(|task| task.name() == "sweeper").unwrap();
-    // The first round comes at once; two panics later the same round is run again.
+    // The first round starts immediately; after two panics the same round runs again.
     sleep(EVERY / 2).await;
     let status = engine.booking(&reader(), &Actor::System, booking.id).await.unwrap().status();
     assert_eq!((lock.0.load(Ordering::SeqCst), status), (3, BookingStatus::Expired));
     assert_eq!((task.restarts(), task.is_down()), (2, false));
     let sweeper = engine.chores().into_iter().find(|chore| chore.name() == "sweeper").unwrap();
-    assert!(sweeper.last_success() > began);
+    assert!(sweeper.last_success() > start_time);
     engine.drain().await;
 }
 

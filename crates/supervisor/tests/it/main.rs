@@ -1,4 +1,4 @@
-//! Restarts, their backoff, and what outlives a panic.
+//! Restarts, their backoff, and the state that survives a panic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 async fn a_panic_is_counted_and_followed_by_a_restart_after_a_growing_pause() {
     let task = Supervisor::default().task("flaky");
     let starts = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let (seen, began) = (starts.clone(), Instant::now());
+    let (seen, start) = (starts.clone(), Instant::now());
     let mut work = move || {
-        let (seen, at) = (seen.clone(), began.elapsed());
+        let (seen, at) = (seen.clone(), start.elapsed());
         async move {
             let count = {
                 let mut seen = seen.lock().unwrap();
@@ -39,7 +39,7 @@ async fn a_panic_is_counted_and_followed_by_a_restart_after_a_growing_pause() {
 async fn a_healthy_run_makes_the_pause_short_again() {
     let task = Supervisor::default().task("rare");
     let runs = AtomicU64::new(0);
-    let began = Instant::now();
+    let start = Instant::now();
     let mut work = || async {
         if runs.fetch_add(1, Ordering::Relaxed) < 5 {
             sleep(HEALTHY_AFTER).await;
@@ -47,10 +47,10 @@ async fn a_healthy_run_makes_the_pause_short_again() {
         }
     };
     task.run(&mut work).await;
-    assert!(began.elapsed() < HEALTHY_AFTER * 5 + RESTART_PAUSE_MIN * 6, "{:?}", began.elapsed());
+    assert!(start.elapsed() < HEALTHY_AFTER * 5 + RESTART_PAUSE_MIN * 6, "{:?}", start.elapsed());
 }
 
-/// A queue: what waits in it outlives a panic, and callers are answered meanwhile.
+/// A queue that survives a panic, and whose callers get a reply while the task is down.
 struct Queue {
     requests: mpsc::UnboundedReceiver<oneshot::Sender<&'static str>>,
     runs: u32,
@@ -59,15 +59,15 @@ struct Queue {
 impl Work for Queue {
     async fn run(&mut self) {
         self.runs += 1;
-        while let Some(answer) = self.requests.recv().await {
-            assert!(self.runs > 1, "with a caller at hand");
-            let _ = answer.send("done");
+        while let Some(reply) = self.requests.recv().await {
+            assert!(self.runs > 1, "with a pending caller");
+            let _ = reply.send("done");
         }
     }
 
     async fn serve_while_down(&mut self) {
-        while let Some(answer) = self.requests.recv().await {
-            let _ = answer.send("refused");
+        while let Some(reply) = self.requests.recv().await {
+            let _ = reply.send("refused");
         }
     }
 }
@@ -82,14 +82,14 @@ async fn callers_are_answered_while_a_task_is_down_and_served_afterwards() {
         let mut queue = Queue { requests, runs: 0 };
         async move { task.run(&mut queue).await }
     };
-    let asking = async move {
+    let calls = async move {
         let request = || {
-            let (answer, answered) = oneshot::channel();
-            sender.send(answer).unwrap();
-            answered
+            let (reply, result) = oneshot::channel();
+            sender.send(reply).unwrap();
+            result
         };
         let during = request();
-        assert!(during.await.is_err(), "the caller of the run that panicked gets no answer, at once");
+        assert!(during.await.is_err(), "the caller of the panicked run gets an error immediately");
         assert!(task.is_down() && task.is_essential());
         assert_eq!(request().await, Ok("refused"));
         sleep(2 * RESTART_PAUSE_MIN).await;
@@ -97,7 +97,7 @@ async fn callers_are_answered_while_a_task_is_down_and_served_afterwards() {
         assert_eq!(request().await, Ok("done"));
         drop(sender);
     };
-    tokio::join!(running, asking);
+    tokio::join!(running, calls);
     assert_eq!(supervisor.tasks().len(), 1);
     assert_eq!(supervisor.task("queue").restarts(), 1);
 }

@@ -1,7 +1,6 @@
-//! The same service over NATS: a plain client that speaks as the original gateway does, and whoever listens
-//! to what the ledger says.
+//! End-to-end tests over NATS: requests of a plain client, and the stream of ledger entries.
 
-mod listener;
+mod ledger_stream;
 mod on_nats;
 
 use testkit::{Database, NatsServer, PostgresServer, Program, Server, Setup};
@@ -11,12 +10,12 @@ fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_boxoffice"))
 }
 
-/// How a server on a fresh file is started that is connected to NATS.
+/// Settings of a server on a new file that is connected to NATS.
 fn setup(nats: &NatsServer) -> Setup {
     Setup::new(program()).argument("--nats").argument(nats.url())
 }
 
-/// Several instances on one database of PostgreSQL and one NATS.
+/// Starts several instances on one PostgreSQL database and one NATS server.
 async fn instances(count: usize, nats: &NatsServer) -> (Database, Vec<Server>) {
     let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();

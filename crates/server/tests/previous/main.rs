@@ -3,8 +3,8 @@
 
 #[path = "../upgrade/fixture.rs"]
 mod fixture;
-#[path = "../it_nats/listener.rs"]
-mod listener;
+#[path = "../it_nats/ledger_stream.rs"]
+mod ledger_stream;
 mod side_by_side;
 mod write;
 

@@ -1,12 +1,12 @@
-//! An earlier version and this one sell side by side on one PostgreSQL, one Redis and one NATS, as they do while
-//! instances are replaced one by one. `ROUNDS` repeats it.
+//! An earlier version and this one sell side by side on one PostgreSQL, one Redis and one NATS, as they do
+//! while instances are replaced one by one. `ROUNDS` repeats it.
 
 use testkit::{
     Cluster, Journal, Load, NatsServer, Program, RedisServer, Server, Setup, event_body,
     number_from_environment,
 };
 
-use crate::listener::complete;
+use crate::ledger_stream::expect_complete;
 use crate::{previous, program};
 
 /// Tickets of the event that each step sells out; of the other event there are plenty.
@@ -21,7 +21,8 @@ async fn versions_sell_side_by_side() {
     }
 }
 
-/// Replaces three instances of the earlier version one by one under load, then goes back one by one.
+/// Replaces three instances of the earlier version one by one under load, and then the new ones again by
+/// earlier ones.
 async fn replace_instances() -> Journal {
     let (nats, redis) = (NatsServer::start().await, RedisServer::start().await);
     let database = Cluster::shared().await.database().await;
@@ -61,7 +62,7 @@ async fn replace_instances() -> Journal {
         assert_eq!(held + sold + available, u64::from(FEW));
     }
     assert!(all.refusals("sold_out") > 0, "the race for the last tickets was run: {:?}", all.codes());
-    complete(&nats, &mut admin).await;
+    expect_complete(&nats, &mut admin).await;
     for audit in [previous(), program()] {
         audit.expect_clean_at(&database.url()).await;
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Cluster, NatsServer, Server, Setup, event_body, eventually, id_of, with};
 
 use crate::fixture::{FOLDER, Fixture, Manifest, NatsRequest, Request};
-use crate::listener::{complete, streams};
+use crate::ledger_stream::{expect_complete, streams};
 use crate::previous;
 
 /// Bookings of ordinary buyers: enough for more than 2,000 ledger entries.
@@ -24,7 +24,7 @@ async fn write_sqlite() {
     let fixture = create("sqlite");
     let setup = Setup::new(previous());
     write(&fixture, setup.clone()).await;
-    assert!(!setup.database().with_extension("db-wal").exists(), "the file is complete");
+    assert!(!setup.database().with_extension("db-wal").exists(), "the file is expect_complete");
     std::fs::copy(setup.database(), fixture.database()).expect("a copy");
 }
 
@@ -45,7 +45,7 @@ fn create(database: &str) -> Fixture {
     Fixture { folder }
 }
 
-/// Sells, and records what was answered. The server and NATS are stopped at the end.
+/// Sells, and records the responses. The server and NATS are stopped at the end.
 async fn write(fixture: &Fixture, setup: Setup) {
     let mut nats = NatsServer::start().await;
     let setup = setup.argument("--nats").argument(nats.url()).argument("--sweep-every").argument("1s");
@@ -59,7 +59,7 @@ async fn write(fixture: &Fixture, setup: Setup) {
     let refunds = writer.admin.all("/v1/refunds").await;
     sell(&server, &writer.events["plain"]).await;
 
-    let published_entries = complete(&nats, &mut writer.admin).await as u64;
+    let published_entries = expect_complete(&nats, &mut writer.admin).await as u64;
     let stream = streams(&nats).await.get_stream("BOXOFFICE").await.expect("the stream");
     let stream_created = stream.cached_info().created.to_string();
     nats.terminate().await;
@@ -90,7 +90,7 @@ async fn write(fixture: &Fixture, setup: Setup) {
     fixture.tar(&["--create", "--gzip", "--numeric-owner"], nats.store()).await;
 }
 
-/// Makes what is special: events by name, and bookings in every state.
+/// Creates events with special properties, by name, and bookings in every state.
 struct Writer {
     admin: Client,
     service: Client,
@@ -134,7 +134,10 @@ impl Writer {
             self.booked(name, &format!("{name}-held"), 3).await;
         }
         let types = self.admin.get(&format!("/v1/events/{}", self.events["ticketTypes"])).await.expect(200);
-        let item = |place: usize, quantity: u32| json!({"ticketTypeId": types["ticketTypes"][place]["id"], "quantity": quantity});
+        let item = |index: usize, quantity: u32| {
+            let id = &types["ticketTypes"][index]["id"];
+            json!({"ticketTypeId": id, "quantity": quantity})
+        };
         let order = json!({"eventId": types["id"], "userId": "limited", "items": [item(0, 3), item(1, 1)]});
         let limited = id_of(&self.service.post("/v1/bookings", &order).await.expect(201));
         self.service.confirm(&limited, "pay-limited").await.expect(200);
@@ -161,13 +164,14 @@ impl Writer {
     }
 
     async fn status(&mut self, booking: &str, status: &str) {
-        eventually("a booking changes by itself", async || {
+        eventually("a booking changes its status", async || {
             (self.admin.booking(booking).await["status"] == status).then_some(())
         })
         .await;
     }
 
-    /// Expired; expired and then paid with the tickets still there; and without.
+    /// Expired bookings: two never paid, one paid late while its tickets are available, one after they are
+    /// sold.
     async fn expired(&mut self) {
         for user in ["expired-1", "expired-2", "late"] {
             let booking = self.booked("shortHold", user, 1).await;

@@ -7,10 +7,10 @@ use crate::shell::git;
 /// The checkout.
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// What a fence says of a block of shell commands.
+/// The languages that fences of shell commands name.
 const SHELL: [&str; 5] = ["sh", "bash", "shell", "console", "zsh"];
 
-/// Blocks that nobody has taken yet.
+/// Blocks that have not been taken yet.
 #[derive(Debug)]
 pub(crate) struct Blocks(Vec<(String, String)>);
 
@@ -24,11 +24,11 @@ impl Blocks {
         Self(blocks)
     }
 
-    /// Takes the block of a file that begins so.
+    /// Removes and returns the block of a file that begins with this text.
     pub(crate) fn take(&mut self, file: &str, beginning: &str) -> String {
-        let place = self.0.iter().position(|(of, block)| of == file && block.starts_with(beginning));
-        let place = place.unwrap_or_else(|| panic!("no block of {file} begins with `{beginning}`"));
-        self.0.remove(place).1
+        let position = self.0.iter().position(|(of, block)| of == file && block.starts_with(beginning));
+        let position = position.unwrap_or_else(|| panic!("no block of {file} begins with `{beginning}`"));
+        self.0.remove(position).1
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -1,5 +1,5 @@
-//! The shell commands of the documents, copied from their text and run as a reader runs them: in a fresh clone,
-//! with an empty home directory.
+//! The shell commands of the documents, copied from their text and run as a reader runs them: in a fresh
+//! clone, with an empty home directory.
 //!
 //! Every fenced block of shell commands is run here, or is listed in [`NOT_RUN`] with the reason.
 
@@ -32,7 +32,7 @@ const NOT_RUN: [(&str, &str, &str); 6] = [
     (
         "README.md",
         "boxoffice serve --nats",
-        "needs NATS and its command line tool; tests/it_nats/on_nats/description.rs sends the request",
+        "needs NATS and its command line tool; tests/it_nats/on_nats/asyncapi.rs sends the request",
     ),
     (
         "docs/reliability.md",
@@ -43,7 +43,7 @@ const NOT_RUN: [(&str, &str, &str); 6] = [
     ("docs/operations.md", "boxoffice bench --target http://10.0.0.1:8080", "needs two machines"),
 ];
 
-/// A release build on a slow machine, many times over. Nothing is measured by it.
+/// Many times the duration of a release build on a slow machine. No duration is tested.
 const BUILD: Duration = Duration::from_hours(1);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,20 +58,20 @@ async fn every_command_works_in_a_fresh_clone() {
     assert!(names.contains(&"make test"), "the README names `make test` first of all: {names:?}");
     for (command, name) in commands.iter().zip(names) {
         match name {
-            // It runs this test.
+            // `make test` runs this test.
             "make test" => {}
-            "cargo run --release -- dev" => dev_takes_a_booking(&shell, command).await,
-            _ => succeeds(&shell.run(command, BUILD).await, command),
+            "cargo run --release -- dev" => expect_dev_to_take_a_booking(&shell, command).await,
+            _ => expect_success(&shell.run(command, BUILD).await, command),
         }
     }
 
     let install = blocks.take("README.md", "cargo install --locked");
-    succeeds(&shell.run(&install, BUILD).await, &install);
+    expect_success(&shell.run(&install, BUILD).await, &install);
     let server = Server::start(&shell, &blocks.take("README.md", "mkdir -p ~/boxoffice")).await;
     let event = server.run(&shell, &blocks.take("README.md", "cd ~/boxoffice")).await;
     let event: Value = serde_json::from_str(&event).expect("the new event");
     assert_eq!((&event["status"], &event["available"]), (&"onSale".into(), &1_000.into()), "{event:#}");
-    // Of those who read this, the program is in the path already.
+    // Readers of these sections have the program in their path already.
     let installed = |block: String| format!("export PATH=\"$HOME/.local/bin:$PATH\"\n{block}");
     let backup = installed(blocks.take("docs/operations.md", "boxoffice backup"));
     let backup = server.run(&shell, &backup).await;
@@ -79,7 +79,7 @@ async fn every_command_works_in_a_fresh_clone() {
     let bench = installed(blocks.take("docs/operations.md", "boxoffice bench --target"));
     let bench = server.run(&shell, &bench).await;
     assert!(bench.contains("oversold 0"), "{bench}");
-    files_are_private(&shell.home().join("boxoffice"));
+    expect_private_files(&shell.home().join("boxoffice"));
 
     for (file, beginning, _) in NOT_RUN {
         blocks.take(file, beginning);
@@ -88,13 +88,13 @@ async fn every_command_works_in_a_fresh_clone() {
 }
 
 #[track_caller]
-fn succeeds(finished: &Finished, command: &str) {
+fn expect_success(finished: &Finished, command: &str) {
     assert_eq!(finished.ending, Ending::Code(0), "{command}: {finished:?}");
 }
 
-/// Runs `dev` and pastes the two lines that it prints.
-#[expect(clippy::print_stdout, reason = "the figure is recorded, not judged")]
-async fn dev_takes_a_booking(shell: &Shell, command: &str) {
+/// Runs `dev`, and the two commands that it prints.
+#[expect(clippy::print_stdout, reason = "the duration is recorded, not checked")]
+async fn expect_dev_to_take_a_booking(shell: &Shell, command: &str) {
     let mut dev = Process::start_group(shell.command(command));
     let printed = dev.stdout.find_within(BUILD, |line| line.contains("/confirm").then_some(()));
     assert!(printed.await.is_some(), "`{command}` ended: {}", dev.stderr.tail());
@@ -103,9 +103,9 @@ async fn dev_takes_a_booking(shell: &Shell, command: &str) {
     let curls: Vec<&String> = lines.iter().filter(|line| line.starts_with("curl ")).collect();
     let mut statuses = Vec::new();
     for curl in curls {
-        let answered = shell.run(curl, testkit::DEADLINE).await;
+        let finished = shell.run(curl, testkit::DEADLINE).await;
         let booking: Value =
-            serde_json::from_str(&answered.stdout).unwrap_or_else(|_| panic!("{answered:?}"));
+            serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:?}"));
         statuses.push(booking["status"].clone());
     }
     assert_eq!(statuses, ["pending", "confirmed"], "{lines:#?}");
@@ -114,7 +114,7 @@ async fn dev_takes_a_booking(shell: &Shell, command: &str) {
     assert_eq!(dev.ending().await, Ending::Code(0));
 }
 
-/// The server that the README starts, beside which the other commands run.
+/// The server that the README starts, against which the other commands run.
 struct Server {
     _process: Process,
     address: String,
@@ -135,17 +135,17 @@ impl Server {
         Self { _process: process, address }
     }
 
-    /// Runs a block against it, in the directory of its files; what the block prints.
+    /// Runs a block against the server, in the directory of its files. Returns the block's standard output.
     async fn run(&self, shell: &Shell, block: &str) -> String {
         let block = block.replace("127.0.0.1:8080", &self.address);
         let finished = shell.run(&format!("cd ~/boxoffice\n{block}"), testkit::DEADLINE).await;
-        succeeds(&finished, &block);
+        expect_success(&finished, &block);
         finished.stdout
     }
 }
 
-/// Nobody else may read the secret or the database.
-fn files_are_private(folder: &Path) {
+/// No other user may read the secret or the database.
+fn expect_private_files(folder: &Path) {
     for (path, mode) in [(folder.to_owned(), 0o700), (folder.join("secret"), 0o600)] {
         let metadata = path.metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{}", path.display());

@@ -1,4 +1,4 @@
-//! The shell of somebody who has just cloned the repository.
+//! A shell in a fresh clone of the repository.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use testkit::{Finished, Program};
 
 use crate::blocks::ROOT;
 
-/// What begins so is set by cargo, rustup or make for this test, and is nothing that a reader has.
+/// Prefixes of variables that cargo, rustup or make set for this test, and that a reader does not have.
 const SET_FOR_TESTS: [&str; 14] = [
     "BOXOFFICE_",
     "CARGO_BIN_",
@@ -35,7 +35,7 @@ pub(crate) struct Shell {
     rustup: PathBuf,
     cargo: PathBuf,
     target: PathBuf,
-    /// What the clone lacks: changes that are not committed.
+    /// Changes that are not committed, so that the clone lacks them.
     pub(crate) uncommitted: String,
 }
 
@@ -44,7 +44,7 @@ impl Shell {
     pub(crate) fn in_a_fresh_clone() -> Self {
         let target =
             Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").to_owned();
-        // One place, so that builds of earlier runs do not pile up.
+        // Always the same folder, so that builds of earlier runs do not accumulate.
         let clone = target.join("readme/boxoffice");
         match std::fs::remove_dir_all(&clone) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -67,7 +67,7 @@ impl Shell {
         self.home.path()
     }
 
-    /// What runs a text as if it were pasted into a terminal, but stops at the first command that fails.
+    /// A command that runs a text as if it were pasted into a terminal, but stops at the first failure.
     pub(crate) fn command(&self, text: &str) -> Command {
         let mut command = Command::new("bash");
         command.args(["-e", "-o", "pipefail", "-c", text]).current_dir(&self.clone);
@@ -87,15 +87,15 @@ impl Shell {
     }
 }
 
-/// Runs git in this checkout; what it prints.
+/// Runs git in this checkout, and returns its standard output.
 pub(crate) fn git(arguments: &[&str]) -> String {
     let output = Command::new("git").arg("-C").arg(ROOT).args(arguments).output().expect("git is installed");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A directory of the caller's: from the environment, or the usual one below the home directory.
-fn folder(variable: &str, usual: &str) -> PathBuf {
+/// A directory of the caller: from the environment, or the default one below the home directory.
+fn folder(variable: &str, default: &str) -> PathBuf {
     let set = std::env::var_os(variable).map(PathBuf::from);
-    set.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("a home directory")).join(usual))
+    set.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("a home directory")).join(default))
 }

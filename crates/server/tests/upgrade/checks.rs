@@ -1,11 +1,11 @@
-//! What an operator relies on after an upgrade.
+//! Properties that an operator relies on after an upgrade.
 
 use serde_json::{Value, json};
 use testkit::{Server, eventually, id_of, with_fields};
 
 use crate::fixture::Manifest;
 
-/// Checks everything that the earlier version answered, then that sales continue, then the audit.
+/// Checks everything that the earlier version returned, then that sales continue, then the audit.
 pub(crate) async fn check(server: &Server, manifest: &Manifest) {
     entries_are_complete(server, manifest).await;
     stored_responses_are_replayed(server, manifest).await;
@@ -17,12 +17,13 @@ pub(crate) async fn check(server: &Server, manifest: &Manifest) {
     server.expect_clean().await;
 }
 
-/// The id of an event by what is special about it.
+/// The id of the event with this name in the manifest.
 fn event<'a>(manifest: &'a Manifest, name: &str) -> &'a str {
     manifest.events[name]["id"].as_str().expect("an id")
 }
 
-/// Everything that an earlier version answered still stands; a newer version may add to it.
+/// Expects every member of an earlier response unchanged, except those listed; a newer version may add
+/// members.
 #[track_caller]
 fn includes(now: &Value, before: &Value, except: &[&str]) {
     for (member, value) in before.as_object().expect("an object") {
@@ -58,7 +59,7 @@ async fn holds_expire(server: &Server, manifest: &Manifest) {
     assert!(held.len() >= 3, "{held:#?}");
     let pending = manifest.stats["pendingBookings"].as_u64().expect("a number");
     let expired = manifest.stats["expiredBookings"].as_u64().expect("a number");
-    assert_eq!(all_holds_expired(server).await["expiredBookings"], pending + expired);
+    assert_eq!(wait_until_all_holds_expired(server).await["expiredBookings"], pending + expired);
     for before in held {
         let now = admin.booking(&id_of(before)).await;
         assert_eq!((&now["status"], &now["paymentStatus"]), (&json!("expired"), &json!("failed")));
@@ -78,8 +79,8 @@ async fn finished_bookings_are_unchanged(server: &Server, manifest: &Manifest) {
     }
 }
 
-/// Waits until no hold of the earlier version is left; the statistics then.
-pub(crate) async fn all_holds_expired(server: &Server) -> Value {
+/// Waits until no hold of the earlier version is left. Returns the statistics.
+pub(crate) async fn wait_until_all_holds_expired(server: &Server) -> Value {
     let mut admin = server.admin();
     eventually("all holds have expired", async || {
         let stats = admin.get("/v1/stats").await.expect(200);

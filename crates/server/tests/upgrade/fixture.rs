@@ -1,7 +1,8 @@
-//! Databases and streams that earlier versions of the program wrote, and what they answered.
+//! Databases and streams that earlier versions of the program wrote, and their responses.
 //!
-//! `fixtures/COMMIT/{sqlite,postgres}` has the database, the store directory of the NATS server beside it, and
-//! a manifest. A fixture is never changed; each version that is released adds one (`make upgrade-fixtures`).
+//! `fixtures/COMMIT/{sqlite,postgres}` has the database, the store directory of the NATS server beside it,
+//! and a manifest. A fixture is never changed; each version that is released adds one (`make
+//! upgrade-fixtures`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use testkit::{Client, Exit, NatsServer, Program, Response, Server, eventually};
 
-use crate::listener::streams;
+use crate::ledger_stream::streams;
 
 /// Every fixture: one folder for each version.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/upgrade/fixtures");
 
-/// What the earlier version answered when the fixture was written.
+/// Counts and responses of the earlier version when the fixture was written.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
-    /// Entries of all ledgers together.
+    /// Number of entries in all ledgers.
     pub(crate) ledger_entries: u64,
-    /// How many of them are on the stream.
+    /// Number of those entries that are on the stream.
     pub(crate) published_entries: u64,
-    /// When the stream was created, as JetStream says.
+    /// Creation time of the stream, as JetStream reports it.
     pub(crate) stream_created: String,
     pub(crate) stats: Value,
-    /// Events by what is special about them.
+    /// Events by names of their special properties.
     pub(crate) events: BTreeMap<String, Value>,
     /// Bookings of the special users, in every state.
     pub(crate) bookings: Vec<Value>,
@@ -62,7 +63,7 @@ pub(crate) struct NatsRequest {
 }
 
 impl Request {
-    /// Sends it.
+    /// Sends the request.
     pub(crate) async fn send(&self, server: &Server) -> Response {
         let mut client = caller(server, &self.caller);
         let headers = [("content-type", "application/json"), ("idempotency-key", &*self.idempotency_key)];
@@ -71,7 +72,7 @@ impl Request {
 }
 
 impl NatsRequest {
-    /// Sends it, once an instance has subscribed.
+    /// Sends the request once an instance has subscribed, and returns the reply.
     pub(crate) async fn send(subject: &str, request: &Value, nats: &NatsServer) -> Value {
         let client = streams(nats).await.client();
         let reply = eventually("an instance replies", async || {
@@ -90,7 +91,7 @@ fn caller(server: &Server, name: &str) -> Client {
     }
 }
 
-/// What one earlier version wrote on one kind of database.
+/// The data that one earlier version wrote on one kind of database.
 #[derive(Debug)]
 pub(crate) struct Fixture {
     pub(crate) folder: PathBuf,

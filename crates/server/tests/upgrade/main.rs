@@ -2,8 +2,8 @@
 
 mod checks;
 mod fixture;
-#[path = "../it_nats/listener.rs"]
-mod listener;
+#[path = "../it_nats/ledger_stream.rs"]
+mod ledger_stream;
 mod on_nats;
 mod on_postgres;
 mod sqlite;
@@ -18,7 +18,7 @@ fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_boxoffice"))
 }
 
-/// How a server is started on a database that `boxoffice migrate` has just brought up to date.
+/// Runs `boxoffice migrate` and the audit on a database. Returns the settings of a server on it.
 async fn migrated(setup: Setup) -> Setup {
     let migrate = program().run(["migrate", "--database", &setup.url()]).await;
     assert_eq!(migrate.exit, Exit::Code(0), "{migrate:?}");

@@ -2,21 +2,21 @@
 
 use testkit::{NatsServer, Program, Setup};
 
-use crate::checks::all_holds_expired;
+use crate::checks::wait_until_all_holds_expired;
 use crate::fixture::{Fixture, NatsRequest};
-use crate::listener::{complete, length, streams};
+use crate::ledger_stream::{expect_complete, length, streams};
 use crate::{on_postgres, sqlite};
 
-/// Starts the program beside the stream that the earlier version left behind. Afterwards the stream is still the
-/// same one, from its first message on, with every entry once and in order.
+/// Starts the program with the stream that the earlier version wrote. Afterwards the stream must be the same
+/// one, from its first message on, with every entry once and in order.
 async fn check_stream(program: Program, fixture: &Fixture, setup: Setup) {
     let (store, manifest) = (fixture.stream().await, fixture.manifest());
     let nats = NatsServer::start_in(program, store.path().to_owned()).await;
     assert_eq!(length(&streams(&nats).await).await, manifest.published_entries);
     assert!(manifest.published_entries < manifest.ledger_entries, "there is something to publish");
     let server = setup.argument("--nats").argument(nats.url()).start().await;
-    all_holds_expired(&server).await;
-    let entries = complete(&nats, &mut server.admin()).await as u64;
+    wait_until_all_holds_expired(&server).await;
+    let entries = expect_complete(&nats, &mut server.admin()).await as u64;
     assert!(entries >= manifest.ledger_entries, "{entries}");
 
     let mut stream = streams(&nats).await.get_stream("BOXOFFICE").await.expect("the stream");

@@ -5,7 +5,7 @@ use testkit::{PostgresServer, Setup};
 use crate::fixture::Fixture;
 use crate::{checks, migrated, program};
 
-/// A fixture in a database of its own, brought up to date.
+/// Restores a fixture to a new database, and migrates it.
 pub(crate) async fn copy(fixture: &Fixture) -> Setup {
     let database = PostgresServer::shared().await.create_database().await;
     database.restore(&fixture.database());
@@ -24,7 +24,7 @@ async fn dumps_of_earlier_versions_are_served() {
     }
 }
 
-/// Migrations that were shipped are never changed: a database that has run them long ago would miss the change.
+/// Released migrations are never changed: a database that has run them before would miss the change.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgraded_database_has_the_schema_of_a_new_one() {
     for fixture in Fixture::all("postgres") {

@@ -8,7 +8,7 @@ use testkit::Setup;
 use crate::fixture::Fixture;
 use crate::{checks, migrated, program};
 
-/// A copy of a fixture, brought up to date; the folder goes with the copy.
+/// Copies a fixture to a temporary folder, and migrates it. The copy is deleted with the folder.
 pub(crate) async fn copy(fixture: &Fixture) -> (TempDir, Setup) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("boxoffice.db");
@@ -29,7 +29,7 @@ async fn files_of_earlier_versions_are_served() {
     }
 }
 
-/// Migrations that were shipped are never changed: a file that has run them long ago would miss the change.
+/// Released migrations are never changed: a file that has run them before would miss the change.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgraded_file_has_the_schema_of_a_new_one() {
     for fixture in Fixture::all("sqlite") {
@@ -39,7 +39,7 @@ async fn an_upgraded_file_has_the_schema_of_a_new_one() {
     }
 }
 
-/// The statements that made everything in a file.
+/// The SQL statements of all objects in a file.
 fn schema(file: &Path) -> Vec<String> {
     let file = rusqlite::Connection::open(file).expect("the file");
     let sql = "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1";

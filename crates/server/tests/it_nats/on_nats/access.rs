@@ -1,4 +1,4 @@
-//! Who is let in, by whom, and to what: certificates, credentials and rights on a real NATS.
+//! Access to NATS: certificates, credentials and permissions, on a real NATS server.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,11 +12,11 @@ use testkit::{Certificates, Exit, NatsServer, Server, Setup, event_body, eventua
 
 use crate::program;
 
-/// Marks every secret.
+/// Part of every secret.
 const MARK: &str = "canary5ecret";
 
-/// A program that is told of a NATS by these words.
-fn told(words: &[String]) -> Setup {
+/// Settings of a server with these arguments, which logs at level debug.
+fn setup_with(words: &[String]) -> Setup {
     let debug = ["--log".to_owned(), "debug".to_owned()];
     debug.iter().chain(words).fold(Setup::new(program()), Setup::argument)
 }
@@ -26,10 +26,10 @@ fn words(url: String, more: &[(&str, &Path)]) -> Vec<String> {
     ["--nats".to_owned(), url].into_iter().chain(more).collect()
 }
 
-/// What readiness says of NATS.
+/// The status of NATS in readiness.
 async fn status(server: &Server) -> String {
     let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
-    no_secret(&ready.to_string());
+    expect_no_secret(&ready.to_string());
     ready["nats"]["status"].as_str().expect("a status").to_owned()
 }
 
@@ -42,30 +42,31 @@ async fn doctor(words: &[String]) -> (Exit, String) {
     (finished.exit, finished.stdout + &finished.stderr)
 }
 
-fn no_secret(said: &str) {
-    assert!(!said.contains(MARK), "a secret is told: {said}");
+fn expect_no_secret(output: &str) {
+    assert!(!output.contains(MARK), "a secret leaks: {output}");
 }
 
-/// With these words it is let in, and nothing it says tells a secret.
-async fn gets_in(words: &[String]) {
-    let server = told(words).start().await;
-    eventually("NATS lets it in", async || {
+/// Expects that a server with these arguments connects to NATS, and that no output has a secret.
+async fn expect_connected(words: &[String]) {
+    let server = setup_with(words).start().await;
+    eventually("NATS accepts the connection", async || {
         let status = status(&server).await;
-        (!status.starts_with("no connection") && !status.starts_with("NATS refuses")).then_some(())
+        (!status.starts_with("no connection") && !status.starts_with("NATS reports an error")).then_some(())
     })
     .await;
-    let (ending, said) = doctor(words).await;
-    assert_eq!(ending, Exit::Code(0), "{said}");
-    no_secret(&said);
-    no_secret(&server.log().all().join("\n"));
+    let (ending, output) = doctor(words).await;
+    assert_eq!(ending, Exit::Code(0), "{output}");
+    expect_no_secret(&output);
+    expect_no_secret(&server.log().all().join("\n"));
 }
 
-/// With these words it does not, says so wherever an operator looks, sells all the same, and tells no secret.
-async fn stays_out(words: &[String], why: &str) {
-    let server = told(words).start().await;
+/// Expects that a server with these arguments cannot connect for this reason, that it reports this in
+/// readiness, log and `doctor`, that it sells nevertheless, and that no output has a secret.
+async fn expect_rejected(words: &[String], why: &str) {
+    let server = setup_with(words).start().await;
     let event = server.admin().create_event(&event_body(1)).await;
     server.user("user-1").book(&event, 1).await.expect(201);
-    eventually("readiness says why", async || {
+    eventually("readiness reports the reason", async || {
         let status = status(&server).await;
         (status == format!("no connection to NATS: {why}")).then_some(())
     })
@@ -73,11 +74,11 @@ async fn stays_out(words: &[String], why: &str) {
     for words in ["no connection to NATS", why] {
         server.log().expect(words).await;
     }
-    no_secret(&server.log().all().join("\n"));
-    let (ending, said) = doctor(words).await;
-    assert_ne!(ending, Exit::Code(0), "{said}");
-    assert!(said.contains(why), "{said}");
-    no_secret(&said);
+    expect_no_secret(&server.log().all().join("\n"));
+    let (ending, output) = doctor(words).await;
+    assert_ne!(ending, Exit::Code(0), "{output}");
+    assert!(output.contains(why), "{output}");
+    expect_no_secret(&output);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,21 +93,22 @@ async fn server_certificates_are_verified_with_the_configured_ca() {
     .await;
     let login = format!("ada:{MARK}");
     let url = |scheme: &str| nats.url_with_login(scheme, &login);
-    gets_in(&words(url("tls"), &[("--nats-ca", &root)])).await;
-    // A server that insists on TLS is given it.
-    gets_in(&words(url("nats"), &[("--nats-ca", &root)])).await;
+    expect_connected(&words(url("tls"), &[("--nats-ca", &root)])).await;
+    // TLS is used where the NATS server requires it.
+    expect_connected(&words(url("nats"), &[("--nats-ca", &root)])).await;
     let by_number = url("tls").replace("localhost", "127.0.0.1");
     let unknown = "invalid peer certificate: UnknownIssuer";
-    stays_out(&words(url("tls"), &[("--nats-ca", &other)]), unknown).await;
-    stays_out(&words(url("tls"), &[]), unknown).await;
-    let server = told(&words(by_number, &[("--nats-ca", &root)])).start().await;
+    expect_rejected(&words(url("tls"), &[("--nats-ca", &other)]), unknown).await;
+    expect_rejected(&words(url("tls"), &[]), unknown).await;
+    let server = setup_with(&words(by_number, &[("--nats-ca", &root)])).start().await;
     eventually("the name is checked", async || {
         status(&server).await.contains("not valid for name").then_some(())
     })
     .await;
-    // Where TLS is asked for, nothing is said without it.
+    // With the scheme `tls` nothing is sent without TLS.
     let plain = NatsServer::start().await;
-    let server = told(&words(plain.url_with_login("tls", &login), &[("--nats-ca", &root)])).start().await;
+    let server =
+        setup_with(&words(plain.url_with_login("tls", &login), &[("--nats-ca", &root)])).start().await;
     eventually("it insists on TLS", async || {
         status(&server).await.starts_with("no connection to NATS: received corrupt").then_some(())
     })
@@ -114,12 +116,12 @@ async fn server_certificates_are_verified_with_the_configured_ca() {
 
     let (empty, missing) = (folder.path().join("names"), folder.path().join("missing"));
     for (file, why) in [(&empty, "there is no certificate"), (&missing, "No such file")] {
-        let setup = told(&words(url("tls"), &[("--nats-ca", file)]));
+        let setup = setup_with(&words(url("tls"), &[("--nats-ca", file)]));
         let mut process = setup.spawn();
         assert_eq!(process.wait_for_exit().await, Exit::Code(1));
-        let said = process.stderr.all().join("\n");
-        assert!(said.contains("--nats-ca") && said.contains(why), "{said}");
-        no_secret(&said);
+        let output = process.stderr.all().join("\n");
+        assert!(output.contains("--nats-ca") && output.contains(why), "{output}");
+        expect_no_secret(&output);
     }
 }
 
@@ -131,33 +133,33 @@ async fn credentials_in_the_url_are_used() {
     ))
     .await;
     let written = format!("{MARK}%2Fp%40ss%20word");
-    gets_in(&words(nats.url_with_login("nats", &format!("ada%20lovelace:{written}")), &[])).await;
-    let why = "it refuses the credentials";
-    stays_out(&words(nats.url_with_login("nats", &format!("ada%20lovelace:{MARK}")), &[]), why).await;
-    stays_out(&words(nats.url_with_login("nats", &format!("bob:{written}")), &[]), why).await;
-    stays_out(&words(nats.url(), &[]), why).await;
+    expect_connected(&words(nats.url_with_login("nats", &format!("ada%20lovelace:{written}")), &[])).await;
+    let why = "authentication failed";
+    expect_rejected(&words(nats.url_with_login("nats", &format!("ada%20lovelace:{MARK}")), &[]), why).await;
+    expect_rejected(&words(nats.url_with_login("nats", &format!("bob:{written}")), &[]), why).await;
+    expect_rejected(&words(nats.url(), &[]), why).await;
 
     let token = format!("{MARK}-token");
     let nats = NatsServer::start_with_config(&format!(r#"authorization: {{ token: "{token}" }}"#)).await;
-    gets_in(&words(nats.url_with_login("nats", &token), &[])).await;
-    stays_out(&words(nats.url_with_login("nats", &format!("{token}x")), &[]), why).await;
+    expect_connected(&words(nats.url_with_login("nats", &token), &[])).await;
+    expect_rejected(&words(nats.url_with_login("nats", &format!("{token}x")), &[]), why).await;
 }
 
-/// What is wrong with an address is said without repeating it.
+/// Errors in an address are reported without quoting it.
 #[tokio::test]
 async fn errors_do_not_quote_the_address() {
     for url in ["http://ada:{}@nats", "nats://ada:{}@nats:port", "nats://ada:{}@a,nats://bob:{}@b"] {
         let url = url.replace("{}", MARK);
-        let setup = told(&words(url.clone(), &[]));
+        let setup = setup_with(&words(url.clone(), &[]));
         let mut process = setup.spawn();
         assert_eq!(process.wait_for_exit().await, Exit::Code(2), "{url}");
-        let said = process.stderr.all().join("\n");
-        assert!(said.contains("--nats "), "{said}");
-        no_secret(&said);
+        let output = process.stderr.all().join("\n");
+        assert!(output.contains("--nats "), "{output}");
+        expect_no_secret(&output);
     }
 }
 
-/// A token of NATS's own kind (JWT, v2), signed by one key about another.
+/// A NATS JWT (version 2) about a key, signed by another key.
 fn signed(by: &KeyPair, about: &KeyPair, name: &str, nats: &Value) -> String {
     let encode = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
     let header = json!({"typ": "JWT", "alg": "ed25519-nkey"});
@@ -181,9 +183,11 @@ fn credentials(token: &str, key: &KeyPair) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credentials_file_authenticates_the_client() {
     let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
-    let (system, user, stranger) = (KeyPair::new_account(), KeyPair::new_user(), KeyPair::new_user());
-    let unlimited = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
-        "conn": -1, "leaf": -1});
+    let (system, user, other_user) = (KeyPair::new_account(), KeyPair::new_user(), KeyPair::new_user());
+    let unlimited = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
+        "leaf": -1,
+    });
     let streams = testkit::with_fields(
         unlimited.clone(),
         &json!({"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}),
@@ -215,34 +219,34 @@ async fn a_credentials_file_authenticates_the_client() {
         path
     };
     let good = file("good.creds", credentials(&token, &user));
-    gets_in(&words(nats.url(), &[("--nats-creds", &good)])).await;
-    let why = "it refuses the credentials";
-    stays_out(&words(nats.url(), &[]), why).await;
-    // Somebody else's token, and a token that no account has signed.
-    let stolen = file("stolen.creds", credentials(&token, &stranger));
-    stays_out(&words(nats.url(), &[("--nats-creds", &stolen)]), why).await;
+    expect_connected(&words(nats.url(), &[("--nats-creds", &good)])).await;
+    let why = "authentication failed";
+    expect_rejected(&words(nats.url(), &[]), why).await;
+    // The token of another user, and a token that the account has not signed.
+    let stolen = file("stolen.creds", credentials(&token, &other_user));
+    expect_rejected(&words(nats.url(), &[("--nats-creds", &stolen)]), why).await;
     let forged = signed(&KeyPair::new_account(), &user, "boxoffice", &member);
     let forged = file("forged.creds", credentials(&forged, &user));
-    stays_out(&words(nats.url(), &[("--nats-creds", &forged)]), why).await;
+    expect_rejected(&words(nats.url(), &[("--nats-creds", &forged)]), why).await;
 
-    // Neither the token nor the seed is told by whom it serves, nor by what it cannot read.
+    // Neither the token nor the seed is logged, whether the file can be used or not.
     let broken = file("broken.creds", format!("{token}\n{}\n", user.seed().expect("a seed")));
     for (creds, code) in [(&good, None), (&broken, Some(1))] {
-        let setup = told(&words(nats.url(), &[("--nats-creds", creds)]));
+        let setup = setup_with(&words(nats.url(), &[("--nats-creds", creds)]));
         let mut process = setup.spawn();
         match code {
             Some(code) => assert_eq!(process.wait_for_exit().await, Exit::Code(code)),
             None => drop(process.stderr.find(|line| line.contains("NATS is connected").then_some(())).await),
         }
-        let said = process.stderr.all().join("\n");
+        let output = process.stderr.all().join("\n");
         for secret in [&token, &user.seed().expect("a seed")] {
-            assert!(!said.contains(secret.as_str()), "{said}");
+            assert!(!output.contains(secret.as_str()), "{output}");
         }
-        assert!(code.is_none() || said.contains("--nats-creds"), "{said}");
+        assert!(code.is_none() || output.contains("--nats-creds"), "{output}");
     }
 }
 
-/// The example of the documents, as it stands there.
+/// The example configuration in `docs/operations.md`.
 fn documented() -> String {
     let page = include_str!("../../../../../docs/operations.md");
     let (_, section) = page.split_once("### Rights on NATS").expect("the section is there");
@@ -252,24 +256,26 @@ fn documented() -> String {
 
 async fn connect(nats: &NatsServer, name: &str, password: &str) -> Client {
     let options = ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned());
-    within_deadline("a connection", options.connect(nats.url())).await.expect("it is let in")
+    within_deadline("a connection", options.connect(nats.url())).await.expect("the login is accepted")
 }
 
-/// Whether NATS takes a message from a client: what it forbids, it says before it answers the next question.
+/// True if NATS accepts a message from a client. NATS reports a forbidden one before it replies to the next
+/// command.
 async fn may_publish(name: &str, password: &str, nats: &NatsServer, subject: &str) -> bool {
-    let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let options = ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned());
     let options = options.event_callback(move |event| {
         let _ = sender.send(event.to_string());
         std::future::ready(())
     });
-    let client = within_deadline("a connection", options.connect(nats.url())).await.expect("it is let in");
+    let client =
+        within_deadline("a connection", options.connect(nats.url())).await.expect("the login is accepted");
     client.publish(subject.to_owned(), "{}".into()).await.expect("sent");
     client.flush().await.expect("taken");
-    client.subscribe("forbidden.as.a.mark").await.expect("asked");
+    client.subscribe("forbidden.as.a.mark").await.expect("sent");
     client.flush().await.expect("taken");
     loop {
-        let event = within_deadline("NATS says what is forbidden", heard.recv()).await.expect("an event");
+        let event = within_deadline("NATS reports what is forbidden", events.recv()).await.expect("an event");
         if event.contains(&format!(r#"Publish to "{subject}""#)) {
             return false;
         }
@@ -282,35 +288,35 @@ async fn may_publish(name: &str, password: &str, nats: &NatsServer, subject: &st
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_permissions_are_enough_and_no_more_than_needed() {
     let nats = NatsServer::start_with_config(&documented()).await;
-    let server = told(&words(nats.url_with_login("nats", "boxoffice:change-this"), &[])).start().await;
+    let server = setup_with(&words(nats.url_with_login("nats", "boxoffice:change-this"), &[])).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let gateway = connect(&nats, "gateway", "change-this-too").await;
     let subscriber = connect(&nats, "subscriber", "and-this").await;
-    let mut announced = subscriber.subscribe("event.booking.created").await.expect("a subscription");
+    let mut notifications = subscriber.subscribe("event.booking.created").await.expect("a subscription");
     subscriber.flush().await.expect("subscribed");
     let order = json!({"eventId": event, "userId": "user-1", "ticketQuantity": 2}).to_string();
-    let reply = eventually("the service answers", async || {
+    let reply = eventually("the service replies", async || {
         gateway.request("booking.create", order.clone().into()).await.ok()
     })
     .await;
     let reply: Value = serde_json::from_slice(&reply.payload).expect("JSON");
     assert_eq!(reply["success"], true, "{reply:#}");
-    for question in ["$SRV.PING", "$SRV.INFO.boxoffice", "$SRV.STATS.boxoffice"] {
-        gateway.request(question, "".into()).await.expect("an answer");
+    for subject in ["$SRV.PING", "$SRV.INFO.boxoffice", "$SRV.STATS.boxoffice"] {
+        gateway.request(subject, "".into()).await.expect("a reply");
     }
-    let news = within_deadline("an announcement", announced.next()).await.expect("a message");
-    let news: Value = serde_json::from_slice(&news.payload).expect("JSON");
-    assert_eq!(news["bookingId"], reply["data"]["id"]);
-    // The stream is read by those who may.
+    let notification = within_deadline("a notification", notifications.next()).await.expect("a message");
+    let notification: Value = serde_json::from_slice(&notification.payload).expect("JSON");
+    assert_eq!(notification["bookingId"], reply["data"]["id"]);
+    // A client with the permission can read the stream.
     let streams = async_nats::jetstream::new(subscriber.clone());
     eventually("both entries are on the stream", async || {
-        (crate::listener::length(&streams).await == 2).then_some(())
+        (crate::ledger_stream::length(&streams).await == 2).then_some(())
     })
     .await;
-    let told = crate::listener::read(&streams).await;
-    assert_eq!(told[1].event["type"], "booking.created");
+    let entries = crate::ledger_stream::read(&streams).await;
+    assert_eq!(entries[1].event["type"], "booking.created");
 
-    // Nobody else says what the ledger says, or what only boxoffice says.
+    // No other client can publish ledger entries, or on subjects that only boxoffice uses.
     let ledger = format!("boxoffice.ledger.{event}");
     for (name, password) in [("gateway", "change-this-too"), ("subscriber", "and-this")] {
         for subject in
@@ -322,39 +328,42 @@ async fn the_documented_permissions_are_enough_and_no_more_than_needed() {
     assert!(!may_publish("subscriber", "and-this", &nats, "booking.create").await);
     assert!(may_publish("gateway", "change-this-too", &nats, "booking.stats").await);
 
-    // Nor by having boxoffice reply there.
+    // Nor can it have boxoffice reply to such a subject.
     let purge = "$JS.API.STREAM.PURGE.BOXOFFICE";
-    for place in [purge, ledger.as_str(), "event.booking.created", "booking.cancel"] {
-        gateway.publish_with_reply("booking.stats", place.to_owned(), "{}".into()).await.expect("sent");
+    for reply_subject in [purge, ledger.as_str(), "event.booking.created", "booking.cancel"] {
+        gateway
+            .publish_with_reply("booking.stats", reply_subject.to_owned(), "{}".into())
+            .await
+            .expect("sent");
     }
-    gateway.request("booking.stats", "{}".into()).await.expect("an answer, after those before");
-    assert_eq!(crate::listener::length(&streams).await, 2);
-    let nothing = tokio::time::timeout(Duration::from_millis(100), announced.next()).await;
+    gateway.request("booking.stats", "{}".into()).await.expect("a reply, after those before");
+    assert_eq!(crate::ledger_stream::length(&streams).await, 2);
+    let nothing = tokio::time::timeout(Duration::from_millis(100), notifications.next()).await;
     assert!(nothing.is_err(), "{nothing:?}");
     assert_eq!(status(&server).await, "ok");
     let log = server.log().all().join("\n");
     assert!(!log.contains("Permissions Violation"), "{log}");
 }
 
-/// Each right that is taken away is missed, and an operator hears of it.
+/// Each permission that is removed is reported as missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_permissions_are_named() {
-    for (right, missed) in [
+    for (permission, error) in [
         (r#""booking.* boxoffice", "#, r#"Permissions Violation for Subscription to "booking.create""#),
         (r#""$JS.API.INFO", "$JS.API.STREAM.INFO.BOXOFFICE","#, "$JS.API.STREAM.INFO.BOXOFFICE"),
     ] {
         let with = documented();
-        let without = with.replacen(right, "", 1);
+        let without = with.replacen(permission, "", 1);
         assert_ne!(with, without);
         let nats = NatsServer::start_with_config(&without).await;
         let words = words(nats.url_with_login("nats", "boxoffice:change-this"), &[]);
-        let server = told(&words).start().await;
+        let server = setup_with(&words).start().await;
         eventually("readiness names it", async || {
             let status = status(&server).await;
-            (status.starts_with("NATS refuses") && status.contains(missed)).then_some(())
+            (status.starts_with("NATS reports an error") && status.contains(error)).then_some(())
         })
         .await;
-        for words in ["NATS refuses", "Permissions Violation"] {
+        for words in ["NATS reports an error", "Permissions Violation"] {
             server.log().expect(words).await;
         }
     }

@@ -1,9 +1,9 @@
-//! A restart of NATS is weathered whatever the log is.
+//! The server survives restarts of NATS, whatever the state of its log is.
 
 use testkit::{BadLog, Load, NatsServer, event_body, eventually, expect_service_and_stop};
 
 use super::gateway::Gateway;
-use crate::listener::complete;
+use crate::ledger_stream::expect_complete;
 use crate::setup;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn d1_nats_outages_are_survived_with_a_broken_log() {
         let event = admin.create_event(&event_body(1_000_000)).await;
         let mut load = Load::start(&server, std::slice::from_ref(&event), 4);
         let is_up = async |up| {
-            eventually("NATS is noticed", async || {
+            eventually("the state of NATS is noticed", async || {
                 (server.metric("boxoffice_nats_up").await == up).then_some(())
             })
             .await;
@@ -25,15 +25,15 @@ async fn d1_nats_outages_are_survived_with_a_broken_log() {
         for _ in 0..2 {
             nats.kill9();
             is_up(0).await;
-            let so_far = load.acknowledged_count();
-            load.wait_for_acknowledged(so_far + 20).await;
+            let acknowledged = load.acknowledged_count();
+            load.wait_for_acknowledged(acknowledged + 20).await;
             nats.restart().await;
             is_up(1).await;
         }
         let journal = load.stop().await;
         assert!(journal.codes().is_empty(), "{:?}", journal.codes());
-        complete(&nats, &mut admin).await;
-        // Answered once the service has subscribed.
+        expect_complete(&nats, &mut admin).await;
+        // Connecting waits until the service has subscribed.
         drop(Gateway::connect(&nats).await);
         assert_eq!(server.metric("boxoffice_panics_total").await, 0);
         expect_service_and_stop(server).await;

@@ -1,6 +1,7 @@
-//! Three NATS servers, one of which fails while tickets are sold: every entry is on the stream, once and in order.
+//! Three NATS servers, one of which fails while tickets are sold: every entry is on the stream, once and in
+//! order.
 //!
-//! `CLUSTERS=3` kills, freezes and restarts each server so often.
+//! `CLUSTER_ROUNDS=3` kills, pauses and restarts each server that often.
 
 use std::time::Duration;
 
@@ -13,23 +14,23 @@ use testkit::{
 };
 use tokio::time::sleep;
 
-use crate::listener::{complete_at, streams_at};
+use crate::ledger_stream::{expect_complete_at, streams_at};
 use crate::program;
 
-/// How long a frozen server stands still: longer than its cluster waits before it elects another leader.
-const FROZEN: Duration = Duration::from_secs(12);
+/// Duration of a server's pause: longer than its cluster waits before it elects another leader.
+const PAUSE: Duration = Duration::from_secs(12);
 
-/// What happens to a server.
+/// Failure of a server.
 #[derive(Clone, Copy, Debug)]
 enum Failure {
     Kill,
-    Freeze,
+    Pause,
     Restart,
 }
 
-/// C2: a replica that catches up by a snapshot does not know the id of the last message, so a guard by that id ends
-/// its stream. The sale pauses while that happens: a relay whose turn ends meanwhile would begin the next one without
-/// an id.
+/// C2: a replica that catches up by a snapshot does not know the id of the last message, so a publish that
+/// expects this id ends its stream. The sale pauses meanwhile: a relay whose session ended in that time would
+/// begin the next one without an expected id.
 #[tokio::test(flavor = "multi_thread")]
 async fn c2_adding_replicas_between_sales_does_not_stop_the_stream() {
     let Some(mut sale) = Sale::start().await else {
@@ -37,30 +38,30 @@ async fn c2_adding_replicas_between_sales_does_not_stop_the_stream() {
     };
     sale.pause().await;
     sale.replicate().await;
-    sale.go_on();
+    sale.resume();
     sale.sell().await;
     let leader = sale.leader().await;
     sale.fail(leader, Failure::Kill).await;
-    let (entries, sale) = sale.end().await;
+    let (entries, sale) = sale.finish().await;
     println!("{entries} entries, one edit, one kill");
-    sale.loses_its_leader().await;
+    sale.expect_loss_of_leader().await;
 }
 
-/// The whole of it, where it is asked for.
+/// The full campaign. Runs only where `CLUSTER_ROUNDS` is set.
 #[tokio::test(flavor = "multi_thread")]
 async fn c2_every_server_fails_in_every_way() {
-    let Some(rounds) = number_from_environment("CLUSTERS") else { return };
+    let Some(rounds) = number_from_environment("CLUSTER_ROUNDS") else { return };
     let mut sale = Sale::start().await.expect("a current nats-server");
     sale.replicate().await;
     sale.sell().await;
     for _ in 0..rounds {
-        for failure in [Failure::Kill, Failure::Freeze, Failure::Restart] {
+        for failure in [Failure::Kill, Failure::Pause, Failure::Restart] {
             for server in 0..3 {
                 sale.fail(server, failure).await;
             }
         }
     }
-    let (entries, _) = sale.end().await;
+    let (entries, _) = sale.finish().await;
     println!("{entries} entries, one edit, {rounds} times every failure of every server");
 }
 
@@ -70,10 +71,10 @@ async fn a_new_stream_has_the_configured_replicas() {
         |url: &str| Setup::new(program()).argument("--nats").argument(url).argument("--nats-replicas=3");
     let single = NatsServer::start().await;
     let server = replicated(&single.url()).start().await;
-    eventually("readiness says why there is no stream", async || {
+    eventually("readiness reports why there is no stream", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.json();
-        let said = ready["nats"]["status"].as_str().unwrap_or_default();
-        (ready["status"] == "degraded" && said.contains("it is no cluster")).then_some(())
+        let status = ready["nats"]["status"].as_str().unwrap_or_default();
+        (ready["status"] == "degraded" && status.contains("it is not a cluster")).then_some(())
     })
     .await;
     let refused = program().run(["serve", "--nats-replicas", "2"]).await;
@@ -87,14 +88,14 @@ async fn a_new_stream_has_the_configured_replicas() {
     server.admin().create_event(&event_body(1)).await;
     let streams = streams_at(&cluster.url()).await;
     for _ in 0..2 {
-        complete_at(&cluster.url(), &mut server.admin()).await;
+        expect_complete_at(&cluster.url(), &mut server.admin()).await;
         let stream = streams.get_stream("BOXOFFICE").await.expect("a stream");
         assert_eq!(stream.cached_info().config.num_replicas, 3);
-        streams.delete_stream("BOXOFFICE").await.expect("it goes");
+        streams.delete_stream("BOXOFFICE").await.expect("the stream is deleted");
     }
 }
 
-/// Two instances that sell while a cluster is changed beneath them.
+/// Two instances that sell while their NATS cluster changes.
 struct Sale {
     cluster: NatsCluster,
     servers: Vec<Server>,
@@ -103,7 +104,7 @@ struct Sale {
 }
 
 impl Sale {
-    /// With a stream of one replica that has entries.
+    /// Starts the sales, with a stream of one replica that has entries.
     async fn start() -> Option<Self> {
         let cluster = NatsCluster::start().await?;
         let database = PostgresServer::shared().await.create_database().await;
@@ -116,7 +117,7 @@ impl Sale {
             events.push(servers[0].admin().create_event(&event_body(1_000_000)).await);
         }
         let mut sale = Self { cluster, loads: Vec::new(), servers, events };
-        sale.go_on();
+        sale.resume();
         sale.sell().await;
         let streams = streams_at(&sale.cluster.url()).await;
         eventually("the stream has entries", async || {
@@ -127,21 +128,22 @@ impl Sale {
         Some(sale)
     }
 
-    /// Every instance sells its own events.
-    fn go_on(&mut self) {
+    /// Starts the sales again: every instance sells its own events.
+    fn resume(&mut self) {
         let shares = self.servers.iter().zip(self.events.chunks(2));
         self.loads = shares.map(|(server, events)| Load::start(server, events, 2)).collect();
     }
 
-    /// Ends the sales; how many entries are on the stream, all of them and in order.
+    /// Ends the sales. Returns the number of entries on the stream, after a check that it is complete and in
+    /// order.
     async fn pause(&mut self) -> usize {
         for load in self.loads.drain(..) {
             assert!(!load.stop().await.is_empty());
         }
-        complete_at(&self.cluster.url(), &mut self.servers[0].admin()).await
+        expect_complete_at(&self.cluster.url(), &mut self.servers[0].admin()).await
     }
 
-    /// Some more sales by every instance.
+    /// Waits for more sales by every instance.
     async fn sell(&mut self) {
         for load in &mut self.loads {
             load.wait_for_acknowledged(load.acknowledged_count() + 100).await;
@@ -157,65 +159,66 @@ impl Sale {
             streams.update_stream(config).await.ok()
         })
         .await;
-        current(&streams).await;
+        wait_until_current(&streams).await;
     }
 
-    /// The place of the server that leads the stream.
+    /// The index of the server that leads the stream.
     async fn leader(&self) -> usize {
-        let info = current(&streams_at(&self.cluster.url()).await).await;
+        let info = wait_until_current(&streams_at(&self.cluster.url()).await).await;
         self.cluster.index_of(&info.leader.expect("a leader"))
     }
 
-    /// One server fails during sales, and comes back; then all replicas are current again.
+    /// Lets one server fail during sales and return, and waits until all replicas are current again.
     async fn fail(&mut self, server: usize, failure: Failure) {
         match failure {
             Failure::Kill => self.cluster.servers[server].kill9(),
-            Failure::Freeze => self.cluster.servers[server].pause(),
+            Failure::Pause => self.cluster.servers[server].pause(),
             Failure::Restart => self.cluster.servers[server].terminate().await,
         }
         self.sell().await;
         match failure {
             Failure::Kill | Failure::Restart => self.cluster.servers[server].restart().await,
-            Failure::Freeze => {
-                sleep(FROZEN).await;
+            Failure::Pause => {
+                sleep(PAUSE).await;
                 self.cluster.servers[server].resume();
             }
         }
         self.sell().await;
-        current(&streams_at(&self.cluster.url()).await).await;
+        wait_until_current(&streams_at(&self.cluster.url()).await).await;
     }
 
-    /// Ends the sale, and looks whether every replica takes messages as the leader, and has them all; how many.
-    async fn end(mut self) -> (usize, Self) {
+    /// Ends the sales, and checks that every replica stores messages as the leader, and has all of them.
+    /// Returns the number of entries.
+    async fn finish(mut self) -> (usize, Self) {
         let before = self.pause().await;
         let streams = streams_at(&self.cluster.url()).await;
         for number in 0..self.cluster.servers.len() {
             lead(&streams, &format!("n{number}")).await;
             self.servers[1].service().book_for("late", &self.events[number], 1).await.expect(201);
-            let entries = complete_at(&self.cluster.url(), &mut self.servers[0].admin()).await;
+            let entries = expect_complete_at(&self.cluster.url(), &mut self.servers[0].admin()).await;
             assert_eq!(entries, before + number + 1, "under n{number}");
         }
         (before, self)
     }
 
-    /// C3: with one server of three the stream has no leader, and everybody says so.
-    async fn loses_its_leader(mut self) {
+    /// C3: with one server of three the stream has no leader, which readiness and `doctor` report.
+    async fn expect_loss_of_leader(mut self) {
         let url = self.cluster.url();
         let database = self.servers[0].setup().url();
         let doctor = async || program().run(["doctor", "--database", &database, "--nats", &url]).await.stdout;
         let healthy = doctor().await;
         assert!(healthy.contains("nats: ok") && healthy.contains("3 replicas"), "{healthy}");
         self.cluster.servers[0].kill9();
-        eventually("doctor misses a replica", async || {
+        eventually("doctor reports a missing replica", async || {
             doctor().await.contains("the replica of the stream on n0 is").then_some(())
         })
         .await;
         self.cluster.servers[1].kill9();
         self.servers[0].service().book_for("later", &self.events[0], 1).await.expect(201);
-        eventually("readiness says so", async || {
+        eventually("readiness reports it", async || {
             let ready = self.servers[0].anonymous().get("/readyz?verbose").await.json();
-            let said = ready["nats"]["status"].as_str().unwrap_or_default();
-            (ready["status"] == "degraded" && said.contains("has no leader")).then_some(())
+            let status = ready["nats"]["status"].as_str().unwrap_or_default();
+            (ready["status"] == "degraded" && status.contains("has no leader")).then_some(())
         })
         .await;
         let found = doctor().await;
@@ -224,7 +227,7 @@ impl Sale {
 }
 
 /// Waits until the stream has a leader and two replicas that are current.
-async fn current(streams: &jetstream::Context) -> ClusterInfo {
+async fn wait_until_current(streams: &jetstream::Context) -> ClusterInfo {
     eventually("every replica is current", async || {
         let stream = streams.get_stream("BOXOFFICE").await.ok()?;
         let cluster = stream.cached_info().cluster.clone()?;
@@ -236,16 +239,16 @@ async fn current(streams: &jetstream::Context) -> ClusterInfo {
     .await
 }
 
-/// Has a server lead the stream.
+/// Makes a server the leader of the stream.
 async fn lead(streams: &jetstream::Context, name: &str) {
     let request = json!({"placement": {"preferred": name}});
     eventually("the server leads the stream", async || {
-        let cluster = current(streams).await;
+        let cluster = wait_until_current(streams).await;
         if cluster.leader.as_deref() == Some(name) {
             return Some(());
         }
-        let asked: Result<Value, _> = streams.request("STREAM.LEADER.STEPDOWN.BOXOFFICE", &request).await;
-        drop(asked);
+        let result: Result<Value, _> = streams.request("STREAM.LEADER.STEPDOWN.BOXOFFICE", &request).await;
+        drop(result);
         sleep(Duration::from_millis(500)).await;
         None
     })

@@ -1,4 +1,4 @@
-//! What no gateway sends: each is answered with a code, and nothing crashes.
+//! Requests that no gateway sends: each gets a reply with a code, and nothing crashes.
 
 use async_nats::HeaderMap;
 use serde_json::json;
@@ -13,15 +13,15 @@ async fn hostile_requests_are_refused_with_a_code() {
     let server = setup(&nats).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let gateway = Gateway::connect(&nats).await;
-    let table = wrong_orders(&event).into_iter().chain(wrong_questions());
+    let table = wrong_orders(&event).into_iter().chain(wrong_requests());
     for (subject, payload, code) in table {
-        let shown = String::from_utf8_lossy(&payload[..payload.len().min(200)]).into_owned();
+        let text = String::from_utf8_lossy(&payload[..payload.len().min(200)]).into_owned();
         let reply = gateway.send(subject, payload, HeaderMap::new()).await;
-        let reply = reply.unwrap_or_else(|| panic!("{subject} {shown}: no reply"));
+        let reply = reply.unwrap_or_else(|| panic!("{subject} {text}: no reply"));
         assert_eq!(
             (&reply["success"], &reply["code"]),
             (&json!(false), &json!(code)),
-            "{subject} {shown}: {reply:#}"
+            "{subject} {text}: {reply:#}"
         );
     }
     assert_eq!(server.admin().counts(&event).await, (0, 0, 10));
@@ -29,7 +29,7 @@ async fn hostile_requests_are_refused_with_a_code() {
     gateway.expect("booking.create", order).await;
 }
 
-/// A request id is given back as it was, whatever it is; what can be none is left out.
+/// A message id is returned unchanged, whatever it is; the reply leaves out a value that cannot be one.
 #[tokio::test(flavor = "multi_thread")]
 async fn message_ids_are_returned_unchanged() {
     let nats = NatsServer::start().await;
@@ -57,7 +57,7 @@ fn named(user: &str, event: &str) -> Vec<u8> {
     format!(r#"{{"eventId":"{event}","userId":"{user}","ticketQuantity":1}}"#).into_bytes()
 }
 
-/// A subject, what is sent on it, and the code of the answer.
+/// A subject, a payload, and the code of the reply.
 type Row = (&'static str, Vec<u8>, &'static str);
 
 fn wrong_orders(event: &str) -> Vec<Row> {
@@ -99,28 +99,28 @@ fn wrong_orders(event: &str) -> Vec<Row> {
     ]
 }
 
-fn wrong_questions() -> Vec<Row> {
-    let nobody = "bkg_01h455vb4pex5vsknk084sn02q";
+fn wrong_requests() -> Vec<Row> {
+    let unknown = "bkg_01h455vb4pex5vsknk084sn02q";
     vec![
         ("booking.cancel", br#"{"bookingId":"x"}"#.to_vec(), "validation_failed"),
         ("booking.cancel", br#"{"bookingId":"*.>","userId":"u"}"#.to_vec(), "not_found"),
         ("booking.cancel", br#"{"bookingId":{"$gt":""},"userId":"u"}"#.to_vec(), "validation_failed"),
         ("booking.get", br#"{"bookingId":"' OR 1=1 --"}"#.to_vec(), "not_found"),
-        ("booking.get", format!(r#"{{"bookingId":"{nobody}"}}"#).into_bytes(), "not_found"),
+        ("booking.get", format!(r#"{{"bookingId":"{unknown}"}}"#).into_bytes(), "not_found"),
         ("booking.get", br#"{"bookingId":null}"#.to_vec(), "validation_failed"),
         ("booking.list", br#"{"userId":"u","status":"gone"}"#.to_vec(), "validation_failed"),
         ("booking.list", br#"{"userId":"u","page":4294967295,"limit":100}"#.to_vec(), "validation_failed"),
         ("booking.list", br#"{"userId":"u","limit":"10"}"#.to_vec(), "validation_failed"),
-        ("booking.list", format!(r#"{{"eventId":"{}"}}"#, nobody.replace("bkg", "evt")).into(), "not_found"),
+        ("booking.list", format!(r#"{{"eventId":"{}"}}"#, unknown.replace("bkg", "evt")).into(), "not_found"),
         (
             "booking.validate",
-            format!(r#"{{"bookingId":"{nobody}","eventId":"x"}}"#).into(),
+            format!(r#"{{"bookingId":"{unknown}","eventId":"x"}}"#).into(),
             "validation_failed",
         ),
-        ("booking.confirm-payment", format!(r#"{{"bookingId":"{nobody}"}}"#).into(), "validation_failed"),
+        ("booking.confirm-payment", format!(r#"{{"bookingId":"{unknown}"}}"#).into(), "validation_failed"),
         (
             "booking.confirm-payment",
-            format!(r#"{{"bookingId":"{nobody}","paymentTransactionId":"p"}}"#).into(),
+            format!(r#"{{"bookingId":"{unknown}","paymentTransactionId":"p"}}"#).into(),
             "not_found",
         ),
         ("booking.stats", b"{".to_vec(), "malformed_request"),

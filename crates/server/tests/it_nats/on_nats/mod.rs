@@ -1,9 +1,9 @@
 //! Tests that need NATS, and most of them PostgreSQL; where either is not installed, `make test` skips them.
 
 mod access;
+mod asyncapi;
 mod bad_log;
 mod cluster;
-mod description;
 mod gateway;
 mod hostile;
 mod progress;

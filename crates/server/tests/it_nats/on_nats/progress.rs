@@ -4,51 +4,52 @@ use std::time::Duration;
 
 use testkit::{NatsServer, Server, Setup, eventually};
 
-use super::relay::sold;
-use crate::listener::{complete, streams};
+use super::relay::sell_tickets;
+use crate::ledger_stream::{expect_complete, streams};
 use crate::{program, setup};
 
-/// C3: a stream that takes no message any more is trouble, whatever it answers. Here it takes all for repetitions.
+/// C3: a stream that stores no message any more is an error, whatever its acks report. Here it takes every
+/// message for a duplicate.
 #[tokio::test(flavor = "multi_thread")]
 async fn c3_entries_that_are_not_published_are_reported() {
     let nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
-    sold(&server, 1, 3).await;
-    let entries = complete(&nats, &mut server.admin()).await;
+    sell_tickets(&server, 1, 3).await;
+    let entries = expect_complete(&nats, &mut server.admin()).await;
     let streams = streams(&nats).await;
     let mut config = streams.get_stream("BOXOFFICE").await.expect("a stream").cached_info().config.clone();
     config.duplicate_window = Duration::from_mins(10);
     streams.update_stream(config).await.expect("an edited stream");
-    sold(&server, 1, 3).await;
-    assert!(complete(&nats, &mut server.admin()).await > entries);
+    sell_tickets(&server, 1, 3).await;
+    assert!(expect_complete(&nats, &mut server.admin()).await > entries);
     streams.get_stream("BOXOFFICE").await.expect("a stream").purge().await.expect("an empty stream");
     degraded(&server, "none was published for").await;
     let logged = server.log().find(|line| line.contains("messages are not published").then_some(()));
-    assert_eq!(logged.await, Some(()), "the log says so");
+    assert_eq!(logged.await, Some(()), "a line in the log");
     assert_eq!(server.metric("boxoffice_relay_error").await, 1);
     assert!(server.metric("boxoffice_relay_wait_seconds").await > 0);
-    streams.delete_stream("BOXOFFICE").await.expect("it goes");
-    complete(&nats, &mut server.admin()).await;
+    streams.delete_stream("BOXOFFICE").await.expect("the stream is deleted");
+    expect_complete(&nats, &mut server.admin()).await;
     ready(&server).await;
 }
 
-/// C3: what the stream refuses is reported with its reason, and forgotten once it is refused no more.
+/// C3: a refused publish is reported with its reason, until publishing succeeds again.
 #[tokio::test(flavor = "multi_thread")]
 async fn c3_a_refused_publish_is_reported() {
     let nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
-    sold(&server, 1, 3).await;
-    complete(&nats, &mut server.admin()).await;
+    sell_tickets(&server, 1, 3).await;
+    expect_complete(&nats, &mut server.admin()).await;
     let streams = streams(&nats).await;
     let stream = streams.get_stream("BOXOFFICE").await.expect("a stream");
     let mut config = stream.cached_info().config.clone();
     config.max_bytes = i64::try_from(stream.cached_info().state.bytes).expect("a small stream") + 100;
     streams.update_stream(config.clone()).await.expect("a full stream");
-    sold(&server, 1, 3).await;
+    sell_tickets(&server, 1, 3).await;
     degraded(&server, "maximum bytes exceeded").await;
     config.max_bytes = -1;
     streams.update_stream(config).await.expect("an edited stream");
-    complete(&nats, &mut server.admin()).await;
+    expect_complete(&nats, &mut server.admin()).await;
     ready(&server).await;
 
     let nats = NatsServer::start_with_config(
@@ -58,21 +59,21 @@ async fn c3_a_refused_publish_is_reported() {
     .await;
     let url = nats.url_with_login("nats", "ada:test");
     let server = Setup::new(program()).argument("--nats").argument(url).start().await;
-    sold(&server, 1, 3).await;
+    sell_tickets(&server, 1, 3).await;
     degraded(&server, "Publish to \"boxoffice.ledger.").await;
 }
 
-/// Waits until readiness says so, with this reason.
-async fn degraded(server: &Server, why: &str) {
-    eventually("readiness says so", async || {
+/// Waits until readiness is degraded, with this reason.
+async fn degraded(server: &Server, reason: &str) {
+    eventually("readiness is degraded", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.json();
-        let said = ready["nats"].to_string();
-        (ready["status"] == "degraded" && said.contains(&why.replace('"', "\\\""))).then_some(())
+        let status = ready["nats"].to_string();
+        (ready["status"] == "degraded" && status.contains(&reason.replace('"', "\\\""))).then_some(())
     })
     .await;
 }
 
-/// Waits until nothing is wrong any more.
+/// Waits until readiness reports no error any more.
 pub(super) async fn ready(server: &Server) {
     eventually("it is ready", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.json();

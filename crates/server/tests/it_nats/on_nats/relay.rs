@@ -1,6 +1,6 @@
-//! What the ledger says, on the stream: every entry once, in order per event, whatever dies.
+//! The stream of ledger entries: every entry once and in order per event, whichever process is killed.
 //!
-//! `BELLS=300` kills instances so often, and NATS a tenth as often.
+//! `RELAY_KILLS=300` kills instances that often, and NATS a tenth as often.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use testkit::{
 use tokio::time::sleep;
 
 use super::progress::ready;
-use crate::listener::{complete, length, read, streams};
+use crate::ledger_stream::{expect_complete, length, read, streams};
 use crate::{program, setup};
 
-/// Kills where nobody asks for more.
+/// Kills where `RELAY_KILLS` is not set.
 const KILLS: u32 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +27,7 @@ async fn a_booking_lifecycle_is_published_once_in_order() {
         let nats = NatsServer::start_with(version, &[]).await;
         let server = setup(&nats).start().await;
         let client = streams(&nats).await.client();
-        let mut listener = client.subscribe(">").await.expect("a subscription");
+        let mut subscriber = client.subscribe(">").await.expect("a subscription");
         client.flush().await.expect("NATS has it");
         let (mut admin, mut service) = (server.admin(), server.service());
         let event = admin.create_event(&event_body(10)).await;
@@ -42,10 +42,11 @@ async fn a_booking_lifecycle_is_published_once_in_order() {
         let settled = json!({"outcome": "succeeded", "providerReference": "back-1"});
         service.post(&format!("/v1/refunds/{refund}/settle"), &settled).await.expect(200);
         admin.patch(&format!("/v1/events/{event}"), &json!({"status": "cancelled"})).await.expect(200);
-        complete(&nats, &mut admin).await;
+        expect_complete(&nats, &mut admin).await;
 
-        let told: Vec<Value> = read(&streams(&nats).await).await.into_iter().map(|told| told.event).collect();
-        let kinds: Vec<&str> = told.iter().filter_map(|event| event["type"].as_str()).collect();
+        let messages = read(&streams(&nats).await).await;
+        let published: Vec<Value> = messages.into_iter().map(|message| message.event).collect();
+        let kinds: Vec<&str> = published.iter().filter_map(|event| event["type"].as_str()).collect();
         let wanted = [
             "event.created",
             "booking.created",
@@ -59,88 +60,95 @@ async fn a_booking_lifecycle_is_published_once_in_order() {
             "event.cancelled",
         ];
         assert_eq!(kinds, wanted);
-        for event in &told {
+        for event in &published {
             assert_eq!(
                 (&event["specversion"], &event["datacontenttype"]),
                 (&json!("1.0"), &json!("application/json"))
             );
             assert!(event["source"].is_string() && event["time"] == event["data"]["at"], "{event:#}");
         }
-        check_what_is_said(&told);
-        let announced = announcements(&mut listener, 5).await;
-        assert!(announced.iter().all(|(_, of, ..)| of.starts_with("bkg_")), "{announced:#?}");
-        let news = |subject: &str, of: &str, tickets: u32, reason: Value| {
+        check_booking_data(&published);
+        let received = notifications(&mut subscriber, 5).await;
+        assert!(received.iter().all(|(_, of, ..)| of.starts_with("bkg_")), "{received:#?}");
+        let notification = |subject: &str, of: &str, tickets: u32, reason: Value| {
             (subject.to_owned(), of.to_owned(), json!(tickets), reason)
         };
         assert_eq!(
-            announced,
+            received,
             [
-                news("event.booking.created", &paid, 2, Value::Null),
-                news("notification.booking-confirmation", &paid, 2, Value::Null),
-                news("event.booking.cancelled", &paid, 2, json!("rain")),
-                news("event.booking.created", &unpaid, 1, Value::Null),
-                news("event.booking.cancelled", &unpaid, 1, Value::Null),
+                notification("event.booking.created", &paid, 2, Value::Null),
+                notification("notification.booking-confirmation", &paid, 2, Value::Null),
+                notification("event.booking.cancelled", &paid, 2, json!("rain")),
+                notification("event.booking.created", &unpaid, 1, Value::Null),
+                notification("event.booking.cancelled", &unpaid, 1, Value::Null),
             ]
         );
     }
 }
 
-/// What belongs to a booking stands in its entries, as it stood then.
-fn check_what_is_said(told: &[Value]) {
-    let said = |place: usize| {
-        let data = &told[place]["data"];
+/// Checks the data of a booking in its entries, as it was at each entry.
+fn check_booking_data(published: &[Value]) {
+    let of_entry = |index: usize| {
+        let data = &published[index]["data"];
         let money = data["total"]["amount"].as_i64();
         (data["userId"].as_str(), money, data["paymentTransactionId"].as_str(), data["reason"].as_str())
     };
-    assert_eq!(said(1), (Some("user-1"), Some(9_000), None, None), "before it was paid");
-    assert_eq!(said(2), (Some("user-1"), Some(9_000), Some("pay-1"), None));
-    assert_eq!(said(3), (Some("user-1"), Some(9_000), Some("pay-1"), Some("rain")));
-    assert_eq!(said(6), (Some("user-2"), Some(4_500), None, None), "never paid in time");
-    assert_eq!(said(4), (None, None, None, None), "a refund is no booking");
+    assert_eq!(of_entry(1), (Some("user-1"), Some(9_000), None, None), "before it was paid");
+    assert_eq!(of_entry(2), (Some("user-1"), Some(9_000), Some("pay-1"), None));
+    assert_eq!(of_entry(3), (Some("user-1"), Some(9_000), Some("pay-1"), Some("rain")));
+    assert_eq!(of_entry(6), (Some("user-2"), Some(4_500), None, None), "never paid in time");
+    assert_eq!(of_entry(4), (None, None, None, None), "a refund is no booking");
 }
 
-/// What the original service's subscribers hear: subject, booking, tickets and reason of so many.
-async fn announcements(listener: &mut Subscriber, count: usize) -> Vec<(String, String, Value, Value)> {
-    let mut announced = Vec::new();
-    while announced.len() < count {
-        let message = within_deadline("an announcement", listener.next()).await.expect("a message");
+/// Waits for this number of notifications in the format of the MongoDB booking service. Returns subject,
+/// booking, tickets and reason of each.
+async fn notifications(subscriber: &mut Subscriber, count: usize) -> Vec<(String, String, Value, Value)> {
+    let mut received = Vec::new();
+    while received.len() < count {
+        let message = within_deadline("a notification", subscriber.next()).await.expect("a message");
         if ["event.", "notification."].iter().any(|prefix| message.subject.starts_with(prefix)) {
             let body: Value = serde_json::from_slice(&message.payload).expect("JSON");
             assert!(body["eventId"].is_string() && body["timestamp"].is_string(), "{body:#}");
             let of = body["bookingId"].as_str().expect("an id").to_owned();
             let (tickets, reason) = (body["ticketQuantity"].clone(), body["reason"].clone());
-            announced.push((message.subject.to_string(), of, tickets, reason));
+            received.push((message.subject.to_string(), of, tickets, reason));
         }
     }
-    announced
+    received
 }
 
-/// A stream that was lost is filled again from the ledger, whichever way it was lost, while nobody sells.
+/// A stream that is deleted, purged or lost with its server is rebuilt from the ledger, without any new sale.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_stream_is_rebuilt_from_the_ledger() {
     for version in NatsServer::every_version() {
         let mut nats = NatsServer::start_with(version, &[]).await;
         let server = setup(&nats).start().await;
-        let (events, mut admin) = (sold(&server, 3, 40).await, server.admin());
-        let before = complete(&nats, &mut admin).await;
+        let (events, mut admin) = (sell_tickets(&server, 3, 40).await, server.admin());
+        let before = expect_complete(&nats, &mut admin).await;
         let texts = async |nats: &NatsServer| {
-            let told = read(&streams(nats).await).await;
-            let mut texts: Vec<String> = told.iter().map(|told| told.event.to_string()).collect();
+            let messages = read(&streams(nats).await).await;
+            let mut texts: Vec<String> = messages.iter().map(|message| message.event.to_string()).collect();
             texts.sort_unstable();
             texts
         };
         let first = texts(&nats).await;
-        let gone = streams(&nats).await;
-        gone.delete_stream("BOXOFFICE").await.expect("it goes");
-        assert_eq!(complete(&nats, &mut admin).await, before);
-        assert_eq!(texts(&nats).await, first, "it says the same again");
-        gone.get_stream("BOXOFFICE").await.expect("it is there").purge().await.expect("it is emptied");
-        assert_eq!(complete(&nats, &mut admin).await, before);
+        let jetstream = streams(&nats).await;
+        jetstream.delete_stream("BOXOFFICE").await.expect("the stream is deleted");
+        assert_eq!(expect_complete(&nats, &mut admin).await, before);
+        assert_eq!(texts(&nats).await, first, "the same messages again");
+        jetstream
+            .get_stream("BOXOFFICE")
+            .await
+            .expect("the stream is there")
+            .purge()
+            .await
+            .expect("the stream is purged");
+        assert_eq!(expect_complete(&nats, &mut admin).await, before);
         nats.kill9();
         nats.restart_empty().await;
-        assert_eq!(complete(&nats, &mut admin).await, before);
+        assert_eq!(expect_complete(&nats, &mut admin).await, before);
         server.service().book_for("user-9", &events[0], 1).await.expect(201);
-        assert_eq!(complete(&nats, &mut admin).await, before + 1);
+        assert_eq!(expect_complete(&nats, &mut admin).await, before + 1);
     }
 }
 
@@ -149,9 +157,9 @@ async fn a_sale_without_nats_is_published_afterwards() {
     let mut nats = NatsServer::start().await;
     let server = setup(&nats).start().await;
     nats.kill9();
-    sold(&server, 5, 200).await;
+    sell_tickets(&server, 5, 200).await;
     server.expect_clean().await;
-    eventually("all of it is counted as not told", async || {
+    eventually("all entries are counted as unpublished", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
         (ready["nats"]["relay"]["behind"] == 1_005).then_some(())
     })
@@ -160,18 +168,19 @@ async fn a_sale_without_nats_is_published_afterwards() {
     let doctor = program().run(["doctor", "--json", "--database", &url]).await;
     assert!(doctor.stdout.contains(r#""unpublishedEntries":1005"#), "{doctor:?}");
     nats.restart().await;
-    assert_eq!(complete(&nats, &mut server.admin()).await, 1_005);
-    eventually("nothing is left to tell", async || {
+    assert_eq!(expect_complete(&nats, &mut server.admin()).await, 1_005);
+    eventually("every entry is published", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
         (ready["nats"]["relay"]["behind"] == 0 && ready["status"] == "ready").then_some(())
     })
     .await;
-    // What NATS acknowledged too late is on the stream, and not counted.
+    // Messages that NATS acknowledged too late are on the stream, and not counted.
     let published = server.metric("boxoffice_relay_published_total").await;
     assert!((1..=1_005).contains(&published), "{published}");
 }
 
-/// A full disk under NATS stops the bell, not the sale; with room again, all is told.
+/// A full disk of NATS stops publishing, but not the sale. Once there is room again, all entries are
+/// published.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_of_nats_does_not_stop_sales() {
     let disk = match SmallDisk::mount(24) {
@@ -180,10 +189,10 @@ async fn a_full_disk_of_nats_does_not_stop_sales() {
     };
     let mut nats = NatsServer::start_on_disk(&disk).await;
     let server = setup(&nats).start().await;
-    sold(&server, 1, 10).await;
-    complete(&nats, &mut server.admin()).await;
+    sell_tickets(&server, 1, 10).await;
+    expect_complete(&nats, &mut server.admin()).await;
     disk.write_ballast(24 * 1024 * 1024);
-    sold(&server, 2, 200).await;
+    sell_tickets(&server, 2, 200).await;
     eventually("NATS stores nothing more", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
         (ready["nats"]["status"] != "ok").then_some(())
@@ -191,10 +200,10 @@ async fn a_full_disk_of_nats_does_not_stop_sales() {
     .await;
     server.expect_clean().await;
     disk.remove_ballast();
-    // Some versions have switched their streams off, until they are started again.
+    // Some versions disable their streams until they are restarted.
     nats.kill9();
     nats.restart().await;
-    assert_eq!(complete(&nats, &mut server.admin()).await, 413);
+    assert_eq!(expect_complete(&nats, &mut server.admin()).await, 413);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,46 +216,48 @@ async fn a_foreign_stream_is_left_unchanged() {
         ..Config::default()
     };
     streams.create_stream(foreign).await.expect("a stream");
-    says(&nats, "is not this program's").await;
-    streams.delete_stream("BOXOFFICE").await.expect("it goes");
-    let forgetful = Config {
+    expect_nats_error(&nats, "does not belong to boxoffice").await;
+    streams.delete_stream("BOXOFFICE").await.expect("the stream is deleted");
+    let by_interest = Config {
         name: "BOXOFFICE".to_owned(),
         subjects: vec!["boxoffice.ledger.*".to_owned()],
         retention: RetentionPolicy::Interest,
         ..Config::default()
     };
-    streams.create_stream(forgetful).await.expect("a stream");
-    says(&nats, "forgets messages").await;
+    streams.create_stream(by_interest).await.expect("a stream");
+    expect_nats_error(&nats, "discards messages").await;
     assert_eq!(length(&streams).await, 0);
-    says(&NatsServer::start_without_streams().await, "has no JetStream").await;
+    expect_nats_error(&NatsServer::start_without_streams().await, "has no JetStream").await;
 }
 
-/// As after a database that was restored from a copy: nothing is overwritten.
+/// The same happens after a database was restored from a backup: nothing is overwritten.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ahead_of_the_ledger_is_left_unchanged() {
     let nats = NatsServer::start().await;
     let first = setup(&nats).start().await;
-    sold(&first, 1, 5).await;
-    let before = complete(&nats, &mut first.admin()).await;
+    sell_tickets(&first, 1, 5).await;
+    let before = expect_complete(&nats, &mut first.admin()).await;
     drop(first);
-    says(&nats, "knows more").await;
+    expect_nats_error(&nats, "knows more").await;
     assert_eq!(length(&streams(&nats).await).await, before as u64);
 }
 
-/// One event's entries cannot be read: they wait, readiness says so, and everybody else's are told.
+/// One event's entries cannot be read: they wait, readiness reports it, and the entries of other events are
+/// published.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_entry_does_not_delay_other_events() {
     let mut nats = NatsServer::start().await;
     let database = PostgresServer::shared().await.create_database().await;
     let server = setup(&nats).on_postgres(&database).start().await;
-    let events = sold(&server, 2, 3).await;
-    let before = complete(&nats, &mut server.admin()).await as u64;
+    let events = sell_tickets(&server, 2, 3).await;
+    let before = expect_complete(&nats, &mut server.admin()).await as u64;
     database.execute("ALTER TABLE ledger ADD COLUMN kept text").await;
     let damage = "UPDATE ledger SET kept = actor, actor = 'nobody' WHERE event_id =";
     let relay = async || server.anonymous().get("/readyz?verbose").await.expect(200)["nats"]["relay"].clone();
-    // Damaged before it is told: while NATS is away.
+    // The entry is damaged before it is published, while NATS is down.
     nats.kill9();
-    eventually("NATS is missed", async || (relay().await["fills"] == false).then_some(())).await;
+    eventually("the outage of NATS is noticed", async || (relay().await["fills"] == false).then_some(()))
+        .await;
     for event in &events {
         server.service().book_for("late", event, 1).await.expect(201);
     }
@@ -254,52 +265,59 @@ async fn an_unreadable_entry_does_not_delay_other_events() {
     assert_eq!(database.execute(&format!("{damage} {first}")).await, 1);
     nats.restart().await;
     server.service().book_for("later", &events[1], 1).await.expect(201);
-    let shown = eventually("all that can be told is told", async || {
+    let relay_status = eventually("every readable entry is published", async || {
         let relay = relay().await;
         let stuck = relay["status"].as_str().is_some_and(|status| status.contains("cannot be read"));
         (stuck && relay["behind"] == 1 && relay["fills"] == true).then_some(relay)
     })
     .await;
-    assert!(shown["status"].as_str().is_some_and(|status| status.contains(&events[0])), "{shown}");
+    assert!(
+        relay_status["status"].as_str().is_some_and(|status| status.contains(&events[0])),
+        "{relay_status}"
+    );
     assert_eq!(length(&streams(&nats).await).await, before + 2);
     assert_eq!(database.execute("UPDATE ledger SET actor = kept WHERE kept IS NOT NULL").await, 1);
-    eventually("it is told as soon as it can be", async || (relay().await["status"] == "ok").then_some(()))
-        .await;
-    complete(&nats, &mut server.admin()).await;
+    eventually("the entry is published once it is readable", async || {
+        (relay().await["status"] == "ok").then_some(())
+    })
+    .await;
+    expect_complete(&nats, &mut server.admin()).await;
 }
 
-/// Two relays without a lock between them; one is held up while the other goes on. What it knew is old.
+/// Two relays without a lock between them: one is paused while the other continues, so its state is outdated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_relay_publishes_no_duplicates() {
-    let (nats, servers, event) = held_up(|setup| setup).await;
+    let (nats, servers, event) = with_paused_relay(|setup| setup).await;
     servers[1].service().book_for("user-2", &event, 1).await.expect(201);
-    complete(&nats, &mut servers[0].admin()).await;
+    expect_complete(&nats, &mut servers[0].admin()).await;
 }
 
 #[cfg(feature = "sabotage")]
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_expected_sequence_entries_are_published_twice() {
     let unguarded = |setup: Setup| setup.environment("BOXOFFICE_SABOTAGE", "stream-sequence");
-    let (nats, servers, event) = held_up(unguarded).await;
-    let told = length(&streams(&nats).await).await;
+    let (nats, servers, event) = with_paused_relay(unguarded).await;
+    let before = length(&streams(&nats).await).await;
     servers[1].service().book_for("user-2", &event, 1).await.expect(201);
     let streams = streams(&nats).await;
-    eventually("an entry is on the stream twice", async || (length(&streams).await > told + 1).then_some(()))
-        .await;
+    eventually("an entry is on the stream twice", async || {
+        (length(&streams).await > before + 1).then_some(())
+    })
+    .await;
 }
 
-/// Two instances on one database, of which the second was held up while the first filled the stream, for
-/// longer than the server looks for repetitions.
-async fn held_up(how: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, String) {
+/// Starts two instances on one database, and pauses the second one while the first one publishes, for longer
+/// than NATS detects duplicates.
+async fn with_paused_relay(configure: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, String) {
     let nats = NatsServer::start().await;
     let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();
     for _ in 0..2 {
-        servers.push(how(setup(&nats).on_postgres(&database)).start().await);
+        servers.push(configure(setup(&nats).on_postgres(&database)).start().await);
     }
     let event = servers[0].admin().create_event(&event_body(100)).await;
     for server in &servers {
-        eventually("both fill the stream", async || {
+        eventually("both relays are active", async || {
             let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
             (ready["nats"]["relay"]["fills"] == true && ready["nats"]["relay"]["behind"] == 0).then_some(())
         })
@@ -309,9 +327,9 @@ async fn held_up(how: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, Stri
     for _ in 0..5 {
         servers[0].service().book_for("user-1", &event, 1).await.expect(201);
     }
-    eventually("the first has told, and noted it", async || {
-        let noted = database.query_number("SELECT coalesce(sum(seq), 0)::bigint FROM published").await;
-        (noted == 6).then_some(())
+    eventually("the first one has published, and saved its cursor", async || {
+        let saved = database.query_number("SELECT coalesce(sum(seq), 0)::bigint FROM published").await;
+        (saved == 6).then_some(())
     })
     .await;
     sleep(Duration::from_millis(2_500)).await;
@@ -319,18 +337,19 @@ async fn held_up(how: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, Stri
     (nats, servers, event)
 }
 
-/// Instances are killed under load, and NATS, too: at the end every entry was told once and in order.
+/// Instances are killed under load, and NATS, too: at the end every entry is published once and in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_and_restarts_lose_and_repeat_nothing() {
-    let kills = number_from_environment("BELLS").unwrap_or(KILLS);
+    let kills = number_from_environment("RELAY_KILLS").unwrap_or(KILLS);
     println!("{}", kill_and_restart(kills, |setup| setup).await);
 }
 
-/// The same where a lock lets one of them at a time fill the stream.
+/// The same with a lock, so that one relay at a time is active.
 mod on_redis {
     use super::*;
 
-    /// U3: trouble of an instance that only waits for its turn is over when NATS is back, or PostgreSQL.
+    /// U3: the error of an instance that waits for leadership ends when NATS, or PostgreSQL, is available
+    /// again.
     #[tokio::test(flavor = "multi_thread")]
     async fn u3_a_relay_that_waits_for_leadership_becomes_ready_again() {
         let (mut nats, redis) = (NatsServer::start().await, RedisServer::start().await);
@@ -345,7 +364,7 @@ mod on_redis {
         }
         nats.kill9();
         for server in &servers {
-            eventually("its relay is in trouble", async || {
+            eventually("its relay reports an error", async || {
                 let ready = server.anonymous().get("/readyz?verbose").await.json();
                 (ready["nats"]["relay"]["status"] != "ok").then_some(())
             })
@@ -355,25 +374,25 @@ mod on_redis {
         for server in &servers {
             ready(server).await;
         }
-        let fills = async |server: &Server| server.metric("boxoffice_relay_active").await;
-        assert_eq!(fills(&servers[0]).await + fills(&servers[1]).await, 1, "one fills, one waits");
+        let active = async |server: &Server| server.metric("boxoffice_relay_active").await;
+        assert_eq!(active(&servers[0]).await + active(&servers[1]).await, 1, "one is active, one waits");
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn kills_under_locks_lose_and_repeat_nothing() {
-        let kills = number_from_environment("BELLS").unwrap_or(KILLS / 2);
+        let kills = number_from_environment("RELAY_KILLS").unwrap_or(KILLS / 2);
         let redis = RedisServer::start().await;
         let locked = |setup: Setup| setup.argument("--redis").argument(redis.url(0));
         println!("with locks: {}", kill_and_restart(kills, locked).await);
     }
 }
 
-async fn kill_and_restart(kills: u32, how: impl Fn(Setup) -> Setup) -> String {
+async fn kill_and_restart(kills: u32, configure: impl Fn(Setup) -> Setup) -> String {
     let mut nats = NatsServer::start().await;
     let database = PostgresServer::shared().await.create_database().await;
     let mut servers = Vec::new();
     for _ in 0..3 {
-        servers.push(how(setup(&nats).on_postgres(&database)).start().await);
+        servers.push(configure(setup(&nats).on_postgres(&database)).start().await);
     }
     let mut events = Vec::new();
     for _ in 0..4 {
@@ -381,35 +400,37 @@ async fn kill_and_restart(kills: u32, how: impl Fn(Setup) -> Setup) -> String {
     }
     let mut restarts = 0;
     for kill in 0..kills {
-        let place = kill as usize % servers.len();
+        let index = kill as usize % servers.len();
         let mut loads: Vec<Load> = servers
             .iter()
             .enumerate()
             .map(|(number, server)| Load::start(server, &events[number..=number], 3))
             .collect();
-        loads[place].wait_for_acknowledged(60).await;
+        loads[index].wait_for_acknowledged(60).await;
         if kill % 10 < 4 && (kills <= 10 || kill % 10 == 0) {
             nats.kill9();
-            loads[place].wait_for_acknowledged(90).await;
+            loads[index].wait_for_acknowledged(90).await;
             nats.restart().await;
             restarts += 1;
         }
-        let mut killed = servers.remove(place);
+        let mut killed = servers.remove(index);
         killed.kill9();
         for (number, load) in loads.into_iter().enumerate() {
             let journal =
-                if number == place { load.wait_until_disconnected().await } else { load.stop().await };
+                if number == index { load.wait_until_disconnected().await } else { load.stop().await };
             assert!(!journal.is_empty());
         }
-        servers.insert(place, killed.restart().await);
+        servers.insert(index, killed.restart().await);
     }
-    let told = complete(&nats, &mut servers[0].admin()).await;
+    let entries = expect_complete(&nats, &mut servers[0].admin()).await;
     servers[0].expect_clean().await;
-    format!("{kills} kills and {restarts} restarts of NATS: {told} entries, each told once and in order")
+    format!(
+        "{kills} kills and {restarts} restarts of NATS: {entries} entries, each published once and in order"
+    )
 }
 
-/// Events that are sold to many, and some of it given back.
-pub(super) async fn sold(server: &Server, events: usize, bookings: usize) -> Vec<String> {
+/// Creates events, and books a ticket of each for this number of users. Returns the ids of the events.
+pub(super) async fn sell_tickets(server: &Server, events: usize, bookings: usize) -> Vec<String> {
     let mut made = Vec::new();
     for _ in 0..events {
         let event = with_fields(event_body(10_000), &json!({"name": "A sale"}));
@@ -425,24 +446,24 @@ pub(super) async fn sold(server: &Server, events: usize, bookings: usize) -> Vec
     made
 }
 
-/// Starts a server, which sells, and says what is wrong with NATS wherever one looks.
-async fn says(nats: &NatsServer, what: &str) {
+/// Starts a server, which sells, and reports this error of NATS in readiness, metrics and `doctor`.
+async fn expect_nats_error(nats: &NatsServer, error: &str) {
     let server = Setup::new(program()).argument("--nats").argument(nats.url()).start().await;
-    sold(&server, 1, 3).await;
-    let told = eventually("readiness says so", async || {
+    sell_tickets(&server, 1, 3).await;
+    let status = eventually("readiness reports the error", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
         let status = ready["nats"]["status"].as_str().expect("a status").to_owned();
-        (ready["status"] == "degraded" && status.contains(what)).then_some(status)
+        (ready["status"] == "degraded" && status.contains(error)).then_some(status)
     })
     .await;
     let metrics = server.anonymous().get("/metrics").await.body;
     let metrics = String::from_utf8_lossy(&metrics);
-    assert!(metrics.contains("\nboxoffice_relay_error 1\n"), "{told}: {metrics}");
+    assert!(metrics.contains("\nboxoffice_relay_error 1\n"), "{status}: {metrics}");
     let url = format!("sqlite://{}", server.database().display());
     let doctor = program().run(["doctor", "--json", "--nats", &nats.url(), "--database", &url]).await;
-    if what != "knows more" {
+    if error != "knows more" {
         assert_eq!(doctor.exit, testkit::Exit::Code(1), "{}", doctor.stderr);
-        assert!(doctor.stdout.contains(what), "{}", doctor.stdout);
+        assert!(doctor.stdout.contains(error), "{}", doctor.stdout);
     }
     server.expect_clean().await;
 }

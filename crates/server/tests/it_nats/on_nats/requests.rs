@@ -1,4 +1,4 @@
-//! The requests of the original gateway, and the replies that it expects.
+//! Requests of the gateway of the MongoDB booking service, and the replies that it expects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,11 +19,15 @@ async fn a_complete_booking_lifecycle_works_over_nats() {
     let gateway = Gateway::connect(&nats).await;
 
     let order = json!({
-        "eventId": event, "userId": "user-1", "ticketQuantity": 2, "totalAmount": 90.0, "paymentMethod": "card",
+        "eventId": event, "userId": "user-1", "ticketQuantity": 2, "totalAmount": 90.0,
+        "paymentMethod": "card",
     });
-    let made = gateway.ask("booking.create", order).await;
-    assert_eq!((&made["success"], &made["message"]), (&json!(true), &json!("Booking created successfully")));
-    let booking = &made["data"];
+    let created = gateway.call("booking.create", order).await;
+    assert_eq!(
+        (&created["success"], &created["message"]),
+        (&json!(true), &json!("Booking created successfully"))
+    );
+    let booking = &created["data"];
     let id = id_of(booking);
     assert_eq!((&booking["_id"], &booking["bookingDate"]), (&booking["id"], &booking["createdAt"]));
     assert_eq!((&booking["status"], &booking["totalAmount"]), (&json!("pending"), &json!(90.0)));
@@ -33,16 +37,16 @@ async fn a_complete_booking_lifecycle_works_over_nats() {
     let mine = json!({"bookingId": id, "userId": "user-1"});
     assert_eq!(gateway.expect("booking.get", mine.clone()).await["_id"], json!(id));
     let theirs = json!({"bookingId": id, "userId": "user-2"});
-    gateway.refused("booking.get", theirs.clone(), "not_found").await;
-    gateway.refused("booking.cancel", theirs, "not_found").await;
+    gateway.expect_refused("booking.get", theirs.clone(), "not_found").await;
+    gateway.expect_refused("booking.cancel", theirs, "not_found").await;
 
     let valid = json!({"bookingId": id, "eventId": event});
-    let reply = gateway.ask("booking.validate", valid.clone()).await;
+    let reply = gateway.call("booking.validate", valid.clone()).await;
     assert_eq!((&reply["success"], &reply["valid"]), (&json!(true), &json!(false)), "{reply:#}");
     let payment = json!({"bookingId": id, "paymentTransactionId": "pay-1"});
     let paid = gateway.expect("booking.confirm-payment", payment).await;
     assert_eq!((&paid["status"], &paid["paymentStatus"]), (&json!("confirmed"), &json!("paid")));
-    let reply = gateway.ask("booking.validate", valid).await;
+    let reply = gateway.call("booking.validate", valid).await;
     for place in [&reply, &reply["data"]] {
         assert_eq!((&place["valid"], &place["booking"]["_id"]), (&json!(true), &json!(id)), "{reply:#}");
     }
@@ -50,14 +54,17 @@ async fn a_complete_booking_lifecycle_works_over_nats() {
     assert_eq!((&stats["totalBookings"], &stats["confirmedBookings"]), (&json!(1), &json!(1)));
 
     let cancel = with_fields(mine, &json!({"reason": "rain"}));
-    let gone = gateway.expect("booking.cancel", cancel.clone()).await;
-    assert_eq!((&gone["status"], &gone["cancellationReason"]), (&json!("cancelled"), &json!("rain")));
-    let again = gateway.refused("booking.cancel", cancel, "invalid_state").await;
+    let cancelled = gateway.expect("booking.cancel", cancel.clone()).await;
+    assert_eq!(
+        (&cancelled["status"], &cancelled["cancellationReason"]),
+        (&json!("cancelled"), &json!("rain"))
+    );
+    let again = gateway.expect_refused("booking.cancel", cancel, "invalid_state").await;
     assert_eq!(again["bookingStatus"], "cancelled");
     server.expect_clean().await;
 }
 
-/// Each request is taken by one of the instances, whichever: none twice, though all listen.
+/// Each request is handled by exactly one of the instances, although all of them subscribe.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_is_handled_once_by_several_instances() {
     const BUYERS: usize = 120;
@@ -69,23 +76,24 @@ async fn each_request_is_handled_once_by_several_instances() {
     wait_for_services(&gateway, servers.len()).await;
 
     let order = |buyer: usize| {
-        // All in the same millisecond, as the gateway may number them.
+        // All ids are the same millisecond, as those of the gateway may be.
         json!({"eventId": event, "userId": format!("user-{buyer}"), "ticketQuantity": 1, "totalAmount": 45,
                "messageId": "1732467600000"})
     };
-    let replies = join_all((0..BUYERS).map(|buyer| gateway.ask("booking.create", order(buyer)))).await;
-    let (made, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply["success"] == true);
-    assert_eq!(made.len(), TICKETS as usize);
+    let replies = join_all((0..BUYERS).map(|buyer| gateway.call("booking.create", order(buyer)))).await;
+    let (created, refused): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply["success"] == true);
+    assert_eq!(created.len(), TICKETS as usize);
     assert!(refused.iter().all(|reply| reply["code"] == "sold_out"), "{:#}", refused[0]);
     let rows = database.query_number("SELECT count(*) FROM bookings").await;
-    assert_eq!(rows, i64::from(TICKETS), "no request has made two bookings");
-    let ids: BTreeSet<String> = made.iter().map(|reply| id_of(&reply["data"])).collect();
+    assert_eq!(rows, i64::from(TICKETS), "no request creates two bookings");
+    let ids: BTreeSet<String> = created.iter().map(|reply| id_of(&reply["data"])).collect();
     assert_eq!(ids.len(), TICKETS as usize);
 
-    let stats = ask_services(&gateway, "$SRV.STATS.boxoffice", servers.len()).await;
-    let busy = stats.iter().filter(|stats| figure(stats, "booking.create", "num_requests") > 0).count();
-    let handled: u64 = stats.iter().map(|stats| figure(stats, "booking.create", "num_requests")).sum();
-    let errors: u64 = stats.iter().map(|stats| figure(stats, "booking.create", "num_errors")).sum();
+    let stats = query_services(&gateway, "$SRV.STATS.boxoffice", servers.len()).await;
+    let busy = stats.iter().filter(|stats| statistic(stats, "booking.create", "num_requests") > 0).count();
+    let handled: u64 = stats.iter().map(|stats| statistic(stats, "booking.create", "num_requests")).sum();
+    let errors: u64 = stats.iter().map(|stats| statistic(stats, "booking.create", "num_errors")).sum();
     assert_eq!((handled, errors), (BUYERS as u64, refused.len() as u64), "{stats:#?}");
     assert_eq!(busy, servers.len(), "all take part: {stats:#?}");
     servers[0].expect_clean().await;
@@ -96,9 +104,9 @@ async fn service_discovery_describes_the_service() {
     let nats = NatsServer::start().await;
     let _server = setup(&nats).start().await;
     let gateway = Gateway::connect(&nats).await;
-    let pong = ask_services(&gateway, "$SRV.PING", 1).await.remove(0);
+    let pong = query_services(&gateway, "$SRV.PING", 1).await.remove(0);
     assert_eq!(pong["type"], "io.nats.micro.v1.ping_response");
-    let info = ask_services(&gateway, "$SRV.INFO.boxoffice", 1).await.remove(0);
+    let info = query_services(&gateway, "$SRV.INFO.boxoffice", 1).await.remove(0);
     assert_eq!((&info["id"], &info["name"]), (&pong["id"], &json!("boxoffice")));
     let endpoints = info["endpoints"].as_array().expect("a list");
     let subjects: Vec<&str> = endpoints.iter().filter_map(|endpoint| endpoint["subject"].as_str()).collect();
@@ -107,7 +115,7 @@ async fn service_discovery_describes_the_service() {
     assert!(endpoints.iter().all(|endpoint| endpoint["queue_group"] == "boxoffice"), "{info:#}");
 }
 
-/// Whoever sent them has given up: they are not carried out, and nobody is told.
+/// Their sender has timed out: they are not executed, and get no reply.
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_requests_are_never_executed() {
     let nats = NatsServer::start().await;
@@ -152,7 +160,7 @@ async fn expired_requests_are_never_executed() {
     ] {
         let request = with_fields(order.clone(), &changes);
         let reply = gateway.send("booking.create", request.to_string().into(), headers).await;
-        assert_eq!(reply.expect("an answer")["success"], true, "{request}");
+        assert_eq!(reply.expect("a reply")["success"], true, "{request}");
     }
 }
 
@@ -174,8 +182,8 @@ async fn amounts_are_parsed_and_compared_exactly() {
             format!(r#"{{"eventId":"{event}","userId":"user-1","ticketQuantity":2,"totalAmount":{amount}}}"#)
         };
         let reply = raw(&gateway, order(right)).await;
-        let shown = format!(r#""totalAmount":{}"#, if price == 0 { "0.00" } else { right });
-        assert!(reply.contains(&shown) && reply.contains(r#""success":true"#), "{right} {currency}: {reply}");
+        let total = format!(r#""totalAmount":{}"#, if price == 0 { "0.00" } else { right });
+        assert!(reply.contains(&total) && reply.contains(r#""success":true"#), "{right} {currency}: {reply}");
         let reply = raw(&gateway, order(&format!("\"{right}\""))).await;
         assert!(reply.contains(r#""success":true"#), "{reply}");
         let reply: Value = serde_json::from_str(&raw(&gateway, order(wrong)).await).expect("JSON");
@@ -201,15 +209,15 @@ async fn only_uuid_message_ids_are_idempotency_keys() {
     let again = gateway.expect("booking.create", order(uuid)).await;
     assert_eq!(first, again);
     let other = with_fields(order(uuid), &json!({"ticketQuantity": 2}));
-    gateway.refused("booking.create", other, "idempotency_key_reused").await;
+    gateway.expect_refused("booking.create", other, "idempotency_key_reused").await;
     let millis = "1732467600000";
     let first = gateway.expect("booking.create", order(millis)).await;
     let second = gateway.expect("booking.create", order(millis)).await;
     assert_ne!(first["id"], second["id"]);
 
     let cancel = json!({"bookingId": first["id"], "userId": "user-1", "messageId": uuid});
-    let gone = gateway.expect("booking.cancel", cancel.clone()).await;
-    assert_eq!(gateway.expect("booking.cancel", cancel).await, gone);
+    let cancelled = gateway.expect("booking.cancel", cancel.clone()).await;
+    assert_eq!(gateway.expect("booking.cancel", cancel).await, cancelled);
     let pay = json!({"bookingId": second["id"], "paymentTransactionId": "pay-1", "messageId": uuid});
     let paid = gateway.expect("booking.confirm-payment", pay.clone()).await;
     assert_eq!(gateway.expect("booking.confirm-payment", pay).await, paid);
@@ -229,17 +237,17 @@ async fn rate_limits_apply_to_the_named_user() {
     for _ in 0..5 {
         bookings.push(id_of(&gateway.expect("booking.create", order("user-1")).await));
     }
-    let refused = gateway.refused("booking.create", order("user-1"), "rate_limited").await;
+    let refused = gateway.expect_refused("booking.create", order("user-1"), "rate_limited").await;
     assert_eq!((&refused["rule"], &refused["limit"]), (&json!("book"), &json!(5)), "{refused:#}");
     assert!(refused["retryAfterMs"].as_u64().is_some_and(|left| left > 3_000_000), "{refused:#}");
     gateway.expect("booking.create", order("user-2")).await;
 
     let cancel = |user: &str, booking: &str| json!({"userId": user, "bookingId": booking});
     gateway.expect("booking.cancel", cancel("user-1", &bookings[0])).await;
-    gateway.refused("booking.cancel", cancel("user-1", &bookings[0]), "invalid_state").await;
-    gateway.refused("booking.cancel", cancel("user-1", "507f1f77bcf86cd799439011"), "not_found").await;
-    gateway.refused("booking.cancel", cancel("user-1", &bookings[1]), "rate_limited").await;
-    gateway.refused("booking.cancel", cancel("user-2", &bookings[1]), "not_found").await;
+    gateway.expect_refused("booking.cancel", cancel("user-1", &bookings[0]), "invalid_state").await;
+    gateway.expect_refused("booking.cancel", cancel("user-1", "507f1f77bcf86cd799439011"), "not_found").await;
+    gateway.expect_refused("booking.cancel", cancel("user-1", &bookings[1]), "rate_limited").await;
+    gateway.expect_refused("booking.cancel", cancel("user-2", &bookings[1]), "not_found").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,18 +258,18 @@ async fn a_list_has_numbered_pages() {
     let mut admin = server.admin();
     let (event, other) =
         (admin.create_event(&event_body(100)).await, admin.create_event(&event_body(100)).await);
-    let mut made = BTreeMap::new();
-    for turn in 0..25 {
-        let event = if turn % 5 == 0 { &other } else { &event };
+    let mut created = BTreeMap::new();
+    for number in 0..25 {
+        let event = if number % 5 == 0 { &other } else { &event };
         let order = json!({"eventId": event, "userId": "user-1", "ticketQuantity": 1});
-        made.insert(id_of(&gateway.expect("booking.create", order).await), turn);
+        created.insert(id_of(&gateway.expect("booking.create", order).await), number);
     }
-    let newest: Vec<String> = made.keys().rev().cloned().collect();
+    let newest: Vec<String> = created.keys().rev().cloned().collect();
     let cancel = json!({"bookingId": newest[0], "userId": "user-1"});
     gateway.expect("booking.cancel", cancel).await;
 
     let list = async |request: Value| {
-        let reply = gateway.ask("booking.list", request).await;
+        let reply = gateway.call("booking.list", request).await;
         assert_eq!(reply["success"], true, "{reply:#}");
         assert_eq!(reply["bookings"], reply["data"]["bookings"]);
         let rows = reply["bookings"].as_array().expect("a list");
@@ -269,7 +277,11 @@ async fn a_list_has_numbered_pages() {
             rows.iter().map(|row| row["_id"].as_str().expect("an id").to_owned()).collect();
         (ids, reply["pagination"].clone())
     };
-    let pagination = |page: u32, limit: u32, total: u32, pages: u32| json!({"page": page, "limit": limit, "total": total, "pages": pages});
+    let pagination = |page: u32, limit: u32, total: u32, pages: u32| {
+        json!({
+            "page": page, "limit": limit, "total": total, "pages": pages,
+        })
+    };
     let user = json!({"userId": "user-1"});
     assert_eq!(list(user.clone()).await, (newest[..10].to_vec(), pagination(1, 10, 25, 3)));
     let third = with_fields(user.clone(), &json!({"page": 3}));
@@ -286,16 +298,16 @@ async fn a_list_has_numbered_pages() {
     assert_eq!((of_event.0.len(), of_event.1), (5, pagination(2, 15, 20, 2)));
     let cancelled = list(json!({"eventId": event, "status": "cancelled"})).await;
     assert_eq!(cancelled, (vec![newest[0].clone()], pagination(1, 10, 1, 1)));
-    assert_eq!(list(json!({"userId": "nobody"})).await, (Vec::new(), pagination(1, 10, 0, 0)));
+    assert_eq!(list(json!({"userId": "unknown"})).await, (Vec::new(), pagination(1, 10, 0, 0)));
     for wrong in
         [json!({}), json!({"userId": "user-1", "limit": 101}), json!({"userId": "user-1", "page": 0})]
     {
-        let reply = gateway.refused("booking.list", wrong, "validation_failed").await;
+        let reply = gateway.expect_refused("booking.list", wrong, "validation_failed").await;
         assert_eq!(reply["bookings"], json!([]));
     }
 }
 
-/// Sales do not wait for NATS, and what comes late is taken all the same.
+/// Sales do not wait for NATS, and requests are handled once it is available.
 #[tokio::test(flavor = "multi_thread")]
 async fn sales_continue_while_nats_is_down_and_requests_resume_afterwards() {
     let mut nats = NatsServer::start().await;
@@ -319,7 +331,7 @@ async fn sales_continue_while_nats_is_down_and_requests_resume_afterwards() {
     assert_eq!(server.admin().counts(&event).await.0, 4);
 }
 
-/// Told to stop, an instance answers what it was sent; the others take the rest.
+/// An instance that is stopped replies to the requests that it has received; the others handle the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_instance_loses_no_request() {
     let nats = NatsServer::start().await;
@@ -330,7 +342,7 @@ async fn a_stopping_instance_loses_no_request() {
     let order =
         |buyer: usize| json!({"eventId": event, "userId": format!("user-{buyer}"), "ticketQuantity": 1});
     let (mut first, rest) = (servers.remove(0), servers);
-    let asking = async {
+    let requesting = async {
         for round in 0..20 {
             join_all((0..20).map(|buyer| gateway.expect("booking.create", order(20 * round + buyer)))).await;
         }
@@ -341,7 +353,7 @@ async fn a_stopping_instance_loses_no_request() {
         first.terminate();
         assert_eq!(first.wait_for_exit().await, testkit::Exit::Code(0));
     };
-    tokio::join!(asking, stopping);
+    tokio::join!(requesting, stopping);
     assert_eq!(rest[0].admin().counts(&event).await.0, 400);
 }
 
@@ -350,35 +362,35 @@ async fn raw(gateway: &Gateway, request: String) -> String {
     String::from_utf8(reply.payload.to_vec()).expect("text")
 }
 
-/// Asks all services at once, until so many have answered.
-async fn ask_services(gateway: &Gateway, subject: &'static str, count: usize) -> Vec<Value> {
+/// Sends a service discovery request, and returns this number of replies.
+async fn query_services(gateway: &Gateway, subject: &'static str, count: usize) -> Vec<Value> {
     use futures_util::StreamExt as _;
     let client = gateway.client();
     let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await.expect("a subscription");
-    client.publish_with_reply(subject, inbox, "".into()).await.expect("a question");
-    let answers =
-        answers.by_ref().take(count).map(|answer| serde_json::from_slice(&answer.payload).expect("JSON"));
-    testkit::within_deadline("the services answer", answers.collect()).await
+    let mut replies = client.subscribe(inbox.clone()).await.expect("a subscription");
+    client.publish_with_reply(subject, inbox, "".into()).await.expect("a request");
+    let replies =
+        replies.by_ref().take(count).map(|reply| serde_json::from_slice(&reply.payload).expect("JSON"));
+    testkit::within_deadline("the services reply", replies.collect()).await
 }
 
 /// Waits until all instances have subscribed.
 async fn wait_for_services(gateway: &Gateway, count: usize) {
     use futures_util::StreamExt as _;
-    eventually("all instances take part", async || {
+    eventually("all instances have subscribed", async || {
         let client = gateway.client();
         let inbox = client.new_inbox();
-        let answers = client.subscribe(inbox.clone()).await.ok()?;
+        let replies = client.subscribe(inbox.clone()).await.ok()?;
         client.publish_with_reply("$SRV.PING.boxoffice", inbox, "".into()).await.ok()?;
         let pause = tokio::time::sleep(std::time::Duration::from_millis(200));
-        let answered = answers.take_until(pause).take(count).count().await;
-        (answered == count).then_some(())
+        let replied = replies.take_until(pause).take(count).count().await;
+        (replied == count).then_some(())
     })
     .await;
 }
 
-fn figure(stats: &Value, subject: &str, figure: &str) -> u64 {
+fn statistic(stats: &Value, subject: &str, statistic: &str) -> u64 {
     let endpoints = stats["endpoints"].as_array().expect("a list");
     let endpoint = endpoints.iter().find(|endpoint| endpoint["subject"] == subject);
-    endpoint.and_then(|endpoint| endpoint[figure].as_u64()).expect("a figure")
+    endpoint.and_then(|endpoint| endpoint[statistic].as_u64()).expect("a statistic")
 }

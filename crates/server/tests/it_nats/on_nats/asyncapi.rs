@@ -1,4 +1,5 @@
-//! What goes over NATS is what `boxoffice asyncapi` and the README say: all of it, and nothing else.
+//! The messages over NATS are those that `boxoffice asyncapi` and the README describe: all of them, and no
+//! others.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,17 +10,17 @@ use testkit::{DEADLINE, NatsServer, Server, event_body, id_of, with_fields};
 use tokio::time::timeout;
 
 use super::gateway::Gateway;
-use crate::listener::streams;
+use crate::ledger_stream::streams;
 use crate::{program, setup};
 
-/// The description, and what was asked and not answered yet.
-struct Described {
+/// The AsyncAPI document, and the requests that have no reply yet.
+struct AsyncApi {
     document: Value,
-    /// The name of a reply, by the subject that it goes to.
+    /// The name of each expected reply, by its subject.
     replies: HashMap<String, String>,
 }
 
-impl Described {
+impl AsyncApi {
     async fn read() -> Self {
         let printed = program().run(["asyncapi"]).await;
         let document = serde_json::from_str(&printed.stdout).expect("JSON");
@@ -30,7 +31,7 @@ impl Described {
         keys(&self.document["components"]["messages"])
     }
 
-    /// The name under which a message is described; none for what instances and NATS say among themselves.
+    /// The name of a message in the document; `None` for internal messages of instances and of NATS.
     fn name(&mut self, message: &Message, payload: &Value) -> Option<String> {
         let subject = message.subject.as_str();
         if let Some(reply) = self.replies.remove(subject) {
@@ -46,12 +47,12 @@ impl Described {
                 None => subject == address,
             })
         };
-        let channel = channels.values().find(fits).unwrap_or_else(|| panic!("{subject} is not described"));
+        let channel = channels.values().find(fits).unwrap_or_else(|| panic!("{subject} is not api"));
         let names = keys(&channel["messages"]);
         let kind = payload["type"].as_str().map(str::to_owned);
         let name = kind.filter(|_| names.len() > 1).or_else(|| names.first().cloned()).expect("a name");
-        assert!(names.contains(&name), "{name} is not described on {subject}");
-        // The relay, too, wants an answer: the server's, that a message is on the stream.
+        assert!(names.contains(&name), "{name} is not api on {subject}");
+        // The relay expects a reply as well: the publish ack.
         if let Some(inbox) =
             message.reply.as_ref().filter(|_| self.document["operations"][&name]["reply"].is_object())
         {
@@ -60,7 +61,7 @@ impl Described {
         Some(name)
     }
 
-    /// A schema and all that it refers to or is composed of.
+    /// A schema, and all schemas that it refers to or is composed of.
     fn parts<'a>(&'a self, schema: &'a Value) -> Vec<&'a Value> {
         let target =
             schema["$ref"].as_str().map(|target| self.document.pointer(&target[1..]).expect("it is there"));
@@ -68,34 +69,34 @@ impl Described {
         std::iter::once(schema).chain(more.flat_map(|part| self.parts(part))).collect()
     }
 
-    /// Compares a message with the schemas that describe it, into its depths.
-    fn check(&self, schemas: &[&Value], shown: &Value, place: &str) {
+    /// Checks a message against the schemas that describe it, recursively.
+    fn check(&self, schemas: &[&Value], value: &Value, place: &str) {
         let parts: Vec<&Value> = schemas.iter().flat_map(|schema| self.parts(schema)).collect();
         for part in &parts {
-            check_kind(part, shown, place);
-            let missing: Vec<_> = keys_of_list(&part["required"]).difference(&keys(shown)).cloned().collect();
-            assert!(!shown.is_object() || missing.is_empty(), "{place}: {missing:?} must be in {shown:#}");
+            check_kind(part, value, place);
+            let missing: Vec<_> = keys_of_list(&part["required"]).difference(&keys(value)).cloned().collect();
+            assert!(!value.is_object() || missing.is_empty(), "{place}: {missing:?} must be in {value:#}");
         }
-        for (name, member) in shown.as_object().into_iter().flatten() {
+        for (name, member) in value.as_object().into_iter().flatten() {
             let of_member: Vec<&Value> =
                 parts.iter().filter_map(|part| part["properties"].get(name)).collect();
             if of_member.is_empty() {
-                // A refusal says more, as over HTTP.
-                assert_eq!(shown["success"], false, "{place}: {name} is not described: {shown:#}");
+                // A refusal has further members, as over HTTP.
+                assert_eq!(value["success"], false, "{place}: {name} is not api: {value:#}");
                 continue;
             }
             self.check(&of_member, member, &format!("{place}/{name}"));
         }
         let items: Vec<&Value> = parts.iter().filter_map(|part| part.get("items")).collect();
-        for item in shown.as_array().into_iter().flatten() {
+        for item in value.as_array().into_iter().flatten() {
             assert!(!items.is_empty(), "{place} is a list");
             self.check(&items, item, &format!("{place}/-"));
         }
     }
 }
 
-fn check_kind(schema: &Value, shown: &Value, place: &str) {
-    let kinds = match shown {
+fn check_kind(schema: &Value, value: &Value, place: &str) {
+    let kinds = match value {
         Value::Null => ["null", ""],
         Value::Bool(_) => ["boolean", ""],
         Value::Number(number) if number.is_f64() => ["number", ""],
@@ -106,16 +107,16 @@ fn check_kind(schema: &Value, shown: &Value, place: &str) {
     };
     let wanted = &schema["type"];
     let is_one = |kind: &str| wanted == kind || keys_of_list(wanted).contains(kind);
-    assert!(wanted.is_null() || kinds.into_iter().any(is_one), "{place} is {shown}, not {wanted}");
+    assert!(wanted.is_null() || kinds.into_iter().any(is_one), "{place} is {value}, not {wanted}");
     for words in [&schema["enum"], &schema["x-extensible-enum"]] {
         assert!(
-            words.as_array().is_none_or(|words| words.contains(shown)),
-            "{place} is {shown}, none of {words}"
+            words.as_array().is_none_or(|words| words.contains(value)),
+            "{place} is {value}, none of {words}"
         );
     }
     assert!(
-        schema.get("const").is_none_or(|only| only == shown),
-        "{place} is {shown}, not {}",
+        schema.get("const").is_none_or(|only| only == value),
+        "{place} is {value}, not {}",
         schema["const"]
     );
 }
@@ -128,17 +129,17 @@ fn keys_of_list(list: &Value) -> BTreeSet<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Everything that there is to ask and to tell, once at least.
-async fn live(gateway: &Gateway, server: &Server) {
+/// Causes every request, reply and published message at least once.
+async fn cause_all_messages(gateway: &Gateway, server: &Server) {
     let mut admin = server.admin();
-    let brief = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 1}))).await;
+    let short = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 1}))).await;
     let event = admin.create_event(&event_body(10)).await;
     let order =
         |event: &str| json!({"eventId": event, "userId": "user-1", "ticketQuantity": 2, "totalAmount": 90.5});
-    gateway.refused("booking.create", order(&event), "amount_mismatch").await;
+    gateway.expect_refused("booking.create", order(&event), "amount_mismatch").await;
     let order =
         |event: &str| with_fields(order(event), &json!({"totalAmount": 90.0, "paymentMethod": "card"}));
-    gateway.expect("booking.create", order(&brief)).await;
+    gateway.expect("booking.create", order(&short)).await;
     let booking = id_of(&gateway.expect("booking.create", order(&event)).await);
     let mine = json!({"bookingId": booking, "userId": "user-1"});
     gateway.expect("booking.get", mine.clone()).await;
@@ -156,17 +157,17 @@ async fn live(gateway: &Gateway, server: &Server) {
     admin.patch(&path, &json!({"status": "cancelled"})).await.expect(200);
 }
 
-/// Looks at whatever comes until every message that is described has come.
-async fn compare(described: &mut Described, listener: &mut Subscriber) -> BTreeSet<String> {
-    let (all, mut seen) = (described.all(), BTreeSet::new());
+/// Checks each message until every api one has been received. Returns the names of those received.
+async fn check_messages(api: &mut AsyncApi, subscriber: &mut Subscriber) -> BTreeSet<String> {
+    let (all, mut seen) = (api.all(), BTreeSet::new());
     while seen != all {
-        let Ok(message) = timeout(DEADLINE, listener.next()).await else { break };
-        let message = message.expect("the connection stands");
+        let Ok(message) = timeout(DEADLINE, subscriber.next()).await else { break };
+        let message = message.expect("the connection is open");
         let payload: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-        let Some(name) = described.name(&message, &payload) else { continue };
-        let schema = &described.document["components"]["messages"][&name]["payload"];
-        assert!(schema.is_object(), "{name} is not described");
-        described.check(&[schema], &payload, &name);
+        let Some(name) = api.name(&message, &payload) else { continue };
+        let schema = &api.document["components"]["messages"][&name]["payload"];
+        assert!(schema.is_object(), "{name} is not api");
+        api.check(&[schema], &payload, &name);
         seen.insert(name);
     }
     seen
@@ -175,19 +176,21 @@ async fn compare(described: &mut Described, listener: &mut Subscriber) -> BTreeS
 #[tokio::test(flavor = "multi_thread")]
 async fn every_described_message_is_sent_and_matches_its_schema() {
     let nats = NatsServer::start().await;
-    let mut described = Described::read().await;
+    let mut api = AsyncApi::read().await;
     let sweeping = setup(&nats).argument("--sweep-every").argument("1s");
     let server = sweeping.start().await;
-    // Before anybody listens to everything: who asks too early is told so only where nobody does.
+    // The gateway connects before the subscription to all subjects. With it, NATS no longer reports that a
+    // request has no responders.
     let gateway = Gateway::connect(&nats).await;
     let client = streams(&nats).await.client();
-    let mut listener = client.subscribe(">").await.expect("a subscription");
+    let mut subscriber = client.subscribe(">").await.expect("a subscription");
     client.flush().await.expect("subscribed");
-    let (seen, ()) = tokio::join!(compare(&mut described, &mut listener), live(&gateway, &server));
-    assert_eq!(seen, described.all());
+    let (seen, ()) =
+        tokio::join!(check_messages(&mut api, &mut subscriber), cause_all_messages(&gateway, &server));
+    assert_eq!(seen, api.all());
 }
 
-/// The README's example, as it stands there but for the id.
+/// The README's example, unchanged except for the id.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_example_creates_a_booking() {
     let readme = include_str!("../../../../../README.md");

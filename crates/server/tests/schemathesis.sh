@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Has schemathesis (from PyPI, in target/) make requests from the API's own description, good and bad ones, and
-# compare the answers with it. Not part of `make test`: it draws its own cases, and is fetched from a registry.
-# CASES=500 asks for so many cases of each operation.
+# Runs schemathesis (from PyPI, in target/): it generates valid and invalid requests from the OpenAPI
+# document, and checks the responses against it. Not part of `make test`, because its cases are random, and
+# because it is downloaded from a registry. CASES=500 runs that many cases of each operation.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 VERSION=4.32.5
 TOOLS=target/schemathesis
-[[ -x $TOOLS/bin/st ]] || { python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet "schemathesis==$VERSION"; }
+[[ -x $TOOLS/bin/st ]] || {
+    python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet "schemathesis==$VERSION"
+}
 cargo build --locked -p server
 
 folder=$(mktemp -d)
@@ -26,7 +28,7 @@ done
 token=$(target/debug/boxoffice token --sub boss --role admin)
 auth="Authorization: Bearer $token"
 
-# Things to ask about: ids that are drawn name nothing.
+# Resources for the requests: random ids name none.
 post() { curl -sS "http://$address$1" -H "$auth" -H 'Content-Type: application/json' -d "$2"; }
 first() { grep -oE "${1}_[0-9a-z]{26}" | head -n 1; }
 event=$(post /v1/events '{"name":"x","venue":"x","startsAt":"2099-01-01T00:00:00Z","capacity":100000,
@@ -34,15 +36,16 @@ event=$(post /v1/events '{"name":"x","venue":"x","startsAt":"2099-01-01T00:00:00
 booking=$(post /v1/bookings "{\"eventId\":\"$event\",\"ticketQuantity\":1,\"userId\":\"boss\"}" | first bkg)
 post "/v1/bookings/$booking/confirm" '{"paymentTransactionId":"x"}' >/dev/null
 refund=$(post "/v1/bookings/$booking/confirm" '{"paymentTransactionId":"y"}' | first rfd)
-# No id that cannot be parsed names a booking, so validation answers that it is not valid.
+# An id that cannot be parsed names no booking, so validation responds that it is not valid.
 printf '[[operations]]\ninclude-path = "%s"\nchecks.negative_data_rejection.enabled = false\n' \
-    '/v1/bookings/{id}/validate' | tee "$folder/drawn.toml" >"$folder/known.toml"
-printf '[[operations]]\ninclude-path-regex = "%s"\nparameters = { "path.id" = "%s", "query.eventId" = "%s" }\n' \
+    '/v1/bookings/{id}/validate' | tee "$folder/random.toml" >"$folder/known.toml"
+printf '[[operations]]\ninclude-path-regex = "%s"
+parameters = { "path.id" = "%s", "query.eventId" = "%s" }\n' \
     '^/v1/events/' "$event" "$event" '^/v1/bookings' "$booking" "$event" '^/v1/refunds/' "$refund" "$event" \
     >>"$folder/known.toml"
 
-# The description leaves some lists of words open for later versions; this version must keep to them. It does not
-# say that `null` is as good as absent.
+# The document leaves some enums open for later versions; this version must use the listed values only. It
+# does not state that `null` is equivalent to an absent member.
 curl -sS "http://$address/openapi.json" | python3 -c '
 import json, sys
 document = json.loads(sys.stdin.read().replace("x-extensible-enum", "enum"))
@@ -52,10 +55,10 @@ for schema in document["components"]["schemas"].values():
             schema["properties"][name] = {"anyOf": [schema["properties"][name], {"type": "null"}]}
 json.dump(document, sys.stdout)' >"$folder/openapi.json"
 
-# Twice: with ids that are drawn, and with those that exist. A live stream does not end, so it is left out. That
-# every request which fits the schemas is accepted cannot be asked: no schema knows that an event begins in the
-# future, or what else is on sale.
-for config in "$folder/drawn.toml" "$folder/known.toml"; do
+# Runs twice: with random ids, and with those that exist. The live stream does not end, so it is excluded. The
+# check that every request which fits the schemas is accepted is excluded, too: no schema can express that an
+# event starts in the future, or what is on sale.
+for config in "$folder/random.toml" "$folder/known.toml"; do
     $TOOLS/bin/st --config-file "$config" run "$folder/openapi.json" --url "http://$address" \
         --header "$auth" \
         --exclude-path '/v1/events/{id}/availability/stream' --exclude-checks positive_data_acceptance \

@@ -1,6 +1,6 @@
-//! Clients as users of the API get them: made from its description by generators, type-checked, and run against
-//! the real server. Each program here creates an event, books, confirms, cancels and meets refusals; what it
-//! receives are the generated types.
+//! Generated clients of the API: generated from the OpenAPI document, type-checked, and run against the real
+//! server. Each program here creates an event, run_booking_program, confirms, cancels, and is refused, with
+//! the generated types.
 
 mod on_node;
 mod on_python;
@@ -13,22 +13,22 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{Exit, Program, ProgramOutput, Server};
 
-/// Where `make setup` puts generators, type checkers and what generated clients depend on.
+/// The folder in which `make setup` installs generators, type checkers and dependencies of generated clients.
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/clients");
 
 /// The programs that use generated clients, and their settings.
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
-/// A generator or a type checker on a busy machine, many times over. Nothing is measured by it.
+/// Many times the duration of a generator or a type checker on a busy machine. No duration is tested.
 const TOOL_DEADLINE: Duration = Duration::from_mins(10);
 
-/// A folder with the description of the API, in which a client is generated, checked and run.
+/// A folder with the OpenAPI document, in which a client is generated, checked and run.
 struct Workspace {
     folder: TempDir,
 }
 
 impl Workspace {
-    /// With the description, and copies of some of [`PROGRAMS`].
+    /// Creates a folder with the OpenAPI document, and with copies of these files of [`PROGRAMS`].
     async fn new(files: &[&str]) -> Self {
         let workspace = Self { folder: tempfile::tempdir().expect("a folder") };
         let printed = program().run(["openapi"]).await;
@@ -43,7 +43,7 @@ impl Workspace {
         self.folder.path().join(file)
     }
 
-    /// A command line of words without spaces, whose first is a tool.
+    /// A command of words that are separated by spaces; the first one is a tool.
     fn command(&self, words: &str) -> Command {
         let mut words = words.split_whitespace();
         let tool = words.next().expect("a tool");
@@ -56,22 +56,22 @@ impl Workspace {
         command
     }
 
-    /// Runs a command that must succeed; all that it says.
+    /// Runs a command that must succeed. Returns its standard output and standard error.
     async fn run(&self, words: &str) -> String {
         let finished = Program::finish_within(TOOL_DEADLINE, self.command(words)).await;
         expect_success(&finished, words);
         finished.stdout + &finished.stderr
     }
 
-    /// Has OpenAPI Generator, whose messages of severity ERROR leave its exit code at 0, make a client.
+    /// Generates a client by OpenAPI Generator, whose exit code is 0 even with messages of severity ERROR.
     async fn run_openapi_generator(&self, options: &str) {
-        let said = self.run(&format!("openapi-generator-cli generate -i openapi.json {options}")).await;
-        let errors: Vec<&str> = said.lines().filter(|line| line.contains(" ERROR ")).collect();
+        let output = self.run(&format!("openapi-generator-cli generate -i openapi.json {options}")).await;
+        let errors: Vec<&str> = output.lines().filter(|line| line.contains(" ERROR ")).collect();
         assert!(errors.is_empty(), "{errors:#?}");
     }
 
-    /// Runs a program that books, and compares what it says with what the server says.
-    async fn books(&self, words: &str) {
+    /// Runs a program that books, and compares its output with the data of the server.
+    async fn run_booking_program(&self, words: &str) {
         let server = Server::start(program()).await;
         let tokens = server.tokens();
         let mut command = self.command(words);

@@ -18,7 +18,7 @@ async fn u2_a_client_of_openapi_typescript_books() {
     let generate = "node node_modules/openapi-typescript/bin/cli.js openapi.json --output";
     workspace.run(&format!("{generate} generated/boxoffice.d.ts")).await;
     workspace.run("node node_modules/typescript/bin/tsc").await;
-    workspace.books("node compiled/openapi_fetch.js").await;
+    workspace.run_booking_program("node compiled/openapi_fetch.js").await;
 }
 
 #[tokio::test]
@@ -27,5 +27,5 @@ async fn u2_a_client_of_openapi_generator_books() {
     let options = "-g typescript-fetch -o generated/typescript-fetch --additional-properties";
     workspace.run_openapi_generator(&format!("{options} importFileExtension=.js")).await;
     workspace.run("node node_modules/typescript/bin/tsc").await;
-    workspace.books("node compiled/typescript_fetch.js").await;
+    workspace.run_booking_program("node compiled/typescript_fetch.js").await;
 }

@@ -6,20 +6,23 @@ import type { components, paths } from "./generated/boxoffice.js";
 
 type Schemas = components["schemas"];
 
-/** A caller with the token of a role. */
+/** A client with the token of a role. */
 function client(role: string) {
     const headers = { Authorization: `Bearer ${process.env[`TOKEN_${role}`]}` };
     return createClient<paths>({ baseUrl: process.env["BASE_URL"] ?? "", headers });
 }
 
-type Answer<T> = { data?: T; error?: Schemas["Problem"] | undefined; response: Response };
+type FetchResult<T> = { data?: T; error?: Schemas["Problem"] | undefined; response: Response };
 
-function success<T>({ data, error }: Answer<T>): T {
+function success<T>({ data, error }: FetchResult<T>): T {
     assert(data !== undefined, JSON.stringify(error));
     return data;
 }
 
-function refusal({ error, response }: Answer<unknown>, code: Schemas["ProblemCode"]): Schemas["Problem"] {
+function refusal(
+    { error, response }: FetchResult<unknown>,
+    code: Schemas["ProblemCode"],
+): Schemas["Problem"] {
     assert(error !== undefined, `${response.status}, not ${code}`);
     assert.equal(error.code, code);
     assert.equal(error.status, response.status);

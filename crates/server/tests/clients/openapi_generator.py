@@ -1,4 +1,7 @@
-"""Books with the client that OpenAPI Generator makes for Python. Prints the ids of the booking and of its refund."""
+"""Books with the client that OpenAPI Generator makes for Python.
+
+Prints the ids of the booking and of its refund.
+"""
 
 import datetime
 import json
@@ -32,19 +35,19 @@ from boxoffice_api import (
 
 
 def client(role: str) -> ApiClient:
-    """A caller with the token of a role."""
+    """A client with the token of a role."""
     return ApiClient(Configuration(host=os.environ["BASE_URL"], access_token=os.environ[f"TOKEN_{role}"]))
 
 
 def refusal(call: Callable[[], object], code: ProblemCode) -> Problem:
     try:
-        answer = call()
+        response = call()
     except ApiException as refused:
         problem = refused.data
         assert isinstance(problem, Problem), refused
         assert problem.code == code and problem.status == refused.status, problem
         return problem
-    raise AssertionError(answer)
+    raise AssertionError(response)
 
 
 admin, service, buyer = client("ADMIN"), client("SERVICE"), client("BUYER")

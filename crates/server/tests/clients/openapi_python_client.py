@@ -1,4 +1,7 @@
-"""Books with the client that openapi-python-client generates. Prints the ids of the booking and of its refund."""
+"""Books with the client that openapi-python-client generates.
+
+Prints the ids of the booking and of its refund.
+"""
 
 import datetime
 import json
@@ -33,7 +36,7 @@ T = TypeVar("T")
 
 
 def client(role: str) -> AuthenticatedClient:
-    """A caller with the token of a role."""
+    """A client with the token of a role."""
     return AuthenticatedClient(
         base_url=os.environ["BASE_URL"],
         token=os.environ[f"TOKEN_{role}"],
@@ -41,15 +44,15 @@ def client(role: str) -> AuthenticatedClient:
     )
 
 
-def success(answer: T | Problem | None) -> T:
-    assert answer is not None and not isinstance(answer, Problem), answer
-    return answer
+def success(response: T | Problem | None) -> T:
+    assert response is not None and not isinstance(response, Problem), response
+    return response
 
 
-def refusal(answer: object, code: ProblemCode) -> Problem:
-    assert isinstance(answer, Problem), answer
-    assert answer.code == code, answer
-    return answer
+def refusal(response: object, code: ProblemCode) -> Problem:
+    assert isinstance(response, Problem), response
+    assert response.code == code, response
+    return response
 
 
 admin, service, buyer = client("ADMIN"), client("SERVICE"), client("BUYER")

@@ -1,4 +1,5 @@
-// Books with the client that OpenAPI Generator makes for fetch. Prints the ids of the booking and of its refund.
+// Books with the client that OpenAPI Generator makes for fetch. Prints the ids of the booking and of its
+// refund.
 
 import assert from "node:assert/strict";
 import {
@@ -19,13 +20,13 @@ import {
     SettlementOutcome,
 } from "./generated/typescript-fetch/index.js";
 
-/** A caller with the token of a role. */
+/** A client with the token of a role. */
 const client = (role: string) =>
     new Configuration({ basePath: process.env["BASE_URL"] ?? "", accessToken: process.env[`TOKEN_${role}`] ?? "" });
 
 async function refusal(call: Promise<unknown>, code: ProblemCode): Promise<Problem> {
     const error = await call.then(
-        (answer) => assert.fail(`${JSON.stringify(answer)}, not ${code}`),
+        (response) => assert.fail(`${JSON.stringify(response)}, not ${code}`),
         (error: unknown) => error,
     );
     assert(error instanceof ResponseError, String(error));

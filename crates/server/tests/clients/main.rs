@@ -1,5 +1,5 @@
 //! Generated clients of the API: generated from the OpenAPI document, type-checked, and run against the real
-//! server. Each program here creates an event, run_booking_program, confirms, cancels, and is refused, with
+//! server. Each program here creates an event, books, confirms, cancels, and is refused, with
 //! the generated types.
 
 mod on_node;

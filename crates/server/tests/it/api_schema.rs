@@ -1,6 +1,5 @@
 //! The documented API, written down a second time and compared with the OpenAPI document, so that nothing
-//! that clients rely on gets lost or is renamed. Other tests check that the server behaves as the document
-//! says.
+//! that clients rely on gets lost or is renamed. Other tests check the behaviour of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -25,8 +25,7 @@ struct Message {
 }
 
 impl Subscriber {
-    /// Opens a stream, with these further header lines. Returns the stream and the response's head in lower
-    /// case.
+    /// Opens a stream with these further header lines. Returns it, and the response's head in lower case.
     async fn open(address: SocketAddr, event: &str, lines: &str) -> (Self, String) {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         let head = format!("GET /v1/events/{event}/availability/stream HTTP/1.1\r\nhost: x\r\n{lines}\r\n");

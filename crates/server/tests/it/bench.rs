@@ -74,7 +74,7 @@ async fn bench_prints_a_text_report() {
     }
 }
 
-/// Without the guards more tickets are sold than exist, and the report says so.
+/// Without the guards more tickets are sold than exist, and the report shows it.
 #[cfg(feature = "sabotage")]
 #[tokio::test]
 async fn bench_detects_overselling() {

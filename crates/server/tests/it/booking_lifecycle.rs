@@ -147,8 +147,7 @@ async fn take_over(client: &mut Client, user: &str, event: &str) -> String {
     .await
 }
 
-/// Creates an event of one ticket, which the user `ada` holds for one second. Returns the ids of event and
-/// booking.
+/// Creates an event of one ticket, which the user `ada` holds for one second. Returns both ids.
 async fn short_hold(server: &Server, admin: &mut Client) -> (String, String) {
     let event = admin.create_event(&with_fields(event_body(1), &json!({"holdSeconds": 1}))).await;
     let held = id_of(&server.service().book_for("ada", &event, 1).await.expect(201));
@@ -166,8 +165,7 @@ async fn an_overdue_hold_is_freed_for_the_next_buyer() {
     assert!(expired["expiredAt"].is_string() && expired["expiresIn"] == 0, "{expired}");
     assert_eq!(admin.counts(&event).await, (1, 0, 0));
 
-    // The payment is too late and is refunded, also where the tickets are available again before it is
-    // repeated.
+    // The payment is too late and is refunded, also if it is repeated once the tickets are available again.
     let late = admin.confirm(&held, "pay-late").await.expect_problem(409, "hold_expired");
     assert_eq!(late["bookingStatus"], "expired");
     admin.cancel(&next).await.expect(200);

@@ -226,7 +226,7 @@ async fn dev_prints_two_commands_that_work() {
     assert_eq!(dev.wait_for_exit().await, Exit::Code(0));
 }
 
-/// A port that is in use is an error only where `--listen` names it.
+/// A port that is in use is an error only if `--listen` names it.
 #[tokio::test]
 async fn dev_listens_on_a_free_port_where_8080_is_in_use() {
     // Bound here or by another program: in use in either case.

@@ -1,4 +1,4 @@
-//! The commands of operators: `demo`, `sweep`, `backup`, `doctor` and `completions`.
+//! Commands for operators: `demo`, `sweep`, `backup`, `doctor` and `completions`.
 
 use std::path::Path;
 
@@ -101,7 +101,7 @@ async fn a_closed_output_pipe_is_not_an_error() {
     assert_eq!(Program::finish(shell).await.stderr, "0\n");
 }
 
-/// On a terminal a progress bar is report, without colours where `NO_COLOR` is set.
+/// On a terminal a progress bar is shown, without colours if `NO_COLOR` is set.
 #[tokio::test]
 async fn a_demo_shows_its_progress_on_a_terminal() {
     let demo = format!("{} demo --buyers 300 --tickets 40", env!("CARGO_BIN_EXE_boxoffice"));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{program, server};
 
 const CLIENTS: usize = 8;
-/// Kills where `KILLS` is not set.
+/// Number of kills unless `KILLS` is set.
 const KILLS: u32 = 10;
 
 /// Runs a load on the server, kills and restarts it, and checks the database. Returns the restarted server
@@ -55,8 +55,8 @@ fn report(kills: u32, acknowledged: &Journal, starts: &[Duration]) {
     );
 }
 
-/// Kills a server repeatedly, and checks everything that it acknowledged. Returns the durations of its
-/// starts.
+/// Kills a server repeatedly, and checks everything that it acknowledged. Returns the duration of each
+/// start.
 async fn campaign(mut server: Server, kills: u32) -> Vec<Duration> {
     let mut acknowledged = Journal::default();
     let mut starts = Vec::new();

@@ -1,5 +1,4 @@
-//! The database's files are removed, renamed or replaced under a running server: no acknowledged change is
-//! lost.
+//! Database files are removed, renamed or replaced under a running server: no acknowledged change is lost.
 
 use std::ffi::OsString;
 use std::fs::{copy, remove_file, rename};

@@ -107,7 +107,7 @@ async fn metrics_count_requests_and_have_no_labels_from_clients() {
 
 #[tokio::test]
 async fn metrics_can_have_their_own_listener() {
-    // A port that was free a moment ago; another one is tried where it was taken meanwhile.
+    // A port that was free a moment ago; another one is tried if it is taken meanwhile.
     let server = eventually("a free port", async || {
         let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?;
         let setup = Setup::new(program()).argument("--metrics-listen").argument(port.to_string());

@@ -1,5 +1,4 @@
-//! Rate limits and locks on a Redis that servers share, and the effects for users and operators while it is
-//! down.
+//! Rate limits and locks on a Redis that servers share, and the effects of its outages.
 
 use std::time::Duration;
 
@@ -256,9 +255,8 @@ async fn invalid_redis_ca_files_are_reported_at_startup() {
 /// Maximum difference between clocks within a window.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// Sends attempts of one user to the servers in turn. Returns the shortest time from the sending of an
-/// accepted attempt to the response of the one `limit` later, and the numbers of accepted and refused
-/// attempts.
+/// Sends attempts of one user to the servers in turn. Returns the shortest time from sending an accepted
+/// attempt to the response of the one `limit` later, and the numbers of accepted and refused attempts.
 async fn send_attempts(
     mut targets: Vec<(Client, String, &'static str)>,
     limit: usize,

@@ -45,8 +45,7 @@ struct Policy {
 }
 
 impl Policy {
-    /// Checks the header fields and, if the attempt was refused, the members. Returns the time to wait in
-    /// that case.
+    /// Checks the header fields, and the members of a refusal. Returns the time to wait after a refusal.
     fn check(&self, response: &Response) -> Option<Duration> {
         let (name, limit, seconds) = (self.name, self.limit, self.window.as_secs());
         assert_eq!(
@@ -76,8 +75,7 @@ impl Policy {
         Some(Duration::from_millis(millis))
     }
 
-    /// Expects that an exact sliding window can have decided these attempts of one user, made one after the
-    /// other.
+    /// Expects that an exact sliding window can have decided these sequential attempts of one user.
     fn check_attempts(&self, attempts: &[Attempt]) {
         let accepted: Vec<&Attempt> =
             attempts.iter().filter(|attempt| attempt.retry_after.is_none()).collect();
@@ -105,8 +103,7 @@ impl Policy {
     }
 }
 
-/// Attempts that a test makes up: when each was sent, and the time to wait if it was refused, in
-/// milliseconds.
+/// Attempts that a test makes up: the time of each and, if it was refused, the time to wait, in milliseconds.
 fn history(attempts: &[(u64, Option<u64>)]) -> Vec<Attempt> {
     let begin = Instant::now();
     let at = |millis| begin + Duration::from_millis(millis);

@@ -39,8 +39,7 @@ async fn connections(server: &Server, count: usize, bytes: &str) -> Vec<RawConne
     open
 }
 
-/// Half a head, half a body, and clients that read nothing: all at the same time, and each times out in the
-/// end.
+/// Half a head, half a body, and clients that read nothing, all at the same time: each of them times out.
 #[tokio::test]
 async fn slow_clients_time_out_and_do_not_delay_others() {
     let server = server().await;

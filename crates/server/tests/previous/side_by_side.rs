@@ -21,8 +21,7 @@ async fn versions_sell_side_by_side() {
     }
 }
 
-/// Replaces three instances of the earlier version one by one under load, and then the new ones again by
-/// earlier ones.
+/// Upgrades three instances of the earlier version one by one under load, then downgrades them again.
 async fn replace_instances() -> Journal {
     let (nats, redis) = (NatsServer::start().await, RedisServer::start().await);
     let database = Cluster::shared().await.database().await;

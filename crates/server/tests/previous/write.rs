@@ -24,7 +24,7 @@ async fn write_sqlite() {
     let fixture = create("sqlite");
     let setup = Setup::new(previous());
     write(&fixture, setup.clone()).await;
-    assert!(!setup.database().with_extension("db-wal").exists(), "the file is expect_complete");
+    assert!(!setup.database().with_extension("db-wal").exists(), "the file is complete");
     std::fs::copy(setup.database(), fixture.database()).expect("a copy");
 }
 
@@ -170,8 +170,7 @@ impl Writer {
         .await;
     }
 
-    /// Expired bookings: two never paid, one paid late while its tickets are available, one after they are
-    /// sold.
+    /// Expired bookings: two never paid, one paid late with tickets available, one paid after a sell-out.
     async fn expired(&mut self) {
         for user in ["expired-1", "expired-2", "late"] {
             let booking = self.booked("shortHold", user, 1).await;

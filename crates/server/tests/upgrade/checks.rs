@@ -22,8 +22,7 @@ fn event<'a>(manifest: &'a Manifest, name: &str) -> &'a str {
     manifest.events[name]["id"].as_str().expect("an id")
 }
 
-/// Expects every member of an earlier response unchanged, except those listed; a newer version may add
-/// members.
+/// Expects every member of an earlier response unchanged, with exceptions; a newer version may add members.
 #[track_caller]
 fn includes(now: &Value, before: &Value, except: &[&str]) {
     for (member, value) in before.as_object().expect("an object") {

@@ -259,8 +259,7 @@ async fn connect(nats: &NatsServer, name: &str, password: &str) -> Client {
     within_deadline("a connection", options.connect(nats.url())).await.expect("the login is accepted")
 }
 
-/// True if NATS accepts a message from a client. NATS reports a forbidden one before it replies to the next
-/// command.
+/// True if NATS accepts a message. It reports a forbidden one before it replies to the next command.
 async fn may_publish(name: &str, password: &str, nats: &NatsServer, subject: &str) -> bool {
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let options = ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned());

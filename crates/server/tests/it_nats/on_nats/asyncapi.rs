@@ -1,5 +1,4 @@
-//! The messages over NATS are those that `boxoffice asyncapi` and the README describe: all of them, and no
-//! others.
+//! The messages over NATS are exactly those that `boxoffice asyncapi` and the README describe.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -157,7 +156,7 @@ async fn cause_all_messages(gateway: &Gateway, server: &Server) {
     admin.patch(&path, &json!({"status": "cancelled"})).await.expect(200);
 }
 
-/// Checks each message until every api one has been received. Returns the names of those received.
+/// Checks each message until every described one has been received. Returns the names of those received.
 async fn check_messages(api: &mut AsyncApi, subscriber: &mut Subscriber) -> BTreeSet<String> {
     let (all, mut seen) = (api.all(), BTreeSet::new());
     while seen != all {

@@ -1,4 +1,4 @@
-//! The server survives restarts of NATS, whatever the state of its log is.
+//! The server survives restarts of NATS even if its log cannot be written.
 
 use testkit::{BadLog, Load, NatsServer, event_body, eventually, expect_service_and_stop};
 

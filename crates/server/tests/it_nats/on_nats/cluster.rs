@@ -1,5 +1,4 @@
-//! Three NATS servers, one of which fails while tickets are sold: every entry is on the stream, once and in
-//! order.
+//! Three NATS servers, one of which fails during sales: every entry is on the stream, once and in order.
 //!
 //! `CLUSTER_ROUNDS=3` kills, pauses and restarts each server that often.
 
@@ -47,7 +46,7 @@ async fn c2_adding_replicas_between_sales_does_not_stop_the_stream() {
     sale.expect_loss_of_leader().await;
 }
 
-/// The full campaign. Runs only where `CLUSTER_ROUNDS` is set.
+/// The full campaign. Runs only if `CLUSTER_ROUNDS` is set.
 #[tokio::test(flavor = "multi_thread")]
 async fn c2_every_server_fails_in_every_way() {
     let Some(rounds) = number_from_environment("CLUSTER_ROUNDS") else { return };
@@ -134,8 +133,7 @@ impl Sale {
         self.loads = shares.map(|(server, events)| Load::start(server, events, 2)).collect();
     }
 
-    /// Ends the sales. Returns the number of entries on the stream, after a check that it is complete and in
-    /// order.
+    /// Ends the sales. Returns the number of entries on the stream, which must be complete and in order.
     async fn pause(&mut self) -> usize {
         for load in self.loads.drain(..) {
             assert!(!load.stop().await.is_empty());

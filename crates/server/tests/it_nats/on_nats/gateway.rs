@@ -65,7 +65,7 @@ impl Gateway {
         reply["data"].take()
     }
 
-    /// Sends a request that must be expect_refused with this code, and returns the reply.
+    /// Sends a request that must be refused with this code, and returns the reply.
     pub(crate) async fn expect_refused(&self, subject: &'static str, request: Value, code: &str) -> Value {
         let reply = self.call(subject, request).await;
         assert_eq!(

@@ -18,7 +18,7 @@ use super::progress::ready;
 use crate::ledger_stream::{expect_complete, length, read, streams};
 use crate::{program, setup};
 
-/// Kills where `RELAY_KILLS` is not set.
+/// Number of kills unless `RELAY_KILLS` is set.
 const KILLS: u32 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,8 +179,7 @@ async fn a_sale_without_nats_is_published_afterwards() {
     assert!((1..=1_005).contains(&published), "{published}");
 }
 
-/// A full disk of NATS stops publishing, but not the sale. Once there is room again, all entries are
-/// published.
+/// A full disk of NATS stops publishing, but not sales. Once there is room, all entries are published.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_of_nats_does_not_stop_sales() {
     let disk = match SmallDisk::mount(24) {
@@ -242,8 +241,7 @@ async fn a_stream_ahead_of_the_ledger_is_left_unchanged() {
     assert_eq!(length(&streams(&nats).await).await, before as u64);
 }
 
-/// One event's entries cannot be read: they wait, readiness reports it, and the entries of other events are
-/// published.
+/// One event's entries cannot be read: they wait and are reported, and those of other events are published.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_entry_does_not_delay_other_events() {
     let mut nats = NatsServer::start().await;
@@ -348,8 +346,7 @@ async fn kills_and_restarts_lose_and_repeat_nothing() {
 mod on_redis {
     use super::*;
 
-    /// U3: the error of an instance that waits for leadership ends when NATS, or PostgreSQL, is available
-    /// again.
+    /// U3: the error of an instance that waits for leadership ends once NATS, or PostgreSQL, is back.
     #[tokio::test(flavor = "multi_thread")]
     async fn u3_a_relay_that_waits_for_leadership_becomes_ready_again() {
         let (mut nats, redis) = (NatsServer::start().await, RedisServer::start().await);

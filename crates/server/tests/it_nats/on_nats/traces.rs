@@ -13,7 +13,7 @@ use crate::setup;
 /// The trace contexts of requests over HTTP and over NATS.
 const OVER_HTTP: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OVER_NATS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
-/// An invalid trace context: the standard requires lower case.
+/// An invalid trace context: W3C Trace Context requires lower case.
 const INVALID: &str = "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01";
 
 fn header_map(headers: &[(&str, &str)]) -> HeaderMap {
@@ -40,8 +40,7 @@ async fn a_traceparent_is_propagated_to_logs_replies_and_messages() {
     let event = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 2}))).await;
     let order = json!({"eventId": event, "userId": "user-1", "ticketQuantity": 1});
 
-    // Over HTTP: bookings that will expire. An invalid or duplicate trace context is ignored, and is no
-    // error.
+    // Over HTTP: bookings that will expire. Invalid or duplicate trace contexts are ignored without an error.
     let http = async |traces: &[&str]| {
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(traces.iter().map(|trace| ("traceparent", *trace)));

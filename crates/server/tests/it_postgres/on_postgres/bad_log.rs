@@ -1,4 +1,4 @@
-//! The server survives a restart of PostgreSQL, whatever the state of its log is.
+//! The server survives a restart of PostgreSQL even if its log cannot be written.
 
 use testkit::{BadLog, Load, PostgresServer, Setup, event_body, eventually, expect_service_and_stop};
 

@@ -59,7 +59,7 @@ async fn doctor_checks_the_database_server() {
     check(&run_on(&database.url(), &["doctor"]).await, 0, "database: ok");
     drop((database, postgres));
 
-    // A server for not_durable tests loses commits at a power failure, and `doctor` reports that.
+    // A server for quick tests loses commits at a power failure, and `doctor` reports that.
     let not_durable = server().await;
     check(&run_on(&not_durable.setup().url(), &["doctor"]).await, 1, "fsync is off");
 }

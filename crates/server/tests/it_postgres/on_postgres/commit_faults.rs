@@ -8,7 +8,7 @@ use testkit::{
 
 use crate::program;
 
-/// Faults where `CUTS` is not set.
+/// Number of faults unless `CUTS` is set.
 const CUTS: u32 = 100;
 
 /// Fault at the nth COMMIT that fails. Holding lasts until a timeout, so it is rare.

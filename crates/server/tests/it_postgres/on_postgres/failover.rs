@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::program;
 
-/// Rounds where `FAILOVERS` is not set: one of each of the first two kinds.
+/// Number of rounds unless `FAILOVERS` is set: one of each of the first two kinds.
 const ROUNDS: u32 = 2;
 const CLIENTS: usize = 8;
 /// Longer than a transaction and the resolution of its outcome may take.
@@ -88,7 +88,7 @@ async fn round(round: u32) -> usize {
     standby.start().await;
     standby.promote().await;
     let promoted = Setup::new(program()).on_postgres(&standby.database_of(&database)).start().await;
-    // No booking is lost, and none exists that was reported as not bookings.
+    // No booking is lost, and none exists that was reported as not made.
     journal.check(&mut promoted.admin()).await;
     promoted.expect_clean().await;
     journal.len()
@@ -119,7 +119,7 @@ async fn r1_a_failover_loses_no_acknowledged_booking() {
     }
 }
 
-/// Books a ticket with an idempotency key, which is the user's id as well.
+/// Books a ticket with an idempotency key, which is also the user's id.
 async fn book(client: &mut Client, key: &str, event: &str) -> Response {
     let body = json!({"eventId": event, "ticketQuantity": 1, "userId": key});
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];

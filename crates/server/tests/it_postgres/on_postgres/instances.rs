@@ -18,7 +18,7 @@ use crate::program;
 
 pub(crate) const TICKETS: u32 = 400;
 const CLIENTS: usize = 200;
-/// Abandoned requests where `ABORTS` is not set.
+/// Number of abandoned requests unless `ABORTS` is set.
 const ABORTS: u32 = 1_000;
 const IDLE: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
      AND state LIKE 'idle in transaction%'";
@@ -47,8 +47,7 @@ async fn request_until_final(client: &mut Client, path: &str, key: &str, body: &
     .await
 }
 
-/// Books one ticket for a user, whose id is the key of the request as well. Retries until the response is
-/// final.
+/// Books one ticket for a user, whose id is also the key. Retries until the response is final.
 pub(super) async fn book(client: &mut Client, user: &str, event: &str) -> (u16, Value) {
     let body = json!({"eventId": event, "ticketQuantity": 1, "userId": user});
     request_until_final(client, "/v1/bookings", user, &body).await
@@ -133,7 +132,7 @@ async fn three_instances_survive_a_killed_database() {
     sale(&servers, kill).await;
 }
 
-/// An instance that is paused backend its transaction blocks the event for others until the database server
+/// An instance that is paused inside its transaction blocks the event for others until the database server
 /// ends the session, and no longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_paused_inside_its_transaction_does_not_block_others() {

@@ -77,7 +77,7 @@ async fn the_previous_version_works_with_a_newer_schema() {
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 4);
     load.wait_for_acknowledged(50).await;
-    // Changes that a next version may make to tables while this version uses them.
+    // Changes that a later version may make to tables while this version uses them.
     let version = "INSERT INTO boxoffice_schema SELECT max(version) + 1 FROM boxoffice_schema";
     let newer = "ALTER TABLE events ADD COLUMN note text; ALTER TABLE bookings ADD COLUMN seat text;
                  CREATE INDEX ON ledger (at)";

@@ -16,7 +16,7 @@ use crate::program;
 /// Bookings in total; each instance gets a share of them.
 const BOOKINGS: usize = 900;
 
-/// Locks with their effect, or with none: then every instance acquires every lock.
+/// Locks are effective, or have no effect, so that every instance acquires every lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Locks {
     Effective,
@@ -85,8 +85,7 @@ async fn wait_until_redis_is_used(servers: &[Server]) {
     }
 }
 
-/// Few clients per instance, so that the lease changes hands often; all clients connect before the first
-/// request.
+/// Few clients per instance, so that the lease changes hands often; all connect before the first request.
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_take_turns_at_a_hot_event() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! A foreign session that locks a row delays the requests that need the row, and no others.
+//! Another session that locks a row delays the requests that need the row, and no others.
 
 use std::time::Duration;
 
@@ -47,15 +47,15 @@ async fn other_sales_continue(instances: usize) {
     let free = servers[0].admin().create_event(&event_body(1_000_000)).await;
     let (blocked, served) = (buyers(&servers, &locked), buyers(&servers, &free));
     let before = rate(&served, BOOKINGS, Duration::from_secs(1)).await;
-    let foreign_session = database.connect().await;
-    foreign_session.batch_execute("BEGIN").await.expect("a transaction");
+    let other_session = database.connect().await;
+    other_session.batch_execute("BEGIN").await.expect("a transaction");
     let row = "SELECT id FROM events WHERE capacity = 999999 FOR UPDATE";
-    foreign_session.query_one(row, &[]).await.expect("the row");
+    other_session.query_one(row, &[]).await.expect("the row");
     let bought = total_acknowledged(&blocked);
     let during = rate(&served, BOOKINGS, LOCKED).await;
     // Requests in flight when the row was locked may have been acknowledged afterwards.
     assert!(total_acknowledged(&blocked) <= bought + (CLIENTS * instances) as u64, "the row is locked");
-    foreign_session.batch_execute("ROLLBACK").await.expect("the end of the transaction");
+    other_session.batch_execute("ROLLBACK").await.expect("the end of the transaction");
     let bought = total_acknowledged(&blocked);
     reach(&blocked, bought + BOOKINGS).await;
     let after = rate(&served, BOOKINGS, Duration::from_secs(1)).await;

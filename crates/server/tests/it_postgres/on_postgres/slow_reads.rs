@@ -58,12 +58,12 @@ async fn all_kinds_wait(server: &Server) -> bool {
 async fn s1_blocked_reads_are_refused_and_do_not_delay_other_requests() {
     let server = server().await;
     server.admin().create_event(&event_body(100)).await;
-    let foreign_session = server.setup().postgres().connect().await;
+    let other_session = server.setup().postgres().connect().await;
     let mut were_first = false;
     // On a busy machine a round may take longer than reads wait for the lock.
     for _ in 0..10 {
         let lock = "BEGIN; LOCK TABLE event_details, refunds IN ACCESS EXCLUSIVE MODE";
-        foreign_session.batch_execute(lock).await.expect("the lock");
+        other_session.batch_execute(lock).await.expect("the lock");
         let (mut readers, mut responses) = (read(&server), Vec::new());
         let mut take_response = |readers: &mut JoinSet<Response>| {
             responses.extend(
@@ -75,7 +75,7 @@ async fn s1_blocked_reads_are_refused_and_do_not_delay_other_requests() {
         let others = look_up(&server).join_all().await;
         were_first = !take_response(&mut readers);
         responses.extend(readers.join_all().await);
-        foreign_session.batch_execute("ROLLBACK").await.expect("the end of the transaction");
+        other_session.batch_execute("ROLLBACK").await.expect("the end of the transaction");
         for other in others {
             assert!([200, 404].contains(&other.status.as_u16()), "{other:?}");
         }

@@ -69,13 +69,13 @@ deny:
 	else echo "WARNING: cargo-deny is not installed: licences, bans and sources are not checked" >&2; \
 	test -z "$$CI"; fi
 
-## Campaigns: too long for every run; results are in docs/reliability.md
+## Campaigns: too long for `make test`; results are in docs/reliability.md
 stress-crash: ## Kill the server 100 times under load, on a file of 100,000 bookings
 	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
 
 stress-commit: ## Cut 1,000 connections at COMMIT and cancel 10,000 requests, on PostgreSQL
 	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- commit_faults --nocapture
-	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- nobody_waits_for \
+	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- abandoned_requests \
 	--nocapture
 
 stress-relay: ## Kill instances 300 times and NATS 30 times under load; each entry is published once

@@ -51,7 +51,7 @@ pub enum Refusal {
         refund: Option<Box<Refund>>,
     },
     /// The payment was captured after the hold had expired, and its tickets are no longer available.
-    #[error("the hold has expired and its tickets are gone; the payment is refunded")]
+    #[error("the hold has expired and its tickets are no longer available; the payment is refunded")]
     HoldExpired {
         /// The status of the booking.
         booking: BookingStatus,

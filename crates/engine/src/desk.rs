@@ -16,9 +16,9 @@
 //!    │ deadline, the sender sets the start flag ─────┼───▶ Error::Overloaded, never runs
 //!    │ lane idle, lease held or refused,             │
 //!    │ the desk sets the start flag                  │ Reply::Requeue or Reply::Busy,
-//!    ▼                                               │ deadline not free
+//!    ▼                                               │ deadline not reached
 //!  in a batch ── the store replies ──────────────────┘
-//!    │ any other reply, or deadline free
+//!    │ any other reply, or deadline reached
 //!    ▼
 //!  result to the sender
 //! ```

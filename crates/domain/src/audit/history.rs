@@ -79,7 +79,7 @@ impl History {
             match ledger_refunds.remove(&refund.id) {
                 None => report("has no entry in the ledger".to_owned()),
                 Some(status) if status != refund.status.into() => {
-                    report(format!("is {}, but the ledger says {status}", refund.status));
+                    report(format!("is {}, but the ledger has {status}", refund.status));
                 }
                 Some(_) => {}
             }
@@ -176,7 +176,7 @@ fn check_row(booking: &Booking, replay: &BookingReplay<'_>) -> Vec<String> {
     let lines = replay.lines.unwrap_or_default().iter().map(|line| (line.ticket_type, line.quantity));
     let status = replay.status.map_or("nothing", LedgerStatus::as_str);
     if replay.status != Some(booking.status().into()) || !lines.eq(booked) {
-        violations.push(format!("is {}, but its ledger says {status}", booking.status()));
+        violations.push(format!("is {}, but its ledger has {status}", booking.status()));
     }
     if replay.seq != Some(booking.last_seq) {
         let last = replay.seq.unwrap_or(0);

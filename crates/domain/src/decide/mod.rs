@@ -128,7 +128,7 @@ pub fn decide(snapshot: &Snapshot<'_>, command: &Command, now: Timestamp) -> Res
             Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. } | Action::Settle(_),
             None,
             Some(_),
-        ) => Err(Inconsistent("the event of a booking is gone")),
+        ) => Err(Inconsistent("the event of a booking does not exist")),
 
         (Action::Confirm(confirmation), Some(event), Some((booking, status))) => {
             booking::confirm(&booking::Case { snapshot, event, booking, command, now }, status, confirmation)

@@ -233,16 +233,16 @@ fn the_entries_of_a_booking_form_a_valid_path() {
 
 #[test]
 fn a_booking_row_matches_its_last_entry() {
-    assert_violation("is confirmed, but its ledger says pending", |rows, ids| {
+    assert_violation("is confirmed, but its ledger has pending", |rows, ids| {
         rows.booking(ids.held).state = rows.booking(ids.paid).state.clone();
     });
-    assert_violation("is pending, but its ledger says confirmed", |rows, ids| {
+    assert_violation("is pending, but its ledger has confirmed", |rows, ids| {
         rows.booking(ids.paid).state = State::Pending;
     });
-    assert_violation("is pending, but its ledger says expired", |rows, ids| {
+    assert_violation("is pending, but its ledger has expired", |rows, ids| {
         rows.booking(ids.expired).state = State::Pending;
     });
-    assert_violation("is expired, but its ledger says cancelled", |rows, ids| {
+    assert_violation("is expired, but its ledger has cancelled", |rows, ids| {
         rows.booking(ids.unpaid).state = rows.booking(ids.expired).state.clone();
     });
     let other_items = |items: &Items, edit: fn(&mut Vec<domain::Item>)| {
@@ -250,7 +250,7 @@ fn a_booking_row_matches_its_last_entry() {
         edit(&mut items);
         Items::new(items).unwrap()
     };
-    assert_violation("is pending, but its ledger says pending", |rows, ids| {
+    assert_violation("is pending, but its ledger has pending", |rows, ids| {
         let booking = rows.booking(ids.held);
         booking.items = other_items(&booking.items, |items| items[0].quantity += 1);
     });
@@ -308,10 +308,10 @@ fn every_payment_confirms_or_is_refunded_once() {
 
 #[test]
 fn a_refund_row_matches_its_last_entry() {
-    assert_violation("is requested, but the ledger says succeeded", |rows, _| {
+    assert_violation("is requested, but the ledger has succeeded", |rows, _| {
         rows.refund("back").status = RefundStatus::Requested;
     });
-    assert_violation("is failed, but the ledger says succeeded", |rows, _| {
+    assert_violation("is failed, but the ledger has succeeded", |rows, _| {
         rows.refund("late").status = RefundStatus::Failed;
     });
     for text in ["has no entry in the ledger", "is in the ledger, but there is no such refund"] {

@@ -7,7 +7,7 @@ use domain::{BookingId, EventId};
 
 use crate::limit::{BACKOFF_BOOKINGS_MAX, BACKOFF_ROUNDS_MAX, EVENT_FAILURES_MAX};
 
-/// The failures of a chore. It is only an optimisation: a forgotten failure is tried again.
+/// The failures of a chore. It is only an optimization: a forgotten failure is tried again.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     bookings: HashMap<BookingId, BookingBackoff>,

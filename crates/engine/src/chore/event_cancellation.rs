@@ -52,8 +52,8 @@ impl Chore for EventCancellation {
 }
 
 impl EventCancellation {
-    /// Cancels an event's bookings in a status, page by page. If all of them fail, the event is left for the
-    /// next run.
+    /// Cancels an event's bookings in a status, page by page. An event is left for the next run if several of
+    /// its bookings fail and none succeeds.
     async fn cancel_bookings(
         &mut self,
         engine: &Engine,

@@ -88,7 +88,7 @@ impl Rounds {
 }
 
 impl Work for Rounds {
-    /// The state that a chore keeps between rounds is only an optimisation, so a panic leaves no work half
+    /// The state that a chore keeps between rounds is only an optimization, so a panic leaves no work half
     /// done.
     async fn run(&mut self) {
         loop {

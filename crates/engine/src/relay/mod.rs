@@ -107,7 +107,7 @@ pub struct RelayDependencies {
     pub store: Arc<dyn Store>,
     /// The lock for leadership.
     pub lock: Arc<dyn Lock>,
-    /// The current time, for the lag.
+    /// The current time, for the age of entries and the first sequence of a new stream.
     pub clock: Arc<dyn Clock>,
     /// Random numbers, for the jitter of the backoff.
     pub ids: Arc<dyn Ids>,

@@ -1,12 +1,12 @@
-//! The audit, which judges what the store holds, whoever wrote it.
+//! The audit checks the stored data, whichever program wrote it.
 
 use domain::{AuditReport, Event, EventPatch, NewEvent};
 
 use super::Harness;
 use super::fixture::{Fixture, HOLD, edit, expire};
 
-/// An event with a booking in every state, a refund, and a limit per user.
-async fn busy(fixture: &Fixture<'_>) -> Event {
+/// Creates an event with a booking in every state, a refund, and a limit per user.
+async fn event_with_all_states(fixture: &Fixture<'_>) -> Event {
     let mut new = NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(50) };
     new.ticket_types.push(fixture.ticket_type(Some(40)));
     let both: Vec<_> = new.ticket_types.iter().map(|kind| (kind.id, 1)).collect();
@@ -15,12 +15,12 @@ async fn busy(fixture: &Fixture<'_>) -> Event {
     let late = fixture.run_ok(book("late")).await;
     fixture.harness.advance(HOLD).await;
     fixture.run_ok(expire(&late)).await;
-    for name in ["gone", "paid", "held", "given-up"] {
+    for name in ["returned", "paid", "held", "cancelled"] {
         let booking = fixture.run_ok(book(name)).await;
-        if name == "gone" || name == "paid" {
+        if name == "returned" || name == "paid" {
             fixture.run_ok(fixture.confirm(&booking, "t")).await;
         }
-        if name == "gone" || name == "given-up" {
+        if name == "returned" || name == "cancelled" {
             fixture.run_ok(fixture.cancel(&booking)).await;
         }
     }
@@ -33,7 +33,7 @@ pub(super) async fn the_audit_counts_rows(harness: &dyn Harness) {
     let report = fixture.store.audit().await.expect("an audit");
     assert_eq!(report, AuditReport::default());
     for _ in 0..3 {
-        let event = busy(&fixture).await;
+        let event = event_with_all_states(&fixture).await;
         assert_eq!((event.inventory.held, event.inventory.sold, event.inventory.seq), (2, 2, 13));
     }
     let report = fixture.store.audit().await.expect("an audit");
@@ -41,7 +41,8 @@ pub(super) async fn the_audit_counts_rows(harness: &dyn Harness) {
     assert_eq!(report, expected);
 }
 
-/// What is done to one event's rows, and what the audit then says beside the event's or the row's name.
+/// A change of the rows of one event, and a part of the audit's violation after the id of the event or the
+/// row.
 const TAMPERINGS: &[(&str, &str)] = &[
     ("UPDATE events SET held = held + 1 WHERE id = :event", "held is stored as 3 and derived as 2"),
     ("UPDATE events SET sold = sold - 1 WHERE id = :event", "sold is stored as 1 and derived as 2"),
@@ -77,13 +78,14 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "names entry 500 as its last",
     ),
     (
-        "UPDATE bookings SET status = 'expired', expired_at = created_at WHERE event_id = :event AND user_id = 'held'",
-        "is expired, but its ledger says pending",
+        "UPDATE bookings SET status = 'expired', expired_at = created_at \
+         WHERE event_id = :event AND user_id = 'held'",
+        "is expired, but its ledger has pending",
     ),
     (
         "UPDATE bookings SET status = 'cancelled', cancelled_at = created_at \
          WHERE event_id = :event AND user_id = 'paid'",
-        "is cancelled, but its ledger says confirmed",
+        "is cancelled, but its ledger has confirmed",
     ),
     ("UPDATE bookings SET user_id = 'thief' WHERE event_id = :event AND user_id = 'paid'", "user thief"),
     (
@@ -111,7 +113,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ("UPDATE ledger SET from_status = 'expired' WHERE event_id = :event AND seq = 3", "does not follow on"),
     (
         "UPDATE ledger SET to_status = 'cancelled' WHERE event_id = :event AND seq = 3",
-        "but its ledger says cancelled",
+        "but its ledger has cancelled",
     ),
     (
         "UPDATE ledger SET at = (SELECT max(at) + 1 FROM ledger) WHERE event_id = :event AND seq = 3",
@@ -136,18 +138,18 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Each on an event of its own, one after the other, with a look in between.
+/// Each change is made on an event of its own, with an audit after each.
 pub(super) async fn the_audit_detects_tampering(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let mut known = Vec::new();
     for (sql, expected) in TAMPERINGS {
-        let event = busy(&fixture).await.id;
+        let event = event_with_all_states(&fixture).await.id;
         if !harness.tamper(sql, event).await {
             return;
         }
         let report = fixture.store.audit().await.expect("an audit");
-        let new: Vec<_> = report.violations.iter().filter(|what| !known.contains(*what)).collect();
-        assert!(new.iter().any(|what| what.contains(expected)), "{sql}: {new:#?}");
+        let new: Vec<_> = report.violations.iter().filter(|violation| !known.contains(*violation)).collect();
+        assert!(new.iter().any(|violation| violation.contains(expected)), "{sql}: {new:#?}");
         known = report.violations;
     }
 }

@@ -1,2 +1,4 @@
--- The server's process behind this connection. Its start tells it from a later one of the same number.
-SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_activity WHERE pid = pg_backend_pid()
+-- The server process of this connection. Its start time distinguishes it from a later process with the same
+-- id.
+SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint
+FROM pg_stat_activity WHERE pid = pg_backend_pid()

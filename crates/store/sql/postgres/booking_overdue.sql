@@ -1,6 +1,7 @@
--- The oldest overdue holds of an event after a given one: any ($5 unset), or with a ticket type; and how many tickets
--- the user of each holds in all. Served by bookings_held. The ticket type is searched as text: a JSON function would
--- raise at items that are spoilt, and so stop every order. A name cannot pass for an item, its quotes are escaped.
+-- The oldest overdue holds of an event after a given one: all ($5 is NULL), or those with a ticket type; with
+-- the number of tickets that the user of each holds in all. Served by bookings_held. The ticket type is
+-- searched as text: a JSON function would raise an error at corrupt items, and so fail every order. A name
+-- cannot be mistaken for an item, because its quotes are escaped.
 SELECT b.id, b.event_id, b.user_id, b.status, b.version, b.last_seq, b.items, b.currency, b.total,
        b.hold_expires_at, b.payment_method, b.transaction_id, b.confirmed_at, b.cancelled_at,
        b.cancellation_reason, b.refunded, b.expired_at, b.created_at, b.updated_at,

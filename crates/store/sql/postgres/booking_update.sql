@@ -1,4 +1,4 @@
--- Bookings that changed. Guarded by the versions that were loaded: nobody else has changed them in between.
+-- Updates bookings. Guarded by the versions that were loaded: no other transaction has changed them since.
 WITH written AS (
     UPDATE bookings b SET status = n.status, version = n.version, last_seq = n.last_seq,
            transaction_id = n.transaction_id, confirmed_at = n.confirmed_at, cancelled_at = n.cancelled_at,

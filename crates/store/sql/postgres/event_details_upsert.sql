@@ -1,4 +1,4 @@
--- The descriptions of new and edited events. Guarded by the version, which only grows.
+-- Inserts or updates the descriptions of events. Guarded by the version, which only increases.
 WITH written AS (
     INSERT INTO event_details AS d (event_id, name, venue, starts_at, time_zone, currency, sales_start_at,
            sales_end_at, hold_seconds, cancel_cutoff_seconds, max_tickets_per_booking, max_tickets_per_user,

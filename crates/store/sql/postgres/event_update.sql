@@ -1,4 +1,5 @@
--- The hot update. Guarded by the ledger numbers that were loaded: nobody else has written in between.
+-- Updates the counters of events. Guarded by the ledger numbers that were loaded: no other transaction has
+-- written since.
 WITH written AS (
     UPDATE events e SET capacity = n.capacity, held = n.held, sold = n.sold, seq = n.seq, last_at = n.last_at,
            pending = n.pending, confirmed = n.confirmed, cancelled = n.cancelled, expired = n.expired,

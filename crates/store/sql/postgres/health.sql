@@ -1,7 +1,8 @@
--- Whether it takes changes; which standbys a commit waits for; for how many seconds a commit of this user has
--- waited for them; the standbys that are connected, and whether this user may see how they are.
+-- True if the server is a primary; the setting of the synchronous standbys; the seconds for which a commit of
+-- this user has been waiting for them; the connected standbys; true if this user may see their state.
 SELECT NOT pg_is_in_recovery(), current_setting('synchronous_standby_names'),
-       (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0)::float8 FROM pg_stat_activity
+       (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0)::float8
+        FROM pg_stat_activity
         WHERE datname = current_database() AND usename = current_user AND wait_event = 'SyncRep'),
        (SELECT coalesce(array_agg(application_name), '{}') FROM pg_stat_replication
         WHERE state IS NULL OR state = 'streaming'),

@@ -1,5 +1,4 @@
--- What was answered under idempotency keys, where that is less than so many seconds ago. Served by the primary
--- key.
+-- The responses stored under idempotency keys within the last $3 seconds. Served by the primary key.
 SELECT k.scope, k.key, k.fingerprint, k.answer
 FROM unnest($1::text[], $2::text[]) AS n (scope, key)
 JOIN idempotency k ON k.scope = n.scope AND k.key = n.key

@@ -1,5 +1,6 @@
--- What was answered under idempotency keys, in their order; replaces those that are too old to count. A key
--- that somebody else is writing makes this wait, and then miss: the batch is tried again and finds the answer.
+-- Stores responses under idempotency keys, in the order of the keys; replaces expired ones. If another
+-- transaction is writing a key, this waits, and then misses: the batch is retried and finds the stored
+-- response.
 WITH written AS (
     INSERT INTO idempotency AS k (scope, key, fingerprint, answer, created_at)
     SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[])

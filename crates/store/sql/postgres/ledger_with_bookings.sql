@@ -1,4 +1,5 @@
--- An event's ledger after a given entry, oldest first, with the bookings as they are now. Served by the keys.
+-- The ledger of an event after a given entry, oldest first, with the current rows of the bookings. Served by
+-- the primary keys.
 SELECT l.event_id, l.seq, l.type, l.booking_id, l.refund_id, l.lines, l.quantity, l.from_status, l.to_status,
        l.available_after, l.previous_seq, l.actor, l.request_id, l.at, l.trace,
        b.id, b.event_id, b.user_id, b.status, b.version, b.last_seq, b.items, b.currency, b.total,

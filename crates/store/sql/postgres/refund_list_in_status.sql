@@ -1,5 +1,5 @@
--- Refunds in a status, newest first. Served by refunds_by_status: its columns are compared as a row, so that no other
--- index has the order.
+-- Refunds in a status, newest first. Served by refunds_by_status: the columns are compared as a row, so that
+-- no other index provides the order.
 SELECT id, booking_id, event_id, transaction_id, amount, currency, status, reason, provider_reference,
        created_at, settled_at
 FROM refunds WHERE (status, id) < ($1::text, $2::uuid) AND status >= $1

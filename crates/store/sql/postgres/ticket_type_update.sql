@@ -1,4 +1,4 @@
--- The counters of ticket types. Served by the primary key.
+-- Updates the counters of ticket types. Served by the primary key.
 WITH written AS (
     UPDATE ticket_types t SET held = n.held, sold = n.sold
     FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS n (event_id, place, held, sold)

@@ -1,4 +1,4 @@
--- New and edited ticket types, description and counters. Guarded by their ids, which never change.
+-- Inserts or updates ticket types, descriptions and counters. Guarded by their ids, which never change.
 WITH written AS (
     INSERT INTO ticket_types AS t (event_id, place, id, name, price, capacity, held, sold)
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[],

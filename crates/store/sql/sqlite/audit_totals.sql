@@ -1,2 +1,2 @@
--- How many rows there are in all, to find those that no event leads to.
+-- The total numbers of rows, to find rows that belong to no event.
 SELECT (SELECT count(*) FROM bookings), (SELECT count(*) FROM ledger), (SELECT count(*) FROM refunds)

@@ -1,5 +1,6 @@
--- What each user holds of an event by its bookings and ledger, beside the stored count; then who is counted and holds
--- nothing. Sorts, outside of memory. Served by the primary keys and bookings_by_user.
+-- The tickets that each user holds of an event according to the bookings and the ledger, with the stored
+-- count; then the users with a stored count who hold none. Sorts on disk. Served by the primary keys and
+-- bookings_by_user.
 SELECT h.user_id, h.tickets, u.tickets
 FROM (SELECT b.user_id, sum(l.quantity) AS tickets
       FROM ledger l JOIN bookings b ON b.id = l.booking_id AND b.event_id = l.event_id

@@ -1,5 +1,5 @@
--- Cancelled events by id, after a given one, and whether each has live bookings, as far as any of its counters says.
--- Served by event_details_cancelled and the primary key.
+-- Cancelled events in the order of their ids, after a given one, and if each has live bookings according to
+-- any of its counters. Served by event_details_cancelled and the primary key.
 SELECT d.event_id, coalesce((SELECT e.held > 0 OR e.sold > 0 OR e.pending > 0 OR e.confirmed > 0
                              FROM events e WHERE e.id = d.event_id), 0)
 FROM event_details d

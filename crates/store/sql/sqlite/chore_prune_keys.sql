@@ -1,3 +1,3 @@
--- Forgets idempotency keys made before a moment, a bounded number at a time. Served by idempotency_by_age.
+-- Deletes idempotency keys older than a given time, at most a given number. Served by idempotency_by_age.
 DELETE FROM idempotency WHERE (scope, key) IN
     (SELECT scope, key FROM idempotency WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)

@@ -1,4 +1,4 @@
--- An event's description and counters. Served by the primary keys.
+-- The description and the counters of an event. Served by the primary keys.
 SELECT e.id, e.capacity, e.held, e.sold, e.seq, e.last_at, e.pending, e.confirmed, e.cancelled, e.expired,
        e.revenue, d.name, d.venue, d.starts_at, d.time_zone, d.currency, d.sales_start_at, d.sales_end_at,
        d.hold_seconds, d.cancel_cutoff_seconds, d.max_tickets_per_booking, d.max_tickets_per_user, d.status,

@@ -1,2 +1,2 @@
--- What was answered under an idempotency key, where that is not too long ago. Served by the primary key.
+-- The response stored under an idempotency key, if it has not expired. Served by the primary key.
 SELECT fingerprint, answer FROM idempotency WHERE scope = ?1 AND key = ?2 AND created_at > ?3

@@ -1,9 +1,10 @@
--- How far events are on a stream, all of them or those that are behind, after a given one. Walks the events. A note
--- that cannot be true is none, and where the event's own number cannot be, the ledger says what is last.
+-- The relay's cursors on a stream, of all events or of those that are behind, after a given event. Reads the
+-- events. An impossible cursor counts as none, and if the event's own number is impossible, the last entry is
+-- read from the ledger.
 SELECT e.id,
        CASE WHEN e.seq BETWEEN 1 AND 1000000000000 THEN e.seq
             ELSE (SELECT max(coalesce(max(l.seq), 0), 0) FROM ledger l WHERE l.event_id = e.id) END AS last,
-       CASE WHEN p.seq BETWEEN 0 AND e.seq THEN p.seq ELSE 0 END AS noted
+       CASE WHEN p.seq BETWEEN 0 AND e.seq THEN p.seq ELSE 0 END AS saved
 FROM events e LEFT JOIN published p ON p.event_id = e.id AND p.stream = ?1
 WHERE e.id > ?2 AND length(e.id) = 16
   AND (NOT ?3 OR CASE WHEN p.seq BETWEEN 0 AND e.seq THEN p.seq ELSE 0 END < e.seq)

@@ -1,4 +1,4 @@
-//! Batches: their order, their reach, and the changes of one row that meet in one of them.
+//! Batches: the order of their commands, batches over many events, and several changes of one row in a batch.
 
 use std::sync::Arc;
 
@@ -28,8 +28,9 @@ pub(super) async fn commands_are_applied_in_order(harness: &dyn Harness) {
     let written: Vec<_> =
         fixture.ledger(event.id).await.iter().skip(1).map(|e| (e.booking_id, e.seq)).collect();
     assert_eq!(written, [(ids[0], 2), (ids[2], 3), (ids[4], 4)]);
-    let answered: Vec<_> = [0, 2, 4].map(|place: usize| Some(expect_booking(&replies[place]).id)).to_vec();
-    assert_eq!(answered, [ids[0], ids[2], ids[4]]);
+    let booked: Vec<_> =
+        [0, 2, 4].map(|position: usize| Some(expect_booking(&replies[position]).id)).to_vec();
+    assert_eq!(booked, [ids[0], ids[2], ids[4]]);
     fixture.assert_audit_clean().await;
 }
 
@@ -80,10 +81,10 @@ pub(super) async fn a_batch_spans_many_events(harness: &dyn Harness) {
     let mut commands: Vec<_> = (0..100).map(|_| fixture.new_event(2)).collect();
     let ids: Vec<_> = commands.iter().map(|new| new.id).collect();
     let mut rng = TestRng(7);
-    // The order in which events are named is not the order of their ids.
+    // The commands are not in the order of the event ids.
     rng.shuffle(&mut commands);
     let commands = commands.into_iter().map(|new| command(Action::CreateEvent(Box::new(new)))).collect();
-    assert!(fixture.outcome_codes(commands).await.iter().all(|word| *word == "ok"));
+    assert!(fixture.outcome_codes(commands).await.iter().all(|code| *code == "ok"));
 
     let mut orders: Vec<_> =
         ids.iter().flat_map(|id| ["a", "b", "c"].map(|name| fixture.book(*id, name, 1))).collect();
@@ -92,14 +93,14 @@ pub(super) async fn a_batch_spans_many_events(harness: &dyn Harness) {
     for id in ids {
         let of_event: Vec<_> =
             orders.iter().zip(&replies).filter(|(order, _)| order.event_id() == id).collect();
-        let heard: Vec<_> = of_event.iter().map(|(_, reply)| super::fixture::outcome_code(reply)).collect();
-        assert_eq!(heard, ["ok", "ok", "sold_out"]);
+        let codes: Vec<_> = of_event.iter().map(|(_, reply)| super::fixture::outcome_code(reply)).collect();
+        assert_eq!(codes, ["ok", "ok", "sold_out"]);
         let winners: Vec<_> = of_event.iter().take(2).map(|(order, _)| order.booking_id()).collect();
         let written: Vec<_> = fixture.ledger(id).await.iter().skip(1).map(|entry| entry.booking_id).collect();
         assert_eq!(written, winners);
-        let answered: Vec<_> =
+        let booked: Vec<_> =
             of_event.iter().take(2).map(|(_, reply)| Some(expect_booking(reply).id)).collect();
-        assert_eq!(answered, winners);
+        assert_eq!(booked, winners);
     }
     fixture.assert_audit_clean().await;
 }
@@ -108,9 +109,9 @@ pub(super) async fn a_full_batch_is_executed(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(1_000)).await;
     let commands = (0..BATCH_MAX).map(|_| fixture.book(event.id, "a", 1)).collect();
-    let heard = fixture.outcome_codes(commands).await;
-    assert!(heard[..1_000].iter().all(|word| *word == "ok"));
-    assert!(heard[1_000..].iter().all(|word| *word == "sold_out"));
+    let codes = fixture.outcome_codes(commands).await;
+    assert!(codes[..1_000].iter().all(|code| *code == "ok"));
+    assert!(codes[1_000..].iter().all(|code| *code == "sold_out"));
     assert_eq!(fixture.event(event.id).await.inventory.held, 1_000);
     fixture.assert_audit_clean().await;
 }
@@ -149,22 +150,22 @@ pub(super) async fn a_batch_of_refusals_writes_nothing(harness: &dyn Harness) {
     fixture.assert_audit_clean().await;
 }
 
-/// One row may change several times in a batch; what is written is where it ends, with its whole history.
+/// A row may change several times in a batch: its last state is written, and every step is in the ledger.
 pub(super) async fn one_batch_may_hold_a_booking_lifecycle(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(1)).await;
-    // A booking of another event lends its shape to the commands that name one not yet made.
+    // The later commands need a booking that does not exist yet, so a copy of one of another event stands in.
     let other = fixture.create(fixture.new_event(1)).await;
-    let shape = fixture.run_ok(fixture.book(other.id, "a", 1)).await;
+    let template = fixture.run_ok(fixture.book(other.id, "a", 1)).await;
     let order = fixture.book(event.id, "a", 1);
-    let id = order.booking_id().expect("an order makes a booking");
-    let to_be = Booking { id, event_id: event.id, ..(*shape).clone() };
+    let id = order.booking_id().expect("the booking id of an order");
+    let planned = Booking { id, event_id: event.id, ..(*template).clone() };
     let commands = vec![
         order,
-        fixture.confirm(&to_be, "t"),
-        fixture.cancel(&to_be),
-        fixture.confirm(&to_be, "t"),
-        fixture.confirm(&to_be, "u"),
+        fixture.confirm(&planned, "t"),
+        fixture.cancel(&planned),
+        fixture.confirm(&planned, "t"),
+        fixture.confirm(&planned, "u"),
         fixture.book(event.id, "b", 1),
     ];
     let replies = fixture.execute(commands).await;
@@ -187,8 +188,8 @@ const CONFIRM: usize = 0;
 const CANCEL: usize = 1;
 const EXPIRE: usize = 2;
 
-/// What each order of the three commands is answered while the hold runs, and once it is overdue; and where
-/// the booking ends.
+/// An order of the three commands, their outcome codes while the hold runs and once it is overdue, and the
+/// final status of the booking in both cases.
 type Row = ([usize; 3], [&'static str; 3], [&'static str; 3], [BookingStatus; 2]);
 
 const OK: &str = "ok";
@@ -215,16 +216,16 @@ pub(super) async fn commands_on_one_booking_are_applied_in_order(harness: &dyn H
                     harness.advance(HOLD).await;
                 }
                 let commands = order.map(|which| one_of_three(&fixture, &held, which)).to_vec();
-                let heard = if together {
+                let codes = if together {
                     fixture.outcome_codes(commands).await
                 } else {
-                    let mut heard = Vec::new();
+                    let mut codes = Vec::new();
                     for command in commands {
-                        heard.extend(fixture.outcome_codes(vec![command]).await);
+                        codes.extend(fixture.outcome_codes(vec![command]).await);
                     }
-                    heard
+                    codes
                 };
-                assert_eq!(heard, expected, "{order:?}, late: {late}, together: {together}");
+                assert_eq!(codes, expected, "{order:?}, late: {late}, together: {together}");
                 assert_eq!(fixture.status(&held).await, ends[usize::from(late)], "{order:?}, late: {late}");
             }
         }

@@ -1,4 +1,4 @@
-//! What background chores ask for: what is due, what is doomed, how much there is of everything.
+//! Queries of the background chores: due holds, live bookings of cancelled events, statistics.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::Harness;
 use super::fixture::{Fixture, HOLD, edit, expire};
 use crate::{CancelledEvent, DueHold};
 
-/// What is due at an instant, walked with pages of so many.
+/// All holds that are due at an instant, read in pages of `limit`.
 async fn due(fixture: &Fixture<'_>, now: Timestamp, limit: u32) -> Vec<DueHold> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
@@ -32,17 +32,17 @@ pub(super) async fn due_holds_are_listed_oldest_first(harness: &dyn Harness) {
         let mut made = fixture.hold(event, &[("a", 1); 5]).await;
         let shorter = EventPatch { hold_seconds: Some(60), ..EventPatch::default() };
         fixture.run(edit(event, shorter)).await;
-        // Made later, due earlier.
+        // Created later, due earlier.
         made.extend(fixture.hold(event, &[("a", 1); 3]).await);
         fixture.run_ok(fixture.confirm(&made[0], "t")).await;
         fixture.run_ok(fixture.cancel(&made[1])).await;
         holds.extend(made.drain(2..));
     }
-    // Nothing pending, and what has gone already.
-    let quiet = fixture.create(fixture.new_event(100)).await.id;
-    let gone = fixture.hold(quiet, &[("a", 1)]).await;
+    // An event without pending bookings: its only one has expired.
+    let idle = fixture.create(fixture.new_event(100)).await.id;
+    let expired = fixture.hold(idle, &[("a", 1)]).await;
     harness.advance(HOLD).await;
-    fixture.run_ok(expire(&gone[0])).await;
+    fixture.run_ok(expire(&expired[0])).await;
 
     let mut wanted = Vec::new();
     for hold in holds {
@@ -54,16 +54,16 @@ pub(super) async fn due_holds_are_listed_oldest_first(harness: &dyn Harness) {
     let instant = |micros| Timestamp::from_micros(micros).expect("an instant");
     let last = instant(wanted.iter().map(|hold| hold.at_micros).max().expect("a hold"));
     for limit in [1, 4, 6, 100] {
-        assert_eq!(due(&fixture, last, limit).await, wanted, "by {limit}");
+        assert_eq!(due(&fixture, last, limit).await, wanted, "pages of {limit}");
     }
-    // The instant itself counts, and not one later.
+    // A hold is due at its deadline, and not before.
     let first = instant(wanted[0].at_micros);
     let early: Vec<_> = wanted.iter().filter(|hold| hold.at_micros <= first.micros()).copied().collect();
     assert_eq!(due(&fixture, first, 100).await, early);
     assert_eq!(due(&fixture, first.minus_seconds(1), 100).await, []);
 }
 
-/// An event's bookings in a status, walked with pages of so many.
+/// All bookings of an event in a status, read in pages of `limit`.
 async fn in_status(
     fixture: &Fixture<'_>,
     event: EventId,
@@ -90,15 +90,15 @@ pub(super) async fn live_bookings_of_cancelled_events_are_listed(harness: &dyn H
         let made = fixture.hold(event, &[("a", 1); 6]).await;
         fixture.run_ok(fixture.confirm(&made[1], "t")).await;
         fixture.run_ok(fixture.cancel(&made[2])).await;
-        let given_back = fixture.run_ok(fixture.confirm(&made[3], "t")).await;
-        fixture.run_ok(fixture.cancel(&given_back)).await;
-        let mut pending = [0, 4, 5].map(|place: usize| made[place].id);
+        let returned = fixture.run_ok(fixture.confirm(&made[3], "t")).await;
+        fixture.run_ok(fixture.cancel(&returned)).await;
+        let mut pending = [0, 4, 5].map(|position: usize| made[position].id);
         pending.sort_unstable();
         for limit in [1, 2, 3, 100] {
             assert_eq!(
                 in_status(&fixture, event, BookingStatus::Pending, limit).await,
                 pending,
-                "by {limit}"
+                "pages of {limit}"
             );
             assert_eq!(in_status(&fixture, event, BookingStatus::Confirmed, limit).await, [made[1].id]);
             assert_eq!(in_status(&fixture, event, BookingStatus::Expired, limit).await, []);
@@ -107,11 +107,11 @@ pub(super) async fn live_bookings_of_cancelled_events_are_listed(harness: &dyn H
         live = pending.into_iter().chain([made[1].id]).collect();
     }
     assert_eq!(fixture.store.cancelled_events(None, 100).await.expect("a page"), []);
-    for place in [3, 0, 2] {
+    for position in [3, 0, 2] {
         let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
-        fixture.run(edit(events[place], off)).await;
+        fixture.run(edit(events[position], off)).await;
     }
-    // Once the last of an event's live bookings is cancelled there is nothing left to do.
+    // An event whose last live booking is cancelled has none left.
     for id in live {
         let booking = fixture.booking(id).await;
         fixture.run_ok(fixture.cancel(&booking)).await;
@@ -128,7 +128,7 @@ pub(super) async fn live_bookings_of_cancelled_events_are_listed(harness: &dyn H
             after = Some(last.event);
             seen.extend(page);
         }
-        assert_eq!(seen, wanted, "by {limit}");
+        assert_eq!(seen, wanted, "pages of {limit}");
     }
     fixture.assert_audit_clean().await;
 }

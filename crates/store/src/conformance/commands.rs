@@ -1,5 +1,4 @@
-//! Every command alone: what it is answered, what it writes, and what it does when what it names is missing
-//! or taken.
+//! Every command alone: its reply, its writes, and unknown or duplicate ids.
 
 use domain::{
     Action, BookingId, BookingStatus, Cancellation, EventId, EventPatch, EventStatus, NewEvent, RefundId,
@@ -44,33 +43,34 @@ pub(super) async fn unknown_ids_are_not_found(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await;
     let known = fixture.run_ok(fixture.book(event.id, "a", 1)).await;
-    let (nowhere, never) = (EventId::from_bytes([0xee; 16]), BookingId::from_bytes([0xbb; 16]));
-    let mut ghost = (*known).clone();
-    ghost.id = never;
-    let elsewhere = domain::Booking { event_id: nowhere, ..ghost.clone() };
+    let (unknown_event, unknown_booking) =
+        (EventId::from_bytes([0xee; 16]), BookingId::from_bytes([0xbb; 16]));
+    let mut missing = (*known).clone();
+    missing.id = unknown_booking;
+    let of_unknown_event = domain::Booking { event_id: unknown_event, ..missing.clone() };
     let rename = EventPatch { name: Some("New".parse().expect("a name")), ..EventPatch::default() };
     let commands = vec![
-        fixture.book(nowhere, "a", 1),
-        edit(nowhere, rename),
-        fixture.confirm(&ghost, "t"),
-        fixture.cancel(&ghost),
-        expire(&ghost),
-        fixture.confirm(&elsewhere, "t"),
-        fixture.cancel(&elsewhere),
-        expire(&elsewhere),
+        fixture.book(unknown_event, "a", 1),
+        edit(unknown_event, rename),
+        fixture.confirm(&missing, "t"),
+        fixture.cancel(&missing),
+        expire(&missing),
+        fixture.confirm(&of_unknown_event, "t"),
+        fixture.cancel(&of_unknown_event),
+        expire(&of_unknown_event),
     ];
     assert_eq!(fixture.outcome_codes(commands).await, ["not_found"; 8]);
 
     let store = &fixture.store;
-    assert_eq!(store.event(nowhere).await.expect("a read"), None);
-    assert_eq!(store.booking(never).await.expect("a read"), None);
-    let entries = store.ledger(nowhere, 0, 10).await.expect("a read");
+    assert_eq!(store.event(unknown_event).await.expect("a read"), None);
+    assert_eq!(store.booking(unknown_booking).await.expect("a read"), None);
+    let entries = store.ledger(unknown_event, 0, 10).await.expect("a read");
     assert_eq!((entries.rows.len(), entries.next), (0, None));
     let user = known.user.clone();
     let lists = [
-        BookingList::OfUser { user: "nobody".parse().expect("a user"), event: None, after: None },
-        BookingList::OfUser { user, event: Some(nowhere), after: None },
-        BookingList::OfEvent { event: nowhere, after: None },
+        BookingList::OfUser { user: "unknown".parse().expect("a user"), event: None, after: None },
+        BookingList::OfUser { user, event: Some(unknown_event), after: None },
+        BookingList::OfEvent { event: unknown_event, after: None },
         BookingList::All { after: Some(BookingId::from_bytes([0; 16])) },
     ];
     for list in lists {
@@ -82,7 +82,7 @@ pub(super) async fn unknown_ids_are_not_found(harness: &dyn Harness) {
     fixture.assert_audit_clean().await;
 }
 
-/// A row that is there already makes the store refuse, and only the command that wanted it hears so.
+/// A command that inserts an existing id fails, and no other command of its batch does.
 pub(super) async fn a_duplicate_id_fails_only_its_command(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await;
@@ -98,7 +98,7 @@ pub(super) async fn a_duplicate_id_fails_only_its_command(harness: &dyn Harness)
     if let Action::Book(order) = &mut taken_booking.action {
         order.booking_id = paid.id;
     }
-    let wish =
+    let cancellation =
         Cancellation { event_id: event.id, booking_id: second.id, reason: None, refund_id: taken_refund };
     let commands = vec![
         fixture.book(event.id, "d", 1),
@@ -107,7 +107,7 @@ pub(super) async fn a_duplicate_id_fails_only_its_command(harness: &dyn Harness)
         taken_booking,
         command(Action::CreateEvent(Box::new(twice_the_type.clone()))),
         fixture.book(event.id, "f", 1),
-        command(Action::Cancel(Box::new(wish))),
+        command(Action::Cancel(Box::new(cancellation))),
         fixture.book(event.id, "g", 1),
     ];
     let replies = fixture.execute(commands).await;
@@ -126,17 +126,17 @@ pub(super) async fn a_duplicate_id_fails_only_its_command(harness: &dyn Harness)
     fixture.assert_audit_clean().await;
 }
 
-/// The books of one event never speak of a booking of another.
+/// A command cannot change a booking of another event, and the ledger of an event has no entries of one.
 pub(super) async fn a_booking_of_another_event_is_not_found(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let (event, other) =
         (fixture.create(fixture.new_event(10)).await, fixture.create(fixture.new_event(10)).await);
     let held = fixture.run_ok(fixture.book(event.id, "a", 1)).await;
-    let given_up = fixture.run_ok(fixture.book(event.id, "a", 1)).await;
-    fixture.run_ok(fixture.cancel(&given_up)).await;
-    for booking in [&held, &given_up] {
-        let astray = domain::Booking { event_id: other.id, ..(**booking).clone() };
-        let commands = vec![fixture.confirm(&astray, "t"), fixture.cancel(&astray), expire(&astray)];
+    let cancelled = fixture.run_ok(fixture.book(event.id, "a", 1)).await;
+    fixture.run_ok(fixture.cancel(&cancelled)).await;
+    for booking in [&held, &cancelled] {
+        let misplaced = domain::Booking { event_id: other.id, ..(**booking).clone() };
+        let commands = vec![fixture.confirm(&misplaced, "t"), fixture.cancel(&misplaced), expire(&misplaced)];
         assert_eq!(fixture.outcome_codes(commands).await, ["not_found"; 3]);
     }
     assert_eq!((fixture.ledger(other.id).await.len(), fixture.refunds().await.len()), (1, 0));
@@ -160,7 +160,8 @@ pub(super) async fn an_edit_that_changes_nothing_writes_nothing(harness: &dyn Ha
     assert_eq!(fixture.ledger(event.id).await.len(), 1);
 }
 
-/// An entry that was written under a clock 30 days ahead dates later entries, and moves no deadline.
+/// An entry that was written under a clock 30 days ahead determines the dates of later entries, but no
+/// deadlines.
 pub(super) async fn r2_deadlines_go_by_the_clock_not_by_the_ledger(harness: &dyn Harness) {
     const AHEAD: i64 = 30 * 86_400 * 1_000_000;
     let fixture = Fixture::new(harness);
@@ -179,9 +180,9 @@ pub(super) async fn r2_deadlines_go_by_the_clock_not_by_the_ledger(harness: &dyn
     }
     let booking = fixture.run_ok(fixture.book(made.id, "a", 1)).await;
     assert_eq!(booking.hold_expires_at, booking.created_at.plus_seconds(about.hold_seconds));
-    assert!(booking.created_at < about.created_at.plus_seconds(86_400), "made today, not in a month");
+    assert!(booking.created_at < about.created_at.plus_seconds(86_400), "created today, not in a month");
     let ledger = fixture.ledger(made.id).await;
-    assert!(ledger.is_sorted_by_key(|entry| entry.at), "a ledger never runs backwards");
+    assert!(ledger.is_sorted_by_key(|entry| entry.at), "the dates of a ledger never decrease");
     assert_eq!(fixture.outcome_codes(vec![expire(&booking)]).await, ["invalid_state"]);
     harness.advance(HOLD).await;
     assert_eq!(fixture.outcome_codes(vec![fixture.book(made.id, "b", 1)]).await, ["ok"]);

@@ -1,7 +1,7 @@
-//! What the cases play on: a store, fresh ids, the usual commands, and a look at what became of them. Also
-//! for the tests of one store alone.
+//! The fixture of the cases: a store, new ids, the usual commands, and reads of the results. The tests of a
+//! single store use it, too.
 
-#![expect(clippy::missing_panics_doc, reason = "all of this panics where a test fails: that is its purpose")]
+#![expect(clippy::missing_panics_doc, reason = "test code panics if a test fails")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,19 +16,19 @@ use domain::{
 use super::Harness;
 use crate::{Reply, Store};
 
-/// How long a booking of [`Fixture::new_event`] may stay unpaid.
+/// The hold time of the events of [`Fixture::new_event`].
 pub const HOLD: Duration = Duration::from_mins(10);
 
-/// A harness in use by one case.
+/// A store under test and a generator of ids, for one case.
 pub struct Fixture<'r> {
-    /// Where the store came from.
+    /// The harness of the store.
     pub harness: &'r dyn Harness,
-    /// The store.
+    /// The store under test.
     pub store: Arc<dyn Store>,
     ids: AtomicU64,
 }
 
-/// An instant in RFC 3339.
+/// Parses an instant in RFC 3339.
 pub fn at(text: &str) -> Timestamp {
     text.parse().expect("an instant")
 }
@@ -38,12 +38,12 @@ pub fn eur(amount: i64) -> Money {
     Money::new(amount, "EUR".parse().expect("a currency")).expect("an amount")
 }
 
-/// The user of that name.
+/// The user with this id.
 pub fn user(name: &str) -> UserId {
     name.parse().expect("a user")
 }
 
-/// The captured payment of that name.
+/// The captured payment with this id.
 pub fn payment(name: &str) -> TransactionId {
     name.parse().expect("a transaction")
 }
@@ -54,23 +54,23 @@ pub fn command(action: Action) -> Command {
     Command { actor: Actor::Service(user("suite")), request, trace: None, action }
 }
 
-/// A command of somebody else.
-pub fn by(actor: Actor, action: Action) -> Command {
+/// A command of this actor.
+pub fn command_by(actor: Actor, action: Action) -> Command {
     Command { actor, ..command(action) }
 }
 
-/// A captured payment of unstated amount, and the id that its refund would have.
+/// A confirmation without an amount. A refund of the payment would get the id `refund_id`.
 pub fn confirm_with(booking: &Booking, transaction: &str, refund_id: RefundId) -> Command {
     let (event_id, booking_id) = (booking.event_id, booking.id);
     let transaction = payment(transaction);
-    let paid = Confirmation { event_id, booking_id, transaction, amount: None, refund_id };
-    command(Action::Confirm(Box::new(paid)))
+    let confirmation = Confirmation { event_id, booking_id, transaction, amount: None, refund_id };
+    command(Action::Confirm(Box::new(confirmation)))
 }
 
-/// What the sweeper asks for.
+/// The command of the sweeper: the expiry of a hold.
 pub fn expire(booking: &Booking) -> Command {
     let action = Action::Expire { event_id: booking.event_id, booking_id: booking.id };
-    by(Actor::System, action)
+    command_by(Actor::System, action)
 }
 
 /// An edit of an event.
@@ -78,26 +78,27 @@ pub fn edit(event_id: EventId, patch: EventPatch) -> Command {
     command(Action::UpdateEvent { event_id, patch: Box::new(patch) })
 }
 
-/// What was said, in a word: `ok`, the code of the refusal, `carried`, `busy` or `failed`.
+/// A short code of a reply: `ok`, the code of the refusal, `stored`, `replayed`, `key reused`, `requeue`,
+/// `busy` or `failed`.
 pub fn outcome_code(reply: &Reply) -> &'static str {
     match reply {
         Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
         Reply::Answered(_) => "ok",
-        Reply::Stored { replayed: false, .. } => "kept",
+        Reply::Stored { replayed: false, .. } => "stored",
         Reply::Stored { replayed: true, .. } => "replayed",
         Reply::KeyReused => "key reused",
-        Reply::Requeue => "carried",
+        Reply::Requeue => "requeue",
         Reply::Busy => "busy",
         Reply::Failed(_) => "failed",
     }
 }
 
-/// See [`word`].
+/// The [`outcome_code`] of each reply.
 pub fn outcome_codes(replies: &[Reply]) -> Vec<&'static str> {
     replies.iter().map(outcome_code).collect()
 }
 
-/// The booking that was answered.
+/// The booking in a reply.
 pub fn expect_booking(reply: &Reply) -> Arc<Booking> {
     match reply {
         Reply::Answered(Answer::Booking(booking)) => booking.clone(),
@@ -105,7 +106,7 @@ pub fn expect_booking(reply: &Reply) -> Arc<Booking> {
     }
 }
 
-/// The refund that a refusal names.
+/// The refund in a refusal.
 pub fn expect_refund(reply: &Reply) -> Refund {
     let refund = match reply {
         Reply::Answered(Answer::Refused(
@@ -118,29 +119,29 @@ pub fn expect_refund(reply: &Reply) -> Refund {
 }
 
 impl<'r> Fixture<'r> {
-    /// A case that begins.
+    /// Creates the fixture of a case.
     pub fn new(harness: &'r dyn Harness) -> Self {
         Self { harness, store: harness.store(), ids: AtomicU64::new(0) }
     }
 
-    /// An id above all before it, as ids made later are.
+    /// A new id, greater than all before it.
     pub fn id(&self) -> [u8; 16] {
         let number = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         u128::from(number).to_be_bytes()
     }
 
-    /// A fresh id.
+    /// A new refund id.
     pub fn refund_id(&self) -> RefundId {
         RefundId::from_bytes(self.id())
     }
 
-    /// A ticket type at 45.00 EUR.
+    /// A new ticket type at 45.00 EUR.
     pub fn ticket_type(&self, capacity: Option<u32>) -> NewTicketType {
         let (id, name) = (TicketTypeId::from_bytes(self.id()), "Seat".parse().expect("a name"));
         NewTicketType { id, name, price: eur(4_500), capacity }
     }
 
-    /// An event far ahead with one ticket type, on sale, without a limit per user.
+    /// A new event in the far future with one ticket type, on sale, without a limit per user.
     pub fn new_event(&self, capacity: u32) -> NewEvent {
         NewEvent {
             id: EventId::from_bytes(self.id()),
@@ -160,7 +161,7 @@ impl<'r> Fixture<'r> {
         }
     }
 
-    /// An order of these tickets.
+    /// An order for a selection of tickets.
     pub fn order(&self, event_id: EventId, name: &str, selection: TicketSelection) -> Command {
         let booking_id = BookingId::from_bytes(self.id());
         let order = Order {
@@ -174,24 +175,24 @@ impl<'r> Fixture<'r> {
         command(Action::Book(Box::new(order)))
     }
 
-    /// An order of so many of the only ticket type.
+    /// An order for `quantity` tickets of the only ticket type.
     pub fn book(&self, event_id: EventId, name: &str, quantity: u32) -> Command {
         self.order(event_id, name, TicketSelection::Quantity(quantity))
     }
 
-    /// A captured payment of unstated amount.
+    /// A confirmation without an amount.
     pub fn confirm(&self, booking: &Booking, transaction: &str) -> Command {
         confirm_with(booking, transaction, self.refund_id())
     }
 
-    /// A booking given up, without a reason.
+    /// A cancellation without a reason.
     pub fn cancel(&self, booking: &Booking) -> Command {
         let (event_id, booking_id, refund_id) = (booking.event_id, booking.id, self.refund_id());
-        let wish = Cancellation { event_id, booking_id, reason: None, refund_id };
-        command(Action::Cancel(Box::new(wish)))
+        let cancellation = Cancellation { event_id, booking_id, reason: None, refund_id };
+        command(Action::Cancel(Box::new(cancellation)))
     }
 
-    /// A batch.
+    /// Executes a batch.
     pub async fn execute(&self, commands: Vec<Command>) -> Vec<Reply> {
         let count = commands.len();
         let replies = self.store.execute(commands.into_iter().map(Into::into).collect()).await;
@@ -199,18 +200,18 @@ impl<'r> Fixture<'r> {
         replies
     }
 
-    /// A batch of one.
+    /// Executes a batch of one command.
     pub async fn run(&self, command: Command) -> Reply {
         let mut replies = self.execute(vec![command]).await;
         replies.pop().expect("a reply")
     }
 
-    /// A batch, and what was said in outcome_codes.
+    /// Executes a batch and returns the outcome codes.
     pub async fn outcome_codes(&self, commands: Vec<Command>) -> Vec<&'static str> {
         outcome_codes(&self.execute(commands).await)
     }
 
-    /// An event on sale.
+    /// Creates an event.
     pub async fn create(&self, new: NewEvent) -> Event {
         match self.run(command(Action::CreateEvent(Box::new(new)))).await {
             Reply::Answered(Answer::Event(event)) => *event,
@@ -218,39 +219,45 @@ impl<'r> Fixture<'r> {
         }
     }
 
-    /// A booking by one of these commands that must succeed.
+    /// Executes a command that must succeed, and returns its booking.
     pub async fn run_ok(&self, command: Command) -> Arc<Booking> {
         expect_booking(&self.run(command).await)
     }
 
-    /// One pending booking each, in their order, made in one batch.
+    /// Creates pending bookings, one per user and quantity, in one batch.
     pub async fn hold(&self, event: EventId, orders: &[(&str, u32)]) -> Vec<Arc<Booking>> {
         let commands = orders.iter().map(|(name, quantity)| self.book(event, name, *quantity)).collect();
         self.execute(commands).await.iter().map(expect_booking).collect()
     }
 
-    /// A booking that is paid by the transaction of that name.
-    pub async fn book_and_pay(&self, event: EventId, name: &str, quantity: u32, by: &str) -> Arc<Booking> {
+    /// Creates a booking and confirms it with the payment `transaction`.
+    pub async fn book_and_pay(
+        &self,
+        event: EventId,
+        name: &str,
+        quantity: u32,
+        transaction: &str,
+    ) -> Arc<Booking> {
         let held = self.run_ok(self.book(event, name, quantity)).await;
-        self.run_ok(self.confirm(&held, by)).await
+        self.run_ok(self.confirm(&held, transaction)).await
     }
 
-    /// An event as it is read.
+    /// Reads an event.
     pub async fn event(&self, id: EventId) -> Event {
         self.store.event(id).await.expect("a read").expect("an event")
     }
 
-    /// A booking as it is read.
+    /// Reads a booking.
     pub async fn booking(&self, id: BookingId) -> Booking {
         self.store.booking(id).await.expect("a read").expect("a booking")
     }
 
-    /// Where a booking stands.
+    /// Reads the status of a booking.
     pub async fn status(&self, booking: &Booking) -> BookingStatus {
         self.booking(booking.id).await.status()
     }
 
-    /// Where bookings stand.
+    /// Reads the statuses of bookings.
     pub async fn statuses(&self, bookings: &[Arc<Booking>]) -> Vec<BookingStatus> {
         let mut statuses = Vec::with_capacity(bookings.len());
         for booking in bookings {
@@ -259,19 +266,19 @@ impl<'r> Fixture<'r> {
         statuses
     }
 
-    /// An event's whole ledger.
+    /// Reads the whole ledger of an event.
     pub async fn ledger(&self, event: EventId) -> Vec<Entry> {
         let page = self.store.ledger(event, 0, 100_000).await.expect("a read");
         assert_eq!(page.next, None);
         page.rows
     }
 
-    /// All refunds, newest first.
+    /// Reads all refunds, newest first.
     pub async fn refunds(&self) -> Vec<Refund> {
         self.store.refunds(None, None, 100_000).await.expect("a read").rows
     }
 
-    /// The audit finds nothing.
+    /// Asserts that the audit finds no violation.
     pub async fn assert_audit_clean(&self) {
         let report = self.store.audit().await.expect("an audit");
         assert_eq!(report.violations, Vec::<String>::new());

@@ -1,5 +1,5 @@
-//! Long walks at random: whatever is asked in whatever order, the books are assert_audit_clean, and what was answered
-//! can be read.
+//! Long random histories: after any commands in any order the audit is clean, and reads agree with the
+//! replies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use domain::{
 };
 
 use super::Harness;
-use super::fixture::{Fixture, by, command, edit, expire, outcome_code, user};
+use super::fixture::{Fixture, command, command_by, edit, expire, outcome_code, user};
 use super::rng::TestRng;
 use crate::Reply;
 
@@ -23,7 +23,7 @@ const AUDIT_EVERY: usize = 12;
 const USERS: [&str; 4] = ["a", "b", "c", "d"];
 const PAYMENTS: [&str; 2] = ["t", "u"];
 
-/// Every word that the histories must have heard; otherwise they prove less than they seem to.
+/// Every outcome code that the histories must contain, so that they cover these cases.
 const REQUIRED_OUTCOMES: [&str; 13] = [
     "ok",
     "sold_out",
@@ -44,10 +44,10 @@ struct History<'r> {
     fixture: Fixture<'r>,
     rng: TestRng,
     events: Vec<(EventId, Vec<TicketTypeId>)>,
-    /// Every booking as it was last answered.
-    answered: BTreeMap<BookingId, Arc<Booking>>,
+    /// The last replied state of every booking.
+    replied: BTreeMap<BookingId, Arc<Booking>>,
     known: Vec<Arc<Booking>>,
-    heard: BTreeSet<&'static str>,
+    outcomes: BTreeSet<&'static str>,
 }
 
 pub(super) async fn random_histories_pass_the_audit(harness: &dyn Harness) {
@@ -55,43 +55,43 @@ pub(super) async fn random_histories_pass_the_audit(harness: &dyn Harness) {
         fixture: Fixture::new(harness),
         rng: TestRng(0),
         events: Vec::new(),
-        answered: BTreeMap::new(),
+        replied: BTreeMap::new(),
         known: Vec::new(),
-        heard: BTreeSet::new(),
+        outcomes: BTreeSet::new(),
     };
     for seed in SEEDS {
         history.rng = TestRng(seed);
-        history.live().await;
+        history.run().await;
     }
-    let missed: Vec<_> = REQUIRED_OUTCOMES.iter().filter(|word| !history.heard.contains(*word)).collect();
-    assert!(missed.is_empty(), "never heard: {missed:?}");
-    assert!(!history.heard.contains("failed"), "a command failed");
+    let missed: Vec<_> = REQUIRED_OUTCOMES.iter().filter(|code| !history.outcomes.contains(*code)).collect();
+    assert!(missed.is_empty(), "outcomes that did not occur: {missed:?}");
+    assert!(!history.outcomes.contains("failed"), "a command failed");
 }
 
 impl History<'_> {
-    /// A few events, from their creation through many batches.
-    async fn live(&mut self) {
+    /// Creates a few events and executes many batches on them.
+    async fn run(&mut self) {
         (self.events, self.known) = (Vec::new(), Vec::new());
         for _ in 0..3 {
-            self.open().await;
+            self.create_event().await;
         }
         for round in 1..=BATCHES {
             let length = 1 + self.rng.below(BATCH_LENGTH_MAX);
             let commands: Vec<_> = (0..length).map(|_| self.any_command()).collect();
             let replies = self.fixture.execute(commands).await;
-            self.note(&replies);
+            self.record(&replies);
             if self.rng.below(4) == 0 {
                 let seconds = [1, 100, 300, 700][self.rng.below(4)];
                 self.fixture.harness.advance(Duration::from_secs(seconds)).await;
             }
             if round % AUDIT_EVERY == 0 {
                 self.fixture.assert_audit_clean().await;
-                self.reads_agree().await;
+                self.assert_reads_agree().await;
             }
         }
     }
 
-    async fn open(&mut self) {
+    async fn create_event(&mut self) {
         let limited = self.rng.below(2) == 0;
         let mut new = NewEvent {
             max_tickets_per_user: limited.then_some(3),
@@ -116,7 +116,9 @@ impl History<'_> {
         match self.rng.below(12) {
             0..=3 => self.any_confirmation(&booking),
             4 | 5 => self.fixture.cancel(&booking),
-            6 => by(Actor::User(user(USERS[self.rng.below(4)])), self.fixture.cancel(&booking).action),
+            6 => {
+                command_by(Actor::User(user(USERS[self.rng.below(4)])), self.fixture.cancel(&booking).action)
+            }
             7 | 8 => expire(&booking),
             _ => edit(event, self.any_patch()),
         }
@@ -125,7 +127,7 @@ impl History<'_> {
     fn any_order(&mut self, event: EventId, kinds: &[TicketTypeId]) -> Command {
         let name = *self.rng.pick(&USERS);
         let mut quantity = || u32::try_from(self.rng.below(3) + 1).unwrap_or(1);
-        let ask = match kinds {
+        let selection = match kinds {
             [_] => TicketSelection::Quantity(quantity()),
             [first, rest @ ..] => {
                 let mut wanted = vec![(*first, quantity())];
@@ -135,14 +137,14 @@ impl History<'_> {
             }
             [] => TicketSelection::Quantity(1),
         };
-        self.fixture.order(event, name, ask)
+        self.fixture.order(event, name, selection)
     }
 
     fn any_confirmation(&mut self, booking: &Booking) -> Command {
         let transaction = *self.rng.pick(&PAYMENTS);
         let mut command = self.fixture.confirm(booking, transaction);
-        if let (Action::Confirm(paid), 0) = (&mut command.action, self.rng.below(10)) {
-            paid.amount = Some(super::fixture::eur(1));
+        if let (Action::Confirm(confirmation), 0) = (&mut command.action, self.rng.below(10)) {
+            confirmation.amount = Some(super::fixture::eur(1));
         }
         command
     }
@@ -161,26 +163,26 @@ impl History<'_> {
         }
     }
 
-    fn note(&mut self, replies: &[Reply]) {
+    fn record(&mut self, replies: &[Reply]) {
         for reply in replies {
-            self.heard.insert(outcome_code(reply));
+            self.outcomes.insert(outcome_code(reply));
             if let Reply::Answered(Answer::Booking(booking)) = reply {
                 if booking.version == 1 {
                     self.known.push(booking.clone());
                 }
-                self.answered.insert(booking.id, booking.clone());
+                self.replied.insert(booking.id, booking.clone());
             }
         }
     }
 
-    /// What was answered stands, unless the booking has gone on since.
-    async fn reads_agree(&self) {
-        for (id, answered) in &self.answered {
+    /// Asserts that reads return the replied states, unless a booking has changed since.
+    async fn assert_reads_agree(&self) {
+        for (id, replied) in &self.replied {
             let mut read = self.fixture.booking(*id).await;
-            assert!(read.version >= answered.version, "{id} went back");
-            if read.version == answered.version {
-                read.hold_expires_at = answered.hold_expires_at;
-                assert_eq!(read, **answered);
+            assert!(read.version >= replied.version, "{id} has an older version than replied");
+            if read.version == replied.version {
+                read.hold_expires_at = replied.hold_expires_at;
+                assert_eq!(read, **replied);
             }
         }
         for (event, _) in &self.events {
@@ -191,8 +193,8 @@ impl History<'_> {
                 (1..=seq).collect::<Vec<_>>()
             );
         }
-        let ghost = EventId::from_bytes([0xee; 16]);
-        let unknown = self.fixture.run(command(self.fixture.book(ghost, "a", 1).action)).await;
+        let unknown_event = EventId::from_bytes([0xee; 16]);
+        let unknown = self.fixture.run(command(self.fixture.book(unknown_event, "a", 1).action)).await;
         assert_eq!(outcome_code(&unknown), "not_found");
     }
 }

@@ -1,4 +1,4 @@
-//! The limit per user: counted in rows of its own, and never passed on any way.
+//! The limit per user: stored counts, and every way in which a user's count changes.
 
 use domain::{EventPatch, NewEvent};
 
@@ -22,7 +22,7 @@ pub(super) async fn a_limit_holds_within_and_across_batches(harness: &dyn Harnes
     let batch = |quantities: [u32; 3]| quantities.map(|count| fixture.book(event, "a", count)).to_vec();
     assert_eq!(fixture.outcome_codes(batch([4, 2, 2])).await, [OVER, "ok", OVER]);
     assert_eq!(fixture.outcome_codes(batch([2, 1, 1])).await, [OVER, "ok", OVER]);
-    // Neither another event nor another user counts.
+    // Tickets of other events and other users do not count.
     let commands =
         vec![fixture.book(other, "a", 3), fixture.book(event, "A", 3), fixture.book(event, "b", 3)];
     assert_eq!(fixture.outcome_codes(commands).await, ["ok"; 3]);
@@ -45,14 +45,14 @@ pub(super) async fn returned_tickets_can_be_booked_again(harness: &dyn Harness) 
     assert_eq!(fixture.outcome_codes(commands).await, ["ok", OVER, "ok", "ok", OVER, "ok", "ok"]);
     fixture.assert_audit_clean().await;
 
-    // Also where it is not the user who gives them back: an overdue hold, freed by name.
+    // Also if the tickets return by an expiry of the overdue hold.
     let slow = fixture.hold(event, &[("b", 3)]).await;
     harness.advance(HOLD).await;
     let commands = vec![expire(&slow[0]), fixture.book(event, "b", 2), fixture.book(event, "b", 2)];
     assert_eq!(fixture.outcome_codes(commands).await, ["ok", "ok", OVER]);
     fixture.assert_audit_clean().await;
 
-    // And one that was freed for the sake of somebody else's order.
+    // And if the hold is freed for the order of another user.
     let full = fixture.create(NewEvent { capacity: 4, ..limited(&fixture, 3) }).await.id;
     fixture.hold(full, &[("c", 3), ("d", 1)]).await;
     harness.advance(HOLD).await;
@@ -87,7 +87,7 @@ pub(super) async fn a_limit_may_be_raised_and_lifted(harness: &dyn Harness) {
     ];
     assert_eq!(fixture.outcome_codes(commands).await, [OVER, "validation_failed", "ok", "ok", OVER]);
     fixture.assert_audit_clean().await;
-    // Counted and lifted in one batch: no count is left to be held to a limit.
+    // A batch counts tickets and then removes the limit: its counts are not written.
     let commands = vec![
         fixture.cancel(&held[0]),
         fixture.book(event, "b", 4),

@@ -1,4 +1,4 @@
-//! Lists: their order, their filters, and the cursors that lead from page to page.
+//! Lists: order, filters and page cursors.
 
 use std::future::Future;
 
@@ -8,8 +8,8 @@ use super::Harness;
 use super::fixture::{Fixture, HOLD, edit, expire, user};
 use crate::{BookingList, Fault, Page};
 
-/// Walks a list from its beginning, page by page of so many rows, and names what it saw. Only the last page
-/// may be short, and only it names no next one.
+/// Reads a list in pages of `limit` rows and returns all rows. Only the last page may be shorter, and only it
+/// has no cursor.
 pub(super) async fn walk<T, F>(limit: u32, mut page: impl FnMut(Option<String>) -> F) -> Vec<T>
 where
     F: Future<Output = Result<Page<T>, Fault>>,
@@ -24,7 +24,7 @@ where
             "{} rows, then {next:?}",
             rows.len()
         );
-        assert!(first || !rows.is_empty(), "a page was announced and is empty");
+        assert!(first || !rows.is_empty(), "a page after a cursor is empty");
         all.extend(rows);
         assert!(all.len() < 10_000, "the list has no end");
         cursor = next;
@@ -35,10 +35,10 @@ where
 }
 
 fn parsed<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
-    cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is no cursor of this list")))
+    cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is not a cursor of this list")))
 }
 
-/// Page sizes: one by one, odd, a divisor of most lists here, and all at once.
+/// Page sizes: one row, an odd number, a divisor of the length of most lists here, and all rows.
 const LIMITS: [u32; 4] = [1, 7, 10, 1_000];
 
 const ALL_STATUSES: [Option<BookingStatus>; 5] = [
@@ -49,9 +49,9 @@ const ALL_STATUSES: [Option<BookingStatus>; 5] = [
     Some(BookingStatus::Expired),
 ];
 
-/// A booking as the cases expect it in a list.
+/// A booking that a list must contain.
 #[derive(Clone, Copy)]
-struct Made {
+struct ExpectedBooking {
     id: BookingId,
     event: usize,
     user: usize,
@@ -60,8 +60,8 @@ struct Made {
 
 const USERS: [&str; 3] = ["a", "A", "b"];
 
-/// 60 bookings of three users at two events, 15 in each status, oldest first.
-async fn sixty(fixture: &Fixture<'_>) -> (Vec<Event>, Vec<Made>) {
+/// Creates 60 bookings of three users at two events, 15 in each status. Returns them oldest first.
+async fn create_sixty(fixture: &Fixture<'_>) -> (Vec<Event>, Vec<ExpectedBooking>) {
     let mut events = Vec::new();
     for _ in 0..2 {
         events.push(fixture.create(fixture.new_event(100)).await);
@@ -69,7 +69,7 @@ async fn sixty(fixture: &Fixture<'_>) -> (Vec<Event>, Vec<Made>) {
     let mut made = Vec::new();
     for number in 0..60 {
         let (event, user, status) = (number % 2, number % 3, BookingStatus::ALL[number / 5 % 4]);
-        // What shall not fall due is made when what shall has expired.
+        // Holds that expire are created first, so that the others are not overdue.
         if status == BookingStatus::Expired {
             made.push((
                 event,
@@ -93,27 +93,28 @@ async fn sixty(fixture: &Fixture<'_>) -> (Vec<Event>, Vec<Made>) {
             BookingStatus::Cancelled => fixture.run_ok(fixture.cancel(&booking)).await,
             BookingStatus::Pending | BookingStatus::Expired => booking.clone(),
         };
-        all.push(Made { id: booking.id, event, user, status });
+        all.push(ExpectedBooking { id: booking.id, event, user, status });
     }
     all.sort_unstable_by_key(|made| made.id);
     (events, all)
 }
 
-/// Every page size and status: the list shows exactly those that belong, newest first, each as it stands.
+/// For every page size and status, asserts that the list has exactly the bookings that match, newest first,
+/// each in its current state.
 async fn check_bookings(
     fixture: &Fixture<'_>,
-    made: &[Made],
-    belongs: impl Fn(&Made) -> bool,
+    made: &[ExpectedBooking],
+    matches: impl Fn(&ExpectedBooking) -> bool,
     list: impl Fn(Option<String>) -> BookingList,
 ) {
     for status in ALL_STATUSES {
         let wanted = made.iter().rev().filter(|made| status.is_none_or(|status| status == made.status));
-        let wanted: Vec<_> = wanted.filter(|made| belongs(made)).map(|made| (made.id, made.status)).collect();
-        assert!(!wanted.is_empty(), "the case shows nothing for {status:?}");
+        let wanted: Vec<_> = wanted.filter(|made| matches(made)).map(|made| (made.id, made.status)).collect();
+        assert!(!wanted.is_empty(), "the case has no booking for {status:?}");
         for limit in LIMITS {
             let rows = walk(limit, |cursor| fixture.store.bookings(list(cursor), status, limit)).await;
             let seen: Vec<_> = rows.iter().map(|booking| (booking.id, booking.status())).collect();
-            assert_eq!(seen, wanted, "{status:?} by {limit}");
+            assert_eq!(seen, wanted, "{status:?}, pages of {limit}");
         }
         let rows = fixture.store.bookings(list(None), status, 1_000).await.expect("a page").rows;
         for booking in &rows {
@@ -124,30 +125,30 @@ async fn check_bookings(
 
 pub(super) async fn bookings_are_listed_by_user(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
-    let (events, made) = sixty(&fixture).await;
+    let (events, made) = create_sixty(&fixture).await;
     for (index, name) in USERS.into_iter().enumerate() {
         let user: UserId = user(name);
         let list = |event, cursor| BookingList::OfUser { user: user.clone(), event, after: parsed(cursor) };
         check_bookings(&fixture, &made, |made| made.user == index, |cursor| list(None, cursor)).await;
-        for (place, event) in events.iter().enumerate() {
-            let belongs = |made: &Made| made.user == index && made.event == place;
-            check_bookings(&fixture, &made, belongs, |cursor| list(Some(event.id), cursor)).await;
+        for (index, event) in events.iter().enumerate() {
+            let matches = |made: &ExpectedBooking| made.user == index && made.event == index;
+            check_bookings(&fixture, &made, matches, |cursor| list(Some(event.id), cursor)).await;
         }
     }
 }
 
 pub(super) async fn bookings_are_listed_by_event(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
-    let (events, made) = sixty(&fixture).await;
-    for (place, event) in events.iter().enumerate() {
+    let (events, made) = create_sixty(&fixture).await;
+    for (index, event) in events.iter().enumerate() {
         let list = |cursor| BookingList::OfEvent { event: event.id, after: parsed(cursor) };
-        check_bookings(&fixture, &made, |made| made.event == place, list).await;
+        check_bookings(&fixture, &made, |made| made.event == index, list).await;
     }
 }
 
 pub(super) async fn all_bookings_are_listed(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
-    let (_, made) = sixty(&fixture).await;
+    let (_, made) = create_sixty(&fixture).await;
     let list = |cursor| BookingList::All { after: parsed(cursor) };
     check_bookings(&fixture, &made, |_| true, list).await;
 }
@@ -167,7 +168,7 @@ pub(super) async fn events_are_listed_newest_first(harness: &dyn Harness) {
     }
     for limit in [1, 7, 10, 20, 1_000] {
         let seen = walk(limit, |cursor| fixture.store.events(parsed(cursor), limit)).await;
-        assert_eq!(seen, wanted, "by {limit}");
+        assert_eq!(seen, wanted, "pages of {limit}");
     }
 }
 
@@ -184,7 +185,7 @@ pub(super) async fn refunds_are_listed_by_status(harness: &dyn Harness) {
         for limit in [1, 7, 10, 20, 1_000] {
             let seen = walk(limit, |cursor| fixture.store.refunds(status, parsed(cursor), limit)).await;
             let of: Vec<_> = seen.iter().map(|refund| refund.booking_id).collect();
-            assert_eq!(of, wanted, "{status:?} by {limit}");
+            assert_eq!(of, wanted, "{status:?}, pages of {limit}");
         }
     }
     for status in [RefundStatus::Succeeded, RefundStatus::Failed] {
@@ -204,7 +205,7 @@ pub(super) async fn the_ledger_is_listed_oldest_first(harness: &dyn Harness) {
     for limit in LIMITS {
         let next = |cursor| fixture.store.ledger(event, parsed(cursor).unwrap_or(0), limit);
         let seen: Vec<_> = walk(limit, next).await.iter().map(|entry| (entry.event_id, entry.seq)).collect();
-        assert_eq!(seen, (1..=40).map(|seq| (event, seq)).collect::<Vec<_>>(), "by {limit}");
+        assert_eq!(seen, (1..=40).map(|seq| (event, seq)).collect::<Vec<_>>(), "pages of {limit}");
     }
     let after = async |seq| fixture.store.ledger(event, seq, 100).await.expect("a page");
     for (seq, left) in [(0, 40), (1, 39), (39, 1), (40, 0), (u64::MAX, 0)] {

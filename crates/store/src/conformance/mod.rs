@@ -1,8 +1,8 @@
-//! What every [`Store`] must do, as tests over the trait.
+//! The conformance suite: tests of the guarantees that every [`Store`] must give.
 //!
-//! A store provides a [`Harness`], which is a way to make a fresh one and to reach behind it, and runs every one
-//! of [`CASES`] on a harness of its own. A case panics where the store breaks a promise. No case waits for time
-//! to pass, and none depends on what the clock says: a harness lets holds fall due.
+//! The tests of a store implement a [`Harness`], which creates an empty store and can change its database
+//! directly, and run each of [`CASES`] on a new harness. A case panics if the store breaks a guarantee. No
+//! case waits for time to pass or depends on the current time: the harness makes holds overdue.
 
 use std::fmt;
 use std::future::Future;
@@ -89,36 +89,37 @@ use settlements::{
     a_failed_refund_may_succeed_later, a_refund_is_settled_once, one_batch_may_hold_a_refund_lifecycle,
 };
 
-/// A store under test.
+/// Access to a store under test.
 #[async_trait]
 pub trait Harness: Send + Sync {
-    /// The store; every call answers the same one. It is empty when a case begins.
+    /// The store; every call returns the same one. It is empty when a case begins.
     fn store(&self) -> Arc<dyn Store>;
 
-    /// Lets time pass for the holds: from then on those that had no more than `by` left are overdue, and
-    /// the rest is nearer to it by as much. Whole seconds; never back.
+    /// Advances the time for holds by `by`, a number of whole seconds: holds with no more time left are
+    /// overdue, the others have that much less time.
     ///
-    /// With a clock of its own a harness moves that clock. Where the clock is the database's, it moves the
-    /// deadlines of all pending bookings back by as much instead. So after a call no case compares the
-    /// deadline of a booking with the one it had before.
+    /// A harness with its own clock advances that clock. If the database has the clock, the harness subtracts
+    /// `by` from the deadlines of all pending bookings instead. Therefore no case compares the deadline of a
+    /// booking with the one before a call.
     async fn advance(&self, by: Duration);
 
-    /// Runs a statement behind the store's back, with `:event` in it replaced by the event's id as the
-    /// database spells it, and says whether that is possible: if not, the case that needs it ends there.
+    /// Executes a statement directly on the database, with `:event` replaced by the SQL literal of the
+    /// event's id. Returns false if that is impossible: the case then ends.
     async fn tamper(&self, sql: &str, event: EventId) -> bool;
 }
 
 type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// One promise, as a test.
+/// The test of one guarantee.
 pub struct Case {
-    /// The promise, as an identifier.
+    /// The guarantee, as an identifier.
     pub name: &'static str,
     run: for<'a> fn(&'a dyn Harness) -> Run<'a>,
 }
 
 impl Case {
-    /// Tests the store behind `harness`, which no other case has used; panics if the promise is broken.
+    /// Runs the test on the store of `harness`, which no other case has used. Panics if the guarantee is
+    /// broken.
     pub async fn run(&self, harness: &dyn Harness) {
         (self.run)(harness).await;
     }
@@ -130,11 +131,12 @@ impl fmt::Debug for Case {
     }
 }
 
-/// The table of the suite. A case left out of it is dead code, which the compiler reports.
+/// The list of cases. A case that is missing in it is dead code, which the compiler reports.
 macro_rules! cases {
     ($($name:ident),+ $(,)?) => {
         /// All cases of the suite.
-        pub const CASES: &[Case] = &[$(Case { name: stringify!($name), run: |harness| Box::pin($name(harness)) }),+];
+        pub const CASES: &[Case] =
+            &[$(Case { name: stringify!($name), run: |harness| Box::pin($name(harness)) }),+];
     };
 }
 

@@ -1,5 +1,5 @@
-//! Holds that nobody paid in time are freed when their tickets are asked for: as many as needed, the oldest
-//! first, and never "sold out" while one is left.
+//! Overdue holds are freed when an order needs their tickets: as many as needed, the oldest first. "Sold out"
+//! is never returned while one is left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,9 @@ use crate::OVERDUE_PER_BATCH_MAX;
 const PENDING: BookingStatus = BookingStatus::Pending;
 const EXPIRED: BookingStatus = BookingStatus::Expired;
 
-/// An event filled with so many bookings of one ticket, in their order, all overdue.
-async fn full_of_overdue(fixture: &Fixture<'_>, count: u32) -> (Event, Vec<Arc<Booking>>) {
+/// Creates an event that is full with `count` overdue bookings of one ticket each. Returns them in their
+/// order.
+async fn create_full_of_overdue(fixture: &Fixture<'_>, count: u32) -> (Event, Vec<Arc<Booking>>) {
     let event = fixture.create(fixture.new_event(count)).await;
     let orders: Vec<_> = (0..count).map(|_| ("slow", 1)).collect();
     let mut holds = Vec::new();
@@ -28,7 +29,7 @@ async fn full_of_overdue(fixture: &Fixture<'_>, count: u32) -> (Event, Vec<Arc<B
     (event, holds)
 }
 
-/// So many in the first status, then so many in the second.
+/// A number of the first status, followed by a number of the second.
 fn first_then(first: (usize, BookingStatus), then: (usize, BookingStatus)) -> Vec<BookingStatus> {
     let mut all = vec![first.1; first.0];
     all.resize(first.0 + then.0, then.1);
@@ -44,7 +45,7 @@ pub(super) async fn only_overdue_holds_are_freed(harness: &dyn Harness) {
     let commands = vec![fixture.book(event.id, "a", 1), expire(&held)];
     assert_eq!(fixture.outcome_codes(commands).await, ["sold_out", "invalid_state"]);
     harness.advance(Duration::from_mins(1)).await;
-    assert_eq!(fixture.status(&held).await, PENDING, "time alone changes nothing");
+    assert_eq!(fixture.status(&held).await, PENDING, "time alone does not change a booking");
     assert_eq!(fixture.outcome_codes(vec![fixture.book(event.id, "a", 1)]).await, ["ok"]);
     assert_eq!(fixture.status(&held).await, EXPIRED);
     fixture.assert_audit_clean().await;
@@ -54,7 +55,7 @@ pub(super) async fn holds_are_freed_by_event_oldest_first(harness: &dyn Harness)
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(8)).await;
     let mut holds = fixture.hold(event.id, &[("a", 2), ("b", 2)]).await;
-    // Made later, and overdue earlier.
+    // Created later, but overdue earlier.
     let shorter = EventPatch { hold_seconds: Some(300), ..EventPatch::default() };
     fixture.run(edit(event.id, shorter)).await;
     holds.extend(fixture.hold(event.id, &[("c", 2), ("d", 2)]).await);
@@ -72,7 +73,7 @@ pub(super) async fn holds_are_freed_by_event_oldest_first(harness: &dyn Harness)
     assert!(last[..2].iter().all(|entry| entry.actor == Actor::System));
     assert!(last.iter().all(|entry| entry.request.as_str() == "req-order"));
 
-    // Four were freed and three taken: the one left is used first.
+    // Four tickets were freed and three booked: the one left is used first.
     assert_eq!(fixture.outcome_codes(vec![fixture.book(event.id, "f", 2)]).await, ["ok"]);
     assert_eq!(fixture.statuses(&holds).await, [EXPIRED, PENDING, EXPIRED, EXPIRED]);
     let commands = vec![fixture.book(event.id, "g", 4), fixture.book(event.id, "g", 3)];
@@ -81,7 +82,7 @@ pub(super) async fn holds_are_freed_by_event_oldest_first(harness: &dyn Harness)
     fixture.assert_audit_clean().await;
 }
 
-/// An event of many tickets with two ticket types, of two each.
+/// A new event with two ticket types, of two tickets each, and their ids.
 fn two_types(fixture: &Fixture<'_>, capacity: u32) -> (NewEvent, [TicketTypeId; 2]) {
     let mut new = fixture.new_event(capacity);
     new.ticket_types = vec![fixture.ticket_type(Some(2)), fixture.ticket_type(Some(2))];
@@ -120,7 +121,7 @@ pub(super) async fn a_hold_with_several_types_frees_them_all(harness: &dyn Harne
     harness.advance(HOLD).await;
     let fits = fixture.order(event, "a", TicketSelection::Items(vec![(stalls, 1)]));
     assert_eq!(fixture.outcome_codes(vec![fits]).await, ["ok"]);
-    assert_eq!(fixture.status(&held).await, PENDING, "nothing was missing");
+    assert_eq!(fixture.status(&held).await, PENDING, "no ticket was missing");
     assert_eq!(fixture.outcome_codes(vec![fixture.order(event, "b", both)]).await, ["ok"]);
     assert_eq!(fixture.status(&held).await, EXPIRED);
     let types = fixture.event(event).await.inventory.types;
@@ -141,7 +142,7 @@ pub(super) async fn holds_are_freed_by_user(harness: &dyn Harness) {
     fixture.assert_audit_clean().await;
 }
 
-/// The user, the ticket type and the event itself stand in the way, one after the other.
+/// The limit of the user, the ticket type and the event are exhausted, one after the other.
 pub(super) async fn several_scopes_are_freed_for_one_order(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let (mut new, [stalls, balcony]) = two_types(&fixture, 4);
@@ -151,9 +152,10 @@ pub(super) async fn several_scopes_are_freed_for_one_order(harness: &dyn Harness
         fixture.order(event, name, TicketSelection::Items(vec![(kind, quantity)]))
     };
     let mut holds = Vec::new();
-    for wish in [order("a", balcony, 1), order("a", balcony, 1), order("b", stalls, 1), order("c", stalls, 1)]
+    for order in
+        [order("a", balcony, 1), order("a", balcony, 1), order("b", stalls, 1), order("c", stalls, 1)]
     {
-        holds.push(fixture.run_ok(wish).await);
+        holds.push(fixture.run_ok(order).await);
     }
     harness.advance(HOLD).await;
     assert_eq!(fixture.outcome_codes(vec![order("a", stalls, 1)]).await, ["ok"]);
@@ -162,18 +164,18 @@ pub(super) async fn several_scopes_are_freed_for_one_order(harness: &dyn Harness
         fixture.outcome_codes(vec![order("d", stalls, 2), order("d", balcony, 2)]).await,
         ["insufficient_availability", "ok"]
     );
-    // The order that was refused had freed what there was before it knew.
+    // The refused order had freed the overdue holds before it was refused.
     assert_eq!(fixture.statuses(&holds).await, [EXPIRED; 4]);
-    let counted: Vec<UserId> = ["a", "b", "c", "d"].map(user).to_vec();
-    let live = fixture.store.bookings(crate::BookingList::All { after: None }, Some(PENDING), 10).await;
-    let live: Vec<_> = live.expect("a read").rows.into_iter().map(|booking| booking.user).collect();
-    assert_eq!(live, [counted[3].clone(), counted[0].clone()]);
+    let users: Vec<UserId> = ["a", "b", "c", "d"].map(user).to_vec();
+    let pending = fixture.store.bookings(crate::BookingList::All { after: None }, Some(PENDING), 10).await;
+    let owners: Vec<_> = pending.expect("a read").rows.into_iter().map(|booking| booking.user).collect();
+    assert_eq!(owners, [users[3].clone(), users[0].clone()]);
     fixture.assert_audit_clean().await;
 }
 
 pub(super) async fn holds_are_freed_page_by_page(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
-    let (event, holds) = full_of_overdue(&fixture, 200).await;
+    let (event, holds) = create_full_of_overdue(&fixture, 200).await;
     assert_eq!(fixture.outcome_codes(vec![fixture.book(event.id, "a", 150)]).await, ["ok"]);
     assert_eq!(fixture.statuses(&holds).await, first_then((150, EXPIRED), (50, PENDING)));
     let commands = vec![
@@ -188,7 +190,7 @@ pub(super) async fn holds_are_freed_page_by_page(harness: &dyn Harness) {
 
 pub(super) async fn orders_of_a_batch_share_freed_tickets(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
-    let (event, holds) = full_of_overdue(&fixture, 200).await;
+    let (event, holds) = create_full_of_overdue(&fixture, 200).await;
     let commands = [10, 70, 30].map(|quantity| fixture.book(event.id, "a", quantity)).to_vec();
     assert_eq!(fixture.outcome_codes(commands).await, ["ok"; 3]);
     assert_eq!(fixture.statuses(&holds).await, first_then((110, EXPIRED), (90, PENDING)));
@@ -206,7 +208,7 @@ pub(super) async fn orders_of_a_batch_share_freed_tickets(harness: &dyn Harness)
 
 pub(super) async fn a_hold_changed_by_its_batch_is_not_freed_again(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
-    let (event, holds) = full_of_overdue(&fixture, 5).await;
+    let (event, holds) = create_full_of_overdue(&fixture, 5).await;
     let commands = vec![
         fixture.confirm(&holds[0], "t"),
         fixture.cancel(&holds[1]),
@@ -231,15 +233,16 @@ pub(super) async fn commands_are_requeued_when_a_batch_frees_its_maximum(harness
     fixture.hold(other, &[("slow", 1)]).await;
     let idle = fixture.create(fixture.new_event(1)).await.id;
     let count = u32::try_from(OVERDUE_PER_BATCH_MAX).expect("a small bound") + 276;
-    let (event, holds) = full_of_overdue(&fixture, count).await;
+    let (event, holds) = create_full_of_overdue(&fixture, count).await;
     let large = fixture.book(event.id, "a", 1_200);
     let waiting = fixture.book(other, "a", 1);
     let commands =
         vec![large.clone(), waiting.clone(), fixture.book(idle, "a", 1), fixture.book(event.id, "b", 1)];
-    // Two lack tickets that this batch may no longer free; the others are served from what is left.
-    assert_eq!(fixture.outcome_codes(commands).await, ["carried", "carried", "ok", "ok"]);
-    let id = large.booking_id().expect("an order makes a booking");
-    assert_eq!(fixture.store.booking(id).await.expect("a read"), None, "nothing changed for it");
+    // Two commands need tickets that this batch may not free any more; the others get the tickets that are
+    // left.
+    assert_eq!(fixture.outcome_codes(commands).await, ["requeue", "requeue", "ok", "ok"]);
+    let id = large.booking_id().expect("the booking id of an order");
+    assert_eq!(fixture.store.booking(id).await.expect("a read"), None, "a requeued order changes nothing");
     let freed = first_then((OVERDUE_PER_BATCH_MAX, EXPIRED), (276, PENDING));
     assert_eq!(fixture.statuses(&holds).await, freed);
     fixture.assert_audit_clean().await;

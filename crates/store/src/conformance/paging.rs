@@ -1,4 +1,4 @@
-//! Pages while the list grows at its head: what was there at the beginning is seen once each, in order.
+//! Paging while rows are inserted: each row that exists at the beginning is returned once, in order.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use super::fixture::{Fixture, user};
 use super::lists::walk;
 use crate::BookingList;
 
-const SHOWN: u32 = 4;
+const PAGE: u32 = 4;
 
-/// Walks a list while a booking is made, another confirmed and a third cancelled before each page.
+/// Reads a list in pages; before each page, a booking is created, another one confirmed and a third one
+/// cancelled.
 async fn walk_while_selling(
     fixture: &Fixture<'_>,
     event: EventId,
@@ -19,20 +20,20 @@ async fn walk_while_selling(
     list: impl Fn(Option<String>) -> BookingList,
 ) {
     let mut changing = start.iter();
-    let seen = walk(SHOWN, |cursor| {
+    let seen = walk(PAGE, |cursor| {
         let (list, changed) = (list(cursor), [changing.next(), changing.next_back()]);
         async move {
             let mut commands = vec![fixture.book(event, "a", 1)];
             commands.extend(changed[0].map(|booking| fixture.confirm(booking, "t")));
             commands.extend(changed[1].map(|booking| fixture.cancel(booking)));
             fixture.execute(commands).await;
-            fixture.store.bookings(list, None, SHOWN).await
+            fixture.store.bookings(list, None, PAGE).await
         }
     })
     .await;
     let from_start: Vec<_> = seen.iter().map(|booking| booking.id).filter(|id| *id <= start[19].id).collect();
     assert_eq!(from_start, start.iter().rev().map(|booking| booking.id).collect::<Vec<_>>());
-    // Of those made on the way only the first can have come before the first page.
+    // Of the bookings created meanwhile, only the first was created before the first page.
     assert_eq!(seen.len(), start.len() + 1);
 }
 
@@ -62,28 +63,28 @@ pub(super) async fn pages_have_no_gaps_during_inserts(harness: &dyn Harness) {
 }
 
 async fn refunds_while_they_come_in(fixture: &Fixture<'_>, event: EventId, name: &str) {
-    let give_up = async || {
+    let refund = async || {
         let paid = fixture.book_and_pay(event, name, 1, "t").await;
         fixture.run_ok(fixture.cancel(&paid)).await;
         fixture.refunds().await[0].id
     };
     let mut start = Vec::new();
     for _ in 0..10 {
-        start.insert(0, give_up().await);
+        start.insert(0, refund().await);
     }
-    let seen = walk(SHOWN, async |cursor| {
+    let seen = walk(PAGE, async |cursor| {
         let after = cursor.map(|text: String| text.parse().expect("a cursor"));
         if after.is_some() {
-            give_up().await;
+            refund().await;
         }
-        fixture.store.refunds(None, after, SHOWN).await
+        fixture.store.refunds(None, after, PAGE).await
     })
     .await;
     let seen: Vec<_> = seen.iter().map(|refund| refund.id).collect();
     assert!(seen.starts_with(&start), "{seen:?} {start:?}");
 }
 
-/// The ledger grows where its last page ends, so a reader who goes on sees all of it.
+/// The ledger is read oldest first and grows at its end, so a client that continues gets all entries.
 async fn ledger_while_it_grows(fixture: &Fixture<'_>, event: EventId) {
     let (mut seen, mut after) = (Vec::new(), 0);
     for _ in 0..20 {

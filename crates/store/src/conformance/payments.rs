@@ -1,4 +1,4 @@
-//! Payments that come twice, late, or for what is no longer theirs: each either pays or is given back, once.
+//! Repeated and late payments: each either confirms its booking or is refunded, once.
 
 use domain::{
     Action, Booking, BookingStatus, Command, Confirmation, EntryKind, Money, Refund, RefundReason,
@@ -10,16 +10,16 @@ use super::fixture::{
     Fixture, HOLD, command, eur, expect_refund, expire, outcome_code, outcome_codes, payment,
 };
 
-/// A payment of an amount that the service states.
-fn stated(fixture: &Fixture<'_>, booking: &Booking, transaction: &str, amount: Money) -> Command {
-    let paid = Confirmation {
+/// A confirmation with an amount.
+fn confirm_amount(fixture: &Fixture<'_>, booking: &Booking, transaction: &str, amount: Money) -> Command {
+    let confirmation = Confirmation {
         event_id: booking.event_id,
         booking_id: booking.id,
         transaction: payment(transaction),
         amount: Some(amount),
         refund_id: fixture.refund_id(),
     };
-    command(Action::Confirm(Box::new(paid)))
+    command(Action::Confirm(Box::new(confirmation)))
 }
 
 pub(super) async fn a_repeated_confirmation_changes_nothing(harness: &dyn Harness) {
@@ -27,9 +27,10 @@ pub(super) async fn a_repeated_confirmation_changes_nothing(harness: &dyn Harnes
     let event = fixture.create(fixture.new_event(10)).await.id;
     let held = fixture.hold(event, &[("a", 2), ("b", 1)]).await;
     let wrong = [eur(8_999), Money::new(9_000, "USD".parse().expect("a currency")).expect("an amount")];
-    let wrong: Vec<_> = wrong.into_iter().map(|amount| stated(&fixture, &held[0], "t", amount)).collect();
+    let wrong: Vec<_> =
+        wrong.into_iter().map(|amount| confirm_amount(&fixture, &held[0], "t", amount)).collect();
     assert_eq!(fixture.outcome_codes(wrong).await, ["amount_mismatch"; 2]);
-    let paid = fixture.run_ok(stated(&fixture, &held[0], "t", eur(9_000))).await;
+    let paid = fixture.run_ok(confirm_amount(&fixture, &held[0], "t", eur(9_000))).await;
     for commands in [1, 3] {
         let replies = fixture.execute((0..commands).map(|_| fixture.confirm(&held[0], "t")).collect()).await;
         assert!(replies.iter().all(|reply| super::fixture::expect_booking(reply) == paid));
@@ -40,7 +41,7 @@ pub(super) async fn a_repeated_confirmation_changes_nothing(harness: &dyn Harnes
     fixture.assert_audit_clean().await;
 }
 
-/// Payments are told apart by every character of their name, and belong to one booking each.
+/// Payment ids are distinct if any character differs, and each payment belongs to one booking.
 pub(super) async fn payment_ids_are_compared_exactly(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await.id;
@@ -61,7 +62,7 @@ pub(super) async fn a_late_payment_reacquires_its_tickets(harness: &dyn Harness)
     let event = fixture.create(fixture.new_event(4)).await.id;
     let held = fixture.hold(event, &[("a", 2), ("b", 2)]).await;
     harness.advance(HOLD).await;
-    // Overdue, but not freed: the payment is simply in time.
+    // Overdue, but not freed: the payment is accepted as in time.
     assert_eq!(fixture.run_ok(fixture.confirm(&held[0], "t")).await.version, 2);
     fixture.run_ok(expire(&held[1])).await;
     let again = fixture.run_ok(fixture.confirm(&held[1], "t")).await;
@@ -116,13 +117,13 @@ pub(super) async fn a_late_payment_is_refunded_once(harness: &dyn Harness) {
     assert_eq!(before.0.status(), BookingStatus::Expired);
     assert_eq!(before.1.iter().filter(|entry| entry.kind == EntryKind::RefundRequested).count(), 1);
     assert_eq!(expect_refund(&fixture.run(fixture.confirm(&late, "t")).await), refund);
-    // Another payment of the same booking is another refund.
+    // Another payment of the same booking gets another refund.
     let other = expect_refund(&fixture.run(fixture.confirm(&late, "u")).await);
     assert_eq!(fixture.refunds().await, [other, refund]);
     fixture.assert_audit_clean().await;
 }
 
-/// A webhook that repeats after the tickets came back finds its refund, and takes nothing.
+/// A webhook that is repeated after the tickets are available again gets its refund, and books nothing.
 pub(super) async fn a_refunded_payment_is_never_accepted_again(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(2)).await.id;
@@ -130,21 +131,21 @@ pub(super) async fn a_refunded_payment_is_never_accepted_again(harness: &dyn Har
     harness.advance(HOLD).await;
     let winner = fixture.book_and_pay(event, "b", 2, "w").await;
     let refund = expect_refund(&fixture.run(fixture.confirm(&late, "t")).await);
-    // In one batch: the tickets come back, and the same webhook knocks before and after.
+    // In one batch: the tickets are returned, and the same webhook arrives before and after.
     let commands = vec![fixture.confirm(&late, "t"), fixture.cancel(&winner), fixture.confirm(&late, "t")];
     let replies = fixture.execute(commands).await;
     assert_eq!(outcome_codes(&replies), ["hold_expired", "ok", "hold_expired"]);
     assert_eq!([expect_refund(&replies[0]), expect_refund(&replies[2])], [refund.clone(), refund.clone()]);
     let reply = fixture.run(fixture.confirm(&late, "t")).await;
     assert_eq!(expect_refund(&reply), refund);
-    // So does the payment of a booking that was given up.
+    // So does the payment of a cancelled booking.
     let reply = fixture.run(fixture.confirm(&winner, "w")).await;
     assert_eq!(
         (outcome_code(&reply), expect_refund(&reply).reason),
         ("invalid_state", RefundReason::BookingCancelled)
     );
     assert_eq!(fixture.event(event).await.available(), 2);
-    // A new payment may still take them.
+    // A new payment can still book them.
     assert_eq!(outcome_code(&fixture.run(fixture.confirm(&late, "fresh")).await), "ok");
     assert_eq!(fixture.refunds().await.len(), 2);
     fixture.assert_audit_clean().await;
@@ -160,16 +161,16 @@ pub(super) async fn only_one_of_two_late_payments_gets_the_last_ticket(harness: 
         harness.advance(HOLD).await;
         fixture.run_ok(expire(&second)).await;
         let commands = vec![fixture.confirm(&second, "t"), fixture.confirm(&first, "t")];
-        let heard = if together {
+        let codes = if together {
             fixture.outcome_codes(commands).await
         } else {
-            let mut heard = Vec::new();
+            let mut codes = Vec::new();
             for command in commands {
-                heard.push(outcome_code(&fixture.run(command).await));
+                codes.push(outcome_code(&fixture.run(command).await));
             }
-            heard
+            codes
         };
-        assert_eq!(heard, ["ok", "hold_expired"], "together: {together}");
+        assert_eq!(codes, ["ok", "hold_expired"], "together: {together}");
     }
     fixture.assert_audit_clean().await;
 }

@@ -1,4 +1,4 @@
-//! What the relay asks for.
+//! Queries of the relay: cursors, and ledger entries with their bookings.
 
 use domain::{EventId, Timestamp};
 
@@ -6,11 +6,11 @@ use super::Harness;
 use super::fixture::Fixture;
 use crate::{Cursor, CursorFilter};
 
-fn made(at: &str) -> Timestamp {
+fn instant(at: &str) -> Timestamp {
     at.parse().expect("an instant")
 }
 
-/// How far all events are, walked with pages of so many.
+/// All cursors, read in pages of `limit`.
 async fn walk(fixture: &Fixture<'_>, stream: Timestamp, which: CursorFilter, limit: u32) -> Vec<Cursor> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
@@ -26,7 +26,7 @@ async fn walk(fixture: &Fixture<'_>, stream: Timestamp, which: CursorFilter, lim
 
 pub(super) async fn events_behind_a_stream_are_listed(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
-    let (first, second) = (made("2026-01-01T00:00:00.000001Z"), made("2026-01-01T00:00:00.000002Z"));
+    let (first, second) = (instant("2026-01-01T00:00:00.000001Z"), instant("2026-01-01T00:00:00.000002Z"));
     let mut events: Vec<(EventId, u64)> = Vec::new();
     for bookings in [0, 3, 1, 2] {
         let event = fixture.create(fixture.new_event(100)).await.id;
@@ -37,14 +37,14 @@ pub(super) async fn events_behind_a_stream_are_listed(harness: &dyn Harness) {
     let cursor = |(event, ledger): (EventId, u64), published| Cursor { event, ledger, published };
     let none: Vec<Cursor> = events.iter().map(|event| cursor(*event, 0)).collect();
     for limit in [1, 3, 100] {
-        assert_eq!(walk(&fixture, first, CursorFilter::Behind, limit).await, none, "by {limit}");
-        assert_eq!(walk(&fixture, first, CursorFilter::All, limit).await, none, "by {limit}");
+        assert_eq!(walk(&fixture, first, CursorFilter::Behind, limit).await, none, "pages of {limit}");
+        assert_eq!(walk(&fixture, first, CursorFilter::All, limit).await, none, "pages of {limit}");
     }
     fixture
         .store
         .save_relay_cursors(first, vec![(events[0].0, events[0].1), (events[2].0, 1)])
         .await
-        .expect("noted");
+        .expect("cursors are saved");
     let all = vec![
         cursor(events[0], events[0].1),
         cursor(events[1], 0),
@@ -54,13 +54,13 @@ pub(super) async fn events_behind_a_stream_are_listed(harness: &dyn Harness) {
     assert_eq!(walk(&fixture, first, CursorFilter::All, 100).await, all);
     let behind: Vec<Cursor> = all.iter().copied().filter(|each| each.published < each.ledger).collect();
     assert_eq!(walk(&fixture, first, CursorFilter::Behind, 100).await, behind);
-    // What was noted of one stream says nothing about another, and is forgotten with the next note.
+    // A cursor of one stream does not count for another, and is replaced by the next one.
     assert_eq!(walk(&fixture, second, CursorFilter::All, 100).await, none);
-    fixture.store.save_relay_cursors(second, vec![(events[0].0, 1)]).await.expect("noted");
+    fixture.store.save_relay_cursors(second, vec![(events[0].0, 1)]).await.expect("cursors are saved");
     assert_eq!(walk(&fixture, second, CursorFilter::All, 1).await[0], cursor(events[0], 1));
     assert_eq!(walk(&fixture, first, CursorFilter::All, 1).await[0], cursor(events[0], 0));
-    fixture.store.save_relay_cursors(second, Vec::new()).await.expect("nothing to note");
-    // What was noted last counts, of whichever stream: here one entry each, of two events.
+    fixture.store.save_relay_cursors(second, Vec::new()).await.expect("nothing to save");
+    // The last saved cursor counts, on whichever stream: here one entry each, of two events.
     let entries: u64 = events.iter().map(|(_, ledger)| ledger).sum();
     assert_eq!(fixture.store.unpublished_entry_count().await.expect("a number"), entries - 2);
 }
@@ -75,15 +75,15 @@ pub(super) async fn entries_are_read_with_their_bookings(harness: &dyn Harness) 
     for (after, limit) in [(0, 100), (1, 2), (3, 100), (5, 100), (0, 1)] {
         let read = fixture.store.entries_with_bookings(event, after, limit).await.expect("entries");
         let wanted = ledger.iter().filter(|entry| entry.seq > after).take(limit as usize);
-        assert!(wanted.eq(read.iter().map(|recorded| &recorded.entry)), "{after} {limit}");
-        for recorded in read {
-            let booking = match recorded.entry.booking_id {
+        assert!(wanted.eq(read.iter().map(|each| &each.entry)), "{after} {limit}");
+        for each in read {
+            let booking = match each.entry.booking_id {
                 Some(id) => Some(fixture.booking(id).await),
                 None => None,
             };
-            assert_eq!(recorded.booking, booking);
+            assert_eq!(each.booking, booking);
         }
     }
-    let nobodys = EventId::from_bytes([7; 16]);
-    assert!(fixture.store.entries_with_bookings(nobodys, 0, 10).await.expect("nothing").is_empty());
+    let unknown_event = EventId::from_bytes([7; 16]);
+    assert!(fixture.store.entries_with_bookings(unknown_event, 0, 10).await.expect("nothing").is_empty());
 }

@@ -1,4 +1,4 @@
-//! Many callers at once: the database decides, each command alone in its batch.
+//! Concurrent callers, each with one command per batch: the database resolves the races.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -13,8 +13,8 @@ use super::fixture::{Fixture, HOLD, expire, outcome_code};
 use super::rng::TestRng;
 use crate::{Reply, Submission};
 
-/// Submits every command in a task of its own, in an order by the seed, and answers all replies.
-async fn at_once(fixture: &Fixture<'_>, mut commands: Vec<Command>, seed: u64) -> Vec<Reply> {
+/// Submits every command in a task of its own, in an order determined by the seed, and returns all replies.
+async fn execute_concurrently(fixture: &Fixture<'_>, mut commands: Vec<Command>, seed: u64) -> Vec<Reply> {
     TestRng(seed).shuffle(&mut commands);
     let mut callers = JoinSet::new();
     for command in commands {
@@ -24,8 +24,8 @@ async fn at_once(fixture: &Fixture<'_>, mut commands: Vec<Command>, seed: u64) -
     callers.join_all().await.into_iter().flatten().collect()
 }
 
-fn count(replies: &[Reply], what: &str) -> usize {
-    replies.iter().filter(|reply| outcome_code(reply) == what).count()
+fn count(replies: &[Reply], code: &str) -> usize {
+    replies.iter().filter(|reply| outcome_code(reply) == code).count()
 }
 
 pub(super) async fn tickets_are_never_sold_twice(harness: &dyn Harness) {
@@ -34,7 +34,7 @@ pub(super) async fn tickets_are_never_sold_twice(harness: &dyn Harness) {
         let event = fixture.create(fixture.new_event(tickets)).await.id;
         let orders =
             (0..callers).map(|number| fixture.book(event, &format!("u{number}"), quantity)).collect();
-        let replies = at_once(&fixture, orders, u64::from(tickets)).await;
+        let replies = execute_concurrently(&fixture, orders, u64::from(tickets)).await;
         let winners = tickets / quantity;
         assert_eq!(count(&replies, "ok"), winners as usize, "{tickets} tickets by {quantity}");
         let losers = count(&replies, "sold_out") + count(&replies, "insufficient_availability");
@@ -50,12 +50,12 @@ pub(super) async fn users_never_exceed_their_limit(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(NewEvent { max_tickets_per_user: Some(4), ..fixture.new_event(100) }).await.id;
     let orders = (0..30).map(|number| fixture.book(event, ["a", "b", "c"][number % 3], 1)).collect();
-    let replies = at_once(&fixture, orders, 3).await;
+    let replies = execute_concurrently(&fixture, orders, 3).await;
     assert_eq!((count(&replies, "ok"), count(&replies, "booking_limit_exceeded")), (12, 18));
     fixture.assert_audit_clean().await;
 }
 
-/// A webhook repeated by many callers, beside a cancellation and an expiry of the same booking.
+/// A webhook repeated by many callers, concurrently with a cancellation and an expiry of the same booking.
 pub(super) async fn a_payment_reported_concurrently_is_accepted_once(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     for seed in 0..12 {
@@ -64,19 +64,19 @@ pub(super) async fn a_payment_reported_concurrently_is_accepted_once(harness: &d
         harness.advance(HOLD).await;
         let mut commands: Vec<_> = (0..4).map(|_| fixture.confirm(&held, "t")).collect();
         commands.extend([fixture.cancel(&held), expire(&held), fixture.book(event, "b", 1)]);
-        let replies = at_once(&fixture, commands, seed).await;
-        assert_eq!(count(&replies, "failed") + count(&replies, "carried"), 0, "{replies:?}");
+        let replies = execute_concurrently(&fixture, commands, seed).await;
+        assert_eq!(count(&replies, "failed") + count(&replies, "requeue"), 0, "{replies:?}");
         let booking = fixture.booking(held.id).await;
         let refunds: Vec<_> =
             fixture.refunds().await.into_iter().filter(|refund| refund.booking_id == held.id).collect();
-        // The money either pays for the booking or is given back, once.
+        // The payment either confirms the booking or is refunded, once.
         let pays = usize::from(booking.status() == BookingStatus::Confirmed);
         assert_eq!(refunds.len() + pays, 1, "seed {seed}: {booking:?} {refunds:?}");
     }
     fixture.assert_audit_clean().await;
 }
 
-/// A caller that goes away takes nothing with it: its batch stands as a whole, or was never begun.
+/// If a caller drops its call, the batch is committed as a whole, or was never started.
 pub(super) async fn a_dropped_call_commits_fully_or_not_at_all(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(1_000)).await.id;
@@ -93,18 +93,18 @@ pub(super) async fn a_dropped_call_commits_fully_or_not_at_all(harness: &dyn Har
                 tokio::task::yield_now().await;
             }
         }
-        let before = made(&fixture, &ids).await;
+        let before = count_existing(&fixture, &ids).await;
         assert!(before == 0 || before == ids.len(), "{before} of {}", ids.len());
-        // A later command of the event waits for what was begun.
+        // A later command of the event waits for a batch that was started.
         assert_eq!(fixture.outcome_codes(vec![fixture.book(event, "b", 1)]).await, ["ok"]);
-        let after = made(&fixture, &ids).await;
+        let after = count_existing(&fixture, &ids).await;
         assert!(after == 0 || after == ids.len(), "{after} of {}", ids.len());
     }
     fixture.assert_audit_clean().await;
 }
 
-/// How many of these there are, in one look.
-async fn made(fixture: &Fixture<'_>, ids: &[domain::BookingId]) -> usize {
+/// The number of these bookings that exist, by one query.
+async fn count_existing(fixture: &Fixture<'_>, ids: &[domain::BookingId]) -> usize {
     let all = crate::BookingList::All { after: None };
     let page = fixture.store.bookings(all, None, 1_000).await.expect("a page");
     page.rows.iter().filter(|booking| ids.contains(&booking.id)).count()

@@ -1,7 +1,7 @@
-//! TestRng that repeats.
+//! A deterministic random number generator.
 
-/// A seeded source of rng (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
-/// the same seed, the same walk.
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): the same
+/// seed gives the same sequence.
 pub(super) struct TestRng(pub(super) u64);
 
 impl TestRng {
@@ -15,12 +15,12 @@ impl TestRng {
         usize::try_from(number).unwrap_or(0)
     }
 
-    /// One of these, each as likely.
+    /// A random element, all with the same probability.
     pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 
-    /// The same values in another order.
+    /// Shuffles the values.
     pub(super) fn shuffle<T>(&mut self, values: &mut [T]) {
         for last in (1..values.len()).rev() {
             values.swap(last, self.below(last + 1));

@@ -1,4 +1,4 @@
-//! Whatever is written is read back as it was, in every field and at the ends of every range.
+//! Every value that is written is read back unchanged, in every field and at the ends of every range.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use domain::{
 
 use super::Harness;
 use super::fixture::{
-    Fixture, HOLD, at, by, command, edit, eur, expect_booking, expect_refund, expire, payment, user,
+    Fixture, HOLD, at, command, command_by, edit, eur, expect_booking, expect_refund, expire, payment, user,
 };
 
-/// Texts that a careless store trims, folds, cuts or mistakes for syntax.
+/// Texts that a careless store trims, case-folds, truncates or interprets as syntax.
 const TEXTS: [&str; 6] =
     ["x", " 'quoted' \"twice\" \\ ; -- $1 ", "İstanbul ﬁ e\u{301} é", "עברית عربى", "[[\"", "NULL"];
 
@@ -40,7 +40,7 @@ fn largest(fixture: &Fixture<'_>) -> NewEvent {
         capacity: (!number.is_multiple_of(3)).then_some(CAPACITY_MAX),
     };
     let mut ticket_types: Vec<_> = (0..TICKET_TYPES_MAX).map(kind).collect();
-    // The organiser's order is not the order of the ids.
+    // The order of the ticket types is not that of their ids.
     ticket_types.reverse();
     NewEvent {
         id: EventId::from_bytes(fixture.id()),
@@ -73,18 +73,18 @@ fn smallest(fixture: &Fixture<'_>) -> NewEvent {
     }
 }
 
-/// An event reads back as it was answered, and what was answered is what was asked for.
-async fn check_event(fixture: &Fixture<'_>, new: &NewEvent, answered: &Event) {
-    assert_eq!(fixture.event(answered.id).await, *answered);
-    let about = &answered.details;
-    let kinds = about.ticket_types.iter().zip(&answered.inventory.types);
-    let asked = NewEvent {
-        id: answered.id,
+/// Asserts that an event is read as it was replied, and that the reply has the requested values.
+async fn check_event(fixture: &Fixture<'_>, new: &NewEvent, replied: &Event) {
+    assert_eq!(fixture.event(replied.id).await, *replied);
+    let about = &replied.details;
+    let kinds = about.ticket_types.iter().zip(&replied.inventory.types);
+    let requested = NewEvent {
+        id: replied.id,
         name: about.name.clone(),
         venue: about.venue.clone(),
         starts_at: about.starts_at,
         time_zone: about.time_zone,
-        capacity: answered.inventory.capacity,
+        capacity: replied.inventory.capacity,
         ticket_types: kinds
             .map(|(kind, stock)| NewTicketType {
                 id: kind.id,
@@ -101,8 +101,8 @@ async fn check_event(fixture: &Fixture<'_>, new: &NewEvent, answered: &Event) {
         max_tickets_per_booking: about.max_tickets_per_booking,
         max_tickets_per_user: about.max_tickets_per_user,
     };
-    assert_eq!(asked, *new);
-    assert_eq!((about.created_at, answered.inventory.last_at), (about.updated_at, about.created_at));
+    assert_eq!(requested, *new);
+    assert_eq!((about.created_at, replied.inventory.last_at), (about.updated_at, about.created_at));
 }
 
 pub(super) async fn events_read_back(harness: &dyn Harness) {
@@ -110,11 +110,11 @@ pub(super) async fn events_read_back(harness: &dyn Harness) {
     for new in [largest(&fixture), smallest(&fixture)] {
         let created = fixture.create(new.clone()).await;
         check_event(&fixture, &new, &created).await;
-        let kinds = |(place, kind): (usize, &NewTicketType)| TicketTypePatch {
+        let kinds = |(position, kind): (usize, &NewTicketType)| TicketTypePatch {
             id: kind.id,
-            name: Some(text(place + 2)),
+            name: Some(text(position + 2)),
             price: Some(Money::new(7, kind.price.currency()).expect("an amount")),
-            capacity: Some(if place % 2 == 0 { Some(3) } else { None }),
+            capacity: Some(if position % 2 == 0 { Some(3) } else { None }),
         };
         let patch = EventPatch {
             if_match: Some(1),
@@ -145,9 +145,12 @@ pub(super) async fn events_read_back(harness: &dyn Harness) {
         assert_ne!(about.sales_end_at, before.sales_end_at);
         assert_eq!((about.hold_seconds, about.cancel_cutoff_seconds), (77, 78));
         assert_eq!((about.max_tickets_per_booking, about.max_tickets_per_user), (79, None));
-        for (place, kind) in about.ticket_types.iter().enumerate() {
-            assert_eq!((&kind.name, kind.price.amount()), (&text(place + 2), 7));
-            assert_eq!(edited.inventory.types[place].capacity, if place % 2 == 0 { Some(3) } else { None });
+        for (position, kind) in about.ticket_types.iter().enumerate() {
+            assert_eq!((&kind.name, kind.price.amount()), (&text(position + 2), 7));
+            assert_eq!(
+                edited.inventory.types[position].capacity,
+                if position % 2 == 0 { Some(3) } else { None }
+            );
         }
         assert_eq!(reply_event(&reply), edited);
     }
@@ -161,45 +164,45 @@ fn reply_event(reply: &crate::Reply) -> Event {
     }
 }
 
-/// A booking reads back as it was answered.
-async fn same(fixture: &Fixture<'_>, answered: &Arc<Booking>, status: BookingStatus) {
-    assert_eq!(answered.status(), status);
-    assert_eq!(fixture.booking(answered.id).await, **answered);
+/// Asserts that a booking is read as it was replied.
+async fn check_booking(fixture: &Fixture<'_>, replied: &Arc<Booking>, status: BookingStatus) {
+    assert_eq!(replied.status(), status);
+    assert_eq!(fixture.booking(replied.id).await, **replied);
 }
 
 pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let new = NewEvent { max_tickets_per_user: None, ..largest(&fixture) };
     let event = fixture.create(new.clone()).await;
-    // All types at once; the most expensive booking that there can be; one with nothing to pay.
+    // All types in one booking; the most expensive booking that is possible; a booking with total 0.
     let every = new.ticket_types.iter().map(|kind| (kind.id, 1)).collect();
     let dearest = new.ticket_types.iter().find(|kind| kind.price.amount() == PRICE_MAX).expect("a price").id;
     let free = new.ticket_types.iter().find(|kind| kind.price.amount() == 0).expect("a price").id;
     let longest_user = "A.b_c:d@e-".repeat(13)[..128].to_owned();
-    let asks = [every, vec![(dearest, 9_007)], vec![(free, 1_000)]].map(TicketSelection::Items);
-    for (ask, method) in asks.into_iter().zip([None, Some(""), Some("İ ' \\ \u{1f4b3}")]) {
+    let selections = [every, vec![(dearest, 9_007)], vec![(free, 1_000)]].map(TicketSelection::Items);
+    for (selection, method) in selections.into_iter().zip([None, Some(""), Some("İ ' \\ \u{1f4b3}")]) {
         let payment_method = method.map(|method| method.parse().expect("a note"));
-        let order = |ask: &TicketSelection| Order {
+        let order = |selection: &TicketSelection| Order {
             event_id: event.id,
             booking_id: BookingId::from_bytes(fixture.id()),
             user: user(&longest_user),
-            selection: ask.clone(),
+            selection: selection.clone(),
             expected_total: None,
             payment_method: payment_method.clone(),
         };
-        let [first, second, third] =
-            [0; 3].map(|_| by(Actor::User(user(&longest_user)), Action::Book(Box::new(order(&ask)))));
+        let [first, second, third] = [0; 3]
+            .map(|_| command_by(Actor::User(user(&longest_user)), Action::Book(Box::new(order(&selection)))));
         let held = [first, second, third];
         let held: Vec<_> = fixture.execute(held.to_vec()).await.iter().map(expect_booking).collect();
         for booking in &held {
             assert_eq!((&booking.payment_method, booking.version), (&payment_method, 1));
             assert_eq!(booking.hold_expires_at, booking.created_at.plus_seconds(HOLD_SECONDS_MAX));
-            same(&fixture, booking, BookingStatus::Pending).await;
+            check_booking(&fixture, booking, BookingStatus::Pending).await;
         }
         let confirmed = fixture.run_ok(fixture.confirm(&held[0], longest().as_str())).await;
         let payment = Payment { transaction: longest(), at: confirmed.updated_at };
         assert_eq!(confirmed.state, State::Confirmed(payment.clone()));
-        same(&fixture, &confirmed, BookingStatus::Confirmed).await;
+        check_booking(&fixture, &confirmed, BookingStatus::Confirmed).await;
         for (booking, reason, payment) in [
             (&confirmed, Some(""), Some(payment)),
             (&held[1], Some(" ' \u{1f44b}"), None),
@@ -207,11 +210,12 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
         ] {
             let reason = reason.map(|reason| reason.parse().expect("a note"));
             let (booking_id, refund_id) = (booking.id, fixture.refund_id());
-            let wish = Cancellation { event_id: event.id, booking_id, reason: reason.clone(), refund_id };
-            let cancelled = fixture.run_ok(command(Action::Cancel(Box::new(wish)))).await;
+            let cancellation =
+                Cancellation { event_id: event.id, booking_id, reason: reason.clone(), refund_id };
+            let cancelled = fixture.run_ok(command(Action::Cancel(Box::new(cancellation)))).await;
             let at = cancelled.updated_at;
             assert_eq!(cancelled.state, State::Cancelled { at, reason, payment, refunded: false });
-            same(&fixture, &cancelled, BookingStatus::Cancelled).await;
+            check_booking(&fixture, &cancelled, BookingStatus::Cancelled).await;
         }
     }
     let new_event = fixture.create(fixture.new_event(5)).await;
@@ -221,11 +225,11 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
         let expired = fixture.run_ok(expire(&booking)).await;
         assert_eq!(expired.state, State::Expired { at: expired.updated_at });
         let (read, before) = (fixture.booking(booking.id).await, expired.hold_expires_at);
-        // A harness may have moved the deadline; everything else is as it was answered.
+        // A harness may have moved the deadline; everything else is as replied.
         assert_eq!(Booking { hold_expires_at: before, ..read }, *expired);
-        let taken_again = fixture.run_ok(fixture.confirm(&booking, "late")).await;
-        assert_eq!((taken_again.version, taken_again.status()), (3, BookingStatus::Confirmed));
-        assert_eq!(fixture.booking(booking.id).await.state, taken_again.state);
+        let reacquired = fixture.run_ok(fixture.confirm(&booking, "late")).await;
+        assert_eq!((reacquired.version, reacquired.status()), (3, BookingStatus::Confirmed));
+        assert_eq!(fixture.booking(booking.id).await.state, reacquired.state);
     }
     fixture.assert_audit_clean().await;
 }
@@ -235,17 +239,18 @@ pub(super) async fn refunds_read_back(harness: &dyn Harness) {
     let event = fixture.create(fixture.new_event(10)).await;
     let paid = fixture.book_and_pay(event.id, "a", 2, longest().as_str()).await;
     let held = fixture.hold(event.id, &[("b", 1), ("c", 1)]).await;
-    // A second payment for a paid booking, of another amount in another currency than can be expected.
+    // A second payment for a paid booking.
     let reply = fixture.run(fixture.confirm(&paid, " \u{1f4b8} ")).await;
-    let twice = expect_refund(&reply);
-    let wish = |booking: &Booking, refund_id| Cancellation {
+    let second = expect_refund(&reply);
+    let cancellation = |booking: &Booking, refund_id| Cancellation {
         event_id: event.id,
         booking_id: booking.id,
         reason: None,
         refund_id,
     };
     let first_id = fixture.refund_id();
-    let given_up = fixture.run_ok(command(Action::Cancel(Box::new(wish(&paid, first_id))))).await;
+    let cancelled_booking =
+        fixture.run_ok(command(Action::Cancel(Box::new(cancellation(&paid, first_id))))).await;
     let first = Refund {
         id: first_id,
         booking_id: paid.id,
@@ -255,7 +260,7 @@ pub(super) async fn refunds_read_back(harness: &dyn Harness) {
         status: RefundStatus::Requested,
         reason: RefundReason::BookingCancelled,
         provider_reference: None,
-        created_at: given_up.updated_at,
+        created_at: cancelled_booking.updated_at,
         settled_at: None,
     };
     fixture.run_ok(fixture.cancel(&held[0])).await;
@@ -266,16 +271,17 @@ pub(super) async fn refunds_read_back(harness: &dyn Harness) {
         amount: Some(eur(4_500)),
         refund_id: fixture.refund_id(),
     };
-    let too_late = expect_refund(&fixture.run(command(Action::Confirm(Box::new(after_cancel)))).await);
+    let after_cancellation =
+        expect_refund(&fixture.run(command(Action::Confirm(Box::new(after_cancel)))).await);
     let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
     fixture.run(edit(event.id, off)).await;
-    let called_off = expect_refund(&fixture.run(fixture.confirm(&held[1], "t")).await);
-    let reasons = [&twice, &too_late, &called_off].map(|refund| refund.reason);
+    let after_event_cancellation = expect_refund(&fixture.run(fixture.confirm(&held[1], "t")).await);
+    let reasons = [&second, &after_cancellation, &after_event_cancellation].map(|refund| refund.reason);
     assert_eq!(
         reasons,
         [RefundReason::InvalidState, RefundReason::InvalidState, RefundReason::EventCancelled]
     );
-    assert_eq!(fixture.refunds().await, [called_off, too_late, first, twice]);
+    assert_eq!(fixture.refunds().await, [after_event_cancellation, after_cancellation, first, second]);
     fixture.assert_audit_clean().await;
 }
 
@@ -292,16 +298,16 @@ pub(super) async fn ledger_entries_read_back(harness: &dyn Harness) {
     order.actor = actors[0].clone();
     order.request = request.parse().expect("a request");
     let held = fixture.run_ok(order).await;
-    let mut paying = fixture.confirm(&held, "t");
-    paying.actor = actors[1].clone();
-    fixture.run_ok(paying).await;
-    let mut giving_up = fixture.cancel(&held);
-    giving_up.actor = actors[2].clone();
-    let given_up = fixture.run_ok(giving_up).await;
+    let mut confirmation = fixture.confirm(&held, "t");
+    confirmation.actor = actors[1].clone();
+    fixture.run_ok(confirmation).await;
+    let mut cancellation = fixture.cancel(&held);
+    cancellation.actor = actors[2].clone();
+    let cancelled_booking = fixture.run_ok(cancellation).await;
     let more = EventPatch { capacity: Some(12), status: Some(EventStatus::Paused), ..EventPatch::default() };
-    let mut growing = edit(event.id, more);
-    growing.actor = actors[3].clone();
-    fixture.run(growing).await;
+    let mut update = edit(event.id, more);
+    update.actor = actors[3].clone();
+    fixture.run(update).await;
 
     let entries = fixture.ledger(event.id).await;
     let refund = fixture.refunds().await[0].id;
@@ -347,12 +353,12 @@ pub(super) async fn ledger_entries_read_back(harness: &dyn Harness) {
     assert_eq!(by, [&actors[0], &actors[1], &actors[2], &actors[2], &actors[3]].map(Clone::clone));
     assert_eq!(entries[1].request.as_str(), request);
     assert!(entries.iter().all(|entry| entry.event_id == event.id));
-    assert_eq!((entries[1].at, entries[3].at), (held.created_at, given_up.updated_at));
+    assert_eq!((entries[1].at, entries[3].at), (held.created_at, cancelled_booking.updated_at));
     assert!(entries.windows(2).all(|pair| pair[0].at <= pair[1].at));
     fixture.assert_audit_clean().await;
 }
 
-/// With the entries of the command that brought it, and wherever entries are read.
+/// A trace is stored with the entries of its command, and returned by every query of entries.
 pub(super) async fn traces_read_back(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await.id;
@@ -362,18 +368,22 @@ pub(super) async fn traces_read_back(harness: &dyn Harness) {
     order.trace.clone_from(&trace);
     let held = fixture.run_ok(order).await;
     let paid = fixture.run_ok(fixture.confirm(&held, "t")).await;
-    let mut giving_up = fixture.cancel(&paid);
-    giving_up.trace.clone_from(&trace);
-    fixture.run_ok(giving_up).await;
+    let mut cancellation = fixture.cancel(&paid);
+    cancellation.trace.clone_from(&trace);
+    fixture.run_ok(cancellation).await;
     let entries = fixture.ledger(event).await;
     let traces: Vec<_> = entries.iter().map(|entry| entry.trace.clone()).collect();
-    assert_eq!(traces, [None, trace.clone(), None, trace.clone(), trace], "a refund has that of its cause");
-    let recorded = fixture.store.entries_with_bookings(event, 0, 10).await.expect("entries and bookings");
-    assert_eq!(recorded.into_iter().map(|recorded| recorded.entry).collect::<Vec<_>>(), entries);
+    assert_eq!(
+        traces,
+        [None, trace.clone(), None, trace.clone(), trace],
+        "a refund entry has the trace of its cause"
+    );
+    let each = fixture.store.entries_with_bookings(event, 0, 10).await.expect("entries and bookings");
+    assert_eq!(each.into_iter().map(|each| each.entry).collect::<Vec<_>>(), entries);
     fixture.assert_audit_clean().await;
 }
 
-/// The most expensive bookings of one event come to more than 64 bits hold.
+/// The revenue of the most expensive bookings of one event exceeds 64 bits.
 pub(super) async fn revenue_beyond_64_bits_reads_back(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let mut new = fixture.new_event(CAPACITY_MAX);
@@ -383,7 +393,7 @@ pub(super) async fn revenue_beyond_64_bits_reads_back(harness: &dyn Harness) {
     for _ in 0..2 {
         let held = fixture.hold(event, &vec![("a", 9_007); 515]).await;
         let payments = held.iter().map(|booking| fixture.confirm(booking, "t")).collect();
-        assert!(fixture.outcome_codes(payments).await.iter().all(|word| *word == "ok"));
+        assert!(fixture.outcome_codes(payments).await.iter().all(|code| *code == "ok"));
         bookings.extend(held);
     }
     let revenue = 1_030 * 9_007 * i128::from(PRICE_MAX);

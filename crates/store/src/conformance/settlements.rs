@@ -1,4 +1,4 @@
-//! Refunds that are paid out, or not: each outcome is recorded once, and what was paid out stays so.
+//! Settlements: the outcome of a refund is recorded once, and a paid refund stays paid.
 
 use domain::{
     Action, Answer, Booking, BookingId, Command, EntryKind, LedgerStatus, Refund, RefundId, RefundStatus,
@@ -26,7 +26,7 @@ fn settled(reply: &Reply) -> Refund {
     }
 }
 
-/// Whether a cancelled booking shows that its payment was given back.
+/// True if a cancelled booking is marked as refunded.
 async fn shows_refund(fixture: &Fixture<'_>, booking: &Booking) -> bool {
     match fixture.booking(booking.id).await.state {
         State::Cancelled { refunded, .. } => refunded,
@@ -34,7 +34,7 @@ async fn shows_refund(fixture: &Fixture<'_>, booking: &Booking) -> bool {
     }
 }
 
-async fn named(fixture: &Fixture<'_>, status: RefundStatus) -> Vec<RefundId> {
+async fn refunds_in(fixture: &Fixture<'_>, status: RefundStatus) -> Vec<RefundId> {
     let page = fixture.store.refunds(Some(status), None, 100).await.expect("a page");
     page.rows.iter().map(|refund| refund.id).collect()
 }
@@ -64,7 +64,7 @@ pub(super) async fn a_refund_is_settled_once(harness: &dyn Harness) {
     assert_eq!(about, (EntryKind::RefundSettled, Some(paid.id), Some(refund.id), 0, 0));
     assert_eq!((last.from, last.to), (Some(LedgerStatus::Requested), Some(LedgerStatus::Succeeded)));
 
-    // The same again, the opposite, and the payment itself: nothing moves any more.
+    // The same settlement again, the opposite one, and the payment again: nothing changes.
     let commands =
         vec![settle(&paid, "t", true, "other"), settle(&paid, "t", false, "r"), fixture.confirm(&paid, "t")];
     let replies = fixture.execute(commands).await;
@@ -86,18 +86,18 @@ pub(super) async fn a_failed_refund_may_succeed_later(harness: &dyn Harness) {
     {
         assert_eq!(settled(&fixture.run(settle(&paid, "t", succeeded, "r")).await).status, status);
         assert_eq!(
-            (named(&fixture, status).await, shows_refund(&fixture, &paid).await),
+            (refunds_in(&fixture, status).await, shows_refund(&fixture, &paid).await),
             (vec![id], succeeded)
         );
     }
-    assert!(named(&fixture, RefundStatus::Requested).await.is_empty());
-    assert!(named(&fixture, RefundStatus::Failed).await.is_empty());
+    assert!(refunds_in(&fixture, RefundStatus::Requested).await.is_empty());
+    assert!(refunds_in(&fixture, RefundStatus::Failed).await.is_empty());
     assert_eq!(fixture.ledger(event).await.len(), 7);
     fixture.assert_audit_clean().await;
 }
 
-/// A refund may become due and be settled, twice even, in one batch; and only its own payment is shown by
-/// its booking.
+/// A refund may be requested and settled in one batch, even twice; a booking is marked as refunded only for
+/// its own payment.
 pub(super) async fn one_batch_may_hold_a_refund_lifecycle(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await.id;
@@ -109,7 +109,7 @@ pub(super) async fn one_batch_may_hold_a_refund_lifecycle(harness: &dyn Harness)
         settle(&paid, "t", false, "r"),
     ];
     assert_eq!(fixture.outcome_codes(commands).await, ["invalid_state", "ok", "ok", "ok"]);
-    assert!(!shows_refund(&fixture, &paid).await, "another payment was given back, not its own");
+    assert!(!shows_refund(&fixture, &paid).await, "another payment was refunded, not its own");
     let by_payment: Vec<_> =
         fixture.refunds().await.into_iter().map(|refund| (refund.transaction, refund.status)).collect();
     assert_eq!(
@@ -119,8 +119,8 @@ pub(super) async fn one_batch_may_hold_a_refund_lifecycle(harness: &dyn Harness)
     let commands = vec![settle(&paid, "t", true, "r"), settle(&paid, "t", true, "r")];
     assert_eq!(fixture.outcome_codes(commands).await, ["ok"; 2]);
     assert!(shows_refund(&fixture, &paid).await);
-    let ghost = Booking { id: BookingId::from_bytes([0xbb; 16]), ..(*paid).clone() };
-    let commands = vec![settle(&paid, "T", true, "r"), settle(&ghost, "t", true, "r")];
+    let missing = Booking { id: BookingId::from_bytes([0xbb; 16]), ..(*paid).clone() };
+    let commands = vec![settle(&paid, "T", true, "r"), settle(&missing, "t", true, "r")];
     assert_eq!(fixture.outcome_codes(commands).await, ["not_found"; 2]);
     assert_eq!(fixture.store.refund(RefundId::from_bytes([0xbb; 16])).await.expect("a read"), None);
     fixture.assert_audit_clean().await;

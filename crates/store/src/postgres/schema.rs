@@ -98,7 +98,7 @@ async fn build(client: &Client, number: u32, script: &str) -> Result<(), Error> 
         if !is_lock_conflict(&error) || tries == BUILDS_MAX {
             return Err(error);
         }
-        tracing::warn!(version = number, error = %describe(&error), "retrying the index build of a migration");
+        tracing::warn!(version = number, error = %describe(&error), "retrying an index build");
         tries += 1;
     }
     let insert = "INSERT INTO boxoffice_schema (version) VALUES ($1)";

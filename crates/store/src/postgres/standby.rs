@@ -56,8 +56,8 @@ impl Standbys {
             if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
         if needed > connected {
             return Some(format!(
-                "a commit waits for {needed} of the standbys in synchronous_standby_names, and {connected} are \
-                 connected{missing}"
+                "a commit waits for {needed} of the standbys in synchronous_standby_names, and {connected} \
+                 are connected{missing}"
             ));
         }
         (!missing.is_empty())

@@ -108,7 +108,7 @@ impl PostgresWriter {
     async fn confirm(&mut self, deadline: Instant) -> Result<(), Fault> {
         match std::mem::take(&mut self.state) {
             ConnectionState::Ready(session) => {
-                self.state = ConnectionState::Confirming(Confirmation::start(session))
+                self.state = ConnectionState::Confirming(Confirmation::start(session));
             }
             state => self.state = state,
         }
@@ -280,10 +280,10 @@ impl PostgresTx<'_> {
         let begin = format!("{BEGIN}; SET LOCAL lock_timeout = {}", self.row_wait.as_millis());
         let session = session(self.writer)?;
         self.is_open = true;
-        let begin = session.client.batch_execute(&begin);
-        let responses = timeout_at(self.deadline, join(begin, session.pipeline(&calls))).await;
-        let Ok((begun, responses)) = responses else { return Err(self.timed_out()) };
-        begun.map_err(|error| self.map_error(&error))?;
+        let start = session.client.batch_execute(&begin);
+        let responses = timeout_at(self.deadline, join(start, session.pipeline(&calls))).await;
+        let Ok((started, responses)) = responses else { return Err(self.timed_out()) };
+        started.map_err(|error| self.map_error(&error))?;
         let mut rows = Vec::with_capacity(responses.len());
         for response in responses {
             rows.push(response.map_err(|error| {

@@ -1,6 +1,7 @@
-//! Guards that miss: whatever changes between the load and the write fails the transaction as a whole.
+//! Tests of the guards: a change of a row between its load and its write fails the whole transaction.
 //!
-//! With one writer nobody can come in between, so each test does it itself, on the writer's own connection.
+//! With a single writer no other session can make such a change, so each test makes it itself, on the
+//! writer's connection.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ impl Clock for FixedClock {
     }
 }
 
-/// A store in memory whose writer the tests take into their own hands.
+/// A store in memory whose writer the tests use directly.
 struct MemoryHarness(Arc<Sqlite>);
 
 #[async_trait::async_trait]
@@ -34,7 +35,7 @@ impl Harness for MemoryHarness {
     }
 
     async fn advance(&self, _by: std::time::Duration) {
-        unreachable!("time stands still here");
+        unreachable!("the clock of these tests is fixed");
     }
 
     async fn tamper(&self, _sql: &str, _event: domain::EventId) -> bool {
@@ -49,10 +50,10 @@ fn memory_harness() -> MemoryHarness {
 }
 
 fn now<T>(work: impl Future<Output = T>) -> T {
-    work.now_or_never().expect("SQLite answers at once")
+    work.now_or_never().expect("the futures of the SQLite store are ready at once")
 }
 
-/// Loads and decides, lets `between` happen, and writes.
+/// Loads and decides the commands, executes `between`, and writes.
 fn attempt(writer: &mut SqliteWriter, commands: Vec<Command>, between: &str) -> Result<Vec<Reply>, Fault> {
     let commands: Vec<_> = commands.into_iter().map(crate::Submission::from).collect();
     let mut tx = now(writer.begin(LockWait::Long))?;
@@ -86,9 +87,9 @@ fn dump(connection: &Connection) -> Vec<String> {
     all
 }
 
-/// What is asked for.
+/// The command of a case.
 #[derive(Clone, Copy, Debug)]
-enum Ask {
+enum Operation {
     Create,
     Edit,
     Book,
@@ -97,59 +98,97 @@ enum Ask {
     Settle,
 }
 
-/// What is asked, what happens in between, and what the store then says.
-const MISSES: &[(Ask, &str, &str)] = &[
-    (Ask::Book, "UPDATE events SET seq = seq + 1", "guard missed (0 rows): -- The hot update"),
-    (Ask::Confirm, "UPDATE events SET seq = seq - 1", "guard missed (0 rows): -- The hot update"),
-    (Ask::Edit, "UPDATE events SET seq = seq + 1", "guard missed (0 rows): -- The hot update"),
-    (Ask::Book, "PRAGMA foreign_keys = OFF; DELETE FROM ticket_types", "guard missed (0 rows): -- The counters"),
-    (Ask::Edit, "UPDATE event_details SET version = version + 1", "guard missed (0 rows): -- The description"),
-    (Ask::Edit, "UPDATE ticket_types SET id = randomblob(16)", "guard missed (0 rows): -- A new or edited ticket"),
-    (Ask::Confirm, "UPDATE bookings SET version = version + 1", "guard missed (0 rows): -- A booking that changed"),
-    (Ask::CancelPaid, "UPDATE bookings SET version = version + 1", "guard missed (0 rows): -- A booking that changed"),
-    (Ask::Confirm, "DELETE FROM bookings", "guard missed (0 rows): -- A booking that changed"),
+/// The command, the change between load and write, and a part of the resulting error.
+const MISSES: &[(Operation, &str, &str)] = &[
     (
-        Ask::Settle,
-        "UPDATE refunds SET status = 'failed', settled_at = 1",
-        "guard missed (0 rows): -- A refund that was settled",
+        Operation::Book,
+        "UPDATE events SET seq = seq + 1",
+        "guard missed (0 rows): -- Updates the counters of an event",
     ),
-    (Ask::Settle, "DELETE FROM refunds", "guard missed (0 rows): -- A refund that was settled"),
-    (Ask::Create, "INSERT INTO events SELECT :new, 1, 0, 0, 1, 0, 0, 0, 0, 0, '0'", "events.id"),
     (
-        Ask::Book,
-        "INSERT INTO bookings SELECT :new, event_id, user_id, status, version, last_seq, items, currency, total,
-                hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at, cancellation_reason,
+        Operation::Confirm,
+        "UPDATE events SET seq = seq - 1",
+        "guard missed (0 rows): -- Updates the counters of an event",
+    ),
+    (
+        Operation::Edit,
+        "UPDATE events SET seq = seq + 1",
+        "guard missed (0 rows): -- Updates the counters of an event",
+    ),
+    (
+        Operation::Book,
+        "PRAGMA foreign_keys = OFF; DELETE FROM ticket_types",
+        "guard missed (0 rows): -- Updates the counters of a ticket type",
+    ),
+    (
+        Operation::Edit,
+        "UPDATE event_details SET version = version + 1",
+        "guard missed (0 rows): -- Inserts or updates the description",
+    ),
+    (
+        Operation::Edit,
+        "UPDATE ticket_types SET id = randomblob(16)",
+        "guard missed (0 rows): -- Inserts or updates a ticket type",
+    ),
+    (
+        Operation::Confirm,
+        "UPDATE bookings SET version = version + 1",
+        "guard missed (0 rows): -- Updates a booking",
+    ),
+    (
+        Operation::CancelPaid,
+        "UPDATE bookings SET version = version + 1",
+        "guard missed (0 rows): -- Updates a booking",
+    ),
+    (Operation::Confirm, "DELETE FROM bookings", "guard missed (0 rows): -- Updates a booking"),
+    (
+        Operation::Settle,
+        "UPDATE refunds SET status = 'failed', settled_at = 1",
+        "guard missed (0 rows): -- Updates a refund",
+    ),
+    (Operation::Settle, "DELETE FROM refunds", "guard missed (0 rows): -- Updates a refund"),
+    (Operation::Create, "INSERT INTO events SELECT :new, 1, 0, 0, 1, 0, 0, 0, 0, 0, '0'", "events.id"),
+    (
+        Operation::Book,
+        "INSERT INTO bookings SELECT :new, event_id, user_id, status, version, last_seq, items, currency,
+                total,
+                hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
+                cancellation_reason,
                 refunded, expired_at, created_at, updated_at FROM bookings WHERE status = 'pending'",
         "bookings.id",
     ),
     (
-        Ask::Book,
-        "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines, quantity, from_status,
-                to_status, available_after, previous_seq, actor, request_id, at, trace FROM ledger ORDER BY seq DESC LIMIT 1",
+        Operation::Book,
+        "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines, quantity,
+                from_status,
+                to_status, available_after, previous_seq, actor, request_id, at, trace
+                FROM ledger ORDER BY seq DESC LIMIT 1",
         "ledger.event_id, ledger.seq",
     ),
     (
-        Ask::CancelPaid,
-        "INSERT INTO refunds SELECT randomblob(16), id, event_id, transaction_id, total, currency, 'requested',
+        Operation::CancelPaid,
+        "INSERT INTO refunds SELECT randomblob(16), id, event_id, transaction_id, total, currency,
+                'requested',
                 'invalid_state', NULL, 1, NULL FROM bookings WHERE status = 'confirmed'",
         "refunds.booking_id, refunds.transaction_id",
     ),
 ];
 
-/// An event with a booking that is held and one that is paid, and the command that the test is about.
-fn scene(fixture: &Fixture<'_>, ask: Ask) -> (Command, [u8; 16]) {
+/// Creates an event with a held and a paid booking. Returns the command under test, and the id of the row
+/// that it inserts.
+fn set_up(fixture: &Fixture<'_>, operation: Operation) -> (Command, [u8; 16]) {
     let event = now(fixture.create(NewEvent { max_tickets_per_user: Some(5), ..fixture.new_event(9) })).id;
     let paid = now(fixture.book_and_pay(event, "a", 1, "t"));
     let held: Arc<Booking> = now(fixture.run_ok(fixture.book(event, "a", 1)));
     let new = fixture.new_event(9);
     let order = fixture.book(event, "a", 1);
-    match ask {
-        Ask::Create => (command(Action::CreateEvent(Box::new(new.clone()))), *new.id.bytes()),
-        Ask::Edit => (edit(event, EventPatch { capacity: Some(8), ..EventPatch::default() }), [0; 16]),
-        Ask::Book => (order.clone(), *order.booking_id().unwrap().bytes()),
-        Ask::Confirm => (fixture.confirm(&held, "t"), [0; 16]),
-        Ask::CancelPaid => (fixture.cancel(&paid), [0; 16]),
-        Ask::Settle => {
+    match operation {
+        Operation::Create => (command(Action::CreateEvent(Box::new(new.clone()))), *new.id.bytes()),
+        Operation::Edit => (edit(event, EventPatch { capacity: Some(8), ..EventPatch::default() }), [0; 16]),
+        Operation::Book => (order.clone(), *order.booking_id().unwrap().bytes()),
+        Operation::Confirm => (fixture.confirm(&held, "t"), [0; 16]),
+        Operation::CancelPaid => (fixture.cancel(&paid), [0; 16]),
+        Operation::Settle => {
             now(fixture.run_ok(fixture.cancel(&paid)));
             let settlement = Settlement {
                 event_id: event,
@@ -165,20 +204,22 @@ fn scene(fixture: &Fixture<'_>, ask: Ask) -> (Command, [u8; 16]) {
 
 #[test]
 fn a_guard_that_misses_fails_the_transaction() {
-    for (ask, between, expected) in MISSES {
+    for (operation, between, expected) in MISSES {
         let harness = memory_harness();
         let fixture = Fixture::new(&harness);
-        let (command, new) = scene(&fixture, *ask);
+        let (command, new) = set_up(&fixture, *operation);
         let between = between.replace(":new", &format!("X'{:032x}'", u128::from_be_bytes(new)));
         let writer = harness.0.writer.clone().unwrap();
         let mut writer = lock(&writer);
         let before = dump(writer.connection_mut());
         match attempt(&mut writer, vec![command.clone()], &between) {
-            Err(Fault::Broken(cause)) => assert!(cause.to_string().contains(expected), "{ask:?}: {cause}"),
-            other => panic!("{ask:?}, {between}: {other:?}"),
+            Err(Fault::Broken(cause)) => {
+                assert!(cause.to_string().contains(expected), "{operation:?}: {cause}");
+            }
+            other => panic!("{operation:?}, {between}: {other:?}"),
         }
-        assert_eq!(dump(writer.connection_mut()), before, "{ask:?}, {between}");
-        // The connection is as good as before.
+        assert_eq!(dump(writer.connection_mut()), before, "{operation:?}, {between}");
+        // The connection is still usable.
         let replies = attempt(&mut writer, vec![command], "").unwrap();
         assert!(
             matches!(replies[0], Reply::Answered(ref answer) if !matches!(answer, Answer::Refused(_))),
@@ -187,12 +228,12 @@ fn a_guard_that_misses_fails_the_transaction() {
     }
 }
 
-/// A limit that is lifted in the batch that still counted for it is no reason to refuse the batch.
+/// A batch that counts a user's tickets and then removes the limit succeeds.
 #[test]
 fn a_limit_is_lifted_in_one_transaction() {
     let harness = memory_harness();
     let fixture = Fixture::new(&harness);
-    let (order, _) = scene(&fixture, Ask::Book);
+    let (order, _) = set_up(&fixture, Operation::Book);
     let lifted = EventPatch { max_tickets_per_user: Some(None), ..EventPatch::default() };
     let lift = edit(order.event_id(), lifted);
     let writer = harness.0.writer.clone().unwrap();
@@ -201,7 +242,7 @@ fn a_limit_is_lifted_in_one_transaction() {
     now(fixture.assert_audit_clean());
 }
 
-/// What a batch has written so far is known to the rest of it, so that no constraint has to teach it.
+/// A command sees the changes of earlier commands of its batch, so it does not run into a constraint.
 #[test]
 fn a_payment_repeated_in_one_batch_needs_no_second_transaction() {
     let harness = memory_harness();
@@ -215,12 +256,12 @@ fn a_payment_repeated_in_one_batch_needs_no_second_transaction() {
     assert_eq!(now(fixture.refunds()).len(), 1);
 }
 
-/// A batch that is given up leaves nothing behind, not even an open transaction.
+/// A batch that is dropped changes nothing and leaves no transaction open.
 #[test]
 fn a_dropped_transaction_is_rolled_back() {
     let harness = memory_harness();
     let fixture = Fixture::new(&harness);
-    let (order, _) = scene(&fixture, Ask::Book);
+    let (order, _) = set_up(&fixture, Operation::Book);
     let writer = harness.0.writer.clone().unwrap();
     let mut writer = lock(&writer);
     let before = dump(writer.connection_mut());
@@ -231,8 +272,7 @@ fn a_dropped_transaction_is_rolled_back() {
     attempt(&mut writer, vec![order], "").unwrap();
 }
 
-/// What a transaction reads is its own from the first moment on, also against a hand that reaches past the
-/// owner's lock (F-65).
+/// The write lock is taken at BEGIN, so it also blocks a connection that bypasses the lock on `FILE.lock`.
 #[test]
 fn a_transaction_takes_the_write_lock_before_it_reads() {
     let folder = tempfile::tempdir().unwrap();
@@ -250,7 +290,7 @@ fn a_transaction_takes_the_write_lock_before_it_reads() {
     other.execute("DELETE FROM ledger", []).unwrap();
 }
 
-/// What a commit needs to survive a power cut, in this build of SQLite (F-66).
+/// The settings that a commit needs to survive a power cut, in the linked version of SQLite.
 #[test]
 fn commits_are_durable() {
     assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());

@@ -1,4 +1,4 @@
-//! Readers beside the writer, and after one that was killed.
+//! Readers while a writer runs, and after it was killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use store::{BookingList, Sqlite, Store};
 
 use crate::conformance::{FileHarness, SetClock, options};
 
-/// Sells, pays, gives back and lets holds fall due, until told to stop; answers how many batches it ran.
+/// Books, confirms, cancels and makes holds overdue until `stop` is set. Returns the number of rounds.
 async fn keep_writing(harness: &FileHarness, stop: &AtomicBool) -> usize {
     let fixture = Fixture::new(harness);
     let mut events = Vec::new();
@@ -55,14 +55,14 @@ async fn an_audit_during_writes_is_clean() {
         tokio::task::JoinSet::from_iter([async move { keep_writing(&harness, &stop).await }])
     };
     let reader = Sqlite::open_reader(&harness.path).unwrap();
-    let (mut seen, mut looks) = (0, 0);
-    // Goes on until the books have grown under its eyes many times.
-    while looks < 20 {
+    let (mut seen, mut grown) = (0, 0);
+    // Until the audits have seen the ledgers grow many times.
+    while grown < 20 {
         for store in [&reader, &*harness.store] {
             let report = store.audit().await.unwrap();
             assert_eq!(report.violations, Vec::<String>::new());
-            assert!(report.entries >= seen, "a read went back in time");
-            looks += usize::from(report.entries > seen);
+            assert!(report.entries >= seen, "a later read saw fewer entries");
+            grown += usize::from(report.entries > seen);
             seen = report.entries;
         }
     }
@@ -70,36 +70,36 @@ async fn an_audit_during_writes_is_clean() {
     assert!(writer.join_all().await[0] > 5);
 }
 
-/// Copies the file and its log, as they lie on the disk when a process is killed.
-fn as_left_by_a_kill(harness: &FileHarness, name: &str) -> PathBuf {
+/// Copies the file and its WAL, as they are on the disk when a process is killed.
+fn copy_after_kill(harness: &FileHarness, name: &str) -> PathBuf {
     let path = harness.path.with_file_name(name);
     fs::copy(&harness.path, &path).unwrap();
-    fs::copy(log_of(&harness.path), log_of(&path)).unwrap();
+    fs::copy(wal_path(&harness.path), wal_path(&path)).unwrap();
     path
 }
 
-/// Where the commits are that have not reached the file itself.
-fn log_of(path: &Path) -> PathBuf {
+/// The path of the WAL, which contains the commits that are not in the file yet.
+fn wal_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-wal");
     name.into()
 }
 
-/// A killed process leaves its last commits in the log only; whoever comes first finds them there.
+/// A killed process leaves its last commits only in the WAL; the next connection recovers them.
 #[tokio::test]
 async fn a_reader_recovers_the_wal_after_a_kill() {
     let harness = FileHarness::new();
     let fixture = Fixture::new(&harness);
     let event = fixture.create(fixture.new_event(100)).await.id;
     let last = fixture.hold(event, &[("a", 1); 50]).await.pop().unwrap();
-    let alone = as_left_by_a_kill(&harness, "alone.db");
-    assert!(fs::metadata(log_of(&alone)).unwrap().len() > 0, "nothing is left to recover");
+    let alone = copy_after_kill(&harness, "alone.db");
+    assert!(fs::metadata(wal_path(&alone)).unwrap().len() > 0, "nothing is left to recover");
 
     let reader = Sqlite::open_reader(&alone).unwrap();
     assert_eq!(reader.booking(last.id).await.unwrap(), Some((*last).clone()));
     let report = reader.audit().await.unwrap();
     assert_eq!((report.bookings, report.violations), (50, Vec::new()));
-    // And an owner goes on beside it.
+    // And a new owner can write while the reader is open.
     let owner = Sqlite::open(&alone, true, &options(&SetClock::new())).unwrap();
     let order = fixture.book(event, "b", 1);
     let id = order.booking_id().unwrap();
@@ -107,7 +107,8 @@ async fn a_reader_recovers_the_wal_after_a_kill() {
     assert!(reader.booking(id).await.unwrap().is_some());
 }
 
-/// A log that was cut anywhere, as a kill may cut it, holds a prefix of the commits: each whole or not at all.
+/// A WAL that is truncated anywhere, as a kill may leave it, contains a prefix of the commits, each complete
+/// or not at all.
 #[tokio::test]
 async fn a_truncated_wal_recovers_to_a_commit_boundary() {
     let harness = FileHarness::new();
@@ -117,20 +118,20 @@ async fn a_truncated_wal_recovers_to_a_commit_boundary() {
         let held = fixture.hold(event, &[("a", 1), ("b", 2)]).await;
         fixture.execute(vec![fixture.confirm(&held[0], "t"), fixture.cancel(&held[0])]).await;
     }
-    let whole = fs::metadata(log_of(&harness.path)).unwrap().len();
+    let whole = fs::metadata(wal_path(&harness.path)).unwrap().len();
     let mut counts = Vec::new();
     for part in 1..=24 {
-        let path = as_left_by_a_kill(&harness, &format!("cut-{part}.db"));
-        let log = fs::File::options().write(true).open(log_of(&path)).unwrap();
-        log.set_len(whole * part / 24).unwrap();
+        let path = copy_after_kill(&harness, &format!("cut-{part}.db"));
+        let wal = fs::File::options().write(true).open(wal_path(&path)).unwrap();
+        wal.set_len(whole * part / 24).unwrap();
         let Ok(reader) = Sqlite::open_reader(&path) else {
-            // Cut before the schema was complete.
+            // Truncated before the schema was complete.
             assert!(counts.is_empty());
             continue;
         };
         let report = reader.audit().await.unwrap();
         assert_eq!(report.violations, Vec::<String>::new());
-        // A batch of two makes two entries, or three with its refund: never one.
+        // A batch of two orders has two entries, one of a payment and a cancellation three: never one.
         let page = reader.ledger(event, 0, 1_000).await.unwrap();
         let whole_batches = (0..=20).any(|n| [1 + n * 5, 3 + n * 5].contains(&page.rows.len()));
         assert!(whole_batches || page.rows.is_empty(), "{} entries", page.rows.len());
@@ -140,7 +141,7 @@ async fn a_truncated_wal_recovers_to_a_commit_boundary() {
     assert!(counts.first() < counts.last());
 }
 
-/// Once begun, a batch is finished, whatever becomes of its caller.
+/// A batch that was started runs to its end even if its caller drops the future.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_completes_without_its_caller() {
     let harness = FileHarness::new();
@@ -156,7 +157,7 @@ async fn a_batch_completes_without_its_caller() {
             });
             once.await;
         }
-        // It runs by itself: looking is all that is left to do.
+        // It runs without its caller: only reads are needed to observe it.
         loop {
             let all = BookingList::All { after: None };
             let rows = fixture.store.bookings(all, None, 100).await.unwrap().rows;

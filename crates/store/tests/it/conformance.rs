@@ -1,4 +1,4 @@
-//! The suite on a file with threads, and in memory on the caller's thread.
+//! The conformance suite on SQLite: on a file, and in memory, inline and with threads.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use tempfile::TempDir;
 
 use crate::failures;
 
-/// A clock that stands still until it is moved.
+/// A clock that changes only when a test shifts it.
 pub(crate) struct SetClock(AtomicI64);
 
 impl SetClock {
-    /// A clock that stands at an instant of January 2027.
+    /// A clock at an instant in January 2027.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(1_800_000_000_000_000)))
     }
 
-    /// Moves it, also back.
+    /// Shifts the clock, forwards or backwards.
     pub(crate) fn shift(&self, seconds: i64) {
         self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }
@@ -34,12 +34,12 @@ impl Clock for SetClock {
     }
 }
 
-/// A store on a file of its own, which is gone with the harness.
+/// A store on a file of its own, which is deleted with the harness.
 pub(crate) struct FileHarness {
     pub(crate) clock: Arc<SetClock>,
     pub(crate) store: Arc<Sqlite>,
     pub(crate) path: PathBuf,
-    /// Goes with the harness, and the file with it.
+    /// Deleted when it is dropped.
     folder: TempDir,
 }
 
@@ -52,7 +52,7 @@ impl FileHarness {
         Self { clock, store: Arc::new(store), path, folder }
     }
 
-    /// The same file, opened anew.
+    /// Closes the file and opens it again.
     pub(crate) fn reopened(self) -> Self {
         let Self { clock, store, path, folder } = self;
         drop(store);
@@ -61,7 +61,7 @@ impl FileHarness {
     }
 }
 
-/// An id in SQL.
+/// The SQL literal of an id.
 pub(crate) fn literal(id: &[u8; 16]) -> String {
     format!("X'{:032x}'", u128::from_be_bytes(*id))
 }
@@ -88,7 +88,7 @@ impl Harness for FileHarness {
     }
 }
 
-/// A store in memory, inline. Nothing can reach behind it.
+/// A store in memory. Its database cannot be changed directly.
 struct MemoryHarness {
     clock: Arc<SetClock>,
     store: Arc<Sqlite>,

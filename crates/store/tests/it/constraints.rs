@@ -1,4 +1,4 @@
-//! What the database refuses by itself, whatever the code above it does.
+//! The constraints of the database, which hold whatever the code above it does.
 
 use domain::NewEvent;
 use rusqlite::Connection;
@@ -7,8 +7,8 @@ use store::conformance::fixture::Fixture;
 use crate::conformance::FileHarness;
 use crate::corrupt_rows::dump;
 
-/// What somebody might write, and the constraint that it hits.
-const REFUSED: &[(&str, &str)] = &[
+/// An invalid write, and the constraint that rejects it.
+const REJECTED: &[(&str, &str)] = &[
     ("UPDATE events SET held = capacity, sold = 1", "event_capacity"),
     ("UPDATE events SET capacity = 2", "event_capacity"),
     ("UPDATE events SET held = -1", "held >= 0"),
@@ -22,7 +22,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("UPDATE ticket_types SET held = capacity, sold = 1 WHERE capacity > 0", "ticket_type_capacity"),
     ("UPDATE ticket_types SET held = -1", "held >= 0"),
     ("UPDATE ticket_types SET sold = -1", "sold >= 0"),
-    ("INSERT INTO ticket_types SELECT event_id, 7, id, name, price, capacity, 0, 0 FROM ticket_types", "UNIQUE constraint failed: ticket_types.id"),
+    (
+        "INSERT INTO ticket_types SELECT event_id, 7, id, name, price, capacity, 0, 0 FROM ticket_types",
+        "UNIQUE constraint failed: ticket_types.id",
+    ),
     ("INSERT INTO events SELECT * FROM events", "UNIQUE constraint failed: events.id"),
     ("UPDATE event_details SET status = 'gone'", "status IN"),
     ("UPDATE event_details SET event_id = X'00'", "FOREIGN KEY constraint failed"),
@@ -44,7 +47,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("UPDATE ledger SET previous_seq = seq", "previous_seq < seq"),
     ("UPDATE ledger SET available_after = -1", "available_after >= 0"),
     (
-        "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency, status,
+        "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency,
+                status,
                 reason, provider_reference, created_at, settled_at FROM refunds",
         "UNIQUE constraint failed: refunds.booking_id, refunds.transaction_id",
     ),
@@ -70,7 +74,7 @@ async fn constraints_reject_invalid_rows() {
     let connection = Connection::open(&harness.path).unwrap();
     connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
     let before = dump(&connection);
-    for (sql, constraint) in REFUSED {
+    for (sql, constraint) in REJECTED {
         let error = connection.execute(sql, []).expect_err(sql).to_string();
         assert!(error.contains(constraint), "{sql}: {error}");
     }

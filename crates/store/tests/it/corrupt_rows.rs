@@ -1,4 +1,4 @@
-//! Rows that somebody else has spoilt: each fails its own commands, and nobody else's.
+//! Corrupt rows: each fails only the commands that need it.
 
 use domain::{BookingStatus, EventId, NewEvent, TicketSelection};
 use rusqlite::Connection;
@@ -8,7 +8,7 @@ use store::conformance::fixture::{Fixture, HOLD, edit, expire};
 
 use crate::conformance::{FileHarness, literal};
 
-/// What makes a booking unreadable.
+/// Changes that make a booking undecodable.
 const UNREADABLE: [&str; 11] = [
     "items = 'no JSON'",
     "items = '[\"x\"]'",
@@ -24,14 +24,14 @@ const UNREADABLE: [&str; 11] = [
 ];
 
 impl FileHarness {
-    /// Writes past every check of the database.
-    pub(crate) fn spoil(&self, sql: &str, rows: usize) {
+    /// Executes a statement with the checks of the database disabled.
+    pub(crate) fn corrupt(&self, sql: &str, rows: usize) {
         let connection = Connection::open(&self.path).unwrap();
         connection.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
         assert_eq!(connection.execute(sql, []).unwrap(), rows, "{sql}");
     }
 
-    /// Everything in the database, row by row.
+    /// All rows of the database.
     pub(crate) fn dump(&self) -> Vec<String> {
         dump(&Connection::open(&self.path).unwrap())
     }
@@ -63,14 +63,15 @@ pub(crate) fn dump(connection: &Connection) -> Vec<String> {
 
 #[tokio::test]
 async fn an_unreadable_booking_fails_only_its_own_commands() {
-    for spoilt in UNREADABLE {
+    for corruption in UNREADABLE {
         let harness = FileHarness::new();
         let fixture = Fixture::new(&harness);
         let (event, other) =
             (fixture.create(fixture.new_event(9)).await.id, fixture.create(fixture.new_event(9)).await.id);
         let held = fixture.hold(event, &[("a", 1), ("b", 1), ("c", 1), ("d", 1)]).await;
-        let [before, bad, after, last] = [0, 1, 2, 3].map(|place: usize| held[place].clone());
-        harness.spoil(&format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(bad.id.bytes())), 1);
+        let [before, bad, after, last] = [0, 1, 2, 3].map(|position: usize| held[position].clone());
+        harness
+            .corrupt(&format!("UPDATE bookings SET {corruption} WHERE id = {}", literal(bad.id.bytes())), 1);
         let commands = vec![
             fixture.cancel(&before),
             fixture.confirm(&bad, "t"),
@@ -82,23 +83,26 @@ async fn an_unreadable_booking_fails_only_its_own_commands() {
             fixture.cancel(&last),
         ];
         let expected = ["ok", "failed", "ok", "failed", "ok", "failed", "ok", "ok"];
-        assert_eq!(fixture.outcome_codes(commands).await, expected, "{spoilt}");
-        assert!(matches!(fixture.store.booking(bad.id).await, Err(Fault::Broken(_))), "{spoilt}");
+        assert_eq!(fixture.outcome_codes(commands).await, expected, "{corruption}");
+        assert!(matches!(fixture.store.booking(bad.id).await, Err(Fault::Broken(_))), "{corruption}");
         harness.advance(HOLD).await;
         let now = last.hold_expires_at;
         let due = fixture.store.due_holds(now, None, 100).await;
-        // What is due is listed all the same; that it cannot be freed is for the sweeper to find out.
-        assert!(due.is_ok_and(|due| due.len() == 3), "{spoilt}");
+        // A due hold is listed even if it is corrupt; the sweeper then fails to free it.
+        assert!(due.is_ok_and(|due| due.len() == 3), "{corruption}");
         assert_eq!(fixture.status(&after).await, BookingStatus::Confirmed);
         let report = fixture.store.audit().await.unwrap();
-        assert!(report.violations.iter().any(|what| what.contains("unreadable")), "{spoilt}: {report:?}");
+        assert!(
+            report.violations.iter().any(|violation| violation.contains("unreadable")),
+            "{corruption}: {report:?}"
+        );
     }
 }
 
-/// The oldest hold cannot be read; those behind it are freed as if it were not there.
+/// The oldest hold cannot be decoded; the following ones are freed as if it did not exist.
 #[tokio::test]
 async fn an_unreadable_overdue_hold_blocks_no_order() {
-    for spoilt in UNREADABLE {
+    for corruption in UNREADABLE {
         // By event, by ticket type, by user.
         for (capacity, of_type, per_user, buyer) in
             [(3, None, None, "a"), (9, Some(3), None, "a"), (9, None, Some(3), "slow")]
@@ -116,13 +120,13 @@ async fn an_unreadable_overdue_hold_blocks_no_order() {
                 held.push(fixture.run_ok(order("slow", 1)).await);
             }
             harness.advance(HOLD).await;
-            harness.spoil(
-                &format!("UPDATE bookings SET {spoilt} WHERE id = {}", literal(held[0].id.bytes())),
+            harness.corrupt(
+                &format!("UPDATE bookings SET {corruption} WHERE id = {}", literal(held[0].id.bytes())),
                 1,
             );
-            let heard = fixture.outcome_codes(vec![order(buyer, 1), order(buyer, 1), order(buyer, 1)]).await;
-            assert_eq!(heard[..2], ["ok"; 2], "{spoilt}");
-            assert!(["sold_out", "booking_limit_exceeded"].contains(&heard[2]), "{spoilt}: {}", heard[2]);
+            let codes = fixture.outcome_codes(vec![order(buyer, 1), order(buyer, 1), order(buyer, 1)]).await;
+            assert_eq!(codes[..2], ["ok"; 2], "{corruption}");
+            assert!(["sold_out", "booking_limit_exceeded"].contains(&codes[2]), "{corruption}: {}", codes[2]);
             assert_eq!(fixture.statuses(&held[1..]).await, [BookingStatus::Expired; 2]);
         }
     }
@@ -136,14 +140,14 @@ async fn pages_of_unreadable_holds_are_skipped() {
     let held = fixture.hold(event, &vec![("slow", 1); 170]).await;
     harness.advance(HOLD).await;
     let last_bad = literal(held[139].id.bytes());
-    harness.spoil(&format!("UPDATE bookings SET items = 'no JSON' WHERE id <= {last_bad}"), 140);
+    harness.corrupt(&format!("UPDATE bookings SET items = 'no JSON' WHERE id <= {last_bad}"), 140);
     assert_eq!(
         fixture.outcome_codes(vec![fixture.book(event, "a", 30), fixture.book(event, "a", 1)]).await,
         ["ok", "sold_out"]
     );
 }
 
-/// A count that cannot be read is nobody's but its user's.
+/// A count that cannot be decoded fails only the commands of its user.
 #[tokio::test]
 async fn an_unreadable_count_fails_only_its_user() {
     let harness = FileHarness::new();
@@ -151,18 +155,19 @@ async fn an_unreadable_count_fails_only_its_user() {
     let event = fixture.create(NewEvent { max_tickets_per_user: Some(2), ..fixture.new_event(2) }).await.id;
     let held = fixture.hold(event, &[("bad", 1), ("good", 1)]).await;
     harness.advance(HOLD).await;
-    harness.spoil("UPDATE user_limits SET tickets = 1099511627776 WHERE user_id = 'bad'", 1);
+    harness.corrupt("UPDATE user_limits SET tickets = 1099511627776 WHERE user_id = 'bad'", 1);
     let commands = vec![fixture.book(event, "a", 1), fixture.cancel(&held[0]), fixture.book(event, "b", 1)];
     assert_eq!(fixture.outcome_codes(commands).await, ["ok", "failed", "sold_out"]);
     let report = fixture.store.audit().await.unwrap();
-    assert!(report.violations.iter().any(|what| what.contains("bad")), "{report:?}");
+    assert!(report.violations.iter().any(|violation| violation.contains("bad")), "{report:?}");
 }
 
-/// What makes every write of one event fail, or its row unreadable. `:event` stands for its id.
+/// Changes that make every write of one event fail, or its rows undecodable. `:event` stands for its id.
 const BAD_EVENTS: [&str; 6] = [
-    // The row is read, the rules agree, and the database refuses what follows.
+    // The rows are decoded, the rules allow the command, and the database rejects the writes.
     "UPDATE events SET capacity = 0 WHERE id = :event",
-    "INSERT INTO ledger SELECT event_id, 3, type, booking_id, refund_id, lines, quantity, from_status, to_status,
+    "INSERT INTO ledger SELECT event_id, 3, type, booking_id, refund_id, lines, quantity, from_status,
+            to_status,
             available_after, 2, actor, request_id, at, trace FROM ledger WHERE event_id = :event AND seq = 2",
     "CREATE TRIGGER refuse BEFORE UPDATE ON bookings WHEN OLD.event_id = :event
      BEGIN SELECT RAISE(ABORT, 'refused'); END",
@@ -172,7 +177,7 @@ const BAD_EVENTS: [&str; 6] = [
     "UPDATE events SET revenue = 'much' WHERE id = :event",
 ];
 
-fn spoil_event(harness: &FileHarness, sql: &str, event: EventId) {
+fn corrupt_event(harness: &FileHarness, sql: &str, event: EventId) {
     let connection = Connection::open(&harness.path).unwrap();
     connection.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
     connection.execute_batch(&sql.replace(":event", &literal(event.bytes()))).unwrap();
@@ -189,7 +194,7 @@ async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
             held.extend(fixture.hold(event, &[("a", 1)]).await);
             events.push(event);
         }
-        spoil_event(&harness, sql, events[3]);
+        corrupt_event(&harness, sql, events[3]);
         let bad_rows = |rows: Vec<String>| -> Vec<String> {
             let id = format!("{:?}", rusqlite::types::ValueRef::Blob(events[3].bytes()));
             rows.into_iter().filter(|row| row.contains(&id)).collect()
@@ -203,9 +208,9 @@ async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
                 _ => fixture.confirm(booking, "t"),
             }));
         }
-        let heard = fixture.outcome_codes(commands).await;
-        for (place, word) in heard.iter().enumerate() {
-            let (bad, again) = (place % 7 == 3, place >= 14);
+        let codes = fixture.outcome_codes(commands).await;
+        for (position, code) in codes.iter().enumerate() {
+            let (bad, again) = (position % 7 == 3, position >= 14);
             let expected = if bad {
                 "failed"
             } else if again {
@@ -213,7 +218,7 @@ async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
             } else {
                 "ok"
             };
-            assert_eq!(*word, expected, "{sql}: {place}");
+            assert_eq!(*code, expected, "{sql}: {position}");
         }
         assert_eq!(bad_rows(harness.dump()), before, "{sql}");
         for event in events.into_iter().filter(|event| *event != held[3].event_id) {
@@ -223,7 +228,7 @@ async fn an_event_that_cannot_be_written_fails_only_its_own_commands() {
     }
 }
 
-/// Commands keep their order through all halvings, also around several that fail.
+/// Commands keep their order when a batch is halved several times because of failing commands.
 #[tokio::test]
 async fn order_survives_halving() {
     let harness = FileHarness::new();
@@ -232,17 +237,17 @@ async fn order_survives_halving() {
     let taken = fixture.run_ok(fixture.book(event, "a", 1)).await.id;
     let mut commands: Vec<_> = (0..64).map(|_| fixture.book(event, "a", 1)).collect();
     let mut expected = vec!["ok"; 64];
-    for place in [0, 13, 14, 40, 63] {
-        if let domain::Action::Book(order) = &mut commands[place].action {
+    for position in [0, 13, 14, 40, 63] {
+        if let domain::Action::Book(order) = &mut commands[position].action {
             order.booking_id = taken;
         }
-        expected[place] = "failed";
+        expected[position] = "failed";
     }
     let capacity = Some(60);
     commands.push(edit(event, domain::EventPatch { capacity, ..domain::EventPatch::default() }));
     commands.push(fixture.book(event, "a", 1));
     expected.extend(["ok", "sold_out"]);
-    let ids = commands.iter().zip(&expected).filter(|(_, word)| **word == "ok");
+    let ids = commands.iter().zip(&expected).filter(|(_, code)| **code == "ok");
     let ids: Vec<_> = ids.map(|(command, _)| command.booking_id()).collect();
     assert_eq!(fixture.outcome_codes(commands).await, expected);
     let written: Vec<_> = fixture.ledger(event).await.iter().skip(2).map(|entry| entry.booking_id).collect();

@@ -1,30 +1,31 @@
-//! A large event, written behind the store's back: more bookings than anybody would make one by one.
+//! Creates a large event by SQL: creating its bookings one by one would take too long.
 
 use domain::Booking;
 
-/// The id of the first copy, less one: beyond those of the bookings that the tests make one by one.
+/// The id of the first copy, less one: above the ids of the bookings that the tests create one by one.
 pub(crate) const FIRST_ID: u64 = 1 << 40;
 
-/// How a database spells what the statements here need.
+/// The parts of the statements that differ between the databases.
 pub(crate) struct Dialect {
-    /// A table `n` with a column `i` from 1 to a number, as the beginning of a statement.
+    /// The beginning of a statement that defines a table `n` with a column `i` from 1 to a number.
     pub(crate) series: fn(u32) -> String,
-    /// The same as a table of a statement.
+    /// The same table as an item of FROM.
     pub(crate) table: &'static str,
-    /// The same with a tenth of the rows.
+    /// The same item with a tenth of the rows.
     pub(crate) few: &'static str,
-    /// The id made of an expression.
+    /// An expression that converts a number to an id.
     pub(crate) id: fn(&str) -> String,
-    /// An id in SQL.
+    /// The SQL literal of an id.
     pub(crate) literal: fn(&[u8; 16]) -> String,
-    /// False.
+    /// The literal of false.
     pub(crate) no: &'static str,
 }
 
-/// Statements that copy a pending booking so many times, each with two ledger entries. The oldest fifth of the copies
-/// are expired, then two fifths cancelled, a fifth confirmed and the newest fifth pending and overdue. Half of them belong
-/// to one user, `heavy`. Every fifth has a refund: the oldest hundred are requested, the others have succeeded. As many
-/// answers are kept under keys. A tenth as many events stand beside it.
+/// Statements that create `count` copies of a pending booking, each with two ledger entries. The oldest fifth
+/// of the copies are expired, then two fifths cancelled, a fifth confirmed and the newest fifth pending and
+/// overdue. Half of them belong to one user, `heavy`. Every fifth has a refund: the oldest hundred are
+/// requested, the others have succeeded. As many responses as bookings are stored under keys. In addition,
+/// there are a tenth as many other events.
 pub(crate) fn copies(dialect: &Dialect, template: &Booking, count: u32) -> Vec<String> {
     let Dialect { series, table, few, id, literal, no } = dialect;
     let (with, fifth) = (series(count), count / 5);
@@ -40,21 +41,25 @@ pub(crate) fn copies(dialect: &Dialect, template: &Booking, count: u32) -> Vec<S
     let events = series(count / 10);
     let entry = |seq: &str, kind: &str| {
         format!(
-            "INSERT INTO ledger (event_id, seq, type, booking_id, refund_id, lines, quantity, from_status, to_status,
+            "INSERT INTO ledger (event_id, seq, type, booking_id, refund_id, lines, quantity, from_status,
+                    to_status,
                     available_after, previous_seq, actor, request_id, at)
-             {with} SELECT event_id, {seq}, '{kind}', {booking}, NULL, lines, quantity, from_status, to_status,
+             {with} SELECT event_id, {seq}, '{kind}', {booking}, NULL, lines, quantity, from_status,
+                    to_status,
                     available_after, NULL, actor, request_id, at
              FROM ledger, {table} WHERE event_id = {event} AND seq = 2"
         )
     };
     vec![
         format!(
-            "INSERT INTO events (id, capacity, held, sold, seq, last_at, pending, confirmed, cancelled, expired, revenue)
+            "INSERT INTO events (id, capacity, held, sold, seq, last_at, pending, confirmed, cancelled,
+                    expired, revenue)
              {events} SELECT {booking}, capacity, 0, 0, 1, last_at, 0, 0, 0, 0, revenue
              FROM events e, {few} WHERE e.id = {event}"
         ),
         format!(
-            "INSERT INTO event_details (event_id, name, venue, starts_at, currency, hold_seconds, cancel_cutoff_seconds,
+            "INSERT INTO event_details (event_id, name, venue, starts_at, currency, hold_seconds,
+                    cancel_cutoff_seconds,
                     max_tickets_per_booking, status, version, created_at, updated_at)
              {events} SELECT {booking}, name, venue, starts_at, currency, hold_seconds, cancel_cutoff_seconds,
                     max_tickets_per_booking, status, version, created_at, updated_at
@@ -67,9 +72,11 @@ pub(crate) fn copies(dialect: &Dialect, template: &Booking, count: u32) -> Vec<S
         ),
         format!(
             "INSERT INTO bookings (id, event_id, user_id, status, version, last_seq, items, currency, total,
-                    hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at, cancellation_reason,
+                    hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
+                    cancellation_reason,
                     refunded, expired_at, created_at, updated_at)
-             {with} SELECT {booking}, event_id, CASE WHEN n.i % 2 = 0 THEN 'heavy' ELSE 'user-' || n.i END, {status},
+             {with} SELECT {booking}, event_id, CASE WHEN n.i % 2 = 0 THEN 'heavy' ELSE 'user-' || n.i END,
+                    {status},
                     1, n.i + 2, items, currency, total, 1000000 + n.i, payment_method, {paid}, {paid_at},
                     {cancelled_at}, NULL, {no}, {expired_at}, created_at, updated_at
              FROM bookings b, {table} WHERE b.id = {template}"

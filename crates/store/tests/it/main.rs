@@ -1,4 +1,4 @@
-//! The conformance suite on every database, and what only one of them promises.
+//! The conformance suite on every database, and tests of single databases.
 
 #[cfg(test)]
 mod clock;
@@ -30,7 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use store::conformance::{CASES, Harness};
 use tokio::runtime::Builder;
 
-/// The names of the cases that fail, each run on a harness of its own.
+/// Runs each case on a harness of its own. Returns the names of those that fail.
 fn failures<R: Harness>(harness: impl AsyncFn() -> R) -> Vec<&'static str> {
     let fails = |case: &&store::conformance::Case| {
         let run = AssertUnwindSafe(|| {

@@ -1,4 +1,4 @@
-//! Money changed behind the program's back: whatever column holds some, the audit names the row.
+//! Direct changes of money columns in the database: the audit reports the row for every such column.
 
 use std::collections::BTreeSet;
 
@@ -11,41 +11,42 @@ use store::conformance::fixture::{Fixture, HOLD, edit, eur, expire};
 
 use crate::conformance::FileHarness;
 
-/// A database past the program, as text.
+/// Direct access to a database, with values as text.
 #[async_trait]
 pub(crate) trait RawDatabase: Harness {
-    /// Each column of each of our tables, as `table.column`.
+    /// All columns of all tables of boxoffice, as `table.column`.
     async fn columns(&self) -> BTreeSet<String>;
 
-    /// Of each row of a table the id in that column, as 32 hexadecimal digits, and the text of another column.
+    /// For each row of a table, the id in the column `key`, as 32 hexadecimal digits, and the text of another
+    /// column.
     async fn rows(&self, table: &str, key: &str, column: &str) -> Vec<(String, String)>;
 
-    /// Sets a column of the row with that id.
+    /// Sets a column of the row with this id.
     async fn set(&self, row: (&str, &str, &str), column: &str, value: &str);
 }
 
-/// What a column holds.
+/// The content of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+enum Content {
     Amount,
     Currency,
-    /// Amounts among other things, as the third member of each item.
+    /// Items, with an amount as the third member of each.
     Items,
 }
 
-/// Table, its id, the column, what it holds.
-const MONEY: &[(&str, &str, &str, Holds)] = &[
-    ("events", "id", "revenue", Holds::Amount),
-    ("event_details", "event_id", "currency", Holds::Currency),
-    ("ticket_types", "id", "price", Holds::Amount),
-    ("bookings", "id", "items", Holds::Items),
-    ("bookings", "id", "currency", Holds::Currency),
-    ("bookings", "id", "total", Holds::Amount),
-    ("refunds", "id", "amount", Holds::Amount),
-    ("refunds", "id", "currency", Holds::Currency),
+/// Table, id column, money column, content.
+const MONEY: &[(&str, &str, &str, Content)] = &[
+    ("events", "id", "revenue", Content::Amount),
+    ("event_details", "event_id", "currency", Content::Currency),
+    ("ticket_types", "id", "price", Content::Amount),
+    ("bookings", "id", "items", Content::Items),
+    ("bookings", "id", "currency", Content::Currency),
+    ("bookings", "id", "total", Content::Amount),
+    ("refunds", "id", "amount", Content::Amount),
+    ("refunds", "id", "currency", Content::Currency),
 ];
 
-/// Every other column. A new column must be put here or above.
+/// All other columns. A new column must be added here or above.
 const NO_MONEY: &[(&str, &str)] = &[
     ("events", "id capacity held sold seq last_at pending confirmed cancelled expired"),
     ("event_details", "event_id name venue starts_at time_zone sales_start_at sales_end_at hold_seconds"),
@@ -61,13 +62,14 @@ const NO_MONEY: &[(&str, &str)] = &[
         "refunds",
         "id booking_id event_id transaction_id status reason provider_reference created_at settled_at",
     ),
-    // Answers are bytes, as they were sent; they say what was so then.
+    // Responses are the bytes that were sent; their amounts are those of that time.
     ("idempotency", "scope key fingerprint answer created_at"),
     ("published", "event_id stream seq"),
 ];
 
-/// An event with a booking in every state, refunds, a change of prices, and bookings at the new ones.
-async fn sell(fixture: &Fixture<'_>, currency: &str) -> Event {
+/// Creates an event with a booking in every state, refunds, a change of prices, and bookings at the new
+/// prices.
+async fn create_event(fixture: &Fixture<'_>, currency: &str) -> Event {
     let price = |amount| domain::Money::new(amount, currency.parse().unwrap()).unwrap();
     let mut new = NewEvent { max_tickets_per_user: Some(30), ..fixture.new_event(500) };
     new.ticket_types.push(fixture.ticket_type(Some(400)));
@@ -104,19 +106,19 @@ async fn sell(fixture: &Fixture<'_>, currency: &str) -> Event {
     fixture.event(event).await
 }
 
-/// The values that a column is changed to; `others` are those of other rows.
-fn changed(holds: Holds, value: &str, others: &[&str]) -> Vec<String> {
+/// The values to which a column is changed; `others` are the values of other rows.
+fn changed(content: Content, value: &str, others: &[&str]) -> Vec<String> {
     let amounts = |amount: i64| [amount + 1, amount - 1, amount * 1_000, 0];
-    let mut values: Vec<String> = match holds {
-        Holds::Currency => vec!["USD".to_owned(), "JPY".to_owned()],
-        Holds::Amount => amounts(value.parse().unwrap()).iter().map(i64::to_string).collect(),
-        Holds::Items => {
+    let mut values: Vec<String> = match content {
+        Content::Currency => vec!["USD".to_owned(), "JPY".to_owned()],
+        Content::Amount => amounts(value.parse().unwrap()).iter().map(i64::to_string).collect(),
+        Content::Items => {
             let items: serde_json::Value = serde_json::from_str(value).unwrap();
             let mut texts = Vec::new();
-            for place in 0..items.as_array().unwrap().len() {
-                for amount in amounts(items[place][2].as_i64().unwrap()) {
+            for position in 0..items.as_array().unwrap().len() {
+                for amount in amounts(items[position][2].as_i64().unwrap()) {
                     let mut items = items.clone();
-                    items[place][2] = amount.into();
+                    items[position][2] = amount.into();
                     texts.push(items.to_string());
                 }
             }
@@ -128,7 +130,7 @@ fn changed(holds: Holds, value: &str, others: &[&str]) -> Vec<String> {
     values
 }
 
-/// A row's id as the program writes it.
+/// The id of a row in the format of the audit.
 fn name(table: &str, id: &str) -> String {
     let bytes = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
     match table {
@@ -143,39 +145,35 @@ pub(crate) async fn every_money_column_is_audited(harness: &impl RawDatabase) {
     let money = MONEY.iter().map(|(table, _, column, _)| format!("{table}.{column}"));
     let rest =
         NO_MONEY.iter().flat_map(|(table, columns)| columns.split(' ').map(move |c| format!("{table}.{c}")));
-    assert_eq!(
-        harness.columns().await,
-        money.chain(rest).collect(),
-        "say of a new column whether it holds money"
-    );
+    assert_eq!(harness.columns().await, money.chain(rest).collect(), "add a new column to MONEY or NO_MONEY");
 
     let fixture = Fixture::new(harness);
     for currency in ["EUR", "USD"] {
-        sell(&fixture, currency).await;
+        create_event(&fixture, currency).await;
     }
     fixture.assert_audit_clean().await;
-    let (mut tried, mut unseen) = (0, Vec::new());
-    for (table, key, column, holds) in MONEY {
+    let (mut tried, mut undetected) = (0, Vec::new());
+    for (table, key, column, content) in MONEY {
         let rows = harness.rows(table, key, column).await;
         assert!(rows.len() >= 2, "{table}");
         for (id, value) in &rows {
             let others: Vec<&str> = rows.iter().map(|(_, value)| value.as_str()).collect();
-            for new in changed(*holds, value, &others) {
+            for new in changed(*content, value, &others) {
                 harness.set((table, key, id), column, &new).await;
                 let found = fixture.store.audit().await.unwrap().violations;
-                if !found.iter().any(|what| what.contains(&name(table, id))) {
-                    unseen.push(format!("{table}.{column} from {value} to {new}: {found:?}"));
+                if !found.iter().any(|violation| violation.contains(&name(table, id))) {
+                    undetected.push(format!("{table}.{column} from {value} to {new}: {found:?}"));
                 }
                 tried += 1;
             }
             harness.set((table, key, id), column, value).await;
         }
     }
-    assert_eq!(unseen, Vec::<String>::new(), "of {tried}");
+    assert_eq!(undetected, Vec::<String>::new(), "of {tried}");
     fixture.assert_audit_clean().await;
 }
 
-/// What the documentation says that the audit cannot know: prices that nobody has paid yet.
+/// The documented gap of the audit: a price at which nothing was booked yet.
 pub(crate) async fn a_price_without_a_booking_is_not_audited(harness: &impl RawDatabase) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(9)).await;

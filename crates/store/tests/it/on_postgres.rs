@@ -1,4 +1,4 @@
-//! The suite on PostgreSQL: one instance, and three that share a database.
+//! The conformance suite on PostgreSQL: on one instance, and on three that share a database.
 
 mod locks;
 mod migration;
@@ -22,18 +22,18 @@ use tokio::task::JoinSet;
 use crate::failures;
 use crate::round_robin::RoundRobinStore;
 
-/// An id in SQL.
+/// The SQL literal of an id.
 pub(crate) fn literal(id: &[u8; 16]) -> String {
     format!("'{:032x}'::uuid", u128::from_be_bytes(*id))
 }
 
-/// Opens a database and brings it up to date.
+/// Opens a database and migrates it.
 pub(crate) async fn open(database: &Database) -> Arc<Postgres> {
     let url = database.url().parse().expect("a URL");
     Arc::new(Postgres::open(&url, true).await.expect("a store"))
 }
 
-/// A database of its own, and the store or stores on it.
+/// A database of its own, with one store or several.
 pub(crate) struct PostgresHarness {
     pub(crate) database: Database,
     pub(crate) store: Arc<dyn Store>,
@@ -85,34 +85,34 @@ fn three_instances_on_one_database_conform() {
     assert_eq!(failures(async || PostgresHarness::new(3).await), Vec::<&str>::new());
 }
 
-/// One key for the creation of an event, asked of three instances at once: no row is there yet to wait at, and
-/// still it happens once.
+/// Three instances create an event under the same key concurrently: there is no row to lock yet, and still it
+/// is created once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_runs_once_without_a_row_to_lock() {
     let harness = PostgresHarness::new(3).await;
     let fixture = Fixture::new(&harness);
     for round in 0..10 {
-        let mut asking = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for _ in 0..9 {
             let create = command(Action::CreateEvent(Box::new(fixture.new_event(9))));
-            let serialize_response = Box::new(|_: &_, _| Some(b"made".to_vec()));
+            let serialize_response = Box::new(|_: &_, _| Some(b"response".to_vec()));
             let (scope, key) = ("s".to_owned(), format!("key-{round}"));
-            let keep = Idempotency { scope, key, fingerprint: [0; 32], serialize_response };
-            let submission = Submission { command: Arc::new(create), idempotency: Some(Arc::new(keep)) };
+            let idempotency = Idempotency { scope, key, fingerprint: [0; 32], serialize_response };
+            let submission =
+                Submission { command: Arc::new(create), idempotency: Some(Arc::new(idempotency)) };
             let store = fixture.store.clone();
-            asking.spawn(async move { store.execute(vec![submission]).await });
+            tasks.spawn(async move { store.execute(vec![submission]).await });
         }
-        let replies: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
-        let mut heard = outcome_codes(&replies);
-        heard.sort_unstable();
-        assert_eq!(heard, [vec!["kept"], vec!["replayed"; 8]].concat(), "round {round}");
+        let replies: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+        let mut codes = outcome_codes(&replies);
+        codes.sort_unstable();
+        assert_eq!(codes, [vec!["stored"], vec!["replayed"; 8]].concat(), "round {round}");
     }
     assert_eq!(harness.database.query_number("SELECT count(*) FROM events").await, 10);
     fixture.assert_audit_clean().await;
 }
 
-/// Batches of several instances that concern the same events in every order wait for each other, and never
-/// in a circle.
+/// Concurrent batches of several instances over the same events in any order do not deadlock.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_over_many_events_do_not_deadlock() {
     const EVENTS: usize = 4;
@@ -122,14 +122,15 @@ async fn batches_over_many_events_do_not_deadlock() {
     for _ in 0..EVENTS {
         events.push(fixture.create(fixture.new_event(10_000)).await.id);
     }
-    let mut asking = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for round in 0..90 {
-        let order = |place: usize| fixture.book(events[(round * 7 + place * (round + 1)) % EVENTS], "a", 1);
-        let batch: Vec<Submission> = (0..6).map(|place| order(place).into()).collect();
+        let order =
+            |position: usize| fixture.book(events[(round * 7 + position * (round + 1)) % EVENTS], "a", 1);
+        let batch: Vec<Submission> = (0..6).map(|position| order(position).into()).collect();
         let store = fixture.store.clone();
-        asking.spawn(async move { store.execute(batch).await });
+        tasks.spawn(async move { store.execute(batch).await });
     }
-    for replies in asking.join_all().await {
+    for replies in tasks.join_all().await {
         assert_eq!(outcome_codes(&replies), ["ok"; 6]);
     }
     let log = harness.database.server().log();

@@ -1,4 +1,4 @@
-//! Opening a file: who owns it, whose it is, which schema it has, and that all of it is there again.
+//! Opening a SQLite file: ownership, foreign files, schema versions, and persistence of all rows.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ async fn a_file_has_one_owner_and_any_number_of_readers() {
         let replies = reader.execute(vec![fixture.book(event.id, "a", 1).into()]).await;
         assert!(matches!(replies[..], [Reply::Failed(Fault::Unavailable(_))]), "{replies:?}");
     }
-    // What is written later is seen, too.
+    // Later writes are visible, too.
     let held = fixture.run_ok(fixture.book(event.id, "a", 1)).await;
     assert_eq!(readers[0].booking(held.id).await.unwrap(), Some((*held).clone()));
     fixture.assert_audit_clean().await;
@@ -46,7 +46,7 @@ async fn the_lock_is_released_with_its_owner() {
     let reader = Sqlite::open_reader(&path).unwrap();
     let owner = open(&path, false).unwrap();
     drop((reader, owner));
-    // The name of the lock is the file's with all of its extensions.
+    // The lock's name is the name of the file, including its extension, with `.lock` appended.
     assert!(folder.path().join("box.db.lock").exists());
 }
 
@@ -82,9 +82,9 @@ fn missing_files_are_reported() {
     let missing = folder.path().join("none.db");
     assert!(matches!(Sqlite::open_reader(&missing), Err(OpenError::Missing(path)) if path == missing));
     assert!(matches!(open(&missing, false), Err(OpenError::Missing(path)) if path == missing));
-    assert!(!missing.exists(), "only a migration makes a file");
-    let nowhere = folder.path().join("no-folder").join("box.db");
-    assert!(matches!(open(&nowhere, true), Err(OpenError::Io { .. })));
+    assert!(!missing.exists(), "only a migration creates a file");
+    let in_missing_folder = folder.path().join("no-folder").join("box.db");
+    assert!(matches!(open(&in_missing_folder, true), Err(OpenError::Io { .. })));
 }
 
 fn schema_of(path: &Path) -> Vec<String> {
@@ -122,7 +122,7 @@ async fn unsupported_schema_versions_are_rejected() {
     assert!(matches!(Sqlite::open_reader(&path), Err(OpenError::Outdated { found: 0 })));
     drop(open(&path, true).unwrap());
     let set = |version: u32| Connection::open(&path).unwrap().pragma_update(None, "user_version", version);
-    // One newer is what an upgrade leaves for the instances that are not replaced yet.
+    // One version newer is the schema during an upgrade, for instances that are not replaced yet.
     set(SCHEMA_VERSION + 1).unwrap();
     assert!(open(&path, false).is_ok() && open(&path, true).is_ok());
     let reader = Sqlite::open_reader(&path).unwrap();
@@ -137,8 +137,8 @@ async fn unsupported_schema_versions_are_rejected() {
     }
 }
 
-/// All that can be listed.
-async fn everything(store: &dyn Store) -> String {
+/// All rows that can be listed.
+async fn list_all(store: &dyn Store) -> String {
     let events = store.events(None, 100).await.unwrap().rows;
     let mut ledgers = Vec::new();
     for event in &events {
@@ -162,17 +162,17 @@ async fn all_rows_survive_a_restart() {
         fixture.run_ok(fixture.cancel(&paid)).await;
         harness.advance(HOLD).await;
         fixture.run_ok(expire(&held[2])).await;
-        everything(&*harness.store).await
+        list_all(&*harness.store).await
     };
     assert!(before.len() > 5_000);
     let harness = harness.reopened();
-    assert_eq!(everything(&*harness.store).await, before);
+    assert_eq!(list_all(&*harness.store).await, before);
     let reader = Sqlite::open_reader(&harness.path).unwrap();
-    assert_eq!(everything(&reader).await, before);
+    assert_eq!(list_all(&reader).await, before);
     assert_eq!(harness.store.audit().await.unwrap().violations, Vec::<String>::new());
 }
 
-/// In memory nothing is shared: two stores are two worlds.
+/// Two stores in memory share no data.
 #[tokio::test]
 async fn memory_stores_are_independent() {
     let stores = [(); 2].map(|()| Sqlite::in_memory(&options(&SetClock::new())).unwrap());

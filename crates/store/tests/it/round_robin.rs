@@ -1,4 +1,4 @@
-//! RoundRobinStore stores on one database, as one: every call goes to the next of them.
+//! Several stores on one database, used as one: each call goes to the next of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! What statements read: their page, and not what the table holds. Counted on an event of 50,000 bookings.
+//! The cost of statements: they read their page, and not the whole table. Measured on an event of 50,000
+//! bookings.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,12 +13,12 @@ use store::{Idempotency, Submission};
 use crate::conformance::{FileHarness, literal};
 use crate::large_event::{Dialect, FIRST_ID, copies};
 
-/// Bookings of the large event.
+/// Number of bookings of the large event.
 pub(crate) const BOOKINGS: u32 = 50_000;
-/// How many of a user's bookings a filter looks at.
+/// Number of a user's bookings that a filtered page reads.
 const USER_WINDOW: i64 = 1_000;
 
-/// A value of a statement.
+/// A parameter of a statement.
 pub(crate) enum Arg {
     Id([u8; 16]),
     Text(&'static str),
@@ -25,38 +26,39 @@ pub(crate) enum Arg {
     Null,
 }
 
-/// A statement, its values, and how many rows it may read of all tables and indexes together.
+/// A statement, its parameters, and the maximum number of rows that it may read from all tables and indexes
+/// together.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) args: Vec<Arg>,
     pub(crate) rows_max: i64,
 }
 
-/// Statements without a case, and why.
+/// Statements without a case, by a part of their names, with the reason.
 pub(crate) const EXEMPT: &[(&str, &str)] = &[
     ("audit_", "the audit reads everything"),
     ("event_list_all", "the audit reads everything"),
     ("refund_list_of_booking", "the refunds of a page of bookings, by their key, for the audit"),
     ("event_stats", "a row for each event, none for a booking"),
     ("published_", "a row for each event, none for a booking"),
-    ("backend_", "asks about the session"),
-    ("commit_status", "asks about the session"),
-    ("commit_empty", "writes a record of the log and no row"),
+    ("backend_", "reads the state of the session"),
+    ("commit_status", "reads the state of the session"),
+    ("commit_empty", "writes a WAL record and no row"),
     ("event_lock_skip_locked", "locks rows by their keys"),
-    ("health", "asks about the session"),
-    ("tx_info", "asks about the session"),
+    ("health", "reads the state of the server"),
+    ("tx_info", "reads the state of the session"),
     ("_insert", "writes rows by their keys"),
     ("_update", "writes rows by their keys"),
     ("_upsert", "writes rows by their keys"),
 ];
 
-/// Every statement that reads and is not exempt.
+/// A case for every reading statement that is not exempt.
 pub(crate) fn cases(template: &Booking) -> Vec<Case> {
     use Arg::{Id, Null, Number, Text};
     let (event, booking) = (*template.event_id.bytes(), *template.id.bytes());
     let (first, last, now) = ([0; 16], [0xff; 16], 1_000_000_000_000_i64);
     let case = |name, args, rows_max| Case { name, args, rows_max };
-    // One booking in the middle of the oldest two thousand of the heavy user.
+    // A booking of the user `heavy`, 999 of its bookings before the newest.
     let mut window_end = [0; 16];
     window_end[8..].copy_from_slice(&(FIRST_ID + u64::from(BOOKINGS) - 2 * 999).to_be_bytes());
     let mut all = vec![
@@ -102,8 +104,8 @@ pub(crate) fn cases(template: &Booking) -> Vec<Case> {
     all
 }
 
-/// Every file of a database's statements has a case or a reason.
-pub(crate) fn expect_complete(folder: &str, cases: &[Case], elsewhere: &[&str]) {
+/// Asserts that every statement of a database has a case or is exempt.
+pub(crate) fn assert_complete(folder: &str, cases: &[Case], elsewhere: &[&str]) {
     let folder = format!("{}/sql/{folder}", env!("CARGO_MANIFEST_DIR"));
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let names: BTreeSet<String> =
@@ -113,35 +115,36 @@ pub(crate) fn expect_complete(folder: &str, cases: &[Case], elsewhere: &[&str]) 
     let is_exempt = |name: &str| EXEMPT.iter().any(|(part, _)| name.contains(part));
     let missing: Vec<_> =
         names.iter().filter(|name| !counted.contains(name.as_str()) && !is_exempt(name)).collect();
-    assert!(missing.is_empty(), "nobody counts what {missing:?} read");
+    assert!(missing.is_empty(), "statements without a case: {missing:?}");
 }
 
-/// The text of a statement.
+/// The SQL text of a statement.
 pub(crate) fn text(folder: &str, name: &str) -> String {
     fs::read_to_string(format!("{}/sql/{folder}/{name}.sql", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// A booking to copy, at an event beside a few others of which one is cancelled and empty, and an answer kept.
+/// Creates a booking to copy, with a stored response, and a few other events, one of them cancelled and
+/// empty.
 pub(crate) async fn template(fixture: &Fixture<'_>) -> Booking {
     for _ in 0..5 {
         let event = fixture.create(fixture.new_event(10)).await.id;
         fixture.book_and_pay(event, "a", 1, "t").await;
     }
-    let off = fixture.create(fixture.new_event(10)).await.id;
+    let cancelled = fixture.create(fixture.new_event(10)).await.id;
     fixture
-        .run(edit(off, EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() }))
+        .run(edit(cancelled, EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() }))
         .await;
     let event = fixture.create(fixture.new_event(100_000)).await.id;
     let order = fixture.book(event, "a", 1);
     let id = order.booking_id().unwrap();
-    let serialize_response = Box::new(|_: &_, _| Some(b"made".to_vec()));
-    let keep = Idempotency {
+    let serialize_response = Box::new(|_: &_, _| Some(b"response".to_vec()));
+    let idempotency = Idempotency {
         scope: "s".to_owned(),
         key: "key".to_owned(),
         fingerprint: [0; 32],
         serialize_response,
     };
-    let order = Submission { command: order.into(), idempotency: Some(keep.into()) };
+    let order = Submission { command: order.into(), idempotency: Some(idempotency.into()) };
     fixture.store.execute(vec![order]).await;
     fixture.booking(id).await
 }
@@ -157,7 +160,7 @@ const SQLITE: Dialect = Dialect {
     no: "0",
 };
 
-fn planted(connection: &Connection, template: &Booking) {
+fn create_large_event(connection: &Connection, template: &Booking) {
     let transaction = connection.unchecked_transaction().unwrap();
     for sql in copies(&SQLITE, template, BOOKINGS) {
         assert!(connection.execute(&sql, []).unwrap() >= 5_000, "{sql}");
@@ -165,7 +168,7 @@ fn planted(connection: &Connection, template: &Booking) {
     transaction.commit().unwrap();
 }
 
-/// Runs a statement and says how many rows it gave, and how many steps of SQLite's machine it took.
+/// Runs a statement. Returns the number of rows, and of steps of SQLite's virtual machine.
 fn run(connection: &Connection, case: &Case) -> (i64, i64) {
     let mut statement = connection.prepare(&text("sqlite", case.name)).unwrap();
     let args = case.args.iter().map(|arg| match arg {
@@ -188,8 +191,9 @@ fn run(connection: &Connection, case: &Case) -> (i64, i64) {
     (rows, statement.get_status(StatementStatus::VmStep).into())
 }
 
-/// Steps for each row that is read, at most, and for the statement itself.
+/// Maximum number of steps per row read.
 const STEPS_PER_ROW: i64 = 70;
+/// Maximum number of steps for the statement itself.
 const STEPS_ONCE: i64 = 1_000;
 
 #[tokio::test]
@@ -198,7 +202,7 @@ async fn r3_statements_read_only_their_page() {
     let fixture = Fixture::new(&harness);
     let template = template(&fixture).await;
     let connection = Connection::open(&harness.path).unwrap();
-    planted(&connection, &template);
+    create_large_event(&connection, &template);
     let mut cases = cases(&template);
     let overdue = vec![
         Arg::Id(*template.event_id.bytes()),
@@ -213,7 +217,7 @@ async fn r3_statements_read_only_their_page() {
     let event = *template.event_id.bytes();
     let types = Case { name: "ticket_types_list", args: vec![Arg::Id(event), Arg::Id(event)], rows_max: 2 };
     cases.push(types);
-    expect_complete("sqlite", &cases, &[]);
+    assert_complete("sqlite", &cases, &[]);
     for case in &cases {
         let (rows, steps) = run(&connection, case);
         assert!(rows <= case.rows_max, "{}: {rows} rows", case.name);
@@ -223,20 +227,21 @@ async fn r3_statements_read_only_their_page() {
             case.name
         );
     }
-    // What is counted is there: pages of the rarest status are full.
+    // The data is complete: pages of the rarest status are full.
     for (name, full) in [("booking_list_in_status", 101), ("chore_bookings_in_status", 512)] {
         assert!(cases.iter().filter(|case| case.name == name).all(|case| run(&connection, case).0 == full));
     }
 }
 
-/// Every 30 s, on every instance, for as long as nothing is overdue and no cancelled event has bookings.
+/// The sweep runs every 30 s on every instance, also while nothing is overdue and no cancelled event has
+/// bookings.
 #[tokio::test]
 async fn r3_an_idle_sweep_reads_no_ledger() {
     let harness = FileHarness::new();
     let fixture = Fixture::new(&harness);
     let template = template(&fixture).await;
     let connection = Connection::open(&harness.path).unwrap();
-    planted(&connection, &template);
+    create_large_event(&connection, &template);
     let mut steps = 0;
     for case in cases(&template).iter().filter(|case| case.name.starts_with("chore_")) {
         let is_idle = case.name == "chore_cancelled_events" || case.rows_max == 0;
@@ -245,14 +250,14 @@ async fn r3_an_idle_sweep_reads_no_ledger() {
     assert!((1..200).contains(&steps), "{steps} steps");
 }
 
-/// A booking that is cancelled leaves what is still to be read, so the last page costs what the first one did.
+/// A cancelled booking is not read again, so the last page costs as much as the first one.
 #[tokio::test]
 async fn r3_pages_of_live_bookings_cost_the_same_to_the_end() {
     let harness = FileHarness::new();
     let fixture = Fixture::new(&harness);
     let template = template(&fixture).await;
     let connection = Connection::open(&harness.path).unwrap();
-    planted(&connection, &template);
+    create_large_event(&connection, &template);
     let event = literal(template.event_id.bytes());
     let cases = cases(&template);
     let pending = |case: &&Case| {
@@ -268,7 +273,8 @@ async fn r3_pages_of_live_bookings_cost_the_same_to_the_end() {
         steps.push(taken);
         let cancel = format!(
             "UPDATE bookings SET status = 'cancelled', cancelled_at = 1 WHERE id IN
-                 (SELECT id FROM bookings WHERE event_id = {event} AND status = 'pending' ORDER BY id LIMIT 512)"
+                 (SELECT id FROM bookings WHERE event_id = {event} AND status = 'pending'
+                  ORDER BY id LIMIT 512)"
         );
         assert_eq!(connection.execute(&cancel, []).unwrap(), 512);
     }

@@ -1,4 +1,4 @@
-//! Tampering that only SQLite can be made to suffer; the suite knows the rest.
+//! Tampering that is possible only on SQLite; the conformance suite has the other cases.
 
 use rusqlite::Connection;
 use store::conformance::Harness;
@@ -7,14 +7,15 @@ use store::conformance::fixture::{Fixture, expire};
 
 use crate::conformance::FileHarness;
 
-/// What is done to one event's rows past all checks, and what the audit then says.
+/// A change of the rows of one event, with all checks disabled, and a part of the audit's violation.
 const TAMPERINGS: &[(&str, &str)] = &[
-    // Every constraint is gone: more sold than there is, and two refunds of one payment.
+    // Without the constraints: more tickets sold than exist, and two refunds of one payment.
     ("UPDATE events SET capacity = 3", "the sum of held, sold and available"),
     ("UPDATE ticket_types SET held = held + 900", "held of tt_"),
     (
         "CREATE TABLE loose AS SELECT * FROM refunds;
-         INSERT INTO loose SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency, status,
+         INSERT INTO loose SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency,
+                status,
                 reason, provider_reference, created_at, settled_at FROM refunds;
          DROP TABLE refunds; ALTER TABLE loose RENAME TO refunds",
         "for the second time",
@@ -29,20 +30,27 @@ const TAMPERINGS: &[(&str, &str)] = &[
                 (SELECT id, transaction_id FROM bookings WHERE status = 'confirmed')",
         "refunds the payment of a confirmed booking",
     ),
-    // Rows that no event leads to.
+    // Rows that belong to no event.
     (
-        "INSERT INTO bookings SELECT randomblob(16), event_id, user_id, status, version, last_seq, items, currency,
+        "INSERT INTO bookings SELECT randomblob(16), event_id, user_id, status, version, last_seq, items,
+                currency,
                 total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
                 cancellation_reason, refunded, expired_at, created_at, updated_at
          FROM bookings WHERE status = 'cancelled'",
         "5 rows are stored, but only 4 bookings are reachable from their ledger",
     ),
     ("UPDATE bookings SET event_id = X'00' WHERE status = 'pending'", "has a ledger but no row"),
-    ("UPDATE ledger SET event_id = randomblob(16) WHERE seq = 10", "but only 9 ledger entries are reachable from an event"),
+    (
+        "UPDATE ledger SET event_id = randomblob(16) WHERE seq = 10",
+        "but only 9 ledger entries are reachable from an event",
+    ),
     ("UPDATE refunds SET event_id = randomblob(16)", "belongs to evt_"),
     ("DELETE FROM event_details", "has counters but no description"),
-    ("DELETE FROM event_details; DELETE FROM ticket_types; DELETE FROM events", "4 rows are stored, but only 0 bookings"),
-    // Rows that cannot be read.
+    (
+        "DELETE FROM event_details; DELETE FROM ticket_types; DELETE FROM events",
+        "4 rows are stored, but only 0 bookings",
+    ),
+    // Rows that cannot be decoded.
     ("UPDATE events SET revenue = 'much'", "unreadable: evt_"),
     ("UPDATE events SET sold = -1", "unreadable: evt_"),
     ("UPDATE event_details SET currency = 'ZZZ'", "unreadable: evt_"),
@@ -82,6 +90,6 @@ async fn the_audit_finds_rows_that_bypassed_constraints() {
         connection.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
         connection.execute_batch(sql).unwrap();
         let report = fixture.store.audit().await.unwrap();
-        assert!(report.violations.iter().any(|what| what.contains(expected)), "{sql}: {report:#?}");
+        assert!(report.violations.iter().any(|violation| violation.contains(expected)), "{sql}: {report:#?}");
     }
 }

@@ -1,5 +1,6 @@
-//! What stands when the rules forget to look whether tickets are left, and what is found when the database
-//! has forgotten it, too. A process of its own: what is taken away stays away.
+//! Removal of guards: the database rejects overselling if the rules do not check the capacity, and the audit
+//! detects it if the constraints do not check it either. These tests run in a process of their own, because a
+//! removed guard stays removed.
 
 mod on_postgres;
 
@@ -36,7 +37,7 @@ impl Harness for MemoryHarness {
     }
 
     async fn advance(&self, _by: Duration) {
-        unreachable!("time stands still here");
+        unreachable!("the clock of these tests is fixed");
     }
 
     async fn tamper(&self, _sql: &str, _event: EventId) -> bool {
@@ -69,5 +70,5 @@ async fn constraints_catch_missing_rules_and_the_audit_catches_both() {
         ["ok", "ok"]
     );
     let report = fixture.store.audit().await.expect("an audit");
-    assert!(!report.violations.is_empty(), "an oversold event is not noticed");
+    assert!(!report.violations.is_empty(), "an oversold event is not detected");
 }

@@ -1,4 +1,5 @@
-//! What stands on PostgreSQL when its locks and guards are missing. Nothing else in this process minds.
+//! The remaining guards on PostgreSQL when its locks and guards are removed one by one. No other test of this
+//! process is affected.
 
 use std::sync::Arc;
 
@@ -19,11 +20,11 @@ async fn open(database: &Database) -> Arc<Postgres> {
     Arc::new(Postgres::open(&url, true).await.expect("a store"))
 }
 
-/// Three instances book on one event at once, each one ticket a batch; why orders failed. What was sold is
-/// right in any case.
-async fn scramble() -> Vec<String> {
+/// Three instances book on one event concurrently, one ticket per batch. Asserts that the counters are
+/// correct, and returns the causes of failed orders.
+async fn book_concurrently() -> Vec<String> {
     let database = PostgresServer::shared().await.create_database().await;
-    // Only for its commands and ids.
+    // Only for the commands and ids of its fixture.
     let harness = MemoryHarness::new();
     let fixture = Fixture::new(&harness);
     let new = fixture.new_event(10_000);
@@ -40,7 +41,7 @@ async fn scramble() -> Vec<String> {
             let mut replies = Vec::new();
             for (number, order) in orders.into_iter().enumerate() {
                 replies.extend(store.execute(vec![order.into()]).await);
-                // The first one connects; what follows is at once.
+                // The first order connects; the following ones of all instances are concurrent.
                 if number == 0 {
                     connected.wait().await;
                 }
@@ -62,11 +63,14 @@ async fn scramble() -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_database_guard_holds_without_the_previous_one() {
-    assert_eq!(scramble().await, Vec::<String>::new(), "with its locks nobody fails");
+    assert_eq!(book_concurrently().await, Vec::<String>::new(), "with its locks no order fails");
     sabotage::remove("row-lock");
-    let failed = scramble().await;
-    assert!(failed.iter().any(|why| why.contains("a guard missed: -- The hot update")), "{failed:?}");
+    let failed = book_concurrently().await;
+    assert!(
+        failed.iter().any(|why| why.contains("a guard missed: -- Updates the counters of events")),
+        "{failed:?}"
+    );
     sabotage::remove("rows-counted");
-    let failed = scramble().await;
+    let failed = book_concurrently().await;
     assert!(failed.iter().any(|why| why.contains("ledger_pkey")), "{failed:?}");
 }

@@ -1,4 +1,4 @@
-//! What others lock in the database holds up the commands that need it, and no other.
+//! Locks of other sessions delay the commands that need the locked rows, and no others.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ use tokio_postgres::Client;
 
 use crate::on_postgres::{PostgresHarness, literal, open};
 
-/// A session of somebody else that has locked something; it stays idle in its transaction.
+/// Opens another session that takes a lock and stays idle in its transaction.
 async fn lock(database: &Database, statement: &str) -> Client {
-    let stranger = database.connect().await;
-    stranger.batch_execute(&format!("BEGIN; {statement}")).await.expect("a lock");
-    stranger
+    let other_session = database.connect().await;
+    other_session.batch_execute(&format!("BEGIN; {statement}")).await.expect("a lock");
+    other_session
 }
 
 fn lock_event(event: EventId) -> String {
     format!("SELECT FROM events WHERE id = {} FOR UPDATE", literal(event.bytes()))
 }
 
-/// A command whose answer is kept.
-fn under_key(command: domain::Command, key: &str) -> Submission {
-    let serialize_response = Box::new(|_: &_, _| Some(b"made".to_vec()));
-    let keep =
+/// A command with an idempotency key.
+fn with_key(command: domain::Command, key: &str) -> Submission {
+    let serialize_response = Box::new(|_: &_, _| Some(b"response".to_vec()));
+    let idempotency =
         Idempotency { scope: "s".to_owned(), key: key.to_owned(), fingerprint: [0; 32], serialize_response };
-    Submission { command: Arc::new(command), idempotency: Some(Arc::new(keep)) }
+    Submission { command: Arc::new(command), idempotency: Some(Arc::new(idempotency)) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,47 +36,49 @@ async fn r4_a_locked_event_delays_only_its_own_commands() {
     let fixture = Fixture::new(&harness);
     let (locked, free) =
         (fixture.create(fixture.new_event(99)).await.id, fixture.create(fixture.new_event(99)).await.id);
-    let kept = fixture.store.execute(vec![under_key(fixture.book(locked, "k", 1), "k")]).await;
-    assert_eq!(outcome_codes(&kept), ["kept"]);
+    let stored = fixture.store.execute(vec![with_key(fixture.book(locked, "k", 1), "k")]).await;
+    assert_eq!(outcome_codes(&stored), ["stored"]);
     let batch = || {
         let orders = [(locked, "a"), (free, "b"), (locked, "c"), (free, "d")];
         let mut batch: Vec<Submission> =
             orders.into_iter().map(|(event, user)| fixture.book(event, user, 1).into()).collect();
-        batch.push(under_key(fixture.book(locked, "k", 1), "k"));
+        batch.push(with_key(fixture.book(locked, "k", 1), "k"));
         batch
     };
-    let stranger = lock(&harness.database, &lock_event(locked)).await;
-    // What was answered before needs no lock.
+    let other_session = lock(&harness.database, &lock_event(locked)).await;
+    // Replaying a stored response needs no lock.
     let replies = fixture.store.try_execute(batch()).await;
     assert_eq!(outcome_codes(&replies), ["busy", "ok", "busy", "ok", "replayed"]);
     let replies = fixture.store.execute(batch()).await;
     assert_eq!(outcome_codes(&replies), ["failed", "ok", "failed", "ok", "replayed"]);
-    stranger.batch_execute("ROLLBACK").await.expect("the end of it");
+    other_session.batch_execute("ROLLBACK").await.expect("a rollback");
     let replies = fixture.store.try_execute(batch()).await;
     assert_eq!(outcome_codes(&replies), ["ok", "ok", "ok", "ok", "replayed"]);
     let held =
         async |event| fixture.store.event(event).await.expect("a read").expect("an event").inventory.held;
-    assert_eq!((held(locked).await, held(free).await), (3, 6), "nothing is lost or doubled");
+    assert_eq!((held(locked).await, held(free).await), (3, 6), "every command is executed exactly once");
     fixture.assert_audit_clean().await;
 }
 
-/// One that is let go in time is waited for.
+/// A batch waits for a lock that is released in time.
 #[tokio::test(flavor = "multi_thread")]
 async fn r4_a_lock_released_in_time_is_awaited() {
     let harness = PostgresHarness::new(1).await;
     let fixture = Fixture::new(&harness);
     let event = fixture.create(fixture.new_event(9)).await.id;
-    let stranger = lock(&harness.database, &lock_event(event)).await;
+    let other_session = lock(&harness.database, &lock_event(event)).await;
     let (store, order) = (fixture.store.clone(), fixture.book(event, "a", 1));
     let mut waiting = JoinSet::new();
     waiting.spawn(async move { store.execute(vec![order.into()]).await });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it waits", async || (harness.database.query_number(waits).await > 0).then_some(())).await;
-    stranger.batch_execute("ROLLBACK").await.expect("the end of it");
-    assert_eq!(outcome_codes(&waiting.join_next().await.expect("it was asked").expect("replies")), ["ok"]);
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the batch waits", async || (harness.database.query_number(waits).await > 0).then_some(()))
+        .await;
+    other_session.batch_execute("ROLLBACK").await.expect("a rollback");
+    assert_eq!(outcome_codes(&waiting.join_next().await.expect("a task").expect("replies")), ["ok"]);
 }
 
-/// Rows below an event: who needs them is found by trying.
+/// Locks on other rows than events: the commands that need them are found by splitting the batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn r4_a_locked_row_delays_only_commands_that_need_it() {
     let harness = PostgresHarness::new(1).await;
@@ -85,7 +87,7 @@ async fn r4_a_locked_row_delays_only_commands_that_need_it() {
         (fixture.create(fixture.new_event(99)).await.id, fixture.create(fixture.new_event(99)).await.id);
     let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
     let row = format!("SELECT FROM bookings WHERE id = {} FOR UPDATE", literal(held[0].id.bytes()));
-    let stranger = lock(&harness.database, &row).await;
+    let other_session = lock(&harness.database, &row).await;
     let batch = || {
         let commands = [
             fixture.cancel(&held[0]),
@@ -96,15 +98,19 @@ async fn r4_a_locked_row_delays_only_commands_that_need_it() {
         commands.map(Submission::from).to_vec()
     };
     let replies = fixture.store.try_execute(batch()).await;
-    assert_eq!(outcome_codes(&replies), ["busy", "busy", "ok", "busy"], "an event is not sorted out here");
+    assert_eq!(
+        outcome_codes(&replies),
+        ["busy", "busy", "ok", "busy"],
+        "short waits do not split the commands of an event"
+    );
     let replies = fixture.store.execute(batch()).await;
     assert_eq!(outcome_codes(&replies), ["failed", "ok", "ok", "ok"]);
-    stranger.batch_execute("ROLLBACK").await.expect("the end of it");
+    other_session.batch_execute("ROLLBACK").await.expect("a rollback");
     assert_eq!(outcome_codes(&fixture.store.execute(batch()).await), ["ok"; 4]);
     fixture.assert_audit_clean().await;
 }
 
-/// A table that is locked is everybody's outage: each is answered in time, and served again afterwards.
+/// A locked table is an outage for all commands: each fails in time, and they succeed again afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn r4_a_locked_table_is_an_outage_that_ends_with_the_lock() {
     let harness = PostgresHarness::new(1).await;
@@ -113,17 +119,17 @@ async fn r4_a_locked_table_is_an_outage_that_ends_with_the_lock() {
         [fixture.create(fixture.new_event(9)).await.id, fixture.create(fixture.new_event(9)).await.id];
     let batch = || events.map(|event| Submission::from(fixture.book(event, "a", 1))).to_vec();
     for table in ["events", "ledger"] {
-        let stranger = lock(&harness.database, &format!("LOCK TABLE {table} IN SHARE MODE")).await;
+        let other_session = lock(&harness.database, &format!("LOCK TABLE {table} IN SHARE MODE")).await;
         assert_eq!(outcome_codes(&fixture.store.try_execute(batch()).await), ["busy"; 2], "{table}");
-        let replies = within_deadline("an answer", fixture.store.execute(batch())).await;
+        let replies = within_deadline("a reply", fixture.store.execute(batch())).await;
         assert_eq!(outcome_codes(&replies), ["failed"; 2], "{table}");
-        stranger.batch_execute("ROLLBACK").await.expect("the end of it");
+        other_session.batch_execute("ROLLBACK").await.expect("a rollback");
         assert_eq!(outcome_codes(&fixture.store.try_execute(batch()).await), ["ok"; 2], "{table}");
     }
     fixture.assert_audit_clean().await;
 }
 
-/// With a standby that is away chores go on: what they note is acknowledged to nobody.
+/// Chores continue while the standby is down, because their writes are not acknowledged to a client.
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_chore_writes_do_not_wait_for_standbys() {
     let cluster = PostgresServer::with(&["fsync=off"]).await;
@@ -132,18 +138,18 @@ async fn r1_chore_writes_do_not_wait_for_standbys() {
     let harness = PostgresHarness { database: database.clone(), store: store.clone() };
     let fixture = Fixture::new(&harness);
     let event = fixture.create(fixture.new_event(9)).await.id;
-    let kept = store.execute(vec![under_key(fixture.book(event, "k", 1), "k")]).await;
-    assert_eq!(outcome_codes(&kept), ["kept"]);
-    cluster.set("synchronous_standby_names", "nobody").await;
+    let stored = store.execute(vec![with_key(fixture.book(event, "k", 1), "k")]).await;
+    assert_eq!(outcome_codes(&stored), ["stored"]);
+    cluster.set("synchronous_standby_names", "absent").await;
     let later = Timestamp::from_micros(4_000_000_000_000_000).expect("an instant");
-    assert_eq!(store.prune_keys(later, 9).await.expect("nobody is waited for"), 1);
-    store.save_relay_cursors(later, vec![(event, 1)]).await.expect("nobody is waited for");
+    assert_eq!(store.prune_keys(later, 9).await.expect("no wait for the standby"), 1);
+    store.save_relay_cursors(later, vec![(event, 1)]).await.expect("no wait for the standby");
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     assert_eq!(database.query_number(waiting).await, 0);
 }
 
-/// A read says nothing that a failover takes back: a success under a key, and one that was made before, come only once
-/// the standby has everything; what merely says no comes at once.
+/// A reply never acknowledges a change that a failover may take back: a success that was committed before is
+/// returned only once the standby has everything. Plain refusals are returned at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_replayed_successes_wait_for_the_standby() {
     let cluster = PostgresServer::with(&["fsync=off"]).await;
@@ -154,16 +160,19 @@ async fn r1_replayed_successes_wait_for_the_standby() {
     let event = fixture.create(fixture.new_event(1)).await.id;
     let held = fixture.hold(event, &[("a", 1)]).await;
     fixture.run_ok(fixture.confirm(&held[0], "t")).await;
-    cluster.set("synchronous_standby_names", "nobody").await;
+    cluster.set("synchronous_standby_names", "absent").await;
     assert_eq!(outcome_codes(&store.execute(vec![fixture.book(event, "b", 1).into()]).await), ["sold_out"]);
     let again = || vec![Submission::from(fixture.confirm(&held[0], "t"))];
     assert_eq!(outcome_codes(&store.execute(again()).await), ["failed"]);
-    // Nothing is begun before that is settled.
+    // No batch begins before the confirmation has ended.
     assert_eq!(outcome_codes(&store.execute(vec![fixture.book(event, "b", 1).into()]).await), ["failed"]);
     let health = store.health().await;
-    assert!(health.is_err() || health.is_ok_and(|health| health.warnings.len() == 1), "it says so");
+    assert!(
+        health.is_err() || health.is_ok_and(|health| health.warnings.len() == 1),
+        "health reports the standby"
+    );
     cluster.set("synchronous_standby_names", "''").await;
-    eventually("it is settled", async || {
+    eventually("the confirmation ends", async || {
         (outcome_codes(&store.execute(again()).await) == ["ok"]).then_some(())
     })
     .await;

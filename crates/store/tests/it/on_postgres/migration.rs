@@ -1,4 +1,4 @@
-//! Indexes that are built beside running sales.
+//! Index builds during sales.
 
 use store::conformance::fixture::Fixture;
 use testkit::eventually;
@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::{PostgresHarness, open};
 
-/// Takes the last schema version back.
+/// Reverts the last schema version.
 const UNDO: &str = "DROP INDEX bookings_due, bookings_by_event, bookings_by_status, event_details_cancelled;
                     DELETE FROM boxoffice_schema WHERE version = 4";
 
@@ -21,17 +21,18 @@ async fn r3_indexes_are_built_during_sales() {
     let event = fixture.create(fixture.new_event(100)).await.id;
     let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
     harness.database.connect().await.batch_execute(UNDO).await.expect("the schema before");
-    // A sale that has begun before and takes its time: the build waits for it, and nobody behind the build.
+    // A slow transaction that began earlier: the build waits for it, and no other session waits for the
+    // build.
     let slow = harness.database.connect().await;
     slow.batch_execute(
         "BEGIN; UPDATE bookings SET payment_method = 'x' WHERE false; SELECT pg_current_xact_id()",
     )
     .await
     .expect("a transaction");
-    slow.execute("LOCK TABLE bookings IN ROW EXCLUSIVE MODE", &[]).await.expect("what a sale locks");
+    slow.execute("LOCK TABLE bookings IN ROW EXCLUSIVE MODE", &[]).await.expect("the lock of a sale");
     let database = harness.database.clone();
     let mut migrators = JoinSet::new();
-    // Two instances that are started at once: one builds, one waits.
+    // Two instances that start concurrently: one builds, one waits.
     for _ in 0..2 {
         let database = database.clone();
         migrators.spawn(async move { drop(open(&database).await) });
@@ -46,15 +47,15 @@ async fn r3_indexes_are_built_during_sales() {
         assert_eq!(fixture.outcome_codes(vec![fixture.book(event, "c", 1)]).await, ["ok"], "{round}");
     }
     fixture.run_ok(fixture.confirm(&held[0], "t")).await;
-    assert_eq!(harness.database.query_number(building).await, 1, "it waits all the time");
-    slow.batch_execute("COMMIT").await.expect("an end");
+    assert_eq!(harness.database.query_number(building).await, 1, "the build still waits");
+    slow.batch_execute("COMMIT").await.expect("a commit");
     assert_eq!(migrators.join_all().await.len(), 2);
     assert_eq!(harness.database.query_number(VALID).await, 4);
     assert_eq!(harness.database.query_number("SELECT max(version) FROM boxoffice_schema").await, 4);
     fixture.assert_audit_clean().await;
 }
 
-/// A build that was interrupted leaves an index that is written and never read.
+/// An interrupted build leaves an invalid index, which is updated but never read.
 #[tokio::test(flavor = "multi_thread")]
 async fn r3_an_index_of_an_interrupted_build_is_built_again() {
     let harness = PostgresHarness::new(1).await;

@@ -1,4 +1,4 @@
-//! Money changed behind the program's back, on PostgreSQL.
+//! The audit of money columns on PostgreSQL.
 
 use std::collections::BTreeSet;
 

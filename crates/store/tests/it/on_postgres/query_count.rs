@@ -1,4 +1,4 @@
-//! What a batch costs on the wire: two round trips and a statement for each table, however large it is.
+//! Round trips and statements of a batch: two round trips and one statement per table, whatever its size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use testkit::{PostgresProxy, PostgresServer, ProxyCounts};
 
 use crate::on_postgres::PostgresHarness;
 
-/// A store at the end of a wire that counts.
+/// A store behind a proxy that counts messages.
 struct ProxiedStore(Arc<Postgres>);
 
 #[async_trait::async_trait]
@@ -21,7 +21,7 @@ impl Harness for ProxiedStore {
     }
 
     async fn advance(&self, _by: Duration) {
-        unreachable!("no time passes here");
+        unreachable!("these tests do not advance the time");
     }
 
     async fn tamper(&self, _sql: &str, _event: domain::EventId) -> bool {
@@ -29,7 +29,7 @@ impl Harness for ProxiedStore {
     }
 }
 
-/// What has come by between two looks.
+/// The difference of two counts: round trips, statements, commits.
 fn since(before: ProxyCounts, after: ProxyCounts) -> (u64, u64, u64) {
     (
         after.round_trips - before.round_trips,
@@ -41,33 +41,33 @@ fn since(before: ProxyCounts, after: ProxyCounts) -> (u64, u64, u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_takes_two_round_trips_and_a_statement_for_each_table() {
     let database = PostgresServer::shared().await.create_database().await;
-    let wire = PostgresProxy::start(database.server().port()).await;
-    let url = database.url_at_port(wire.port()).parse().expect("a URL");
+    let proxy = PostgresProxy::start(database.server().port()).await;
+    let url = database.url_at_port(proxy.port()).parse().expect("a URL");
     let harness = ProxiedStore(Arc::new(Postgres::open(&url, true).await.expect("a store")));
     let fixture = Fixture::new(&harness);
     let event =
         fixture.create(NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(10_000) }).await.id;
-    // Slow enough that whatever is sent together arrives together.
-    wire.set_delay(Duration::from_millis(50));
+    // Slow enough that messages that are sent together arrive together.
+    proxy.set_delay(Duration::from_millis(50));
     for orders in [1, 100] {
         let batch = (0..orders).map(|n| fixture.book(event, &format!("user-{orders}-{n}"), 1)).collect();
-        let before = wire.counts();
+        let before = proxy.counts();
         assert_eq!(fixture.outcome_codes(batch).await, vec!["ok"; orders]);
-        // BEGIN, lock, clock, event, users; event, ticket types, users, bookings, ledger, COMMIT, receipt.
-        assert_eq!(since(before, wire.counts()), (2, 12, 1), "{orders} orders");
+        // BEGIN, lock, clock, event, users; event, ticket types, users, bookings, ledger, COMMIT, status.
+        assert_eq!(since(before, proxy.counts()), (2, 12, 1), "{orders} orders");
     }
     let small = fixture.create(fixture.new_event(1)).await.id;
     fixture.hold(small, &[("a", 1)]).await;
-    // A batch of refusals is a read: no commit, however many they are.
+    // A batch of refusals only reads: it does not commit.
     let refused: Vec<_> = (0..100).map(|n| fixture.book(small, &format!("late-{n}"), 1)).collect();
-    let before = wire.counts();
+    let before = proxy.counts();
     assert_eq!(fixture.outcome_codes(refused).await, vec!["sold_out"; 100]);
-    let (round_trips, _, commits) = since(before, wire.counts());
-    // One loads, one looks for overdue holds; the third is the ROLLBACK, for which nobody waits.
+    let (round_trips, _, commits) = since(before, proxy.counts());
+    // One loads, one reads overdue holds; the third is the ROLLBACK, which is not awaited.
     assert!(round_trips <= 3 && commits == 0, "{round_trips} round trips, {commits} commits");
 }
 
-/// A lookup by key stays one, however many rows there are: the desk's plans go by index.
+/// The writer's plans use indexes, so the cost of a lookup by key does not depend on the number of rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_of_a_batch_scans_a_table() {
     let harness = PostgresHarness::new(1).await;
@@ -77,7 +77,7 @@ async fn no_statement_of_a_batch_scans_a_table() {
     let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
     fixture.run_ok(fixture.confirm(&held[0], "t")).await;
     fixture.run_ok(fixture.cancel(&held[1])).await;
-    // A session tells what it did when it ends.
+    // A session reports its statistics when it ends.
     drop(fixture);
     let PostgresHarness { database, store } = harness;
     drop(store);

@@ -1,4 +1,4 @@
-//! The same on PostgreSQL, with statistics: plans are made for what the tables hold.
+//! The cost of statements on PostgreSQL, with statistics, because plans depend on the contents of the tables.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{PostgresHarness, literal};
 use crate::large_event::{Dialect, copies};
-use crate::statement_cost::{Arg, BOOKINGS, Case, cases, expect_complete, template, text};
+use crate::statement_cost::{Arg, BOOKINGS, Case, assert_complete, cases, template, text};
 
 const POSTGRES: Dialect = Dialect {
     series: |_| String::new(),
@@ -20,10 +20,11 @@ const POSTGRES: Dialect = Dialect {
     no: "false",
 };
 
-/// Tables that grow with sales: none of them may be scanned, whatever the statistics say.
+/// Tables that grow with sales: no statement may scan them, whatever the statistics say.
 const LARGE: [&str; 4] = ["bookings", "ledger", "refunds", "idempotency"];
 
-/// Rows that a plan's node and those below it have read, those included that a filter has thrown away.
+/// Number of rows that a node of a plan and its children have read, including those that a filter has
+/// removed.
 fn rows_read(plan: &Value) -> f64 {
     let number = |name: &str| plan[name].as_f64().unwrap_or(0.0);
     let kind = plan["Node Type"].as_str().unwrap_or_default();
@@ -67,19 +68,19 @@ async fn explained(client: &Client, name: &str, args: &str) -> Value {
     serde_json::from_str::<Value>(&text).expect("a plan")[0].take()
 }
 
-/// The statements of the shared table, as they are spelt here, and those that only this database has.
-fn cases_here(template: &domain::Booking) -> (Vec<Case>, Vec<(&'static str, String, i64)>) {
+/// The shared cases, and those of statements that differ or exist only on PostgreSQL.
+fn postgres_cases(template: &domain::Booking) -> (Vec<Case>, Vec<(&'static str, String, i64)>) {
     let by_list = ["booking_load", "event_load", "idempotency_load", "refund_load", "user_limit_load"];
     let (event, booking) =
         (Uuid::from_bytes(*template.event_id.bytes()), Uuid::from_bytes(*template.id.bytes()));
     let mut cases = cases(template);
     cases.retain(|case| !by_list.contains(&case.name));
-    let nobody = Uuid::nil();
+    let unknown = Uuid::nil();
     let more = vec![
-        ("booking_load", format!("'{{{booking},{nobody}}}'"), 2),
+        ("booking_load", format!("'{{{booking},{unknown}}}'"), 2),
         ("booking_overdue_of_user", format!("'{event}', '1000000000000', 'heavy', '1000'"), 2 * 1_000),
-        ("event_load", format!("'{{{event},{nobody}}}'"), 4),
-        ("event_lock", format!("'{{{event},{nobody}}}'"), 10),
+        ("event_load", format!("'{{{event},{unknown}}}'"), 4),
+        ("event_lock", format!("'{{{event},{unknown}}}'"), 10),
         ("idempotency_load", "'{s,s}', '{k7,k8}', '86400'".to_owned(), 4),
         ("idempotency_exists", r"'s', 'k7', '\x00', '7'".to_owned(), 2),
         ("ledger_exists", format!("'{event}', '7', 'booking.created', NULL, 'r', '1'"), 2),
@@ -99,12 +100,12 @@ async fn r3_statements_read_only_their_page() {
         assert!(client.execute(&sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")) >= 5_000);
     }
     client.batch_execute("VACUUM ANALYZE").await.expect("statistics");
-    // As the store sets up its sessions.
+    // The settings of the store's sessions.
     let keyed = "SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
     client.batch_execute(keyed).await.expect("a setting");
-    let (cases, more) = cases_here(&template);
-    let elsewhere: Vec<&str> = more.iter().map(|(name, ..)| *name).collect();
-    expect_complete("postgres", &cases, &elsewhere);
+    let (cases, more) = postgres_cases(&template);
+    let own: Vec<&str> = more.iter().map(|(name, ..)| *name).collect();
+    assert_complete("postgres", &cases, &own);
     let shared = cases.iter().map(|case| (case.name, literals(&case.args), case.rows_max));
     let all: Vec<(&str, String, i64)> = shared.chain(more).collect();
     for name in all.iter().map(|(name, ..)| *name).collect::<std::collections::BTreeSet<_>>() {
@@ -113,7 +114,7 @@ async fn r3_statements_read_only_their_page() {
             .await
             .expect("a statement");
     }
-    // A session makes its plans for the values at first, and then one for all.
+    // A session first plans for the given parameters, and later uses one generic plan.
     for mode in ["force_custom_plan", "force_generic_plan"] {
         client.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.expect("a setting");
         for (name, args, rows_max) in &all {

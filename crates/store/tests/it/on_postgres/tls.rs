@@ -1,4 +1,4 @@
-//! TLS to the database: what each `sslmode` believes.
+//! TLS to the database: the verification of each `sslmode`.
 
 use store::{Postgres, PostgresUrl};
 use testkit::{Certificates, PostgresServer};
@@ -24,7 +24,7 @@ async fn each_sslmode_verifies_the_documented_parts() {
         let url: PostgresUrl = format!("{url}?{query}").parse().expect("a URL");
         Postgres::open(&url, true).await.map(drop).map_err(|error| error.to_string())
     };
-    for (host, query, is_believed) in [
+    for (host, query, is_accepted) in [
         ("127.0.0.1", "sslmode=disable".to_owned(), true),
         ("127.0.0.1", "sslmode=prefer".to_owned(), true),
         ("127.0.0.1", "sslmode=require".to_owned(), true),
@@ -36,16 +36,16 @@ async fn each_sslmode_verifies_the_documented_parts() {
         ("localhost", format!("sslmode=verify-full&sslrootcert={other}"), false),
     ] {
         let opened = open(host, query.clone()).await;
-        assert_eq!(opened.is_ok(), is_believed, "{host} {query}: {opened:?}");
+        assert_eq!(opened.is_ok(), is_accepted, "{host} {query}: {opened:?}");
     }
-    // Encrypted in earnest, not only in name.
+    // The connection is really encrypted.
     let url: PostgresUrl = format!("{}?sslmode=require", database.url()).parse().expect("a URL");
     let store = Postgres::open(&url, false).await.expect("a store");
     let encrypted = "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)
                      WHERE s.ssl AND a.application_name = 'boxoffice-writer'";
     assert_eq!(database.query_number(encrypted).await, 1);
     drop(store);
-    // A server without TLS is refused where it is demanded.
+    // A server without TLS is rejected if TLS is required.
     let plain = PostgresServer::shared().await.create_database().await;
     let url: PostgresUrl = format!("{}?sslmode=require", plain.url()).parse().expect("a URL");
     assert!(Postgres::open(&url, true).await.is_err());

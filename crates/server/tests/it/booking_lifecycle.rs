@@ -107,10 +107,10 @@ async fn concurrent_confirm_and_cancel_have_one_outcome() {
     for round in 0..40 {
         let booking = id_of(&admin.book_for("ada", &event, 1).await.expect(201));
         let transaction = format!("pay-{round}");
-        let (mut service, mut canceller) =
+        let (mut service, mut cancel_client) =
             (connected(server.service()).await, connected(server.admin()).await);
         let payment = service.confirm(&booking, &transaction);
-        let cancellation = canceller.cancel(&booking);
+        let cancellation = cancel_client.cancel(&booking);
         // The order alternates, so that both orders are tested.
         let (paid, cancelled) = if round % 2 == 0 {
             tokio::join!(payment, cancellation)
@@ -258,9 +258,9 @@ async fn concurrent_confirm_cancel_and_expiry_have_one_outcome() {
     }
     let mut races = JoinSet::new();
     for (event, held) in short_holds {
-        let (service, canceller) = (connected(server.service()).await, connected(server.admin()).await);
+        let (service, cancel_client) = (connected(server.service()).await, connected(server.admin()).await);
         let rival = connected(server.service()).await;
-        races.spawn(async move { (race(&event, &held, service, canceller, rival).await, event, held) });
+        races.spawn(async move { (race(&event, &held, service, cancel_client, rival).await, event, held) });
     }
     let mut outcomes = std::collections::BTreeMap::new();
     for (paid, event, held) in races.join_all().await {
@@ -281,18 +281,18 @@ async fn race(
     event: &str,
     held: &str,
     mut service: Client,
-    mut canceller: Client,
+    mut cancel_client: Client,
     mut rival: Client,
 ) -> Response {
     let mut polls = tokio::time::interval(std::time::Duration::from_millis(5));
     within_deadline("the hold is overdue", async {
-        while canceller.booking(held).await["expiresIn"] != 0 {
+        while cancel_client.booking(held).await["expiresIn"] != 0 {
             polls.tick().await;
         }
     })
     .await;
     let transaction = format!("pay-{held}");
-    let (payment, cancellation) = (service.confirm(held, &transaction), canceller.cancel(held));
+    let (payment, cancellation) = (service.confirm(held, &transaction), cancel_client.cancel(held));
     let purchase = rival.book_for("bob", event, 1);
     // Each request is the first to be sent in a third of the races.
     let (paid, cancelled, booked) = match held.bytes().last().map(|last| last % 3) {

@@ -286,7 +286,7 @@ async fn doctor_reports_problems_and_the_next_step() {
     assert!(!file("none.db").exists());
     let lost = doctor(&file("no/folder/box.db"), 3).await;
     expect_advice(&lost, "there is no database", "boxoffice migrate");
-    assert!(lost["problems"][1]["nextStep"].as_str().unwrap().contains("make the folder"), "{lost:#}");
+    assert!(lost["problems"][1]["nextStep"].as_str().unwrap().contains("create the directory"), "{lost:#}");
     std::fs::write(file("text.db"), "this is no database, it is a text. ".repeat(100)).unwrap();
     expect_advice(&doctor(&file("text.db"), 3).await, "not a database", "SQLite file");
     let foreign = Connection::open(file("foreign.db")).unwrap();
@@ -306,7 +306,7 @@ async fn doctor_reports_problems_and_the_next_step() {
     Connection::open(file("old.db")).unwrap().pragma_update(None, "user_version", 999).unwrap();
     expect_advice(&doctor(&file("old.db"), 1).await, "knows only", "a newer one");
     let text = run_on(&file("old.db"), &["doctor"]).await;
-    assert!(text.stdout.contains("something is wrong") && text.stdout.contains("\n  next: "), "{text:?}");
+    assert!(text.stdout.contains("problems found") && text.stdout.contains("\n  next: "), "{text:?}");
 }
 
 /// An entry was written while the clock was ahead of the present time.
@@ -318,7 +318,7 @@ async fn r2_the_doctor_reports_a_ledger_dated_in_the_future() {
     doctor(server.database(), 0).await;
     let database = Connection::open(server.database()).unwrap();
     database.execute("UPDATE events SET last_at = last_at + 86400000000", []).unwrap();
-    expect_advice(&doctor(server.database(), 1).await, "after the present", "NTP");
+    expect_advice(&doctor(server.database(), 1).await, "in the future", "NTP");
 }
 
 #[tokio::test]

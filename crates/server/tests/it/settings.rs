@@ -137,13 +137,13 @@ async fn a_server_can_be_configured_by_a_file_alone() {
 #[tokio::test]
 async fn errors_in_the_configuration_file_are_usage_errors() {
     for (text, message) in [
-        ("holds = \"1h\"\n", "there is no setting \"holds\""),
-        ("HOLD = \"1h\"\n", "there is no setting \"HOLD\""),
-        ("BOXOFFICE_HOLD = \"1h\"\n", "there is no setting \"BOXOFFICE_HOLD\""),
-        ("[serve]\nhold = \"1h\"\n", "there is no setting \"serve\""),
-        ("data = \"x\"\n", "there is no setting \"data\""),
-        ("json = true\n", "there is no setting \"json\""),
-        ("config = \"x\"\n", "there is no setting \"config\""),
+        ("holds = \"1h\"\n", "unknown setting \"holds\""),
+        ("HOLD = \"1h\"\n", "unknown setting \"HOLD\""),
+        ("BOXOFFICE_HOLD = \"1h\"\n", "unknown setting \"BOXOFFICE_HOLD\""),
+        ("[serve]\nhold = \"1h\"\n", "unknown setting \"serve\""),
+        ("data = \"x\"\n", "unknown setting \"data\""),
+        ("json = true\n", "unknown setting \"json\""),
+        ("config = \"x\"\n", "unknown setting \"config\""),
         ("hold = 1.5\n", "\"hold\" must be a text"),
         ("hold = 1979-05-27\n", "\"hold\" must be a text"),
         ("hold = 3600\n", "--hold"),

@@ -115,7 +115,7 @@ async fn server_certificates_are_verified_with_the_configured_ca() {
     .await;
 
     let (empty, missing) = (folder.path().join("names"), folder.path().join("missing"));
-    for (file, why) in [(&empty, "there is no certificate"), (&missing, "No such file")] {
+    for (file, why) in [(&empty, "contains no certificate"), (&missing, "No such file")] {
         let setup = setup_with(&words(url("tls"), &[("--nats-ca", file)]));
         let mut process = setup.spawn();
         assert_eq!(process.wait_for_exit().await, Exit::Code(1));

@@ -383,8 +383,8 @@ async fn wait_for_services(gateway: &Gateway, count: usize) {
         let replies = client.subscribe(inbox.clone()).await.ok()?;
         client.publish_with_reply("$SRV.PING.boxoffice", inbox, "".into()).await.ok()?;
         let pause = tokio::time::sleep(std::time::Duration::from_millis(200));
-        let replied = replies.take_until(pause).take(count).count().await;
-        (replied == count).then_some(())
+        let reply_count = replies.take_until(pause).take(count).count().await;
+        (reply_count == count).then_some(())
     })
     .await;
 }

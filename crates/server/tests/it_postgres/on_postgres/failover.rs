@@ -201,7 +201,7 @@ async fn r1_a_missing_standby_is_reported() {
     for (url, may_see) in [(database.url(), true), (without_rights, false)] {
         let doctor = program().run(["doctor", "--database", &url]).await;
         assert!(doctor.stdout.contains("are not connected; missing: two"), "{doctor:?}");
-        assert_eq!(doctor.stdout.contains("may not see whether they keep up"), !may_see, "{doctor:?}");
+        assert_eq!(doctor.stdout.contains("cannot see if they keep up"), !may_see, "{doctor:?}");
         let doctor = program().run(["doctor", "--json", "--database", &url]).await;
         let report: Value = serde_json::from_str(&doctor.stdout).expect("JSON");
         let found = &report["dependencies"][0];

@@ -33,7 +33,7 @@ pub(crate) async fn check(
     }
 }
 
-/// Checks a new booking: its hold lasts as long as its event says, counted from the clock's instant, and
+/// Checks a new booking: its hold lasts as long as its event specifies, counted from the clock's instant, and
 /// sales are open at that instant.
 fn check_booking(event: &Event, booking: &Booking, now: Timestamp) -> Option<String> {
     let details = &event.details;

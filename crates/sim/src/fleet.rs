@@ -230,11 +230,15 @@ impl Fleet {
             {
                 world.poisoned(|poisoned| poisoned.events_ever.insert(event.id));
                 let id = hex(event.id.bytes());
-                self.tamper(world, &format!(
-                    "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines,
-                        quantity, from_status, to_status, available_after, previous_seq, actor, 'poison', at, NULL
-                     FROM ledger WHERE event_id = X'{id}' ORDER BY seq DESC LIMIT 1"
-                ));
+                self.tamper(
+                    world,
+                    &format!(
+                        "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines,
+                            quantity, from_status, to_status, available_after, previous_seq, actor, 'poison',
+                            at, NULL
+                         FROM ledger WHERE event_id = X'{id}' ORDER BY seq DESC LIMIT 1"
+                    ),
+                );
             }
         }
         if world.chance_percent(20) {

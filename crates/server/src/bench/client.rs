@@ -1,4 +1,4 @@
-//! One connection to a server.
+//! An HTTP client with one connection.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Longest wait for an answer: far longer than a server lets a request wait for its turn.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for a response: far longer than a request can wait in the queue of a server.
+const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Where a server listens: `http://HOST:PORT`, the host as an IP address.
+/// The URL of a server: `http://HOST:PORT`, with an IP address as host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target(SocketAddr);
 
@@ -37,7 +37,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A connection, made when it is needed and again when it broke.
+/// A client that connects on the first request, and again after an error.
 pub(super) struct Client {
     target: Target,
     host: HeaderValue,
@@ -47,18 +47,17 @@ pub(super) struct Client {
 
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// Moves the bytes; ends with the value.
+    /// Drives the connection; aborted when this value is dropped.
     _driver: JoinSet<()>,
 }
 
-/// What a server said.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
 
-impl Answer {
-    /// The body, where it is JSON.
+impl Response {
+    /// Returns the body as JSON; `null` if it is not JSON.
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -71,22 +70,28 @@ impl Client {
         Ok(Self { target, host, token, connection: None })
     }
 
-    /// Asks, and waits for the whole answer. After an error nobody knows whether the request was carried out.
-    pub(super) async fn ask(
+    /// Sends a request and waits for the whole response. After an error it is unknown if the request was
+    /// executed.
+    pub(super) async fn request(
         &mut self,
         method: Method,
         path: &str,
         body: Option<String>,
-    ) -> Result<Answer, String> {
-        let outcome = tokio::time::timeout(ANSWER_WAIT_MAX, self.exchange(method, path, body)).await;
-        let outcome = outcome.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+    ) -> Result<Response, String> {
+        let outcome = tokio::time::timeout(RESPONSE_WAIT_MAX, self.exchange(method, path, body)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err("timed out".to_owned()));
         if outcome.is_err() {
             self.connection = None;
         }
         outcome
     }
 
-    async fn exchange(&mut self, method: Method, path: &str, body: Option<String>) -> Result<Answer, String> {
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<Response, String> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, &self.host);
         request = request.header(AUTHORIZATION, &self.token);
         if body.is_some() {
@@ -95,10 +100,10 @@ impl Client {
         let request =
             request.body(Full::from(body.unwrap_or_default())).map_err(|error| error.to_string())?;
         let sender = self.connected().await?;
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Answer { status, body })
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        Ok(Response { status, body })
     }
 
     async fn connected(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, String> {
@@ -112,7 +117,7 @@ impl Client {
             let (sender, connection) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
             let mut driver = JoinSet::new();
-            // Its error is the request's error, too.
+            // An error of the connection is also returned by the request.
             driver.spawn(async move { drop(connection.await) });
             self.connection = Some(Connection { sender, _driver: driver });
         }

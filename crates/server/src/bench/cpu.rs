@@ -1,27 +1,28 @@
-//! How much processor time a process and its children have used, from `/proc` (proc(5)).
+//! CPU time of processes and their descendants, from `/proc` (proc(5)).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Clock ticks per second in `/proc`: 100 on every Linux, whatever its own tick is (`sysconf(_SC_CLK_TCK)`).
+/// Clock ticks per second in `/proc`: 100 on every Linux, independent of the kernel's tick rate
+/// (`sysconf(_SC_CLK_TCK)`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// One process as it stands.
+/// The state of a process.
 struct ProcessSample {
     parent: u32,
     name: String,
-    /// Of itself, and of children that have ended and were waited for.
+    /// CPU time of the process and of its children that have terminated and were waited for.
     ticks: u64,
 }
 
-/// Processor seconds of each of these processes with all that descend from it, and its name. One that is not
-/// there is left out.
+/// Returns the name of each process, and the CPU seconds of it and its descendants. Processes that do not
+/// exist are omitted.
 pub(crate) fn seconds(pids: &[u32]) -> Vec<(String, f64)> {
     let processes = processes();
     let of = |pid: &u32| {
         let name = processes.get(pid)?.name.clone();
-        let own = processes.iter().filter(|(one, _)| descends(&processes, **one, *pid));
-        let ticks: u64 = own.map(|(_, seen)| seen.ticks).sum();
+        let family = processes.iter().filter(|(one, _)| descends(&processes, **one, *pid));
+        let ticks: u64 = family.map(|(_, process)| process.ticks).sum();
         #[expect(clippy::cast_precision_loss, reason = "ticks of a lifetime fit into 53 bits")]
         Some((name, ticks as f64 / TICKS_PER_SECOND))
     };
@@ -31,12 +32,12 @@ pub(crate) fn seconds(pids: &[u32]) -> Vec<(String, f64)> {
 fn processes() -> BTreeMap<u32, ProcessSample> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, look(pid)?))).collect()
+    pids.filter_map(|pid| Some((pid, read_stat(pid)?))).collect()
 }
 
-fn look(pid: u32) -> Option<ProcessSample> {
+fn read_stat(pid: u32) -> Option<ProcessSample> {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
-    // The name stands in parentheses and may hold anything, so the fields begin behind the last one.
+    // The name is in parentheses and may contain parentheses, so the fields start after the last one.
     let (before, after) = stat.rsplit_once(')')?;
     let name = before.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = after.split_whitespace().collect();
@@ -45,10 +46,10 @@ fn look(pid: u32) -> Option<ProcessSample> {
     Some(ProcessSample { parent, name, ticks })
 }
 
-fn descends(processes: &BTreeMap<u32, ProcessSample>, mut pid: u32, from: u32) -> bool {
-    while pid != from {
+fn descends(processes: &BTreeMap<u32, ProcessSample>, mut pid: u32, ancestor: u32) -> bool {
+    while pid != ancestor {
         match processes.get(&pid) {
-            Some(seen) if seen.parent != pid && seen.parent != 0 => pid = seen.parent,
+            Some(process) if process.parent != pid && process.parent != 0 => pid = process.parent,
             Some(_) | None => return false,
         }
     }

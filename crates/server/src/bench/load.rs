@@ -1,4 +1,4 @@
-//! The run itself: events are put on sale, clients go to work, and the counters are looked at afterwards.
+//! A run: events are created, clients send requests, and the counters are compared at the end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,69 +11,70 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::client::{Answer, Client, Target};
+use super::client::{Client, Response, Target};
 use super::mix::{Mix, Popularity, Step};
 use super::report::{CounterCheck, Report, Sample};
 use super::tally::{Outcome, Tally};
 
-/// Bookings that one client remembers to settle later; beyond it the oldest are left to expire.
+/// Most bookings that one client remembers to confirm or cancel later. Beyond it, the oldest expire.
 const OPEN_MAX: usize = 1_000;
-/// How long the requests of a schedule are still sent after its end; the rest is given up.
+/// Time after the end of a schedule in which its backlog is still sent. The rest is dropped.
 const BACKLOG_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Clients that put events on sale.
+/// Number of clients that create events.
 const ORGANISERS: usize = 64;
 
-/// What is asked of the servers, and how hard.
+/// The load to generate.
 pub(crate) struct Load {
     /// The servers; connections are spread evenly over them.
     pub(crate) targets: Vec<Target>,
     pub(crate) callers: Callers,
     pub(crate) pace: Pace,
     pub(crate) connections: usize,
-    /// How long requests are counted, after `warm_up`.
+    /// Duration of the measurement, which starts after `warm_up`.
     pub(crate) duration: Duration,
     pub(crate) warm_up: Duration,
     pub(crate) events: usize,
-    /// How unequally events are wanted: see [`Popularity`].
+    /// Zipf exponent of event popularity: see [`Popularity`].
     pub(crate) zipf: f64,
-    /// Of each event.
+    /// Tickets per event.
     pub(crate) capacity: u32,
     pub(crate) hold: Duration,
-    /// How many users take turns; each booking has a user of its own where unset.
+    /// Number of users; `None`: each booking has a new user.
     pub(crate) users: Option<u64>,
     pub(crate) mix: Mix,
     pub(crate) seed: u64,
-    /// Processes whose processor time is reported.
+    /// Processes whose CPU time is reported.
     pub(crate) pids: Vec<u32>,
-    /// When the events begin, as RFC 3339.
+    /// The start of the events, as RFC 3339.
     pub(crate) starts_at: String,
 }
 
-/// The tokens that clients show.
+/// The tokens of the clients.
 pub(crate) struct Callers {
-    /// CounterCheck for everybody.
+    /// Books, confirms and cancels for all users.
     pub(crate) service: String,
-    /// Puts events on sale and looks at counters.
+    /// Creates events and reads counters.
     pub(crate) admin: String,
 }
 
-/// When the next request goes out.
+/// The time of the next request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// As soon as the connection's last one was answered. Slow answers mean fewer requests.
+    /// Closed loop: after the response to the previous one of the connection. Slow responses mean fewer
+    /// requests.
     Closed,
-    /// On a schedule, whatever became of the others. Latency counts from the scheduled instant, so that a
-    /// server that stalls is charged for all who would have come meanwhile.
+    /// Open loop: on a schedule, independent of responses. Latency counts from the scheduled instant, so that
+    /// the requests that a stalled server delays count, too (no coordinated omission).
     Open {
         /// Requests per second, over all connections; at least 1.
         per_second: u32,
     },
 }
 
-/// A load under way.
+/// A load in progress.
 struct Run {
     load: Load,
-    /// Tells the users of this run from those of another.
+    /// Distinguishes the users of this run from those of others.
     name: String,
     events: Vec<String>,
     popularity: Popularity,
@@ -86,18 +87,18 @@ struct Run {
     expected: ExpectedCounts,
 }
 
-/// What the servers said they have done, to be compared with their counters.
+/// The changes that the servers have acknowledged, to be compared with their counters.
 struct ExpectedCounts {
-    /// Per event: bookings made, less bookings cancelled.
+    /// Per event: acknowledged bookings minus acknowledged cancellations.
     live: Vec<AtomicI64>,
-    /// Changes of which nobody knows whether they were made.
+    /// Number of changes with an unknown outcome.
     unknown: AtomicU64,
 }
 
 impl Load {
-    /// Runs the load to its end.
+    /// Runs the load and returns the report.
     pub(crate) async fn run(self) -> Result<Report, String> {
-        let events = self.put_on_sale().await?;
+        let events = self.create_events().await?;
         let began = Instant::now();
         let counted_from = began + self.warm_up;
         let run = Arc::new(Run {
@@ -118,7 +119,7 @@ impl Load {
         });
         let mut workers = JoinSet::new();
         for number in 0..run.load.connections {
-            workers.spawn(Worker::new(run.clone(), number)?.work());
+            workers.spawn(Worker::new(run.clone(), number)?.run());
         }
         sleep_until(run.counted_from).await;
         let before = Sample::take(&run.load).await;
@@ -127,11 +128,11 @@ impl Load {
         workers.join_all().await;
         let counted = Instant::now() - run.counted_from;
         let counter_check = run.compare().await?;
-        let run = Arc::into_inner(run).ok_or("a client is still at work")?;
+        let run = Arc::into_inner(run).ok_or("a client is still running")?;
         Ok(Report { counts: run.tally.into_counts(), counted, before, after, counter_check, load: run.load })
     }
 
-    async fn put_on_sale(&self) -> Result<Vec<String>, String> {
+    async fn create_events(&self) -> Result<Vec<String>, String> {
         let mut organisers = JoinSet::new();
         let count = ORGANISERS.min(self.events);
         for number in 0..count {
@@ -143,26 +144,26 @@ impl Load {
             });
             let body = body.to_string();
             organisers.spawn(async move {
-                let mut made = Vec::with_capacity(share);
+                let mut ids = Vec::with_capacity(share);
                 for _ in 0..share {
-                    let answer = client.ask(Method::POST, "/v1/events", Some(body.clone())).await?;
-                    made.push(id_of(&answer, StatusCode::CREATED)?);
+                    let response = client.request(Method::POST, "/v1/events", Some(body.clone())).await?;
+                    ids.push(id_of(&response, StatusCode::CREATED)?);
                 }
-                Ok::<_, String>(made)
+                Ok::<_, String>(ids)
             });
         }
-        let made: Result<Vec<_>, _> = organisers.join_all().await.into_iter().collect();
-        Ok(made?.into_iter().flatten().collect())
+        let ids: Result<Vec<_>, _> = organisers.join_all().await.into_iter().collect();
+        Ok(ids?.into_iter().flatten().collect())
     }
 
-    /// An organiser's client, of one of the targets.
+    /// Returns a client with the admin token for one of the targets.
     pub(super) fn admin(&self, number: usize) -> Result<Client, String> {
         Client::new(self.targets[number % self.targets.len()], &self.callers.admin)
     }
 }
 
 impl Run {
-    /// When the next request is due; `None` when there is none any more. Waits until then.
+    /// Waits until the next request is due, and returns that instant; `None` at the end of the run.
     async fn due(&self) -> Option<Instant> {
         let Pace::Open { per_second } = self.load.pace else {
             let now = Instant::now();
@@ -179,11 +180,11 @@ impl Run {
                 sleep_until(due).await;
                 return Some(due);
             }
-            self.tally.drop_one();
+            self.tally.record_dropped();
         }
     }
 
-    /// Compares what was told with the counters, event by event.
+    /// Compares the acknowledged changes with the counters of each event.
     async fn compare(self: &Arc<Self>) -> Result<CounterCheck, String> {
         let mut counter_check = CounterCheck {
             unknown: self.expected.unknown.load(Ordering::Relaxed),
@@ -191,14 +192,15 @@ impl Run {
         };
         let mut client = self.load.admin(0)?;
         for (event, expected) in self.events.iter().zip(&self.expected.live) {
-            let answer = client.ask(Method::GET, &format!("/v1/events/{event}/availability"), None).await?;
-            let shown = answer.json();
-            let count = |name: &str| shown[name].as_i64().ok_or_else(|| format!("no {name}: {shown}"));
+            let response =
+                client.request(Method::GET, &format!("/v1/events/{event}/availability"), None).await?;
+            let body = response.json();
+            let count = |name: &str| body[name].as_i64().ok_or_else(|| format!("no {name}: {body}"));
             let (taken, capacity) = (count("held")? + count("sold")?, count("capacity")?);
             counter_check.oversold += u64::try_from(taken - capacity).unwrap_or(0);
             counter_check.difference += taken.abs_diff(expected.load(Ordering::Relaxed));
         }
-        // Holds that fall due while clients work leave the counters without anybody being told.
+        // Holds that expire during the run change the counters without a response to any client.
         counter_check.comparable = self.load.hold > self.began.elapsed();
         Ok(counter_check)
     }
@@ -209,11 +211,11 @@ struct Worker {
     run: Arc<Run>,
     client: Client,
     rng: Rng,
-    /// Bookings that this client has made and not settled yet, oldest first.
-    open: VecDeque<Open>,
+    /// Bookings of this client that are neither confirmed nor cancelled, oldest first.
+    open: VecDeque<OpenBooking>,
 }
 
-struct Open {
+struct OpenBooking {
     id: String,
     event: usize,
 }
@@ -226,12 +228,12 @@ impl Worker {
         Ok(Self { run, client, rng, open: VecDeque::new() })
     }
 
-    async fn work(mut self) {
+    async fn run(mut self) {
         while let Some(due) = self.run.due().await {
             let sent = Instant::now();
-            let end = self.step().await;
+            let outcome = self.step().await;
             if due >= self.run.counted_from {
-                self.run.tally.count(end, due.elapsed(), sent - due);
+                self.run.tally.record(outcome, due.elapsed(), sent - due);
             }
         }
     }
@@ -239,7 +241,7 @@ impl Worker {
     async fn step(&mut self) -> Outcome {
         loop {
             return match (self.run.load.mix.draw(&mut self.rng), self.open.is_empty()) {
-                (Step::Look, _) => self.look().await,
+                (Step::ReadAvailability, _) => self.read_availability().await,
                 (Step::Leave, false) => {
                     self.open.pop_front();
                     continue;
@@ -251,11 +253,11 @@ impl Worker {
         }
     }
 
-    async fn look(&mut self) -> Outcome {
+    async fn read_availability(&mut self) -> Outcome {
         let event = &self.run.events[self.run.popularity.draw(&mut self.rng)];
         let path = format!("/v1/events/{event}/availability");
-        let answer = self.client.ask(Method::GET, &path, None).await;
-        self.end(Step::Look, answer.as_ref())
+        let response = self.client.request(Method::GET, &path, None).await;
+        self.classify(Step::ReadAvailability, response.as_ref())
     }
 
     async fn book(&mut self) -> Outcome {
@@ -263,66 +265,68 @@ impl Worker {
         let event = run.popularity.draw(&mut self.rng);
         let number = run.bookings.fetch_add(1, Ordering::Relaxed);
         let number = run.load.users.map_or(number, |users| number % users);
-        // Written by hand: nothing in it needs escaping, and the generator shares the servers' processors.
+        // Formatted by hand: nothing in it needs escaping, and the generator shares the processors of the
+        // servers.
         let body = format!(
             r#"{{"eventId":"{}","ticketQuantity":1,"userId":"bench-{}-{number}"}}"#,
             run.events[event], run.name
         );
-        let answer = self.client.ask(Method::POST, "/v1/bookings", Some(body)).await;
-        let end = self.end(Step::Book, answer.as_ref());
-        if let (Outcome::Done(_), Ok(answer)) = (&end, &answer) {
+        let response = self.client.request(Method::POST, "/v1/bookings", Some(body)).await;
+        let outcome = self.classify(Step::Book, response.as_ref());
+        if let (Outcome::Done(_), Ok(response)) = (&outcome, &response) {
             run.expected.live[event].fetch_add(1, Ordering::Relaxed);
-            if run.load.mix.settles()
-                && let Ok(id) = id_of(answer, StatusCode::CREATED)
+            if run.load.mix.uses_bookings()
+                && let Ok(id) = id_of(response, StatusCode::CREATED)
             {
-                self.open.push_back(Open { id, event });
+                self.open.push_back(OpenBooking { id, event });
                 if self.open.len() > OPEN_MAX {
                     self.open.pop_front();
                 }
             }
         }
-        end
+        outcome
     }
 
     async fn settle(&mut self, step: Step) -> Outcome {
-        let Some(Open { id, event }) = self.open.pop_front() else { return self.book().await };
+        let Some(OpenBooking { id, event }) = self.open.pop_front() else { return self.book().await };
         let (verb, body) = match step {
             Step::Cancel => ("cancel", "{}".to_owned()),
             _ => ("confirm", format!(r#"{{"paymentTransactionId":"pay-{id}"}}"#)),
         };
-        let answer = self.client.ask(Method::POST, &format!("/v1/bookings/{id}/{verb}"), Some(body)).await;
-        let end = self.end(step, answer.as_ref());
-        if matches!((&end, step), (Outcome::Done(_), Step::Cancel)) {
+        let response =
+            self.client.request(Method::POST, &format!("/v1/bookings/{id}/{verb}"), Some(body)).await;
+        let outcome = self.classify(step, response.as_ref());
+        if matches!((&outcome, step), (Outcome::Done(_), Step::Cancel)) {
             self.run.expected.live[event].fetch_sub(1, Ordering::Relaxed);
         }
-        end
+        outcome
     }
 
-    /// What an answer means; counts a change of which nobody knows whether it was made.
-    fn end(&self, step: Step, answer: Result<&Answer, &String>) -> Outcome {
-        let end = match answer {
-            Ok(answer) if answer.status.is_success() => Outcome::Done(step),
-            Ok(answer) => {
-                let code = answer.json()["code"].as_str().map(str::to_owned);
-                Outcome::Refused(code.unwrap_or_else(|| answer.status.as_u16().to_string()))
+    /// Classifies a response, and counts changes with an unknown outcome.
+    fn classify(&self, step: Step, response: Result<&Response, &String>) -> Outcome {
+        let outcome = match response {
+            Ok(response) if response.status.is_success() => Outcome::Done(step),
+            Ok(response) => {
+                let code = response.json()["code"].as_str().map(str::to_owned);
+                Outcome::Refused(code.unwrap_or_else(|| response.status.as_u16().to_string()))
             }
-            Err(what) => Outcome::Broken(what.clone()),
+            Err(error) => Outcome::Broken(error.clone()),
         };
-        let is_open = match &end {
+        let is_unknown = match &outcome {
             Outcome::Broken(_) => true,
             Outcome::Refused(code) => code == "outcome_unknown",
             Outcome::Done(_) => false,
         };
-        if is_open && matches!(step, Step::Book | Step::Cancel) {
+        if is_unknown && matches!(step, Step::Book | Step::Cancel) {
             self.run.expected.unknown.fetch_add(1, Ordering::Relaxed);
         }
-        end
+        outcome
     }
 }
 
-/// The id in an answer, which must have this status.
-fn id_of(answer: &Answer, status: StatusCode) -> Result<String, String> {
-    let shown: Value = answer.json();
-    let id = shown["id"].as_str().filter(|_| answer.status == status);
-    id.map(str::to_owned).ok_or_else(|| format!("{}: {shown}", answer.status))
+/// Returns the id in a response, which must have this status.
+fn id_of(response: &Response, status: StatusCode) -> Result<String, String> {
+    let body: Value = response.json();
+    let id = body["id"].as_str().filter(|_| response.status == status);
+    id.map(str::to_owned).ok_or_else(|| format!("{}: {body}", response.status))
 }

@@ -1,23 +1,23 @@
-//! What the clients do, and how often.
+//! The operations of clients and their weights.
 
 use std::fmt;
 use std::str::FromStr;
 
 use fastrand::Rng;
 
-/// One thing that a client does.
+/// An operation of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// Books one ticket.
     Book,
-    /// Reports the payment of the oldest booking that this client has not settled yet.
+    /// Reports the payment of the oldest open booking of this client.
     Confirm,
-    /// Gives that booking up.
+    /// Cancels that booking.
     Cancel,
-    /// Leaves that booking alone for good: it expires.
+    /// Forgets that booking, so that it expires.
     Leave,
-    /// Asks how many tickets are left.
-    Look,
+    /// Reads the availability of an event.
+    ReadAvailability,
 }
 
 impl Step {
@@ -26,37 +26,37 @@ impl Step {
         (Self::Confirm, "confirm"),
         (Self::Cancel, "cancel"),
         (Self::Leave, "leave"),
-        (Self::Look, "availability"),
+        (Self::ReadAvailability, "availability"),
     ];
 
-    /// Its name on the command line and in reports.
+    /// Returns the name on the command line and in reports.
     pub(crate) fn name(self) -> &'static str {
         Self::ALL.iter().find(|(step, _)| *step == self).map_or("", |(_, name)| name)
     }
 }
 
-/// How often each step is taken, in parts: `book=10,confirm=7,cancel=2,leave=1`.
+/// The weights of the operations: `book=10,confirm=7,cancel=2,leave=1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mix(Vec<(Step, u32)>);
 
-/// Most parts of one step.
-const PARTS_MAX: u32 = 1_000;
+/// Largest weight of one operation.
+const WEIGHT_MAX: u32 = 1_000;
 
 impl Mix {
-    /// The next step.
+    /// Draws the next operation.
     pub(super) fn draw(&self, rng: &mut Rng) -> Step {
-        let mut left = rng.u32(0..self.0.iter().map(|(_, parts)| parts).sum());
-        for (step, parts) in &self.0 {
-            match left.checked_sub(*parts) {
+        let mut left = rng.u32(0..self.0.iter().map(|(_, weight)| weight).sum());
+        for (step, weight) in &self.0 {
+            match left.checked_sub(*weight) {
                 Some(rest) => left = rest,
                 None => return *step,
             }
         }
-        unreachable!("less was drawn than there are parts")
+        unreachable!("the number drawn is below the sum of the weights")
     }
 
-    /// Whether bookings are settled after they were made, so that clients have to remember them.
-    pub(super) fn settles(&self) -> bool {
+    /// Returns true if later operations use the bookings, so that clients must remember them.
+    pub(super) fn uses_bookings(&self) -> bool {
         self.0.iter().any(|(step, _)| matches!(step, Step::Confirm | Step::Cancel | Step::Leave))
     }
 }
@@ -67,17 +67,18 @@ impl FromStr for Mix {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut mix: Vec<(Step, u32)> = Vec::new();
         for part in text.split(',') {
-            let (name, parts) = part.split_once('=').unwrap_or((part, "1"));
+            let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
             let step = Step::ALL.iter().find(|(_, known)| *known == name).map(|(step, _)| *step);
             let step = step.ok_or_else(|| {
-                format!("there is no step {name:?}; there are book, confirm, cancel, leave and availability")
+                format!("unknown operation {name:?}: must be book, confirm, cancel, leave or availability")
             })?;
-            let parts = parts.parse().ok().filter(|parts| (1..=PARTS_MAX).contains(parts));
-            let parts = parts.ok_or_else(|| format!("the parts of {name} are from 1 to {PARTS_MAX}"))?;
+            let weight = weight.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight));
+            let weight =
+                weight.ok_or_else(|| format!("the weight of {name} must be from 1 to {WEIGHT_MAX}"))?;
             if mix.iter().any(|(known, _)| *known == step) {
-                return Err(format!("{name} stands there twice"));
+                return Err(format!("{name} is repeated"));
             }
-            mix.push((step, parts));
+            mix.push((step, weight));
         }
         Ok(Self(mix))
     }
@@ -85,15 +86,15 @@ impl FromStr for Mix {
 
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (step, parts)) in self.0.iter().enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            write!(f, "{comma}{}={parts}", step.name())?;
+        for (index, (step, weight)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{}={weight}", step.name())?;
         }
         Ok(())
     }
 }
 
-/// Which event is wanted: event k, from 1, as often as 1 / k^exponent says. 0 is evenly.
+/// The popularity of events: event k, counted from 1, is drawn with a weight of 1 / k^exponent. 0 is uniform.
 pub(super) struct Popularity(Vec<f64>);
 
 impl Popularity {
@@ -121,15 +122,15 @@ mod tests {
     fn a_mix_is_parsed_and_drawn_by_its_weights() {
         let mix: Mix = "book=6,confirm=3,availability".parse().unwrap();
         assert_eq!(mix.to_string(), "book=6,confirm=3,availability=1");
-        assert!(mix.settles() && !"book".parse::<Mix>().unwrap().settles());
+        assert!(mix.uses_bookings() && !"book".parse::<Mix>().unwrap().uses_bookings());
         let mut rng = Rng::with_seed(1);
         let drawn: Vec<Step> = (0..10_000).map(|_| mix.draw(&mut rng)).collect();
         let count = |step| drawn.iter().filter(|one| **one == step).count();
-        for (step, tenths) in [(Step::Book, 6), (Step::Confirm, 3), (Step::Look, 1)] {
+        for (step, tenths) in [(Step::Book, 6), (Step::Confirm, 3), (Step::ReadAvailability, 1)] {
             assert!(count(step).abs_diff(tenths * 1_000) < 200, "{step:?}: {}", count(step));
         }
-        for wrong in ["", "sell", "book=0", "book=1001", "book,book", "book=x"] {
-            assert!(wrong.parse::<Mix>().is_err(), "{wrong:?}");
+        for invalid in ["", "sell", "book=0", "book=1001", "book,book", "book=x"] {
+            assert!(invalid.parse::<Mix>().is_err(), "{invalid:?}");
         }
     }
 

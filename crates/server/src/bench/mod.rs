@@ -1,8 +1,8 @@
-//! A load generator: many clients book, pay, give back and look, as fast as they are answered or on a fixed
-//! schedule, and what they were told is compared with the counters afterwards.
+//! A load generator: many clients book, pay, cancel and read availability, in a closed loop or on a fixed
+//! schedule. At the end their responses are compared with the counters of the servers.
 //!
-//! It speaks HTTP to running servers and knows nothing of how they are made. It is a process of its own, so
-//! that the CPU it needs can be told from theirs.
+//! It sends HTTP to running servers and uses none of their internals. It is a separate process, so that its
+//! CPU time can be distinguished from theirs.
 
 mod client;
 mod cpu;

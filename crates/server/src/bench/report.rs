@@ -1,4 +1,4 @@
-//! What a run came to, for people and for programs.
+//! The report of a run, as text and JSON.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -11,27 +11,27 @@ use super::cpu;
 use super::load::{Load, Pace};
 use super::tally::Counts;
 
-/// A run, counted.
+/// The report of a run.
 pub(crate) struct Report {
     pub(super) load: Load,
     pub(super) counts: Counts,
-    /// From the first request that counts to the last answer.
+    /// Time from the start of the measurement to the last response.
     pub(super) counted: Duration,
     pub(super) before: Sample,
     pub(super) after: Sample,
     pub(super) counter_check: CounterCheck,
 }
 
-/// What the servers' counters say beside what they told.
+/// The comparison of the servers' counters with their responses.
 #[derive(Default)]
 pub(super) struct CounterCheck {
-    /// Tickets given out beyond the capacity, over all events.
+    /// Number of tickets sold beyond the capacity, over all events.
     pub(super) oversold: u64,
-    /// Tickets by which counters and answers differ, over all events.
+    /// Number of tickets by which counters and responses differ, over all events.
     pub(super) difference: u64,
-    /// Changes of which nobody knows whether they were made.
+    /// Number of changes with an unknown outcome.
     pub(super) unknown: u64,
-    /// Whether counters and answers can be compared: not where holds fell due in between.
+    /// True if counters and responses can be compared; false if holds may have expired during the run.
     pub(super) comparable: bool,
 }
 
@@ -41,7 +41,7 @@ impl CounterCheck {
     }
 }
 
-/// What the processes have used and the desks have done until now.
+/// CPU time of the processes and batch counters of the servers at one instant.
 pub(super) struct Sample {
     cpu: Vec<(String, f64)>,
     batches: f64,
@@ -49,13 +49,13 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Looks at processes and metrics. A server that does not show its metrics here counts as nothing.
+    /// Reads CPU times and metrics. A server whose metrics are not available on its address counts as zero.
     pub(super) async fn take(load: &Load) -> Self {
         let mut sample = Self { cpu: Vec::new(), batches: 0.0, commands: 0.0 };
         for number in 0..load.targets.len() {
             let Ok(mut client) = load.admin(number) else { continue };
-            let Ok(answer) = client.ask(Method::GET, "/metrics", None).await else { continue };
-            let text = String::from_utf8_lossy(&answer.body);
+            let Ok(response) = client.request(Method::GET, "/metrics", None).await else { continue };
+            let text = String::from_utf8_lossy(&response.body);
             sample.batches += metric(&text, "boxoffice_batches_total");
             sample.commands += metric(&text, "boxoffice_commands_total");
         }
@@ -67,14 +67,14 @@ impl Sample {
     }
 }
 
-/// The value of a metric without labels.
+/// Returns the value of a metric without labels; 0 if it is missing.
 fn metric(text: &str, name: &str) -> f64 {
     let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(value).unwrap_or(0.0)
 }
 
 impl Report {
-    /// Whether everything was answered and the books are right.
+    /// Returns true if every request got a response and the counters are correct.
     pub(crate) fn is_good(&self) -> bool {
         self.counter_check.is_correct() && self.counts.broken.is_empty() && self.counts.dropped == 0
     }
@@ -85,33 +85,33 @@ impl Report {
         count / self.counted.as_secs_f64()
     }
 
-    /// Every kind of answer with its name.
+    /// Returns each kind of response with its name and latencies.
     fn rows(&self) -> impl Iterator<Item = (&str, &Histogram<u64>)> {
         let done = self.counts.done.iter().map(|(step, histogram)| (step.name(), histogram));
         done.chain(self.counts.refused.iter().map(|(code, histogram)| (code.as_str(), histogram)))
     }
 
-    /// Requests that were answered.
-    fn answered(&self) -> u64 {
+    /// Returns the number of responses.
+    fn responses(&self) -> u64 {
         self.rows().map(|(_, histogram)| histogram.len()).sum()
     }
 
-    /// Processor time per answered request in microseconds, of each process.
+    /// Returns the CPU time per response of each process, in microseconds.
     fn cpu_micros(&self) -> Vec<(&str, f64)> {
         #[expect(clippy::cast_precision_loss, reason = "a run has fewer requests than 53 bits can count")]
-        let answered = self.answered().max(1) as f64;
+        let responses = self.responses().max(1) as f64;
         let used = self.before.cpu.iter().zip(&self.after.cpu);
-        used.map(|((_, before), (name, after))| (name.as_str(), (after - before) * 1e6 / answered)).collect()
+        used.map(|((_, before), (name, after))| (name.as_str(), (after - before) * 1e6 / responses)).collect()
     }
 
-    /// Commands of a batch, on average; `None` where no server said.
+    /// Returns the average number of commands per batch; `None` if no server reports it.
     fn batch_size(&self) -> Option<f64> {
         let batches = self.after.batches - self.before.batches;
         (batches > 0.0).then(|| (self.after.commands - self.before.commands) / batches)
     }
 
-    /// The report for programs. Latencies are milliseconds, rates per second, processor time microseconds per
-    /// answered request.
+    /// Returns the report as JSON. Latencies are in milliseconds, rates per second, and CPU time in
+    /// microseconds per response.
     pub(crate) fn as_json(&self) -> Value {
         let row = |(name, histogram): (&str, &Histogram<u64>)| {
             let mut row = Map::from_iter([
@@ -134,7 +134,7 @@ impl Report {
             "answers": self.rows().map(row).collect::<Map<_, _>>(),
             "broken": broken, "lateMillis": millis(*late), "dropped": dropped,
             "batchSize": self.batch_size(),
-            "cpuMicros": self.cpu_micros().into_iter().map(|(name, used)| json!([name, used])).collect::<Vec<_>>(),
+            "cpuMicros": self.cpu_micros(),
             "books": {
                 "right": self.counter_check.is_correct(), "oversold": oversold, "difference": difference,
                 "unknown": unknown, "comparable": comparable,
@@ -147,11 +147,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (load, counts) = (&self.load, &self.counts);
         let pace = match load.pace {
-            Pace::Closed => "as fast as they are answered".to_owned(),
-            Pace::Open { per_second } => format!("{per_second} requests a second"),
+            Pace::Closed => "closed loop".to_owned(),
+            Pace::Open { per_second } => format!("{per_second} requests/s"),
         };
         writeln!(f, "{} connections, {pace}, {} events, {}", load.connections, load.events, load.mix)?;
-        writeln!(f, "{:24}{:>10}{:>10}  p50, p90, p99, p99.9, max in ms", "", "answers", "per s")?;
+        writeln!(f, "{:24}{:>10}{:>10}  p50, p90, p99, p99.9, max in ms", "", "responses", "per s")?;
         for (name, histogram) in self.rows() {
             let times = quantiles(histogram).fold(String::new(), |mut text, (_, millis)| {
                 let _ = write!(text, "{millis:>9.1}");
@@ -159,23 +159,25 @@ impl fmt::Display for Report {
             });
             writeln!(f, "{name:24}{:>10}{:>10.0}{times}", histogram.len(), self.per_second(histogram))?;
         }
-        for (what, count) in &counts.broken {
-            writeln!(f, "not answered{count:>22}  {what}")?;
+        for (cause, count) in &counts.broken {
+            writeln!(f, "{:24}{count:>10}  {cause}", "no response")?;
         }
         if let Pace::Open { .. } = load.pace {
             let late = millis(counts.late);
-            writeln!(f, "schedule: at most {late} ms late, {} requests given up", counts.dropped)?;
+            writeln!(f, "schedule: at most {late} ms late, {} requests dropped", counts.dropped)?;
         }
         if let Some(size) = self.batch_size() {
-            writeln!(f, "batches of {size:.1} commands on average")?;
+            writeln!(f, "{size:.1} commands per batch on average")?;
         }
         for (name, micros) in self.cpu_micros() {
-            writeln!(f, "{name}: {micros:.1} µs of processor time per answer")?;
+            writeln!(f, "{name}: {micros:.1} µs of CPU time per response")?;
         }
         let CounterCheck { oversold, difference, unknown, comparable } = &self.counter_check;
         match (self.counter_check.is_correct(), comparable) {
-            (true, true) => write!(f, "counters agree with what was told; oversold 0, unknown {unknown}"),
-            (true, false) => write!(f, "oversold 0; holds fell due, so counters were not compared further"),
+            (true, true) => write!(f, "counters match the responses; oversold 0, unknown {unknown}"),
+            (true, false) => {
+                write!(f, "oversold 0; holds may have expired, so the counters were not compared further")
+            }
             (false, _) => {
                 write!(f, "WRONG: oversold {oversold}, counters differ by {difference}, unknown {unknown}")
             }
@@ -183,7 +185,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// What is shown of a latency, in milliseconds.
+/// Returns the reported quantiles of a latency, in milliseconds.
 fn quantiles(histogram: &Histogram<u64>) -> impl Iterator<Item = (&'static str, f64)> {
     let at = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
     at.into_iter()

@@ -1,4 +1,4 @@
-//! What came of the requests: how many, how long, and what was said.
+//! Counts and latencies of requests by outcome.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,29 +10,29 @@ use super::mix::Step;
 
 /// Significant digits of a latency: 0.1 %.
 const DIGITS: u8 = 3;
-/// Longest latency that is told apart from longer ones: a client waits half as long.
+/// Longest latency that is distinguished from longer ones. A client waits half as long.
 const LONGEST_MICROS: u64 = 60_000_000;
 
-/// Shared by all clients.
+/// The counts that all clients share.
 #[derive(Default)]
 pub(super) struct Tally(Mutex<Counts>);
 
-/// Everything that was counted.
+/// Counts and latencies of a run.
 #[derive(Default)]
 pub(super) struct Counts {
-    /// Answers that carried the step out, and how long they took, in microseconds.
+    /// Latencies of successful responses by operation, in microseconds.
     pub(super) done: BTreeMap<Step, Histogram<u64>>,
-    /// Refusals by code, and how long they took.
+    /// Latencies of refusals and faults by code, in microseconds.
     pub(super) refused: BTreeMap<String, Histogram<u64>>,
-    /// Requests that were not answered, by what broke.
+    /// Number of requests without a response, by error.
     pub(super) broken: BTreeMap<String, u64>,
-    /// The furthest that a request went out behind its schedule.
+    /// Longest delay of a request behind its schedule.
     pub(super) late: Duration,
-    /// Requests of the schedule that were given up, because too many stood before them.
+    /// Number of scheduled requests that were dropped because the backlog was too long.
     pub(super) dropped: u64,
 }
 
-/// How a request ended.
+/// The outcome of a request.
 pub(super) enum Outcome {
     Done(Step),
     Refused(String),
@@ -40,21 +40,21 @@ pub(super) enum Outcome {
 }
 
 impl Tally {
-    pub(super) fn count(&self, end: Outcome, took: Duration, late: Duration) {
+    pub(super) fn record(&self, outcome: Outcome, latency: Duration, late: Duration) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.late = counts.late.max(late);
-        let histogram = match end {
+        let histogram = match outcome {
             Outcome::Done(step) => counts.done.entry(step).or_insert_with(histogram),
             Outcome::Refused(code) => counts.refused.entry(code).or_insert_with(histogram),
-            Outcome::Broken(what) => {
-                *counts.broken.entry(what).or_default() += 1;
+            Outcome::Broken(error) => {
+                *counts.broken.entry(error).or_default() += 1;
                 return;
             }
         };
-        histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
-    pub(super) fn drop_one(&self) {
+    pub(super) fn record_dropped(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
     }
 
@@ -65,5 +65,5 @@ impl Tally {
 
 fn histogram() -> Histogram<u64> {
     let bounds = Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS);
-    bounds.unwrap_or_else(|_| unreachable!("these bounds are possible"))
+    bounds.unwrap_or_else(|_| unreachable!("the bounds are valid"))
 }

@@ -1,4 +1,4 @@
-//! `boxoffice audit`.
+//! `boxoffice audit`: recomputes and verifies every count.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(args: &Audit) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(!report.violations.is_empty())))
 }
 
-/// The report for programs.
+/// Returns the report as JSON.
 pub(super) fn as_json(report: &AuditReport) -> Value {
     json!({
         "clean": report.violations.is_empty(), "violations": report.violations, "events": report.events,
@@ -31,7 +31,7 @@ pub(super) fn as_json(report: &AuditReport) -> Value {
     })
 }
 
-/// The report for people: what was looked at, and every contradiction.
+/// Prints the report as text: the number of rows checked, and every violation.
 pub(super) fn print_report(report: &AuditReport) {
     let verdict = match report.violations.len() {
         0 => "clean".to_owned(),

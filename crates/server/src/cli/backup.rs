@@ -1,4 +1,4 @@
-//! `boxoffice backup`.
+//! `boxoffice backup`: copies the database file and audits the copy.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,36 +10,38 @@ use store::{BackupError, Sqlite, Store as _};
 use super::{Failure, audit, print_output};
 use crate::config::{Backup, DatabaseUrl};
 
-/// Copies the file beside a server that runs, and audits the copy before it says that there is one.
+/// Copies the file while a server may run on it, and audits the copy before reporting success.
 pub(super) async fn run(args: &Backup) -> Result<ExitCode, Failure> {
     let file = match args.database.url() {
         DatabaseUrl::Sqlite(file) => file,
-        // It has tools of its own, which also copy what others keep there.
+        // PostgreSQL has its own tools, which also copy data of other programs.
         DatabaseUrl::Postgres(url) => {
-            let how = format!("pg_dump --format=custom --file={} {url}", args.to.display());
-            return Err(Failure::Failed(format!("PostgreSQL copies itself: run `{how}`")));
+            let command = format!("pg_dump --format=custom --file={} {url}", args.to.display());
+            return Err(Failure::Failed(format!(
+                "PostgreSQL databases are backed up with pg_dump: run `{command}`"
+            )));
         }
     };
     let bytes = Sqlite::open_reader(&file)?.backup(args.to.clone()).await?;
     let report = match verify(&args.to).await {
         Ok(report) => report,
         Err(why) => {
-            // Nobody must take it for a backup.
+            // It must not be mistaken for a backup.
             std::fs::remove_file(&args.to)?;
-            return Err(Failure::Failed(format!("the copy could not be used and was removed: {why}")));
+            return Err(Failure::Failed(format!("the copy is unusable and was removed: {why}")));
         }
     };
     let clean = report.violations.is_empty();
     if args.json {
-        let mut shown = audit::as_json(&report);
-        shown["file"] = json!(args.to.display().to_string());
-        shown["bytes"] = json!(bytes);
-        print_output(shown);
+        let mut report_json = audit::as_json(&report);
+        report_json["file"] = json!(args.to.display().to_string());
+        report_json["bytes"] = json!(bytes);
+        print_output(report_json);
     } else {
         print_output(format_args!("{}: {bytes} bytes", args.to.display()));
         audit::print_report(&report);
     }
-    // The contradictions are the original's, so the copy is as good as it and stays.
+    // Violations come from the original, so the copy is kept.
     Ok(ExitCode::from(u8::from(!clean)))
 }
 

@@ -1,4 +1,4 @@
-//! `boxoffice bench`.
+//! `boxoffice bench`: runs the load generator against running servers.
 
 use std::process::ExitCode;
 
@@ -10,20 +10,20 @@ use crate::auth::{Identity, Role};
 use crate::bench::{Callers, Load, Pace};
 use crate::config::Bench;
 
-/// How far ahead the events of a run begin.
+/// Time until the events of a run start.
 const STARTS_IN_SECONDS: u32 = 30 * 24 * 60 * 60;
 
 pub(super) async fn run(args: &Bench) -> Result<ExitCode, Failure> {
     let report = load(args)?.run().await.map_err(Failure::Unreachable)?;
-    // Opened only now: the file may not have been there before the server was.
+    // Opened only now: before the run the server may not have created the file yet.
     let audit = match args.database().map_err(Failure::Failed)? {
         Some(url) => Some(database::open_reader(&url).await?.audit().await?),
         None => None,
     };
     if args.json {
-        let mut shown = report.as_json();
-        shown["audit"] = audit.as_ref().map_or(serde_json::Value::Null, audit::as_json);
-        print_output(shown);
+        let mut json = report.as_json();
+        json["audit"] = audit.as_ref().map_or(serde_json::Value::Null, audit::as_json);
+        print_output(json);
     } else {
         print_output(&report);
         audit.iter().for_each(audit::print_report);
@@ -34,10 +34,10 @@ pub(super) async fn run(args: &Bench) -> Result<ExitCode, Failure> {
 
 fn load(args: &Bench) -> Result<Load, Failure> {
     let tokens = args.secret.tokens();
-    // Longer than any run: what a token costs is measured, not what happens when it ends.
+    // Longer than the run, so that no token expires during it.
     let seconds = (args.warm_up + args.duration).as_secs() + 3_600;
     let token = |role, name: &str| {
-        let user = name.parse().map_err(|_| Failure::Failed(format!("{name} is no user id")))?;
+        let user = name.parse().map_err(|_| Failure::Failed(format!("{name} is not a user id")))?;
         tokens.sign(&Identity { user, role }, &SystemClock, seconds).map_err(Failure::Failed)
     };
     Ok(Load {

@@ -1,4 +1,4 @@
-//! `boxoffice config`.
+//! `boxoffice config`: prints the settings of `serve`.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Failure, print_output};
 use crate::config::{Cli, Config};
 
-#[expect(clippy::unnecessary_wraps, reason = "as every command")]
+#[expect(clippy::unnecessary_wraps, reason = "every command has the same signature")]
 pub(super) fn run(args: &Config) -> Result<ExitCode, Failure> {
     let settings = Cli::settings();
     if args.json {

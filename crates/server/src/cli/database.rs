@@ -1,4 +1,4 @@
-//! The one place where a database is chosen.
+//! The only place that chooses between the databases.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use store::{Postgres, Sqlite, SqliteOptions, Store};
 use super::Failure;
 use crate::config::DatabaseUrl;
 
-/// The real time, and a thread for every blocking call.
+/// Returns options with the system clock and blocking calls on threads of their own.
 pub(super) fn sqlite_options() -> SqliteOptions {
     SqliteOptions { clock: Arc::new(SystemClock), inline: false }
 }
 
-/// Opens a database to work on it, and brings its schema up to date where `migrate` says so.
+/// Opens a database for reading and writing. With `migrate` it first migrates the schema.
 pub(super) async fn open(url: &DatabaseUrl, migrate: bool) -> Result<Arc<dyn Store>, Failure> {
     Ok(match url {
         DatabaseUrl::Sqlite(file) => Arc::new(Sqlite::open(file, migrate, &sqlite_options())?),
@@ -21,7 +21,7 @@ pub(super) async fn open(url: &DatabaseUrl, migrate: bool) -> Result<Arc<dyn Sto
     })
 }
 
-/// Opens a database to read it beside whoever works on it.
+/// Opens a database read-only. Other processes may write to it meanwhile.
 pub(super) async fn open_reader(url: &DatabaseUrl) -> Result<Arc<dyn Store>, Failure> {
     Ok(match url {
         DatabaseUrl::Sqlite(file) => Arc::new(Sqlite::open_reader(file)?),

@@ -1,8 +1,8 @@
-//! `boxoffice demo`: an on-sale in one process. Many people want few tickets, all at once; then each who
-//! got one pays, gives it back or lets it expire; then the books are audited.
+//! `boxoffice demo`: an on-sale in one process. Many buyers request few tickets at the same time. Then each
+//! booking is paid, cancelled or left to expire, and the database is audited.
 //!
-//! Nothing is put on: it is the engine that serves, with limiter and lock, on a file that is written
-//! through to the disk. Only the clock can be moved forward, so that nobody waits for a hold to expire.
+//! The demo runs the same engine as `serve`, with limiter and lock, on a file with durable commits. Only the
+//! clock differs: it can be moved forward, so that holds expire at once.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -30,21 +30,22 @@ use super::{Failure, audit, embedded, print_output};
 use crate::config::{Demo, LogFormat};
 use crate::log;
 
-/// Every so many-th buyer is impatient, and clicks so often at once: one more than the limit allows.
+/// One buyer in this many is impatient.
 const IMPATIENT_EVERY: u32 = 10;
+/// Concurrent requests of an impatient buyer: one more than the rate limit allows.
 const CLICKS_PER_IMPATIENT_BUYER: usize = 6;
-/// Most buyers at the door at once: with the clicks of the impatient, what the engine lets queue.
+/// Most concurrent buyers. With the clicks of impatient buyers they fit into the queue of the engine.
 const CONCURRENT_BUYERS_MAX: usize = 10_000;
 const _: () = assert!(
     CONCURRENT_BUYERS_MAX + CONCURRENT_BUYERS_MAX / 10 * 5 <= QUEUE_MAX,
-    "nobody is turned away for the crowd alone"
+    "the queue has room for all concurrent requests"
 );
-/// Bookings that are paid for, or given back, at once.
+/// Most concurrent payments and cancellations.
 const CONCURRENT_SETTLEMENTS_MAX: usize = 256;
-/// How long a booking may stay unpaid, by the demonstration's clock.
+/// Lifetime of an unpaid booking, by the demo's clock.
 const HOLD_SECONDS: u32 = 900;
 
-/// The real time, and as much more as it was moved forward.
+/// A clock that is ahead of the system clock by an adjustable time.
 #[derive(Default)]
 struct MovableClock {
     ahead_seconds: AtomicU32,
@@ -56,7 +57,7 @@ impl Clock for MovableClock {
     }
 }
 
-/// What became of one click.
+/// The outcome of a click.
 enum Outcome {
     Booked(BookingId),
     Refused,
@@ -65,32 +66,33 @@ enum Outcome {
     Failed(String),
 }
 
-/// One click: when it was answered, and after how long.
-struct BookingAttempt {
+/// The result of one click, which sends one booking request.
+struct Click {
     outcome: Outcome,
-    answered: Instant,
-    waited: Duration,
+    finished: Instant,
+    latency: Duration,
 }
 
-/// What the rush at the start of sales came to.
+/// The result of the on-sale.
 #[derive(Default)]
 struct SaleResult {
-    /// Each booking, and the number of its buyer.
+    /// Bookings, each with the number of its buyer.
     booked: Vec<(BookingId, u32)>,
-    /// Buyers who got nothing, because there was nothing left; or because the queue was full.
+    /// Number of buyers without a ticket because the event was sold out.
     refused: u32,
+    /// Number of buyers without a ticket because the queue was full.
     overloaded: u32,
-    /// Clicks that the limiter stopped.
+    /// Number of clicks that the rate limiter denied.
     limited: u32,
-    /// What broke, and for how many buyers.
+    /// Number of buyers by fault.
     faults: BTreeMap<String, u32>,
-    /// How long each answer took that the limiter did not give.
-    waits: Vec<Duration>,
-    /// From the first click to the last ticket.
-    selling: Duration,
+    /// Latencies of all clicks that the rate limiter did not deny.
+    latencies: Vec<Duration>,
+    /// Time from the first click to the last booking.
+    sale_time: Duration,
 }
 
-/// What became of the bookings in the end.
+/// The number of bookings in each final status.
 #[derive(Default)]
 struct FinalCounts {
     confirmed: u32,
@@ -101,30 +103,30 @@ struct FinalCounts {
 struct Report {
     buyers: u32,
     tickets: u32,
-    rush: SaleResult,
-    aftermath: FinalCounts,
+    sale: SaleResult,
+    counts: FinalCounts,
     oversold: u64,
     audit: AuditReport,
 }
 
 pub(super) async fn run(args: &Demo) -> Result<ExitCode, Failure> {
     log::init(tracing::Level::WARN, LogFormat::Text);
-    // Removed at the end, also when it is interrupted.
+    // Removed at the end, also on an interrupt.
     let folder = tempfile::tempdir()?;
     let report = tokio::select! {
-        report = show(args, folder.path()) => report?,
+        report = run_demo(args, folder.path()) => report?,
         _ = tokio::signal::ctrl_c() => return Err(Failure::Failed("interrupted".to_owned())),
     };
     if args.json {
         print_output(report.as_json());
     } else {
-        report.print_output();
+        report.print();
     }
-    let is_good = report.oversold == 0 && report.audit.violations.is_empty() && report.rush.faults.is_empty();
+    let is_good = report.oversold == 0 && report.audit.violations.is_empty() && report.sale.faults.is_empty();
     Ok(ExitCode::from(u8::from(!is_good)))
 }
 
-async fn show(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> {
+async fn run_demo(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> {
     let clock = Arc::new(MovableClock::default());
     let options = SqliteOptions { clock: clock.clone(), inline: false };
     let store = Sqlite::open(&folder.join("boxoffice.db"), true, &options)?;
@@ -135,54 +137,55 @@ async fn show(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> 
         event.max_tickets_per_user = Some(1);
     })
     .await?;
-    let rush = rush(&engine, event.id, args.buyers).await?;
-    let after_rush = engine.event(&reader(), event.id).await?;
-    let aftermath = settle(&engine, &rush.booked, &clock).await?;
-    let after_all = engine.event(&reader(), event.id).await?;
+    let sale = run_sale(&engine, event.id, args.buyers).await?;
+    let after_sale = engine.event(&reader(), event.id).await?;
+    let counts = settle_bookings(&engine, &sale.booked, &clock).await?;
+    let at_end = engine.event(&reader(), event.id).await?;
     let audit = engine.audit().await?;
     engine.drain().await;
-    let oversold = oversold(rush.booked.len() as u64, &[&after_rush, &after_all]);
-    Ok(Report { buyers: args.buyers, tickets: args.tickets, rush, aftermath, oversold, audit })
+    let oversold = oversold(sale.booked.len() as u64, &[&after_sale, &at_end]);
+    Ok(Report { buyers: args.buyers, tickets: args.tickets, sale, counts, oversold, audit })
 }
 
-/// Tickets that were given away beyond those there are: by what the buyers were told, and by the counters.
+/// Returns the number of tickets beyond the capacity, by the responses to buyers or by the counters,
+/// whichever is greater.
 fn oversold(booked: u64, events: &[&Event]) -> u64 {
-    let counted = events.iter().map(|event| {
+    let excess = events.iter().map(|event| {
         let taken = u64::from(event.inventory.held) + u64::from(event.inventory.sold);
         taken.max(booked).saturating_sub(event.inventory.capacity.into())
     });
-    counted.max().unwrap_or(0)
+    excess.max().unwrap_or(0)
 }
 
-/// Everybody wants a ticket at once.
-async fn rush(engine: &Arc<Engine>, event: EventId, buyers: u32) -> Result<SaleResult, Failure> {
-    let bar = progress("buyers", buyers.into());
+/// Runs all buyers, as many at once as [`CONCURRENT_BUYERS_MAX`].
+async fn run_sale(engine: &Arc<Engine>, event: EventId, buyers: u32) -> Result<SaleResult, Failure> {
+    let bar = progress_bar("buyers", buyers.into());
     let began = Instant::now();
-    let (mut rush, mut crowd, mut outside) = (SaleResult::default(), JoinSet::new(), 0..buyers);
+    let (mut sale, mut running, mut numbers) = (SaleResult::default(), JoinSet::new(), 0..buyers);
     loop {
-        while crowd.len() < CONCURRENT_BUYERS_MAX
-            && let Some(number) = outside.next()
+        while running.len() < CONCURRENT_BUYERS_MAX
+            && let Some(number) = numbers.next()
         {
-            crowd.spawn(buyer(engine.clone(), event, number));
+            running.spawn(buyer(engine.clone(), event, number));
         }
-        let Some(left) = crowd.join_next().await else { break };
-        let (number, clicks) = left.map_err(|error| Failure::Failed(error.to_string()))?;
-        rush.absorb(number, clicks, began);
+        let Some(finished) = running.join_next().await else { break };
+        let (number, clicks) = finished.map_err(|error| Failure::Failed(error.to_string()))?;
+        sale.record(number, clicks, began);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    rush.waits.sort_unstable();
-    Ok(rush)
+    sale.latencies.sort_unstable();
+    Ok(sale)
 }
 
-/// One buyer, who wants one ticket; some click again before they are answered.
-async fn buyer(engine: Arc<Engine>, event: EventId, number: u32) -> (u32, Vec<BookingAttempt>) {
+/// Runs one buyer, who books one ticket. Impatient buyers send several requests at once.
+async fn buyer(engine: Arc<Engine>, event: EventId, number: u32) -> (u32, Vec<Click>) {
     let is_impatient = number % IMPATIENT_EVERY == IMPATIENT_EVERY - 1;
     let clicks = if is_impatient { CLICKS_PER_IMPATIENT_BUYER } else { 1 };
     (number, join_all((0..clicks).map(|_| click(&engine, event, number))).await)
 }
 
-async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> BookingAttempt {
+async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
     let (user, began) = (user(number), Instant::now());
     let caller =
         Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, deadline: None };
@@ -196,7 +199,7 @@ async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> BookingA
     let RateLimited { outcome, .. } = engine.book(caller, request, None).await;
     let outcome = match outcome {
         Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Outcome::Booked(booking.id),
-        Ok(other) => Outcome::Failed(format!("an unexpected answer: {other:?}")),
+        Ok(other) => Outcome::Failed(format!("unexpected result: {other:?}")),
         Err(Error::Refused(_)) => Outcome::Refused,
         Err(Error::Limited(_)) => Outcome::Limited,
         Err(Error::Overloaded) => Outcome::Overloaded,
@@ -204,8 +207,8 @@ async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> BookingA
             Outcome::Failed(Failure::from(error).to_string())
         }
     };
-    let answered = Instant::now();
-    BookingAttempt { outcome, answered, waited: answered - began }
+    let finished = Instant::now();
+    Click { outcome, finished, latency: finished - began }
 }
 
 fn user(number: u32) -> UserId {
@@ -217,79 +220,79 @@ fn request(number: u32) -> RequestId {
 }
 
 impl SaleResult {
-    /// Counts a buyer who has left the door.
-    fn absorb(&mut self, number: u32, clicks: Vec<BookingAttempt>, began: Instant) {
-        let (mut got_one, mut fault, mut overloaded) = (false, None, false);
+    /// Records the clicks of one buyer.
+    fn record(&mut self, number: u32, clicks: Vec<Click>, began: Instant) {
+        let (mut has_booked, mut fault, mut overloaded) = (false, None, false);
         for click in clicks {
             match click.outcome {
                 Outcome::Booked(booking) => {
-                    got_one = true;
+                    has_booked = true;
                     self.booked.push((booking, number));
-                    self.selling = self.selling.max(click.answered - began);
-                    self.waits.push(click.waited);
+                    self.sale_time = self.sale_time.max(click.finished - began);
+                    self.latencies.push(click.latency);
                 }
-                Outcome::Refused => self.waits.push(click.waited),
+                Outcome::Refused => self.latencies.push(click.latency),
                 Outcome::Limited => self.limited += 1,
                 Outcome::Overloaded => overloaded = true,
-                Outcome::Failed(what) => fault = Some(what),
+                Outcome::Failed(cause) => fault = Some(cause),
             }
         }
-        match (fault, got_one, overloaded) {
-            (Some(what), ..) => *self.faults.entry(what).or_default() += 1,
+        match (fault, has_booked, overloaded) {
+            (Some(cause), ..) => *self.faults.entry(cause).or_default() += 1,
             (None, true, _) => {}
             (None, false, true) => self.overloaded += 1,
             (None, false, false) => self.refused += 1,
         }
     }
 
-    /// The wait that so many of a hundred answers did not exceed.
+    /// Returns a percentile of the latencies.
     fn percentile(&self, percent: usize) -> Duration {
-        let rank = (self.waits.len() * percent).div_ceil(100);
-        self.waits.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        let rank = (self.latencies.len() * percent).div_ceil(100);
+        self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
     fn bookings_per_second(&self) -> f64 {
         let booked = u32::try_from(self.booked.len()).unwrap_or(u32::MAX);
-        if self.selling.is_zero() { 0.0 } else { f64::from(booked) / self.selling.as_secs_f64() }
+        if self.sale_time.is_zero() { 0.0 } else { f64::from(booked) / self.sale_time.as_secs_f64() }
     }
 }
 
-/// Seven in ten bookings are paid for, two are given up, and one is forgotten.
-async fn settle(
+/// Pays seven in ten bookings, cancels two, and lets one expire.
+async fn settle_bookings(
     engine: &Arc<Engine>,
     booked: &[(BookingId, u32)],
     clock: &MovableClock,
 ) -> Result<FinalCounts, Failure> {
-    let bar = progress("bookings", booked.len() as u64);
-    let (mut aftermath, mut counters, mut waiting) =
+    let bar = progress_bar("bookings", booked.len() as u64);
+    let (mut counts, mut running, mut remaining) =
         (FinalCounts::default(), JoinSet::new(), booked.iter().enumerate());
     loop {
-        while counters.len() < CONCURRENT_SETTLEMENTS_MAX
-            && let Some((place, (booking, number))) = waiting.next()
+        while running.len() < CONCURRENT_SETTLEMENTS_MAX
+            && let Some((index, (booking, number))) = remaining.next()
         {
             let (engine, booking, number) = (engine.clone(), *booking, *number);
-            match place % 10 {
-                0..=6 => drop(counters.spawn(async move { (true, pay(&engine, booking, number).await) })),
+            match index % 10 {
+                0..=6 => drop(running.spawn(async move { (true, pay(&engine, booking, number).await) })),
                 7 | 8 => {
-                    drop(counters.spawn(async move { (false, give_up(&engine, booking, number).await) }));
+                    drop(running.spawn(async move { (false, cancel(&engine, booking, number).await) }));
                 }
                 _ => bar.inc(1),
             }
         }
-        let Some(done) = counters.join_next().await else { break };
-        let (was_payment, outcome) = done.map_err(|error| Failure::Failed(error.to_string()))?;
-        outcome?;
-        *(if was_payment { &mut aftermath.confirmed } else { &mut aftermath.cancelled }) += 1;
+        let Some(finished) = running.join_next().await else { break };
+        let (is_payment, result) = finished.map_err(|error| Failure::Failed(error.to_string()))?;
+        result?;
+        *(if is_payment { &mut counts.confirmed } else { &mut counts.cancelled }) += 1;
         bar.inc(1);
     }
     clock.ahead_seconds.store(HOLD_SECONDS + 1, Ordering::Relaxed);
     let swept = Sweeper::default().sweep(engine).await?;
     bar.finish_and_clear();
     if swept.failed > 0 {
-        return Err(Failure::Failed(format!("{} overdue bookings could not be freed", swept.failed)));
+        return Err(Failure::Failed(format!("{} overdue bookings could not be expired", swept.failed)));
     }
-    aftermath.expired = swept.bookings;
-    Ok(aftermath)
+    counts.expired = swept.bookings;
+    Ok(counts)
 }
 
 async fn pay(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<CommandOutput, Error> {
@@ -300,18 +303,17 @@ async fn pay(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<Co
     engine.confirm(caller, booking, CapturedPayment { transaction, amount: None }, None).await
 }
 
-async fn give_up(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<CommandOutput, Error> {
+async fn cancel(engine: &Arc<Engine>, booking: BookingId, number: u32) -> Result<CommandOutput, Error> {
     let caller =
         Caller { actor: Actor::User(user(number)), request: request(number), trace: None, deadline: None };
     engine.cancel(caller, booking, None, None).await.outcome
 }
 
-/// A bar on standard error; nothing where no person looks at it.
-fn progress(what: &'static str, count: u64) -> ProgressBar {
-    // Drawn on standard error, and only where that is a terminal. Without colours.
+/// Returns a progress bar on standard error, without colours. It is drawn only on a terminal.
+fn progress_bar(label: &'static str, count: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:9} [{bar:40}] {human_pos} of {human_len}");
-    let style = style.unwrap_or_else(|_| unreachable!("the template is sound"));
-    ProgressBar::new(count).with_style(style.progress_chars("=> ")).with_message(what)
+    let style = style.unwrap_or_else(|_| unreachable!("the template is valid"));
+    ProgressBar::new(count).with_style(style.progress_chars("=> ")).with_message(label)
 }
 
 fn millis(time: Duration) -> f64 {
@@ -320,40 +322,40 @@ fn millis(time: Duration) -> f64 {
 
 impl Report {
     fn as_json(&self) -> Value {
-        let Self { buyers, tickets, rush, aftermath, oversold, audit } = self;
+        let Self { buyers, tickets, sale, counts, oversold, audit } = self;
         json!({
             "buyers": buyers, "tickets": tickets,
-            "sold": rush.booked.len(), "oversold": oversold,
-            "refused": rush.refused, "overloaded": rush.overloaded,
-            "failed": rush.faults.values().sum::<u32>(), "limitedAttempts": rush.limited,
-            "bookingsPerSecond": rush.bookings_per_second().round(),
-            "sellingMillis": millis(rush.selling),
-            "latencyMillis": {"p50": millis(rush.percentile(50)), "p99": millis(rush.percentile(99))},
-            "confirmed": aftermath.confirmed, "cancelled": aftermath.cancelled, "expired": aftermath.expired,
+            "sold": sale.booked.len(), "oversold": oversold,
+            "refused": sale.refused, "overloaded": sale.overloaded,
+            "failed": sale.faults.values().sum::<u32>(), "limitedAttempts": sale.limited,
+            "bookingsPerSecond": sale.bookings_per_second().round(),
+            "sellingMillis": millis(sale.sale_time),
+            "latencyMillis": {"p50": millis(sale.percentile(50)), "p99": millis(sale.percentile(99))},
+            "confirmed": counts.confirmed, "cancelled": counts.cancelled, "expired": counts.expired,
             "clean": audit.violations.is_empty(), "audit": audit::as_json(audit),
         })
     }
 
-    fn print_output(&self) {
-        let Self { buyers, tickets, rush, aftermath, oversold, audit } = self;
+    fn print(&self) {
+        let Self { buyers, tickets, sale, counts, oversold, audit } = self;
         let line = |name: &str, text: std::fmt::Arguments<'_>| print_output(format_args!("{name:10}{text}"));
-        let (sold, selling) = (rush.booked.len(), rush.selling.as_secs_f64());
-        let speed = rush.bookings_per_second();
-        line("sold", format_args!("{sold} of {tickets} tickets in {selling:.2} s, {speed:.0} bookings/s"));
+        let (sold, seconds) = (sale.booked.len(), sale.sale_time.as_secs_f64());
+        let rate = sale.bookings_per_second();
+        line("sold", format_args!("{sold} of {tickets} tickets in {seconds:.2} s, {rate:.0} bookings/s"));
         line("oversold", format_args!("{oversold}"));
-        line("refused", format_args!("{} of {buyers} buyers: nothing was left", rush.refused));
-        line("limited", format_args!("{} clicks of impatient buyers", rush.limited));
-        if rush.overloaded > 0 {
-            line("overload", format_args!("{} buyers were told to come back later", rush.overloaded));
+        line("refused", format_args!("{} of {buyers} buyers: sold out", sale.refused));
+        line("limited", format_args!("{} repeated requests of impatient buyers", sale.limited));
+        if sale.overloaded > 0 {
+            line("overload", format_args!("{} buyers: queue full, retry later", sale.overloaded));
         }
-        for (what, buyers) in &rush.faults {
-            line("failed", format_args!("{buyers} buyers: {what}"));
+        for (cause, buyers) in &sale.faults {
+            line("failed", format_args!("{buyers} buyers: {cause}"));
         }
-        let (p50, p99) = (millis(rush.percentile(50)), millis(rush.percentile(99)));
-        let crowd = CONCURRENT_BUYERS_MAX.min(*buyers as usize);
-        line("latency", format_args!("p50 {p50} ms, p99 {p99} ms, with {crowd} buyers at once"));
-        let FinalCounts { confirmed, cancelled, expired } = aftermath;
-        line("then", format_args!("{confirmed} confirmed, {cancelled} cancelled, {expired} expired"));
+        let (p50, p99) = (millis(sale.percentile(50)), millis(sale.percentile(99)));
+        let concurrent = CONCURRENT_BUYERS_MAX.min(*buyers as usize);
+        line("latency", format_args!("p50 {p50} ms, p99 {p99} ms, with {concurrent} concurrent buyers"));
+        let FinalCounts { confirmed, cancelled, expired } = counts;
+        line("bookings", format_args!("{confirmed} confirmed, {cancelled} cancelled, {expired} expired"));
         audit::print_report(audit);
     }
 }

@@ -1,4 +1,4 @@
-//! `boxoffice dev`: a first booking within a minute.
+//! `boxoffice dev`: a server for a first booking within a minute.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -24,14 +24,14 @@ use crate::coordination_ports::CoordinationPorts;
 use crate::http::App;
 use crate::log;
 
-/// The port that `dev` listens on unless another program does.
+/// The preferred port of `dev`.
 const PORT: u16 = 8080;
-/// How long the printed tokens are valid.
+/// Lifetime of the printed tokens.
 const TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
-/// How often bookings that were not paid in time are freed.
+/// Interval at which overdue bookings are expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// How long requests under way may take to finish at the end.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for requests in progress on shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     log::init(tracing::Level::WARN, LogFormat::Text);
@@ -39,10 +39,10 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     let directory = args.data.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
     let directory = directory.unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory).map_err(|error| {
-        Failure::Failed(format!("the directory {} cannot be made: {error}", directory.display()))
+        Failure::Failed(format!("cannot create the directory {}: {error}", directory.display()))
     })?;
     let store = Sqlite::open(&directory.join("boxoffice.db"), true, &sqlite_options())?;
-    // Fresh luck each time: a secret that everybody knows would outlive its purpose.
+    // Random for each run: a fixed secret would be publicly known, and would outlive its purpose.
     let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();
     let policy = config::default_policy();
     let app = assemble(
@@ -58,38 +58,38 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
         None => listen_on_default_port().await?,
     };
     app.engine.start_chores(SWEEP_EVERY);
-    greet(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
-    serve(listener, None, app, PATIENCE).await
+    print_welcome(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
+    serve(listener, None, app, SHUTDOWN_TIMEOUT).await
 }
 
-/// Listens on [`PORT`], or on a free port where another program has it: a first run needs no setting.
+/// Listens on [`PORT`], or on a free port if it is in use, so that a first run needs no settings.
 async fn listen_on_default_port() -> Result<TcpListener, Failure> {
     match listen((Ipv4Addr::LOCALHOST, PORT).into()).await {
         Err(ListenError { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
             Ok(listen((Ipv4Addr::LOCALHOST, 0).into()).await?)
         }
-        listening => Ok(listening?),
+        result => Ok(result?),
     }
 }
 
-/// The newest event, if it can be booked; a new one otherwise.
+/// Returns the newest event if it can be booked, and a new event otherwise.
 async fn sample_event(engine: &Arc<Engine>) -> Result<Event, Failure> {
     let failed = |error: engine::Error| Failure::Failed(error.to_string());
-    let known = engine.events(&reader(), None, 1).await.map_err(failed)?.rows.into_iter().next();
-    let open =
+    let newest = engine.events(&reader(), None, 1).await.map_err(failed)?.rows.into_iter().next();
+    let is_on_sale =
         |event: &Event| event.details.status == EventStatus::OnSale && event.details.starts_at > engine.now();
-    if let Some(event) = known.filter(open) {
+    if let Some(event) = newest.filter(is_on_sale) {
         return Ok(event);
     }
     put_on_sale(engine, |_| ()).await
 }
 
-/// The program itself, as a reader.
+/// Returns the program itself as a reader.
 pub(super) fn reader() -> Reader {
     Reader::Service("boxoffice".parse().unwrap_or_else(|_| unreachable!("nine letters are a user id")))
 }
 
-/// Puts the sample event on sale, with what `change` makes different.
+/// Creates the sample event, modified by `change`.
 pub(super) async fn put_on_sale(
     engine: &Arc<Engine>,
     change: impl FnOnce(&mut NewEvent),
@@ -135,7 +135,7 @@ pub(super) async fn put_on_sale(
 }
 
 /// Prints at most twelve lines: the address, a token for each role, and two commands to paste.
-fn greet(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result<(), Failure> {
+fn print_welcome(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result<(), Failure> {
     let token = |user: &str, role| {
         let user: UserId = user.parse().map_err(|_| Failure::Failed("the sample users are valid".into()))?;
         app.tokens.sign(&Identity { user, role }, &*app.clock, TOKEN_SECONDS).map_err(Failure::Failed)
@@ -154,12 +154,15 @@ fn greet(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result
     print_output(format_args!("Admin token:   {admin}"));
     print_output("Book two tickets as the buyer:");
     print_output(format_args!(
-        "curl -s {address}/v1/bookings -H 'Authorization: Bearer {buyer}' {post} '{{\"eventId\":\"{}\",\"ticketQuantity\":2}}'; echo",
+        "curl -s {address}/v1/bookings -H 'Authorization: Bearer {buyer}' {post} \
+         '{{\"eventId\":\"{}\",\"ticketQuantity\":2}}'; echo",
         event.id
     ));
-    print_output("Confirm the newest booking, as the payment service does once it is paid:");
+    print_output("Confirm the newest booking, as the payment service does after a payment:");
     print_output(format_args!(
-        "curl -s {address}/v1/bookings/$(curl -s '{address}/v1/bookings?limit=1' -H 'Authorization: Bearer {service}' | grep -o 'bkg_[0-9a-z]*' | head -n 1)/confirm -H 'Authorization: Bearer {service}' {post} '{{\"paymentTransactionId\":\"pay-1\"}}'; echo"
+        "curl -s {address}/v1/bookings/$(curl -s '{address}/v1/bookings?limit=1' \
+         -H 'Authorization: Bearer {service}' | grep -o 'bkg_[0-9a-z]*' | head -n 1)/confirm \
+         -H 'Authorization: Bearer {service}' {post} '{{\"paymentTransactionId\":\"pay-1\"}}'; echo"
     ));
     Ok(())
 }

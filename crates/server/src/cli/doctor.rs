@@ -1,4 +1,4 @@
-//! `boxoffice doctor`: what is wrong with what the program depends on, and what to do about it.
+//! `boxoffice doctor`: checks the dependencies of the program, and prints the next step for each problem.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,41 +13,42 @@ use tokio::time::Instant;
 use super::{Failure, print_output};
 use crate::config::{DatabaseUrl, Doctor};
 
-/// In the details of a database: ledger entries that are not noted as told over NATS.
+/// JSON member for the number of ledger entries that are not recorded as published over NATS.
 const UNPUBLISHED: &str = "unpublishedEntries";
 
-/// The largest difference between two clocks that is no problem, in seconds: holds last at least as long.
+/// The largest acceptable difference between two clocks, in seconds: no hold is shorter.
 const CLOCK_DIFFERENCE_MAX: u64 = 60;
 
-/// One thing that the program needs, as it was found.
+/// The result of checking one dependency.
 pub(super) struct Dependency {
     pub(super) name: &'static str,
     pub(super) address: String,
-    /// How long it took to answer; unset where it did not.
+    /// Duration of one round trip; `None` if it did not respond.
     pub(super) round_trip: Option<Duration>,
-    /// What it says about itself, for people and for programs.
+    /// Properties for the text report.
     pub(super) facts: Vec<(&'static str, String)>,
+    /// Properties for the JSON report.
     pub(super) details: Map<String, Value>,
     pub(super) problems: Vec<Problem>,
 }
 
-/// What is wrong, and the next step.
+/// A problem and the next step to fix it.
 pub(super) struct Problem {
-    what: String,
+    problem: String,
     next_step: String,
 }
 
 impl Problem {
-    pub(super) fn new(what: impl Into<String>, next_step: impl Into<String>) -> Self {
-        Self { what: what.into(), next_step: next_step.into() }
+    pub(super) fn new(problem: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self { problem: problem.into(), next_step: next_step.into() }
     }
 }
 
 pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     let database = match args.database.url() {
         DatabaseUrl::Sqlite(file) => {
-            let look = tokio::task::spawn_blocking(move || sqlite(&file));
-            look.await.map_err(|error| Failure::Failed(error.to_string()))?
+            let check = tokio::task::spawn_blocking(move || sqlite(&file));
+            check.await.map_err(|error| Failure::Failed(error.to_string()))?
         }
         DatabaseUrl::Postgres(url) => postgres(&url).await,
     };
@@ -59,7 +60,8 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     if let Some(address) = args.nats.address() {
         let mut nats = super::doctor_nats::nats(&args.nats, &address).await?;
         if let Some(unpublished) = unpublished {
-            nats.facts.push(("unpublished", format!("{unpublished} ledger entries are not noted as told")));
+            nats.facts
+                .push(("unpublished", format!("{unpublished} ledger entries are not recorded as published")));
         }
         dependencies.push(nats);
     }
@@ -68,10 +70,10 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
         let dependencies: Vec<Value> = dependencies.iter().map(Dependency::as_json).collect();
         print_output(json!({"healthy": is_healthy, "dependencies": dependencies}));
     } else {
-        dependencies.iter().for_each(Dependency::print_output);
+        dependencies.iter().for_each(Dependency::print);
     }
-    let is_reached = dependencies.iter().all(|dependency| dependency.round_trip.is_some());
-    Ok(ExitCode::from(match (is_reached, is_healthy) {
+    let is_reachable = dependencies.iter().all(|dependency| dependency.round_trip.is_some());
+    Ok(ExitCode::from(match (is_reachable, is_healthy) {
         (true, true) => 0,
         (true, false) => 1,
         (false, _) => 3,
@@ -80,7 +82,7 @@ pub(super) async fn run(args: &Doctor) -> Result<ExitCode, Failure> {
 
 impl Dependency {
     fn as_json(&self) -> Value {
-        let problem = |problem: &Problem| json!({"problem": problem.what, "nextStep": problem.next_step});
+        let problem = |problem: &Problem| json!({"problem": problem.problem, "nextStep": problem.next_step});
         let mut all = self.details.clone();
         all.insert("name".into(), json!(self.name));
         all.insert("address".into(), json!(self.address));
@@ -90,13 +92,13 @@ impl Dependency {
         Value::Object(all)
     }
 
-    fn print_output(&self) {
-        let verdict = match (self.round_trip, self.problems.is_empty()) {
+    fn print(&self) {
+        let status = match (self.round_trip, self.problems.is_empty()) {
             (None, _) => "unreachable",
-            (Some(_), false) => "something is wrong",
+            (Some(_), false) => "problems found",
             (Some(_), true) => "ok",
         };
-        print_output(format_args!("{}: {verdict} ({})", self.name, self.address));
+        print_output(format_args!("{}: {status} ({})", self.name, self.address));
         for (name, value) in &self.facts {
             print_output(format_args!("  {name:12}{value}"));
         }
@@ -104,7 +106,7 @@ impl Dependency {
             print_output(format_args!("  {:12}{:.2} ms", "round trip", millis(round_trip)));
         }
         for problem in &self.problems {
-            print_output(format_args!("- {}\n  next: {}", problem.what, problem.next_step));
+            print_output(format_args!("- {}\n  next: {}", problem.problem, problem.next_step));
         }
     }
 }
@@ -113,7 +115,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
 
-/// Looks at a PostgreSQL. Changes nothing.
+/// Checks a PostgreSQL server. Changes nothing.
 async fn postgres(url: &PostgresUrl) -> Dependency {
     let inspection = store::inspect_postgres(url).await;
     let address = url.to_string();
@@ -134,13 +136,13 @@ async fn postgres(url: &PostgresUrl) -> Dependency {
 
 fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut Dependency) {
     let role = if found.is_primary { "primary" } else { "standby" };
-    let schema = found.schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
+    let schema = found.schema_version.as_ref().map_or("unusable".to_owned(), u32::to_string);
     let standbys = &found.standbys;
-    let waits_for = match (standbys.setting.as_str(), standbys.are_visible) {
-        ("", _) => "waited for: none".to_owned(),
-        (names, true) => format!("waited for: {names}; {} connected", standbys.connected),
+    let replication = match (standbys.setting.as_str(), standbys.are_visible) {
+        ("", _) => "synchronous: none".to_owned(),
+        (names, true) => format!("synchronous: {names}; {} connected", standbys.connected),
         (names, false) => format!(
-            "waited for: {names}; {} connected, and this user may not see whether they keep up (GRANT pg_monitor)",
+            "synchronous: {names}; {} connected; this user cannot see if they keep up (GRANT pg_monitor)",
             standbys.connected
         ),
     };
@@ -168,8 +170,11 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
         ("schema", schema),
         ("role", role.to_owned()),
         ("fsync", found.fsync.clone()),
-        ("commit", format!("always waits for the disk; others here: {}", found.synchronous_commit)),
-        ("standbys", waits_for),
+        (
+            "commit",
+            format!("always waits for the disk; default of other programs: {}", found.synchronous_commit),
+        ),
+        ("standbys", replication),
         ("connections", format!("at most {}", found.max_connections)),
     ];
     if let Some(now) = found.now {
@@ -178,18 +183,20 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
     }
     if !found.is_primary {
         dependency.problems.push(Problem::new(
-            "it is a standby, and takes no changes",
-            "name the primary with --database; several hosts may be given: postgres://…@one,two/…",
+            "the server is a standby and does not accept writes",
+            "use the address of the primary in --database, or list several hosts: postgres://…@one,two/…",
         ));
     }
     let waits = [
-        (standbys.stall_reason(), "until one answers, no change is acknowledged"),
+        (standbys.stall_reason(), "until one responds, no change is acknowledged"),
         (standbys.degraded_reason(), "while too few are connected, no change is acknowledged"),
     ];
-    for (what, until) in waits.into_iter().filter_map(|(what, until)| Some((what?, until))) {
+    for (problem, until) in waits.into_iter().filter_map(|(problem, until)| Some((problem?, until))) {
         dependency.problems.push(Problem::new(
-            what,
-            format!("start the standby or mend its connection, or take it out of synchronous_standby_names; {until}"),
+            problem,
+            format!(
+                "start the standby, fix its connection, or remove it from synchronous_standby_names; {until}"
+            ),
         ));
     }
     if let Err(error) = found.schema_version {
@@ -198,20 +205,20 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
     for (name, value) in [("fsync", found.fsync), ("full_page_writes", found.full_page_writes)] {
         if value != "on" {
             dependency.problems.push(Problem::new(
-                format!("{name} is {value}: a power cut loses or spoils what was acknowledged"),
+                format!("{name} is {value}: a power cut can lose or corrupt acknowledged changes"),
                 format!("set {name} = on in postgresql.conf and reload the server"),
             ));
         }
     }
 }
 
-/// What is wrong with the clock that deadlines go by, `now`.
+/// Returns a problem if the clock that decides deadlines, `now`, is behind the latest ledger entry.
 fn clock_problem(now: Timestamp, last_at: Option<Timestamp>) -> Option<Problem> {
     let ahead = now.seconds_until(last_at?);
     (ahead > CLOCK_DIFFERENCE_MAX).then(|| {
         Problem::new(
             format!(
-                "the latest ledger entry is dated {ahead} s after the present: the clock was ahead when it was \
+                "the latest ledger entry is dated {ahead} s in the future: the clock was ahead when it was \
                  written, or is behind now"
             ),
             "check the clock and NTP; entries keep their dates, and no deadline depends on them",
@@ -219,18 +226,18 @@ fn clock_problem(now: Timestamp, last_at: Option<Timestamp>) -> Option<Problem> 
     })
 }
 
-/// What is wrong where the database's clock and this machine's differ.
+/// Returns a problem if the clocks of the database and of this machine differ.
 fn clocks_problem(database: Timestamp, machine: Timestamp) -> Option<Problem> {
-    let apart = database.seconds_until(machine).max(machine.seconds_until(database));
-    (apart > CLOCK_DIFFERENCE_MAX).then(|| {
+    let difference = database.seconds_until(machine).max(machine.seconds_until(database));
+    (difference > CLOCK_DIFFERENCE_MAX).then(|| {
         Problem::new(
-            format!("the database's clock and this machine's are {apart} s apart"),
-            "set both by NTP: deadlines go by the database's, tokens and ids by this machine's",
+            format!("the clocks of the database and of this machine differ by {difference} s"),
+            "synchronize both with NTP: deadlines use the database's clock, tokens and ids this machine's",
         )
     })
 }
 
-/// Looks at the database file. Changes nothing, and waits for nobody.
+/// Checks the database file. Changes nothing, and waits for no lock.
 fn sqlite(path: &Path) -> Dependency {
     let began = Instant::now();
     let inspection = store::inspect(path);
@@ -245,14 +252,14 @@ fn sqlite(path: &Path) -> Dependency {
         problems: Vec::new(),
     };
     match inspection {
-        Ok(inspection) => describe(inspection, &address, &mut dependency),
+        Ok(inspection) => describe_sqlite(inspection, &address, &mut dependency),
         Err(error) => dependency.problems.push(unusable(error, &address)),
     }
-    dependency.problems.extend(folder_problem(path));
+    dependency.problems.extend(directory_problem(path));
     dependency
 }
 
-fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) {
+fn describe_sqlite(inspection: Inspection, address: &str, dependency: &mut Dependency) {
     let Inspection {
         sqlite_version,
         schema_version,
@@ -264,7 +271,7 @@ fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) 
     } = inspection;
     dependency.problems.extend(clock_problem(SystemClock.now(), last_at));
     let version = format!("SQLite {sqlite_version}");
-    let schema = schema_version.as_ref().map_or("not usable".to_owned(), u32::to_string);
+    let schema = schema_version.as_ref().map_or("unusable".to_owned(), u32::to_string);
     let owner = if is_owned { "in use by a running boxoffice" } else { "not in use" };
     dependency.details = [
         ("version", json!(version)),
@@ -283,19 +290,19 @@ fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) 
         ("journal", journal_mode.clone()),
         ("owner", owner.into()),
     ];
-    // What is wrong with another program's database is not ours to mend.
+    // The journal mode of another program's database is not checked.
     if let Err(error) = schema_version {
         dependency.problems.push(unusable(error, address));
     } else if journal_mode != "wal" {
         dependency.problems.push(Problem::new(
-            format!("the journal mode is \"{journal_mode}\", so readers and the writer wait for each other"),
+            format!("the journal mode is \"{journal_mode}\", so readers and the writer block each other"),
             format!("run `boxoffice migrate --database {address}`, which sets it to \"wal\""),
         ));
     }
     if !is_writable {
         dependency.problems.push(Problem::new(
-            "the file may not be written",
-            "give the user that runs boxoffice the right to write it, or use another file",
+            "the file is not writable",
+            "make it writable by the user that runs boxoffice, or use another file",
         ));
     }
 }
@@ -303,39 +310,45 @@ fn describe(inspection: Inspection, address: &str, dependency: &mut Dependency) 
 fn unusable(error: OpenError, address: &str) -> Problem {
     let next_step = match &error {
         OpenError::Missing(_) => format!(
-            "make it with `boxoffice migrate --database {address}` (`boxoffice serve` does so, too), or name \
-             another with --database"
+            "create it with `boxoffice migrate --database {address}` (`boxoffice serve` also does), or \
+             choose another one with --database"
         ),
         OpenError::Outdated { .. } => format!("run `boxoffice migrate --database {address}`"),
-        OpenError::TooNew { .. } => "install the boxoffice that brought the schema, or a newer one".to_owned(),
-        OpenError::Foreign(_) => "name a file of boxoffice, or one that does not exist, with --database".to_owned(),
-        OpenError::Owned(_) => "stop the boxoffice that runs, or use another file".to_owned(),
-        OpenError::Io { .. } => "check the rights of the user that runs boxoffice, and the disk".to_owned(),
+        OpenError::TooNew { .. } => {
+            "install the boxoffice that migrated the schema, or a newer one".to_owned()
+        }
+        OpenError::Foreign(_) => "use a boxoffice file or a new file in --database".to_owned(),
+        OpenError::Owned(_) => "stop the other boxoffice, or use another file".to_owned(),
+        OpenError::Io { .. } => {
+            "check the disk, and the permissions of the user that runs boxoffice".to_owned()
+        }
         OpenError::Unreachable { .. } => {
-            "check that PostgreSQL runs there and lets this user in, and the host, port and name in --database"
+            "check that PostgreSQL is running and accepts this user; check host, port and name in --database"
                 .to_owned()
         }
-        OpenError::Unsupported { .. } => "move to PostgreSQL 14 or newer".to_owned(),
-        OpenError::Migration(_) => format!("see why, and run `boxoffice migrate --database {address}` again"),
+        OpenError::Unsupported { .. } => "upgrade to PostgreSQL 14 or newer".to_owned(),
+        OpenError::Migration(_) => {
+            format!("fix the cause, then rerun `boxoffice migrate --database {address}`")
+        }
         OpenError::Sqlite(_) => {
-            "check that it is a SQLite file which the user that runs boxoffice may read; or bring a backup back"
+            "check that it is a SQLite file which the user that runs boxoffice can read, or restore a backup"
                 .to_owned()
         }
     };
-    let (Failure::Failed(what) | Failure::Unreachable(what)) = error.into();
-    Problem { what, next_step }
+    let (Failure::Failed(problem) | Failure::Unreachable(problem)) = error.into();
+    Problem { problem, next_step }
 }
 
-/// SQLite keeps its log beside the file, so the folder must be writable, too.
-fn folder_problem(path: &Path) -> Option<Problem> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
+/// Returns a problem if the directory is not writable: SQLite keeps the WAL next to the file.
+fn directory_problem(path: &Path) -> Option<Problem> {
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
         _ => Path::new("."),
     };
-    // Nothing stays behind: the file never has a name, or loses it at once.
-    let error = tempfile::tempfile_in(folder).err()?;
+    // No file remains: it never has a name, or loses it at once.
+    let error = tempfile::tempfile_in(directory).err()?;
     Some(Problem::new(
-        format!("nothing can be written in {}: {error}", folder.display()),
-        "make the folder and give the user that runs boxoffice the right to write in it, or use another",
+        format!("the directory {} is not writable: {error}", directory.display()),
+        "create the directory and make it writable by the user that runs boxoffice, or use another one",
     ))
 }

@@ -1,4 +1,4 @@
-//! What `boxoffice doctor` looks at on a Redis.
+//! The checks of `boxoffice doctor` for Redis.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use tokio::time::timeout;
 
 use super::doctor::{Dependency, Problem};
 
-/// How long Redis may take to let somebody in.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The oldest version with all that is used, as major and minor.
-const OLDEST: (u32, u32) = (6, 2);
+/// Longest wait for a connection to Redis.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
+/// The oldest supported version of Redis, as major and minor.
+const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// Looks at a Redis. Changes nothing that lasts.
+/// Checks a Redis server. Changes no data permanently.
 pub(super) async fn redis(options: RedisOptions, address: String) -> Dependency {
     let redis = Redis::start(options);
-    // Whether it comes up shows in what it answers.
-    let _ = timeout(PATIENCE, redis.wait_until_up()).await;
+    // A failure shows in the inspection.
+    let _ = timeout(CONNECT_WAIT_MAX, redis.wait_until_up()).await;
     let mut dependency = Dependency {
         name: "redis",
         address,
@@ -30,11 +30,11 @@ pub(super) async fn redis(options: RedisOptions, address: String) -> Dependency 
         Ok(inspection) => describe(inspection, &mut dependency),
         Err(_) => dependency.problems.push(Problem::new(
             match redis.last_connect_error() {
-                Some(why) => format!("Redis cannot be reached, or takes no writes: {why}"),
-                None => "Redis cannot be reached, or takes no writes".to_owned(),
+                Some(why) => format!("Redis cannot be reached or does not accept writes: {why}"),
+                None => "Redis cannot be reached or does not accept writes".to_owned(),
             },
-            "check the address, its credentials, and that it names a primary that runs; until then each process \
-             counts attempts for itself, or refuses them, as --on-redis-down says",
+            "check the address, the credentials, and that it is a running primary; until then each process \
+             counts rate limits on its own or refuses requests, depending on --on-redis-down",
         )),
     }
     redis.close().await;
@@ -67,9 +67,9 @@ fn describe(inspection: Inspection, dependency: &mut Dependency) {
     if maxmemory_policy != "noeviction" {
         dependency.problems.push(Problem::new(
             format!(
-                "the eviction policy is \"{maxmemory_policy}\": limits and locks may be forgotten in use"
+                "the eviction policy is \"{maxmemory_policy}\": Redis may evict rate limits and locks in use"
             ),
-            "set `maxmemory-policy noeviction`, and keep nothing else on this Redis",
+            "set `maxmemory-policy noeviction`, and use this Redis for boxoffice only",
         ));
     }
 }
@@ -77,7 +77,7 @@ fn describe(inspection: Inspection, dependency: &mut Dependency) {
 fn is_too_old(product: &str, version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => product == "redis" && (major, minor) < OLDEST,
+        (Some(major), Some(minor)) => product == "redis" && (major, minor) < VERSION_MIN,
         _ => false,
     }
 }

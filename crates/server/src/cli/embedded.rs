@@ -1,4 +1,4 @@
-//! An engine in this process alone: what the commands that serve nobody work with.
+//! An engine for commands that run without a server.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use store::{Fault, Store};
 use super::Failure;
 use crate::config::default_policy;
 
-/// An engine on a store, with the lock and the limiter of one process.
+/// Starts an engine on a store, with a lock and a limiter for one process.
 pub(super) fn engine(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Engine> {
     let real = Arc::new(SystemClock);
     let ports = Ports {

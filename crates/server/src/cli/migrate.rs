@@ -1,4 +1,4 @@
-//! `boxoffice migrate`.
+//! `boxoffice migrate`: migrates the database to the current schema.
 
 use std::process::ExitCode;
 

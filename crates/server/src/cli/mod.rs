@@ -1,4 +1,4 @@
-//! The commands. Standard output is data, standard error everything else.
+//! The commands. Data goes to standard output, everything else to standard error.
 
 mod asyncapi;
 mod audit;
@@ -32,12 +32,12 @@ use crate::log;
 /// The first error of standard output.
 static OUTPUT_ERROR: OnceLock<io::Error> = OnceLock::new();
 
-/// Why a command ends without success, and the exit code that says so.
+/// The failure of a command. Each variant has an exit code.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It ran and failed: exit code 1.
+    /// The command failed: exit code 1.
     Failed(String),
-    /// Something it needs cannot be reached: exit code 3.
+    /// A dependency is unreachable: exit code 3.
     Unreachable(String),
 }
 
@@ -75,9 +75,9 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command and returns its exit code.
 pub(crate) fn run(command: Command) -> ExitCode {
-    let outcome = match command {
+    let result = match command {
         Command::Dev(args) => runtime().and_then(|runtime| runtime.block_on(dev::run(&args))),
         Command::Serve(args) => runtime().and_then(|runtime| runtime.block_on(serve::run(&args))),
         Command::Audit(args) => runtime().and_then(|runtime| runtime.block_on(audit::run(&args))),
@@ -93,7 +93,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Config(args) => config::run(&args),
     };
-    match (outcome, OUTPUT_ERROR.get()) {
+    match (result, OUTPUT_ERROR.get()) {
         (Ok(_), Some(error)) => print_error(&format!("cannot write the output: {error}"), 1),
         (Ok(code), None) => code,
         (Err(Failure::Failed(message)), _) => print_error(&message, 1),
@@ -101,25 +101,25 @@ pub(crate) fn run(command: Command) -> ExitCode {
     }
 }
 
-/// The last word of a command that fails.
+/// Prints the error of a failed command to standard error.
 fn print_error(message: &str, code: u8) -> ExitCode {
     log::write_line(&format!("boxoffice: {message}"));
     ExitCode::from(code)
 }
 
-/// What a command reports is its output. Whoever reads it may stop early, as `head` does; any other error is the
-/// command's failure once it is done.
+/// Prints a line to standard output. A reader that closes the pipe early, as `head` does, is no error. Any
+/// other error makes the command fail at its end.
 fn print_output(text: impl fmt::Display) {
     write(format!("{text}\n").as_bytes());
 }
 
-/// As [`print_output`], without an end of line.
+/// As [`print_output`], but without a line break.
 fn write(bytes: &[u8]) {
     let mut output = io::stdout();
     if let Err(error) = output.write_all(bytes).and_then(|()| output.flush())
         && error.kind() != ErrorKind::BrokenPipe
     {
-        // The first says it all.
+        // The first error is kept.
         let _ = OUTPUT_ERROR.set(error);
     }
 }

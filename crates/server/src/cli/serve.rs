@@ -1,4 +1,4 @@
-//! `boxoffice serve`: where the parts are put together.
+//! `boxoffice serve`: assembles and runs the server.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -26,17 +26,17 @@ use crate::log;
 use crate::nats::Nats;
 use crate::telemetry::Telemetry;
 
-/// How long a start waits for Redis before it goes on without.
-const REDIS_PATIENCE: Duration = Duration::from_secs(1);
-/// How long after the time for requests under way what they have begun may still take.
+/// Longest wait for Redis at startup before the server continues without it.
+const REDIS_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Additional time on shutdown, after the timeout for requests, for the changes that they have started.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log::init(args.log, args.log_format);
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
-    let coordination = coordination(args, &url).await?;
-    let nats = nats(&args.nats).await?;
+    let coordination = coordination_ports(args, &url).await?;
+    let nats = connect_nats(&args.nats).await?;
     let (relay_store, lock) = (store.clone(), coordination.lock.clone());
     let app = assemble(store, args.identity.tokens(), args.policy(), coordination, nats);
     let listener = listen(args.listen).await?;
@@ -50,57 +50,59 @@ pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     let mut background = JoinSet::new();
     if let Some(nats) = &app.nats {
         let (clock, ids) = (app.clock.clone(), app.ids.clone());
-        let ground = RelayDependencies { store: relay_store, lock, clock, ids, event_bus: nats.clone() };
-        start_nats_tasks(&mut background, &app.supervisor, nats, ground);
+        let dependencies =
+            RelayDependencies { store: relay_store, lock, clock, ids, event_bus: nats.clone() };
+        start_nats_tasks(&mut background, &app.supervisor, nats, dependencies);
     }
     if let Some(shared) = &app.redis {
         let (task, shared) = (app.supervisor.task("redis-monitor"), shared.clone());
         background.spawn(async move { task.run(&mut || shared.log_availability()).await });
     }
-    // The relay ends with what it serves, which goes first: what was committed last is told, too.
+    // The background tasks end after the server, so that the relay also publishes the last commits.
     serve(listener, metrics, app, args.shutdown_timeout).await
 }
 
-/// Starts what keeps the connection to NATS, and what fills the stream.
+/// Starts the tasks that keep the connection to NATS and run the relay.
 fn start_nats_tasks(
     background: &mut JoinSet<()>,
     supervisor: &Supervisor,
     nats: &Arc<Nats>,
-    ground: RelayDependencies,
+    dependencies: RelayDependencies,
 ) {
     let (task, keeper) = (supervisor.task("nats-connection"), nats.clone());
     background.spawn(async move { task.run(&mut || keeper.keep_client()).await });
     let (task, relay) = (supervisor.task("relay"), nats.relay.clone());
-    background.spawn(async move { task.run(&mut || relay.run(&ground)).await });
+    background.spawn(async move { task.run(&mut || relay.run(&dependencies)).await });
 }
 
-/// Limits and locks as the operator wants them. A Redis that is away now may come later.
-async fn coordination(args: &Serve, database: &DatabaseUrl) -> Result<CoordinationPorts, Failure> {
-    let many = matches!(database, DatabaseUrl::Postgres(_));
+/// Returns the limiter and the locks. If Redis is unreachable now, it is used once it can be reached.
+async fn coordination_ports(args: &Serve, database: &DatabaseUrl) -> Result<CoordinationPorts, Failure> {
+    let multi_instance = matches!(database, DatabaseUrl::Postgres(_));
     let Some(options) = args.redis.options(&SystemIds).map_err(Failure::Failed)? else {
-        if many {
-            tracing::warn!("no --redis: beside other instances each counts rate limits for itself");
+        if multi_instance {
+            tracing::warn!("no --redis: with several instances, each counts rate limits on its own");
         }
         return Ok(CoordinationPorts::local());
     };
-    let coordination = CoordinationPorts::on_redis(options, args.on_redis_down, many);
+    let coordination = CoordinationPorts::on_redis(options, args.on_redis_down, multi_instance);
     if let Some(shared) = &coordination.redis
-        && timeout(REDIS_PATIENCE, shared.redis.wait_until_up()).await.is_err()
+        && timeout(REDIS_WAIT_MAX, shared.redis.wait_until_up()).await.is_err()
     {
         let (redis, why) = (args.redis.public(), shared.redis.last_connect_error());
-        tracing::warn!(redis, why, "Redis cannot be reached; going on without until it can");
+        tracing::warn!(redis, why, "Redis cannot be reached; continuing without it");
     }
     Ok(coordination)
 }
 
-/// The NATS that the operator named, which may be away now and come later.
-async fn nats(config: &crate::config::Nats) -> Result<Option<Arc<Nats>>, Failure> {
+/// Starts to connect to NATS if it is configured. If it is unreachable now, it is used once it can be
+/// reached.
+async fn connect_nats(config: &crate::config::Nats) -> Result<Option<Arc<Nats>>, Failure> {
     let Some(address) = config.address() else { return Ok(None) };
     let nats = Nats::start(config, address).await.map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Some(Arc::new(nats)))
 }
 
-/// An engine on a store, and the front door to it.
+/// Starts an engine on a store, and returns the state that the transports share.
 pub(super) fn assemble(
     store: Arc<dyn Store>,
     tokens: Tokens,
@@ -109,7 +111,7 @@ pub(super) fn assemble(
     nats: Option<Arc<Nats>>,
 ) -> App {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
-    let publish: Arc<dyn CommitListener> = match &nats {
+    let commit_listener: Arc<dyn CommitListener> = match &nats {
         Some(nats) => nats.relay.clone(),
         None => Arc::new(NoopListener),
     };
@@ -120,7 +122,7 @@ pub(super) fn assemble(
         limiter: coordination.limiter,
         clock: clock.clone(),
         ids: ids.clone(),
-        commit_listener: publish,
+        commit_listener,
     };
     let stop = CancellationToken::new();
     App {
@@ -138,7 +140,7 @@ pub(super) fn assemble(
     }
 }
 
-/// An address that cannot be listened on.
+/// An error to listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub(super) struct ListenError {
@@ -156,7 +158,7 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, ListenErr
     TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
-/// Serves until a signal to stop, lets what is under way finish, and ends. A second signal ends at once.
+/// Serves until SIGINT or SIGTERM, then shuts down gracefully. A second signal terminates at once.
 pub(super) async fn serve(
     listener: TcpListener,
     metrics: Option<TcpListener>,
@@ -166,15 +168,15 @@ pub(super) async fn serve(
     let stop = app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (redis, nats) = (app.redis.clone(), app.nats.clone());
-    let finish = finish(listener, metrics, app, shutdown_timeout);
-    let late = async {
+    let servers = run_servers(listener, metrics, app, shutdown_timeout);
+    let timed_out = async {
         stop.cancelled().await;
         sleep(shutdown_timeout + DRAIN_MARGIN).await;
     };
     let serving = async {
         tokio::select! {
-            () = finish => (),
-            () = late => tracing::warn!("some changes were still under way when the time to shut down was over"),
+            () = servers => (),
+            () = timed_out => tracing::warn!("shutdown timed out while changes were in progress"),
         }
         if let Some(nats) = nats {
             nats.flush().await;
@@ -191,24 +193,27 @@ pub(super) async fn serve(
     };
     tokio::select! {
         () = serving => Ok(ExitCode::SUCCESS),
-        () = signals => Err(Failure::Failed("stopped by a second signal".to_owned())),
+        () = signals => Err(Failure::Failed("terminated by a second signal".to_owned())),
     }
 }
 
-/// Takes requests until the program stops, and finishes those under way.
-async fn finish(listener: TcpListener, metrics: Option<TcpListener>, app: App, shutdown_timeout: Duration) {
+/// Serves requests until shutdown, and completes those in progress.
+async fn run_servers(
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    app: App,
+    shutdown_timeout: Duration,
+) {
     let (engine, supervisor) = (app.engine.clone(), app.supervisor.clone());
-    let over_nats = app.nats.clone().map(|nats| crate::nats::serve(app.clone(), nats));
+    let nats_server = app.nats.clone().map(|nats| crate::nats::serve(app.clone(), nats));
     let (exempt_networks, stop) = (app.trusted_proxies.clone(), app.stop.clone());
     let api = http::router(app.clone(), metrics.is_none());
     let api = Acceptor::new(listener, api, exempt_networks.clone(), stop.clone());
-    let metrics_server = metrics.map(|metrics_server| {
-        Acceptor::new(metrics_server, http::metrics_router(app), exempt_networks, stop)
-    });
-    let metrics_server = metrics_server.map(|metrics_server| {
-        listener::serve(supervisor.task("metrics-listener"), metrics_server, shutdown_timeout)
-    });
+    let metrics_server =
+        metrics.map(|listener| Acceptor::new(listener, http::metrics_router(app), exempt_networks, stop));
+    let metrics_server = metrics_server
+        .map(|acceptor| listener::serve(supervisor.task("metrics-listener"), acceptor, shutdown_timeout));
     let api_server = listener::serve(supervisor.essential_task("listener"), api, shutdown_timeout);
-    tokio::join!(api_server, OptionFuture::from(metrics_server), OptionFuture::from(over_nats));
+    tokio::join!(api_server, OptionFuture::from(metrics_server), OptionFuture::from(nats_server));
     engine.drain().await;
 }

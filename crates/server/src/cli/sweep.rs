@@ -1,4 +1,4 @@
-//! `boxoffice sweep`.
+//! `boxoffice sweep`: expires overdue bookings once.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::{Failure, database, embedded, print_output};
 use crate::config::{LogFormat, Sweep};
 use crate::log;
 
-/// Frees every overdue booking once; of a file as its owner. A server that runs does so by itself.
+/// Expires every overdue booking once. On SQLite it owns the file meanwhile, so no server may run on it. A
+/// running server sweeps on its own.
 pub(super) async fn run(args: &Sweep) -> Result<ExitCode, Failure> {
     log::init(tracing::Level::WARN, LogFormat::Text);
     let store = database::open(&args.database.url(), false).await?;
@@ -23,7 +24,7 @@ pub(super) async fn run(args: &Sweep) -> Result<ExitCode, Failure> {
         let failed = if swept.failed == 0 {
             String::new()
         } else {
-            format!("; {} bookings could not be freed, see above; `boxoffice audit` says more", swept.failed)
+            format!("; {} bookings could not be expired, see above and run `boxoffice audit`", swept.failed)
         };
         print_output(format_args!("freed {} bookings, {} tickets{failed}", swept.bookings, swept.tickets));
     }

@@ -1,4 +1,4 @@
-//! `boxoffice token`.
+//! `boxoffice token`: signs a token.
 
 use std::process::ExitCode;
 

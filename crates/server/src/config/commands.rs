@@ -1,4 +1,4 @@
-//! What the commands of operators take.
+//! Arguments of the commands other than `dev` and `serve`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use super::parse::{duration, exponent, hold, interval};
 use super::{Database, DatabaseUrl, Nats, Redis, Secret};
 use crate::bench::{Mix, Target};
 
-/// Most buyers of a demonstration: some minutes of work.
+/// Most buyers of a demo: it then runs for some minutes.
 const BUYERS_MAX: i64 = 1_000_000;
-/// Most requests per second of a schedule: more than two processors can send.
+/// Highest request rate: more than two processors can send.
 const RATE_MAX: i64 = 1_000_000;
-/// Most connections of a load generator: what its process may open in all, and some room.
+/// Most connections of the load generator: within the usual limit of open files, with some reserve.
 const CONNECTIONS_MAX: i64 = 16_384;
-/// Most events of a load generator: some seconds to put them on sale.
+/// Most events of the load generator: their creation takes some seconds.
 const EVENTS_MAX: i64 = 100_000;
 
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// How many people want a ticket
+    /// Number of buyers
     #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=BUYERS_MAX))]
     pub(crate) buyers: u32,
-    /// How many tickets there are
+    /// Number of tickets
     #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=BUYERS_MAX))]
     pub(crate) tickets: u32,
     /// Print the report as JSON
@@ -45,7 +45,7 @@ pub(crate) struct Sweep {
 pub(crate) struct Backup {
     #[command(flatten)]
     pub(crate) database: Database,
-    /// Where the copy goes; a file that does not exist yet
+    /// File for the copy; must not exist yet
     #[arg(long, value_name = "FILE")]
     pub(crate) to: PathBuf,
     /// Print the report as JSON
@@ -68,48 +68,50 @@ pub(crate) struct Doctor {
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// A running server, `http://HOST:PORT`; give several to spread the connections over instances
+    /// URL of a running server, `http://HOST:PORT`; give several to spread connections over instances
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", value_delimiter = ',')]
     pub(crate) target: Vec<Target>,
     #[command(flatten)]
     pub(crate) secret: Secret,
-    /// Requests per second, on a fixed schedule; without it every connection asks again once it is answered
+    /// Requests per second on a fixed schedule (open loop); without it, each connection sends its next
+    /// request after a response (closed loop)
     #[arg(long, value_parser = value_parser!(u32).range(1..=RATE_MAX))]
     pub(crate) rate: Option<u32>,
-    /// Connections, over all targets
+    /// Number of connections, over all targets
     #[arg(long, default_value_t = 256, value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX))]
     pub(crate) connections: u32,
-    /// How long requests are counted
+    /// Duration of the measurement
     #[arg(long, default_value = "10s", value_parser = interval)]
     pub(crate) duration: Duration,
-    /// How long requests are made before they are counted
+    /// Warm-up before the measurement
     #[arg(long, default_value = "2s", value_parser = duration)]
     pub(crate) warm_up: Duration,
-    /// Events on sale, each made anew
+    /// Number of events on sale, created for this run
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=EVENTS_MAX))]
     pub(crate) events: u32,
-    /// How unequally events are wanted, from 0 (evenly) to 3; 1 is Zipf's law
+    /// Zipf exponent of event popularity, up to 3 (0 = uniform)
     #[arg(long, default_value_t = 0.0, value_parser = exponent)]
     pub(crate) zipf: f64,
-    /// Tickets of each event
+    /// Tickets per event
     #[arg(long, default_value_t = 1_000_000_000, value_parser = value_parser!(u32).range(1..=1_000_000_000))]
     pub(crate) capacity: u32,
-    /// How long a booking may stay unpaid
+    /// Time in which bookings must be paid
     #[arg(long, default_value = "1h", value_parser = hold)]
     pub(crate) hold: Duration,
-    /// How many users take turns at booking; without it every booking has a user of its own
+    /// Number of users; without it, every booking has a new user
     #[arg(long, value_parser = value_parser!(u64).range(1..))]
     pub(crate) users: Option<u64>,
-    /// What clients do, in parts, of: book, confirm, cancel, leave (unpaid, so that it expires), availability
-    #[arg(long, default_value = "book", value_name = "STEP=PARTS,…")]
+    /// Operation mix by weight, e.g. `book=8,confirm=2`; operations: book, confirm, cancel, leave (unpaid, to
+    /// expire), availability
+    #[arg(long, default_value = "book", value_name = "OPERATION=WEIGHT,…")]
     pub(crate) mix: Mix,
-    /// Where luck begins: the same seed draws the same steps
+    /// Random seed; the same seed draws the same operations
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Report the processor time of this process and its children (Linux); may be given several times
+    /// Process whose CPU time is reported, with its children (Linux only); can be repeated
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pub(crate) pid: Vec<u32>,
-    /// Audit this database at the end
+    /// Database to audit at the end
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// Print the report as JSON
@@ -118,7 +120,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// The database to audit, or what is wrong with its address.
+    /// Parses the address of the database to audit. The error names the flag.
     pub(crate) fn database(&self) -> Result<Option<DatabaseUrl>, String> {
         let url = self.database.as_deref().map(str::parse).transpose();
         url.map_err(|error| format!("--database {error}"))
@@ -127,11 +129,11 @@ impl Bench {
 
 #[derive(Args)]
 pub(crate) struct Completions {
-    /// The shell that will read them
+    /// Shell to generate completions for
     pub(crate) shell: Shell,
 }
 
-/// Whether whoever reads in a terminal wants colours there (<https://no-color.org>).
+/// Returns true unless `NO_COLOR` is set (<https://no-color.org>).
 pub(crate) fn colours_allowed() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

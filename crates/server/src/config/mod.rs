@@ -1,5 +1,5 @@
-//! What the operator says: a flag, else its environment variable, else the configuration file, else the
-//! default. The only place that reads any of them.
+//! Settings. A flag takes precedence over its environment variable, that over the configuration file, and
+//! that over the default. Only this module reads any of them.
 
 mod commands;
 mod file;
@@ -36,7 +36,7 @@ use crate::limit::SECRET_BYTES_MIN;
 #[derive(Parser)]
 #[command(name = "boxoffice", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Read settings from this TOML file: the names of flags, without dashes, as keys
+    /// TOML file with settings; its keys are flag names without dashes
     #[arg(long, global = true, env = "BOXOFFICE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -44,8 +44,8 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line, the environment and the configuration file. Ends the process with exit code
-    /// 2, and a message that says what to do, when one of them is wrong.
+    /// Reads the command line, the environment and the configuration file. Exits with code 2 and a message if
+    /// one of them is invalid.
     pub(crate) fn read() -> Self {
         let (cli, _, _) = Self::read_with_sources();
         cli
@@ -65,7 +65,7 @@ impl Cli {
         (cli, matches, values)
     }
 
-    /// Every setting of `serve` as it stands: name, value (secrets masked) and where it came from.
+    /// Returns every setting of `serve` as `[name, value, source]`. Secrets are masked.
     pub(crate) fn settings() -> Vec<[String; 3]> {
         let (_, matches, values) = Self::read_with_sources();
         let command = Self::command();
@@ -78,38 +78,38 @@ impl Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Try it out: everything in one process on this machine, with a sample event and tokens
+    /// Run a server on this machine only, with a sample event, tokens and commands to try
     Dev(Dev),
-    /// Sell tickets
+    /// Run the server
     Serve(Serve),
-    /// Derive every count again from bookings and ledger, and compare
+    /// Recompute every count from bookings and ledger, and list violations
     Audit(Audit),
-    /// Show an on-sale in this process: many buyers, few tickets, and the books audited afterwards
+    /// Simulate an on-sale in this process with many buyers and few tickets, and audit the result
     Demo(Demo),
-    /// Free the bookings that were not paid in time, once
+    /// Expire overdue bookings once
     Sweep(Sweep),
-    /// Copy the database beside a running server, and audit the copy
+    /// Copy the SQLite file, even of a running server, and audit the copy
     Backup(Backup),
-    /// Measure running servers: many clients at once, and the counters compared afterwards
+    /// Measure running servers under load, and compare their counters with the responses
     Bench(Bench),
-    /// Look at everything the program depends on, and say what is wrong and what to do
+    /// Check the database, Redis and NATS, and print the next step for each problem
     Doctor(Doctor),
-    /// Bring the database up to date
+    /// Migrate the database to the current schema
     Migrate(Migrate),
-    /// Print the description of the API: OpenAPI 3.1
+    /// Print the OpenAPI 3.1 description of the HTTP API
     Openapi,
-    /// Print the description of what goes over NATS: `AsyncAPI` 3
+    /// Print the `AsyncAPI` 3 description of the NATS interface
     Asyncapi,
     /// Sign a token
     Token(Token),
-    /// Print every setting of `serve` as it stands, and where it came from
+    /// Print every setting of `serve` with its value and source
     Config(Config),
-    /// Print what a shell needs to complete this command line
+    /// Print shell completions
     Completions(Completions),
 }
 
 impl Command {
-    /// The database that it is about.
+    /// Returns the database of the command.
     fn database(&self) -> Option<&Database> {
         match self {
             Self::Serve(Serve { database, .. })
@@ -129,7 +129,7 @@ impl Command {
         }
     }
 
-    /// The Redis and the NATS that it is about.
+    /// Returns the Redis and NATS settings of the command.
     fn servers(&self) -> Option<(&Redis, &Nats)> {
         match self {
             Self::Serve(Serve { redis, nats, .. })
@@ -149,7 +149,7 @@ impl Command {
         }
     }
 
-    /// What clap cannot see: values that need each other.
+    /// Checks what clap cannot: values without their content in the error, and combinations of values.
     fn check(&self) -> Result<(), String> {
         if let Some(database) = self.database() {
             database.check()?;
@@ -167,19 +167,19 @@ impl Command {
             | Self::Bench(Bench { secret, .. })
                 if secret.all().iter().any(|secret| secret.len() < SECRET_BYTES_MIN) =>
             {
-                // Said here and not by the parser, which would repeat the secret.
+                // Checked here and not by the parser, whose error would contain the secret.
                 Err(format!(
                     "--jwt-secret must have at least {SECRET_BYTES_MIN} bytes; try `openssl rand -base64 32`"
                 ))
             }
-            Self::Serve(Serve { identity, .. }) if identity.is_empty() => Err(
-                "nothing to check tokens with: give --jwt-secret, --jwt-secret-file or --jwt-public-key-file"
-                    .into(),
-            ),
+            Self::Serve(Serve { identity, .. }) if identity.is_empty() => {
+                Err("no key to verify tokens: set --jwt-secret, --jwt-secret-file or --jwt-public-key-file"
+                    .into())
+            }
             Self::Token(Token { secret, .. }) | Self::Bench(Bench { secret, .. })
                 if secret.all().is_empty() =>
             {
-                Err("nothing to sign with: give --jwt-secret or --jwt-secret-file".into())
+                Err("no secret to sign with: set --jwt-secret or --jwt-secret-file".into())
             }
             Self::Serve(_)
             | Self::Token(_)
@@ -204,7 +204,7 @@ pub(crate) struct Dev {
     /// Address to listen on; loopback only [default: 127.0.0.1:8080, or a free port if 8080 is in use]
     #[arg(long, env = "BOXOFFICE_LISTEN", value_name = "ADDRESS", value_parser = loopback)]
     pub(crate) listen: Option<SocketAddr>,
-    /// Keep the data in this directory; a temporary one, removed at the end, without it
+    /// Directory for the data [default: a temporary directory, deleted on exit]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 }
@@ -220,58 +220,58 @@ pub(crate) struct Serve {
     pub(crate) identity: Identity,
     #[command(flatten)]
     pub(crate) redis: Redis,
-    /// What becomes of requests while Redis is away
+    /// Behaviour while Redis is unavailable
     #[arg(long, env = "BOXOFFICE_ON_REDIS_DOWN", value_enum, default_value_t)]
     pub(crate) on_redis_down: OnRedisDown,
     #[command(flatten)]
     pub(crate) nats: Nats,
-    /// How long a booking of a new event may stay unpaid, where the event does not say
+    /// Time in which bookings must be paid; default for new events
     #[arg(long, env = "BOXOFFICE_HOLD", default_value = "1h", value_parser = hold)]
     hold: Duration,
-    /// How long before the start a user may last give back a paid booking of a new event, where it does not say
+    /// Time before the start of an event from which users cannot cancel paid bookings; default for new events
     #[arg(long, env = "BOXOFFICE_CANCEL_CUTOFF", default_value = "24h", value_parser = cutoff)]
     cancel_cutoff: Duration,
-    /// How often one user may try to book
+    /// Booking attempts per user, as COUNT/WINDOW
     #[arg(long, env = "BOXOFFICE_BOOK_LIMIT", default_value = "5/10s", value_parser = book_limit)]
     book_limit: Rule,
-    /// How often one user may try to cancel
+    /// Cancellation attempts per user, as COUNT/WINDOW
     #[arg(long, env = "BOXOFFICE_CANCEL_LIMIT", default_value = "3/30s", value_parser = cancel_limit)]
     cancel_limit: Rule,
-    /// How often bookings that were not paid in time are freed
+    /// Interval at which overdue bookings are expired
     #[arg(long, env = "BOXOFFICE_SWEEP_EVERY", default_value = "30s", value_parser = interval)]
     pub(crate) sweep_every: Duration,
-    /// How long requests under way may take to finish when the program is told to stop
+    /// Time for requests in progress to complete on shutdown
     #[arg(long, env = "BOXOFFICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration)]
     pub(crate) shutdown_timeout: Duration,
-    /// Refuse to start on a database that is not up to date, instead of bringing it up to date
+    /// Do not migrate the database; refuse to start if its schema is outdated
     #[arg(long)]
     pub(crate) no_migrate: bool,
-    /// Address to serve /metrics on, and only there; on the main one when unset
+    /// Separate address for /metrics, which is then not served on the main address
     #[arg(long, env = "BOXOFFICE_METRICS_LISTEN")]
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas
+    /// Addresses or networks of proxies whose X-Forwarded-For is trusted, separated by commas
     #[arg(long, env = "BOXOFFICE_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub(crate) trusted_proxies: Vec<IpNet>,
-    /// Least severe messages to log: error, warn, info, debug or trace
+    /// Minimum log level: error, warn, info, debug or trace
     #[arg(long, env = "BOXOFFICE_LOG", default_value = "info")]
     pub(crate) log: tracing::Level,
-    /// How messages are written
+    /// Log format
     #[arg(long, env = "BOXOFFICE_LOG_FORMAT", value_enum, default_value_t)]
     pub(crate) log_format: LogFormat,
 }
 
-/// How log messages are written.
+/// The format of log messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Human-readable
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
 impl Serve {
-    /// What the operator decides about bookings.
+    /// Returns the settings for bookings.
     pub(crate) fn policy(&self) -> Policy {
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         Policy {
@@ -296,20 +296,20 @@ pub(crate) struct Audit {
 pub(crate) struct Migrate {
     #[command(flatten)]
     pub(crate) database: Database,
-    /// Print the outcome as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Token {
-    /// Whom the token speaks for: 1 to 128 characters of A-Z a-z 0-9 . _ : @ -
+    /// User id (subject): 1 to 128 characters of A-Z a-z 0-9 . _ : @ -
     #[arg(long, value_name = "USER")]
     pub(crate) sub: UserId,
-    /// What its bearer may do
+    /// Role of the user
     #[arg(long, value_enum, default_value_t)]
     pub(crate) role: Role,
-    /// How long it is valid
+    /// Lifetime of the token
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub(crate) ttl: Duration,
     #[command(flatten)]
@@ -318,7 +318,7 @@ pub(crate) struct Token {
 
 #[derive(Args)]
 pub(crate) struct Database {
-    /// Where bookings are kept: `sqlite://FILE`, or `postgres://USER:PASSWORD@HOST/NAME` for many instances
+    /// Database: `sqlite://FILE`, or `postgres://USER:PASSWORD@HOST/NAME` for many instances
     #[arg(
         id = "database",
         long = "database",
@@ -331,12 +331,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// What is wrong with it. Said here and not by the parser, which would repeat a password.
+    /// Checks the address. The parser does not, because its error would contain the password.
     fn check(&self) -> Result<(), String> {
         DatabaseUrl::from_str(&self.text).map(drop).map_err(|error| format!("--database {error}"))
     }
 
-    /// Which database it is.
+    /// Returns the parsed address.
     pub(crate) fn url(&self) -> DatabaseUrl {
         self.text.parse().unwrap_or_else(|_| unreachable!("checked when the command line was read"))
     }
@@ -353,10 +353,10 @@ pub(crate) struct Config {
 
 #[derive(Args)]
 pub(crate) struct Secret {
-    /// The secret that signs tokens (HS256), at least 32 bytes; give two to rotate, the first signs
+    /// Secret that signs tokens (HS256), at least 32 bytes; to rotate, give two: the first signs
     #[arg(long, env = "BOXOFFICE_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Vec<String>,
-    /// A file that holds the secret; line ends around it do not count
+    /// File with the secret; leading and trailing line breaks are ignored
     #[arg(long, env = "BOXOFFICE_JWT_SECRET_FILE", value_name = "FILE", value_parser = secret_file)]
     jwt_secret_file: Vec<String>,
 }
@@ -370,7 +370,7 @@ impl Secret {
             .collect()
     }
 
-    /// Signs, and checks, with these secrets alone.
+    /// Returns tokens that are signed and verified with these secrets only.
     pub(crate) fn tokens(&self) -> Tokens {
         Tokens::new(&self.all(), &[], &ExpectedClaims::default())
     }
@@ -380,13 +380,14 @@ impl Secret {
 pub(crate) struct Identity {
     #[command(flatten)]
     secret: Secret,
-    /// A public key in PEM that checks tokens: RSA (RS256), P-256 (ES256) or Ed25519 (`EdDSA`); give two to rotate
+    /// PEM file with a public key that verifies tokens: RSA (RS256), P-256 (ES256) or Ed25519 (`EdDSA`); to
+    /// rotate, give two
     #[arg(long, env = "BOXOFFICE_JWT_PUBLIC_KEY_FILE", value_name = "FILE", value_parser = public_key_file)]
     jwt_public_key_file: Vec<PublicKey>,
-    /// The issuer that tokens must name; unchecked when unset
+    /// Required issuer of tokens; not checked by default
     #[arg(long, env = "BOXOFFICE_JWT_ISSUER")]
     jwt_issuer: Option<String>,
-    /// The audience that tokens must name; unchecked when unset
+    /// Required audience of tokens; not checked by default
     #[arg(long, env = "BOXOFFICE_JWT_AUDIENCE")]
     jwt_audience: Option<String>,
 }
@@ -396,7 +397,7 @@ impl Identity {
         self.secret.all().is_empty() && self.jwt_public_key_file.is_empty()
     }
 
-    /// Checks tokens with every secret and key that was given.
+    /// Returns tokens that are verified with any of the secrets and keys.
     pub(crate) fn tokens(&self) -> Tokens {
         let expected =
             ExpectedClaims { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() };
@@ -404,12 +405,12 @@ impl Identity {
     }
 }
 
-/// Where bookings are kept. Shown without a password.
+/// The address of a database. `Display` masks the password.
 #[derive(Clone, Debug)]
 pub(crate) enum DatabaseUrl {
-    /// One file, one process.
+    /// A file, used by one process.
     Sqlite(PathBuf),
-    /// Many instances.
+    /// A server, shared by many instances.
     Postgres(Box<PostgresUrl>),
 }
 
@@ -440,12 +441,12 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
-/// What `dev` and `demo` decide about bookings: the defaults of `serve`.
+/// Returns the settings for bookings of `dev` and `demo`: the defaults of `serve`.
 pub(crate) fn default_policy() -> Policy {
-    let arguments = ["boxoffice", "serve", "--jwt-secret", "not used, but one must be given"];
-    // Theirs is no configuration, so what the environment says to others is not read.
-    let bare = |command: clap::Command| command.mut_args(|each| each.env(Resettable::Reset));
-    let matches = Cli::command().mut_subcommand("serve", bare).try_get_matches_from(arguments);
+    let arguments = ["boxoffice", "serve", "--jwt-secret", "not used, but required by the parser"];
+    // These commands take no settings, so the environment is ignored.
+    let without_environment = |command: clap::Command| command.mut_args(|each| each.env(Resettable::Reset));
+    let matches = Cli::command().mut_subcommand("serve", without_environment).try_get_matches_from(arguments);
     match matches.and_then(|matches| Cli::from_arg_matches(&matches)).map(|cli| cli.command) {
         Ok(Command::Serve(serve)) => serve.policy(),
         Ok(_) | Err(_) => unreachable!("the defaults are valid"),

@@ -1,4 +1,4 @@
-//! How NATS is reached.
+//! Settings for NATS.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,17 @@ use crate::nats::Address;
 
 #[derive(Clone, Args)]
 pub(crate) struct Nats {
-    /// NATS for requests and messages: nats://… or tls://…, several of a cluster separated by commas; none when unset
+    /// NATS servers: nats://… or tls://…, the servers of a cluster separated by commas; without it, NATS is
+    /// not used
     #[arg(id = "nats", long = "nats", env = "BOXOFFICE_NATS", value_name = "URL", hide_env_values = true)]
     text: Option<String>,
-    /// A file with credentials for NATS, as `nsc` writes it
+    /// Credentials file for NATS, as written by `nsc`
     #[arg(long = "nats-creds", env = "BOXOFFICE_NATS_CREDS", value_name = "FILE", requires = "nats")]
     pub(crate) creds: Option<PathBuf>,
-    /// The authorities that the certificate of NATS is checked with, in PEM; the system's when unset
+    /// PEM file with CA certificates for NATS; by default those of the system
     #[arg(long = "nats-ca", env = "BOXOFFICE_NATS_CA", value_name = "FILE", requires = "nats")]
     pub(crate) ca: Option<PathBuf>,
-    /// Replicas of the stream when it is created: 3 on a cluster. A stream that exists keeps its number
+    /// Replicas of a new stream: 1, or 3 on a cluster; an existing stream is not changed
     #[arg(
         long = "nats-replicas",
         env = "BOXOFFICE_NATS_REPLICAS",
@@ -28,7 +29,8 @@ pub(crate) struct Nats {
     pub(crate) replicas: usize,
 }
 
-/// One server, or as many as survive the loss of one. Two lose the stream with either, and more only cost.
+/// Parses the number of replicas. Three survive the loss of a server. With two, the loss of either stops the
+/// stream, and more than three only cost.
 fn replicas(text: &str) -> Result<usize, String> {
     match text {
         "1" => Ok(1),
@@ -38,14 +40,14 @@ fn replicas(text: &str) -> Result<usize, String> {
 }
 
 impl Nats {
-    /// What is wrong with the address. Said here and not by the parser, which would repeat a password.
+    /// Checks the address. The parser does not, because its error would contain the password.
     pub(super) fn check(&self) -> Result<(), String> {
         self.text.as_deref().map_or(Ok(()), |text| {
             text.parse::<Address>().map(drop).map_err(|error| format!("--nats {error}"))
         })
     }
 
-    /// Where it is, where there is one.
+    /// Returns the address if it is set.
     pub(crate) fn address(&self) -> Option<Address> {
         let text = self.text.as_deref()?;
         Some(text.parse().unwrap_or_else(|_| unreachable!("checked when the command line was read")))

@@ -1,4 +1,4 @@
-//! Reading values as people write them.
+//! Parsers of values.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use crate::auth::PublicKey;
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = |_| "must be a length of time such as 90s, 15m or 1h30m".to_owned();
-    let span: jiff::SignedDuration = text.parse().map_err(wrong)?;
+    let invalid = |_| "must be a duration such as 90s, 15m or 1h30m".to_owned();
+    let span: jiff::SignedDuration = text.parse().map_err(invalid)?;
     span.try_into().map_err(|_| "must not be negative".to_owned())
 }
 
@@ -36,16 +36,16 @@ pub(super) fn cutoff(text: &str) -> Result<Duration, String> {
 
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let every = duration(text)?;
-    if every.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(every) }
+    if every.is_zero() { Err("must be greater than zero".to_owned()) } else { Ok(every) }
 }
 
-/// The exponent of a popularity.
+/// Parses a Zipf exponent.
 pub(super) fn exponent(text: &str) -> Result<f64, String> {
     let exponent = text.parse().ok().filter(|exponent| (0.0..=3.0).contains(exponent));
     exponent.ok_or_else(|| "must be a number from 0 to 3".to_owned())
 }
 
-/// A network such as 10.0.0.0/8, or one address.
+/// Parses a network such as 10.0.0.0/8, or a single address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     address
@@ -64,9 +64,8 @@ pub(super) fn cancel_limit(text: &str) -> Result<Rule, String> {
 pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| "must be an address such as 127.0.0.1:8080".to_owned())?;
-    let reachable =
-        "must be an address of this machine only, such as 127.0.0.1:8080; `serve` may listen elsewhere";
-    if address.ip().is_loopback() { Ok(address) } else { Err(reachable.to_owned()) }
+    let not_loopback = "must be a loopback address such as 127.0.0.1:8080; use `serve` for other addresses";
+    if address.ip().is_loopback() { Ok(address) } else { Err(not_loopback.to_owned()) }
 }
 
 pub(super) fn secret_file(path: &str) -> Result<String, String> {

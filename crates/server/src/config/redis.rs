@@ -1,4 +1,4 @@
-//! How Redis is reached.
+//! Settings for Redis.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use domain::Ids;
 
 #[derive(Args)]
 pub(crate) struct Redis {
-    /// Redis for limits and locks that hold across processes: redis://… or rediss://…; in this process when unset
+    /// Redis for rate limits and locks across instances: redis://… or rediss://…; without it, they are local
+    /// to each process
     #[arg(id = "redis", long = "redis", env = "BOXOFFICE_REDIS", value_name = "URL", hide_env_values = true)]
     text: Option<String>,
-    /// The authorities that the certificate of Redis is checked with, in PEM; the system's when unset
+    /// PEM file with CA certificates for Redis; by default those of the system
     #[arg(
         id = "redis_ca",
         long = "redis-ca",
@@ -22,47 +23,47 @@ pub(crate) struct Redis {
     ca: Option<PathBuf>,
 }
 
-/// What becomes of requests while Redis is away.
+/// The behaviour while Redis is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum OnRedisDown {
-    /// Go on under the database's guards; each process counts attempts for itself.
+    /// Continue with the guarantees of the database; each process counts rate limits on its own
     #[default]
     Database,
-    /// Refuse what is limited, with 503.
+    /// Refuse rate-limited requests with status 503
     Refuse,
 }
 
 impl Redis {
-    /// What is wrong with the address. Said here and not by the parser, which would repeat a password.
+    /// Checks the address. The parser does not, because its error would contain the password.
     pub(super) fn check(&self) -> Result<(), String> {
-        self.named("check")?;
+        self.options_for("check")?;
         if self.ca.is_some() && !self.text.as_deref().is_some_and(|text| text.starts_with("rediss://")) {
-            return Err("--redis-ca is for an address that begins with rediss://".to_owned());
+            return Err("--redis-ca requires a rediss:// address".to_owned());
         }
         Ok(())
     }
 
-    /// How to reach it, for an instance with a fresh name; `None` where there is no Redis. Reads the file of
-    /// authorities.
+    /// Returns the options for an instance with a new random name; `None` if Redis is not configured. Reads
+    /// the CA file.
     pub(crate) fn options(&self, ids: &dyn Ids) -> Result<Option<RedisOptions>, String> {
-        let mut wide = [0; 16];
-        wide[6..].copy_from_slice(&ids.random());
-        let Some(options) = self.named(&format!("{:020x}", u128::from_be_bytes(wide)))? else {
+        let mut bytes = [0; 16];
+        bytes[6..].copy_from_slice(&ids.random());
+        let Some(options) = self.options_for(&format!("{:020x}", u128::from_be_bytes(bytes)))? else {
             return Ok(None);
         };
         let Some(file) = &self.ca else { return Ok(Some(options)) };
-        let unusable = |why: String| format!("--redis-ca {}: {why}", file.display());
-        let authorities = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-        options.with_authorities(&authorities).map(Some).map_err(|error| unusable(error.to_string()))
+        let in_file = |error: String| format!("--redis-ca {}: {error}", file.display());
+        let authorities = std::fs::read(file).map_err(|error| in_file(error.to_string()))?;
+        options.with_authorities(&authorities).map(Some).map_err(|error| in_file(error.to_string()))
     }
 
-    /// The address, for an instance of this name.
-    fn named(&self, instance: &str) -> Result<Option<RedisOptions>, String> {
+    /// Returns the options for an instance with this name; `None` if Redis is not configured.
+    fn options_for(&self, instance: &str) -> Result<Option<RedisOptions>, String> {
         let options = self.text.as_deref().map(|text| RedisOptions::new(text, instance));
         options.transpose().map_err(|error| format!("--redis: {error}"))
     }
 
-    /// The address without its credentials.
+    /// Returns the address without credentials.
     pub(crate) fn public(&self) -> String {
         let text = self.text.as_deref().unwrap_or_default();
         match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {

@@ -39,8 +39,8 @@ const FORBIDDEN: &[&str] = &[
     "UPDATE events SET held = capacity - sold + 1",
     "UPDATE ticket_types SET capacity = 1, held = 2",
     "UPDATE user_limits SET tickets = max_tickets + 1",
-    "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency, status,
-            reason, provider_reference, created_at, settled_at FROM refunds",
+    "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency,
+            status, reason, provider_reference, created_at, settled_at FROM refunds",
 ];
 
 /// Statements of another transaction between the read and the write of a command, which must then fail.

@@ -2,7 +2,7 @@
 //! while instances are replaced one by one. `ROUNDS` repeats it.
 
 use testkit::{
-    Cluster, Journal, Load, NatsServer, Program, RedisServer, Server, Setup, event_body,
+    Journal, Load, NatsServer, PostgresServer, Program, RedisServer, Server, Setup, event_body,
     number_from_environment,
 };
 
@@ -24,7 +24,7 @@ async fn versions_sell_side_by_side() {
 /// Upgrades three instances of the earlier version one by one under load, then downgrades them again.
 async fn replace_instances() -> Journal {
     let (nats, redis) = (NatsServer::start().await, RedisServer::start().await);
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     let start = async |version: Program| -> Server {
         let setup = Setup::new(version).on_postgres(&database).argument("--redis").argument(redis.url(0));
         setup.argument("--nats").argument(nats.url()).argument("--sweep-every").argument("1s").start().await
@@ -44,12 +44,12 @@ async fn replace_instances() -> Journal {
         // The replaced instance ends while the two others, and the new one, sell.
         let mut loads: Vec<Load> = servers.iter().map(|server| Load::start(server, &events, 8)).collect();
         replaced.terminate();
-        replaced.ending().await;
+        replaced.wait_for_exit().await;
         for load in &mut loads {
-            load.acknowledged(200).await;
+            load.wait_for_acknowledged(200).await;
         }
         for load in loads {
-            all.absorb(load.stop().await);
+            all.merge(load.stop().await);
         }
     }
     let mut admin = servers[0].admin();

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use testkit::{Client, Cluster, NatsServer, Server, Setup, event_body, eventually, id_of, with};
+use testkit::{
+    Client, NatsServer, PostgresServer, Server, Setup, event_body, eventually, id_of, with_fields,
+};
 
 use crate::fixture::{FOLDER, Fixture, Manifest, NatsRequest, Request};
 use crate::ledger_stream::{expect_complete, streams};
@@ -31,7 +33,7 @@ async fn write_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn write_postgres() {
     let fixture = create("postgres");
-    let database = Cluster::shared().await.database().await;
+    let database = PostgresServer::shared().await.create_database().await;
     write(&fixture, Setup::new(previous()).on_postgres(&database)).await;
     std::fs::write(fixture.database(), database.dump().await).expect("a dump");
 }
@@ -84,7 +86,7 @@ async fn write(fixture: &Fixture, setup: Setup) {
     };
     server.expect_clean().await;
     server.terminate();
-    server.ending().await;
+    server.wait_for_exit().await;
     let text = serde_json::to_string_pretty(&manifest).expect("JSON");
     std::fs::write(fixture.manifest_file(), text + "\n").expect("a manifest");
     fixture.tar(&["--create", "--gzip", "--numeric-owner"], nats.store()).await;
@@ -99,7 +101,7 @@ struct Writer {
 
 impl Writer {
     async fn event(&mut self, name: &str, changes: &Value) {
-        let body = with(with(event_body(10_000), &json!({"name": name})), changes);
+        let body = with_fields(with_fields(event_body(10_000), &json!({"name": name})), changes);
         let id = self.admin.create_event(&body).await;
         self.events.insert(name.to_owned(), id);
     }
@@ -216,7 +218,7 @@ async fn stored_requests(server: &Server, events: &BTreeMap<String, String>) -> 
     send("admin", "/v1/events".to_owned(), event_body(10), 201).await;
     let order = json!({"eventId": plain, "ticketQuantity": 2});
     send("ada", bookings(), order.clone(), 201).await;
-    let wrong = with(order.clone(), &json!({"expectedTotal": {"amount": 1, "currency": "EUR"}}));
+    let wrong = with_fields(order.clone(), &json!({"expectedTotal": {"amount": 1, "currency": "EUR"}}));
     send("ada", bookings(), wrong, 422).await;
     let paid = send("bob", bookings(), order.clone(), 201).await;
     let payment = json!({"paymentTransactionId": "pay-bob"});
@@ -225,7 +227,7 @@ async fn stored_requests(server: &Server, events: &BTreeMap<String, String>) -> 
     let refund = id_of(&server.service().refunds_of("pay-bob").await[0]);
     let settlement = json!({"outcome": "succeeded", "providerReference": "re-bob"});
     send("service", format!("/v1/refunds/{refund}/settle"), settlement, 200).await;
-    send("service", bookings(), with(order, &json!({"userId": "carol"})), 201).await;
+    send("service", bookings(), with_fields(order, &json!({"userId": "carol"})), 201).await;
     requests
 }
 

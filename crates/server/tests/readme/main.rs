@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{Ending, Finished, Process};
+use testkit::{Exit, Process, ProgramOutput};
 use tokio::time::Instant;
 
 use crate::blocks::Blocks;
@@ -88,8 +88,8 @@ async fn every_command_works_in_a_fresh_clone() {
 }
 
 #[track_caller]
-fn expect_success(finished: &Finished, command: &str) {
-    assert_eq!(finished.ending, Ending::Code(0), "{command}: {finished:?}");
+fn expect_success(finished: &ProgramOutput, command: &str) {
+    assert_eq!(finished.exit, Exit::Code(0), "{command}: {finished:?}");
 }
 
 /// Runs `dev`, and the two commands that it prints.
@@ -111,7 +111,7 @@ async fn expect_dev_to_take_a_booking(shell: &Shell, command: &str) {
     assert_eq!(statuses, ["pending", "confirmed"], "{lines:#?}");
     println!("the first booking was confirmed {:?} after `dev` was ready", began.elapsed());
     dev.terminate();
-    assert_eq!(dev.ending().await, Ending::Code(0));
+    assert_eq!(dev.wait_for_exit().await, Exit::Code(0));
 }
 
 /// The server that the README starts, against which the other commands run.

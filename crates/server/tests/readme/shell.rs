@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testkit::{Finished, Program};
+use testkit::{Program, ProgramOutput};
 
 use crate::blocks::ROOT;
 
@@ -82,7 +82,7 @@ impl Shell {
     }
 
     /// Runs a text to its end.
-    pub(crate) async fn run(&self, text: &str, deadline: Duration) -> Finished {
+    pub(crate) async fn run(&self, text: &str, deadline: Duration) -> ProgramOutput {
         Program::finish_within(deadline, self.command(text)).await
     }
 }

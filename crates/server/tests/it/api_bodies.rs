@@ -14,7 +14,7 @@ fn head(server: &Server, lines: &str) -> String {
 }
 
 /// A valid order, padded with spaces to `length` bytes.
-fn padded(event: &str, length: usize) -> String {
+fn padded_order(event: &str, length: usize) -> String {
     let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"}).to_string();
     format!("{order}{}", " ".repeat(length - order.len()))
 }
@@ -54,7 +54,7 @@ async fn malformed_json_is_refused() {
         let response = admin.post_text("/v1/bookings", bytes.to_vec()).await;
         response.expect_problem(400, "malformed_request");
     }
-    admin.post_text("/v1/bookings", padded(&event, 200)).await.expect(201);
+    admin.post_text("/v1/bookings", padded_order(&event, 200)).await.expect(201);
 }
 
 #[tokio::test]
@@ -112,9 +112,9 @@ async fn bodies_are_limited_to_64_kib() {
     let server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let mut service = server.service();
-    service.post_text("/v1/bookings", padded(&event, LIMIT)).await.expect(201);
+    service.post_text("/v1/bookings", padded_order(&event, LIMIT)).await.expect(201);
     service
-        .post_text("/v1/bookings", padded(&event, LIMIT + 1))
+        .post_text("/v1/bookings", padded_order(&event, LIMIT + 1))
         .await
         .expect_problem(413, "payload_too_large");
     service.post_text("/v1/bookings", " ".repeat(LIMIT + 1)).await.expect_problem(413, "payload_too_large");
@@ -129,7 +129,7 @@ async fn bodies_are_limited_to_64_kib() {
     for (length, accepted) in [(LIMIT, true), (LIMIT + 1, false)] {
         let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
-        for chunk in padded(&event, length).as_bytes().chunks(4_096) {
+        for chunk in padded_order(&event, length).as_bytes().chunks(4_096) {
             raw.write(format!("{:x}\r\n", chunk.len())).await;
             raw.write(chunk).await;
             raw.write("\r\n").await;
@@ -164,7 +164,7 @@ async fn endless_chunked_bodies_are_refused() {
 async fn a_json_content_type_is_required() {
     let server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
-    let body = padded(&event, 200);
+    let body = padded_order(&event, 200);
     let post = async |content_type: &str| {
         let mut raw = RawConnection::open(server.address()).await;
         raw.write(head(&server, &format!("{content_type}content-length: {}\r\n", body.len()))).await;

@@ -35,7 +35,7 @@ async fn run_and_kill(mut server: Server, changes: u64, acknowledged: &mut Journ
     (server, took)
 }
 
-async fn refuse_second_owner(server: &mut Server) {
+async fn expect_second_owner_refused(server: &mut Server) {
     let mut second = server.setup().spawn();
     assert_eq!(second.wait_for_exit().await, Exit::Code(3), "{}", second.stderr.tail());
     assert!(second.stderr.tail().contains("owned by another running boxoffice"), "{}", second.stderr.tail());
@@ -66,7 +66,7 @@ async fn campaign(mut server: Server, kills: u32) -> Vec<Duration> {
         let took;
         (server, took) = run_and_kill(server, changes, &mut acknowledged).await;
         starts.push(took);
-        refuse_second_owner(&mut server).await;
+        expect_second_owner_refused(&mut server).await;
     }
     acknowledged.check(&mut server.admin()).await;
     server.expect_clean().await;

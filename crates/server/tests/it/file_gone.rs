@@ -22,7 +22,7 @@ enum Loss {
     Replaced,
 }
 
-fn lose(database: &Path, suffix: &str, loss: Loss) {
+fn inject_loss(database: &Path, suffix: &str, loss: Loss) {
     let (file, elsewhere) = (with_suffix(database, suffix), with_suffix(database, ".elsewhere"));
     let result = match loss {
         Loss::Removed => remove_file(file),
@@ -58,7 +58,7 @@ async fn d2_changes_are_refused_while_a_database_file_is_missing() {
         let mut admin = server.admin();
         let event = admin.create_event(&event_body(100)).await;
         admin.book_for("ada", &event, 1).await.expect(201);
-        lose(server.database(), suffix, loss);
+        inject_loss(server.database(), suffix, loss);
         expect_refused(&mut admin, &event).await;
         let reason = if matches!(loss, Loss::Replaced) { "was replaced" } else { "was removed or renamed" };
         server.log().expect(reason).await;
@@ -73,7 +73,7 @@ async fn d2_sales_resume_after_a_renamed_file_is_restored() {
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(100)).await;
     let database = server.database();
-    lose(database, "", Loss::Renamed);
+    inject_loss(database, "", Loss::Renamed);
     expect_refused(&mut admin, &event).await;
     rename(with_suffix(database, ".elsewhere"), database).unwrap();
     admin.book_for("ada", &event, 1).await.expect(201);

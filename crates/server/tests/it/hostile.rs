@@ -198,7 +198,7 @@ fn collect(value: &Value, at: &str, pointers: &mut Vec<String>) {
 }
 
 /// The body with each field twice, with unknown fields, and as broken JSON.
-fn malformed(body: &Value) -> Vec<String> {
+fn malformed_bodies(body: &Value) -> Vec<String> {
     let text = body.to_string();
     let inner = &text[1..text.len() - 1];
     let fields = body.as_object().into_iter().flatten();
@@ -326,7 +326,7 @@ async fn attack_body(method: &str, template: &str) {
         .iter()
         .flat_map(|template_body| values.clone().map(|value| template_body.replace(PLACEHOLDER, value)));
     let http_method: Method = method.to_uppercase().parse().expect("a method");
-    for body in corrupted.chain(bodies.iter().flat_map(malformed)) {
+    for body in corrupted.chain(bodies.iter().flat_map(malformed_bodies)) {
         let headers = [("content-type", "application/json")];
         let response = fixture.admin.request_with(http_method.clone(), &path, &headers, body.clone()).await;
         check(&document, operation, &response, &format!("{method} {path} {body}"));

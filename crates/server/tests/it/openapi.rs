@@ -61,7 +61,7 @@ pub(crate) fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
         .collect()
 }
 
-fn described(document: &Value) -> Routes {
+fn described_routes(document: &Value) -> Routes {
     operations(document).into_iter().map(|(method, path, _)| route(method, path)).collect()
 }
 
@@ -89,7 +89,7 @@ fn codes_in_sources() -> BTreeSet<&'static str> {
 
 #[tokio::test]
 async fn the_documented_routes_are_described() {
-    assert_eq!(described(&document().await), documented_routes());
+    assert_eq!(described_routes(&document().await), documented_routes());
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn the_routes_of_the_router_are_described() {
             }
         }
     }
-    assert_eq!(described(&document().await), routes);
+    assert_eq!(described_routes(&document().await), routes);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn the_methods_of_every_route_are_described() {
         let methods = response.header("allow").split(',').filter(|method| *method != "HEAD");
         allowed.extend(methods.map(|method| route(method, path)));
     }
-    assert_eq!(described(&document), allowed);
+    assert_eq!(described_routes(&document), allowed);
 }
 
 #[tokio::test]

@@ -8,12 +8,12 @@ use crate::{program, server_time};
 const HOLD_SECONDS: u32 = 1;
 
 /// Settings of a server that sweeps overdue holds every 200 ms.
-fn sweeping() -> Setup {
+fn setup_with_sweeper() -> Setup {
     Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "200ms")
 }
 
 /// Creates an event whose holds last one second, with these changes to its body.
-async fn short_holds(server: &Server, changes: &Value) -> String {
+async fn create_event_with_short_holds(server: &Server, changes: &Value) -> String {
     let body = with_fields(event_body(10), &json!({"holdSeconds": HOLD_SECONDS}));
     server.admin().create_event(&with_fields(body, changes)).await
 }
@@ -22,9 +22,9 @@ async fn short_holds(server: &Server, changes: &Value) -> String {
 /// The tests of `engine`, which can hold a lock, check that no lock stops it.
 #[tokio::test]
 async fn user_limits_and_cutoffs_do_not_stop_the_sweeper() {
-    let server = sweeping().environment("BOXOFFICE_CANCEL_LIMIT", "1/24h").start().await;
+    let server = setup_with_sweeper().environment("BOXOFFICE_CANCEL_LIMIT", "1/24h").start().await;
     let (mut admin, mut ada) = (server.admin(), server.user("ada"));
-    let event = short_holds(&server, &json!({})).await;
+    let event = create_event_with_short_holds(&server, &json!({})).await;
     let soon = server_time(&mut admin, &event).await + jiff::SignedDuration::from_hours(1);
     admin.patch(&format!("/v1/events/{event}"), &json!({"startsAt": soon.to_string()})).await.expect(200);
     ada.cancel("bkg_01h455vb4pex5vsknk084sn02q").await.expect_problem(404, "not_found");
@@ -47,10 +47,10 @@ async fn user_limits_and_cutoffs_do_not_stop_the_sweeper() {
 
 #[tokio::test]
 async fn an_unreadable_row_does_not_stop_other_holds_from_expiring() {
-    let mut server = sweeping().start().await;
+    let mut server = setup_with_sweeper().start().await;
     let mut admin = server.admin();
-    let event = short_holds(&server, &json!({})).await;
-    let other = short_holds(&server, &json!({})).await;
+    let event = create_event_with_short_holds(&server, &json!({})).await;
+    let other = create_event_with_short_holds(&server, &json!({})).await;
     let mut held = Vec::new();
     for number in 0..4 {
         let user = format!("user-{number}");
@@ -89,7 +89,7 @@ async fn an_unreadable_row_does_not_stop_other_holds_from_expiring() {
 /// The cancellation of an event resumes where it stopped, also after a restart.
 #[tokio::test]
 async fn the_bookings_of_a_cancelled_event_are_cancelled_and_refunded_once() {
-    let mut server = sweeping().start().await;
+    let mut server = setup_with_sweeper().start().await;
     let mut admin = server.admin();
     let event = admin.create_event(&event_body(1_000)).await;
     for number in 0..30 {
@@ -121,7 +121,7 @@ async fn the_bookings_of_a_cancelled_event_are_cancelled_and_refunded_once() {
 async fn overdue_holds_are_freed_on_demand() {
     let server = Setup::new(program()).environment("BOXOFFICE_SWEEP_EVERY", "24h").start().await;
     let mut service = server.service();
-    let event = short_holds(&server, &json!({"maxTicketsPerUser": 10})).await;
+    let event = create_event_with_short_holds(&server, &json!({"maxTicketsPerUser": 10})).await;
     let held = id_of(&service.book_for("ada", &event, 10).await.expect(201));
     // The overdue hold causes no refusal, neither for lack of tickets nor by the user's own limit.
     let next = eventually("the tickets are free for the same user", async || {

@@ -77,14 +77,14 @@ async fn the_last_ticket_is_sold_once() {
 mod without_guards {
     use super::*;
 
-    async fn sabotaged(guards: &str) -> Server {
+    async fn start_without(guards: &str) -> Server {
         let setup = crate::setup().await;
         setup.environment("BOXOFFICE_SABOTAGE", guards).start().await
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn without_capacity_checks_a_server_oversells_and_the_audit_reports_it() {
-        let server = sabotaged("capacity,capacity-check").await;
+        let server = start_without("capacity,capacity-check").await;
         let mut clients = connected_clients(&server).await;
         let event = server.admin().create_event(&event_body(1)).await;
         let responses;
@@ -99,7 +99,7 @@ mod without_guards {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn database_constraints_alone_prevent_overselling() {
-        let server = sabotaged("capacity").await;
+        let server = start_without("capacity").await;
         let mut clients = connected_clients(&server).await;
         let mut admin = server.admin();
         for _ in 0..5 {

@@ -200,7 +200,7 @@ async fn until_refused(mut attempt: impl AsyncFnMut() -> Response) -> (usize, Re
 }
 
 /// Starts a server with windows that no test outlasts, so that counts are exact on a machine of any speed.
-async fn strict() -> Server {
+async fn start_with_long_windows() -> Server {
     let setup = Setup::new(program()).environment("BOXOFFICE_BOOK_LIMIT", "5/24h");
     setup.environment("BOXOFFICE_CANCEL_LIMIT", "3/24h").start().await
 }
@@ -225,7 +225,7 @@ async fn the_default_limits_are_as_documented() {
 
 #[tokio::test]
 async fn the_booking_limit_counts_per_booked_user() {
-    let server = strict().await;
+    let server = start_with_long_windows().await;
     let event = server.admin().create_event(&event_body(3)).await;
     let (mut ada, mut service) = (server.user("ada"), server.service());
     ada.book(&event, 1).await.expect(201);
@@ -246,7 +246,7 @@ async fn the_booking_limit_counts_per_booked_user() {
 
 #[tokio::test]
 async fn invalid_requests_do_not_count_against_the_limit() {
-    let server = strict().await;
+    let server = start_with_long_windows().await;
     let event = server.admin().create_event(&event_body(100)).await;
     let mut ada = server.user("ada");
     let order = json!({"eventId": event, "ticketQuantity": 1}).to_string();
@@ -278,7 +278,7 @@ async fn invalid_requests_do_not_count_against_the_limit() {
 
 #[tokio::test]
 async fn every_well_formed_cancellation_of_a_user_counts() {
-    let server = strict().await;
+    let server = start_with_long_windows().await;
     let event = server.admin().create_event(&event_body(100)).await;
     let mut bookings = Vec::new();
     for _ in 0..2 {
@@ -311,7 +311,7 @@ async fn every_well_formed_cancellation_of_a_user_counts() {
 
 #[tokio::test]
 async fn concurrent_requests_are_allowed_exactly_up_to_the_limit() {
-    let server = strict().await;
+    let server = start_with_long_windows().await;
     let event = server.admin().create_event(&event_body(1_000)).await;
     let mut attempts = JoinSet::new();
     for _ in 0..40 {

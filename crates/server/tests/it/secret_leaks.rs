@@ -13,7 +13,7 @@ use crate::program;
 const MARK: &str = "canary5ecret";
 
 /// A marked secret, long enough to sign tokens.
-fn marked(what: &str) -> String {
+fn marked_secret(what: &str) -> String {
     format!("{MARK}-{what}-0123456789abcdef0123456789abcdef")
 }
 
@@ -31,7 +31,7 @@ fn expect_no_secret(tokens: &[String], place: &str, output: &str) {
 #[tokio::test]
 async fn servers_leak_no_secrets() {
     for format in ["text", "json"] {
-        let secret = marked("jwt");
+        let secret = marked_secret("jwt");
         let setup = Setup::new(program()).environment("BOXOFFICE_JWT_SECRET", &secret);
         let setup = setup.argument("--log").argument("trace").argument("--log-format").argument(format);
         let process = setup.spawn();
@@ -48,12 +48,13 @@ async fn servers_leak_no_secrets() {
         let event = admin.create_event(&event_body(10)).await;
 
         let mut responses: Vec<Response> = Vec::new();
-        let bearers = [format!("Bearer {forged}"), format!("Basic {}", marked("basic")), marked("bare")];
+        let bearers =
+            [format!("Bearer {forged}"), format!("Basic {}", marked_secret("basic")), marked_secret("bare")];
         for authorization in &bearers {
             let headers = [("authorization", authorization.as_str())];
             responses.push(admin.request_with(Method::GET, "/v1/stats", &headers, "").await);
         }
-        let (key, note) = (marked("key"), marked("note"));
+        let (key, note) = (marked_secret("key"), marked_secret("note"));
         let order = json!({"eventId": event, "ticketQuantity": 1, "userId": "ada"});
         let headers = [
             ("content-type", "application/json"),
@@ -119,7 +120,7 @@ fn expect_no_leak(finished: &ProgramOutput, code: i32) {
 async fn commands_leak_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("boxoffice.db").display());
-    let secret = marked("jwt");
+    let secret = marked_secret("jwt");
     let database = ["--database", &url];
     for words in
         [&["migrate"][..], &["audit"], &["doctor"], &["sweep"], &["doctor", "--json"], &["audit", "--json"]]
@@ -152,7 +153,7 @@ async fn commands_leak_no_secrets() {
 #[tokio::test]
 async fn errors_do_not_quote_the_configuration_file() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, secret) = (folder.path().join("boxoffice.toml"), marked("file"));
+    let (file, secret) = (folder.path().join("boxoffice.toml"), marked_secret("file"));
     for (wrong, line) in [
         (format!("jwt-secret = \"{secret}\nhold = \"1h\"\n"), "line 1"),
         (format!("hold = \"1h\"\njwt-secret = {secret}\n"), "line 2"),

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use crate::server;
 
 /// A booking request whose head the server has read and confirmed with 100 Continue.
-async fn half_a_request(server: &Server, body: &str) -> RawConnection {
+async fn open_request(server: &Server, body: &str) -> RawConnection {
     let token = server.tokens().service();
     let mut raw = RawConnection::open(server.address()).await;
     raw.write(format!(
@@ -35,7 +35,7 @@ async fn requests_in_flight_are_completed() {
     let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
     let mut idle = server.anonymous();
     idle.get("/v1/events").await.expect(200);
-    let mut raw = half_a_request(&server, &body).await;
+    let mut raw = open_request(&server, &body).await;
     server.terminate();
     wait_until_connections_are_refused(&server).await;
     assert!(server.is_running(), "it waits for the request in flight");
@@ -54,7 +54,7 @@ async fn shutdown_times_out_on_unfinished_requests() {
     let mut server = server.argument("--shutdown-timeout").argument("300ms").start().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
-    let raw = half_a_request(&server, &body).await;
+    let raw = open_request(&server, &body).await;
     server.terminate();
     assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     drop(raw);
@@ -65,7 +65,7 @@ async fn a_second_signal_stops_the_server_immediately() {
     let mut server = server().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let body = json!({"eventId": event, "ticketQuantity": 2, "userId": "ada"}).to_string();
-    let _raw = half_a_request(&server, &body).await;
+    let _raw = open_request(&server, &body).await;
     server.terminate();
     wait_until_connections_are_refused(&server).await;
     server.terminate();

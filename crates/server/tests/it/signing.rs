@@ -53,7 +53,7 @@ fn claims() -> Value {
 }
 
 /// A token of one of the key families, with these further claims.
-fn signed(algorithm: Algorithm, more: &Value) -> String {
+fn signed_token(algorithm: Algorithm, more: &Value) -> String {
     let key = match algorithm {
         Algorithm::RS256 => EncodingKey::from_rsa_pem(RSA),
         Algorithm::ES256 => EncodingKey::from_ec_pem(P256),
@@ -96,10 +96,11 @@ async fn tokens_must_match_a_configured_key_family() {
     ];
     for (known, family) in families {
         let server = with_keys(&[known]).start().await;
-        expect_accepted(&server, known, &signed(family, &json!({}))).await;
+        expect_accepted(&server, known, &signed_token(family, &json!({}))).await;
         expect_accepted(&server, "the secret beside it", &server.tokens().admin()).await;
         for (_, other) in families.iter().filter(|(_, other)| *other != family) {
-            expect_refused(&server, &format!("{other:?} by {known}"), &signed(*other, &json!({}))).await;
+            expect_refused(&server, &format!("{other:?} by {known}"), &signed_token(*other, &json!({})))
+                .await;
         }
     }
 }
@@ -108,7 +109,7 @@ async fn tokens_must_match_a_configured_key_family() {
 async fn all_configured_keys_are_accepted_during_rotation() {
     let server = with_keys(&["ed25519.pub.pem", "rsa.pub.pem", "p256.pub.pem"]).start().await;
     for family in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
-        expect_accepted(&server, &format!("{family:?}"), &signed(family, &json!({}))).await;
+        expect_accepted(&server, &format!("{family:?}"), &signed_token(family, &json!({}))).await;
     }
     let new = "the secret that takes over, 32 bytes and more";
     let setup = Setup::new(program())
@@ -275,7 +276,7 @@ async fn malformed_claims_are_rejected() {
 #[tokio::test]
 async fn modified_tokens_are_rejected() {
     let server = with_keys(&["ed25519.pub.pem"]).start().await;
-    for token in [server.tokens().admin(), signed(Algorithm::EdDSA, &json!({}))] {
+    for token in [server.tokens().admin(), signed_token(Algorithm::EdDSA, &json!({}))] {
         expect_accepted(&server, "as it was signed", &token).await;
         for place in (0..token.len()).step_by(7) {
             expect_refused(&server, "cut off", &token[..place]).await;

@@ -53,10 +53,10 @@ async fn write(fixture: &Fixture, setup: Setup) {
     let setup = setup.argument("--nats").argument(nats.url()).argument("--sweep-every").argument("1s");
     let mut server = setup.argument("--hold").argument(HOLD).start().await;
     let mut writer = Writer { admin: server.admin(), service: server.service(), events: BTreeMap::new() };
-    writer.special_events().await;
-    let requests = stored_requests(&server, &writer.events).await;
-    let nats_request = stored_nats_request(&nats, &writer.events["plain"]).await;
-    writer.special_bookings().await;
+    writer.create_special_events().await;
+    let requests = send_stored_requests(&server, &writer.events).await;
+    let nats_request = send_stored_nats_request(&nats, &writer.events["plain"]).await;
+    writer.create_special_bookings().await;
     let bookings = writer.admin.all("/v1/bookings").await;
     let refunds = writer.admin.all("/v1/refunds").await;
     sell(&server, &writer.events["plain"]).await;
@@ -100,40 +100,44 @@ struct Writer {
 }
 
 impl Writer {
-    async fn event(&mut self, name: &str, changes: &Value) {
+    async fn create_event(&mut self, name: &str, changes: &Value) {
         let body = with_fields(with_fields(event_body(10_000), &json!({"name": name})), changes);
         let id = self.admin.create_event(&body).await;
         self.events.insert(name.to_owned(), id);
     }
 
-    async fn special_events(&mut self) {
-        self.event("plain", &json!({})).await;
-        self.event("free", &json!({"price": {"amount": 0, "currency": "EUR"}})).await;
-        self.event("yen", &json!({"venue": "東京 🎫", "price": {"amount": 3_300, "currency": "JPY"}})).await;
-        self.event("shortHold", &json!({"holdSeconds": 1, "capacity": 50})).await;
-        self.event("lastTicket", &json!({"holdSeconds": 1, "capacity": 1})).await;
-        self.event("salesStartAfterStart", &json!({"salesStartAt": "2099-07-01T00:00:00Z"})).await;
-        self.event("paused", &json!({"maxTicketsPerBooking": 4, "timeZone": "Europe/Berlin"})).await;
-        self.event("cancelled", &json!({"salesEndAt": "2099-05-01T00:00:00Z"})).await;
+    async fn create_special_events(&mut self) {
+        self.create_event("plain", &json!({})).await;
+        self.create_event("free", &json!({"price": {"amount": 0, "currency": "EUR"}})).await;
+        self.create_event("yen", &json!({"venue": "東京 🎫", "price": {"amount": 3_300, "currency": "JPY"}}))
+            .await;
+        self.create_event("shortHold", &json!({"holdSeconds": 1, "capacity": 50})).await;
+        self.create_event("lastTicket", &json!({"holdSeconds": 1, "capacity": 1})).await;
+        self.create_event("salesStartAfterStart", &json!({"salesStartAt": "2099-07-01T00:00:00Z"})).await;
+        self.create_event("paused", &json!({"maxTicketsPerBooking": 4, "timeZone": "Europe/Berlin"})).await;
+        self.create_event("cancelled", &json!({"salesEndAt": "2099-05-01T00:00:00Z"})).await;
         let types = json!([
             {"name": "Standing", "price": {"amount": 3_500, "currency": "EUR"}},
             {"name": "VIP", "price": {"amount": 12_000, "currency": "EUR"}, "capacity": 2},
         ]);
-        self.event("ticketTypes", &json!({"price": null, "ticketTypes": types, "maxTicketsPerUser": 6}))
-            .await;
+        self.create_event(
+            "ticketTypes",
+            &json!({"price": null, "ticketTypes": types, "maxTicketsPerUser": 6}),
+        )
+        .await;
         let path = format!("/v1/events/{}", self.events["yen"]);
         self.admin.patch(&path, &json!({"capacity": 500})).await.expect(200);
     }
 
-    async fn special_bookings(&mut self) {
+    async fn create_special_bookings(&mut self) {
         // Confirmed, cancelled with a refund, and cancelled unpaid.
         for name in ["plain", "free", "yen", "paused"] {
-            self.confirmed(name, &format!("{name}-confirmed"), 2).await;
-            let cancelled = self.confirmed(name, &format!("{name}-refunded"), 1).await;
+            self.book_and_pay(name, &format!("{name}-confirmed"), 2).await;
+            let cancelled = self.book_and_pay(name, &format!("{name}-refunded"), 1).await;
             self.service.cancel(&cancelled).await.expect(200);
-            let unpaid = self.booked(name, &format!("{name}-unpaid"), 1).await;
+            let unpaid = self.book(name, &format!("{name}-unpaid"), 1).await;
             self.service.cancel(&unpaid).await.expect(200);
-            self.booked(name, &format!("{name}-held"), 3).await;
+            self.book(name, &format!("{name}-held"), 3).await;
         }
         let types = self.admin.get(&format!("/v1/events/{}", self.events["ticketTypes"])).await.expect(200);
         let item = |index: usize, quantity: u32| {
@@ -143,10 +147,10 @@ impl Writer {
         let order = json!({"eventId": types["id"], "userId": "limited", "items": [item(0, 3), item(1, 1)]});
         let limited = id_of(&self.service.post("/v1/bookings", &order).await.expect(201));
         self.service.confirm(&limited, "pay-limited").await.expect(200);
-        self.expired().await;
+        self.create_expired_bookings().await;
         let path = |event: &str| format!("/v1/events/{event}");
         self.admin.patch(&path(&self.events["paused"]), &json!({"status": "paused"})).await.expect(200);
-        self.cancelled_event().await;
+        self.cancel_event().await;
         // Refunds in every state.
         let refunds = self.admin.all("/v1/refunds").await;
         for (refund, outcome) in refunds.iter().zip(["succeeded", "failed"]) {
@@ -155,17 +159,17 @@ impl Writer {
         }
     }
 
-    async fn booked(&mut self, event: &str, user: &str, tickets: u32) -> String {
+    async fn book(&mut self, event: &str, user: &str, tickets: u32) -> String {
         id_of(&self.service.book_for(user, &self.events[event], tickets).await.expect(201))
     }
 
-    async fn confirmed(&mut self, event: &str, user: &str, tickets: u32) -> String {
-        let booking = self.booked(event, user, tickets).await;
+    async fn book_and_pay(&mut self, event: &str, user: &str, tickets: u32) -> String {
+        let booking = self.book(event, user, tickets).await;
         self.service.confirm(&booking, &format!("pay-{user}")).await.expect(200);
         booking
     }
 
-    async fn status(&mut self, booking: &str, status: &str) {
+    async fn wait_for_status(&mut self, booking: &str, status: &str) {
         eventually("a booking changes its status", async || {
             (self.admin.booking(booking).await["status"] == status).then_some(())
         })
@@ -173,33 +177,33 @@ impl Writer {
     }
 
     /// Expired bookings: two never paid, one paid late with tickets available, one paid after a sell-out.
-    async fn expired(&mut self) {
+    async fn create_expired_bookings(&mut self) {
         for user in ["expired-1", "expired-2", "late"] {
-            let booking = self.booked("shortHold", user, 1).await;
-            self.status(&booking, "expired").await;
+            let booking = self.book("shortHold", user, 1).await;
+            self.wait_for_status(&booking, "expired").await;
             if user == "late" {
                 self.service.confirm(&booking, "pay-late").await.expect(200);
             }
         }
-        let late = self.booked("lastTicket", "too-late", 1).await;
-        self.status(&late, "expired").await;
-        self.confirmed("lastTicket", "in-time", 1).await;
+        let late = self.book("lastTicket", "too-late", 1).await;
+        self.wait_for_status(&late, "expired").await;
+        self.book_and_pay("lastTicket", "in-time", 1).await;
         self.service.confirm(&late, "pay-too-late").await.expect_problem(409, "hold_expired");
     }
 
-    async fn cancelled_event(&mut self) {
-        let paid = self.confirmed("cancelled", "cancelled-paid", 2).await;
-        let unpaid = self.booked("cancelled", "cancelled-unpaid", 1).await;
+    async fn cancel_event(&mut self) {
+        let paid = self.book_and_pay("cancelled", "cancelled-paid", 2).await;
+        let unpaid = self.book("cancelled", "cancelled-unpaid", 1).await;
         let path = format!("/v1/events/{}", self.events["cancelled"]);
         self.admin.patch(&path, &json!({"status": "cancelled"})).await.expect(200);
-        self.status(&paid, "cancelled").await;
-        self.status(&unpaid, "cancelled").await;
+        self.wait_for_status(&paid, "cancelled").await;
+        self.wait_for_status(&unpaid, "cancelled").await;
         self.service.confirm(&unpaid, "pay-for-nothing").await.expect_problem(409, "event_cancelled");
     }
 }
 
 /// Requests whose responses are stored, one for each route and kind of caller.
-async fn stored_requests(server: &Server, events: &BTreeMap<String, String>) -> Vec<Request> {
+async fn send_stored_requests(server: &Server, events: &BTreeMap<String, String>) -> Vec<Request> {
     let plain = &events["plain"];
     let mut requests: Vec<Request> = Vec::new();
     let mut send = async |caller: &str, path: String, body: Value, status: u16| {
@@ -231,7 +235,7 @@ async fn stored_requests(server: &Server, events: &BTreeMap<String, String>) -> 
     requests
 }
 
-async fn stored_nats_request(nats: &NatsServer, event: &str) -> NatsRequest {
+async fn send_stored_nats_request(nats: &NatsServer, event: &str) -> NatsRequest {
     let subject = "booking.create".to_owned();
     let message_id = "0192f0c1-7b4e-7d3a-9b1c-2f4e5a6b7c8d";
     let request =

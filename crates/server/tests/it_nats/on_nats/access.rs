@@ -160,7 +160,7 @@ async fn errors_do_not_quote_the_address() {
 }
 
 /// A NATS JWT (version 2) about a key, signed by another key.
-fn signed(by: &KeyPair, about: &KeyPair, name: &str, nats: &Value) -> String {
+fn signed_jwt(by: &KeyPair, about: &KeyPair, name: &str, nats: &Value) -> String {
     let encode = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
     let header = json!({"typ": "JWT", "alg": "ed25519-nkey"});
     let claims = json!({"jti": name, "iat": 1_700_000_000, "iss": by.public_key(), "sub": about.public_key(),
@@ -193,9 +193,9 @@ async fn a_credentials_file_authenticates_the_client() {
         &json!({"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}),
     );
     let account_of = |key: &KeyPair, name: &str, limits: &Value| {
-        signed(&operator, key, name, &json!({"type": "account", "version": 2, "limits": limits}))
+        signed_jwt(&operator, key, name, &json!({"type": "account", "version": 2, "limits": limits}))
     };
-    let by = signed(
+    let by = signed_jwt(
         &operator,
         &operator,
         "operator",
@@ -211,7 +211,7 @@ async fn a_credentials_file_authenticates_the_client() {
     ))
     .await;
     let member = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
-    let token = signed(&account, &user, "boxoffice", &member);
+    let token = signed_jwt(&account, &user, "boxoffice", &member);
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, text: String| {
         let path = folder.path().join(name);
@@ -225,7 +225,7 @@ async fn a_credentials_file_authenticates_the_client() {
     // The token of another user, and a token that the account has not signed.
     let stolen = file("stolen.creds", credentials(&token, &other_user));
     expect_rejected(&words(nats.url(), &[("--nats-creds", &stolen)]), why).await;
-    let forged = signed(&KeyPair::new_account(), &user, "boxoffice", &member);
+    let forged = signed_jwt(&KeyPair::new_account(), &user, "boxoffice", &member);
     let forged = file("forged.creds", credentials(&forged, &user));
     expect_rejected(&words(nats.url(), &[("--nats-creds", &forged)]), why).await;
 
@@ -247,7 +247,7 @@ async fn a_credentials_file_authenticates_the_client() {
 }
 
 /// The example configuration in `docs/operations.md`.
-fn documented() -> String {
+fn documented_config() -> String {
     let page = include_str!("../../../../../docs/operations.md");
     let (_, section) = page.split_once("### Rights on NATS").expect("the section is there");
     let (_, rest) = section.split_once("```conf\n").expect("the example is there");
@@ -286,7 +286,7 @@ async fn may_publish(name: &str, password: &str, nats: &NatsServer, subject: &st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_permissions_are_enough_and_no_more_than_needed() {
-    let nats = NatsServer::start_with_config(&documented()).await;
+    let nats = NatsServer::start_with_config(&documented_config()).await;
     let server = setup_with(&words(nats.url_with_login("nats", "boxoffice:change-this"), &[])).start().await;
     let event = server.admin().create_event(&event_body(10)).await;
     let gateway = connect(&nats, "gateway", "change-this-too").await;
@@ -351,7 +351,7 @@ async fn missing_permissions_are_named() {
         (r#""booking.* boxoffice", "#, r#"Permissions Violation for Subscription to "booking.create""#),
         (r#""$JS.API.INFO", "$JS.API.STREAM.INFO.BOXOFFICE","#, "$JS.API.STREAM.INFO.BOXOFFICE"),
     ] {
-        let with = documented();
+        let with = documented_config();
         let without = with.replacen(permission, "", 1);
         assert_ne!(with, without);
         let nats = NatsServer::start_with_config(&without).await;

@@ -191,7 +191,7 @@ impl Sale {
         let before = self.pause().await;
         let streams = streams_at(&self.cluster.url()).await;
         for number in 0..self.cluster.servers.len() {
-            lead(&streams, &format!("n{number}")).await;
+            make_leader(&streams, &format!("n{number}")).await;
             self.servers[1].service().book_for("late", &self.events[number], 1).await.expect(201);
             let entries = expect_complete_at(&self.cluster.url(), &mut self.servers[0].admin()).await;
             assert_eq!(entries, before + number + 1, "under n{number}");
@@ -238,7 +238,7 @@ async fn wait_until_current(streams: &jetstream::Context) -> ClusterInfo {
 }
 
 /// Makes a server the leader of the stream.
-async fn lead(streams: &jetstream::Context, name: &str) {
+async fn make_leader(streams: &jetstream::Context, name: &str) {
     let request = json!({"placement": {"preferred": name}});
     eventually("the server leads the stream", async || {
         let cluster = wait_until_current(streams).await;

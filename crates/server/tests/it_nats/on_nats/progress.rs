@@ -23,14 +23,14 @@ async fn c3_entries_that_are_not_published_are_reported() {
     sell_tickets(&server, 1, 3).await;
     assert!(expect_complete(&nats, &mut server.admin()).await > entries);
     streams.get_stream("BOXOFFICE").await.expect("a stream").purge().await.expect("an empty stream");
-    degraded(&server, "none was published for").await;
+    wait_until_degraded(&server, "none was published for").await;
     let logged = server.log().find(|line| line.contains("messages are not published").then_some(()));
     assert_eq!(logged.await, Some(()), "a line in the log");
     assert_eq!(server.metric("boxoffice_relay_error").await, 1);
     assert!(server.metric("boxoffice_relay_wait_seconds").await > 0);
     streams.delete_stream("BOXOFFICE").await.expect("the stream is deleted");
     expect_complete(&nats, &mut server.admin()).await;
-    ready(&server).await;
+    wait_until_ready(&server).await;
 }
 
 /// C3: a refused publish is reported with its reason, until publishing succeeds again.
@@ -46,11 +46,11 @@ async fn c3_a_refused_publish_is_reported() {
     config.max_bytes = i64::try_from(stream.cached_info().state.bytes).expect("a small stream") + 100;
     streams.update_stream(config.clone()).await.expect("a full stream");
     sell_tickets(&server, 1, 3).await;
-    degraded(&server, "maximum bytes exceeded").await;
+    wait_until_degraded(&server, "maximum bytes exceeded").await;
     config.max_bytes = -1;
     streams.update_stream(config).await.expect("an edited stream");
     expect_complete(&nats, &mut server.admin()).await;
-    ready(&server).await;
+    wait_until_ready(&server).await;
 
     let nats = NatsServer::start_with_config(
         r#"authorization: { users: [ { user: "ada", password: "test",
@@ -60,11 +60,11 @@ async fn c3_a_refused_publish_is_reported() {
     let url = nats.url_with_login("nats", "ada:test");
     let server = Setup::new(program()).argument("--nats").argument(url).start().await;
     sell_tickets(&server, 1, 3).await;
-    degraded(&server, "Publish to \"boxoffice.ledger.").await;
+    wait_until_degraded(&server, "Publish to \"boxoffice.ledger.").await;
 }
 
 /// Waits until readiness is degraded, with this reason.
-async fn degraded(server: &Server, reason: &str) {
+async fn wait_until_degraded(server: &Server, reason: &str) {
     eventually("readiness is degraded", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.json();
         let status = ready["nats"].to_string();
@@ -74,7 +74,7 @@ async fn degraded(server: &Server, reason: &str) {
 }
 
 /// Waits until readiness reports no error any more.
-pub(super) async fn ready(server: &Server) {
+pub(super) async fn wait_until_ready(server: &Server) {
     eventually("it is ready", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.json();
         (ready["status"] == "ready" && ready["nats"]["relay"]["status"] == "ok").then_some(())

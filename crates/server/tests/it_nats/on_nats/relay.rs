@@ -14,7 +14,7 @@ use testkit::{
 };
 use tokio::time::sleep;
 
-use super::progress::ready;
+use super::progress::wait_until_ready;
 use crate::ledger_stream::{expect_complete, length, read, streams};
 use crate::{program, setup};
 
@@ -357,7 +357,7 @@ mod on_redis {
             servers.push(setup.on_postgres(&database).start().await);
         }
         for server in &servers {
-            ready(server).await;
+            wait_until_ready(server).await;
         }
         nats.kill9();
         for server in &servers {
@@ -369,7 +369,7 @@ mod on_redis {
         }
         nats.restart().await;
         for server in &servers {
-            ready(server).await;
+            wait_until_ready(server).await;
         }
         let active = async |server: &Server| server.metric("boxoffice_relay_active").await;
         assert_eq!(active(&servers[0]).await + active(&servers[1]).await, 1, "one is active, one waits");

@@ -22,7 +22,7 @@ fn total_acknowledged(loads: &[Load]) -> u64 {
     loads.iter().map(Load::acknowledged_count).sum()
 }
 
-async fn reach(loads: &[Load], count: u64) {
+async fn wait_for_total(loads: &[Load], count: u64) {
     eventually("the load makes progress", async || (total_acknowledged(loads) >= count).then_some(())).await;
 }
 
@@ -30,7 +30,7 @@ async fn reach(loads: &[Load], count: u64) {
 async fn rate(loads: &[Load], changes: u64, at_least: Duration) -> f64 {
     let (began, before) = (Instant::now(), total_acknowledged(loads));
     sleep(at_least).await;
-    reach(loads, before + changes).await;
+    wait_for_total(loads, before + changes).await;
     #[expect(clippy::cast_precision_loss, reason = "a rate, to be read")]
     let changes = (total_acknowledged(loads) - before) as f64;
     changes / began.elapsed().as_secs_f64()
@@ -57,7 +57,7 @@ async fn other_sales_continue(instances: usize) {
     assert!(total_acknowledged(&blocked) <= bought + (CLIENTS * instances) as u64, "the row is locked");
     other_session.batch_execute("ROLLBACK").await.expect("the end of the transaction");
     let bought = total_acknowledged(&blocked);
-    reach(&blocked, bought + BOOKINGS).await;
+    wait_for_total(&blocked, bought + BOOKINGS).await;
     let after = rate(&served, BOOKINGS, Duration::from_secs(1)).await;
     for (loads, is_locked) in [(blocked, true), (served, false)] {
         let mut journal = Journal::default();

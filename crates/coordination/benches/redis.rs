@@ -1,9 +1,10 @@
-//! What limiter and lock cost on a Redis server, as ratios to what the server does at all in the same run:
+//! The cost of the limiter and the lock on a Redis server, as ratios to plain commands in the same run:
 //! `cargo bench -p coordination --bench redis`.
 //!
-//! Prints figures; judges nothing. Everything runs on loopback, on the machine's own `redis-server`.
+//! Prints figures and asserts no thresholds. Everything runs on loopback, on the machine's own
+//! `redis-server`.
 
-#![expect(clippy::print_stdout, reason = "a benchmark speaks to whoever runs it")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,12 +18,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// Parts into which every comparison is cut, in turn, so that a slow moment of the machine meets both sides.
+/// Every comparison alternates between its two sides in so many rounds, so that a slow moment of the machine
+/// affects both.
 const ROUNDS: usize = 20;
-/// Requests on the way at once where throughput is compared.
+/// Concurrent requests where throughput is compared.
 const PIPELINE: usize = 16;
-/// Longer than any wait here.
-const PATIENT: LockOptions =
+/// Options with a wait longer than any in this file.
+const LONG_WAIT: LockOptions =
     LockOptions { wait: Duration::from_mins(5), max_lease: Duration::from_mins(5), queue_max: 20_000 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -41,7 +43,7 @@ async fn main() {
 
 async fn instance(server: &RedisServer, name: &str) -> Redis {
     let mut options = RedisOptions::new(&server.url(0), name).expect("valid options");
-    // A crowd of thousands on two cores is no outage.
+    // Thousands of callers on two cores are slow, which must not open the breaker.
     options.reply_timeout = Duration::from_secs(5);
     let redis = Redis::start(options);
     redis.wait_until_up().await;
@@ -61,16 +63,16 @@ fn rule(text: &str) -> Rule {
     Rule::parse("bench", text).expect("a rule")
 }
 
-/// How long things took.
+/// Measured durations.
 #[derive(Default)]
 struct Times(Vec<Duration>);
 
 impl Times {
     async fn of<T>(&mut self, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
-        let answer = work.await;
+        let output = work.await;
         self.0.push(began.elapsed());
-        answer
+        output
     }
 
     /// The median, the 99th percentile and the longest, in microseconds.
@@ -90,10 +92,10 @@ async fn latencies(server: &RedisServer, redis: &Redis) -> [f64; 3] {
         for number in 0..500 {
             pings.of(redis::cmd("PING").query_async::<()>(&mut raw)).await.expect("PONG");
             let fresh = key("user", round * 500 + number);
-            assert!(admitted.of(limiter.attempt(rule, &fresh)).await.expect("an answer").allowed);
-            let verdict = refused.of(limiter.attempt(rule, &full)).await.expect("an answer");
-            // A permit comes back every ten seconds and is none of what is measured here.
-            if verdict.allowed {
+            assert!(admitted.of(limiter.attempt(rule, &fresh)).await.expect("a reply").allowed);
+            let decision = refused.of(limiter.attempt(rule, &full)).await.expect("a reply");
+            // A permit returns every ten seconds; that attempt is not a refusal and is not counted.
+            if decision.allowed {
                 refused.0.pop();
             }
         }
@@ -107,11 +109,11 @@ async fn latencies(server: &RedisServer, redis: &Redis) -> [f64; 3] {
     ping
 }
 
-/// Per second, so many on their way at once.
+/// Operations per second, [`PIPELINE`] of them concurrently.
 async fn rate<T, F: Future<Output = T>>(count: usize, mut work: impl FnMut(usize) -> F) -> f64 {
     let began = Instant::now();
     for part in 0..count / PIPELINE {
-        join_all((0..PIPELINE).map(|place| work(part * PIPELINE + place))).await;
+        join_all((0..PIPELINE).map(|index| work(part * PIPELINE + index))).await;
     }
     per_second(count, began)
 }
@@ -123,7 +125,7 @@ fn per_second(count: usize, began: Instant) -> f64 {
 
 async fn throughput(server: &RedisServer, redis: &Redis) {
     let (raw, limiter, rule) = (connection(server).await, redis.uncached_limiter(), rule("5/10s"));
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut measured, mut baseline) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let incr = |number: usize| {
             let mut raw = raw.clone();
@@ -135,83 +137,89 @@ async fn throughput(server: &RedisServer, redis: &Redis) {
                     .expect("a number");
             }
         };
-        theirs.push(rate(4_000, incr).await);
+        baseline.push(rate(4_000, incr).await);
         let attempt = |number: usize| {
             let (limiter, key) = (limiter.clone(), key("many", round * 4_000 + number));
-            async move { limiter.attempt(rule, &key).await.expect("an answer") }
+            async move { limiter.attempt(rule, &key).await.expect("a reply") }
         };
-        ours.push(rate(4_000, attempt).await);
+        measured.push(rate(4_000, attempt).await);
     }
-    compared("attempts, 16 at once", &ours, "INCR, 16 at once", &theirs);
+    print_comparison("attempts, 16 at once", &measured, "INCR, 16 at once", &baseline);
 }
 
-fn compared(ours: &str, our_rates: &[f64], theirs: &str, their_rates: &[f64]) {
+fn print_comparison(name: &str, rates: &[f64], baseline_name: &str, baseline_rates: &[f64]) {
     let median = |values: &mut Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let mut ratios: Vec<f64> = our_rates.iter().zip(their_rates).map(|(our, their)| our / their).collect();
-    let (our, their) = (median(&mut our_rates.to_vec()), median(&mut their_rates.to_vec()));
-    println!("{ours}: {our:.0}/s; {theirs}: {their:.0}/s; ratio {:.2}", median(&mut ratios));
+    let mut ratios: Vec<f64> =
+        rates.iter().zip(baseline_rates).map(|(rate, baseline)| rate / baseline).collect();
+    let (rate, baseline) = (median(&mut rates.to_vec()), median(&mut baseline_rates.to_vec()));
+    println!("{name}: {rate:.0}/s; {baseline_name}: {baseline:.0}/s; ratio {:.2}", median(&mut ratios));
 }
 
-/// Refusals that the process remembers.
+/// Refusals from the deny cache.
 async fn local_refusals(redis: &Redis) {
     const COUNT: usize = 1_000_000;
     let (limiter, rule, full) = (redis.limiter(), rule("5/10m"), key("refused", 0));
-    while limiter.attempt(rule, &full).await.expect("an answer").allowed {}
+    while limiter.attempt(rule, &full).await.expect("a reply").allowed {}
     let (before, began) = (redis.counts(), Instant::now());
     for _ in 0..COUNT {
-        assert!(!limiter.attempt(rule, &full).await.expect("an answer").allowed);
+        assert!(!limiter.attempt(rule, &full).await.expect("a reply").allowed);
     }
     let each = 1e9 / per_second(COUNT, began);
     let after = redis.counts();
     println!(
-        "refused locally: {each:.0} ns each; of {COUNT}, {} asked the server",
+        "refused locally: {each:.0} ns each; of {COUNT}, {} reached the server",
         COUNT as u64 - (after.attempts_denied_locally - before.attempts_denied_locally),
     );
 }
 
-/// A free key, taken and given back, over and over.
+/// Acquires and releases free keys.
 async fn pairs(server: &RedisServer, redis: &Redis) {
     const COUNT: usize = 1_000;
     let (mut raw, lock) = (connection(server).await, redis.lock());
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut measured, mut baseline) = (Vec::new(), Vec::new());
     let before = redis.counts().round_trips;
     for _ in 0..ROUNDS {
         let began = Instant::now();
         for _ in 0..COUNT {
             redis::cmd("INCR").arg("n").query_async::<()>(&mut raw).await.expect("a number");
         }
-        theirs.push(per_second(COUNT, began));
+        baseline.push(per_second(COUNT, began));
         let began = Instant::now();
         for number in 0..COUNT {
-            drop(lock.acquire(&key("free", number), PATIENT).await.expect("free"));
+            drop(lock.acquire(&key("free", number), LONG_WAIT).await.expect("free"));
         }
-        ours.push(per_second(COUNT, began));
+        measured.push(per_second(COUNT, began));
     }
-    compared("lock and unlock", &ours, "INCR, one at a time", &theirs);
+    print_comparison("lock and unlock", &measured, "INCR, one at a time", &baseline);
     let trips = redis.counts().round_trips - before;
     println!("round trips for {} pairs: {trips}", ROUNDS * COUNT);
 }
 
-/// From the end of one tenure to the beginning of the next, by so many who wait, of two instances in turn.
+/// The time from a release to the next acquisition, by number of waiters, which alternate between two
+/// instances.
 async fn hand_off(server: &RedisServer, waiters: usize, ping: &[f64; 3]) {
     let instances = [instance(server, "left").await, instance(server, "right").await];
-    let wanted = key("wanted", waiters);
-    let ((ended, mut ends), mut crowd) = (mpsc::unbounded_channel(), JoinSet::new());
-    let first = instances[0].lock().acquire(&wanted, PATIENT).await.expect("free");
+    let contended_key = key("wanted", waiters);
+    let ((sender, mut receiver), mut callers) = (mpsc::unbounded_channel(), JoinSet::new());
+    let first = instances[0].lock().acquire(&contended_key, LONG_WAIT).await.expect("free");
     for number in 0..waiters {
-        let (lock, wanted, ended) = (instances[number % 2].lock(), wanted.clone(), ended.clone());
-        crowd.spawn(async move {
-            let tenure = lock.acquire(&wanted, PATIENT).await.expect("a turn");
-            let begins = Instant::now();
-            let _ = ended.send((begins, Instant::now()));
-            drop(tenure);
+        let (lock, contended_key, sender) =
+            (instances[number % 2].lock(), contended_key.clone(), sender.clone());
+        callers.spawn(async move {
+            let guard = lock.acquire(&contended_key, LONG_WAIT).await.expect("served");
+            let acquired_at = Instant::now();
+            let _ = sender.send((acquired_at, Instant::now()));
+            drop(guard);
         });
     }
     let mut connection = connection(server).await;
-    while redis::cmd("LLEN").arg(format!("lk:{{{wanted}}}:q")).query_async::<usize>(&mut connection).await
+    while redis::cmd("LLEN")
+        .arg(format!("lk:{{{contended_key}}}:q"))
+        .query_async::<usize>(&mut connection)
+        .await
         != Ok(waiters)
     {
         sleep(Duration::from_millis(1)).await;
@@ -220,9 +228,9 @@ async fn hand_off(server: &RedisServer, waiters: usize, ping: &[f64; 3]) {
     drop(first);
     let mut times = Times::default();
     for _ in 0..waiters {
-        let (begins, ends) = ends.recv().await.expect("everybody has a turn");
-        times.0.push(begins - free);
-        free = ends;
+        let (acquired_at, released_at) = receiver.recv().await.expect("every waiter is served");
+        times.0.push(acquired_at - free);
+        free = released_at;
     }
     let [p50, p99, max] = times.percentiles();
     println!(
@@ -233,12 +241,12 @@ async fn hand_off(server: &RedisServer, waiters: usize, ping: &[f64; 3]) {
     );
 }
 
-/// What a user costs who was busy in the last window, and how soon nothing is left of everybody.
+/// Memory per user with admissions in the window, and the time until all keys have expired.
 async fn memory(server: &RedisServer, redis: &Redis) {
     const USERS: usize = 20_000;
     let (limiter, rule) = (redis.uncached_limiter(), rule("5/5s"));
     server.command(&["FLUSHALL"]).await;
-    let before = used(server).await;
+    let before = used_memory(server).await;
     for admissions in 1..=5 {
         rate(USERS, |number| {
             let (limiter, key) = (limiter.clone(), key("u", number));
@@ -249,11 +257,11 @@ async fn memory(server: &RedisServer, redis: &Redis) {
             let keys: usize = server.command(&["DBSIZE"]).await.trim().parse().expect("a number");
             println!(
                 "memory: {} bytes a key with {admissions} admissions, {keys} keys",
-                (used(server).await - before) / keys.max(1)
+                (used_memory(server).await - before) / keys.max(1)
             );
         }
     }
-    // Keys that are over count until the server has come round to them.
+    // Expired keys count until the server has removed them.
     let idle = Instant::now();
     while server.command(&["DBSIZE"]).await.trim() != "0" {
         sleep(Duration::from_millis(10)).await;
@@ -261,8 +269,8 @@ async fn memory(server: &RedisServer, redis: &Redis) {
     println!("keys: 0 after {:.1} s, with a window of {:?}", idle.elapsed().as_secs_f64(), rule.window());
 }
 
-async fn used(server: &RedisServer) -> usize {
+async fn used_memory(server: &RedisServer) -> usize {
     let info = server.command(&["INFO", "memory"]).await;
-    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    used.and_then(|used| used.trim().parse().ok()).expect("what is used")
+    let memory = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    memory.and_then(|memory| memory.trim().parse().ok()).expect("INFO reports the memory")
 }

@@ -1,28 +1,28 @@
-//! What a lock or a limit is about.
+//! The key of a lock or of a rate limit.
 
 use std::fmt;
 use std::sync::Arc;
 
 /// Longest scope in bytes: a word or two.
 const SCOPE_LEN_MAX: usize = 32;
-/// Longest id in bytes: room for the subjects that identity providers hand out.
+/// Longest id in bytes: enough for the subjects that identity providers issue.
 const ID_LEN_MAX: usize = 128;
 
 /// A scope and an id, shown as `scope:id`, e.g. `event:evt_01h455vb4pex5vsknk084sn02q`.
 ///
 /// Invariants: the scope is 1 to 32 characters of `a–z 0–9 _`, the id 1 to 128 of `A–Z a–z 0–9 . _ : @ -`.
-/// The first colon therefore always ends the scope, two keys never share one text, and no key holds a
-/// character with a meaning to a store it is sent to (braces, wildcards, white space, control characters).
-/// Cloning is cheap.
+/// Therefore the first colon always ends the scope, two different keys never have the same text, and no key
+/// contains a character that is special to the store it is sent to (braces, wildcards, white space, control
+/// characters). Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     text: Arc<str>,
 }
 
 impl Key {
-    /// Checks both parts.
+    /// A key of a valid scope and id.
     ///
-    /// [`InvalidKey`] names the part that is empty, too long or holds a character outside its set.
+    /// [`InvalidKey`] identifies the part that is empty, too long or contains a character outside its set.
     pub fn new(scope: &str, id: &str) -> Result<Self, InvalidKey> {
         let scope_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let id_fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
@@ -53,13 +53,13 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Why two strings do not make a [`Key`].
+/// An invalid part of a [`Key`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// The scope is empty, too long or holds a character outside `a–z 0–9 _`.
+    /// The scope is empty, too long or contains a character outside `a–z 0–9 _`.
     #[error("a key's scope is 1 to 32 characters of a-z, 0-9 and _")]
     Scope,
-    /// The id is empty, too long or holds a character outside `A–Z a–z 0–9 . _ : @ -`.
+    /// The id is empty, too long or contains a character outside `A–Z a–z 0–9 . _ : @ -`.
     #[error("a key's id is 1 to 128 characters of A-Z, a-z, 0-9 and . _ : @ -")]
     Id,
 }

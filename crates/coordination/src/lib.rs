@@ -1,13 +1,14 @@
-//! Two primitives that keep a crowd in order before it reaches a database: a FIFO [`Lock`] and an exact
-//! sliding-window [`Limiter`].
+//! Two primitives that order and limit concurrent callers before they reach a database: a FIFO [`Lock`] and
+//! an exact sliding-window rate [`Limiter`].
 //!
-//! Both are traits used as `Arc<dyn …>`; [`local`] holds the implementations for one process, [`redis`] those
-//! across processes, and the `conformance` feature the suites that every implementation has to pass unchanged.
+//! Both are traits, used as `Arc<dyn …>`. [`local`] has the implementations for one process, [`redis`] those
+//! across processes, and the `conformance` feature has the suites that every implementation must pass
+//! unchanged.
 //!
-//! The crate orders and refuses early, it guards no invariant: whoever uses it must stay correct when a lock
-//! is lost or a limiter forgets. It knows nothing of what its keys stand for and reads time only through
-//! [`Clock`] (waits use `tokio::time`, which a test can hold still). It spawns tasks in [`redis`] only, where
-//! they belong to a handle that ends them.
+//! The crate orders callers and refuses them early; it protects no invariant. Its users must stay correct
+//! when a lock is lost or a limiter loses its state. It does not know what its keys stand for, and reads time
+//! only through [`Clock`] (waits use `tokio::time`, which a test can pause). It spawns tasks in [`redis`]
+//! only, where a handle owns and ends them.
 //!
 //! ```
 //! # use coordination::{AllowAll, Clock, Key, Limiter, LockOptions, Rule, local::LocalLock, with_lock};
@@ -20,11 +21,11 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let (clock, limiter) = (std::sync::Arc::new(FixedClock), AllowAll);
-//! let verdict = limiter.attempt(Rule::parse("create", "5/10s")?, &Key::new("user", "ada")?).await?;
-//! assert!(verdict.allowed);
+//! let decision = limiter.attempt(Rule::parse("create", "5/10s")?, &Key::new("user", "ada")?).await?;
+//! assert!(decision.allowed);
 //!
 //! let (lock, key) = (LocalLock::new(clock), Key::new("event", "evt_1")?);
-//! let token = with_lock(&lock, &key, LockOptions::default(), async |tenure| tenure.token()).await?;
+//! let token = with_lock(&lock, &key, LockOptions::default(), async |guard| guard.token()).await?;
 //! # assert_eq!(token, 43_200_000_000);
 //! # Ok(())
 //! # }

@@ -1,4 +1,4 @@
-//! The limiter as its users see it.
+//! The interface of rate limiters.
 
 use std::time::Duration;
 
@@ -8,57 +8,58 @@ use crate::{Key, Rule, Unavailable};
 
 /// An exact sliding-window rate limiter.
 ///
-/// The state of a rule and a key is the times of the last `limit` admissions, in microseconds. An attempt is
-/// decided at `now`, the wall clock or the newest admission, whichever is later. Every implementation keeps:
+/// The state for a rule and a key is the times of the last `limit` admissions, in microseconds. An attempt is
+/// decided at `now`, the later of the wall clock and the newest admission. Every implementation guarantees:
 ///
-/// - **Safety.** Of the stored admissions a₁ ≤ a₂ ≤ …, a₍ᵢ₊limit₎ − aᵢ ≥ window: no window, wherever it is
-///   laid, holds more than `limit`.
+/// - **Safety.** Of the stored admissions a₁ ≤ a₂ ≤ …, a₍ᵢ₊limit₎ − aᵢ ≥ window: no window, wherever it
+///   begins, contains more than `limit`.
 /// - **Maximality.** An attempt is refused only if exactly `limit` admissions lie in (now − window, now].
-/// - **Exact retry.** An attempt made [`Verdict::retry_after`] later by the wall clock passes, unless another
-///   took the permit; 1 µs earlier it does not.
-/// - **No residue.** A key that nobody uses for a window costs nothing any more.
+/// - **Exact retry.** An attempt made [`LimitDecision::retry_after`] later by the wall clock is allowed,
+///   unless another attempt has taken the permit. 1 µs earlier it is refused.
+/// - **No residue.** A key that is not used for a window takes no memory.
 ///
-/// A refused attempt changes nothing, so knocking does not prolong a ban. Clock steps: a wall clock up to one
-/// window behind a key's newest admission is absorbed by `now`; further behind, the key's admissions are
-/// forgotten, which lets at most `limit` extra through once, instead of banning for as long as the clock was
-/// wrong. A step forward frees permits early; a clock slewed by NTP is assumed.
+/// A refused attempt changes nothing, so retries do not prolong a refusal. Clock steps: a wall clock up to
+/// one window behind a key's newest admission has no effect, because `now` is not behind it. If it is further
+/// behind, the key's admissions are dropped, which allows at most `limit` extra attempts once, instead of
+/// refusing for as long as the clock was wrong. A step forward frees permits early; the clock is assumed to
+/// be slewed by NTP.
 ///
-/// A limiter never decides capacity: it may forget everything in a restart.
+/// A limiter never decides about capacity: it may lose all its state in a restart.
 #[async_trait]
 pub trait Limiter: Send + Sync {
-    /// Asks to be let through now, once, and takes a permit if there is one.
+    /// Attempts to take a permit now, and returns the decision.
     ///
-    /// Dropping the call before it answers may or may not have taken a permit. [`Unavailable`] if the shared
-    /// state could not be asked.
+    /// A call that is dropped before it returns may or may not have taken a permit. [`Unavailable`] if the
+    /// shared state is unavailable.
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable>;
 }
 
-/// What a limiter says to an attempt.
+/// The decision about an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitDecision {
-    /// The rule that was asked.
+    /// The rule of the attempt.
     pub rule: Rule,
-    /// Whether the attempt was let through and now counts.
+    /// True if the attempt is allowed. It then counts as an admission.
     pub allowed: bool,
-    /// Permits left at this moment, from 0 to one less than the limit; 0 when refused.
+    /// Permits left now: 0 to one less than the limit; 0 if refused.
     pub remaining: u16,
-    /// How long until the oldest admission leaves the window and a permit comes back, in whole microseconds
-    /// by the wall clock. At most the window, or twice that while a clock that stepped back catches up.
+    /// Time until the oldest admission leaves the window and its permit returns, in whole microseconds by the
+    /// wall clock. At most the window, or twice the window while a clock that stepped back catches up.
     pub reset_after: Duration,
 }
 
 impl LimitDecision {
-    /// For a refused attempt, how long to wait until one passes, exact to the microsecond; `None` when
-    /// allowed.
+    /// For a refused attempt, the time until one is allowed, exact to the microsecond; `None` for an allowed
+    /// one.
     pub fn retry_after(&self) -> Option<Duration> {
         (!self.allowed).then_some(self.reset_after)
     }
 }
 
-/// A limiter that lets everybody through and remembers nobody.
+/// A limiter without limits and without state.
 ///
-/// Every verdict shows the full limit as remaining. For callers that are not limited, and for measuring
-/// without one.
+/// Every decision reports the full limit as remaining. For callers that are exempt from limits, and for
+/// benchmarks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AllowAll;
 

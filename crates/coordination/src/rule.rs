@@ -1,14 +1,14 @@
-//! How many attempts a limiter lets through, and in what time.
+//! The rule of a rate limit: attempts per window.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Longest window: a day. A limit over weeks is a quota, which has to survive a restart.
+/// Longest window: a day. A limit over weeks is a quota, and a quota must survive a restart.
 const WINDOW_MAX: Duration = Duration::from_hours(24);
 /// Longest name in bytes.
 const NAME_LEN_MAX: usize = 32;
 
-/// At most `limit` admissions in any `window`, wherever the window is laid.
+/// At most `limit` admissions in any window of length `window`, wherever it begins.
 ///
 /// Invariants: the name is 1 to 32 characters of `a–z 0–9 _`, the limit within `1..=`[`Rule::LIMIT_MAX`], the
 /// window a whole number of microseconds from 1 µs to 24 h. Admissions are counted per name and key, so two
@@ -21,11 +21,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Largest limit. The time of every admission in the window is kept, 8 bytes each: above this an exact
-    /// answer costs more than a door is worth.
+    /// Largest limit. The time of every admission in the window is stored, 8 bytes each; above this number an
+    /// exact limit costs more than it is worth.
     pub const LIMIT_MAX: u16 = 512;
 
-    /// Checks all three parts; [`InvalidRule`] names the first that is wrong.
+    /// A rule of valid parts. [`InvalidRule`] identifies the first invalid one.
     pub fn new(name: &'static str, limit: u16, window: Duration) -> Result<Self, InvalidRule> {
         let name_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if !(1..=NAME_LEN_MAX).contains(&name.len()) || !name.bytes().all(name_fits) {
@@ -41,9 +41,9 @@ impl Rule {
         Ok(Self { name, limit, window_micros })
     }
 
-    /// Reads `<limit>/<number><unit>` with a unit of `us`, `ms`, `s`, `m` or `h`, for example `5/10s`.
+    /// Parses `<limit>/<number><unit>` with a unit of `us`, `ms`, `s`, `m` or `h`, for example `5/10s`.
     ///
-    /// [`InvalidRule::Syntax`] for anything of another form, otherwise as [`Rule::new`].
+    /// [`InvalidRule::Syntax`] for any other form, otherwise the errors of [`Rule::new`].
     pub fn parse(name: &'static str, text: &str) -> Result<Self, InvalidRule> {
         let (limit, window) = text.split_once('/').ok_or(InvalidRule::Syntax)?;
         let unit_at = window.find(|c: char| !c.is_ascii_digit()).ok_or(InvalidRule::Syntax)?;
@@ -61,7 +61,7 @@ impl Rule {
         Self::new(name, limit, Duration::from_micros(micros))
     }
 
-    /// What the rule is called, in keys and in metrics.
+    /// The name, as used in keys and metrics.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -82,7 +82,7 @@ impl Rule {
     }
 }
 
-/// Digits only: no sign, no blank, none missing.
+/// Parses one or more digits; no sign, no white space.
 fn number(digits: &str) -> Result<u64, InvalidRule> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidRule::Syntax);
@@ -90,7 +90,7 @@ fn number(digits: &str) -> Result<u64, InvalidRule> {
     digits.parse().map_err(|_| InvalidRule::Syntax)
 }
 
-/// `limit/window` as [`Rule::parse`] reads it, in the largest unit that divides the window.
+/// `limit/window` in the form of [`Rule::parse`], in the largest unit that divides the window.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
@@ -100,10 +100,10 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Why something is not a [`Rule`].
+/// An invalid part of a [`Rule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRule {
-    /// The name is empty, too long or holds a character outside `a–z 0–9 _`.
+    /// The name is empty, too long or contains a character outside `a–z 0–9 _`.
     #[error("a rule's name is 1 to 32 characters of a-z, 0-9 and _")]
     Name,
     /// The limit is zero or above [`Rule::LIMIT_MAX`].
@@ -113,7 +113,7 @@ pub enum InvalidRule {
     #[error("a rule's window is from 1us to 24h")]
     Window,
     /// The text is not `<limit>/<number><unit>`.
-    #[error("a rule reads <limit>/<number><us|ms|s|m|h>, for example 5/10s")]
+    #[error("a rule has the form <limit>/<number><us|ms|s|m|h>, for example 5/10s")]
     Syntax,
 }
 

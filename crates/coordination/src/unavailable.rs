@@ -1,12 +1,13 @@
-//! The one way in which the world, and not the caller, can break a lock or a limiter.
+//! The only infrastructure error of a lock or a limiter.
 
 use std::error::Error;
 use std::sync::Arc;
 
-/// The place where the shared state lives did not answer, or answered nonsense.
+/// The server with the shared state did not reply, or sent an error or an unexpected reply.
 ///
-/// The outcome is unknown, and nothing stays owned beyond a lease. Callers go on without the primitive or
-/// refuse; they do not wait for it. The implementations in [`local`](crate::local) never fail this way.
+/// The outcome is unknown, and nothing stays owned longer than a lease. Callers continue without the
+/// primitive or refuse their own request; they do not wait for it. The implementations in
+/// [`local`](crate::local) never return this error.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("coordination is unavailable")]
 pub struct Unavailable {
@@ -14,7 +15,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// Wraps what went wrong; it is kept as the error's source.
+    /// Wraps the cause, which becomes the error's source.
     pub fn new(source: impl Error + Send + Sync + 'static) -> Self {
         Self { source: Arc::new(source) }
     }

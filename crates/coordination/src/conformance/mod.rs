@@ -1,8 +1,9 @@
-//! What every [`Lock`](crate::Lock) and every [`Limiter`](crate::Limiter) must do, as tests over the traits.
+//! Conformance suites for [`Lock`](crate::Lock) and [`Limiter`](crate::Limiter): tests of their guarantees
+//! over the traits.
 //!
-//! An implementation provides a rig, which is a way to make one and to look behind it, and runs every case on
-//! a fresh one. A case panics where the implementation breaks its promise. Cases wait by `tokio::time` only,
-//! so they run in no time under a paused clock and work, more slowly, in real time as well.
+//! An implementation provides a harness, which constructs it and inspects its state, and runs every case on a
+//! new harness. A case panics if the implementation violates the guarantee. Cases wait by `tokio::time` only,
+//! so they take no real time under a paused clock, and also work, more slowly, in real time.
 
 use std::fmt;
 use std::future::Future;
@@ -14,17 +15,18 @@ use crate::{Clock, Key};
 pub mod limiter;
 pub mod lock;
 
-/// One promise, as a test.
+/// A test of one guarantee.
 pub struct Case<R: ?Sized> {
-    /// The promise, as an identifier.
+    /// The guarantee, as an identifier.
     pub name: &'static str,
     run: for<'a> fn(&'a R) -> Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
 
 impl<R: ?Sized> Case<R> {
-    /// Tests the implementation behind `rig`, which no other case has used; panics if the promise is broken.
-    pub async fn run(&self, rig: &R) {
-        (self.run)(rig).await;
+    /// Tests the implementation behind `harness`, which no other case has used. Panics if the guarantee is
+    /// violated.
+    pub async fn run(&self, harness: &R) {
+        (self.run)(harness).await;
     }
 }
 
@@ -34,30 +36,33 @@ impl<R: ?Sized> fmt::Debug for Case<R> {
     }
 }
 
-/// The table of a suite. A case left out of it is dead code, which the compiler reports.
+/// The table of a suite's cases. A case missing from it is dead code, which the compiler reports.
 macro_rules! cases {
-    ($rig:ty: $($name:ident),+ $(,)?) => {
+    ($harness:ty: $($name:ident),+ $(,)?) => {
         /// All cases of the suite.
-        pub const CASES: &[$crate::conformance::Case<$rig>] =
-            &[$($crate::conformance::Case { name: stringify!($name), run: |rig| Box::pin($name(rig)) }),+];
+        pub const CASES: &[$crate::conformance::Case<$harness>] =
+            &[$($crate::conformance::Case {
+                name: stringify!($name),
+                run: |harness| Box::pin($name(harness)),
+            }),+];
     };
 }
 use cases;
 
-/// A [`Clock`] that stands still until it is set.
+/// A [`Clock`] that only moves when it is set.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// Where every such clock starts: an instant in January 2027, in microseconds since the Unix epoch.
+    /// The initial time: an instant in January 2027, in microseconds since the Unix epoch.
     pub const START: u64 = 1_800_000_000_000_000;
 
-    /// A clock that stands at [`SetClock::START`].
+    /// A clock at [`ManualClock::START`].
     pub fn new() -> Self {
         Self(AtomicU64::new(Self::START))
     }
 
-    /// Sets the time, in microseconds since the Unix epoch; backwards too.
+    /// Sets the time, in microseconds since the Unix epoch; also to an earlier one.
     pub fn set(&self, unix_micros: u64) {
         self.0.store(unix_micros, Ordering::SeqCst);
     }
@@ -75,8 +80,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// A seeded source of luck (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
-/// the same seed, the same walk.
+/// `SplitMix64`, a seeded pseudorandom number generator (Steele, Lea and Flood, "Fast splittable pseudorandom
+/// number generators", 2014).
 struct TestRng(u64);
 
 impl TestRng {

@@ -1,4 +1,4 @@
-//! The exact sliding window in memory.
+//! The exact sliding-window limiter in memory.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -9,15 +9,15 @@ use async_trait::async_trait;
 
 use crate::{Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
-/// Idle keys looked at in one attempt. An attempt adds at most one key, so two would do; a few more make up
-/// for the keys that turn out to be in use and are put back.
+/// Keys checked for idleness in one attempt. An attempt adds at most one key, so two would suffice; the
+/// others make up for keys that turn out to be in use and are scheduled again.
 const SWEEP_MAX: usize = 4;
 
 /// A [`Limiter`] for one process. See [`local`](crate::local).
 ///
-/// Costs 8 bytes for each admission in a window and about 200 per key. Keys whose admissions have all left
-/// the window are dropped by later attempts, a few each, so memory follows the traffic; nothing runs in the
-/// background. A key dropped that way stays forgotten if the clock then steps back.
+/// Takes 8 bytes per admission in a window and about 200 bytes per key. Keys whose admissions have all left
+/// the window are removed by later attempts, a few by each, so memory follows the traffic; there is no
+/// background task. A removed key has no admissions, also if the clock then steps back.
 pub struct LocalLimiter {
     clock: Arc<dyn Clock>,
     windows: Mutex<Windows>,
@@ -26,11 +26,11 @@ pub struct LocalLimiter {
 #[derive(Default)]
 struct Windows {
     rings: HashMap<RingKey, Ring>,
-    /// One entry for every ring: when to look whether it still counts.
+    /// One entry per ring: the time at which to check if it is empty.
     checks: BinaryHeap<Reverse<(u64, RingKey)>>,
-    /// The latest time seen and the longest window asked for, to notice a clock that stepped far back.
-    seen: u64,
-    longest: u64,
+    /// The latest time of an attempt and the longest window, to detect a clock that stepped far back.
+    latest_time: u64,
+    longest_window: u64,
 }
 
 /// The rule's name and the key.
@@ -43,27 +43,27 @@ struct Ring {
 }
 
 impl LocalLimiter {
-    /// A limiter that has seen nobody yet.
+    /// A limiter without admissions.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, windows: Mutex::default() }
     }
 
-    /// Rules and keys remembered, idle ones that no attempt has swept yet among them: the size for a gauge.
+    /// Number of stored pairs of a rule and a key, including idle ones that are not removed yet; for a gauge.
     pub fn keys(&self) -> usize {
         self.windows().rings.len()
     }
 
-    /// Drops every key whose admissions have all left the window. Attempts do this by themselves, a few keys
-    /// each; only a process without attempts has a use for it.
+    /// Removes every key whose admissions have all left the window. Each attempt removes a few, so only a
+    /// process without attempts needs this.
     pub fn forget_idle(&self) {
         let now = self.clock.unix_micros();
         let mut windows = self.windows();
-        windows.follow(now);
+        windows.observe_clock(now);
         windows.sweep(now, usize::MAX);
     }
 
     fn windows(&self) -> MutexGuard<'_, Windows> {
-        // Nothing in here panics half-way; and a limiter may forget, but not stop the callers.
+        // No change is interrupted by a panic; and a limiter may lose admissions, but must not block callers.
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,7 +72,7 @@ impl LocalLimiter {
 impl Limiter for LocalLimiter {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         let mut windows = self.windows();
-        // Read under the lock, so that two attempts are decided in the order of their times.
+        // Read under the mutex, so that attempts are decided in the order of their times.
         Ok(windows.attempt(rule, key, self.clock.unix_micros()))
     }
 }
@@ -80,8 +80,8 @@ impl Limiter for LocalLimiter {
 impl Windows {
     fn attempt(&mut self, rule: Rule, key: &Key, clock: u64) -> LimitDecision {
         let window = rule.window_micros();
-        self.longest = self.longest.max(window);
-        self.follow(clock);
+        self.longest_window = self.longest_window.max(window);
+        self.observe_clock(clock);
         self.sweep(clock, SWEEP_MAX);
 
         let ring_key = (rule.name(), key.clone());
@@ -97,23 +97,23 @@ impl Windows {
             rule,
             allowed,
             remaining: rule.limit().saturating_sub(used),
-            // From the clock, not from `now`: after a step back the caller waits by the clock too.
+            // From the clock, not from `now`: after a step back the caller also waits by the clock.
             reset_after: Duration::from_micros(oldest.saturating_add(window).saturating_sub(clock)),
         }
     }
 
-    /// Takes note of the time. A clock that stepped back by more than any window would leave the check times
-    /// of idle keys in the far future, so then all are looked at.
-    fn follow(&mut self, clock: u64) {
-        if clock.saturating_add(self.longest) < self.seen {
-            self.rings.retain(|_, ring| !ring.counts_nothing(clock) && !ring.is_ahead(clock));
+    /// Records the time. After a clock step back by more than any window the check times of idle keys would
+    /// be in the far future, so all keys are checked at once.
+    fn observe_clock(&mut self, clock: u64) {
+        if clock.saturating_add(self.longest_window) < self.latest_time {
+            self.rings.retain(|_, ring| !ring.is_empty_at(clock) && !ring.is_in_future(clock));
             self.checks = self.rings.iter().map(|(key, ring)| Reverse((ring.end(), key.clone()))).collect();
-            self.seen = clock;
+            self.latest_time = clock;
         }
-        self.seen = self.seen.max(clock);
+        self.latest_time = self.latest_time.max(clock);
     }
 
-    /// Looks at no more than `max` keys that are due and drops those that count nothing any more.
+    /// Checks at most `max` due keys and removes those without admissions in the window.
     fn sweep(&mut self, clock: u64, max: usize) {
         for _ in 0..max {
             if self.checks.peek().is_none_or(|Reverse((due, _))| *due > clock) {
@@ -121,7 +121,7 @@ impl Windows {
             }
             let Some(Reverse((_, key))) = self.checks.pop() else { return };
             match self.rings.get(&key) {
-                Some(ring) if !ring.counts_nothing(clock) => self.checks.push(Reverse((ring.end(), key))),
+                Some(ring) if !ring.is_empty_at(clock) => self.checks.push(Reverse((ring.end(), key))),
                 Some(_) => drop(self.rings.remove(&key)),
                 None => {}
             }
@@ -130,9 +130,9 @@ impl Windows {
 }
 
 impl Ring {
-    /// Decides one attempt and stores it only if it is let through.
+    /// Decides one attempt, and stores it if it is allowed.
     fn admit(&mut self, limit: usize, clock: u64) -> bool {
-        if self.is_ahead(clock) {
+        if self.is_in_future(clock) {
             self.admissions.clear();
         }
         let now = self.admissions.back().copied().unwrap_or(0).max(clock);
@@ -146,17 +146,17 @@ impl Ring {
         allowed
     }
 
-    /// When the newest admission leaves the window.
+    /// The time at which the newest admission leaves the window.
     fn end(&self) -> u64 {
         self.admissions.back().map_or(0, |newest| newest.saturating_add(self.window))
     }
 
-    fn counts_nothing(&self, clock: u64) -> bool {
+    fn is_empty_at(&self, clock: u64) -> bool {
         self.end() <= clock
     }
 
-    /// The newest admission is more than a window ahead: the clock has stepped back that far.
-    fn is_ahead(&self, clock: u64) -> bool {
+    /// True if the newest admission is more than a window ahead: the clock has stepped back that far.
+    fn is_in_future(&self, clock: u64) -> bool {
         self.admissions.back().is_some_and(|newest| *newest > clock.saturating_add(self.window))
     }
 }

@@ -12,25 +12,25 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held};
 use crate::{Clock, Key};
 
-/// Cancelled queue entries tolerated before a queue is cleaned, so that short queues are never copied for
-/// one.
-const CANCELLED_MIN: usize = 8;
+/// A queue is compacted when its cancelled entries exceed the live ones by more than this, so that a short
+/// queue is not compacted at each cancelled entry.
+const CANCELLED_MAX: usize = 8;
 
 /// A [`Lock`] for one process. See [`local`](crate::local).
 ///
-/// The lease is [`LockOptions::max_hold`] itself, by the monotonic clock: a process cannot lose sight of its
-/// own memory. When it runs out, the callers in the queue take the key from its owner; there is no task in
-/// the background. Every operation is O(1) amortised, whatever the number of keys and waiters.
+/// The lease is [`LockOptions::max_lease`] itself, by the monotonic clock: the owner and the lock are in one
+/// process, so no shorter lease is needed. When it expires, the waiters take the key from its owner; there is
+/// no background task. Every operation is O(1) amortised, for any number of keys and waiters.
 pub struct LocalLock {
     table: Arc<Table>,
 }
 
-/// What a [`LocalLock`] remembers at one moment: the size for a gauge.
+/// The number of keys and queue entries in a [`LocalLock`], for a gauge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Footprint {
-    /// Keys that are owned.
+    /// Owned keys.
     pub keys: usize,
-    /// Entries in all queues, among them some that were cancelled and not cleaned away yet.
+    /// Entries in all queues, including cancelled ones that are not removed yet.
     pub waiters: usize,
 }
 
@@ -42,25 +42,25 @@ struct Table {
 #[derive(Default)]
 struct Slots {
     by_key: HashMap<Key, Slot>,
-    /// The last token of any key: one number for all, so that an idle key need not be remembered for its own.
+    /// The last token of all keys. With a token per key, idle keys would have to be stored.
     last_token: u64,
 }
 
-/// A key that is owned; others are not in the table.
+/// An owned key. A key without an owner has no slot.
 struct Slot {
     owner: Grant,
     queue: VecDeque<Waiter>,
-    /// Entries of the queue whose caller is still waiting.
+    /// Entries of the queue whose caller still waits.
     live: usize,
 }
 
-/// A waiting caller. It is cancelled by closing the other end, and only with the table locked.
+/// A waiting caller. It is cancelled by closing the receiver, only while the table is locked.
 struct Waiter {
-    max_hold: Duration,
+    max_lease: Duration,
     granted: oneshot::Sender<Grant>,
 }
 
-/// Ownership, told apart by its token. A plain value: dropping it releases nothing.
+/// Ownership, identified by its token. A plain value: dropping it releases nothing.
 #[derive(Clone, Copy)]
 struct Grant {
     token: u64,
@@ -68,12 +68,12 @@ struct Grant {
 }
 
 impl LocalLock {
-    /// A lock of which nothing is owned. The clock is read for tokens only.
+    /// A lock without owned keys. The clock is read for tokens only.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { table: Arc::new(Table { clock, slots: Mutex::default() }) }
     }
 
-    /// What is remembered now; walks all keys.
+    /// Counts keys and queue entries; O(keys).
     pub fn footprint(&self) -> Footprint {
         let slots = self.table.slots();
         let waiters = slots.by_key.values().map(|slot| slot.queue.len()).sum();
@@ -85,18 +85,18 @@ impl LocalLock {
 impl Lock for LocalLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         check_not_held(key)?;
-        let mut place = match self.table.join(key, options)? {
-            Joined::Owner(grant) => return Ok(self.table.tenure(key, grant)),
-            Joined::Queue(place) => place,
+        let mut queued = match self.table.join(key, options)? {
+            Joined::Owner(grant) => return Ok(self.table.guard(key, grant)),
+            Joined::Queued(queued) => queued,
         };
         let mut wait = std::pin::pin!(sleep(options.wait));
         loop {
-            let look_again_at = self.table.pass_on_if_expired(key);
+            let check_at = self.table.hand_over_if_expired(key);
             tokio::select! {
                 biased;
-                Ok(grant) = &mut place.granted => return Ok(place.own(grant)),
-                () = &mut wait => return place.give_up(),
-                () = sleep_until(look_again_at) => {}
+                Ok(grant) = &mut queued.granted => return Ok(queued.own(grant)),
+                () = &mut wait => return queued.time_out(),
+                () = sleep_until(check_at) => {}
             }
         }
     }
@@ -106,18 +106,19 @@ impl Lock for LocalLock {
         keys: &[Key],
         options: LockOptions,
     ) -> Result<Vec<Option<LockGuard>>, LockError> {
-        let take = |key| Some(self.table.tenure(key, self.table.take(key, options.max_lease)?));
+        let take = |key| Some(self.table.guard(key, self.table.take(key, options.max_lease)?));
         Ok(keys.iter().map(take).collect())
     }
 }
 
 enum Joined<'a> {
     Owner(Grant),
-    Queue(Place<'a>),
+    Queued(QueuePosition<'a>),
 }
 
-/// A caller's place in a queue. Dropping it leaves the queue, and hands on the key if it came meanwhile.
-struct Place<'a> {
+/// A caller's position in a queue. Dropping it leaves the queue, and releases the key if it was already
+/// granted.
+struct QueuePosition<'a> {
     table: &'a Arc<Table>,
     key: &'a Key,
     position: usize,
@@ -125,14 +126,14 @@ struct Place<'a> {
     left: bool,
 }
 
-impl Place<'_> {
+impl QueuePosition<'_> {
     fn own(mut self, grant: Grant) -> LockGuard {
         self.left = true;
-        self.table.tenure(self.key, grant)
+        self.table.guard(self.key, grant)
     }
 
-    /// The wait is over, unless the key came in the same moment.
-    fn give_up(mut self) -> Result<LockGuard, LockError> {
+    /// Ends the wait: a timeout, unless the key was granted in the same moment.
+    fn time_out(mut self) -> Result<LockGuard, LockError> {
         let position = self.position;
         match self.leave() {
             Some(grant) => Ok(self.own(grant)),
@@ -140,7 +141,7 @@ impl Place<'_> {
         }
     }
 
-    /// From here on no grant can come; answers the one that has.
+    /// Leaves the queue. No grant can arrive afterwards; returns one that already has.
     fn leave(&mut self) -> Option<Grant> {
         let mut slots = self.table.slots();
         self.left = true;
@@ -149,13 +150,13 @@ impl Place<'_> {
         if grant.is_none()
             && let Some(slot) = slots.by_key.get_mut(self.key)
         {
-            slot.forget_one();
+            slot.cancel_one();
         }
         grant
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         if !self.left
             && let Some(grant) = self.leave()
@@ -167,21 +168,21 @@ impl Drop for Place<'_> {
 
 impl Table {
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        // Every change below is complete before anything that could panic.
+        // A poisoned table is consistent: every change below completes before anything that could panic.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tenure(self: &Arc<Self>, key: &Key, grant: Grant) -> LockGuard {
-        let hold = LocalHold { table: Arc::clone(self), key: key.clone(), grant };
-        LockGuard::new(key.clone(), grant.token, hold)
+    fn guard(self: &Arc<Self>, key: &Key, grant: Grant) -> LockGuard {
+        let backend = LocalGuard { table: Arc::clone(self), key: key.clone(), grant };
+        LockGuard::new(key.clone(), grant.token, backend)
     }
 
-    /// Owns the key if nobody does and nobody waits.
-    fn take(&self, key: &Key, max_hold: Duration) -> Option<Grant> {
-        self.slots().take(key, max_hold, self.clock.unix_micros())
+    /// Takes the key if it has no owner and no waiters.
+    fn take(&self, key: &Key, max_lease: Duration) -> Option<Grant> {
+        self.slots().take(key, max_lease, self.clock.unix_micros())
     }
 
-    /// Owns the key or stands in its queue, in one step, so that no release in between can be missed.
+    /// Takes the key or joins its queue, atomically, so that no release in between is missed.
     fn join<'a>(self: &'a Arc<Self>, key: &'a Key, options: LockOptions) -> Result<Joined<'a>, LockError> {
         let mut slots = self.slots();
         if let Some(grant) = slots.take(key, options.max_lease, self.clock.unix_micros()) {
@@ -193,19 +194,20 @@ impl Table {
             return Err(LockError::QueueFull { position });
         }
         let (sender, granted) = oneshot::channel();
-        slot.queue.push_back(Waiter { max_hold: options.max_lease, granted: sender });
+        slot.queue.push_back(Waiter { max_lease: options.max_lease, granted: sender });
         slot.live = position;
-        Ok(Joined::Queue(Place { table: self, key, position, granted, left: false }))
+        Ok(Joined::Queued(QueuePosition { table: self, key, position, granted, left: false }))
     }
 
-    /// Takes the key from an owner whose time is over, for the first in the queue, and says when to look
-    /// again. Every waiter does this, since no one of them is sure to be polled: one wake-up each per owner
-    /// that overstays.
-    fn pass_on_if_expired(&self, key: &Key) -> Instant {
+    /// Hands the key over to the first waiter if the owner's lease has expired. Returns when to check again.
+    /// Every waiter does this, because no particular waiter is certain to be polled; the cost is one wake-up
+    /// of each waiter per expired lease.
+    fn hand_over_if_expired(&self, key: &Key) -> Instant {
         let now = Instant::now();
         let mut slots = self.slots();
         let Slots { by_key, last_token } = &mut *slots;
-        // Without a slot the caller's own grant has come and gone, and it is about to see so.
+        // Without a slot the caller's own grant has arrived and expired, and the caller is about to receive
+        // it.
         let Some(slot) = by_key.get_mut(key) else { return now };
         if slot.owner.expires_at <= now {
             slot.hand_over(last_token, self.clock.unix_micros());
@@ -213,7 +215,7 @@ impl Table {
         slot.owner.expires_at
     }
 
-    /// Hands the key to the first in the queue; without effect if the grant is not the owner's any more.
+    /// Hands the key over to the first waiter; no effect if the grant is no longer the owner's.
     fn release(&self, key: &Key, grant: Grant) {
         let mut slots = self.slots();
         let Slots { by_key, last_token } = &mut *slots;
@@ -227,11 +229,11 @@ impl Table {
 }
 
 impl Slots {
-    fn take(&mut self, key: &Key, max_hold: Duration, clock: u64) -> Option<Grant> {
+    fn take(&mut self, key: &Key, max_lease: Duration, clock: u64) -> Option<Grant> {
         let Self { by_key, last_token } = self;
         match by_key.entry(key.clone()) {
             Entry::Vacant(entry) => {
-                let owner = Grant::new(last_token, max_hold, clock);
+                let owner = Grant::new(last_token, max_lease, clock);
                 entry.insert(Slot { owner, queue: VecDeque::new(), live: 0 });
                 Some(owner)
             }
@@ -240,7 +242,7 @@ impl Slots {
                 if slot.owner.expires_at > Instant::now() || slot.hand_over(last_token, clock) {
                     return None;
                 }
-                slot.owner = Grant::new(last_token, max_hold, clock);
+                slot.owner = Grant::new(last_token, max_lease, clock);
                 Some(slot.owner)
             }
         }
@@ -248,50 +250,50 @@ impl Slots {
 }
 
 impl Slot {
-    /// Makes the first caller still waiting the owner; false if there is none.
+    /// Makes the first caller that still waits the owner; false if there is none.
     fn hand_over(&mut self, last_token: &mut u64, clock: u64) -> bool {
         while let Some(waiter) = self.queue.pop_front() {
             if waiter.granted.is_closed() {
                 continue;
             }
             self.live -= 1;
-            self.owner = Grant::new(last_token, waiter.max_hold, clock);
-            // It cannot fail: the other end is closed only with the table locked.
+            self.owner = Grant::new(last_token, waiter.max_lease, clock);
+            // It cannot fail: the receiver is closed only while the table is locked.
             let _ = waiter.granted.send(self.owner);
             return true;
         }
         false
     }
 
-    /// Counts out a cancelled waiter. Its entry stays until it is popped or until the cancelled outnumber the
-    /// waiting, so that a key held for long cannot collect them.
-    fn forget_one(&mut self) {
+    /// Counts a cancelled waiter. Its entry stays until it is popped or the queue is compacted, which happens
+    /// once cancelled entries outnumber live ones, so that they do not accumulate while a key stays owned.
+    fn cancel_one(&mut self) {
         self.live -= 1;
-        if self.queue.len() > 2 * self.live + CANCELLED_MIN {
+        if self.queue.len() > 2 * self.live + CANCELLED_MAX {
             self.queue.retain(|waiter| !waiter.granted.is_closed());
         }
     }
 }
 
 impl Grant {
-    fn new(last_token: &mut u64, max_hold: Duration, clock: u64) -> Self {
+    fn new(last_token: &mut u64, max_lease: Duration, clock: u64) -> Self {
         *last_token = clock.max(*last_token + 1);
         let now = Instant::now();
-        // A hold too long to add up is bounded by a day, which nobody will see the end of.
-        let expires_at = now.checked_add(max_hold).unwrap_or(now + Duration::from_hours(24));
+        // A lease whose end overflows is reduced to a day.
+        let expires_at = now.checked_add(max_lease).unwrap_or(now + Duration::from_hours(24));
         Self { token: *last_token, expires_at }
     }
 }
 
-/// What a [`Tenure`] of this lock is made of.
-struct LocalHold {
+/// The backend of a [`LockGuard`] of this lock.
+struct LocalGuard {
     table: Arc<Table>,
     key: Key,
     grant: Grant,
 }
 
 #[async_trait]
-impl GuardBackend for LocalHold {
+impl GuardBackend for LocalGuard {
     fn is_lost(&self) -> bool {
         self.grant.expires_at <= Instant::now()
     }
@@ -308,7 +310,7 @@ impl GuardBackend for LocalHold {
     }
 }
 
-impl Drop for LocalHold {
+impl Drop for LocalGuard {
     fn drop(&mut self) {
         self.table.release(&self.key, self.grant);
     }
@@ -319,26 +321,28 @@ mod tests {
     use super::*;
     use crate::conformance::ManualClock;
 
-    /// Only two threads can meet like this, and they hardly ever do.
+    /// A race of two threads that tests with threads hardly ever hit.
     #[tokio::test]
     async fn a_grant_at_the_moment_of_timeout_is_taken() {
         let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
-        let Ok(Joined::Queue(place)) = lock.table.join(&key, options) else { panic!("the key is taken") };
+        let Ok(Joined::Queued(queued)) = lock.table.join(&key, options) else { panic!("the key was free") };
         drop(owner);
-        drop(place.give_up().unwrap());
+        drop(queued.time_out().unwrap());
         assert_eq!(lock.footprint(), Footprint::default());
     }
 
-    /// Between leaving and being gone, a release must pass it by.
+    /// A release between leaving the queue and the drop must skip the waiter.
     #[tokio::test]
     async fn an_abandoned_position_is_not_granted() {
         let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
-        let Ok(Joined::Queue(mut place)) = lock.table.join(&key, options) else { panic!("the key is taken") };
-        assert!(place.leave().is_none());
+        let Ok(Joined::Queued(mut queued)) = lock.table.join(&key, options) else {
+            panic!("the key was free")
+        };
+        assert!(queued.leave().is_none());
         drop(owner);
         assert_eq!(lock.footprint(), Footprint::default());
     }

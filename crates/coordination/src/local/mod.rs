@@ -1,7 +1,7 @@
-//! Both primitives for one process: exact, in memory, and gone with it.
+//! The lock and the limiter for one process: exact, in memory, and lost when the process ends.
 //!
-//! For a single instance they are all that is needed; among several, each instance counts and orders only its
-//! own callers.
+//! They are sufficient for a single instance. With several instances, each one limits and orders only its own
+//! callers.
 
 mod limiter;
 mod lock;

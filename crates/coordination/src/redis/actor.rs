@@ -32,8 +32,8 @@ pub(super) struct Timing {
 }
 
 impl Timing {
-    /// The part of a lease that an owner does not use: its clock and the server's may run at different speeds,
-    /// and the owner needs time to notice the expiry.
+    /// The part of a lease that an owner does not use: its clock and the server's may run at different
+    /// speeds, and the owner needs time to notice the expiry.
     pub(super) fn margin(self) -> Duration {
         self.lease / 20
     }
@@ -135,8 +135,8 @@ impl Actor {
         }
     }
 
-    /// Runs the event loop. Returns after [`Command::Close`], once every release was sent and answered or there
-    /// is no connection.
+    /// Runs the event loop. Returns after [`Command::Close`], once all releases were sent and replied to, or
+    /// there is no connection.
     async fn run(
         &mut self,
         commands: &mut mpsc::UnboundedReceiver<Command>,
@@ -352,7 +352,8 @@ impl Actor {
     }
 
     /// On a new connection or subscription every waiter and owner is renewed once, in batches. Without a
-    /// connection the checks of all entries are brought forward, so that callers soon continue without the lock.
+    /// connection the checks of all entries are brought forward, so that callers soon continue without the
+    /// lock.
     fn on_connection_change(&mut self, up: bool) {
         if up {
             self.outbox.extend(self.retries.drain(..).map(|(_, request)| request));
@@ -415,8 +416,8 @@ impl Actor {
         }
     }
 
-    /// Starts the ownership that was handed over at `from`. Until the first renewal its lease on the server is
-    /// only the short claim.
+    /// Starts the ownership that was handed over at `from`. Until the first renewal its lease on the server
+    /// is only the short claim.
     pub(super) fn accept_grant(&mut self, number: u64, grant: Grant, from: Instant) {
         let now = Instant::now();
         let lease = self.timing.claim;

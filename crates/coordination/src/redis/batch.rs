@@ -16,8 +16,9 @@ use crate::{Key, LockError};
 
 /// Most requests in one round trip: a few milliseconds of the server's time.
 const BATCH_MAX: usize = 512;
-/// Most renewals among them. A hand-over waits for the reply to the batch in flight, and renewals can wait; this
-/// number costs it a fraction of a millisecond. Ten thousand waiters still renew within a tenth of a lease.
+/// Most renewals among them. A hand-over waits for the reply to the batch in flight, and renewals can wait;
+/// this number costs it a fraction of a millisecond. Ten thousand waiters still renew within a tenth of a
+/// lease.
 const RENEWALS_MAX: usize = 32;
 
 /// One request to the server. A number identifies the caller's entry.
@@ -49,8 +50,8 @@ pub(super) struct Batch {
 }
 
 impl Actor {
-    /// Takes the next batch from the outbox and the renewals; the future sends it. `None` if there is nothing to
-    /// send.
+    /// Takes the next batch from the outbox and the renewals; the future sends it. `None` if there is nothing
+    /// to send.
     pub(super) fn send(&mut self) -> Option<InFlight> {
         let (mut requests, mut pipeline, now) = (Vec::new(), redis::pipe(), Instant::now());
         let mut renewals = 0;

@@ -1,10 +1,10 @@
 //! The connection for all requests, with a circuit breaker.
 //!
-//! The breaker is closed while there is a connection. It opens when the connection breaks or three replies in a
-//! row fail or time out. While it is open, requests fail at once and nothing is sent. A background task, never a
-//! request, reconnects with exponential backoff, and closes the breaker once a connection is made, the scripts
-//! are loaded and a write has succeeded. The first attempt starts at once, because most failures are those of a
-//! single connection.
+//! The breaker is closed while there is a connection. It opens when the connection breaks or three replies in
+//! a row fail or time out. While it is open, requests fail at once and nothing is sent. A background task,
+//! never a request, reconnects with exponential backoff, and closes the breaker once a connection is made,
+//! the scripts are loaded and a write has succeeded. The first attempt starts at once, because most failures
+//! are those of a single connection.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

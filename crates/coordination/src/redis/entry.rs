@@ -57,9 +57,9 @@ pub(super) struct Ownership {
 }
 
 impl ClockSample {
-    /// A local instant that is neither later than the server's time `micros` nor later than now. A notification
-    /// may be delayed for long, e.g. while this process was stopped, so its time of receipt does not bound the
-    /// time of the grant.
+    /// A local instant that is neither later than the server's time `micros` nor later than now. A
+    /// notification may be delayed for long, e.g. while this process was stopped, so its time of receipt does
+    /// not bound the time of the grant.
     pub(super) fn local_instant(self, micros: u64) -> Instant {
         let since = Duration::from_micros(micros.saturating_sub(self.server_micros));
         self.sent.checked_add(since).map_or_else(Instant::now, |at| at.min(Instant::now()))
@@ -76,7 +76,7 @@ impl Entry {
         }
     }
 
-    /// The entry of a request that is about to be sent and must be answered by `reply_by`.
+    /// The entry of a request that is about to be sent and needs a reply by `reply_by`.
     pub(super) fn new(request: AcquireRequest, reply_by: Instant) -> (u64, Self) {
         let AcquireRequest { number, key, caller, max_lease, queue_max, may_queue } = request;
         let state = State::Requested { caller, grant: None };

@@ -33,8 +33,8 @@ impl RedisError {
         matches!(self, Self::Server(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
     }
 
-    /// True if a key holds a value of another type. Before Redis 7 an error inside a script has no code of its
-    /// own; the code is in its text.
+    /// True if a key holds a value of another type. Before Redis 7 an error inside a script has no code of
+    /// its own; the code is in its text.
     pub(super) fn is_wrong_type(&self) -> bool {
         const CODE: &str = "WRONGTYPE";
         let in_text = |error: &redis::RedisError| error.detail().is_some_and(|detail| detail.contains(CODE));

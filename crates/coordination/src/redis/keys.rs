@@ -1,7 +1,7 @@
 //! Names of all keys and channels on a Redis server. No other file of this crate builds one.
 //!
-//! The braces are literal: they mark the hash tag, which selects the slot in a Redis cluster, so all keys of one
-//! script are in one slot. Neither a [`Key`] nor an instance's name contains a brace or white space.
+//! The braces are literal: they mark the hash tag, which selects the slot in a Redis cluster, so all keys of
+//! one script are in one slot. Neither a [`Key`] nor an instance's name contains a brace or white space.
 
 use crate::{Key, Rule};
 
@@ -15,8 +15,8 @@ pub(super) fn rate_limit(rule: Rule, key: &Key) -> String {
     format!("rl:{{{key}}}:{}", rule.name())
 }
 
-/// The three keys of a lock: its owner, its queue, and the deadlines until which each entry of the queue counts as
-/// waiting.
+/// The three keys of a lock: its owner, its queue, and the deadlines until which each entry of the queue
+/// counts as waiting.
 pub(super) fn lock(key: &Key) -> [String; 3] {
     [format!("{LOCK_PREFIX}{key}}}"), format!("{LOCK_PREFIX}{key}}}:q"), format!("{LOCK_PREFIX}{key}}}:w")]
 }

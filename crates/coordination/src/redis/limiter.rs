@@ -10,8 +10,8 @@ use super::error::RedisError;
 use super::keys;
 use crate::{Key, LimitDecision, Limiter, Rule, Unavailable};
 
-/// A [`Limiter`] whose state is on a Redis server: one round trip per attempt, by the server's clock. It takes 8
-/// bytes per admission in a window and about 100 bytes per key. Keys expire with their window.
+/// A [`Limiter`] whose state is on a Redis server: one round trip per attempt, by the server's clock. It
+/// takes 8 bytes per admission in a window and about 100 bytes per key. Keys expire with their window.
 ///
 /// A corrupt stored value, or one of another type, counts as no admission and is overwritten.
 pub(super) struct RedisLimiter(pub(super) Arc<Connection>);

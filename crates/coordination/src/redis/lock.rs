@@ -13,11 +13,12 @@ use super::error::RedisError;
 use crate::lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held};
 use crate::{Key, Unavailable};
 
-/// Longest wait and longest ownership; a larger option is reduced to a day, so that no sum of times overflows.
+/// Longest wait and longest ownership; a larger option is reduced to a day, so that no sum of times
+/// overflows.
 const DURATION_MAX: Duration = Duration::from_hours(24);
 
-/// A command of a caller to the actor. The channel is unbounded so that a drop never waits; its length is bounded
-/// by the number of callers.
+/// A command of a caller to the actor. The channel is unbounded so that a drop never waits; its length is
+/// bounded by the number of callers.
 pub(super) enum Command {
     /// Acquire these keys, in one round trip.
     Acquire(Vec<AcquireRequest>),
@@ -156,8 +157,8 @@ impl Lease {
         Arc::new(Self { ends: watch::Sender::new(ends), contended: AtomicBool::new(contended) })
     }
 
-    /// Moves the end to `ends`; false if the lease has already expired. The clock is read while the channel is
-    /// locked, as in [`Lease::is_over`], so no observer sees an expired lease become valid again.
+    /// Moves the end to `ends`; false if the lease has already expired. The clock is read while the channel
+    /// is locked, as in [`Lease::is_over`], so no observer sees an expired lease become valid again.
     pub(super) fn renew(&self, ends: Instant) -> bool {
         let mut renewed = false;
         self.ends.send_if_modified(|end| {

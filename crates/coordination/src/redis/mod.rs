@@ -1,7 +1,7 @@
 //! The lock and the limiter across processes, on a Redis server (6.2 or later, or Valkey).
 //!
-//! The server only orders callers and refuses them early. It may be slow, unavailable, empty after a restart, or a
-//! lagging replica. Then a limit starts at zero, two callers may own one key, and calls fail with
+//! The server only orders callers and refuses them early. It may be slow, unavailable, empty after a restart,
+//! or a lagging replica. Then a limit starts at zero, two callers may own one key, and calls fail with
 //! [`Unavailable`](crate::Unavailable) after one or two [`RedisOptions::reply_timeout`], or at once while the
 //! circuit breaker is open. A key stays owned no longer than a lease after its owner is gone.
 //!
@@ -9,8 +9,9 @@
 //! [`Redis`]: one maintains the connection, one receives notifications, and one sends all lock commands (see
 //! `actor.rs`).
 //!
-//! The server must be dedicated to this use and must not evict keys (`maxmemory-policy noeviction`). All keys of one
-//! script share a hash tag, but there is no cluster client here: one primary, with or without replicas.
+//! The server must be dedicated to this use and must not evict keys (`maxmemory-policy noeviction`). All keys
+//! of one script share a hash tag, but there is no cluster client here: one primary, with or without
+//! replicas.
 
 mod actor;
 mod batch;
@@ -74,8 +75,8 @@ pub struct RedisOptions {
     /// Time after which the server frees a key, or removes a waiter, of a process that no longer renews it.
     /// Renewed after a third. Default 2 s; at least 100 ms.
     pub lease: Duration,
-    /// Lease of a key that was handed over, until its new owner first renews it. Default 500 ms; from 50 ms to
-    /// `lease`.
+    /// Lease of a key that was handed over, until its new owner first renews it. Default 500 ms; from 50 ms
+    /// to `lease`.
     pub claim: Duration,
     /// Longest wait for a reply. Default 100 ms, because a user is waiting for the response.
     pub reply_timeout: Duration,
@@ -116,8 +117,8 @@ impl RedisOptions {
         })
     }
 
-    /// Verifies the server's certificate against these certificate authorities (PEM) instead of the system's. The
-    /// address must be `rediss://…`.
+    /// Verifies the server's certificate against these certificate authorities (PEM) instead of the system's.
+    /// The address must be `rediss://…`.
     pub fn with_authorities(mut self, authorities: &[u8]) -> Result<Self, InvalidOptions> {
         if CertificateDer::pem_slice_iter(authorities).next().is_none() {
             return Err(InvalidOptions::Authorities);
@@ -143,8 +144,8 @@ impl fmt::Debug for RedisOptions {
     }
 }
 
-/// A handle to a server, and the owner of all tasks and connections of this process to it. Dropping it stops them
-/// at once, and owned keys expire with their leases; [`Redis::close`] releases them first.
+/// A handle to a server, and the owner of all tasks and connections of this process to it. Dropping it stops
+/// them at once, and owned keys expire with their leases; [`Redis::close`] releases them first.
 pub struct Redis {
     connection: Arc<Connection>,
     lock: Arc<RedisLock>,
@@ -157,8 +158,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts the tasks in the current runtime, and the first attempt to connect. Before the first connection it
-    /// behaves as after a lost one.
+    /// Starts the tasks in the current runtime, and the first attempt to connect. Before the first connection
+    /// it behaves as after a lost one.
     pub fn start(options: RedisOptions) -> Self {
         let counters = Arc::new(Counters::default());
         let connection = Arc::new(Connection::new(&options, counters));
@@ -252,8 +253,8 @@ impl Redis {
         Counts { attempts_denied_locally: self.limiter.refused_count(), ..self.connection.counters.read() }
     }
 
-    /// Ends all waits and all ownership, releases the keys on the server if it is available, and stops the lock
-    /// task.
+    /// Ends all waits and all ownership, releases the keys on the server if it is available, and stops the
+    /// lock task.
     pub async fn close(&self) {
         let _ = self.commands.send(Command::Close);
         let mut actor = std::mem::take(&mut *self.actor.lock().unwrap_or_else(PoisonError::into_inner));

@@ -18,8 +18,8 @@ use crate::Key;
 
 /// Pause before the next attempt to subscribe.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(100);
-/// How often this instance publishes a heartbeat to its own channel. A heartbeat that does not arrive before the
-/// next one is due shows that the subscription is dead.
+/// How often this instance publishes a heartbeat to its own channel. A heartbeat that does not arrive before
+/// the next one is due shows that the subscription is dead.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An event on the subscription.

@@ -13,8 +13,8 @@ pub(super) struct Numbers([u64; 4]);
 /// The reply of `acquire.lua`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AcquireReply {
-    /// The caller is the owner, and `waiting` other callers are in the queue. The token is the server's time in
-    /// microseconds at which ownership began, or later.
+    /// The caller is the owner, and `waiting` other callers are in the queue. The token is the server's time
+    /// in microseconds at which ownership began, or later.
     Owned { token: u64, waiting: u64 },
     /// The caller is in the queue. The owner's lease expires in `owner_lease`; the server's time is
     /// `server_micros`.

@@ -17,8 +17,8 @@ impl Script {
         Self { text, digest }
     }
 
-    /// The start of a call, to be followed by the number of keys, the keys and the arguments. With `send_text`
-    /// the call contains the whole script, which the server then caches.
+    /// The start of a call, to be followed by the number of keys, the keys and the arguments. With
+    /// `send_text` the call contains the whole script, which the server then caches.
     pub(super) fn command(&self, send_text: bool) -> Cmd {
         let mut command = redis::cmd(if send_text { "EVAL" } else { "EVALSHA" });
         command.arg(if send_text { &self.text } else { &self.digest });
@@ -42,8 +42,8 @@ impl Default for Scripts {
 }
 
 impl Scripts {
-    /// The scripts, each transformed by `rewrite(name, text)`; the names are `rate_limit`, `acquire`, `renew` and
-    /// `release`. For tests, which replace the clock of a script or break its behaviour.
+    /// The scripts, each transformed by `rewrite(name, text)`; the names are `rate_limit`, `acquire`, `renew`
+    /// and `release`. For tests, which replace the clock of a script or break its behaviour.
     pub fn rewrite(rewrite: impl Fn(&str, &str) -> String) -> Self {
         let of_lock = |name: &str, text: &str| Script::new(rewrite(name, &format!("{LOCK}\n{text}")));
         Self {

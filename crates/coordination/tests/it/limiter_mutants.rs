@@ -1,4 +1,4 @@
-//! Limiters as they are often built. The suite must tell each from an exact one.
+//! Common inexact limiters. The suite must reject each of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,23 +9,23 @@ use coordination::conformance::ManualClock;
 use coordination::conformance::limiter::{CASES, Harness};
 use coordination::{AllowAll, Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
-use crate::failures;
+use crate::failed_cases;
 
-/// Decides one attempt at a time on whatever numbers it has kept: whether it passes, and when one will.
-type Decide = fn(kept: &mut Vec<u64>, limit: u64, window: u64, now: u64) -> (bool, u64);
+/// Decides one attempt from the stored numbers: true if it is allowed, and the time of the next permit.
+type Decide = fn(stored: &mut Vec<u64>, limit: u64, window: u64, now: u64) -> (bool, u64);
 
 struct Mutant {
     decide: Decide,
     clock: ManualClock,
-    kept: Mutex<HashMap<(&'static str, Key), Vec<u64>>>,
+    stored: Mutex<HashMap<(&'static str, Key), Vec<u64>>>,
 }
 
 #[async_trait]
 impl Limiter for Mutant {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
-        let (now, mut kept) = (self.clock.unix_micros(), self.kept.lock().expect("no panic"));
-        let kept = kept.entry((rule.name(), key.clone())).or_default();
-        let (allowed, next) = (self.decide)(kept, rule.limit().into(), rule.window_micros(), now);
+        let (now, mut stored) = (self.clock.unix_micros(), self.stored.lock().expect("no panic"));
+        let stored = stored.entry((rule.name(), key.clone())).or_default();
+        let (allowed, next) = (self.decide)(stored, rule.limit().into(), rule.window_micros(), now);
         let reset_after = Duration::from_micros(next.saturating_sub(now));
         Ok(LimitDecision { rule, allowed, remaining: 0, reset_after })
     }
@@ -44,28 +44,28 @@ impl Harness for MutantHarness {
     }
 
     async fn residue(&self) -> usize {
-        self.0.kept.lock().expect("no panic").len()
+        self.0.stored.lock().expect("no panic").len()
     }
 }
 
-/// The suite must reject the mutant by each of these cases, if by others too.
+/// The suite must reject the mutant by each of these cases, possibly among others.
 fn assert_rejected(decide: Decide, by: &[&str]) {
-    let rig =
-        || MutantHarness(Arc::new(Mutant { decide, clock: ManualClock::new(), kept: Mutex::default() }));
-    let failures = failures(CASES, || Box::new(rig()));
+    let harness =
+        || MutantHarness(Arc::new(Mutant { decide, clock: ManualClock::new(), stored: Mutex::default() }));
+    let failed = failed_cases(CASES, || Box::new(harness()));
     for case in by {
-        assert!(failures.contains(case), "{case} did not notice; those that did: {failures:?}");
+        assert!(failed.contains(case), "{case} passed; failed cases: {failed:?}");
     }
 }
 
-/// The exact log, from which most mutants differ in one place.
-fn exact(kept: &mut Vec<u64>, limit: u64, window: u64, now: u64) -> (bool, u64) {
-    kept.retain(|at| at + window > now);
-    let allowed = (kept.len() as u64) < limit;
+/// The exact log. Most mutants differ from it in one place.
+fn exact(stored: &mut Vec<u64>, limit: u64, window: u64, now: u64) -> (bool, u64) {
+    stored.retain(|at| at + window > now);
+    let allowed = (stored.len() as u64) < limit;
     if allowed {
-        kept.push(now);
+        stored.push(now);
     }
-    (allowed, kept[0] + window)
+    (allowed, stored[0] + window)
 }
 
 const SAFETY: &str = "no_window_holds_more_than_the_limit";
@@ -75,46 +75,46 @@ const TO_THE_MICROSECOND: &str = "a_permit_comes_back_to_the_microsecond";
 
 #[test]
 fn an_exact_log_passes_the_safety_cases() {
-    let rig = || {
-        MutantHarness(Arc::new(Mutant { decide: exact, clock: ManualClock::new(), kept: Mutex::default() }))
+    let harness = || {
+        MutantHarness(Arc::new(Mutant { decide: exact, clock: ManualClock::new(), stored: Mutex::default() }))
     };
-    let failures = failures(CASES, || Box::new(rig()));
+    let failed = failed_cases(CASES, || Box::new(harness()));
     for case in [SAFETY, MAXIMALITY, EXACT_RETRY, TO_THE_MICROSECOND] {
-        assert!(!failures.contains(&case), "{failures:?}");
+        assert!(!failed.contains(&case), "{failed:?}");
     }
 }
 
 #[test]
 fn a_fixed_window_on_the_clock_is_rejected() {
-    let fixed_window: Decide = |kept, limit, window, now| {
-        let begins = now - now % window;
-        kept.retain(|at| *at >= begins);
-        let allowed = (kept.len() as u64) < limit;
-        kept.extend(allowed.then_some(now));
-        (allowed, begins + window)
+    let fixed_window: Decide = |stored, limit, window, now| {
+        let start = now - now % window;
+        stored.retain(|at| *at >= start);
+        let allowed = (stored.len() as u64) < limit;
+        stored.extend(allowed.then_some(now));
+        (allowed, start + window)
     };
     assert_rejected(fixed_window, &[SAFETY, MAXIMALITY, TO_THE_MICROSECOND]);
 }
 
 #[test]
 fn a_fixed_window_from_the_first_attempt_is_rejected() {
-    let fixed_window: Decide = |kept, limit, window, now| {
-        if kept.first().is_none_or(|begins| begins + window <= now) {
-            kept.clear();
+    let fixed_window: Decide = |stored, limit, window, now| {
+        if stored.first().is_none_or(|start| start + window <= now) {
+            stored.clear();
         }
-        let allowed = (kept.len() as u64) < limit;
-        kept.extend(allowed.then_some(now));
-        (allowed, kept[0] + window)
+        let allowed = (stored.len() as u64) < limit;
+        stored.extend(allowed.then_some(now));
+        (allowed, stored[0] + window)
     };
     assert_rejected(fixed_window, &[SAFETY, TO_THE_MICROSECOND]);
 }
 
 #[test]
 fn gcra_is_rejected() {
-    let gcra: Decide = |kept, limit, window, now| {
-        let (gap, due) = (window / limit, kept.pop().unwrap_or(now).max(now));
+    let gcra: Decide = |stored, limit, window, now| {
+        let (gap, due) = (window / limit, stored.pop().unwrap_or(now).max(now));
         let allowed = due + gap <= now + window;
-        kept.push(if allowed { due + gap } else { due });
+        stored.push(if allowed { due + gap } else { due });
         (allowed, (due + gap).saturating_sub(window))
     };
     assert_rejected(gcra, &[SAFETY, TO_THE_MICROSECOND]);
@@ -122,41 +122,41 @@ fn gcra_is_rejected() {
 
 #[test]
 fn a_sliding_counter_is_rejected() {
-    // Weighs the count of the window before by how much of it is still in sight.
-    let counter: Decide = |kept, limit, window, now| {
-        let begins = now - now % window;
-        kept.retain(|at| *at >= begins - window);
-        let before = kept.iter().filter(|at| **at < begins).count() as u64;
-        let current = kept.len() as u64 - before;
+    // Weights the count of the previous window by its overlap with the sliding window.
+    let counter: Decide = |stored, limit, window, now| {
+        let start = now - now % window;
+        stored.retain(|at| *at >= start - window);
+        let before = stored.iter().filter(|at| **at < start).count() as u64;
+        let current = stored.len() as u64 - before;
         let allowed = before * (window - now % window) / window + current < limit;
-        kept.extend(allowed.then_some(now));
-        (allowed, begins + window)
+        stored.extend(allowed.then_some(now));
+        (allowed, start + window)
     };
     assert_rejected(counter, &[SAFETY, MAXIMALITY, EXACT_RETRY]);
 }
 
 #[test]
 fn a_log_of_refused_attempts_is_rejected() {
-    let log: Decide = |kept, limit, window, now| {
-        let verdict = exact(kept, limit, window, now);
-        if !verdict.0 {
-            kept.push(now);
+    let log: Decide = |stored, limit, window, now| {
+        let decision = exact(stored, limit, window, now);
+        if !decision.0 {
+            stored.push(now);
         }
-        verdict
+        decision
     };
     assert_rejected(log, &[MAXIMALITY, EXACT_RETRY, "refused_attempts_do_not_prolong_the_ban"]);
 }
 
 #[test]
 fn a_log_that_is_a_microsecond_late_is_rejected() {
-    let late: Decide = |kept, limit, window, now| exact(kept, limit, window + 1, now);
+    let late: Decide = |stored, limit, window, now| exact(stored, limit, window + 1, now);
     assert_rejected(late, &[MAXIMALITY, TO_THE_MICROSECOND]);
 }
 
 #[test]
 fn a_log_in_milliseconds_is_rejected() {
-    let coarse: Decide = |kept, limit, window, now| {
-        let (allowed, next) = exact(kept, limit, (window / 1_000).max(1), now / 1_000);
+    let coarse: Decide = |stored, limit, window, now| {
+        let (allowed, next) = exact(stored, limit, (window / 1_000).max(1), now / 1_000);
         (allowed, next * 1_000)
     };
     assert_rejected(coarse, &[SAFETY, TO_THE_MICROSECOND]);
@@ -164,11 +164,11 @@ fn a_log_in_milliseconds_is_rejected() {
 
 #[test]
 fn a_log_that_forgets_at_every_step_back_is_rejected() {
-    let forgetful: Decide = |kept, limit, window, now| {
-        if kept.last().is_some_and(|newest| *newest > now) {
-            kept.clear();
+    let forgetful: Decide = |stored, limit, window, now| {
+        if stored.last().is_some_and(|newest| *newest > now) {
+            stored.clear();
         }
-        exact(kept, limit, window, now)
+        exact(stored, limit, window, now)
     };
     assert_rejected(
         forgetful,
@@ -199,6 +199,6 @@ fn a_limiter_that_allows_everything_is_rejected() {
             0
         }
     }
-    let failures = failures(CASES, || Box::new(Open));
-    assert!([SAFETY, TO_THE_MICROSECOND].iter().all(|case| failures.contains(case)), "{failures:?}");
+    let failed = failed_cases(CASES, || Box::new(Open));
+    assert!([SAFETY, TO_THE_MICROSECOND].iter().all(|case| failed.contains(case)), "{failed:?}");
 }

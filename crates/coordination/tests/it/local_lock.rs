@@ -1,4 +1,4 @@
-//! The lock in memory.
+//! The in-memory lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use coordination::{Lock, LockOptions};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::{failures, key};
+use crate::{failed_cases, key};
 
 struct LocalHarness(Arc<LocalLock>);
 
@@ -36,7 +36,7 @@ impl Harness for LocalHarness {
 
 #[test]
 fn the_local_lock_conforms() {
-    assert_eq!(failures(CASES, || Box::new(LocalHarness::new())), Vec::<&str>::new());
+    assert_eq!(failed_cases(CASES, || Box::new(LocalHarness::new())), Vec::<&str>::new());
 }
 
 #[tokio::test]
@@ -57,60 +57,61 @@ async fn tokens_follow_the_clock_and_never_go_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_held_for_long_does_not_accumulate_cancelled_waiters() {
-    let rig = LocalHarness::new();
-    let owner = rig.0.acquire(&key(0), LockOptions::default()).await.unwrap();
+    let harness = LocalHarness::new();
+    let owner = harness.0.acquire(&key(0), LockOptions::default()).await.unwrap();
     let mut most = 0;
     for _ in 0..1_000 {
-        let left = timeout(Duration::from_millis(1), rig.0.acquire(&key(0), LockOptions::default())).await;
+        let left =
+            timeout(Duration::from_millis(1), harness.0.acquire(&key(0), LockOptions::default())).await;
         assert!(left.is_err());
-        most = most.max(rig.0.footprint().waiters);
+        most = most.max(harness.0.footprint().waiters);
     }
     assert!(most < 16, "{most} entries");
     drop(owner);
-    assert_eq!(rig.0.footprint(), Footprint::default());
+    assert_eq!(harness.0.footprint(), Footprint::default());
 }
 
 #[tokio::test]
 async fn maximum_durations_are_accepted() {
-    let rig = LocalHarness::new();
+    let harness = LocalHarness::new();
     let longest = LockOptions { wait: Duration::MAX, max_lease: Duration::MAX, queue_max: usize::MAX };
-    let owner = rig.0.acquire(&key(0), longest).await.unwrap();
+    let owner = harness.0.acquire(&key(0), longest).await.unwrap();
     assert!(!owner.is_lost());
     let (own_key, mut waiter) = (key(0), JoinSet::new());
-    let lock = rig.0.clone();
+    let lock = harness.0.clone();
     waiter.spawn(async move { lock.acquire(&own_key, longest).await.is_ok() });
     tokio::task::yield_now().await;
     drop(owner);
     assert_eq!(waiter.join_all().await, [true]);
 }
 
-/// Real threads and real races: grants meet time-outs and drops at the same moment.
+/// Real threads: grants race with timeouts and drops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_threads_never_share_a_key_and_leave_no_residue() {
-    let rig = LocalHarness::new();
+    let harness = LocalHarness::new();
     let (inside, last_token) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut threads = JoinSet::new();
     for number in 0..8u64 {
-        let (lock, inside, last_token) = (rig.0.clone(), inside.clone(), last_token.clone());
+        let (lock, inside, last_token) = (harness.0.clone(), inside.clone(), last_token.clone());
         threads.spawn(async move {
             let (key, mut served) = (key(0), 0);
             for round in 0..2_000u64 {
                 let wait = Duration::from_millis((number + round) % 3);
                 let options = LockOptions { wait, ..LockOptions::default() };
                 let call = timeout(Duration::from_millis(round % 2), lock.acquire(&key, options));
-                let Ok(Ok(tenure)) = call.await else { continue };
-                assert!(!inside.swap(true, Ordering::SeqCst), "two own one key");
-                assert!(last_token.swap(tenure.token(), Ordering::SeqCst) < tenure.token());
+                let Ok(Ok(guard)) = call.await else { continue };
+                assert!(!inside.swap(true, Ordering::SeqCst), "two callers own one key");
+                assert!(last_token.swap(guard.token(), Ordering::SeqCst) < guard.token());
                 if round % 7 == 0 {
                     tokio::task::yield_now().await;
                 }
                 inside.store(false, Ordering::SeqCst);
-                drop(tenure);
+                drop(guard);
                 served += 1;
             }
             served
         });
     }
     assert!(threads.join_all().await.into_iter().all(|served: u64| served > 0));
-    assert_eq!(rig.0.footprint(), Footprint::default());
+    assert_eq!(harness.0.footprint(), Footprint::default());
 }

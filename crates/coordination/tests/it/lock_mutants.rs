@@ -1,4 +1,4 @@
-//! Locks as they are often built. The suite must tell each from one that keeps its promises.
+//! Common incorrect locks. The suite must reject each of them.
 
 use std::collections::HashSet;
 use std::mem::ManuallyDrop;
@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::failures;
+use crate::failed_cases;
 
-/// What the mutants have in common: a lock, and nothing to look behind it.
-struct Blind<L>(Arc<L>);
+/// A harness for mutants: a lock whose state cannot be inspected.
+struct UninspectedHarness<L>(Arc<L>);
 
 #[async_trait]
-impl<L: Lock + 'static> Harness for Blind<L> {
+impl<L: Lock + 'static> Harness for UninspectedHarness<L> {
     fn lock(&self) -> Arc<dyn Lock> {
         self.0.clone()
     }
@@ -30,26 +30,26 @@ impl<L: Lock + 'static> Harness for Blind<L> {
     }
 }
 
-/// The suite must reject the mutant by each of these cases, if by others too.
+/// The suite must reject the mutant by each of these cases, possibly among others.
 fn assert_rejected<L: Lock + 'static>(lock: impl Fn() -> L, by: &[&str]) {
-    let failures = failures(CASES, || Box::new(Blind(Arc::new(lock()))));
+    let failed = failed_cases(CASES, || Box::new(UninspectedHarness(Arc::new(lock()))));
     for case in by {
-        assert!(failures.contains(case), "{case} did not notice; those that did: {failures:?}");
+        assert!(failed.contains(case), "{case} passed; failed cases: {failed:?}");
     }
 }
 
-/// Asks again every few milliseconds, like most locks on a store without a queue; its release takes away
-/// whatever is there, and it never loses anything.
+/// Polls every few milliseconds, like most locks on a store without a queue. Its release is unconditional,
+/// and its guards are never lost.
 #[derive(Default)]
 struct Polling {
     clock: ManualClock,
     taken: Arc<Mutex<HashSet<Key>>>,
 }
 
-struct PollingHold(Arc<Mutex<HashSet<Key>>>, Key);
+struct PollingGuard(Arc<Mutex<HashSet<Key>>>, Key);
 
 #[async_trait]
-impl GuardBackend for PollingHold {
+impl GuardBackend for PollingGuard {
     fn is_lost(&self) -> bool {
         false
     }
@@ -63,7 +63,7 @@ impl GuardBackend for PollingHold {
     }
 }
 
-impl Drop for PollingHold {
+impl Drop for PollingGuard {
     fn drop(&mut self) {
         self.0.lock().expect("no panic").remove(&self.1);
     }
@@ -72,15 +72,15 @@ impl Drop for PollingHold {
 #[async_trait]
 impl Lock for Polling {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
-        let asking = async {
+        let polling = async {
             loop {
-                if let Some(tenure) = self.try_acquire(key, options).await? {
-                    return Ok(tenure);
+                if let Some(guard) = self.try_acquire(key, options).await? {
+                    return Ok(guard);
                 }
                 sleep(Duration::from_millis(7)).await;
             }
         };
-        timeout(options.wait, asking).await.unwrap_or(Err(LockError::Timeout { position: 1 }))
+        timeout(options.wait, polling).await.unwrap_or(Err(LockError::Timeout { position: 1 }))
     }
 
     async fn try_acquire_each(
@@ -90,12 +90,12 @@ impl Lock for Polling {
     ) -> Result<Vec<Option<LockGuard>>, LockError> {
         let take = |key: &Key| {
             let free = self.taken.lock().expect("no panic").insert(key.clone());
-            let hold = PollingHold(self.taken.clone(), key.clone());
-            // The clock alone is no token.
+            let backend = PollingGuard(self.taken.clone(), key.clone());
+            // The clock alone does not give increasing tokens.
             if free {
-                Some(LockGuard::new(key.clone(), self.clock.unix_micros(), hold))
+                Some(LockGuard::new(key.clone(), self.clock.unix_micros(), backend))
             } else {
-                std::mem::forget(hold);
+                std::mem::forget(backend);
                 None
             }
         };
@@ -117,7 +117,7 @@ fn a_lock_that_polls_is_rejected() {
     assert_rejected(Polling::default, &by);
 }
 
-/// Acquires in a task that outlives a dropped caller, and forgets to release what nobody came for.
+/// Acquires in a task that outlives a dropped caller, and does not release an unclaimed key.
 struct Detached {
     lock: Arc<LocalLock>,
     tasks: Mutex<JoinSet<()>>,
@@ -126,13 +126,13 @@ struct Detached {
 #[async_trait]
 impl Lock for Detached {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let (lock, key) = (self.lock.clone(), key.clone());
         self.tasks.lock().expect("no panic").spawn(async move {
-            let tenure = lock.acquire(&key, options).await;
-            drop(answer.send(ManuallyDrop::new(tenure)));
+            let guard = lock.acquire(&key, options).await;
+            drop(sender.send(ManuallyDrop::new(guard)));
         });
-        ManuallyDrop::into_inner(answered.await.expect("an answer"))
+        ManuallyDrop::into_inner(receiver.await.expect("a result"))
     }
 
     async fn try_acquire_each(
@@ -158,11 +158,11 @@ fn a_lock_that_leaks_dropped_callers_is_rejected() {
     assert_rejected(detached, &by);
 }
 
-/// A correct lock whose tenures end when their owners say so, and never before.
-struct Endless(LocalLock);
+/// A correct lock whose guards never expire.
+struct Unexpiring(LocalLock);
 
 #[async_trait]
-impl Lock for Endless {
+impl Lock for Unexpiring {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         self.0.acquire(key, LockOptions { max_lease: Duration::MAX, ..options }).await
     }
@@ -179,5 +179,5 @@ impl Lock for Endless {
 #[test]
 fn a_lock_without_a_max_lease_is_rejected() {
     let by = ["max_lease_ends_ownership", "an_expired_owner_does_not_block_the_queue"];
-    assert_rejected(|| Endless(LocalLock::new(Arc::new(ManualClock::new()))), &by);
+    assert_rejected(|| Unexpiring(LocalLock::new(Arc::new(ManualClock::new()))), &by);
 }

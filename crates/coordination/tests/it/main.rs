@@ -1,4 +1,4 @@
-//! The conformance suites on the implementations for one process, and on mutants that must not pass them.
+//! The conformance suites on the implementations for one process, and on mutants that must fail them.
 
 mod deny_cache;
 mod limiter_mutants;
@@ -14,15 +14,15 @@ use coordination::conformance::Case;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-/// The names of the cases that fail, each run on a rig of its own with time standing still; one that still
-/// waits when nothing else can happen has failed too.
-fn failures<R: ?Sized>(cases: &[Case<R>], rig: impl Fn() -> Box<R>) -> Vec<&'static str> {
+/// Runs each case on its own harness with a paused clock. Returns the names of those that fail; a case that
+/// never finishes fails, too.
+fn failed_cases<R: ?Sized>(cases: &[Case<R>], harness: impl Fn() -> Box<R>) -> Vec<&'static str> {
     let fails = |case: &&Case<R>| {
         let run = AssertUnwindSafe(|| {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-            let (runtime, rig) = (runtime.expect("a runtime"), rig());
+            let (runtime, harness) = (runtime.expect("a runtime"), harness());
             runtime.block_on(async {
-                timeout(Duration::from_hours(100_000), case.run(&*rig)).await.expect("an end");
+                timeout(Duration::from_hours(100_000), case.run(&*harness)).await.expect("the case ends");
             });
         });
         catch_unwind(run).is_err()

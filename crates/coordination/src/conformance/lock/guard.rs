@@ -1,96 +1,102 @@
-//! What an owner may rely on, and how its time ends.
+//! Ownership: tokens, contention and expiry.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Calls, Harness, PATIENT, TICK, answer, holding, is_free, key, owned, queue_up, soon};
+use super::{
+    Calls, Harness, LONG_WAIT, TICK, acquire, enqueue, is_free, key, next_result, wait_for_hint,
+    with_max_lease,
+};
 
-pub(super) async fn tokens_only_grow(rig: &dyn Harness) {
-    let (lock, key) = (rig.lock(), key("a"));
+pub(super) async fn tokens_only_grow(harness: &dyn Harness) {
+    let (lock, key) = (harness.lock(), key("a"));
     let mut last = 0;
     for round in 0..100 {
-        let tenure = owned(&*lock, &key).await;
-        assert!(tenure.token() > last, "round {round}");
-        assert_eq!(tenure.key(), &key);
-        last = tenure.token();
-        drop(tenure);
-        // In between the lock remembers nothing.
+        let guard = acquire(&*lock, &key).await;
+        assert!(guard.token() > last, "round {round}");
+        assert_eq!(guard.key(), &key);
+        last = guard.token();
+        drop(guard);
+        // Between owners the lock stores nothing about the key.
         if round % 10 == 0 {
-            assert_eq!(rig.residue().await, 0);
+            assert_eq!(harness.residue().await, 0);
         }
     }
 }
 
-pub(super) async fn a_guard_is_contended_while_others_wait(rig: &dyn Harness) {
-    let (lock, key) = (rig.lock(), key("a"));
-    let owner = owned(&*lock, &key).await;
+pub(super) async fn a_guard_is_contended_while_others_wait(harness: &dyn Harness) {
+    let (lock, key) = (harness.lock(), key("a"));
+    let owner = acquire(&*lock, &key).await;
     assert!(!owner.contended());
     let mut calls = Calls::new();
-    queue_up(&mut calls, &lock, &key, PATIENT).await;
-    soon("a waiter shows", || owner.contended()).await;
+    enqueue(&mut calls, &lock, &key, LONG_WAIT).await;
+    wait_for_hint("a caller waits", || owner.contended()).await;
     calls.abort_all();
     while calls.join_next().await.is_some() {}
-    soon("the waiter is gone", || !owner.contended()).await;
-    queue_up(&mut calls, &lock, &key, PATIENT).await;
-    queue_up(&mut calls, &lock, &key, PATIENT).await;
+    wait_for_hint("no caller waits", || !owner.contended()).await;
+    enqueue(&mut calls, &lock, &key, LONG_WAIT).await;
+    enqueue(&mut calls, &lock, &key, LONG_WAIT).await;
     drop(owner);
-    let second = answer(&mut calls).await.expect("its turn");
-    soon("the third still waits", || second.contended()).await;
+    let second = next_result(&mut calls).await.expect("the next waiter is served");
+    wait_for_hint("the third still waits", || second.contended()).await;
     drop(second);
-    let third = answer(&mut calls).await.expect("its turn");
-    soon("nobody waits behind the third", || !third.contended()).await;
+    let third = next_result(&mut calls).await.expect("the next waiter is served");
+    wait_for_hint("no caller waits behind the third", || !third.contended()).await;
 }
 
-pub(super) async fn max_lease_ends_ownership(rig: &dyn Harness) {
-    let (lock, key, max_hold) = (rig.lock(), key("a"), TICK * 10);
+pub(super) async fn max_lease_ends_ownership(harness: &dyn Harness) {
+    let (lock, key, max_lease) = (harness.lock(), key("a"), TICK * 10);
     let began = Instant::now();
-    let tenure = lock.acquire(&key, holding(max_hold)).await.expect("a free key");
-    assert!(!tenure.is_lost());
-    tenure.lost().await;
-    let due = max_hold / 2..max_hold * 2 + rig.slack();
+    let guard = lock.acquire(&key, with_max_lease(max_lease)).await.expect("a free key");
+    assert!(!guard.is_lost());
+    guard.lost().await;
+    let due = max_lease / 2..max_lease * 2 + harness.slack();
     assert!(due.contains(&began.elapsed()), "after {:?}", began.elapsed());
-    assert!(tenure.is_lost());
-    tenure.lost().await;
-    assert!(lock.try_acquire(&key, PATIENT).await.is_ok_and(|next| next.is_some()), "the key is free again");
-    drop(tenure);
-    assert_eq!(rig.residue().await, 0);
+    assert!(guard.is_lost());
+    guard.lost().await;
+    assert!(
+        lock.try_acquire(&key, LONG_WAIT).await.is_ok_and(|next| next.is_some()),
+        "the key is free again"
+    );
+    drop(guard);
+    assert_eq!(harness.residue().await, 0);
 }
 
-pub(super) async fn an_expired_owner_does_not_block_the_queue(rig: &dyn Harness) {
-    let (lock, key, max_hold) = (rig.lock(), key("a"), TICK * 10);
+pub(super) async fn an_expired_owner_does_not_block_the_queue(harness: &dyn Harness) {
+    let (lock, key, max_lease) = (harness.lock(), key("a"), TICK * 10);
     let began = Instant::now();
-    let overdue = lock.acquire(&key, holding(max_hold)).await.expect("a free key");
+    let expired = lock.acquire(&key, with_max_lease(max_lease)).await.expect("a free key");
     let mut calls = Calls::new();
     for _ in 0..3 {
-        queue_up(&mut calls, &lock, &key, holding(max_hold)).await;
+        enqueue(&mut calls, &lock, &key, with_max_lease(max_lease)).await;
     }
-    // Each keeps its tenure beyond its time, and the next is served all the same.
-    let mut tenures = vec![overdue];
-    for place in 1..=3 {
-        tenures.push(answer(&mut calls).await.expect("its turn"));
-        assert!(tenures[usize::from(place) - 1].is_lost(), "whoever comes in finds the one before lost");
-        let due = max_hold * u32::from(place + 1u16) + rig.slack();
+    // Each keeps its guard after it is lost, and the next waiter is served nevertheless.
+    let mut guards = vec![expired];
+    for number in 1..=3 {
+        guards.push(next_result(&mut calls).await.expect("the next waiter is served"));
+        assert!(guards[usize::from(number) - 1].is_lost(), "the previous guard is lost");
+        let due = max_lease * u32::from(number + 1u16) + harness.slack();
         assert!(began.elapsed() < due, "after {:?}", began.elapsed());
     }
-    assert!(tenures.is_sorted_by(|one, next| one.token() < next.token()));
-    assert!(tenures[0].contended(), "another owns it by now");
-    drop(tenures);
-    assert_eq!(rig.residue().await, 0);
+    assert!(guards.is_sorted_by(|one, next| one.token() < next.token()));
+    assert!(guards[0].contended(), "another caller owns it");
+    drop(guards);
+    assert_eq!(harness.residue().await, 0);
 }
 
-pub(super) async fn a_late_release_does_not_affect_the_next_owner(rig: &dyn Harness) {
-    let (lock, key) = (rig.lock(), key("a"));
-    let overdue = lock.acquire(&key, holding(TICK)).await.expect("a free key");
-    overdue.lost().await;
-    let second = owned(&*lock, &key).await;
+pub(super) async fn a_late_release_does_not_affect_the_next_owner(harness: &dyn Harness) {
+    let (lock, key) = (harness.lock(), key("a"));
+    let expired = lock.acquire(&key, with_max_lease(TICK)).await.expect("a free key");
+    expired.lost().await;
+    let second = acquire(&*lock, &key).await;
     let mut calls = Calls::new();
-    queue_up(&mut calls, &lock, &key, PATIENT).await;
-    drop(overdue);
+    enqueue(&mut calls, &lock, &key, LONG_WAIT).await;
+    drop(expired);
     assert!(timeout(TICK * 2, calls.join_next()).await.is_err(), "the second still owns the key");
     assert!(!is_free(&*lock, &key).await && !second.is_lost());
     drop(second);
-    drop(answer(&mut calls).await.expect("its turn"));
+    drop(next_result(&mut calls).await.expect("the next waiter is served"));
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(rig.residue().await, 0);
+    assert_eq!(harness.residue().await, 0);
 }

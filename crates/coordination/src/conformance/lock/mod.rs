@@ -1,5 +1,5 @@
-//! The promises of a [`Lock`]: in what order and for how long, what a dropped caller leaves, what a section
-//! may ask.
+//! The guarantees of a [`Lock`]: order and bounds of the queue, ownership and its end, dropped callers, and
+//! sections.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -43,14 +43,15 @@ use section::{
 /// A lock under test.
 #[async_trait]
 pub trait Harness: Send + Sync {
-    /// The lock; every call answers the same one. Nothing is owned when a case begins.
+    /// The lock; every call returns the same one. No key is owned when a case begins.
     fn lock(&self) -> Arc<dyn Lock>;
 
-    /// Lets all state expire that only time can clear, and says how many keys and queue entries are left.
+    /// Waits until all state that only time removes has expired; returns the number of keys and queue entries
+    /// left.
     async fn residue(&self) -> usize;
 
-    /// How much later than due a case may see something: nothing where time is paused, and on a real server as
-    /// long as a busy machine may stand still.
+    /// Tolerance for late events: none where time is paused; on a real server the longest pause of a busy
+    /// machine.
     fn slack(&self) -> Duration {
         Duration::ZERO
     }
@@ -85,62 +86,62 @@ cases![
     a_section_is_dropped_before_the_key_is_released,
 ];
 
-/// Time enough for a call to reach the lock and stand in its queue, on a busy machine and in real time too.
+/// Long enough for a call to reach the lock and join its queue, also on a busy machine and in real time.
 const TICK: Duration = Duration::from_millis(150);
 
-/// A wait that only a broken lock lets run out.
-const PATIENT: LockOptions =
+/// Options whose wait expires only if the lock is broken.
+const LONG_WAIT: LockOptions =
     LockOptions { wait: Duration::from_secs(20), max_lease: Duration::from_mins(1), queue_max: 1_000 };
 
-fn waiting(wait: Duration) -> LockOptions {
-    LockOptions { wait, ..PATIENT }
+fn with_wait(wait: Duration) -> LockOptions {
+    LockOptions { wait, ..LONG_WAIT }
 }
 
-fn holding(max_hold: Duration) -> LockOptions {
-    LockOptions { max_lease: max_hold, ..PATIENT }
+fn with_max_lease(max_lease: Duration) -> LockOptions {
+    LockOptions { max_lease, ..LONG_WAIT }
 }
 
 fn key(id: &str) -> Key {
     super::key("suite", id)
 }
 
-async fn owned(lock: &dyn Lock, key: &Key) -> LockGuard {
-    lock.acquire(key, PATIENT).await.expect("the key comes free")
+async fn acquire(lock: &dyn Lock, key: &Key) -> LockGuard {
+    lock.acquire(key, LONG_WAIT).await.expect("the key becomes free")
 }
 
 async fn is_free(lock: &dyn Lock, key: &Key) -> bool {
-    lock.try_acquire(key, PATIENT).await.expect("the lock is available").is_some()
+    lock.try_acquire(key, LONG_WAIT).await.expect("the lock is available").is_some()
 }
 
-/// Callers in tasks of their own.
+/// Calls in their own tasks.
 type Calls = JoinSet<Result<LockGuard, LockError>>;
 
-/// Starts a call and waits until it stands in the queue.
-async fn queue_up(calls: &mut Calls, lock: &Arc<dyn Lock>, key: &Key, options: LockOptions) {
+/// Starts a call and waits until it has joined the queue.
+async fn enqueue(calls: &mut Calls, lock: &Arc<dyn Lock>, key: &Key, options: LockOptions) {
     let (lock, key) = (Arc::clone(lock), key.clone());
     calls.spawn(async move { lock.acquire(&key, options).await });
     sleep(TICK).await;
 }
 
-/// Waits until a hint says so, and panics if it does not: hints come by a way of their own, and may be late.
-async fn soon(what: &str, hint: impl Fn() -> bool) {
+/// Waits until a hint is true, and panics if it stays false. Hints are delivered separately and may be late.
+async fn wait_for_hint(condition: &str, hint: impl Fn() -> bool) {
     for _ in 0..1_000 {
         if hint() {
             return;
         }
         sleep(TICK / 10).await;
     }
-    panic!("in vain: {what}");
+    panic!("timed out: {condition}");
 }
 
-/// The next call to be answered.
-async fn answer(calls: &mut Calls) -> Result<LockGuard, LockError> {
-    calls.join_next().await.expect("a call is under way").expect("a call does not panic")
+/// The result of the next call to finish.
+async fn next_result(calls: &mut Calls) -> Result<LockGuard, LockError> {
+    calls.join_next().await.expect("a call is pending").expect("a call does not panic")
 }
 
-/// Polls a future so many times, with time for others after each, and drops it where it then stands. Answers
-/// what it finished with, if it did.
-async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
+/// Polls a future so many times, with time for other tasks after each poll, and then drops it. Returns its
+/// output if it finished.
+async fn poll_times<F: Future>(times: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     for _ in 0..times {
         if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
@@ -151,5 +152,5 @@ async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
     None
 }
 
-/// Polls that let any of the futures under test finish.
+/// Number of polls after which each of the futures under test has finished.
 const POLLS_MAX: usize = 12;

@@ -60,8 +60,8 @@ local function refresh_waiter()
   extend_ttl(KEYS[3], waiter_lease)
 end
 
--- Milliseconds until the owner's lease expires. The scripts never write an owner without a TTL; a foreign value
--- without one gets a lease here.
+-- Milliseconds until the owner's lease expires. The scripts never write an owner without a TTL; a foreign
+-- value without one gets a lease here.
 local function lease_left()
   local left = redis.call('PTTL', KEYS[1])
   if left == -1 then redis.call('PEXPIRE', KEYS[1], lease) end

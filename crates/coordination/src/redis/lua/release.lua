@@ -1,4 +1,5 @@
--- Releases the caller's ownership, which goes to the first waiter, or its queue position. A retry changes nothing.
+-- Releases the caller's ownership, which goes to the first waiter, or its queue position. A retry changes
+-- nothing.
 -- Returns {1}: handed over; {2}: released, nobody waits; {3}: left the queue; {0}: had neither
 local owner, token = read_owner()
 if owner == id then
@@ -12,8 +13,8 @@ if waiting == 0 then
   redis.call('DEL', KEYS[2])
   if owner then notify(owner, 'waiting %s 0') end
 elseif redis.call('LLEN', KEYS[2]) > 2 * waiting + 8 then
-  -- Most entries belong to waiters that have left. The queue is rewritten without them, because it would grow for
-  -- as long as the key stays owned.
+  -- Most entries belong to waiters that have left. The queue is rewritten without them, because it would grow
+  -- for as long as the key stays owned.
   local queue = redis.call('LRANGE', KEYS[2], 0, -1)
   redis.call('DEL', KEYS[2])
   for _, waiter in ipairs(queue) do

@@ -1,5 +1,5 @@
-//! Faults of the server under load from three instances. Each test shows that its fault took effect, and that all
-//! instances are served again soon after.
+//! Faults of the server under load from three instances. Each test shows that its fault took effect, and that
+//! all instances are served again soon after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// A lease short enough for tests to wait for its expiry.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
 
-/// Options with short leases and long timeouts, because replies may be slow on a busy machine. The instance's name
-/// contains the database's number, because channels are shared by all databases of a server.
+/// Options with short leases and long timeouts, because replies may be slow on a busy machine. The instance's
+/// name contains the database's number, because channels are shared by all databases of a server.
 pub(super) fn options(url: &str, instance: &str) -> RedisOptions {
     let database = url.rsplit('/').next().expect("an address with a database");
     let mut options = RedisOptions::new(url, &format!("{instance}-{database}")).expect("valid options");
@@ -74,7 +74,8 @@ pub(super) fn cases_named<'a, R: ?Sized>(cases: &'a [Case<R>], names: &[&str]) -
 /// A harness under construction.
 pub(super) type HarnessFuture<R> = Pin<Box<dyn Future<Output = Box<R>>>>;
 
-/// Runs the cases concurrently, each with its own harness on its own database. Returns the names of those that fail.
+/// Runs the cases concurrently, each with its own harness on its own database. Returns the names of those
+/// that fail.
 pub(super) fn failed_cases<R: ?Sized>(
     server: &RedisServer,
     cases: Vec<&Case<R>>,

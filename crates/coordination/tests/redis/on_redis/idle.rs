@@ -35,7 +35,8 @@ fn processor_time() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Calls the limiter and the lock, as a request does, until `stop` is set. Returns the duration of each request.
+/// Calls the limiter and the lock, as a request does, until `stop` is set. Returns the duration of each
+/// request.
 async fn send_requests(
     lock: Arc<dyn Lock>,
     limiter: Arc<dyn Limiter>,

@@ -21,8 +21,8 @@ fn rule(text: &str) -> Rule {
     Rule::parse("test", text).expect("a valid rule")
 }
 
-/// The script, changed to decide by a clock that is wrong by so many microseconds and to log its decisions by the
-/// correct clock.
+/// The script, changed to decide by a clock that is wrong by so many microseconds and to log its decisions by
+/// the correct clock.
 fn logged(text: &str, time: &str, wrong_by: i64) -> String {
     let head = format!(
         "local test_now = {time}
@@ -35,7 +35,8 @@ fn logged(text: &str, time: &str, wrong_by: i64) -> String {
     format!(
         "{head}local function test_attempt()\n{body}\nend\nlocal decision = test_attempt()
          local now = string.format('%.0f', test_now[1] * 1000000 + test_now[2])
-         redis.call('RPUSH', '{LOG_KEY}', now .. ' ' .. decision[1] .. ' ' .. string.format('%.0f', decision[3]))
+         local reset_after = string.format('%.0f', decision[3])
+         redis.call('RPUSH', '{LOG_KEY}', now .. ' ' .. decision[1] .. ' ' .. reset_after)
          return decision"
     )
 }
@@ -76,8 +77,8 @@ async fn start_three(url: &str, rewrite: impl Fn(usize, &str) -> String) -> Vec<
     instances
 }
 
-/// Sends attempts to three instances in turn, by a clock that steps forward by various amounts. Returns the log of
-/// their decisions.
+/// Sends attempts to three instances in turn, by a clock that steps forward by various amounts. Returns the
+/// log of their decisions.
 async fn run_round_robin(server: &RedisServer, database: usize, rule: Rule, skews: [i64; 3]) -> Vec<String> {
     let url = server.url(database);
     let mut connection = connect(&url).await;

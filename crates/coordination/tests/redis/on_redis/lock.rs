@@ -49,7 +49,8 @@ fn first_violation(log: &[String]) -> Option<String> {
                     return Some(format!("{line}: the previous token was {last_token}"));
                 }
                 last_token = token;
-                // Waiters of the instance that ends may also expire with the whole queue, which is not logged.
+                // Waiters of the instance that ends may also expire with the whole queue, which is not
+                // logged.
                 while queue.front().is_some_and(|first| *first != id && first.starts_with("i3-")) {
                     queue.pop_front();
                 }
@@ -64,8 +65,8 @@ fn first_violation(log: &[String]) -> Option<String> {
     None
 }
 
-/// Runs instances whose callers wait, time out, are dropped, and own the key. One instance ends without releasing
-/// anything. Returns the log.
+/// Runs instances whose callers wait, time out, are dropped, and own the key. One instance ends without
+/// releasing anything. Returns the log.
 async fn run_callers(
     server: &RedisServer,
     database: usize,
@@ -178,8 +179,8 @@ async fn an_owner_is_notified_of_a_waiter_even_before_its_own_grant() {
     }
 }
 
-/// A waiter renews its position, and then the key is handed over to it. The grant notification overtakes the reply to
-/// the renewal, which still says "queued".
+/// A waiter renews its position, and then the key is handed over to it. The grant notification overtakes the
+/// reply to the renewal, which still says "queued".
 #[tokio::test]
 async fn a_stale_renewal_reply_does_not_end_a_new_lease() {
     let server = RedisServer::start().await;

@@ -132,8 +132,8 @@ async fn a_queue_that_keeps_cancelled_waiters_is_rejected() {
     assert_lock_rejected(keeping, &["a_cancelled_waiter_frees_its_position"]).await;
 }
 
-/// Renews on another connection than it releases, so that a renewal can arrive after the release and make the old
-/// owner the owner again.
+/// Renews on another connection than it releases, so that a renewal can arrive after the release and make the
+/// old owner the owner again.
 struct Unordered {
     lock: Arc<dyn Lock>,
     connection: MultiplexedConnection,

@@ -208,7 +208,7 @@ async fn assert_published_within(world: &World, fleet: &Fleet, max: Duration) {
     while !checker::check_stream(fleet, true).await.is_empty() {
         if world.elapsed() > until {
             return checker::check_stream(fleet, true).await.into_iter().for_each(|violation| {
-                world.report_violation(format!("not published within {max:?}: {violation}"))
+                world.report_violation(format!("not published within {max:?}: {violation}"));
             });
         }
         sleep(Duration::from_secs(1)).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::{Clock as _, Timestamp};
 use engine::{SystemClock, SystemIds};
 use serde_json::{Map, Value, json};
-use store::{Inspection, OpenError, PostgresInspection, PostgresUrl, SCHEMA_VERSION};
+use store::{Inspection, OpenError, PostgresInspection, PostgresUrl, SCHEMA_VERSION, Standbys};
 use tokio::time::Instant;
 
 use super::{Failure, print_output};
@@ -187,18 +187,7 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
             "use the address of the primary in --database, or list several hosts: postgres://…@one,two/…",
         ));
     }
-    let waits = [
-        (standbys.stall_reason(), "until one responds, no change is acknowledged"),
-        (standbys.degraded_reason(), "while too few are connected, no change is acknowledged"),
-    ];
-    for (problem, until) in waits.into_iter().filter_map(|(problem, until)| Some((problem?, until))) {
-        dependency.problems.push(Problem::new(
-            problem,
-            format!(
-                "start the standby, fix its connection, or remove it from synchronous_standby_names; {until}"
-            ),
-        ));
-    }
+    dependency.problems.extend(standby_problems(standbys));
     if let Err(error) = found.schema_version {
         dependency.problems.push(unusable(error, address));
     }
@@ -210,6 +199,18 @@ fn describe_postgres(found: PostgresInspection, address: &str, dependency: &mut 
             ));
         }
     }
+}
+
+/// Returns the problems with synchronous standbys.
+fn standby_problems(standbys: &Standbys) -> Vec<Problem> {
+    let reasons = [
+        (standbys.stall_reason(), "until one responds, no change is acknowledged"),
+        (standbys.degraded_reason(), "while too few are connected, no change is acknowledged"),
+    ];
+    let fix = "start the standby, fix its connection, or remove it from synchronous_standby_names";
+    let problem =
+        |(reason, effect): (Option<String>, &str)| Some(Problem::new(reason?, format!("{fix}; {effect}")));
+    reasons.into_iter().filter_map(problem).collect()
 }
 
 /// Returns a problem if the clock that decides deadlines, `now`, is behind the latest ledger entry.

@@ -28,7 +28,7 @@ pub(super) struct Failure {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Success<'a, T> {
+struct SuccessEnvelope<'a, T> {
     success: bool,
     data: T,
     message: &'static str,
@@ -72,7 +72,7 @@ impl Reply {
 
     /// Returns a success with its data.
     pub(super) fn success(data: impl Serialize, id: Option<&RawValue>, message: &'static str) -> Self {
-        match serde_json::to_string(&Success { success: true, data, message, correlation_id: id }) {
+        match serde_json::to_string(&SuccessEnvelope { success: true, data, message, correlation_id: id }) {
             Ok(body) => Self { problem: None, body },
             Err(error) => Self::broken(error, id),
         }
@@ -86,7 +86,7 @@ impl Reply {
         more: &impl Serialize,
     ) -> Self {
         let objects = [
-            serde_json::to_string(&Success { success: true, data, message, correlation_id: id }),
+            serde_json::to_string(&SuccessEnvelope { success: true, data, message, correlation_id: id }),
             serde_json::to_string(data),
             serde_json::to_string(more),
         ];

@@ -145,7 +145,7 @@ impl Search<'_> {
             match phase {
                 Phase::NotStarted if self.can_start(state, number) => match self.locked_booking(number) {
                     Some(index) if state.locks[index].is_some() => {
-                        transitions.push(Transition::BeginUnlocked(number))
+                        transitions.push(Transition::BeginUnlocked(number));
                     }
                     Some(_) => transitions.push(Transition::Begin(number)),
                     None if rows_unlocked => transitions.push(Transition::Read(number)),
@@ -337,12 +337,7 @@ fn check_promises(
     let must = |holds: bool, violation: &str| {
         if holds { Ok(()) } else { Err(format!("{violation}: {operation:?} got {response:?}; {after:?}")) }
     };
-    let count =
-        |wanted: fn(&BookingState) -> bool| after.bookings.iter().filter(|stored| wanted(stored)).count();
-    let (pending, sold) = (
-        count(|stored| *stored == BookingState::Pending),
-        count(|stored| matches!(stored, BookingState::Confirmed(_))),
-    );
+    let (pending, sold) = counts(after);
     if let Response::Failed(why) = response {
         return Err(format!("{operation:?} failed: {why}"));
     }
@@ -376,13 +371,35 @@ fn check_promises(
             must(refunded || before.refunds[index][payment] == 0, "a refund was removed")?;
         }
     }
+    check_response(config, operation, response, (before, after), late)
+        .map_err(|violation| format!("{violation}: {operation:?} got {response:?}; {after:?}"))
+}
+
+/// Returns the number of pending and of confirmed bookings.
+fn counts(db: &Db) -> (usize, usize) {
+    let count =
+        |wanted: fn(&BookingState) -> bool| db.bookings.iter().filter(|stored| wanted(stored)).count();
+    (
+        count(|stored| *stored == BookingState::Pending),
+        count(|stored| matches!(stored, BookingState::Confirmed(_))),
+    )
+}
+
+/// Checks the response to an operation against the database before and after it.
+fn check_response(
+    config: &ModelConfig,
+    operation: Operation,
+    response: Response,
+    (before, after): (&Db, &Db),
+    late: bool,
+) -> Result<(), &'static str> {
+    const CONTRADICTION: &str = "the response contradicts the database";
+    let must = |holds: bool, violation: &'static str| if holds { Ok(()) } else { Err(violation) };
+    let (pending, sold) = counts(after);
     let refused = matches!(response, Response::Refused(_));
     match operation {
         Operation::Book(index) => {
-            must(
-                refused == (after.bookings[index] == BookingState::Absent),
-                "the response contradicts the database",
-            )?;
+            must(refused == (after.bookings[index] == BookingState::Absent), CONTRADICTION)?;
             let has_overdue = late && after.bookings.contains(&BookingState::Pending);
             let lacks_tickets = matches!(
                 response,
@@ -393,10 +410,7 @@ fn check_promises(
         Operation::Confirm(index, payment) => {
             let paid = after.bookings[index] == BookingState::Confirmed(u8::try_from(payment).unwrap_or(0));
             let refunded = after.refunds[index][payment] != 0;
-            must(
-                if refused { refunded && !paid } else { paid && !refunded },
-                "the response contradicts the database",
-            )?;
+            must(if refused { refunded && !paid } else { paid && !refunded }, CONTRADICTION)?;
             let fresh = before.refunds[index][payment] == 0;
             let room = pending + sold < usize::from(config.capacity) && !config.one_user;
             must(
@@ -404,17 +418,13 @@ fn check_promises(
                 "refunded while a ticket is available",
             )
         }
-        Operation::Cancel(index) | Operation::CancelEventBooking(index) => must(
-            refused || matches!(after.bookings[index], BookingState::Cancelled(_)),
-            "the response contradicts the database",
-        ),
-        Operation::CancelForeign(_) => must(refused && before == after, "another user changed the database"),
-        Operation::Expire(index) => must(
-            refused || after.bookings[index] == BookingState::Expired,
-            "the response contradicts the database",
-        ),
-        Operation::CancelEvent => {
-            must(refused || after.event_cancelled, "the response contradicts the database")
+        Operation::Cancel(index) | Operation::CancelEventBooking(index) => {
+            must(refused || matches!(after.bookings[index], BookingState::Cancelled(_)), CONTRADICTION)
         }
+        Operation::CancelForeign(_) => must(refused && before == after, "another user changed the database"),
+        Operation::Expire(index) => {
+            must(refused || after.bookings[index] == BookingState::Expired, CONTRADICTION)
+        }
+        Operation::CancelEvent => must(refused || after.event_cancelled, CONTRADICTION),
     }
 }

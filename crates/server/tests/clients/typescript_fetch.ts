@@ -22,7 +22,10 @@ import {
 
 /** A client with the token of a role. */
 const client = (role: string) =>
-    new Configuration({ basePath: process.env["BASE_URL"] ?? "", accessToken: process.env[`TOKEN_${role}`] ?? "" });
+    new Configuration({
+        basePath: process.env["BASE_URL"] ?? "",
+        accessToken: process.env[`TOKEN_${role}`] ?? "",
+    });
 
 async function refusal(call: Promise<unknown>, code: ProblemCode): Promise<Problem> {
     const error = await call.then(

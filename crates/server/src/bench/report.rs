@@ -131,12 +131,12 @@ impl Report {
             "targets": self.load.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "connections": self.load.connections, "rate": rate, "events": self.load.events,
             "mix": self.load.mix.to_string(), "seconds": self.counted.as_secs_f64(),
-            "answers": self.rows().map(row).collect::<Map<_, _>>(),
+            "responses": self.rows().map(row).collect::<Map<_, _>>(),
             "broken": broken, "lateMillis": millis(*late), "dropped": dropped,
             "batchSize": self.batch_size(),
             "cpuMicros": self.cpu_micros(),
-            "books": {
-                "right": self.counter_check.is_correct(), "oversold": oversold, "difference": difference,
+            "counters": {
+                "match": self.counter_check.is_correct(), "oversold": oversold, "difference": difference,
                 "unknown": unknown, "comparable": comparable,
             },
         })

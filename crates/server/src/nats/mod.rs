@@ -132,8 +132,8 @@ impl Nats {
             "status": self.error().unwrap_or_else(|| "ok".to_owned()),
             "relay": {
                 "status": relay.error.as_deref().unwrap_or("ok"),
-                "fills": relay.is_active,
-                "behind": relay.pending,
+                "active": relay.is_active,
+                "pendingEntries": relay.pending,
                 "lagMillis": relay.lag_micros / 1_000,
                 "waitingSeconds": relay.waiting_seconds,
             },

@@ -20,7 +20,7 @@ fn report(finished: &ProgramOutput) -> Value {
 }
 
 fn count(report: &Value, response: &str) -> u64 {
-    report["answers"][response]["count"].as_u64().unwrap_or(0)
+    report["responses"][response]["count"].as_u64().unwrap_or(0)
 }
 
 #[tokio::test]
@@ -35,12 +35,12 @@ async fn bench_counts_agree_with_the_server_and_the_audit() {
     for response in ["book", "confirm", "cancel", "availability"] {
         assert!(count(&report, response) > 0, "{response}: {report:#}");
         let times =
-            ["p50", "p90", "p99", "p99.9", "max"].map(|name| report["answers"][response][name].as_f64());
+            ["p50", "p90", "p99", "p99.9", "max"].map(|name| report["responses"][response][name].as_f64());
         assert!(times.is_sorted() && times[0] > Some(0.0), "{response}: {report:#}");
     }
     assert_eq!(
-        report["books"],
-        json!({"right": true, "oversold": 0, "difference": 0, "unknown": 0, "comparable": true})
+        report["counters"],
+        json!({"match": true, "oversold": 0, "difference": 0, "unknown": 0, "comparable": true})
     );
     assert_eq!(report["audit"]["clean"], true, "{report:#}");
     // Without a warm-up every booking counts.
@@ -81,9 +81,9 @@ async fn bench_detects_overselling() {
     let finished = bench(&server, &["--capacity", "5"]).await;
     assert_eq!(finished.exit, Exit::Code(1), "{finished:?}");
     let report = report(&finished);
-    assert!(report["books"]["oversold"].as_u64() > Some(0), "{report:#}");
+    assert!(report["counters"]["oversold"].as_u64() > Some(0), "{report:#}");
     assert_eq!(
-        (&report["books"]["right"], &report["audit"]["clean"]),
+        (&report["counters"]["match"], &report["audit"]["clean"]),
         (&json!(false), &json!(false)),
         "{report:#}"
     );

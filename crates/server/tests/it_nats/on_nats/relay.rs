@@ -161,7 +161,7 @@ async fn a_sale_without_nats_is_published_afterwards() {
     server.expect_clean().await;
     eventually("all entries are counted as unpublished", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
-        (ready["nats"]["relay"]["behind"] == 1_005).then_some(())
+        (ready["nats"]["relay"]["pendingEntries"] == 1_005).then_some(())
     })
     .await;
     let url = format!("sqlite://{}", server.database().display());
@@ -171,7 +171,7 @@ async fn a_sale_without_nats_is_published_afterwards() {
     assert_eq!(expect_complete(&nats, &mut server.admin()).await, 1_005);
     eventually("every entry is published", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
-        (ready["nats"]["relay"]["behind"] == 0 && ready["status"] == "ready").then_some(())
+        (ready["nats"]["relay"]["pendingEntries"] == 0 && ready["status"] == "ready").then_some(())
     })
     .await;
     // Messages that NATS acknowledged too late are on the stream, and not counted.
@@ -254,7 +254,7 @@ async fn an_unreadable_entry_does_not_delay_other_events() {
     let relay = async || server.anonymous().get("/readyz?verbose").await.expect(200)["nats"]["relay"].clone();
     // The entry is damaged before it is published, while NATS is down.
     nats.kill9();
-    eventually("the outage of NATS is noticed", async || (relay().await["fills"] == false).then_some(()))
+    eventually("the outage of NATS is noticed", async || (relay().await["active"] == false).then_some(()))
         .await;
     for event in &events {
         server.service().book_for("late", event, 1).await.expect(201);
@@ -266,7 +266,7 @@ async fn an_unreadable_entry_does_not_delay_other_events() {
     let relay_status = eventually("every readable entry is published", async || {
         let relay = relay().await;
         let stuck = relay["status"].as_str().is_some_and(|status| status.contains("cannot be read"));
-        (stuck && relay["behind"] == 1 && relay["fills"] == true).then_some(relay)
+        (stuck && relay["pendingEntries"] == 1 && relay["active"] == true).then_some(relay)
     })
     .await;
     assert!(
@@ -317,7 +317,7 @@ async fn with_paused_relay(configure: impl Fn(Setup) -> Setup) -> (NatsServer, V
     for server in &servers {
         eventually("both relays are active", async || {
             let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
-            (ready["nats"]["relay"]["fills"] == true && ready["nats"]["relay"]["behind"] == 0).then_some(())
+            (ready["nats"]["relay"]["active"] == true && ready["nats"]["relay"]["pendingEntries"] == 0).then_some(())
         })
         .await;
     }

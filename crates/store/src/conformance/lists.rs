@@ -130,8 +130,8 @@ pub(super) async fn bookings_are_listed_by_user(harness: &dyn Harness) {
         let user: UserId = user(name);
         let list = |event, cursor| BookingList::OfUser { user: user.clone(), event, after: parsed(cursor) };
         check_bookings(&fixture, &made, |made| made.user == index, |cursor| list(None, cursor)).await;
-        for (index, event) in events.iter().enumerate() {
-            let matches = |made: &ExpectedBooking| made.user == index && made.event == index;
+        for (event_index, event) in events.iter().enumerate() {
+            let matches = |made: &ExpectedBooking| made.user == index && made.event == event_index;
             check_bookings(&fixture, &made, matches, |cursor| list(Some(event.id), cursor)).await;
         }
     }
@@ -140,9 +140,9 @@ pub(super) async fn bookings_are_listed_by_user(harness: &dyn Harness) {
 pub(super) async fn bookings_are_listed_by_event(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let (events, made) = create_sixty(&fixture).await;
-    for (index, event) in events.iter().enumerate() {
+    for (event_index, event) in events.iter().enumerate() {
         let list = |cursor| BookingList::OfEvent { event: event.id, after: parsed(cursor) };
-        check_bookings(&fixture, &made, |made| made.event == index, list).await;
+        check_bookings(&fixture, &made, |made| made.event == event_index, list).await;
     }
 }
 

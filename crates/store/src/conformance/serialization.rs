@@ -298,11 +298,8 @@ pub(super) async fn ledger_entries_read_back(harness: &dyn Harness) {
     order.actor = actors[0].clone();
     order.request = request.parse().expect("a request");
     let held = fixture.run_ok(order).await;
-    let mut confirmation = fixture.confirm(&held, "t");
-    confirmation.actor = actors[1].clone();
-    fixture.run_ok(confirmation).await;
-    let mut cancellation = fixture.cancel(&held);
-    cancellation.actor = actors[2].clone();
+    fixture.run_ok(command_by(actors[1].clone(), fixture.confirm(&held, "t").action)).await;
+    let cancellation = command_by(actors[2].clone(), fixture.cancel(&held).action);
     let cancelled_booking = fixture.run_ok(cancellation).await;
     let more = EventPatch { capacity: Some(12), status: Some(EventStatus::Paused), ..EventPatch::default() };
     let mut update = edit(event.id, more);

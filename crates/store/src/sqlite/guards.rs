@@ -151,8 +151,7 @@ const MISSES: &[(Operation, &str, &str)] = &[
     (
         Operation::Book,
         "INSERT INTO bookings SELECT :new, event_id, user_id, status, version, last_seq, items, currency,
-                total,
-                hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
+                total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
                 cancellation_reason,
                 refunded, expired_at, created_at, updated_at FROM bookings WHERE status = 'pending'",
         "bookings.id",
@@ -160,8 +159,7 @@ const MISSES: &[(Operation, &str, &str)] = &[
     (
         Operation::Book,
         "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines, quantity,
-                from_status,
-                to_status, available_after, previous_seq, actor, request_id, at, trace
+                from_status, to_status, available_after, previous_seq, actor, request_id, at, trace
                 FROM ledger ORDER BY seq DESC LIMIT 1",
         "ledger.event_id, ledger.seq",
     ),

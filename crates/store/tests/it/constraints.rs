@@ -48,8 +48,7 @@ const REJECTED: &[(&str, &str)] = &[
     ("UPDATE ledger SET available_after = -1", "available_after >= 0"),
     (
         "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency,
-                status,
-                reason, provider_reference, created_at, settled_at FROM refunds",
+                status, reason, provider_reference, created_at, settled_at FROM refunds",
         "UNIQUE constraint failed: refunds.booking_id, refunds.transaction_id",
     ),
     ("UPDATE refunds SET status = 'succeeded'", "refund_settled"),

@@ -42,11 +42,9 @@ pub(crate) fn copies(dialect: &Dialect, template: &Booking, count: u32) -> Vec<S
     let entry = |seq: &str, kind: &str| {
         format!(
             "INSERT INTO ledger (event_id, seq, type, booking_id, refund_id, lines, quantity, from_status,
-                    to_status,
-                    available_after, previous_seq, actor, request_id, at)
+                    to_status, available_after, previous_seq, actor, request_id, at)
              {with} SELECT event_id, {seq}, '{kind}', {booking}, NULL, lines, quantity, from_status,
-                    to_status,
-                    available_after, NULL, actor, request_id, at
+                    to_status, available_after, NULL, actor, request_id, at
              FROM ledger, {table} WHERE event_id = {event} AND seq = 2"
         )
     };
@@ -59,8 +57,7 @@ pub(crate) fn copies(dialect: &Dialect, template: &Booking, count: u32) -> Vec<S
         ),
         format!(
             "INSERT INTO event_details (event_id, name, venue, starts_at, currency, hold_seconds,
-                    cancel_cutoff_seconds,
-                    max_tickets_per_booking, status, version, created_at, updated_at)
+                    cancel_cutoff_seconds, max_tickets_per_booking, status, version, created_at, updated_at)
              {events} SELECT {booking}, name, venue, starts_at, currency, hold_seconds, cancel_cutoff_seconds,
                     max_tickets_per_booking, status, version, created_at, updated_at
              FROM event_details e, {few} WHERE e.event_id = {event}"
@@ -73,8 +70,7 @@ pub(crate) fn copies(dialect: &Dialect, template: &Booking, count: u32) -> Vec<S
         format!(
             "INSERT INTO bookings (id, event_id, user_id, status, version, last_seq, items, currency, total,
                     hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
-                    cancellation_reason,
-                    refunded, expired_at, created_at, updated_at)
+                    cancellation_reason, refunded, expired_at, created_at, updated_at)
              {with} SELECT {booking}, event_id, CASE WHEN n.i % 2 = 0 THEN 'heavy' ELSE 'user-' || n.i END,
                     {status},
                     1, n.i + 2, items, currency, total, 1000000 + n.i, payment_method, {paid}, {paid_at},

@@ -15,10 +15,9 @@ const TAMPERINGS: &[(&str, &str)] = &[
     (
         "CREATE TABLE loose AS SELECT * FROM refunds;
          INSERT INTO loose SELECT randomblob(16), booking_id, event_id, transaction_id, amount, currency,
-                status,
-                reason, provider_reference, created_at, settled_at FROM refunds;
+                status, reason, provider_reference, created_at, settled_at FROM refunds;
          DROP TABLE refunds; ALTER TABLE loose RENAME TO refunds",
-        "for the second time",
+        "refunds a payment a second time",
     ),
     (
         "INSERT INTO refunds SELECT randomblob(16), booking_id, event_id, 'other', amount, currency, status,
@@ -33,8 +32,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     // Rows that belong to no event.
     (
         "INSERT INTO bookings SELECT randomblob(16), event_id, user_id, status, version, last_seq, items,
-                currency,
-                total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
+                currency, total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
                 cancellation_reason, refunded, expired_at, created_at, updated_at
          FROM bookings WHERE status = 'cancelled'",
         "5 rows are stored, but only 4 bookings are reachable from their ledger",

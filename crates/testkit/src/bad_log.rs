@@ -1,4 +1,4 @@
-//! A standard error that takes no lines, and what a server must do all the same.
+//! A standard error that accepts no lines, and the behaviour of a server that has one.
 
 use std::io::PipeReader;
 use std::process::Stdio;
@@ -17,12 +17,12 @@ pub enum BadLog {
     Redirected(String),
     /// A pipe without a reader.
     Broken,
-    /// A pipe that nobody reads, although somebody could.
+    /// A pipe whose reader never reads.
     Blocked,
 }
 
 impl BadLog {
-    /// Standard error for one process, and what must live as long as it.
+    /// Standard error for one process, and the reader that must live as long as the process.
     pub(crate) fn open(&self) -> (Stdio, Option<PipeReader>) {
         match self {
             Self::Redirected(_) => (Stdio::null(), None),
@@ -39,15 +39,15 @@ impl BadLog {
     }
 }
 
-/// Sells, waits until an overdue hold is freed, and stops the server under load: all as with a healthy log. The
-/// server sweeps more often than once a second.
+/// Checks that the server sells tickets, frees an overdue hold, and stops under load, as with a working log.
+/// The server must sweep more often than once a second.
 pub async fn expect_service_and_stop(mut server: Server) {
     let mut admin = server.admin();
-    let brief = with_fields(event_body(10), &json!({"holdSeconds": 1}));
-    let brief = admin.create_event(&brief).await;
-    admin.book_for("ada", &brief, 2).await.expect(201);
+    let short_hold = with_fields(event_body(10), &json!({"holdSeconds": 1}));
+    let short_hold = admin.create_event(&short_hold).await;
+    admin.book_for("ada", &short_hold, 2).await.expect(201);
     eventually("the overdue hold is freed", async || {
-        (admin.counts(&brief).await == (0, 0, 10)).then_some(())
+        (admin.counts(&short_hold).await == (0, 0, 10)).then_some(())
     })
     .await;
     let event = admin.create_event(&event_body(1_000_000)).await;
@@ -56,7 +56,7 @@ pub async fn expect_service_and_stop(mut server: Server) {
     admin.get("/livez").await.expect(200);
     server.terminate();
     let journal = load.wait_until_disconnected().await;
-    assert!(journal.codes().is_empty(), "a fault was answered: {:?}", journal.codes());
+    assert!(journal.codes().is_empty(), "a response was a fault: {:?}", journal.codes());
     assert_eq!(server.wait_for_exit().await, Exit::Code(0));
     server.expect_clean().await;
 }

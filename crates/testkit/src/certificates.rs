@@ -1,4 +1,4 @@
-//! Certificates of our own, for servers that speak TLS.
+//! Certificates for test servers that use TLS.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,18 +6,18 @@ use std::process::Command;
 /// An authority, a certificate of `localhost` signed by it, and another authority that signed nothing.
 #[derive(Debug)]
 pub struct Certificates {
-    /// The authority's own certificate.
+    /// The certificate of the authority.
     pub root: PathBuf,
-    /// That of the authority that signed nothing.
+    /// The certificate of the authority that signed nothing.
     pub other: PathBuf,
     /// The certificate of `localhost`.
     pub server: PathBuf,
-    /// Its key.
+    /// The private key of `server`.
     pub key: PathBuf,
 }
 
 impl Certificates {
-    /// Makes them in a folder, by OpenSSL.
+    /// Generates them in a folder with the `openssl` command.
     pub fn make(folder: &Path) -> Self {
         let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
         for name in ["root", "other"] {

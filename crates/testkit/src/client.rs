@@ -1,4 +1,4 @@
-//! A caller: one connection, kept alive, and a token.
+//! An API client: one connection, kept alive, and a token.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::Response;
 use crate::wait::within_deadline;
 
-/// A caller of the API.
+/// A client of the HTTP API. It reconnects when its connection is closed.
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
@@ -25,26 +25,26 @@ pub struct Client {
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// Moves the bytes; ends with the value.
+    /// The connection's I/O task; aborted on drop.
     _driver: JoinSet<()>,
 }
 
-/// The connection broke before the answer came: whether the request was carried out is unknown.
+/// The connection was lost before the response arrived. The outcome of the request is unknown.
 #[derive(Clone, Debug)]
 pub struct ConnectionLost(pub String);
 
 impl Client {
-    /// A caller with a token, or none.
+    /// A client with a token, or without one.
     pub fn new(address: SocketAddr, token: Option<String>) -> Self {
         Self { address, token, connection: None }
     }
 
-    /// Speaks for somebody else from now on, over the same connection.
+    /// Sends another token from now on, over the same connection.
     pub fn use_token(&mut self, token: String) {
         self.token = Some(token);
     }
 
-    /// Connects, so that the next request goes out at once.
+    /// Connects, so that the next request is sent at once.
     pub async fn connect(&mut self) -> Result<(), ConnectionLost> {
         let alive = match &mut self.connection {
             Some(connection) => connection.sender.ready().await.is_ok(),
@@ -59,15 +59,15 @@ impl Client {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| ConnectionLost(error.to_string()))?;
         let mut driver = JoinSet::new();
-        // Its error is the request's error, too.
+        // Its error is also the request's error.
         driver.spawn(async move { drop(connection.await) });
         self.connection = Some(Connection { sender, _driver: driver });
         Ok(())
     }
 
-    /// Sends any request as it is, but for the token, and waits for the whole answer.
+    /// Sends any request, with the token added, and waits for the complete response.
     pub async fn try_send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response, ConnectionLost> {
-        let asked = format!("{} {}", request.method(), request.uri());
+        let request_line = format!("{} {}", request.method(), request.uri());
         if let Some(token) = &self.token
             && !request.headers().contains_key(header::AUTHORIZATION)
         {
@@ -76,7 +76,7 @@ impl Client {
         }
         let host = self.address.to_string().parse().expect("an address is a header value");
         request.headers_mut().insert(header::HOST, host);
-        let answered = async {
+        let response = async {
             self.connect().await?;
             let lost = |error: hyper::Error| ConnectionLost(error.to_string());
             let connection = self.connection.as_mut().expect("connected above");
@@ -85,22 +85,22 @@ impl Client {
             if parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close") {
                 self.connection = None;
             }
-            Ok(Response { status: parts.status, headers: parts.headers, body, request: asked.clone() })
+            Ok(Response { status: parts.status, headers: parts.headers, body, request: request_line.clone() })
         };
-        let outcome = within_deadline(&asked, answered).await;
+        let outcome = within_deadline(&request_line, response).await;
         if outcome.is_err() {
             self.connection = None;
         }
         outcome
     }
 
-    /// Sends any request, which must be answered.
+    /// Sends any request; panics without a response.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Response {
-        let asked = format!("{} {}", request.method(), request.uri());
-        self.try_send(request).await.unwrap_or_else(|lost| panic!("{asked}: {lost:?}"))
+        let request_line = format!("{} {}", request.method(), request.uri());
+        self.try_send(request).await.unwrap_or_else(|lost| panic!("{request_line}: {lost:?}"))
     }
 
-    /// Asks with a method, a path and, where there is one, a body in JSON.
+    /// Sends a request with an optional JSON body.
     pub async fn try_request(
         &mut self,
         method: Method,
@@ -110,7 +110,7 @@ impl Client {
         self.try_send(request(method, path, body)).await
     }
 
-    /// Asks with header fields and a body of one's own; must be answered.
+    /// Sends a request with these header fields and this body; panics without a response.
     pub async fn request_with(
         &mut self,
         method: Method,
@@ -131,62 +131,62 @@ impl Client {
         self.send(request(Method::GET, path, None)).await
     }
 
-    /// `POST` of a body in JSON.
+    /// `POST` with a JSON body.
     pub async fn post(&mut self, path: &str, body: &Value) -> Response {
         self.send(request(Method::POST, path, Some(body))).await
     }
 
-    /// `POST` of any bytes that claim to be JSON.
+    /// `POST` with any bytes as `application/json`.
     pub async fn post_text(&mut self, path: &str, body: impl Into<Bytes>) -> Response {
         self.request_with(Method::POST, path, &[("content-type", "application/json")], body).await
     }
 
-    /// `PATCH` of a body in JSON.
+    /// `PATCH` with a JSON body.
     pub async fn patch(&mut self, path: &str, body: &Value) -> Response {
         self.send(request(Method::PATCH, path, Some(body))).await
     }
 
-    /// Puts an event on sale, for an admin; its id.
+    /// Creates an event as an admin; returns its id.
     pub async fn create_event(&mut self, body: &Value) -> String {
         let event = self.post("/v1/events", body).await.expect(201);
         id_of(&event)
     }
 
-    /// Books for oneself.
+    /// Books tickets for the token's own user.
     pub async fn book(&mut self, event: &str, tickets: u32) -> Response {
         self.post("/v1/bookings", &json!({"eventId": event, "ticketQuantity": tickets})).await
     }
 
-    /// Books for somebody, for a service or an admin.
+    /// Books tickets for a user, as a service or an admin.
     pub async fn book_for(&mut self, user: &str, event: &str, tickets: u32) -> Response {
         let body = json!({"eventId": event, "ticketQuantity": tickets, "userId": user});
         self.post("/v1/bookings", &body).await
     }
 
-    /// Reports a captured payment, for a service or an admin.
+    /// Confirms a booking by a captured payment, as a service or an admin.
     pub async fn confirm(&mut self, booking: &str, transaction: &str) -> Response {
         let body = json!({"paymentTransactionId": transaction});
         self.post(&format!("/v1/bookings/{booking}/confirm"), &body).await
     }
 
-    /// Gives a booking up.
+    /// Cancels a booking.
     pub async fn cancel(&mut self, booking: &str) -> Response {
         self.post(&format!("/v1/bookings/{booking}/cancel"), &json!({})).await
     }
 
-    /// A booking as it stands.
+    /// Reads a booking.
     pub async fn booking(&mut self, booking: &str) -> Value {
         self.get(&format!("/v1/bookings/{booking}")).await.expect(200)
     }
 
-    /// How many tickets of an event are held, sold and available.
+    /// The numbers of held, sold and available tickets of an event.
     pub async fn counts(&mut self, event: &str) -> (u64, u64, u64) {
         let body = self.get(&format!("/v1/events/{event}/availability")).await.expect(200);
         let count = |name: &str| body[name].as_u64().unwrap_or_else(|| panic!("{name} of {body}"));
         (count("held"), count("sold"), count("available"))
     }
 
-    /// Every row of a list, page by page. `path` has its filters, if any, but neither limit nor cursor.
+    /// All rows of a list, page by page. `path` may have filters, but neither `limit` nor `after`.
     pub async fn all(&mut self, path: &str) -> Vec<Value> {
         let joint = if path.contains('?') { '&' } else { '?' };
         let mut rows = Vec::new();
@@ -208,10 +208,10 @@ impl Client {
     }
 }
 
-/// The id of what an answer shows.
+/// The `id` of a JSON body.
 #[track_caller]
-pub fn id_of(shown: &Value) -> String {
-    shown["id"].as_str().unwrap_or_else(|| panic!("no id: {shown}")).to_owned()
+pub fn id_of(body: &Value) -> String {
+    body["id"].as_str().unwrap_or_else(|| panic!("no id: {body}")).to_owned()
 }
 
 fn request(method: Method, path: &str, body: Option<&Value>) -> Request<Full<Bytes>> {

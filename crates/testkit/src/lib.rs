@@ -1,10 +1,10 @@
-//! Drives the real program from outside, the way its users and operators do: as a process, over HTTP, by
+//! Runs and drives the real program from outside, as its users and operators do: as a process, over HTTP, by
 //! its command line. For tests only.
 //!
-//! Nothing here knows how the program is made, so a test that is green says something about what is
-//! shipped. Helpers panic when they cannot go on, with what the program said last.
+//! Nothing here depends on the program's internals, so a passing test is evidence about the shipped binary.
+//! Helpers panic when they cannot continue, with the last output of the program.
 
-#![expect(clippy::missing_panics_doc, reason = "a helper of a test ends the test where it cannot go on")]
+#![expect(clippy::missing_panics_doc, reason = "a test helper fails the test where it cannot continue")]
 
 mod bad_log;
 mod certificates;

@@ -1,4 +1,5 @@
-//! Several clients that book, confirm and cancel without a pause, and keep a journal of what they hear.
+//! A load of several clients that book, confirm and cancel without a pause, and record the responses in a
+//! journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,10 +11,10 @@ use tokio::task::JoinSet;
 use crate::wait::within_deadline;
 use crate::{Client, ConnectionLost, Journal, Server};
 
-/// Tells the users of one load from those of another.
+/// Number of loads started; makes the user names of each load distinct.
 static LOADS: AtomicU64 = AtomicU64::new(0);
 
-/// Clients at work.
+/// Running clients.
 #[derive(Debug)]
 pub struct Load {
     clients: JoinSet<Journal>,
@@ -31,8 +32,8 @@ struct Worker {
 }
 
 impl Load {
-    /// Sends so many clients to work on events that are theirs alone. Each works until it is stopped or
-    /// its connection breaks.
+    /// Starts so many clients on events that nothing else uses. Each runs until it is stopped or its
+    /// connection is lost.
     pub fn start(server: &Server, events: &[String], clients: usize) -> Self {
         let load = LOADS.fetch_add(1, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
@@ -48,32 +49,32 @@ impl Load {
                 acknowledged: sender.clone(),
                 journal: Journal::default(),
             };
-            set.spawn(worker.work());
+            set.spawn(worker.run());
         }
         Self { clients: set, stop, acknowledged }
     }
 
-    /// Waits until so many changes were acknowledged.
+    /// Waits until so many changes have been acknowledged.
     pub async fn wait_for_acknowledged(&mut self, changes: u64) {
         let enough = self.acknowledged.wait_for(|count| *count >= changes);
         let outcome = within_deadline("the load makes progress", enough).await.map(|count| *count);
-        outcome.expect("the clients are at work");
+        outcome.expect("the clients are running");
     }
 
-    /// Changes acknowledged so far.
+    /// Number of acknowledged changes so far.
     pub fn acknowledged_count(&self) -> u64 {
         *self.acknowledged.borrow()
     }
 
-    /// Has the clients stop after the request they are at; what they were told.
+    /// Stops the clients after their current requests; returns their journal.
     pub async fn stop(self) -> Journal {
         self.stop.store(true, Ordering::Relaxed);
         self.wait_until_disconnected().await
     }
 
-    /// Waits until every client has lost its connection; what they were told.
+    /// Waits until every client has lost its connection; returns their journal.
     pub async fn wait_until_disconnected(self) -> Journal {
-        let journals = within_deadline("the clients come to an end", self.clients.join_all()).await;
+        let journals = within_deadline("the clients end", self.clients.join_all()).await;
         let mut all = Journal::default();
         for journal in journals {
             all.merge(journal);
@@ -83,56 +84,56 @@ impl Load {
 }
 
 impl Worker {
-    async fn work(mut self) -> Journal {
-        let mut turn = 0;
-        while !self.stop.load(Ordering::Relaxed) && self.turn(turn).await.is_ok() {
-            turn += 1;
+    async fn run(mut self) -> Journal {
+        let mut round = 0;
+        while !self.stop.load(Ordering::Relaxed) && self.run_booking(round).await.is_ok() {
+            round += 1;
         }
         self.journal
     }
 
-    /// One booking: left pending, paid, paid and given back, or given up unpaid.
-    async fn turn(&mut self, turn: usize) -> Result<(), ConnectionLost> {
-        let Some(booking) = self.book(turn).await? else { return Ok(()) };
+    /// One booking, left pending, paid, paid and cancelled, or cancelled unpaid.
+    async fn run_booking(&mut self, round: usize) -> Result<(), ConnectionLost> {
+        let Some(booking) = self.book(round).await? else { return Ok(()) };
         let mut paid = false;
-        if turn % 4 == 1 || turn % 4 == 2 {
+        if round % 4 == 1 || round % 4 == 2 {
             let body = json!({"paymentTransactionId": format!("pay-{booking}")});
             paid = self.change(&booking, "confirm", &body, "confirmed").await?;
         }
-        if turn % 4 == 3 || (turn % 4 == 2 && paid) {
+        if round % 4 == 3 || (round % 4 == 2 && paid) {
             self.change(&booking, "cancel", &json!({}), "cancelled").await?;
         }
         Ok(())
     }
 
-    async fn book(&mut self, turn: usize) -> Result<Option<String>, ConnectionLost> {
-        let event = self.events[turn % self.events.len()].clone();
-        let user = format!("{}-{turn}", self.name);
-        let body = json!({"eventId": event, "ticketQuantity": 1 + turn % 2, "userId": user});
-        self.journal.creating(&event);
-        let answer = self.client.try_request(hyper::Method::POST, "/v1/bookings", Some(&body)).await?;
-        let made = self.journal.created(&event, &answer);
-        self.count(made.is_some());
-        Ok(made)
+    async fn book(&mut self, round: usize) -> Result<Option<String>, ConnectionLost> {
+        let event = self.events[round % self.events.len()].clone();
+        let user = format!("{}-{round}", self.name);
+        let body = json!({"eventId": event, "ticketQuantity": 1 + round % 2, "userId": user});
+        self.journal.record_create_request(&event);
+        let response = self.client.try_request(hyper::Method::POST, "/v1/bookings", Some(&body)).await?;
+        let booking = self.journal.record_create_response(&event, &response);
+        self.count(booking.is_some());
+        Ok(booking)
     }
 
     async fn change(
         &mut self,
         booking: &str,
-        how: &str,
+        action: &str,
         body: &serde_json::Value,
         status: &'static str,
     ) -> Result<bool, ConnectionLost> {
-        let path = format!("/v1/bookings/{booking}/{how}");
-        self.journal.changing(booking, status);
-        let answer = self.client.try_request(hyper::Method::POST, &path, Some(body)).await?;
-        let made = self.journal.changed(booking, &answer);
-        self.count(made);
-        Ok(made)
+        let path = format!("/v1/bookings/{booking}/{action}");
+        self.journal.record_change_request(booking, status);
+        let response = self.client.try_request(hyper::Method::POST, &path, Some(body)).await?;
+        let is_done = self.journal.record_change_response(booking, &response);
+        self.count(is_done);
+        Ok(is_done)
     }
 
-    fn count(&self, made: bool) {
-        if made {
+    fn count(&self, is_done: bool) {
+        if is_done {
             self.acknowledged.send_modify(|count| *count += 1);
         }
     }

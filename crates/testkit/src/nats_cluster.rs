@@ -4,13 +4,13 @@ use std::net::TcpListener;
 
 use crate::NatsServer;
 
-/// Servers of a cluster: the fewest that survive the loss of one.
+/// Servers of a cluster: the smallest number that survives the loss of one.
 const SERVERS: usize = 3;
 
-/// A port that is free when it is drawn may be taken before a server listens on it.
+/// Attempts to start a cluster: a free port may be taken by another process before the server listens on it.
 const ATTEMPTS: usize = 5;
 
-/// Three servers of the current version on loopback. Dropped, they are killed, each by its own id.
+/// Three servers of the current version on loopback. Dropping it kills them, each by its own id.
 #[derive(Debug)]
 pub struct NatsCluster {
     /// The servers, named `n0`, `n1` and `n2`.
@@ -18,7 +18,7 @@ pub struct NatsCluster {
 }
 
 impl NatsCluster {
-    /// Starts a cluster; `None` where `make setup` could not get the current version.
+    /// Starts a cluster; `None` if `make setup` could not install the current version.
     pub async fn start() -> Option<Self> {
         NatsServer::current()?;
         for _ in 0..ATTEMPTS {
@@ -26,7 +26,7 @@ impl NatsCluster {
                 return Some(cluster);
             }
         }
-        panic!("no cluster of NATS started in {ATTEMPTS} attempts");
+        panic!("no NATS cluster started in {ATTEMPTS} attempts");
     }
 
     async fn attempt() -> Option<Self> {
@@ -35,7 +35,7 @@ impl NatsCluster {
         for (number, route) in routes.iter().enumerate() {
             let others: Vec<u16> = routes.iter().copied().filter(|other| other != route).collect();
             let name = format!("n{number}");
-            servers.push(NatsServer::member(NatsServer::current()?, &name, *route, &others).await?);
+            servers.push(NatsServer::start_member(NatsServer::current()?, &name, *route, &others).await?);
         }
         Some(Self { servers })
     }
@@ -45,10 +45,10 @@ impl NatsCluster {
         self.servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",")
     }
 
-    /// The place of a server in [`NatsCluster::servers`] by its name.
+    /// The index of a server in [`NatsCluster::servers`] by its name.
     pub fn index_of(&self, name: &str) -> usize {
-        let place = name.strip_prefix('n').and_then(|number| number.parse().ok());
-        place.filter(|place| *place < self.servers.len()).unwrap_or_else(|| panic!("{name} is no server"))
+        let index = name.strip_prefix('n').and_then(|number| number.parse().ok());
+        index.filter(|index| *index < self.servers.len()).unwrap_or_else(|| panic!("{name} is not a server"))
     }
 }
 

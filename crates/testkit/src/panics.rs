@@ -1,4 +1,4 @@
-//! Panics in the background tasks of a running server, on demand. The server must be built for that.
+//! Injected panics in the background tasks of a running server, which must be built to support them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,26 +11,26 @@ use tempfile::TempDir;
 use crate::wait::eventually;
 use crate::{Client, Server, Setup};
 
-/// Panics of one task, so that it is down for more than a second in all.
+/// Panics per task: enough for it to be down for more than a second in total.
 const PANICS: u64 = 4;
-/// The tasks without which nobody can buy.
+/// The tasks without which the server cannot sell.
 const ESSENTIAL: [&str; 2] = ["desk", "listener"];
 
-/// Which tasks are to panic, and how often.
+/// The panics to inject, by task.
 #[derive(Clone, Debug)]
 pub struct Panics {
     folder: Arc<TempDir>,
-    demanded: Arc<Mutex<BTreeMap<String, u64>>>,
+    injected: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Default for Panics {
     fn default() -> Self {
-        Self { folder: Arc::new(tempfile::tempdir().expect("a folder")), demanded: Arc::default() }
+        Self { folder: Arc::new(tempfile::tempdir().expect("a folder")), injected: Arc::default() }
     }
 }
 
 impl Panics {
-    /// A server that panics as these say.
+    /// Configures a server to inject these panics.
     #[must_use]
     pub fn inject_into(&self, setup: Setup) -> Setup {
         setup.environment("BOXOFFICE_PANIC_FILE", self.file())
@@ -40,21 +40,21 @@ impl Panics {
         self.folder.path().join("panics")
     }
 
-    /// Has a task panic so many times more, again and again as soon as it is restarted.
+    /// Makes a task panic so many more times, each time as soon as it is restarted.
     pub fn inject(&self, task: &str, times: u64) {
-        let mut demanded = self.demanded.lock().unwrap_or_else(PoisonError::into_inner);
-        *demanded.entry(task.to_owned()).or_default() += times;
+        let mut injected = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
+        *injected.entry(task.to_owned()).or_default() += times;
         let mut text = String::new();
-        for (task, times) in demanded.iter() {
-            writeln!(text, "{task} {times}").expect("text takes all");
+        for (task, times) in injected.iter() {
+            writeln!(text, "{task} {times}").expect("writing to a string succeeds");
         }
         std::fs::write(self.file(), text).expect("a file");
     }
 
-    /// Panics every background task that the server names, one after the other: each is shown while it is down,
-    /// restarted, and counted. The names of all.
+    /// Makes every background task of the server panic, one after the other. Each must be reported while it
+    /// is down, restarted, and counted. Returns the names of all tasks.
     pub async fn expect_restarts(&self, server: &Server) -> BTreeSet<String> {
-        // Connected before, since the listener is one of the tasks.
+        // Connect before the panics: the listener is one of the tasks.
         let mut client = server.anonymous();
         let names: BTreeSet<String> = tasks(&mut client).await.keys().cloned().collect();
         for name in &names {
@@ -62,24 +62,24 @@ impl Panics {
             let counted = server.metric(&format!("boxoffice_task_restarts_total{{task=\"{name}\"}}")).await;
             assert_eq!(counted, PANICS, "{name}");
             assert_eq!(server.metric(&format!("boxoffice_task_up{{task=\"{name}\"}}")).await, 1);
-            let said = format!("a background task panicked; it is restarted task=\"{name}\"");
-            assert!(server.log().all().iter().any(|line| line.contains(&said)), "{}", server.log().tail());
+            let message = format!("a background task panicked; it is restarted task=\"{name}\"");
+            assert!(server.log().all().iter().any(|line| line.contains(&message)), "{}", server.log().tail());
         }
         names
     }
 
-    /// Panics one task: it is shown while it is down, and restarted.
+    /// Makes one task panic. It must be reported while it is down, and restarted.
     pub async fn expect_restart(&self, client: &mut Client, name: &str) {
         self.inject(name, PANICS);
-        let answer = eventually(&format!("{name} is down"), async || {
-            let answer = client.get("/readyz?verbose").await;
-            (answer.json()["tasks"][name]["status"] == "down").then_some(answer)
+        let response = eventually(&format!("{name} is down"), async || {
+            let response = client.get("/readyz?verbose").await;
+            (response.json()["tasks"][name]["status"] == "down").then_some(response)
         })
         .await;
         if ESSENTIAL.contains(&name) {
-            answer.expect_problem(503, "unavailable");
+            response.expect_problem(503, "unavailable");
         } else {
-            assert_eq!(answer.expect(200)["status"], "degraded", "{name}: {answer:?}");
+            assert_eq!(response.expect(200)["status"], "degraded", "{name}: {response:?}");
         }
         eventually(&format!("{name} is up again"), async || {
             let task = &tasks(client).await[name];
@@ -87,15 +87,15 @@ impl Panics {
         })
         .await;
         eventually("the server is ready again", async || {
-            let answer = client.get("/readyz").await;
-            (answer.json()["status"] == "ready").then_some(())
+            let response = client.get("/readyz").await;
+            (response.json()["status"] == "ready").then_some(())
         })
         .await;
     }
 }
 
-/// The background tasks as `/readyz` shows them.
+/// The background tasks as reported by `/readyz`.
 async fn tasks(client: &mut Client) -> serde_json::Map<String, Value> {
-    let shown = client.get("/readyz?verbose").await.json();
-    shown["tasks"].as_object().unwrap_or_else(|| panic!("no tasks in {shown}")).clone()
+    let body = client.get("/readyz?verbose").await.json();
+    body["tasks"].as_object().unwrap_or_else(|| panic!("no tasks in {body}")).clone()
 }

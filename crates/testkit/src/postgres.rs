@@ -1,4 +1,4 @@
-//! PostgreSQL itself, as a process of our own: started in a folder of its own, stopped by its own id.
+//! PostgreSQL servers for tests: started in their own folder, stopped by their own process ids.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,10 +17,10 @@ use tokio_postgres::{Client, NoTls};
 use crate::wait::{eventually, within_deadline};
 use crate::{Exit, Process, Program};
 
-/// Who owns every database here.
+/// The owner of every test database.
 const USER: &str = "boxoffice";
 
-/// A running PostgreSQL. Dropped, it is killed, all its processes, and its folder removed.
+/// A running PostgreSQL server. Dropping it kills all its processes and deletes its folder.
 #[derive(Debug)]
 pub struct PostgresServer {
     folder: TempDir,
@@ -30,38 +30,38 @@ pub struct PostgresServer {
     databases: AtomicU32,
 }
 
-/// A database of its own in a cluster.
+/// A database on a [`PostgresServer`].
 #[derive(Clone, Debug)]
 pub struct Database {
-    cluster: Arc<PostgresServer>,
+    server: Arc<PostgresServer>,
     name: String,
 }
 
 impl PostgresServer {
-    /// A cluster that keeps what it has committed, also when it is killed.
+    /// Starts a server whose commits survive a kill.
     pub async fn durable() -> Arc<Self> {
         Self::with(&["fsync=on"]).await
     }
 
-    /// The cluster that the tests of this process share: quick, and lost with the power.
+    /// The server shared by the tests of this process: fast, and not durable across power loss.
     pub async fn shared() -> Arc<Self> {
-        /// Held by the tests that use it, so that it ends with the last of them.
+        /// Weak, so that the server ends with the last test that uses it.
         static SHARED: tokio::sync::Mutex<Weak<PostgresServer>> = tokio::sync::Mutex::const_new(Weak::new());
         let mut shared = SHARED.lock().await;
-        if let Some(cluster) = shared.upgrade() {
-            return cluster;
+        if let Some(server) = shared.upgrade() {
+            return server;
         }
-        let cluster = Self::with(&["fsync=off", "full_page_writes=off"]).await;
-        *shared = Arc::downgrade(&cluster);
-        cluster
+        let server = Self::with(&["fsync=off", "full_page_writes=off"]).await;
+        *shared = Arc::downgrade(&server);
+        server
     }
 
-    /// A cluster with settings of its own, each `name=value`.
+    /// Starts a server with these settings, each `name=value`.
     pub async fn with(settings: &[&str]) -> Arc<Self> {
         Self::in_folder(tempfile::tempdir().expect("a temporary folder"), settings).await
     }
 
-    /// A cluster in a folder that is there.
+    /// Starts a server in an existing folder.
     pub async fn in_folder(folder: TempDir, settings: &[&str]) -> Arc<Self> {
         Self::give_to_server_user(folder.path());
         let data = folder.path().join("data");
@@ -71,18 +71,18 @@ impl PostgresServer {
         initdb.args(["--locale", "C", "--no-sync"]);
         let output = initdb.output().unwrap_or_else(|error| panic!("{initdb:?}: {error}"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let cluster = Self {
+        let server = Self {
             folder,
             port: free_port(),
             settings: settings.iter().map(ToString::to_string).collect(),
             process: Mutex::new(None),
             databases: AtomicU32::new(0),
         };
-        cluster.start().await;
-        Arc::new(cluster)
+        server.start().await;
+        Arc::new(server)
     }
 
-    /// A standby of it, which streams from it under this name: a copy of it as it stands.
+    /// Starts a standby from a base backup. It replicates under this `application_name`.
     pub async fn standby(&self, name: &str) -> Arc<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::give_to_server_user(folder.path());
@@ -108,19 +108,19 @@ impl PostgresServer {
         Arc::new(standby)
     }
 
-    /// Makes a standby the primary of its own, as a failover does.
+    /// Promotes a standby to a primary, as in a failover.
     pub async fn promote(&self) {
         let promoted = connect(&self.url("postgres")).await.query_one("SELECT pg_promote()", &[]).await;
-        assert!(promoted.expect("a promotion").get::<_, bool>(0), "it is promoted in time");
+        assert!(promoted.expect("a promotion").get::<_, bool>(0), "the promotion succeeds in time");
     }
 
-    /// Changes a setting while it runs, for all sessions.
+    /// Changes a setting of the running server, for all sessions.
     pub async fn set(&self, name: &str, value: &str) {
         let client = connect(&self.url("postgres")).await;
         let change = format!("ALTER SYSTEM SET {name} = {value}");
         client.batch_execute(&change).await.unwrap_or_else(|error| panic!("{change}: {error:?}"));
         client.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
-        // A reload is a signal; a session of its own sees it once the first process has.
+        // A reload is asynchronous; a new session has the value once the postmaster has reloaded.
         let show = format!("SELECT replace(current_setting('{name}'), '\"', '')");
         let value = value.replace(['\'', '"'], "");
         eventually("a setting is changed", async || {
@@ -130,30 +130,30 @@ impl PostgresServer {
         .await;
     }
 
-    /// The same database as another cluster has: its standby's, or its primary's.
+    /// The database of the same name on this server, e.g. on a standby.
     pub fn database_of(self: &Arc<Self>, database: &Database) -> Database {
-        Database { cluster: self.clone(), name: database.name.clone() }
+        Database { server: self.clone(), name: database.name.clone() }
     }
 
-    /// Gives a file or folder to the user that it runs as.
+    /// Changes the owner of a file or folder to the user that runs the server.
     pub fn give_to_server_user(path: &Path) {
         if geteuid().is_root() {
             let (uid, gid) = other_user();
-            chown(path, Some(uid), Some(gid)).expect("root gives a file away");
+            chown(path, Some(uid), Some(gid)).expect("root can change the owner");
         }
     }
 
-    /// Where it listens, on this machine.
+    /// The port of the server, on loopback.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder with its data.
+    /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Starts it again after it was stopped or killed, and waits until it takes connections.
+    /// Starts it, also again after a kill, and waits until it accepts connections.
     pub async fn start(&self) {
         let mut postgres = command("postgres");
         postgres.arg("-D").arg(self.data());
@@ -175,35 +175,35 @@ impl PostgresServer {
         *self.process() = Some(process);
     }
 
-    /// Kills it (SIGKILL), all its processes, and waits until they are gone.
+    /// Kills all its processes (SIGKILL) and waits until they have ended.
     pub async fn kill9(&self) {
         let ids = self.signal(Signal::KILL);
         *self.process() = None;
-        eventually("the processes of PostgreSQL are gone", async || {
+        eventually("the processes of PostgreSQL have ended", async || {
             ids.iter().all(|id| !is_alive(*id)).then_some(())
         })
         .await;
     }
 
-    /// Stops every one of its processes where it stands (SIGSTOP).
+    /// Pauses all its processes (SIGSTOP).
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets them go on (SIGCONT).
+    /// Resumes all its processes (SIGCONT).
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// What it logged since it was last started.
+    /// The log since the last start.
     pub fn log(&self) -> Vec<String> {
         self.process().as_ref().map(|process| process.stderr.all()).unwrap_or_default()
     }
 
-    /// A fresh database.
+    /// Creates an empty database.
     pub async fn create_database(self: &Arc<Self>) -> Database {
         let name = format!("tickets_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let database = Database { cluster: self.clone(), name };
+        let database = Database { server: self.clone(), name };
         let create = format!("CREATE DATABASE {}", database.name);
         connect(&self.url("postgres")).await.batch_execute(&create).await.expect("a database is created");
         database
@@ -217,28 +217,28 @@ impl PostgresServer {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its first process, which starts the others.
-    fn first(&self) -> Option<i32> {
+    /// The id of the postmaster, which starts the other processes.
+    fn postmaster(&self) -> Option<i32> {
         self.process().as_ref().map(|process| process.id().cast_signed())
     }
 
-    /// Its first process, and those that it has started.
+    /// The ids of the postmaster and its children.
     fn ids(&self) -> Vec<i32> {
-        let Some(first) = self.first() else { return Vec::new() };
-        let all = fs::read_dir("/proc").expect("the processes of this machine");
+        let Some(postmaster) = self.postmaster() else { return Vec::new() };
+        let all = fs::read_dir("/proc").expect("/proc is readable");
         let ids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        std::iter::once(first).chain(ids.filter(|id| parent_of(*id) == Some(first))).collect()
+        std::iter::once(postmaster).chain(ids.filter(|id| parent_of(*id) == Some(postmaster))).collect()
     }
 
-    /// Sends it to every process of its; their ids.
+    /// Sends a signal to all its processes; returns their ids.
     fn signal(&self, signal: Signal) -> Vec<i32> {
-        // A process of its that has just ended is no harm.
+        // An error means that the process has just ended.
         let send = |id: i32, signal| {
             let _ = kill_process(Pid::from_raw(id).expect("an id"), signal);
         };
-        // While the first stands still it starts no process that would be missed.
-        if let Some(first) = self.first().filter(|_| signal != Signal::CONT) {
-            send(first, Signal::STOP);
+        // A paused postmaster starts no process that the signal would miss.
+        if let Some(postmaster) = self.postmaster().filter(|_| signal != Signal::CONT) {
+            send(postmaster, Signal::STOP);
         }
         let ids = self.ids();
         for id in &ids {
@@ -255,32 +255,32 @@ impl Drop for PostgresServer {
 }
 
 impl Database {
-    /// How the program is told of it.
+    /// The URL for the program.
     pub fn url(&self) -> String {
-        self.cluster.url(&self.name)
+        self.server.url(&self.name)
     }
 
-    /// The same through something that listens on another port.
+    /// The URL through another port, e.g. of a [`crate::PostgresProxy`].
     pub fn url_at_port(&self, port: u16) -> String {
         format!("postgres://{USER}@127.0.0.1:{port}/{}", self.name)
     }
 
-    /// Its cluster.
+    /// The server of the database.
     pub fn server(&self) -> &Arc<PostgresServer> {
-        &self.cluster
+        &self.server
     }
 
-    /// Its name.
+    /// The name of the database.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Everything in it, as SQL that [`Database::restore`] takes.
+    /// Dumps the database as SQL for [`Database::restore`].
     pub async fn dump(&self) -> String {
         self.dump_with(&[]).await
     }
 
-    /// Its tables, constraints and indexes, without rows.
+    /// Dumps tables, constraints and indexes, without rows.
     pub async fn schema(&self) -> String {
         self.dump_with(&["--schema-only"]).await
     }
@@ -291,7 +291,7 @@ impl Database {
         dump.args(["--no-owner", "--no-privileges", "--dbname", &self.url()]);
         let dump = Program::finish(dump).await;
         assert_eq!(dump.exit, Exit::Code(0), "{}", dump.stderr);
-        // Meta-commands that only the newest clients know; they guard against dumps of strangers.
+        // Only the newest clients know these meta-commands, which protect against untrusted dumps.
         let guard = |line: &&str| line.starts_with(r"\restrict") || line.starts_with(r"\unrestrict");
         let lines: Vec<&str> = dump.stdout.split_inclusive('\n').filter(|line| !guard(line)).collect();
         lines.concat()
@@ -306,8 +306,8 @@ impl Database {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Runs a script as a later version of the program would: in one transaction, and again where others use
-    /// its tables.
+    /// Runs a migration script as a later version of the program would: in one transaction, retried if the
+    /// tables are in use.
     pub async fn migrate(&self, script: &str) {
         let transaction = format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {script}; COMMIT");
         let client = self.connect().await;
@@ -321,18 +321,18 @@ impl Database {
         .await;
     }
 
-    /// A connection to reach behind the program's back.
+    /// A direct connection, beside the program.
     pub async fn connect(&self) -> Client {
         connect(&self.url()).await
     }
 
-    /// The one number that a query answers.
+    /// The number that a query returns.
     pub async fn query_number(&self, sql: &str) -> i64 {
         let row = self.connect().await.query_one(sql, &[]).await;
         row.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
     }
 
-    /// Changes something behind the program's back; how many rows.
+    /// Executes a statement beside the program; returns the number of rows changed.
     pub async fn execute(&self, sql: &str) -> u64 {
         let changed = self.connect().await.execute(sql, &[]).await;
         changed.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
@@ -348,19 +348,19 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// A program of PostgreSQL, as a user that it does not refuse: it never runs as root.
+/// A command of PostgreSQL. It refuses to run as root, so root runs it as another user.
 fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
     if geteuid().is_root() {
         let (uid, gid) = other_user();
         command.uid(uid).gid(gid);
     }
-    // Whatever folder we are in may be closed to that user.
+    // That user may not be allowed to read the current folder.
     command.current_dir("/").env_remove("PGDATA").env("LC_ALL", "C");
     command
 }
 
-/// The newest of those that Debian has installed, or the one in the path.
+/// The newest version installed by Debian, or the one in the path.
 fn program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
     let mut found: Vec<(u32, PathBuf)> = versions
@@ -374,9 +374,9 @@ fn program(name: &str) -> PathBuf {
     found.pop().map_or_else(|| Path::new(name).to_owned(), |(_, path)| path)
 }
 
-/// The ids of user `postgres`, or else `nobody`.
+/// The user and group ids of `postgres`, or else of `nobody`.
 fn other_user() -> (u32, u32) {
-    let users = fs::read_to_string("/etc/passwd").expect("the users of this machine");
+    let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
     let ids = |name: &str| {
         let mut fields = users.lines().find_map(|line| line.strip_prefix(&format!("{name}:")))?.split(':');
         Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
@@ -384,14 +384,14 @@ fn other_user() -> (u32, u32) {
     ids("postgres").or_else(|| ids("nobody")).expect("a user that is not root")
 }
 
-/// A port that was free a moment ago. Below those that the system gives to clients: while a server is down,
-/// somebody who tries to reach it could otherwise be given its very port.
+/// A port that was free a moment ago, below the range of ephemeral ports: otherwise a client that connects
+/// while the server is down could be assigned the port of the server itself.
 fn free_port() -> u16 {
-    static TRIED: AtomicU32 = AtomicU32::new(0);
+    static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
     loop {
-        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
-        let place = std::process::id().wrapping_mul(131).wrapping_add(tried.wrapping_mul(17)) % 20_000;
-        let port = 10_000 + u16::try_from(place).unwrap_or(0);
+        let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        let offset = std::process::id().wrapping_mul(131).wrapping_add(attempt.wrapping_mul(17)) % 20_000;
+        let port = 10_000 + u16::try_from(offset).unwrap_or(0);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
@@ -409,7 +409,7 @@ fn parent_of(id: i32) -> Option<i32> {
     stat(id)?.get(1)?.parse().ok()
 }
 
-/// Whether a process runs; one that nobody has reaped yet does not.
+/// True if a process is running; a zombie is not.
 fn is_alive(id: i32) -> bool {
     stat(id).and_then(|fields| fields.first().cloned()).is_some_and(|state| state != "Z" && state != "X")
 }

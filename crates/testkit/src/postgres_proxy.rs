@@ -1,5 +1,5 @@
-//! A wire to PostgreSQL that can be cut: a proxy that understands just enough of the protocol to know a
-//! COMMIT when it sees one.
+//! A fault-injecting TCP proxy in front of PostgreSQL. It parses just enough of the protocol to recognize a
+//! COMMIT.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -13,38 +13,38 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// What becomes of the connection on which a COMMIT comes by.
+/// The fault that is applied to a COMMIT and its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CommitFault {
-    /// Nothing happens to it.
+    /// None.
     Pass,
-    /// The COMMIT is handed on, and both sides are cut off at once.
+    /// The COMMIT is forwarded, and both sides are disconnected at once.
     CutBoth,
-    /// The COMMIT is handed on; its answer is thrown away, and the client cut off.
+    /// The COMMIT is forwarded; its reply is dropped, and the client is disconnected.
     DropReply,
-    /// The COMMIT is lost and the client cut off; the server is left waiting on an open connection.
+    /// The COMMIT is dropped and the client disconnected; the server waits on an open connection.
     LoseCommit,
-    /// The COMMIT and all that follows is held back; both sides stay connected.
-    Hold,
-    /// The COMMIT is handed on, and from then on nothing is moved; both sides stay connected.
+    /// The COMMIT and everything after it is held; both sides stay connected.
+    HoldCommit,
+    /// The COMMIT is forwarded, and then nothing any more; both sides stay connected.
     HoldReply,
 }
 
-/// What has come by since the beginning.
+/// Counts of a [`PostgresProxy`] since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProxyCounts {
-    /// Statements that were run, prepared or in text.
+    /// Executed statements, prepared or as text.
     pub statements: u64,
-    /// COMMITs among them.
+    /// The COMMITs among them.
     pub commits: u64,
-    /// How often the client began to speak after the server had.
+    /// Times the client sent data after the server had.
     pub round_trips: u64,
-    /// What was done to a COMMIT.
+    /// Faults applied to a COMMIT.
     pub faults: u64,
 }
 
-/// A proxy before a server on this machine. Dropped, every connection through it is cut.
+/// A proxy in front of a server on this machine. Dropping it cuts every connection through it.
 #[derive(Debug)]
 pub struct PostgresProxy {
     address: SocketAddr,
@@ -54,27 +54,27 @@ pub struct PostgresProxy {
 
 #[derive(Debug)]
 struct Shared {
-    at_commit: AtomicU8,
-    /// How many COMMITs that is yet to happen to.
-    times: AtomicU64,
+    commit_fault: AtomicU8,
+    /// COMMITs to which the fault is still to be applied.
+    remaining: AtomicU64,
     delay: Mutex<Duration>,
     statements: AtomicU64,
     commits: AtomicU64,
     round_trips: AtomicU64,
     faults: AtomicU64,
     fault_happened: Notify,
-    /// Counts how often everything was cut.
+    /// Number of calls of [`PostgresProxy::cut`].
     cut: watch::Sender<u64>,
 }
 
 impl PostgresProxy {
-    /// A wire to a port of this machine.
+    /// Starts a proxy to a port of this machine.
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
-            at_commit: AtomicU8::new(CommitFault::Pass as u8),
-            times: AtomicU64::new(0),
+            commit_fault: AtomicU8::new(CommitFault::Pass as u8),
+            remaining: AtomicU64::new(0),
             delay: Mutex::new(Duration::ZERO),
             statements: AtomicU64::new(0),
             commits: AtomicU64::new(0),
@@ -88,26 +88,26 @@ impl PostgresProxy {
         Self { address, shared, _tasks: tasks }
     }
 
-    /// The port to connect to instead.
+    /// The port of the proxy.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Does this to the next so many COMMITs.
-    pub fn set_commit_fault(&self, what: CommitFault, times: u64) {
-        self.shared.at_commit.store(what as u8, Ordering::SeqCst);
-        self.shared.times.store(times, Ordering::SeqCst);
+    /// Applies a fault to the next so many COMMITs.
+    pub fn set_commit_fault(&self, fault: CommitFault, times: u64) {
+        self.shared.commit_fault.store(fault as u8, Ordering::SeqCst);
+        self.shared.remaining.store(times, Ordering::SeqCst);
     }
 
-    /// Waits until that has happened to a COMMIT since `faults` were counted.
+    /// Waits until more than `faults` faults were applied.
     pub async fn wait_for_fault_after(&self, faults: u64) {
-        crate::wait::eventually("a fault on the wire", async || {
+        crate::wait::eventually("a fault is applied to a COMMIT", async || {
             (self.counts().faults > faults).then_some(())
         })
         .await;
     }
 
-    /// Holds every packet back for so long, each way.
+    /// Delays every packet by so much, in each direction.
     pub fn set_delay(&self, by: Duration) {
         *self.shared.delay.lock().unwrap_or_else(PoisonError::into_inner) = by;
     }
@@ -117,7 +117,7 @@ impl PostgresProxy {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
     }
 
-    /// What has come by.
+    /// The counts so far.
     pub fn counts(&self) -> ProxyCounts {
         ProxyCounts {
             statements: self.shared.statements.load(Ordering::SeqCst),
@@ -132,71 +132,76 @@ async fn accept(listener: TcpListener, port: u16, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        connections.spawn(carry(client, port, shared.clone()));
+        connections.spawn(forward(client, port, shared.clone()));
     }
 }
 
-/// Carries one connection until it ends or is cut.
-async fn carry(client: TcpStream, port: u16, shared: Arc<Shared>) {
+/// Forwards one connection until it ends or is cut.
+async fn forward(client: TcpStream, port: u16, shared: Arc<Shared>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
     let mut cut = shared.cut.subscribe();
     let ((client_in, client_out), (server_in, server_out)) = (client.into_split(), server.into_split());
-    let line = Arc::new(Line::default());
-    let there = upstream(client_in, server_out, shared.clone(), line.clone());
-    let back = downstream(server_in, client_out, shared.clone(), line);
+    let state = Arc::new(ConnectionState::default());
+    let to_server = upstream(client_in, server_out, shared.clone(), state.clone());
+    let to_client = downstream(server_in, client_out, shared.clone(), state);
     tokio::select! {
-        () = there => {}
-        () = back => {}
+        () = to_server => {}
+        () = to_client => {}
         _ = cut.changed() => {}
     }
 }
 
-/// What the two directions of a connection tell each other.
+/// State shared by the two directions of a connection.
 #[derive(Debug, Default)]
-struct Line {
-    /// The server has spoken last.
-    server_spoke: std::sync::atomic::AtomicBool,
-    /// What the server says goes nowhere any more.
-    is_deaf: std::sync::atomic::AtomicBool,
+struct ConnectionState {
+    /// The server sent data last.
+    server_sent_last: std::sync::atomic::AtomicBool,
+    /// Data from the server is dropped.
+    drops_replies: std::sync::atomic::AtomicBool,
 }
 
-/// How much is read at a time.
+/// Most bytes per read.
 const READ_MAX: usize = 1024 * 1024;
 
-/// From the client to the server, message by message. When it returns, both sides are cut.
-async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Shared>, line: Arc<Line>) {
-    let mut waiting = Vec::new();
+/// Forwards messages from the client to the server. When it returns, both sides are disconnected.
+async fn upstream(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: Arc<Shared>,
+    state: Arc<ConnectionState>,
+) {
+    let mut buffered = Vec::new();
     let mut is_started = false;
     loop {
-        // What is sent together is to be read together, so the pause comes before the reading.
+        // The delay is before the read, so that data that is sent together is read together.
         if from.readable().await.is_err() {
             return;
         }
         shared.wait().await;
-        waiting.reserve(READ_MAX);
-        if from.read_buf(&mut waiting).await.unwrap_or(0) == 0 {
+        buffered.reserve(READ_MAX);
+        if from.read_buf(&mut buffered).await.unwrap_or(0) == 0 {
             return;
         }
-        if line.server_spoke.swap(false, Ordering::SeqCst) {
+        if state.server_sent_last.swap(false, Ordering::SeqCst) {
             shared.round_trips.fetch_add(1, Ordering::SeqCst);
         }
-        while let Some(length) = message_length(&waiting, is_started) {
-            let message: Vec<u8> = waiting.drain(..length).collect();
-            // A request for TLS is answered by a letter, and the same begins again.
+        while let Some(length) = message_length(&buffered, is_started) {
+            let message: Vec<u8> = buffered.drain(..length).collect();
+            // The reply to a TLS request is one byte, and then the start-up begins again.
             is_started |= length != TLS_REQUEST_LENGTH;
-            let fault = if is_commit(&message) { shared.commit() } else { CommitFault::Pass };
+            let fault = if is_commit(&message) { shared.take_fault() } else { CommitFault::Pass };
             if matches!(message.first(), Some(b'Q' | b'E')) && is_started {
                 shared.statements.fetch_add(1, Ordering::SeqCst);
             }
             match fault {
-                CommitFault::LoseCommit | CommitFault::Hold => {}
+                CommitFault::LoseCommit | CommitFault::HoldCommit => {}
                 CommitFault::Pass
                 | CommitFault::CutBoth
                 | CommitFault::DropReply
                 | CommitFault::HoldReply => {
                     if fault != CommitFault::Pass && fault != CommitFault::CutBoth {
-                        line.is_deaf.store(true, Ordering::SeqCst);
+                        state.drops_replies.store(true, Ordering::SeqCst);
                     }
                     if to.write_all(&message).await.is_err() {
                         return;
@@ -206,39 +211,44 @@ async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<S
             match fault {
                 CommitFault::Pass => continue,
                 CommitFault::CutBoth => {}
-                // Long enough for the server to have done it.
+                // Long enough for the server to execute it.
                 CommitFault::DropReply => sleep(Duration::from_millis(20)).await,
-                // The client alone is cut off; the server keeps its connection for a while.
+                // Only the client is disconnected; the server keeps its connection for a while.
                 CommitFault::LoseCommit => {
                     drop(from);
-                    leave_open(to);
+                    hold_open(to);
                     return;
                 }
-                CommitFault::Hold | CommitFault::HoldReply => std::future::pending().await,
+                CommitFault::HoldCommit | CommitFault::HoldReply => std::future::pending().await,
             }
             return;
         }
     }
 }
 
-/// Keeps a connection open for longer than anybody waits for its other side.
-fn leave_open(to: OwnedWriteHalf) {
-    #[expect(clippy::disallowed_methods, reason = "it outlives the connection on purpose, for a while")]
+/// Keeps a connection open for 30 seconds, longer than any wait for its other side.
+fn hold_open(to: OwnedWriteHalf) {
+    #[expect(clippy::disallowed_methods, reason = "it must outlive the forwarded connection")]
     drop(tokio::spawn(async move {
         sleep(Duration::from_secs(30)).await;
         drop(to);
     }));
 }
 
-async fn downstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Shared>, line: Arc<Line>) {
+async fn downstream(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: Arc<Shared>,
+    state: Arc<ConnectionState>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read) = from.read(&mut buffer).await {
         if read == 0 {
             return;
         }
-        line.server_spoke.store(true, Ordering::SeqCst);
+        state.server_sent_last.store(true, Ordering::SeqCst);
         shared.wait().await;
-        if !line.is_deaf.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).await.is_err() {
+        if !state.drops_replies.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
@@ -252,11 +262,11 @@ impl Shared {
         }
     }
 
-    /// A COMMIT comes by: what becomes of it.
-    fn commit(&self) -> CommitFault {
+    /// Counts a COMMIT and returns its fault.
+    fn take_fault(&self) -> CommitFault {
         self.commits.fetch_add(1, Ordering::SeqCst);
-        let left = |times: u64| times.checked_sub(1);
-        if self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err() {
+        let left = |remaining: u64| remaining.checked_sub(1);
+        if self.remaining.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err() {
             return CommitFault::Pass;
         }
         self.faults.fetch_add(1, Ordering::SeqCst);
@@ -266,17 +276,17 @@ impl Shared {
             CommitFault::CutBoth,
             CommitFault::DropReply,
             CommitFault::LoseCommit,
-            CommitFault::Hold,
+            CommitFault::HoldCommit,
             CommitFault::HoldReply,
         ];
-        all[usize::from(self.at_commit.load(Ordering::SeqCst)) % all.len()]
+        all[usize::from(self.commit_fault.load(Ordering::SeqCst)) % all.len()]
     }
 }
 
-/// The length of a request for TLS: no other message before the start has it.
+/// The length of a TLS request. No other message before the start-up message has it.
 const TLS_REQUEST_LENGTH: usize = 8;
 
-/// The length of the first message, once all of it is there.
+/// The length of the first message; `None` until it is complete.
 fn message_length(bytes: &[u8], is_started: bool) -> Option<usize> {
     let kind = usize::from(is_started);
     let length = bytes.get(kind..kind + 4)?;

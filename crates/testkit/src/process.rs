@@ -1,4 +1,4 @@
-//! A process of our own: started, listened to, and never left behind.
+//! A child process: started, with its output collected, and always killed and reaped.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
@@ -11,39 +11,39 @@ use tokio::sync::Notify;
 
 use crate::wait::{DEADLINE, eventually, within};
 
-/// A running process. Dropped, it is killed and reaped, by its own id.
+/// A running process. Dropping it kills and reaps it, by its own id.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Whether it leads a process group, which gets its signals.
+    /// True if it leads a process group, to which its signals are sent.
     group: bool,
-    /// What it wrote on standard output.
+    /// Standard output.
     pub stdout: Lines,
-    /// What it wrote on standard error.
+    /// Standard error.
     pub stderr: Lines,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, with this exit code.
+    /// It exited with this code.
     Code(i32),
-    /// By a signal.
+    /// A signal killed it.
     Signal,
 }
 
-/// What a process has written so far, line by line.
+/// The lines that a process has written so far.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Arc<Shared>);
+pub struct Lines(Arc<SharedLines>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    written: Mutex<Written>,
-    grown: Notify,
+struct SharedLines {
+    output: Mutex<Output>,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Written {
+struct Output {
     lines: Vec<String>,
     ended: bool,
 }
@@ -54,7 +54,7 @@ impl Process {
         Self::spawn(command, false)
     }
 
-    /// Starts a command whose standard error goes elsewhere.
+    /// Starts a command with another standard error, which is not collected.
     pub(crate) fn start_with_stderr(mut command: Command, stderr: Stdio) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -62,7 +62,7 @@ impl Process {
         Self { child, group: false, stdout, stderr: Lines::read(std::io::empty()) }
     }
 
-    /// Starts a command in a process group of its own: a shell, with everything that it starts.
+    /// Starts a command in its own process group, such as a shell with its children.
     pub fn start_group(mut command: Command) -> Self {
         command.process_group(0);
         Self::spawn(command, true)
@@ -76,63 +76,63 @@ impl Process {
         Self { child, group, stdout, stderr }
     }
 
-    /// The process's own id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to end (SIGTERM).
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         // Not yet reaped, so the id is still its own.
         let id = Pid::from_child(&self.child);
         let sent = if self.group { kill_process_group(id, signal) } else { kill_process(id, signal) };
-        sent.expect("our own child takes our signal");
+        sent.expect("a child can be signalled");
     }
 
     /// Kills it (SIGKILL) and reaps it.
     pub fn kill9(&mut self) {
-        self.child.kill().expect("our own child can be killed");
-        self.child.wait().expect("our own child can be reaped");
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be reaped");
     }
 
-    /// How it ended; waits until it has.
+    /// Waits until it ends.
     pub async fn wait_for_exit(&mut self) -> Exit {
         let status = eventually("a process ends", async || {
-            self.child.try_wait().unwrap_or_else(|error| panic!("cannot ask after a child: {error}"))
+            self.child.try_wait().unwrap_or_else(|error| panic!("cannot wait for a child: {error}"))
         });
         let status = status.await;
-        // All it said has arrived before anybody asks what it said.
+        // Its output must be complete before a test reads it.
         let (_, _) = tokio::join!(self.stdout.find(|_| None::<()>), self.stderr.find(|_| None::<()>));
-        ending(status)
+        exit_of(status)
     }
 
-    /// Whether it is still running.
+    /// True if it is still running.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 }
 
-/// What an exit status says.
-pub(crate) fn ending(status: ExitStatus) -> Exit {
+/// Converts the exit status of the standard library.
+pub(crate) fn exit_of(status: ExitStatus) -> Exit {
     status.code().map_or(Exit::Signal, Exit::Code)
 }
 
 impl Drop for Process {
-    #[expect(clippy::print_stderr, reason = "what the program said explains why a test failed")]
+    #[expect(clippy::print_stderr, reason = "the output of the program explains the failure of a test")]
     fn drop(&mut self) {
-        // None fails but where it has ended and was reaped before.
+        // Errors mean that it has already ended.
         if self.group {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("process {} said on standard error:\n{}", self.child.id(), self.stderr.tail());
+            eprintln!("standard error of process {}:\n{}", self.child.id(), self.stderr.tail());
         }
     }
 }
@@ -143,62 +143,63 @@ impl Lines {
         let shared = lines.0.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
-                shared.change(|written| written.lines.push(line));
+                shared.update(|output| output.lines.push(line));
             }
-            shared.change(|written| written.ended = true);
+            shared.update(|output| output.ended = true);
         });
         lines
     }
 
     /// All lines so far.
     pub fn all(&self) -> Vec<String> {
-        self.0.look(|written| written.lines.clone())
+        self.0.read(|output| output.lines.clone())
     }
 
-    /// The last lines, for a message.
+    /// The last 40 lines, for failure messages.
     pub fn tail(&self) -> String {
-        self.0.look(|written| {
-            let from = written.lines.len().saturating_sub(40);
-            written.lines[from..].join("\n")
+        self.0.read(|output| {
+            let from = output.lines.len().saturating_sub(40);
+            output.lines[from..].join("\n")
         })
     }
 
-    /// Waits until a line holds these words: lines are written after what they report.
-    pub async fn expect(&self, words: &str) {
-        let found = self.find(|line| line.contains(words).then_some(())).await;
-        assert!(found.is_some(), "no line holds {words:?}: {}", self.tail());
+    /// Waits until a line contains this text; panics if the process ends without it.
+    pub async fn expect(&self, text: &str) {
+        let found = self.find(|line| line.contains(text).then_some(())).await;
+        assert!(found.is_some(), "no line contains {text:?}: {}", self.tail());
     }
 
-    /// What `find` finds in a line, as soon as there is one; `None` once the process will write no more.
+    /// The first value that `find` returns for a line, also for a future one; `None` once the output has
+    /// ended.
     pub async fn find<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         self.find_within(DEADLINE, find).await
     }
 
-    /// As [`Lines::find`], for a process that takes longer.
+    /// [`Lines::find`] with another deadline, for slower processes.
     pub async fn find_within<T>(&self, deadline: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         let found = async {
             loop {
-                let mut grown = std::pin::pin!(self.0.grown.notified());
-                grown.as_mut().enable();
+                let mut changed = std::pin::pin!(self.0.changed.notified());
+                changed.as_mut().enable();
                 let (found, ended) =
-                    self.0.look(|written| (written.lines.iter().find_map(|line| find(line)), written.ended));
+                    self.0.read(|output| (output.lines.iter().find_map(|line| find(line)), output.ended));
                 if found.is_some() || ended {
                     return found;
                 }
-                grown.await;
+                changed.await;
             }
         };
         within(deadline, "a line of a process", found).await
     }
 }
 
-impl Shared {
-    fn look<T>(&self, look: impl FnOnce(&Written) -> T) -> T {
-        look(&self.written.lock().unwrap_or_else(PoisonError::into_inner))
+impl SharedLines {
+    fn read<T>(&self, read: impl FnOnce(&Output) -> T) -> T {
+        read(&self.output.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Written)) {
-        change(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner));
-        self.grown.notify_waiters();
+    fn update(&self, update: impl FnOnce(&mut Output)) {
+        update(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
     }
 }

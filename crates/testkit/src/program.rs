@@ -1,4 +1,4 @@
-//! The program under test, and its commands that come to an end.
+//! The program under test, and its commands that run to completion.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{Exit, ending};
+use crate::process::{Exit, exit_of};
 use crate::wait::{DEADLINE, within};
 
 /// The program under test.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
-    /// What starts it, where that is not the path itself.
+    /// The command line prefix that starts it; often empty.
     launcher: Vec<OsString>,
 }
 
-/// A command that has come to an end.
+/// The result of a command that has ended.
 #[derive(Clone, Debug)]
 pub struct ProgramOutput {
-    /// How it ended.
+    /// The exit code or signal.
     pub exit: Exit,
-    /// What it reported.
+    /// Standard output.
     pub stdout: String,
-    /// Everything else it said.
+    /// Standard error.
     pub stderr: String,
 }
 
@@ -35,26 +35,26 @@ impl Program {
         Self { path: path.into(), launcher: Vec::new() }
     }
 
-    /// The program started by another one, which must replace itself by it: `nsenter … --`.
+    /// Starts the program through another one that executes it in its own process: `nsenter … --`.
     #[must_use]
     pub fn with_launcher(mut self, launcher: impl IntoIterator<Item = OsString>) -> Self {
         self.launcher = launcher.into_iter().collect();
         self
     }
 
-    /// The program started by way of a shell that redirects, inside of whatever starts it already.
+    /// Starts the program through a shell with a redirection, inside the present launcher.
     #[must_use]
-    pub(crate) fn redirected(mut self, how: &str) -> Self {
-        let shell = ["sh", "-c", &format!("exec \"$@\" {how}"), "sh"].map(OsString::from);
+    pub(crate) fn with_redirection(mut self, redirection: &str) -> Self {
+        let shell = ["sh", "-c", &format!("exec \"$@\" {redirection}"), "sh"].map(OsString::from);
         self.launcher.extend(shell);
         self
     }
 
-    /// A command line of the program, in an environment that says nothing about it.
+    /// A command of the program, without its environment variables (`BOXOFFICE_…`).
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut words = self.launcher.iter().map(OsString::as_os_str).chain([self.path.as_os_str()]);
-        let mut command = Command::new(words.next().expect("the program itself is a word"));
-        command.args(words).args(arguments);
+        let mut parts = self.launcher.iter().map(OsString::as_os_str).chain([self.path.as_os_str()]);
+        let mut command = Command::new(parts.next().expect("the path is there"));
+        command.args(parts).args(arguments);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BOXOFFICE_") {
                 command.env_remove(name);
@@ -64,7 +64,7 @@ impl Program {
         command
     }
 
-    /// Runs a command line to its end.
+    /// Runs the program with these arguments to its end.
     pub async fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> ProgramOutput {
         Self::finish(self.command(arguments)).await
     }
@@ -74,7 +74,7 @@ impl Program {
         Self::finish_within(DEADLINE, command).await
     }
 
-    /// As [`Program::finish`], for a command that takes longer.
+    /// [`Program::finish`] with another deadline, for longer commands.
     pub async fn finish_within(deadline: Duration, command: Command) -> ProgramOutput {
         let what = format!("{command:?}");
         let mut command = tokio::process::Command::from(command);
@@ -83,33 +83,33 @@ impl Program {
         let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         ProgramOutput {
-            exit: ending(output.status),
+            exit: exit_of(output.status),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
         }
     }
 
-    /// Runs the audit on a database file: its exit code and its report.
+    /// Audits a database file; returns the exit code and the report.
     pub async fn audit(&self, database: &Path) -> (i32, Value) {
         self.audit_at(&database_url(database)).await
     }
 
-    /// Runs the audit on a database of any kind: its exit code and its report.
+    /// Audits the database at a URL; returns the exit code and the report.
     pub async fn audit_at(&self, url: &str) -> (i32, Value) {
         let audit = self.run(["audit", "--json", "--database", url]).await;
         let report = serde_json::from_str(&audit.stdout);
         match (audit.exit, report) {
             (Exit::Code(code), Ok(report)) => (code, report),
-            _ => panic!("the audit gave no report: {audit:?}"),
+            _ => panic!("the audit printed no report: {audit:?}"),
         }
     }
 
-    /// Runs the audit on a database file, which must be clean; its report.
+    /// Audits a database file, which must be clean; returns the report.
     pub async fn expect_clean(&self, database: &Path) -> Value {
         self.expect_clean_at(&database_url(database)).await
     }
 
-    /// Runs the audit on a database of any kind, which must be clean; its report.
+    /// Audits the database at a URL, which must be clean; returns the report.
     pub async fn expect_clean_at(&self, url: &str) -> Value {
         let (code, report) = self.audit_at(url).await;
         assert_eq!(code, 0, "{report:#}");
@@ -119,7 +119,7 @@ impl Program {
     }
 }
 
-/// How the command line names a database file.
+/// The URL of a database file.
 pub(crate) fn database_url(database: &Path) -> String {
     format!("sqlite://{}", database.display())
 }

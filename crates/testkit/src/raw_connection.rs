@@ -1,4 +1,4 @@
-//! HTTP/1.1 byte by byte, for requests that no client library would send.
+//! Raw HTTP/1.1 connections, for requests that no client library would send.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::Response;
 use crate::wait::within_deadline;
 
-/// A connection on which a test writes what it likes.
+/// A connection on which a test writes arbitrary bytes.
 #[derive(Debug)]
 pub struct RawConnection {
     stream: TcpStream,
@@ -18,34 +18,34 @@ pub struct RawConnection {
 }
 
 impl RawConnection {
-    /// Connects.
+    /// Connects to an address.
     pub async fn open(address: SocketAddr) -> Self {
         let stream = within_deadline("a connection", TcpStream::connect(address)).await;
         let stream = stream.unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
         Self { stream, received: Vec::new() }
     }
 
-    /// Sends bytes. A peer that has hung up is no error: its answer may still be there to read.
+    /// Sends bytes. A connection that the peer has closed is no error: its response may still be readable.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = within_deadline("bytes are taken", self.stream.write_all(bytes.as_ref())).await;
+        let _ = within_deadline("bytes are written", self.stream.write_all(bytes.as_ref())).await;
     }
 
-    /// The next answer; `None` when the connection is closed instead.
+    /// The next response; `None` if the connection is closed instead.
     pub async fn read_response(&mut self) -> Option<Response> {
-        within_deadline("an answer", self.read_answer(true)).await
+        within_deadline("a response", self.read(true)).await
     }
 
-    /// Whether the peer closes the connection, without saying anything more.
+    /// True if the peer closes the connection without sending anything more.
     pub async fn is_closed(&mut self) -> bool {
         self.received.is_empty() && !within_deadline("the connection is closed", self.receive()).await
     }
 
-    /// The next answer, if all of it arrives before the connection is closed.
+    /// The next response; `None` if the connection is closed before it is complete.
     pub async fn read_response_if_complete(&mut self) -> Option<Response> {
-        within_deadline("an answer, or the end", self.read_answer(false)).await
+        within_deadline("a response, or the end", self.read(false)).await
     }
 
-    async fn read_answer(&mut self, must_be_whole: bool) -> Option<Response> {
+    async fn read(&mut self, must_be_complete: bool) -> Option<Response> {
         let head = loop {
             let end = self.received.windows(4).position(|window| window == b"\r\n\r\n");
             match end {
@@ -61,7 +61,7 @@ impl RawConnection {
         let length: usize = length.unwrap_or(0);
         while self.received.len() < length {
             if !self.receive().await {
-                assert!(!must_be_whole, "the answer breaks off: {head}");
+                assert!(!must_be_complete, "the response is truncated: {head}");
                 return None;
             }
         }
@@ -69,7 +69,7 @@ impl RawConnection {
         Some(Response { status, headers, body, request: "bytes".to_owned() })
     }
 
-    /// Whether anything more was received.
+    /// Reads more bytes; false at the end of the stream.
     async fn receive(&mut self) -> bool {
         matches!(self.stream.read_buf(&mut self.received).await, Ok(bytes) if bytes > 0)
     }
@@ -83,5 +83,5 @@ fn parse(head: &str) -> (StatusCode, HeaderMap) {
         let name = header::HeaderName::from_bytes(name.as_bytes()).expect("a header name");
         headers.append(name, value.trim().parse().expect("a header value"));
     }
-    (status.unwrap_or_else(|| panic!("no answer in HTTP: {head}")), headers)
+    (status.unwrap_or_else(|| panic!("not an HTTP response: {head}")), headers)
 }

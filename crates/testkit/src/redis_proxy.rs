@@ -1,5 +1,5 @@
-//! A wire to a server that can be made to fail: between a request and its answer, in silence or with a bang,
-//! for all connections or only for those that listen.
+//! A fault-injecting TCP proxy in front of a Redis server: it can drop, hold or cut requests and replies, on
+//! all connections or only on those with a subscription.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What the wire does to what is sent over it.
+/// The fault of a [`RedisProxy`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedisFault {
-    /// Carries everything.
+    /// None: forwards everything.
     #[default]
     Healthy,
-    /// Closes every connection, and every new one at once.
+    /// Closes all connections, and every new one at once.
     Disconnect,
-    /// Keeps connections open and carries nothing either way, as a cable pulled out does.
+    /// Keeps connections open and forwards nothing in either direction, like an unplugged cable.
     Stall,
-    /// Carries requests; loses the next answer of each connection and closes it.
+    /// Forwards requests; drops the next reply of each connection and closes the connection.
     DisconnectOnReply,
-    /// Carries requests and loses all answers without a word.
+    /// Forwards requests and drops all replies.
     DropReplies,
-    /// Carries requests and what subscribers hear, and keeps all answers until it is set to something else.
+    /// Forwards requests and the messages of subscriptions; holds all replies until another fault is set.
     HoldReplies,
-    /// Carries everything but what is said on connections that have subscribed: those stay open and are silent.
+    /// Drops all data from the server on connections with a subscription, and forwards everything else.
     DropMessages,
-    /// Carries everything, but closes connections that have subscribed.
+    /// Closes connections with a subscription, and forwards everything else.
     DisconnectSubscribers,
 }
 
@@ -38,32 +38,32 @@ pub enum RedisFault {
 pub struct RedisProxy {
     port: u16,
     server: Arc<AtomicU16>,
-    wire: watch::Sender<RedisFault>,
-    hit: Arc<AtomicU64>,
+    fault: watch::Sender<RedisFault>,
+    fault_count: Arc<AtomicU64>,
     accepted: Arc<AtomicU64>,
-    _accepting: JoinSet<()>,
+    _acceptor: JoinSet<()>,
 }
 
 impl RedisProxy {
-    /// Listens on a port of its own and carries everything to `port` on loopback.
+    /// Starts a proxy on a free port, to `port` on loopback.
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = listener.local_addr().expect("an address").port();
-        let (wire, hit) = (watch::Sender::new(RedisFault::Healthy), Arc::new(AtomicU64::new(0)));
-        let (mut accepting, accepted) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
-        let came = accepted.clone();
+        let (fault, fault_count) = (watch::Sender::new(RedisFault::Healthy), Arc::new(AtomicU64::new(0)));
+        let (mut acceptor, accepted) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
+        let accepted_count = accepted.clone();
         let target = Arc::new(AtomicU16::new(port));
-        let (server, changes, count) = (target.clone(), wire.clone(), hit.clone());
-        accepting.spawn(async move {
+        let (server, changes, count) = (target.clone(), fault.clone(), fault_count.clone());
+        acceptor.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                came.fetch_add(1, Ordering::SeqCst);
+                accepted_count.fetch_add(1, Ordering::SeqCst);
                 let server = SocketAddr::from(([127, 0, 0, 1], server.load(Ordering::SeqCst)));
-                connections.spawn(carry(client, server, changes.clone(), count.clone()));
+                connections.spawn(forward(client, server, changes.clone(), count.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { port: own, server: target, wire, hit, accepted, _accepting: accepting }
+        Self { port: own, server: target, fault, fault_count, accepted, _acceptor: acceptor }
     }
 
     /// The address of a database through the proxy.
@@ -71,107 +71,113 @@ impl RedisProxy {
         format!("redis://127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The port it listens on, on loopback.
+    /// The port of the proxy, on loopback.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Carries new connections to this port.
+    /// Forwards new connections to this port.
     pub fn retarget(&self, port: u16) {
         self.server.store(port, Ordering::SeqCst);
     }
 
-    /// Makes the wire so, also for the connections there are.
-    pub fn set(&self, wire: RedisFault) {
-        self.wire.send_replace(wire);
+    /// Sets the fault, also for existing connections.
+    pub fn set(&self, fault: RedisFault) {
+        self.fault.send_replace(fault);
     }
 
-    /// Connections made to it so far.
+    /// Connections accepted so far.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Answers lost and connections closed by the wire so far: whether a fault has hit anything.
+    /// Replies dropped and connections closed so far: above zero once a fault has taken effect.
     pub fn fault_count(&self) -> u64 {
-        self.hit.load(Ordering::SeqCst)
+        self.fault_count.load(Ordering::SeqCst)
     }
 }
 
-async fn carry(client: TcpStream, server: SocketAddr, wire: watch::Sender<RedisFault>, hit: Arc<AtomicU64>) {
-    let closes = |wire: &RedisFault| *wire == RedisFault::Disconnect;
-    if closes(&wire.borrow()) {
-        hit.fetch_add(1, Ordering::SeqCst);
+async fn forward(
+    client: TcpStream,
+    server: SocketAddr,
+    fault: watch::Sender<RedisFault>,
+    fault_count: Arc<AtomicU64>,
+) {
+    let disconnects = |fault: &RedisFault| *fault == RedisFault::Disconnect;
+    if disconnects(&fault.borrow()) {
+        fault_count.fetch_add(1, Ordering::SeqCst);
         return;
     }
     let Ok(server) = TcpStream::connect(server).await else { return };
-    // Small messages, back and forth.
+    // Small messages in both directions.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let listens = Arc::new(AtomicBool::new(false));
-    let mut closing = wire.subscribe();
-    let cut = closing.wait_for(|wire| {
-        closes(wire) || (*wire == RedisFault::DisconnectSubscribers && listens.load(Ordering::SeqCst))
+    let has_subscription = Arc::new(AtomicBool::new(false));
+    let mut closing = fault.subscribe();
+    let cut = closing.wait_for(|fault| {
+        disconnects(fault)
+            || (*fault == RedisFault::DisconnectSubscribers && has_subscription.load(Ordering::SeqCst))
     });
     tokio::select! {
-        () = requests(from_client, to_server, &wire, &listens) => {}
-        () = answers(from_server, to_client, &wire, &listens, &hit) => {}
-        _ = cut => { hit.fetch_add(1, Ordering::SeqCst); }
+        () = forward_requests(from_client, to_server, &fault, &has_subscription) => {}
+        () = forward_replies(from_server, to_client, &fault, &has_subscription, &fault_count) => {}
+        _ = cut => { fault_count.fetch_add(1, Ordering::SeqCst); }
     }
 }
 
-async fn requests(
+async fn forward_requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    wire: &watch::Sender<RedisFault>,
-    listens: &AtomicBool,
+    fault: &watch::Sender<RedisFault>,
+    has_subscription: &AtomicBool,
 ) {
     let mut bytes = vec![0; 65_536];
-    let mut changes = wire.subscribe();
+    let mut changes = fault.subscribe();
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
         if bytes[..length].windows(9).any(|word| word == b"SUBSCRIBE") {
-            listens.store(true, Ordering::SeqCst);
+            has_subscription.store(true, Ordering::SeqCst);
         }
-        // What was sent into the silence is carried when it ends, as TCP does.
-        let _ = changes.wait_for(|wire| *wire != RedisFault::Stall).await;
+        // Data sent during a stall is delivered afterwards, like TCP retransmissions.
+        let _ = changes.wait_for(|fault| *fault != RedisFault::Stall).await;
         if to.write_all(&bytes[..length]).await.is_err() {
             return;
         }
     }
 }
 
-async fn answers(
+async fn forward_replies(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    wire: &watch::Sender<RedisFault>,
-    listens: &AtomicBool,
-    hit: &AtomicU64,
+    fault: &watch::Sender<RedisFault>,
+    has_subscription: &AtomicBool,
+    fault_count: &AtomicU64,
 ) {
     let mut bytes = vec![0; 65_536];
-    let mut changes = wire.subscribe();
+    let mut changes = fault.subscribe();
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
-        let kept = |wire: &RedisFault| match wire {
+        let is_held = |fault: &RedisFault| match fault {
             RedisFault::Stall => true,
-            RedisFault::HoldReplies => !listens.load(Ordering::SeqCst),
+            RedisFault::HoldReplies => !has_subscription.load(Ordering::SeqCst),
             _ => false,
         };
-        let _ = changes.wait_for(|wire| !kept(wire)).await;
-        let now = *wire.borrow();
-        let lost = match now {
+        let _ = changes.wait_for(|fault| !is_held(fault)).await;
+        let now = *fault.borrow();
+        let is_dropped = match now {
             RedisFault::Healthy
             | RedisFault::Disconnect
             | RedisFault::Stall
             | RedisFault::HoldReplies
             | RedisFault::DisconnectSubscribers => false,
             RedisFault::DisconnectOnReply | RedisFault::DropReplies => true,
-            RedisFault::DropMessages => listens.load(Ordering::SeqCst),
+            RedisFault::DropMessages => has_subscription.load(Ordering::SeqCst),
         };
-        if lost {
-            hit.fetch_add(1, Ordering::SeqCst);
+        if is_dropped {
+            fault_count.fetch_add(1, Ordering::SeqCst);
         }
         if now == RedisFault::DisconnectOnReply {
             return;
         }
-        if !lost && to.write_all(&bytes[..length]).await.is_err() {
+        if !is_dropped && to.write_all(&bytes[..length]).await.is_err() {
             return;
         }
     }

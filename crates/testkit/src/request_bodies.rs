@@ -1,8 +1,8 @@
-//! Request bodies that are valid, to be made wrong in one place.
+//! Valid request bodies, which tests modify in one place.
 
 use serde_json::{Value, json};
 
-/// The body of an event that can be booked at once, for 45.00 euros a ticket.
+/// The body of an event that can be booked at once, at 45.00 euros per ticket.
 pub fn event_body(capacity: u32) -> Value {
     json!({
         "name": "Night of the Open Doors", "venue": "Old Power Station",
@@ -11,7 +11,7 @@ pub fn event_body(capacity: u32) -> Value {
     })
 }
 
-/// `body` with the fields of `changes` put in; `null` takes a field out.
+/// `body` with the fields of `changes` set; `null` removes a field.
 #[must_use]
 pub fn with_fields(mut body: Value, changes: &Value) -> Value {
     for (name, value) in changes.as_object().into_iter().flatten() {

@@ -1,40 +1,40 @@
-//! What came back, and the two things a test says about it: it is as promised, or it is this problem.
+//! HTTP responses, and assertions on them: an expected status, or an expected problem.
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-/// An answer over HTTP.
+/// An HTTP response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The status code.
     pub status: StatusCode,
     /// The header fields.
     pub headers: HeaderMap,
-    /// The body as it came.
+    /// The raw body.
     pub body: Bytes,
-    /// What was asked, for messages.
+    /// Method and path of the request, for failure messages.
     pub request: String,
 }
 
 impl Response {
-    /// A header field as text; empty where there is none.
+    /// A header field as text; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The body as JSON, whatever the status.
+    /// The body as JSON, for any status.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The code of a problem; empty where the answer is none.
+    /// The code of a problem; empty for any other response.
     pub fn code(&self) -> String {
         let body: Option<Value> = serde_json::from_slice(&self.body).ok();
         body.and_then(|body| body["code"].as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// The body of an answer that must have this status and be JSON, named like its request.
+    /// The body of a response that must have this status, be JSON, and have a request id.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -43,7 +43,7 @@ impl Response {
         self.json()
     }
 
-    /// The body of an answer that must be this problem, in the form that RFC 9457 and the contract ask for.
+    /// The body of a response that must be this problem, in the form of RFC 9457 and `docs/errors.md`.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!((self.status.as_u16(), self.code().as_str()), (status, code), "{self:?}");
@@ -59,7 +59,7 @@ impl Response {
         body
     }
 
-    /// Where a body that was refused as invalid is wrong, and that it is refused so.
+    /// The JSON pointers of the errors of a response that must be `validation_failed`.
     #[track_caller]
     pub fn expect_invalid(&self) -> Vec<String> {
         let body = self.expect_problem(422, "validation_failed");

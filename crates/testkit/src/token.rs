@@ -1,4 +1,4 @@
-//! Tokens for the three kinds of caller, and tokens that nobody should accept.
+//! Tokens for the three roles, and invalid tokens.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -13,22 +13,22 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens of a server with this secret.
+    /// Tokens for a server with this secret.
     pub fn new(secret: impl Into<String>) -> Self {
         Self { secret: secret.into() }
     }
 
-    /// For a user.
+    /// A token of role `user`.
     pub fn user(&self, sub: &str) -> String {
         self.with_role(sub, "user")
     }
 
-    /// For a trusted program.
+    /// A token of role `service`, for a trusted program.
     pub fn service(&self) -> String {
         self.with_role("gateway", "service")
     }
 
-    /// For an organiser or operator.
+    /// A token of role `admin`, for an organiser or operator.
     pub fn admin(&self) -> String {
         self.with_role("boss", "admin")
     }
@@ -37,12 +37,12 @@ impl Tokens {
         self.sign(&json!({"sub": sub, "role": role, "exp": FAR_FUTURE}))
     }
 
-    /// With any claims, signed as the server expects.
+    /// A token with any claims, signed as the server expects.
     pub fn sign(&self, claims: &Value) -> String {
         self.sign_as(&Header::new(Algorithm::HS256), claims)
     }
 
-    /// With any claims under any header of the HMAC family.
+    /// A token with any claims and any header of the HMAC family.
     pub fn sign_as(&self, header: &Header, claims: &Value) -> String {
         let key = EncodingKey::from_secret(self.secret.as_bytes());
         encode(header, claims, &key).unwrap_or_else(|error| panic!("cannot sign {claims}: {error}"))

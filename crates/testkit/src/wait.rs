@@ -1,23 +1,23 @@
-//! Waiting for the thing itself, never for time.
+//! Waiting for conditions instead of fixed times.
 
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How long a test waits for what must happen: more than ten times what the slowest takes on a busy
-/// machine. It only ends tests that would otherwise hang; nothing is measured by it.
+/// Longest wait of a test for a condition: more than ten times the slowest one on a busy machine. It only
+/// ends tests that would otherwise hang; it is no measurement.
 pub const DEADLINE: Duration = Duration::from_mins(1);
 
-/// How often a probe looks.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Polling interval of a probe.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Looks until `probe` finds something; panics when it has not by the [`DEADLINE`].
-pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let mut looks = interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    within_deadline(what, async {
+/// Calls `probe` until it returns a value; panics after the [`DEADLINE`].
+pub async fn eventually<T>(condition: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut ticks = interval(POLL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    within_deadline(condition, async {
         loop {
-            looks.tick().await;
+            ticks.tick().await;
             if let Some(found) = probe().await {
                 return found;
             }
@@ -26,12 +26,12 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
     .await
 }
 
-/// What `work` comes to; panics when it has not by the [`DEADLINE`].
-pub fn within_deadline<T>(what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
-    within(DEADLINE, what, work)
+/// The output of `work`; panics if it is not ready by the [`DEADLINE`].
+pub fn within_deadline<T>(condition: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    within(DEADLINE, condition, work)
 }
 
-/// As [`within_deadline`], for what takes longer: a build.
-pub(crate) async fn within<T>(deadline: Duration, what: &str, work: impl Future<Output = T>) -> T {
-    timeout(deadline, work).await.unwrap_or_else(|_| panic!("timed out after {deadline:?}: {what}"))
+/// [`within_deadline`] with another deadline, for longer operations such as a build.
+pub(crate) async fn within<T>(deadline: Duration, condition: &str, work: impl Future<Output = T>) -> T {
+    timeout(deadline, work).await.unwrap_or_else(|_| panic!("timed out after {deadline:?}: {condition}"))
 }

@@ -147,7 +147,8 @@ pub(super) struct Actor {
     /// Cloned into every guard, which sends its release here.
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) entries: HashMap<u64, Entry>,
-    /// When to check which entry. A timer that fires before [`Entry::check_at`] was postponed and is ignored.
+    /// The times at which entries are checked. A timer that fires before [`Entry::check_at`] was postponed
+    /// and is ignored.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     pub(super) outbox: VecDeque<LockRequest>,
     /// Failed requests in the order in which they are retried.

@@ -15,7 +15,7 @@ pub(super) struct Entry {
     pub(super) max_lease: Duration,
     pub(super) queue_max: usize,
     pub(super) may_queue: bool,
-    /// When the entry is checked next.
+    /// The time of the next check.
     pub(super) check_at: Instant,
     pub(super) state: State,
     /// The latest notification about other waiters: when it was received, and true if there are any. It may

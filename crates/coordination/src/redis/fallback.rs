@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::local::LocalLimiter;
 use crate::{Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
-/// How attempts are decided while the limiter is unavailable.
+/// The way attempts are decided while the limiter is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDown {
     /// By an exact window of this process alone. With n processes a key gets up to n times its limit.

@@ -43,7 +43,7 @@ pub(super) struct AcquireRequest {
 pub(super) struct Caller {
     pub(super) reply: oneshot::Sender<Result<LockGuard, LockError>>,
     pub(super) since: Instant,
-    /// When the wait times out.
+    /// The time at which the wait times out.
     pub(super) deadline: Instant,
 }
 
@@ -147,7 +147,7 @@ impl Lock for RedisLock {
 
 /// The end of ownership, shared by the actor, which moves it, and a guard, which observes it.
 pub(super) struct Lease {
-    /// When ownership ends, unless it is renewed before.
+    /// The time at which ownership ends, unless it is renewed before.
     ends: watch::Sender<Instant>,
     contended: AtomicBool,
 }

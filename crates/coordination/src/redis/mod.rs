@@ -2,7 +2,7 @@
 //!
 //! The server only orders callers and refuses them early. It may be slow, unavailable, empty after a restart,
 //! or a lagging replica. Then a limit starts at zero, two callers may own one key, and calls fail with
-//! [`Unavailable`](crate::Unavailable) after one or two [`RedisOptions::reply_timeout`], or at once while the
+//! [`Unavailable`](crate::Unavailable) within two [`RedisOptions::reply_timeout`]s, or at once while the
 //! circuit breaker is open. A key stays owned no longer than a lease after its owner is gone.
 //!
 //! A process has one connection for requests and one for a subscription. Three tasks use them, all owned by

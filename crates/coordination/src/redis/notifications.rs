@@ -18,8 +18,8 @@ use crate::Key;
 
 /// Pause before the next attempt to subscribe.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(100);
-/// How often this instance publishes a heartbeat to its own channel. A heartbeat that does not arrive before
-/// the next one is due shows that the subscription is dead.
+/// Interval of the heartbeats that this instance publishes to its own channel. A heartbeat that does not
+/// arrive before the next one is due shows that the subscription is dead.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An event on the subscription.
@@ -103,7 +103,7 @@ async fn publish_heartbeats(connection: &Connection, instance: &str, is_silent: 
         if is_silent.swap(true, Ordering::Relaxed) {
             return;
         }
-        // A failed publish says nothing about the subscription.
+        // A failed publish does not show that the subscription is dead.
         if connection.query::<i64>(&heartbeat).await.is_err() {
             is_silent.store(false, Ordering::Relaxed);
         }

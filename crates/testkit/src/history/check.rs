@@ -1,59 +1,60 @@
-//! Each call against the entries that it caused, and against its neighbours in time.
+//! Checks each call against the entries that it caused, and against the calls before and after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Call, CallResult, FinalState, LedgerRow, Operation, Outcome, payments};
 
-/// What the calls and the ledger say against each other, in words; empty where nothing does.
+/// The contradictions between the calls and the ledger, as text; empty if there are none.
 ///
-/// - An answered call has its entries, a refused or failed one has none, of an unknown one there may be some;
-///   nothing else is in the ledger but what the program did by itself.
-/// - A call that ended before another began stands before it in the ledger of their event; whoever looks sees
-///   what was answered before, and what was left at that entry.
-/// - Under one key one booking is made, and every answer is the same.
-/// - Each captured payment pays for a booking or is given back, once, in full.
-/// - Nobody changes what belongs to somebody else.
-pub fn check(calls: &[Call], books: &FinalState) -> Vec<String> {
+/// - A successful call has its entries, a refused or failed one has none, and an unknown one may have some.
+///   All other entries are of the program itself.
+/// - Of two calls, the one that ended before the other began is first in the ledger of their event. A read of
+///   the availability includes all changes that were acknowledged before, and reports the tickets left at
+///   that entry.
+/// - Calls under one idempotency key create one booking and get one result.
+/// - Each captured payment pays for a booking or is refunded, once, in full.
+/// - No user changes the bookings of another user.
+pub fn check(calls: &[Call], state: &FinalState) -> Vec<String> {
     let mut by_request: BTreeMap<&str, Vec<&LedgerRow>> = BTreeMap::new();
-    for line in &books.entries {
-        by_request.entry(&line.request).or_default().push(line);
+    for row in &state.entries {
+        by_request.entry(&row.request).or_default().push(row);
     }
     let known: BTreeMap<&str, &Call> = calls.iter().map(|call| (call.request.as_str(), call)).collect();
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     if known.len() != calls.len() {
-        wrong.push("two calls have one name".to_owned());
+        violations.push("two calls have the same request id".to_owned());
     }
     for call in calls {
-        let lines = by_request.get(call.request.as_str()).map_or(&[][..], Vec::as_slice);
+        let rows = by_request.get(call.request.as_str()).map_or(&[][..], Vec::as_slice);
         let about = |what: String| {
-            format!("{} ({:?}, heard {:?}): {what}", call.request, call.operation, call.outcome)
+            format!("{} ({:?}, outcome {:?}): {what}", call.request, call.operation, call.outcome)
         };
-        wrong.extend(answer(call, lines, books).into_iter().map(about));
+        violations.extend(check_outcome(call, rows, state).into_iter().map(about));
     }
-    for line in &books.entries {
-        let about = |what: String| format!("{} entry {} ({}): {what}", line.event, line.seq, line.kind);
-        wrong.extend(origin(line, known.get(line.request.as_str()).copied(), books).map(about));
+    for row in &state.entries {
+        let about = |what: String| format!("{} entry {} ({}): {what}", row.event, row.seq, row.kind);
+        violations.extend(check_cause(row, known.get(row.request.as_str()).copied(), state).map(about));
     }
-    wrong.extend(order(&books.entries, &known));
-    wrong.extend(looks(calls, &books.entries, &by_request));
-    wrong.extend(keys(calls));
-    wrong.extend(payments::check(calls, books));
-    wrong
+    violations.extend(check_order(&state.entries, &known));
+    violations.extend(check_reads(calls, &state.entries, &by_request));
+    violations.extend(check_keys(calls));
+    violations.extend(payments::check(calls, state));
+    violations
 }
 
-/// Whether the program did it by itself: a hold whose time had passed, or the end of a cancelled event.
-fn own_doing(line: &LedgerRow) -> bool {
-    line.actor == "system"
-        && matches!(line.kind.as_str(), "booking.expired" | "booking.cancelled" | "refund.requested")
+/// True for an entry of the program itself: an expired hold, or the end of a cancelled event.
+fn is_system_entry(row: &LedgerRow) -> bool {
+    row.actor == "system"
+        && matches!(row.kind.as_str(), "booking.expired" | "booking.cancelled" | "refund.requested")
 }
 
-/// A call's answer against its own entries.
-fn answer(call: &Call, lines: &[&LedgerRow], books: &FinalState) -> Vec<String> {
-    // On the way to its answer a call may have overdue holds freed; they are not its own.
+/// Checks a call's outcome against its entries.
+fn check_outcome(call: &Call, rows: &[&LedgerRow], state: &FinalState) -> Vec<String> {
+    // A call may free overdue holds on the way; those entries are not its own.
     let kinds: Vec<&str> =
-        lines.iter().filter(|line| !own_doing(line)).map(|line| line.kind.as_str()).collect();
+        rows.iter().filter(|row| !is_system_entry(row)).map(|row| row.kind.as_str()).collect();
     let possible: &[&[&str]] = match (&call.operation, &call.outcome) {
-        (Operation::Book { .. }, Outcome::Done(told)) if !told.replayed => &[&["booking.created"]],
+        (Operation::Book { .. }, Outcome::Done(result)) if !result.replayed => &[&["booking.created"]],
         (Operation::Book { .. }, Outcome::Unknown) => &[&[], &["booking.created"]],
         (Operation::Confirm { .. }, Outcome::Done(_)) => &[&[], &["booking.confirmed"]],
         (Operation::Confirm { .. }, Outcome::Refused { refund: Some(_), .. }) => {
@@ -76,39 +77,39 @@ fn answer(call: &Call, lines: &[&LedgerRow], books: &FinalState) -> Vec<String> 
         | (Operation::ReadAvailability, _)
         | (_, Outcome::Refused { .. } | Outcome::Failed) => &[&[]],
     };
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     if !possible.contains(&kinds.as_slice()) {
-        wrong.push(format!("the ledger has {kinds:?} of it"));
+        violations.push(format!("its ledger entries are {kinds:?}"));
     }
-    if let Outcome::Done(told) = &call.outcome {
-        wrong.extend(told_truly(&call.operation, told, lines, books));
+    if let Outcome::Done(result) = &call.outcome {
+        violations.extend(check_result(&call.operation, result, rows, state));
     }
-    wrong
+    violations
 }
 
-/// What an answer says against what stands.
-fn told_truly(
-    ask: &Operation,
-    told: &CallResult,
-    lines: &[&LedgerRow],
-    books: &FinalState,
+/// Checks the content of a result against the final state.
+fn check_result(
+    operation: &Operation,
+    result: &CallResult,
+    rows: &[&LedgerRow],
+    state: &FinalState,
 ) -> Option<String> {
-    let own = lines.iter().find(|line| !own_doing(line));
-    let wanted = match ask {
+    let own = rows.iter().find(|row| !is_system_entry(row));
+    let expected = match operation {
         Operation::Confirm { booking, .. } | Operation::Cancel { booking } => Some(booking),
-        Operation::Book { .. } => told.booking.as_ref(),
+        Operation::Book { .. } => result.booking.as_ref(),
         Operation::Settle { .. } | Operation::Edit | Operation::ReadAvailability => return None,
     };
-    let (Some(id), Some(status)) = (wanted, told.status.as_deref()) else {
-        return Some("the answer shows no booking".to_owned());
+    let (Some(id), Some(status)) = (expected, result.status.as_deref()) else {
+        return Some("the result contains no booking".to_owned());
     };
-    if told.booking.as_ref() != Some(id) || own.is_some_and(|line| line.booking.as_ref() != Some(id)) {
-        return Some("the answer is about another booking".to_owned());
+    if result.booking.as_ref() != Some(id) || own.is_some_and(|row| row.booking.as_ref() != Some(id)) {
+        return Some("the result is for another booking".to_owned());
     }
-    let Some(stands) = books.bookings.get(id) else {
-        return Some(format!("{id} was acknowledged and is lost"));
+    let Some(booking) = state.bookings.get(id) else {
+        return Some(format!("{id} was acknowledged but does not exist"));
     };
-    let status_asked = match ask {
+    let expected_status = match operation {
         Operation::Book { .. } => "pending",
         Operation::Confirm { .. } => "confirmed",
         Operation::Cancel { .. }
@@ -116,79 +117,84 @@ fn told_truly(
         | Operation::Edit
         | Operation::ReadAvailability => "cancelled",
     };
-    if status != status_asked {
-        return Some(format!("the answer shows it {status}, not {status_asked}"));
+    if status != expected_status {
+        return Some(format!("its status in the result is {status}, not {expected_status}"));
     }
-    match ask {
-        Operation::Book { user, quantity } if *user != stands.user || *quantity != stands.quantity => {
-            Some(format!("{id} is another order: {stands:?}"))
+    match operation {
+        Operation::Book { user, quantity } if *user != booking.user || *quantity != booking.quantity => {
+            Some(format!("{id} differs from the order: {booking:?}"))
         }
-        Operation::Cancel { .. } if stands.status != "cancelled" => {
-            Some(format!("{id} is {} again", stands.status))
+        Operation::Cancel { .. } if booking.status != "cancelled" => {
+            Some(format!("{id} was cancelled but is {}", booking.status))
         }
-        Operation::Confirm { amount: Some(amount), .. } if *amount != stands.total => {
-            Some(format!("{id} costs {} and was paid with {amount}", stands.total))
+        Operation::Confirm { amount: Some(amount), .. } if *amount != booking.total => {
+            Some(format!("{id} costs {} but the payment of {amount} was accepted", booking.total))
         }
-        Operation::Confirm { transaction, .. } if stands.transaction.as_ref() != Some(transaction) => {
-            Some(format!("{id} does not know that payment"))
+        Operation::Confirm { transaction, .. } if booking.transaction.as_ref() != Some(transaction) => {
+            Some(format!("{id} does not have that payment"))
         }
         _ => None,
     }
 }
 
-/// An entry against the call that caused it.
-fn origin(line: &LedgerRow, call: Option<&Call>, books: &FinalState) -> Option<String> {
+/// Checks an entry against the call that caused it.
+fn check_cause(row: &LedgerRow, call: Option<&Call>, state: &FinalState) -> Option<String> {
     let Some(call) = call else {
-        return (!own_doing(line)).then(|| format!("nobody asked for it: {}", line.request));
+        return (!is_system_entry(row)).then(|| format!("no call caused it: {}", row.request));
     };
-    if line.actor != call.actor && !own_doing(line) {
-        return Some(format!("is by {}, but {} asked", line.actor, call.actor));
+    if row.actor != call.actor && !is_system_entry(row) {
+        return Some(format!("its actor is {}, but the call was by {}", row.actor, call.actor));
     }
-    let user = line.actor.strip_prefix("user:")?;
-    let booking = books.bookings.get(line.booking.as_ref()?)?;
+    let user = row.actor.strip_prefix("user:")?;
+    let booking = state.bookings.get(row.booking.as_ref()?)?;
     if booking.user != user {
-        return Some(format!("changes what belongs to {}", booking.user));
+        return Some(format!("changes a booking of {}", booking.user));
     }
-    let paid = line.kind == "booking.cancelled" && line.from.as_deref() == Some("confirmed");
-    // Not by the date of the entry, which is raised to the one before it.
+    let paid = row.kind == "booking.cancelled" && row.from.as_deref() == Some("confirmed");
+    // Not by the time of the entry, which is raised to that of the previous entry.
     let late =
-        booking.cancelled_at.zip(books.cut_offs.get(&line.event)).is_some_and(|(at, until)| at > *until);
-    (paid && late).then(|| "gives back a paid booking after the cut-off".to_owned())
+        booking.cancelled_at.zip(state.cut_offs.get(&row.event)).is_some_and(|(at, until)| at > *until);
+    (paid && late).then(|| "cancels a paid booking after the cut-off".to_owned())
 }
 
-/// Real time: what ended before something else began stands before it.
-fn order(lines: &[LedgerRow], known: &BTreeMap<&str, &Call>) -> Vec<String> {
-    let mut begun: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    let mut wrong = Vec::new();
-    for line in lines.iter().filter(|line| !own_doing(line)) {
-        let Some(call) = known.get(line.request.as_str()) else { continue };
-        let (latest, seq) = begun.entry(&line.event).or_insert((call.start, line.seq));
+/// Checks real-time order: a call that ended before another began must be first in the ledger.
+fn check_order(rows: &[LedgerRow], known: &BTreeMap<&str, &Call>) -> Vec<String> {
+    let mut latest_starts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for row in rows.iter().filter(|row| !is_system_entry(row)) {
+        let Some(call) = known.get(row.request.as_str()) else { continue };
+        let (latest, seq) = latest_starts.entry(&row.event).or_insert((call.start, row.seq));
         if call.end.is_some_and(|end| end < *latest) {
-            wrong.push(format!(
-                "{} entry {} was answered before entry {seq}, before it, was asked for",
-                line.event, line.seq
+            violations.push(format!(
+                "{} entry {} was acknowledged before the request of the earlier entry {seq} was sent",
+                row.event, row.seq
             ));
         }
         if call.start > *latest {
-            (*latest, *seq) = (call.start, line.seq);
+            (*latest, *seq) = (call.start, row.seq);
         }
     }
-    wrong
+    violations
 }
 
-/// Whoever looks sees all that was answered before, nothing that was asked for later, and the truth.
-fn looks(calls: &[Call], lines: &[LedgerRow], by_request: &BTreeMap<&str, Vec<&LedgerRow>>) -> Vec<String> {
+/// Checks reads of the availability: they include all changes acknowledged before, and report the true
+/// number.
+fn check_reads(
+    calls: &[Call],
+    rows: &[LedgerRow],
+    by_request: &BTreeMap<&str, Vec<&LedgerRow>>,
+) -> Vec<String> {
     let left: BTreeMap<(&str, u64), u32> =
-        lines.iter().map(|line| ((line.event.as_str(), line.seq), line.available_after)).collect();
-    // Per event, in the order of their ends, the highest number that had been answered by then.
-    let mut answered: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
+        rows.iter().map(|row| ((row.event.as_str(), row.seq), row.available_after)).collect();
+    // Per event, in order of acknowledgement, the highest entry acknowledged by then.
+    let mut acknowledged: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
     for call in calls.iter().filter(|call| matches!(call.outcome, Outcome::Done(_))) {
         let Some(end) = call.end else { continue };
-        for line in by_request.get(call.request.as_str()).into_iter().flatten() {
-            answered.entry(&line.event).or_default().push((end, line.seq));
+        for row in by_request.get(call.request.as_str()).into_iter().flatten() {
+            acknowledged.entry(&row.event).or_default().push((end, row.seq));
         }
     }
-    for marks in answered.values_mut() {
+    for marks in acknowledged.values_mut() {
         marks.sort_unstable();
         let mut highest = 0;
         for (_, seq) in marks {
@@ -196,50 +202,53 @@ fn looks(calls: &[Call], lines: &[LedgerRow], by_request: &BTreeMap<&str, Vec<&L
             *seq = highest;
         }
     }
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for call in calls {
         let Outcome::Done(CallResult { availability: Some((seq, available)), .. }) = &call.outcome else {
             continue;
         };
         let Some(event) = call.event.as_deref() else { continue };
-        let marks = answered.get(event).map_or(&[][..], Vec::as_slice);
+        let marks = acknowledged.get(event).map_or(&[][..], Vec::as_slice);
         let before = marks.partition_point(|(end, _)| *end < call.start);
-        let due = before.checked_sub(1).and_then(|place| marks.get(place)).map_or(0, |(_, seq)| *seq);
+        let due = before.checked_sub(1).and_then(|index| marks.get(index)).map_or(0, |(_, seq)| *seq);
         if *seq < due {
-            wrong.push(format!("{} saw {event} at {seq}, but {due} had been answered", call.request));
+            violations.push(format!(
+                "{} read {event} at entry {seq}, but entry {due} had been acknowledged",
+                call.request
+            ));
         }
         if left.get(&(event, *seq)) != Some(available) {
-            wrong.push(format!(
-                "{} saw {available} left of {event} at {seq}, which is not true",
+            violations.push(format!(
+                "{} read {available} tickets left of {event} at entry {seq}, which is wrong",
                 call.request
             ));
         }
     }
-    wrong
+    violations
 }
 
-/// Calls under one key: one booking, one answer, and no answer for another question.
-fn keys(calls: &[Call]) -> Vec<String> {
+/// Checks calls under one idempotency key: one booking, one result, and no result for another request body.
+fn check_keys(calls: &[Call]) -> Vec<String> {
     let mut groups: BTreeMap<(&str, &str), Vec<&Call>> = BTreeMap::new();
     for call in calls {
         if let Some((scope, key, _)) = &call.key {
             groups.entry((scope, key)).or_default().push(call);
         }
     }
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for ((scope, key), calls) in groups {
         let done = calls.iter().filter_map(|call| match (&call.outcome, &call.key) {
-            (Outcome::Done(told), Some((_, _, digest))) => Some((*digest, told.booking.as_deref())),
+            (Outcome::Done(result), Some((_, _, digest))) => Some((*digest, result.booking.as_deref())),
             _ => None,
         });
-        let answers: BTreeSet<(u64, Option<&str>)> = done.collect();
-        if answers.len() > 1 {
-            wrong.push(format!("the key {key} of {scope} has several answers: {answers:?}"));
+        let results: BTreeSet<(u64, Option<&str>)> = done.collect();
+        if results.len() > 1 {
+            violations.push(format!("the key {key} of {scope} has several results: {results:?}"));
         }
-        let fresh = |call: &&&Call| matches!(&call.outcome, Outcome::Done(told) if !told.replayed);
+        let fresh = |call: &&&Call| matches!(&call.outcome, Outcome::Done(result) if !result.replayed);
         if calls.iter().filter(fresh).count() > 1 {
-            wrong.push(format!("the key {key} of {scope} was carried out twice"));
+            violations.push(format!("the key {key} of {scope} was executed twice"));
         }
     }
-    wrong
+    violations
 }

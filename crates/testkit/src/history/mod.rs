@@ -1,12 +1,12 @@
-//! What clients did and heard, held against what the ledger says.
+//! Checks the history of client calls against the ledger.
 //!
-//! Every change carries the name of the request that caused it, and the ledger is numbered in the order in
-//! which changes took effect. With that witness a history of any length is judged in one pass over it and
-//! one over the ledger; no search for an order that would explain it is needed.
+//! Every entry has the id of the request that caused it, and entries are numbered in the order in which they
+//! took effect. With that witness a history of any length is checked in one pass over the calls and one over
+//! the ledger, without a search for an order that explains it.
 //!
-//! It speaks the words of the wire, so a history may come from clients over HTTP or from a simulation. What
-//! the ledger alone can tell is not judged here but by the audit (`boxoffice audit`), which replays it.
-//! Messages are judged beside it ([`check_stream`]): a stream is a list of [`Line`]s, too.
+//! Types use the words of the API, so a history may come from clients over HTTP or from a simulation. Rules
+//! about the ledger alone are not checked here but by the audit (`boxoffice audit`), which replays it.
+//! Messages are checked by [`check_stream`]: a stream is also a list of [`LedgerRow`]s.
 
 mod check;
 mod payments;
@@ -20,158 +20,159 @@ pub use stream::check_stream;
 /// One call of one client.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The name under which its changes stand in the ledger; unique.
+    /// The request id in its ledger entries; unique.
     pub request: String,
-    /// On whose behalf, as the ledger spells it.
+    /// The actor, in the form of the ledger: `user:ada`.
     pub actor: String,
-    /// The event that it concerns, where the client knew.
+    /// The event, if the client knew it.
     pub event: Option<String>,
-    /// What was asked.
+    /// The requested operation.
     pub operation: Operation,
-    /// Scope, key and digest of what was asked, where it was asked under an idempotency key.
+    /// With an idempotency key: its scope, the key, and the digest of the request.
     pub key: Option<(String, String, u64)>,
-    /// When it was sent, in microseconds of a clock that never steps back.
+    /// Time at which it was sent, in microseconds of a monotonic clock.
     pub start: u64,
-    /// When the answer came; unset where none came.
+    /// Time of the response; `None` without one.
     pub end: Option<u64>,
-    /// What was heard.
+    /// The outcome, as the client observed it.
     pub outcome: Outcome,
 }
 
-/// What was asked.
+/// The operation of a [`Call`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Tickets.
+    /// Book tickets.
     Book {
-        /// Who will own the booking.
+        /// The owner of the booking.
         user: String,
-        /// How many tickets.
+        /// The number of tickets.
         quantity: u32,
     },
-    /// A payment was captured.
+    /// Confirm a booking by a captured payment.
     Confirm {
-        /// The booking.
+        /// The booking's id.
         booking: String,
-        /// The payment.
+        /// The payment's transaction id.
         transaction: String,
-        /// How much was captured, in minor units, where it was said.
+        /// The captured amount in minor units, if it was sent.
         amount: Option<i64>,
     },
-    /// To give a booking up.
+    /// Cancel a booking.
     Cancel {
-        /// The booking.
+        /// The booking's id.
         booking: String,
     },
-    /// To record what became of a refund.
+    /// Record the result of a refund.
     Settle {
-        /// The refund.
+        /// The refund's id.
         refund: String,
     },
-    /// To make or edit an event.
+    /// Create, edit or cancel an event.
     Edit,
-    /// To see what is left of an event.
+    /// Read the availability of an event.
     ReadAvailability,
 }
 
-/// What was heard.
+/// The outcome of a [`Call`], as the client observed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was done.
+    /// It succeeded.
     Done(CallResult),
-    /// It was refused: definitely not done, except that a payment which bought nothing is given back.
+    /// It was refused and certainly had no effect, except that a payment that bought nothing is refunded.
     Refused {
         /// The code of the refusal.
         code: String,
-        /// The refund that the refusal names.
+        /// The refund in the refusal.
         refund: Option<String>,
     },
-    /// It failed: definitely not done.
+    /// It failed and certainly had no effect.
     Failed,
-    /// Nobody knows. Every time-out, cut connection and 5xx that does not say more.
+    /// Unknown: a timeout, a lost connection, or a 5xx that does not exclude an effect.
     Unknown,
 }
 
-/// What an answer says.
+/// The content of a successful response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallResult {
-    /// The booking.
+    /// The booking's id.
     pub booking: Option<String>,
-    /// Where the booking stands.
+    /// The booking's status.
     pub status: Option<String>,
-    /// The refund.
+    /// The refund's id.
     pub refund: Option<String>,
-    /// Whether it is the answer to an earlier call under the same key.
+    /// True if it is the stored response to an earlier call under the same key.
     pub replayed: bool,
-    /// How far the ledger was, and what was left, for [`Ask::Look`].
+    /// For [`Operation::ReadAvailability`]: the number of the latest entry, and the tickets left.
     pub availability: Option<(u64, u32)>,
 }
 
-/// One entry of a ledger.
+/// One entry of an event's ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerRow {
-    /// Its event.
+    /// The event's id.
     pub event: String,
-    /// Its number in the ledger of the event.
+    /// The number in the ledger of the event.
     pub seq: u64,
-    /// What happened, as the wire spells it: `booking.created`.
+    /// The kind, in the form of the API: `booking.created`.
     pub kind: String,
-    /// The booking.
+    /// The booking's id.
     pub booking: Option<String>,
-    /// The refund.
+    /// The refund's id.
     pub refund: Option<String>,
-    /// How many tickets moved.
+    /// The number of tickets affected.
     pub quantity: u32,
-    /// The status before.
+    /// The previous status.
     pub from: Option<String>,
-    /// Tickets left after it.
+    /// The tickets left after it.
     pub available_after: u32,
-    /// On whose behalf.
+    /// The actor.
     pub actor: String,
-    /// The request that caused it.
+    /// The id of the request that caused it.
     pub request: String,
-    /// When, in microseconds since the Unix epoch.
+    /// The time, in microseconds since the Unix epoch.
     pub at: i64,
 }
 
-/// A booking as it stands at the end.
+/// A booking in the final state.
 #[derive(Clone, Debug)]
 pub struct BookingRow {
-    /// Its event.
+    /// The event's id.
     pub event: String,
-    /// Who owns it.
+    /// The owner.
     pub user: String,
-    /// Where it stands.
+    /// The status.
     pub status: String,
-    /// How many tickets.
+    /// The number of tickets.
     pub quantity: u32,
-    /// What it costs, in minor units.
+    /// The price in minor units.
     pub total: i64,
-    /// The payment that confirmed it, also after it was cancelled.
+    /// The payment that confirmed it; also after a cancellation.
     pub transaction: Option<String>,
-    /// When it was cancelled, by the clock that decided, in microseconds since the Unix epoch.
+    /// The time of cancellation by the clock of the decision, in microseconds since the Unix epoch.
     pub cancelled_at: Option<i64>,
 }
 
-/// A refund as it stands at the end.
+/// A refund in the final state.
 #[derive(Clone, Debug)]
 pub struct RefundRow {
-    /// The booking.
+    /// The booking's id.
     pub booking: String,
-    /// The payment.
+    /// The payment's transaction id.
     pub transaction: String,
-    /// How much, in minor units.
+    /// The amount in minor units.
     pub amount: i64,
 }
 
-/// What the database holds at the end.
+/// The content of the database at the end.
 #[derive(Clone, Debug, Default)]
 pub struct FinalState {
-    /// Every ledger, each in its own order.
+    /// The entries of all ledgers, each ledger in its order.
     pub entries: Vec<LedgerRow>,
-    /// Every booking, by id.
+    /// All bookings, by id.
     pub bookings: BTreeMap<String, BookingRow>,
-    /// Every refund, by id.
+    /// All refunds, by id.
     pub refunds: BTreeMap<String, RefundRow>,
-    /// Until when users may give back what they paid, in microseconds since the Unix epoch, by event.
+    /// The cut-off until which users may cancel paid bookings, in microseconds since the Unix epoch, by
+    /// event.
     pub cut_offs: BTreeMap<String, i64>,
 }

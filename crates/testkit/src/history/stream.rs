@@ -1,39 +1,42 @@
-//! What was told of the ledgers, against what they say.
+//! Checks the messages of a stream against the ledgers.
 
 use std::collections::BTreeMap;
 
 use super::LedgerRow;
 
-/// What the messages of a stream and the ledgers say against each other, in words; empty where nothing does. Both
-/// are given in their own order; of the ledgers that is the order of each.
+/// The contradictions between the messages of a stream and the ledgers, as text; empty if there are none. The
+/// messages must be in the order of the stream, and the entries in the order of each ledger.
 ///
-/// - Of each event, the messages are the beginning of its ledger: its entries one by one, in their order, each
-///   once, and each says what the entry says (I-8).
-/// - Where the stream must be `whole`, that beginning is all of it (I-7).
-pub fn check_stream(ledgers: &[LedgerRow], messages: &[LedgerRow], whole: bool) -> Vec<String> {
+/// - The messages of each event are a prefix of its ledger: its entries in order, each once, with the same
+///   content.
+/// - If the stream must be `complete`, that prefix is the complete ledger.
+pub fn check_stream(ledgers: &[LedgerRow], messages: &[LedgerRow], complete: bool) -> Vec<String> {
     let mut left: BTreeMap<&str, Vec<&LedgerRow>> = BTreeMap::new();
     for entry in ledgers.iter().rev() {
         left.entry(&entry.event).or_default().push(entry);
     }
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for message in messages {
         let (event, seq) = (&message.event, message.seq);
         let ledger = left.entry(event).or_default();
-        // An entry that is not the next one leaves that where it is.
+        // A message out of order does not consume the next entry.
         match ledger.pop_if(|next| next.seq == seq) {
             Some(entry) if *entry == *message => {}
-            Some(entry) => wrong.push(format!("the stream says {message:?}, and the ledger {entry:?}")),
-            None => wrong.push(match ledger.last() {
+            Some(entry) => {
+                violations.push(format!("the stream has {message:?}, but the ledger has {entry:?}"));
+            }
+            None => violations.push(match ledger.last() {
                 Some(next) if next.seq < seq => {
-                    format!("the stream tells entry {seq} of {event} before entry {}", next.seq)
+                    format!("the stream has entry {seq} of {event} before entry {}", next.seq)
                 }
-                _ => format!("the stream tells entry {seq} of {event} again, or it is in no ledger"),
+                _ => format!("the stream has entry {seq} of {event} again, or no ledger has it"),
             }),
         }
     }
-    if whole {
-        let untold = left.values().flatten();
-        wrong.extend(untold.map(|entry| format!("the stream lacks entry {} of {}", entry.seq, entry.event)));
+    if complete {
+        let missing = left.values().flatten();
+        violations
+            .extend(missing.map(|entry| format!("the stream lacks entry {} of {}", entry.seq, entry.event)));
     }
-    wrong
+    violations
 }

@@ -1,6 +1,7 @@
 -- Renews the caller's lease or queue position, and reports it. It never restores a lost one; but if the
 -- owner's lease has expired, it hands the key over to the first waiter.
--- Returns {1, token, waiting, now}: owned; {2, 0, milliseconds of the owner's lease, now}: queued; {0}: neither
+-- Returns {1, token, waiting, now}: owned; {2, 0, milliseconds of the owner's lease, now}: queued;
+--         {0}: neither
 local owner, token = read_owner()
 if owner == id then
   redis.call('PEXPIRE', KEYS[1], lease)

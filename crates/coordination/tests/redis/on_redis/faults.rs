@@ -363,7 +363,7 @@ async fn waiters_find_grants_by_polling_when_messages_are_lost() {
     .await;
     // Heartbeats that do not arrive make instances subscribe again.
     let (accepted, subscribed) = (proxy.accepted(), load.counted(|counts| counts.subscriptions));
-    eventually("a subscription is given up", async || (proxy.accepted() > accepted).then_some(())).await;
+    eventually("a subscription is replaced", async || (proxy.accepted() > accepted).then_some(())).await;
     proxy.set(RedisFault::Healthy);
     eventually("it is subscribed again", async || {
         (load.counted(|counts| counts.subscriptions) > subscribed).then_some(())

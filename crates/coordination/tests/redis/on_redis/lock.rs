@@ -180,7 +180,7 @@ async fn an_owner_is_notified_of_a_waiter_even_before_its_own_grant() {
 }
 
 /// A waiter renews its position, and then the key is handed over to it. The grant notification overtakes the
-/// reply to the renewal, which still says "queued".
+/// reply to the renewal, which is still "queued".
 #[tokio::test]
 async fn a_stale_renewal_reply_does_not_end_a_new_lease() {
     let server = RedisServer::start().await;
@@ -201,7 +201,7 @@ async fn a_stale_renewal_reply_does_not_end_a_new_lease() {
     let next = async { lock.acquire(&key(1), LONG_WAIT).await.expect("handed over") };
     let hand_over = async {
         eventually("a caller waits", async || first.contended().then_some(())).await;
-        // This request is answered after the one that joined the queue.
+        // The reply to this request follows the one to the request that joined the queue.
         assert!(lock.try_acquire(&key(2), LONG_WAIT).await.expect("available").is_none());
         proxy.set(RedisFault::HoldReplies);
         let before = scripts_run(&server).await;
@@ -238,8 +238,8 @@ async fn close_releases_everything_at_once() {
         eventually("a caller waits", async || guard.contended().then_some(())).await;
         redis.close().await;
     };
-    let (answer, ()) = tokio::join!(waiter, closing);
-    assert!(matches!(answer, Err(LockError::Unavailable(_))), "{answer:?}");
+    let (result, ()) = tokio::join!(waiter, closing);
+    assert!(matches!(result, Err(LockError::Unavailable(_))), "{result:?}");
     assert!(guard.is_lost());
     let lock = other.lock();
     within_deadline("the key is free", lock.acquire(&key(1), LONG_WAIT)).await.expect("free");

@@ -15,7 +15,7 @@ const CUTS: u32 = 100;
 fn fault_at(cut: u32) -> CommitFault {
     match cut {
         cut if cut % 50 == 7 => CommitFault::HoldReply,
-        cut if cut % 50 == 32 => CommitFault::Hold,
+        cut if cut % 50 == 32 => CommitFault::HoldCommit,
         cut if cut % 3 == 0 => CommitFault::CutBoth,
         cut if cut % 3 == 1 => CommitFault::DropReply,
         _ => CommitFault::LoseCommit,

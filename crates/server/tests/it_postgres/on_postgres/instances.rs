@@ -148,7 +148,7 @@ async fn an_instance_paused_inside_its_transaction_does_not_block_others() {
         )
         .await;
     let other = Setup::new(program()).on_postgres(&database).start().await;
-    proxy.set_commit_fault(CommitFault::Hold, 1);
+    proxy.set_commit_fault(CommitFault::HoldCommit, 1);
     let mut client = paused.service();
     let path = event.clone();
     let mut requests = JoinSet::new();

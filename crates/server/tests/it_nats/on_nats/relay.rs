@@ -317,7 +317,8 @@ async fn with_paused_relay(configure: impl Fn(Setup) -> Setup) -> (NatsServer, V
     for server in &servers {
         eventually("both relays are active", async || {
             let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
-            (ready["nats"]["relay"]["active"] == true && ready["nats"]["relay"]["pendingEntries"] == 0).then_some(())
+            (ready["nats"]["relay"]["active"] == true && ready["nats"]["relay"]["pendingEntries"] == 0)
+                .then_some(())
         })
         .await;
     }

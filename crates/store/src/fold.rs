@@ -8,7 +8,7 @@
 //! together by [`Tx::commit`].
 //!
 //! "Sold out" is decided by [`domain::decide()`] alone, on the counters loaded under the row lock. If tickets
-//! are missing while overdue holds may still occupy some, `decide` returns [`Decision::Overdue`] instead of a
+//! are missing while overdue holds may still occupy some, `decide` returns [`Decision::FreeOverdue`] instead of a
 //! refusal. The fold then frees overdue holds, oldest first, each by a decision of its own
 //! ([`Action::Expire`]), and calls `decide` again until the order succeeds or no overdue hold is left that
 //! could help.
@@ -63,7 +63,7 @@ pub(crate) trait Tx: Send {
 
     /// Ends a transaction without changes, once everything that it has read is as durable as an acknowledged
     /// commit.
-    fn confirm(self) -> impl Future<Output = Result<(), Fault>> + Send
+    fn await_replication(self) -> impl Future<Output = Result<(), Fault>> + Send
     where
         Self: Sized,
     {
@@ -241,8 +241,8 @@ impl<T: Tx> Fold<'_, T> {
                 Decision::Change(change) => {
                     return Ok(Reply::Answered(self.apply(command.event_id(), *change)));
                 }
-                Decision::Overdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Requeue),
-                Decision::Overdue(shortage) => {
+                Decision::FreeOverdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Requeue),
+                Decision::FreeOverdue(shortage) => {
                     if !self.free_overdue(command, &shortage).await? {
                         exhausted_scopes.push(shortage.scope);
                     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Answer, Change, Decision, Draft, HoldScope, Inconsistent, Snapshot, refuse, shortage_or_refusal,
+    Answer, Change, Decision, Draft, HoldScope, Inconsistent, Snapshot, free_overdue_or_refuse, refuse,
 };
 use crate::sabotage::{Guard, removed};
 use crate::{
@@ -22,7 +22,7 @@ pub(super) struct Case<'a> {
     pub(super) now: Timestamp,
 }
 
-/// Reserves all selected tickets, or none. This is where "sold out" is decided.
+/// Reserves all selected tickets, or none; [`check_availability`] decides "sold out".
 pub(super) fn book(
     snapshot: &Snapshot<'_>,
     event: &Event,
@@ -37,11 +37,11 @@ pub(super) fn book(
     if let Some(refusal) = sales_closed_reason(event, now).filter(|_| !removed(Guard::SalesOpen)) {
         return refuse(refusal);
     }
-    if let Some(shortage) = user_limit_shortage(snapshot, event, &items, || order.user.clone()) {
-        return Ok(shortage);
+    if let Some(decision) = check_user_limit(snapshot, event, &items, || order.user.clone()) {
+        return Ok(decision);
     }
-    if let Some(shortage) = ticket_shortage(snapshot, event, &items) {
-        return Ok(shortage);
+    if let Some(decision) = check_availability(snapshot, event, &items) {
+        return Ok(decision);
     }
     let booking = Booking {
         id: order.booking_id,
@@ -261,8 +261,9 @@ fn sales_closed_reason(event: &Event, now: Timestamp) -> Option<Refusal> {
     details.sales_start_at.filter(|start| now < *start).map(Refusal::SalesNotOpen)
 }
 
-/// The shortage or refusal if the user would hold more tickets than the event allows per user.
-fn user_limit_shortage(
+/// Decides against the order if the user would have more tickets than the event allows per user: a refusal, or
+/// overdue holds of the user to free first.
+fn check_user_limit(
     snapshot: &Snapshot<'_>,
     event: &Event,
     items: &Items,
@@ -273,7 +274,7 @@ fn user_limit_shortage(
     let over = total.checked_sub(limit).filter(|over| *over > 0)?;
     let left = limit.saturating_sub(snapshot.user_tickets);
     let detail = format!("at most {limit} tickets per user; {left} more may be booked");
-    Some(shortage_or_refusal(
+    Some(free_overdue_or_refuse(
         snapshot,
         HoldScope::User(user()),
         over,
@@ -281,29 +282,30 @@ fn user_limit_shortage(
     ))
 }
 
-/// The shortage or refusal if tickets are missing, of a ticket type or of the event.
-fn ticket_shortage(snapshot: &Snapshot<'_>, event: &Event, items: &Items) -> Option<Decision> {
+/// Decides against the order if tickets are missing, of a ticket type or of the event: "sold out", too few
+/// tickets left, or overdue holds to free first.
+fn check_availability(snapshot: &Snapshot<'_>, event: &Event, items: &Items) -> Option<Decision> {
     if removed(Guard::Capacity) {
         return None;
     }
-    let shortage = |requested: u32, available: u32, scope: HoldScope, ticket_type: Option<TicketTypeId>| {
+    let check = |requested: u32, available: u32, scope: HoldScope, ticket_type: Option<TicketTypeId>| {
         let missing = requested.checked_sub(available).filter(|missing| *missing > 0)?;
         let refusal = match available {
             0 => Refusal::SoldOut { requested, ticket_type },
             available => Refusal::InsufficientAvailability { requested, available, ticket_type },
         };
-        Some(shortage_or_refusal(snapshot, scope, missing, refusal))
+        Some(free_overdue_or_refuse(snapshot, scope, missing, refusal))
     };
     for item in items.iter() {
         let id = item.ticket_type;
         let left = event.index_of(id).map_or(0, |index| event.available_of(index));
-        // If the event itself is full, holds of any ticket type compete with the order.
+        // If the capacity of the event is the limit, holds of any ticket type compete with the order.
         let scope = if left == event.available() { HoldScope::Event } else { HoldScope::TicketType(id) };
-        if let Some(shortage) = shortage(item.quantity, left, scope, Some(id)) {
-            return Some(shortage);
+        if let Some(decision) = check(item.quantity, left, scope, Some(id)) {
+            return Some(decision);
         }
     }
-    shortage(items.quantity(), event.available(), HoldScope::Event, None)
+    check(items.quantity(), event.available(), HoldScope::Event, None)
 }
 
 /// Accepts the payment; the tickets come from the state `from`.
@@ -330,11 +332,11 @@ fn reacquire(
     if removed(Guard::StillThere) {
         return pay(case, status, confirmation, TicketState::Free);
     }
-    let shortage = user_limit_shortage(case.snapshot, case.event, &booking.items, || booking.user.clone())
-        .or_else(|| ticket_shortage(case.snapshot, case.event, &booking.items));
-    match shortage {
+    let unavailable = check_user_limit(case.snapshot, case.event, &booking.items, || booking.user.clone())
+        .or_else(|| check_availability(case.snapshot, case.event, &booking.items));
+    match unavailable {
         None => pay(case, status, confirmation, TicketState::Free),
-        Some(Decision::Overdue(shortage)) => Ok(Decision::Overdue(shortage)),
+        Some(Decision::FreeOverdue(shortage)) => Ok(Decision::FreeOverdue(shortage)),
         Some(Decision::Answer(_) | Decision::Change(_)) => {
             refund_rejected_payment(case, confirmation, RefundReason::HoldExpired)
         }

@@ -26,7 +26,7 @@ pub struct Snapshot<'a> {
     /// Tickets of this event that the booking's user holds, pending and confirmed. Counted only if the event
     /// has a limit per user; otherwise 0.
     pub user_tickets: u32,
-    /// Scopes without any overdue hold left to free. See [`Decision::Overdue`].
+    /// Scopes without any overdue hold left to free. See [`Decision::FreeOverdue`].
     pub exhausted_scopes: &'a [HoldScope],
 }
 
@@ -61,7 +61,7 @@ pub enum Decision {
     /// [`Action::Expire`] for each, and calls [`decide()`] again; if there are none, it adds the scope to
     /// [`Snapshot::exhausted_scopes`]. Thus "sold out" is never returned while an overdue hold could be
     /// freed.
-    Overdue(Shortage),
+    FreeOverdue(Shortage),
 }
 
 /// The writes and the answer that follow from a command.
@@ -158,8 +158,8 @@ fn refuse(refusal: Refusal) -> Result<Decision, Inconsistent> {
     Ok(Decision::Answer(Answer::Refused(refusal)))
 }
 
-/// Reports a shortage that overdue holds may resolve, or refuses if there are no overdue holds left.
-fn shortage_or_refusal(
+/// Has the caller free overdue holds of the scope first, or refuses if none are left.
+fn free_overdue_or_refuse(
     snapshot: &Snapshot<'_>,
     scope: HoldScope,
     tickets: u32,
@@ -168,7 +168,7 @@ fn shortage_or_refusal(
     if snapshot.exhausted_scopes.contains(&scope) || removed(Guard::OverdueFirst) {
         Decision::Answer(Answer::Refused(refusal))
     } else {
-        Decision::Overdue(Shortage { scope, tickets })
+        Decision::FreeOverdue(Shortage { scope, tickets })
     }
 }
 

@@ -161,7 +161,7 @@ fn the_ledger_is_numbered_and_dated() {
     assert_violation("the ledger should continue with entry 6", |rows, _| drop(rows.entries.remove(5)));
     assert_violation("the ledger should continue with entry 1", |rows, _| drop(rows.entries.remove(0)));
     assert_violation("the ledger should continue with entry 7", |rows, _| {
-        rows.entries.insert(5, rows.entries[5].clone())
+        rows.entries.insert(5, rows.entries[5].clone());
     });
     assert_violation("the ledger should continue with entry 5", |rows, _| rows.entries.swap(4, 5));
     assert_violation("seq is stored as", |rows, _| drop(rows.entries.pop()));
@@ -188,10 +188,10 @@ fn every_entry_accounts_for_available_tickets() {
     }
     assert_violation("tickets after", |rows, _| rows.entry(EntryKind::EventUpdated).quantity += 1);
     assert_violation("its lines move 3 tickets, not 4", |rows, _| {
-        rows.entry(EntryKind::BookingCreated).quantity += 1
+        rows.entry(EntryKind::BookingCreated).quantity += 1;
     });
     assert_violation("its lines move 0 tickets, not 1", |rows, _| {
-        rows.entry(EntryKind::RefundSettled).quantity += 1
+        rows.entry(EntryKind::RefundSettled).quantity += 1;
     });
     assert_violation("its lines move 1 tickets, not 3", |rows, _| {
         rows.entry(EntryKind::BookingExpired).lines.truncate(1);
@@ -208,12 +208,12 @@ fn the_entries_of_a_booking_form_a_valid_path() {
         assert_violation("as its previous entry, not", |rows, _| rows.entry(kind).previous_seq = Some(1));
     }
     assert_violation("as its previous entry, not None", |rows, _| {
-        rows.entry(EntryKind::BookingCreated).previous_seq = Some(1)
+        rows.entry(EntryKind::BookingCreated).previous_seq = Some(1);
     });
     let kinds = [EntryKind::BookingConfirmed, EntryKind::BookingCancelled, EntryKind::BookingExpired];
     for kind in kinds {
         assert_violation("does not follow on", |rows, _| {
-            rows.entry(kind).from = Some(LedgerStatus::Confirmed)
+            rows.entry(kind).from = Some(LedgerStatus::Confirmed);
         });
         assert_violation("does not follow on", |rows, _| rows.entry(kind).kind = EntryKind::BookingCreated);
         assert_violation("does not follow on", |rows, _| rows.entry(kind).kind = EntryKind::EventUpdated);
@@ -259,10 +259,10 @@ fn a_booking_row_matches_its_last_entry() {
         booking.items = other_items(&booking.items, |items| items[0].ticket_type = kind(7));
     });
     assert_violation("has a ledger but no row", |rows, ids| {
-        rows.bookings.retain(|booking| booking.id != ids.held)
+        rows.bookings.retain(|booking| booking.id != ids.held);
     });
     assert_violation("names entry 0 as its last, but that is 8", |rows, ids| {
-        rows.booking(ids.held).last_seq = 0
+        rows.booking(ids.held).last_seq = 0;
     });
     assert_violation("as its last, but that is", |rows, ids| {
         let of_booking = |entry: &&Entry| entry.booking_id == Some(ids.paid);
@@ -290,10 +290,10 @@ fn every_payment_confirms_or_is_refunded_once() {
         rows.refunds.push(stray);
     });
     assert_violation("has no entry in the ledger", |rows, _| {
-        rows.refund("late").id = RefundId::from_bytes([9; 16])
+        rows.refund("late").id = RefundId::from_bytes([9; 16]);
     });
     assert_violation("there is no such refund", |rows, _| {
-        rows.refund("late").id = RefundId::from_bytes([9; 16])
+        rows.refund("late").id = RefundId::from_bytes([9; 16]);
     });
     assert_violation("there is no such refund", |rows, _| {
         rows.refunds.retain(|refund| refund.transaction == tx("back"));
@@ -350,7 +350,7 @@ fn a_refund_row_matches_its_last_entry() {
 #[test]
 fn the_counters_of_the_event_are_derived() {
     let inventory = |text: &str, edit: fn(&mut Inventory)| {
-        assert_violation(text, |rows, _| edit(&mut rows.event.inventory))
+        assert_violation(text, |rows, _| edit(&mut rows.event.inventory));
     };
     inventory("held is stored as 4 and derived as 3", |inventory| inventory.held += 1);
     inventory("sold is stored as 2 and derived as 3", |inventory| inventory.sold -= 1);
@@ -380,7 +380,7 @@ fn the_counts_of_users_are_derived_where_there_is_a_limit() {
         rows.users.remove(bob);
     });
     assert_violation("user dan is counted with 1 tickets and holds 0", |rows, _| {
-        rows.users.push((user("dan"), 1))
+        rows.users.push((user("dan"), 1));
     });
     assert_violation("user bob holds 3 tickets, more than the 2 allowed", |rows, _| {
         std::sync::Arc::make_mut(&mut rows.event.details).max_tickets_per_user = Some(2);
@@ -472,7 +472,7 @@ fn r5_every_amount_is_cross_checked() {
         {
             let id = of(&populated().1);
             assert_violation(&format!("{id} of "), |rows, _| {
-                rows.booking(id).total = edit(rows.booking(id).total)
+                rows.booking(id).total = edit(rows.booking(id).total);
             });
             // Even if items and total agree, the other bookings show the price.
             assert_violation("with no edit in between", |rows, _| reprice(rows.booking(id), edit));

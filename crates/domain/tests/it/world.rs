@@ -297,7 +297,7 @@ impl World {
             match self.decide(command, &exhausted_scopes) {
                 Decision::Change(change) => return self.apply(*change),
                 Decision::Answer(answer) => return answer,
-                Decision::Overdue(shortage) => {
+                Decision::FreeOverdue(shortage) => {
                     assert!(shortage.tickets > 0, "holds requested although no ticket is missing");
                     assert!(
                         !exhausted_scopes.contains(&shortage.scope),

@@ -229,7 +229,7 @@ pub(crate) fn step(config: &ModelConfig, db: &Db, operation: Operation, late: bo
                 apply(&mut now, &change);
                 return Step { after: now, response, freed_hold };
             }
-            Decision::Overdue(shortage) => {
+            Decision::FreeOverdue(shortage) => {
                 let in_scope = |index: usize| match &shortage.scope {
                     HoldScope::Event | HoldScope::TicketType(_) => true,
                     HoldScope::User(of) => user(config, index) == *of,

@@ -198,7 +198,7 @@ async fn attempt<W: Writer>(
     if !changes.is_empty() {
         tx.commit(changes).await?;
     } else if replies.iter().any(Reply::acknowledges_change) {
-        tx.confirm().await?;
+        tx.await_replication().await?;
     }
     Ok(replies)
 }

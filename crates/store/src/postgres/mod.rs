@@ -9,11 +9,11 @@
 //! connections read, and each audit has its own. A lost connection is opened again.
 
 mod audit;
-mod confirm;
 mod inspect;
 mod lists;
 mod outcome;
 mod read;
+mod replication;
 mod schema;
 mod session;
 mod sql;
@@ -58,9 +58,9 @@ pub use self::url::{PostgresUrl, UrlError, masked};
 const SERVER_VERSION_MIN: i32 = 140_000;
 /// Longest wait of a batch for rows that another session has locked, before its commands on other events are
 /// executed without the blocked ones. Many batches of another instance fit into it.
-const ROW_WAIT_MAX: Duration = Duration::from_millis(250);
+const LOCK_WAIT_SHORT_MAX: Duration = Duration::from_millis(250);
 /// Longest wait of a statement for a row that another session has locked.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_WAIT_LONG_MAX: Duration = Duration::from_secs(2);
 /// Timeout of a statement, including its waits for locks.
 pub const STATEMENT_MAX: Duration = Duration::from_secs(3);
 /// Timeout of a transaction, from its beginning to its end as the client sees it. Shorter than the longest
@@ -70,7 +70,7 @@ pub const TRANSACTION_MAX: Duration = Duration::from_secs(4);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const _: () = assert!(
-    LOCK_WAIT_MAX.as_millis() < STATEMENT_MAX.as_millis()
+    LOCK_WAIT_LONG_MAX.as_millis() < STATEMENT_MAX.as_millis()
         && STATEMENT_MAX.as_millis() < TRANSACTION_MAX.as_millis(),
     "the inner wait must time out first, because its error names the cause"
 );

@@ -2,7 +2,7 @@
 //!
 //! A change may be acknowledged only if it is committed on the primary and on the standbys that a commit
 //! waits for, and refused only if it is not committed and never will be. Between COMMIT and its response the
-//! client knows neither. This module, [`super::confirm`] and [`super::tx`] find out which of the two it is.
+//! client knows neither. This module, [`super::replication`] and [`super::tx`] find out which of the two it is.
 //!
 //! # States of a commit
 //!
@@ -31,7 +31,7 @@
 //!   ├─ status "committed", and a warning ─┐
 //!   │                                     ▼
 //!   │                    ┌─────────────────────────────────┐ succeeds without a warning
-//!   │                    │           Confirming            ├────────▶ replicated
+//!   │                    │      Checking replication       ├────────▶ replicated
 //!   │                    │                                 │ timeout
 //!   │                    │ Waits for an empty commit       ├────────▶ unknown
 //!   │                    └────────▲───────────────┬────────┘
@@ -45,7 +45,7 @@
 //!                        └─────────────────────────────────┘
 //! ```
 //!
-//! After a warning, "Confirming" ends at the deadline of the transaction, and an error in it leads to
+//! After a warning, "Checking replication" ends at the deadline of the transaction, and an error in it leads to
 //! "unknown" at once. After a lost response both boxes share the 5 s of "Resolving".
 //!
 //! # Resolving
@@ -61,11 +61,11 @@
 //!   assigned again, and the second transaction with this id may commit. It is reliable in the pipeline
 //!   above, on the connection of the transaction itself.
 //!
-//! # Confirming
+//! # Replication
 //!
 //! A witness that exists proves "local", not "replicated", and so does a commit with a warning: the warning
 //! is the server's only sign that the wait was cancelled. An empty commit on the same connection proves the
-//! rest, see [`super::confirm`]. A batch that changed nothing may contain a reply that acknowledges
+//! rest, see [`super::replication`]. A batch that changed nothing may contain a reply that acknowledges
 //! an earlier change ([`crate::Reply::acknowledges_change`]). If commits wait for standbys, its replies are
 //! returned only after an empty commit, too.
 //!
@@ -74,8 +74,8 @@
 //! - replicated: the batch is acknowledged, and the writer is [`ConnectionState::Ready`].
 //! - rolled back: the batch fails, nothing was done, and the writer is ready. The fault is that of the failed
 //!   write, [`Fault::Broken`] if none failed, and [`Fault::Unavailable`] if there is no witness.
-//! - unknown: [`Fault::OutcomeUnknown`], and the writer is [`ConnectionState::Unconfirmed`] or
-//!   [`ConnectionState::Confirming`].
+//! - unknown: [`Fault::OutcomeUnknown`], and the writer is [`ConnectionState::ReplicationUnknown`] or
+//!   [`ConnectionState::CheckingReplication`].
 //!
 //! In these two states the writer begins no batch. It starts an empty commit, if none is running, and waits
 //! for it at most one second per batch. Until that commit has succeeded, every batch fails before it begins,
@@ -90,7 +90,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::RESOLVE_TIMEOUT;
-use super::confirm::Confirmation;
+use super::replication::ReplicationCheck;
 use super::session::{Backend, Call, Connector, Role, Session, Value, fault};
 use super::sql::Sql;
 use super::tx::ConnectionState;
@@ -177,11 +177,11 @@ pub(super) async fn resolve_outcome(
     loop {
         let fault = match timeout_at(deadline, find_witness(connector, backend, witness)).await {
             Ok(Ok((true, session))) => {
-                let mut confirmation = Confirmation::start(session);
-                match confirmation.wait(deadline).await {
+                let mut check = ReplicationCheck::start(session);
+                match check.wait(deadline).await {
                     Some(Ok(session)) => return (Ok(()), ConnectionState::Ready(session)),
                     Some(Err(fault)) => fault,
-                    None => return (unknown(), ConnectionState::Confirming(confirmation)),
+                    None => return (unknown(), ConnectionState::CheckingReplication(check)),
                 }
             }
             Ok(Ok((false, session))) => {
@@ -189,18 +189,18 @@ pub(super) async fn resolve_outcome(
                 return (Err(Fault::Unavailable(nothing)), ConnectionState::Ready(session));
             }
             Ok(Err(fault)) => fault,
-            Err(_) => return (unknown(), ConnectionState::Unconfirmed),
+            Err(_) => return (unknown(), ConnectionState::ReplicationUnknown),
         };
         if Instant::now() + POLL_INTERVAL >= deadline {
-            return (unknown(), ConnectionState::Unconfirmed);
+            return (unknown(), ConnectionState::ReplicationUnknown);
         }
         tracing::debug!(%fault, "the outcome of a batch is not resolved yet");
         sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Ends the backend of the lost connection and looks up the witness, both on a new session. Returns true if
-/// the witness exists.
+/// Waits on a new session until the backend of the lost connection is gone, and terminates it unless it waits
+/// for a standby. Then looks up the witness, and returns true if it exists.
 async fn find_witness(
     connector: &Connector,
     backend: Backend,

@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::sql::Sql;
 use super::statements::Statements;
 use super::url::PostgresUrl;
-use super::{LOCK_WAIT_MAX, STATEMENT_MAX};
+use super::{LOCK_WAIT_LONG_MAX, STATEMENT_MAX};
 use crate::{Cause, Fault};
 
 /// Timeout for opening a session, from the first packet to its last setting.
@@ -31,7 +31,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 const _: () = assert!(
-    IDLE_IN_TRANSACTION_MAX.as_millis() < LOCK_WAIT_MAX.as_millis(),
+    IDLE_IN_TRANSACTION_MAX.as_millis() < LOCK_WAIT_LONG_MAX.as_millis(),
     "a wait for rows that a stopped process has locked must outlast that transaction"
 );
 
@@ -195,7 +195,7 @@ pub(super) fn backoff_delay(failures: u32) -> Duration {
 ///   a hash table would have to be complete before the first row.
 fn settings(role: Role) -> String {
     let (lock, statement) = match role {
-        Role::Writer | Role::Reader => (LOCK_WAIT_MAX.as_millis(), STATEMENT_MAX.as_millis()),
+        Role::Writer | Role::Reader => (LOCK_WAIT_LONG_MAX.as_millis(), STATEMENT_MAX.as_millis()),
         Role::Maintenance => (0, 0),
     };
     let idle = if role == Role::Maintenance { 0 } else { IDLE_IN_TRANSACTION_MAX.as_millis() };

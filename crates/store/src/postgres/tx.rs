@@ -16,12 +16,12 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::confirm::Confirmation;
 use super::outcome::{self, Witness};
 use super::read::{self, RowReader};
+use super::replication::ReplicationCheck;
 use super::session::{Call, Connector, Role, Session, Value, describe, fault};
 use super::sql::Sql;
-use super::{LOCK_WAIT_MAX, ROW_WAIT_MAX, TRANSACTION_MAX, write};
+use super::{LOCK_WAIT_LONG_MAX, LOCK_WAIT_SHORT_MAX, TRANSACTION_MAX, write};
 use crate::execute::{LockWait, Writer};
 use crate::fold::{Changes, Loaded, OverdueHold, OverdueHoldPage, OverdueQuery, Tx};
 use crate::row::hex;
@@ -34,9 +34,9 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(3);
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const COMMIT: &str = "COMMIT";
 
-/// Longest wait of a batch for the confirmation of an earlier commit. Short: no batch can begin meanwhile,
+/// Maximum wait of a batch for the replication of an earlier commit. Short: no batch can begin meanwhile,
 /// and its senders soon get the reply that nothing was done.
-const CONFIRMATION_WAIT_MAX: Duration = Duration::from_secs(1);
+const REPLICATION_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A connection that executes batches. It is opened again after it is lost.
 pub(super) struct PostgresWriter {
@@ -50,7 +50,7 @@ pub(super) struct PostgresWriter {
 
 /// The state of a writer's connection.
 #[derive(Default)]
-#[expect(clippy::large_enum_variant, reason = "there are two of them")]
+#[expect(clippy::large_enum_variant, reason = "a store has two writers, each with one state")]
 pub(super) enum ConnectionState {
     /// There is no connection.
     #[default]
@@ -59,10 +59,10 @@ pub(super) enum ConnectionState {
     Ready(Session),
     /// There is no connection, and a commit of the last one may be on the primary only. No batch begins in
     /// this state.
-    Unconfirmed,
-    /// An empty commit is running, to confirm that the standbys have all earlier commits. No batch begins in
+    ReplicationUnknown,
+    /// An empty commit is running, to check that the standbys have all earlier commits. No batch begins in
     /// this state.
-    Confirming(Confirmation),
+    CheckingReplication(ReplicationCheck),
 }
 
 pub(super) struct PostgresTx<'w> {
@@ -95,38 +95,38 @@ impl PostgresWriter {
                 self.state = ConnectionState::Ready(self.connector.open(Role::Writer).await?);
                 return Ok(());
             }
-            ConnectionState::Unconfirmed => {
+            ConnectionState::ReplicationUnknown => {
                 let session = self.connector.open(Role::Writer).await?;
-                self.state = ConnectionState::Confirming(Confirmation::start(session));
+                self.state = ConnectionState::CheckingReplication(ReplicationCheck::start(session));
             }
-            ConnectionState::Confirming(_) => {}
+            ConnectionState::CheckingReplication(_) => {}
         }
-        self.await_confirmation(Instant::now() + CONFIRMATION_WAIT_MAX).await
+        self.await_replication(Instant::now() + REPLICATION_WAIT_MAX).await
     }
 
-    /// Confirms that everything that was committed before is on the standbys.
-    async fn confirm(&mut self, deadline: Instant) -> Result<(), Fault> {
+    /// Checks that everything that was committed before is on the standbys.
+    async fn check_replication(&mut self, deadline: Instant) -> Result<(), Fault> {
         match std::mem::take(&mut self.state) {
             ConnectionState::Ready(session) => {
-                self.state = ConnectionState::Confirming(Confirmation::start(session));
+                self.state = ConnectionState::CheckingReplication(ReplicationCheck::start(session));
             }
             state => self.state = state,
         }
-        self.await_confirmation(deadline).await
+        self.await_replication(deadline).await
     }
 
-    /// Waits for the running confirmation.
-    async fn await_confirmation(&mut self, deadline: Instant) -> Result<(), Fault> {
-        let ConnectionState::Confirming(confirmation) = &mut self.state else {
+    /// Waits for the replication check that is running.
+    async fn await_replication(&mut self, deadline: Instant) -> Result<(), Fault> {
+        let ConnectionState::CheckingReplication(check) = &mut self.state else {
             return Err(Fault::Unavailable(Cause::new("there is no connection")));
         };
-        match confirmation.wait(deadline).await {
+        match check.wait(deadline).await {
             Some(Ok(session)) => {
                 self.state = ConnectionState::Ready(session);
                 Ok(())
             }
             Some(Err(fault)) => {
-                self.state = ConnectionState::Unconfirmed;
+                self.state = ConnectionState::ReplicationUnknown;
                 Err(fault)
             }
             None => Err(Fault::Unavailable(Cause::new("commits wait for a standby that does not respond"))),
@@ -147,8 +147,8 @@ impl Writer for PostgresWriter {
         let deadline = Instant::now() + TRANSACTION_MAX;
         let now = Timestamp::from_micros(0).map_err(|error| Fault::Broken(Cause::new(error)))?;
         let row_wait = match lock_wait {
-            LockWait::Short => ROW_WAIT_MAX,
-            LockWait::Long => LOCK_WAIT_MAX,
+            LockWait::Short => LOCK_WAIT_SHORT_MAX,
+            LockWait::Long => LOCK_WAIT_LONG_MAX,
         };
         let (xid, has_standbys) = (String::new(), false);
         Ok(PostgresTx { writer: self, deadline, is_open: false, row_wait, now, xid, has_standbys })
@@ -177,7 +177,7 @@ impl Tx for PostgresTx<'_> {
             Err(_) if self.writer.blocked => {
                 self.roll_back();
                 self.writer.blocked = false;
-                self.row_wait = ROW_WAIT_MAX;
+                self.row_wait = LOCK_WAIT_SHORT_MAX;
                 let loaded = self.lock_and_load(&keys, Sql::EventLockSkipLocked).await;
                 // Rows are skipped, so this waited for a table lock, which blocks all events.
                 if std::mem::take(&mut self.writer.blocked) {
@@ -225,7 +225,7 @@ impl Tx for PostgresTx<'_> {
                     Ok(true) if session.warnings() == warnings => return Ok(()),
                     // Committed on the primary, but the wait for the standbys was cancelled.
                     Ok(true) => {
-                        return self.writer.confirm(self.deadline).await.map_err(outcome_unknown);
+                        return self.writer.check_replication(self.deadline).await.map_err(outcome_unknown);
                     }
                     Ok(false) => return Err(Fault::Broken(Cause::new("the transaction was rolled back"))),
                     Err(error) => describe(error),
@@ -233,7 +233,7 @@ impl Tx for PostgresTx<'_> {
             }
             Err(_) => "the database does not respond".to_owned(),
         };
-        self.writer.state = ConnectionState::Unconfirmed;
+        self.writer.state = ConnectionState::ReplicationUnknown;
         tracing::warn!(%why, "connection lost at COMMIT; resolving the outcome");
         let (outcome, state) =
             outcome::resolve_outcome(&self.writer.connector, backend, &witness, &why).await;
@@ -241,14 +241,14 @@ impl Tx for PostgresTx<'_> {
         outcome
     }
 
-    async fn confirm(mut self) -> Result<(), Fault> {
+    async fn await_replication(mut self) -> Result<(), Fault> {
         if !self.has_standbys {
             return Ok(());
         }
         // Before the empty commit, on the same connection: no rows stay locked while it waits for the
         // standbys.
         self.roll_back();
-        self.writer.confirm(self.deadline).await
+        self.writer.check_replication(self.deadline).await
     }
 }
 
@@ -266,7 +266,9 @@ fn is_committed(rows: &[Row]) -> bool {
 fn session(writer: &PostgresWriter) -> Result<&Session, Fault> {
     match &writer.state {
         ConnectionState::Ready(session) => Ok(session),
-        ConnectionState::Disconnected | ConnectionState::Unconfirmed | ConnectionState::Confirming(_) => {
+        ConnectionState::Disconnected
+        | ConnectionState::ReplicationUnknown
+        | ConnectionState::CheckingReplication(_) => {
             Err(Fault::Unavailable(Cause::new("there is no connection")))
         }
     }

@@ -1,4 +1,4 @@
-//! Confirmation that a commit is replicated to the synchronous standbys, by an empty commit after it.
+//! A check that a commit is replicated to the synchronous standbys, by an empty commit after it.
 //!
 //! With `synchronous_standby_names` the server responds to COMMIT once the standbys have the change. If the
 //! wait is cancelled (`pg_cancel_backend`) or ends with its backend or with the server, the change is visible
@@ -18,9 +18,9 @@ use crate::{Cause, Fault};
 /// An empty commit in progress, in a task of its own. A client cannot abandon a commit that waits for a
 /// standby without leaving its backend behind on the server, so a writer does not start a second one before
 /// the first has ended.
-pub(super) struct Confirmation(JoinHandle<Result<Session, Fault>>);
+pub(super) struct ReplicationCheck(JoinHandle<Result<Session, Fault>>);
 
-impl Confirmation {
+impl ReplicationCheck {
     /// Starts an empty commit on a session that has read the change in question, or committed it.
     pub(super) fn start(session: Session) -> Self {
         #[expect(

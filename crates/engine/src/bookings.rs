@@ -50,8 +50,7 @@ impl Engine {
         self.run_detached(async move {
             let OrderRequest { event_id, user, selection, expected_total, payment_method } = request;
             let (rule, limited, booking_id) = (engine.policy.book, user.clone(), engine.booking_id());
-            let order =
-                Order { event_id, booking_id, user, selection: selection, expected_total, payment_method };
+            let order = Order { event_id, booking_id, user, selection, expected_total, payment_method };
             let work = engine.submit(caller, Action::Book(Box::new(order)), idempotency);
             engine.with_rate_limit(rule, &limited, work).await
         })

@@ -133,9 +133,15 @@ pub(crate) const RELAY_CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Minimum time between two saves of the relay's cursors: each save is a flush to disk.
 pub(crate) const RELAY_SAVE_EVERY: Duration = Duration::from_millis(500);
 
-/// Time that a standby relay waits for the lock, and that a relay waits before it retries after an error that
-/// requires an operator. It also bounds the jitter after the stream has rejected a message of the relay.
-pub(crate) const RELAY_STANDBY: Duration = Duration::from_secs(2);
+/// Maximum time that one request of a standby relay for the lock waits in the queue.
+pub(crate) const RELAY_LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Time before a relay retries after an error that an operator has to fix.
+pub(crate) const RELAY_OPERATOR_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Maximum jitter before a relay retries after the stream has rejected a message: longer than the active relay
+/// needs for its next message.
+pub(crate) const RELAY_JITTER_MAX: Duration = Duration::from_secs(2);
 
 /// Maximum duration of a relay's leadership; then a waiting relay may take over.
 pub(crate) const RELAY_LEADERSHIP_MAX: Duration = Duration::from_mins(10);

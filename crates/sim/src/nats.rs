@@ -145,7 +145,7 @@ impl SimulatedNats {
 }
 
 fn changed(why: &str) -> StreamError {
-    StreamError::Changed(why.to_owned())
+    StreamError::Conflict(why.to_owned())
 }
 
 fn message_id(entry: &Entry) -> MessageId {

@@ -10,12 +10,12 @@
 //! - The **stream** determines which of them are published. A session starts by counting the messages of each
 //!   event on the stream, and compares the last one with the ledger before it appends the next. The messages
 //!   must be a prefix of the event's ledger: more messages, or other ones, are an error for an operator
-//!   ([`StreamError::Operator`]), and nothing is overwritten.
+//!   ([`StreamError::NeedsOperator`]), and nothing is overwritten.
 //! - **Expected last sequence.** Each message names the sequence of its event's last message, and the stream
 //!   stores it only if that message is still the last one (optimistic concurrency control). The sequence is
 //!   one that the stream has returned, never a prediction, so an event has one message in flight. A message
 //!   that is delayed, or sent by a relay that does not know the last message, is rejected
-//!   ([`StreamError::Changed`]). This guard, not the lock, ensures that no entry is missing, repeated or out
+//!   ([`StreamError::Conflict`]). This guard, not the lock, ensures that no entry is missing, repeated or out
 //!   of order.
 //! - **Cursors** in the database (`Store::save_relay_cursors`) are hints. They are saved after the fact, at
 //!   intervals, and show which events may have unpublished entries. A cursor that differs from the stream is
@@ -24,8 +24,9 @@
 //! # Leadership
 //!
 //! A term is the time in which a relay holds the lock `relay:ledger`, at most `RELAY_LEADERSHIP_MAX`. Within
-//! its term a relay has a session (`RelaySession`): what it knows of one stream. Any error ends the session
-//! and the term.
+//! its term a relay has a session (`RelaySession`): the state of one stream as it is known. An error ends the
+//! session and the term, and so does the loss of the lock. The end of a term releases the lock if it is still
+//! owned, and drops cursors that are not saved yet.
 //!
 //! ```text
 //!              ┌──────────────────────────────────────────────────────┐
@@ -50,9 +51,11 @@
 //!         │            │                  ▼               ▼
 //!         │            │       ┌──────────────────────────────────────┐
 //!         │            │       │ Backoff                              │
-//!         └────────────┴───────│ releases the lock; forwards wake-ups │
+//!         └────────────┴───────│ has no lock; forwards wake-ups       │
 //!                              └──────────────────────────────────────┘
 //! ```
+//!
+//! The loss of the lock ends *Opening*, too.
 //!
 //! # Wake-ups and polling
 //!
@@ -64,7 +67,7 @@
 //! # Failures
 //!
 //! - The lock service is unavailable: several relays may be active. A relay whose message is rejected,
-//!   because another relay was faster, backs off for 100 ms plus a random part of `RELAY_STANDBY`.
+//!   because another relay was faster, backs off for 100 ms plus a random part of `RELAY_JITTER_MAX`.
 //! - NATS or the database is unavailable: the session ends, and the relay tries again after 250 ms. Sales
 //!   continue, and the entries wait in the ledger. Meanwhile the relay counts them, at most once per
 //!   `RELAY_SCAN_EVERY`.
@@ -96,7 +99,10 @@ use tokio::time::{Instant, sleep};
 use self::progress::Progress;
 use self::session::RelaySession;
 use crate::CommitListener;
-use crate::limit::{RELAY_LEADERSHIP_MAX, RELAY_SCAN_EVERY, RELAY_STANDBY, RELAY_WAKEUPS_MAX};
+use crate::limit::{
+    RELAY_JITTER_MAX, RELAY_LEADERSHIP_MAX, RELAY_LOCK_WAIT_MAX, RELAY_OPERATOR_BACKOFF, RELAY_SCAN_EVERY,
+    RELAY_WAKEUPS_MAX,
+};
 
 pub use self::port::{EntryId, EventBus, PublishAck, Stream, StreamCounts, StreamError, StreamInfo};
 
@@ -194,7 +200,7 @@ impl Relay {
 
     /// Runs sessions whenever this relay has leadership. Never returns.
     pub async fn run<T>(&self, dependencies: &RelayDependencies) -> T {
-        let mut counted = None;
+        let mut counted_at = None;
         // The status of a session that has panicked is outdated.
         self.update_status(|status| status.is_active = false);
         loop {
@@ -211,14 +217,18 @@ impl Relay {
             if let Some(error) = &error {
                 self.progress().record_end(error.to_string());
             }
-            let rest = async {
-                self.count_pending(&*dependencies.store, error.as_ref(), &mut counted).await;
+            let pause = async {
+                match &error {
+                    // The lock was lost: another relay may take over.
+                    None => self.stand_by(),
+                    Some(error) => self.count_pending(&*dependencies.store, error, &mut counted_at).await,
+                }
                 sleep(backoff(error.as_ref(), dependencies.ids.random()[0])).await;
             };
             tokio::select! {
                 biased;
                 never = self.forward_wakeups(&*dependencies.event_bus) => never,
-                () = rest => (),
+                () = pause => (),
             }
         }
     }
@@ -243,42 +253,36 @@ impl Relay {
         };
         let error = tokio::select! { biased; error = session => error, () = lost => return None };
         match &error {
-            StreamError::Changed(why) => {
+            StreamError::Conflict(why) => {
                 tracing::debug!(why, "another relay is active, or the stream was changed");
             }
             StreamError::Unavailable(why) => tracing::debug!(why, "entries cannot be published now"),
-            StreamError::Operator(_) | StreamError::Store(_) => {
-                tracing::error!(%error, "entries are not published")
+            StreamError::NeedsOperator(_) | StreamError::Store(_) => {
+                tracing::error!(%error, "entries are not published");
             }
         }
         Some(error)
     }
 
-    /// Counts the entries that no cursor marks as published, at most once per [`RELAY_SCAN_EVERY`], while
-    /// this relay has no session. If another relay is active, that one shows the number.
-    async fn count_pending(
-        &self,
-        store: &dyn Store,
-        error: Option<&StreamError>,
-        counted: &mut Option<Instant>,
-    ) {
-        let Some(error) = error else { return self.stand_by() };
-        if matches!(error, StreamError::Changed(_)) {
+    /// Counts the entries that no cursor marks as published, at most once per [`RELAY_SCAN_EVERY`], after an
+    /// error has ended the session. If another relay is active, that one shows the number.
+    async fn count_pending(&self, store: &dyn Store, error: &StreamError, counted_at: &mut Option<Instant>) {
+        if matches!(error, StreamError::Conflict(_)) {
             self.update_status(|status| status.pending = 0);
         }
-        if counted.is_some_and(|at| at.elapsed() < RELAY_SCAN_EVERY) {
+        if counted_at.is_some_and(|at| at.elapsed() < RELAY_SCAN_EVERY) {
             return;
         }
-        *counted = Some(Instant::now());
+        *counted_at = Some(Instant::now());
         // If the ledger cannot be read, the last count remains.
         let Ok(unpublished) = store.unpublished_entry_count().await else { return };
         self.record_pending(unpublished);
-        if !matches!(error, StreamError::Changed(_)) {
+        if !matches!(error, StreamError::Conflict(_)) {
             self.update_status(|status| status.pending = unpublished);
         }
     }
 
-    /// Another relay is active: this relay reports no pending entries and no error.
+    /// Reports no pending entries and no error, since the active relay reports them.
     fn stand_by(&self) {
         self.progress().stand_by();
         self.update_status(|status| (status.pending, status.error) = (0, None));
@@ -288,8 +292,11 @@ impl Relay {
     /// unavailable.
     async fn acquire_leadership(&self, dependencies: &RelayDependencies) -> Option<LockGuard> {
         let key = Key::new("relay", "ledger").ok()?;
-        let options =
-            LockOptions { wait: RELAY_STANDBY, max_lease: RELAY_LEADERSHIP_MAX, ..LockOptions::default() };
+        let options = LockOptions {
+            wait: RELAY_LOCK_WAIT_MAX,
+            max_lease: RELAY_LEADERSHIP_MAX,
+            ..LockOptions::default()
+        };
         loop {
             match dependencies.lock.acquire(&key, options).await {
                 Ok(guard) => return Some(guard),
@@ -321,8 +328,8 @@ impl StreamError {
     /// The error to show in the status; `None` if another relay is active.
     fn status_message(&self) -> Option<String> {
         match self {
-            Self::Unavailable(_) | Self::Operator(_) | Self::Store(_) => Some(self.to_string()),
-            Self::Changed(_) => None,
+            Self::Unavailable(_) | Self::NeedsOperator(_) | Self::Store(_) => Some(self.to_string()),
+            Self::Conflict(_) => None,
         }
     }
 }
@@ -333,9 +340,9 @@ fn backoff(error: Option<&StreamError>, jitter: u8) -> Duration {
     match error {
         None => Duration::ZERO,
         Some(StreamError::Unavailable(_) | StreamError::Store(_)) => Duration::from_millis(250),
-        Some(StreamError::Changed(_)) => {
-            Duration::from_millis(100) + RELAY_STANDBY.mul_f64(f64::from(jitter) / 256.0)
+        Some(StreamError::Conflict(_)) => {
+            Duration::from_millis(100) + RELAY_JITTER_MAX.mul_f64(f64::from(jitter) / 256.0)
         }
-        Some(StreamError::Operator(_)) => RELAY_STANDBY,
+        Some(StreamError::NeedsOperator(_)) => RELAY_OPERATOR_BACKOFF,
     }
 }

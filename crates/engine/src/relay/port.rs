@@ -42,7 +42,7 @@ pub trait Stream: Send + Sync {
 
     /// Publishes an entry and waits for the publish ack. The message is stored only if the last message of
     /// its event has the sequence `after`, which is 0 if the event has none; unconditionally if `after` is
-    /// `None`. A rejected message results in [`StreamError::Changed`].
+    /// `None`. A rejected message results in [`StreamError::Conflict`].
     async fn append(&self, entry: &EntryWithBooking, after: Option<u64>) -> Result<PublishAck, StreamError>;
 }
 
@@ -118,10 +118,10 @@ pub enum StreamError {
     Unavailable(String),
     /// Another relay publishes, or the stream was changed otherwise: it must be opened and counted again.
     #[error("another relay is active, or the stream was changed: {0}")]
-    Changed(String),
+    Conflict(String),
     /// An operator has to intervene.
     #[error("{0}")]
-    Operator(String),
+    NeedsOperator(String),
     /// The database cannot be read or written.
     #[error("the ledger cannot be read: {0}")]
     Store(#[from] Fault),

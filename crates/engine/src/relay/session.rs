@@ -40,19 +40,19 @@ pub(super) struct RelaySession<'a> {
 /// The end of an event's messages on the stream.
 #[derive(Clone, Copy)]
 struct Tail {
-    /// The number of the event's last entry on the stream; 0 if there is none.
-    seq: u64,
-    /// The sequence of that message, once the stream has returned it in this session; 0 if there is none.
+    /// The number, in the ledger, of the event's last entry on the stream; 0 if there is none.
+    ledger_seq: u64,
+    /// The sequence of its message on the stream, once the stream has returned it in this session; 0 if there is none.
     /// Never a prediction: the next message is stored only if this one is still the event's last.
-    sequence: Option<u64>,
+    stream_seq: Option<u64>,
 }
 
 impl Tail {
-    const EMPTY: Self = Self { seq: 0, sequence: Some(0) };
+    const EMPTY: Self = Self { ledger_seq: 0, stream_seq: Some(0) };
 
     /// The tail of an event with this number of messages.
     fn of(count: u64) -> Self {
-        if count == 0 { Self::EMPTY } else { Self { seq: count, sequence: None } }
+        if count == 0 { Self::EMPTY } else { Self { ledger_seq: count, stream_seq: None } }
     }
 }
 
@@ -117,7 +117,7 @@ impl<'a> RelaySession<'a> {
                 let mut tail = Tail::of(count);
                 // A wrong cursor is corrected: the stream is authoritative.
                 if count != cursor.published {
-                    tail.sequence = Some(self.sequence_of(cursor.event, tail).await?);
+                    tail.stream_seq = Some(self.sequence_of(cursor.event, tail).await?);
                     self.unsaved_cursors.insert(cursor.event, count);
                 }
                 self.tails.insert(cursor.event, tail);
@@ -133,16 +133,16 @@ impl<'a> RelaySession<'a> {
     /// The sequence of an event's last message, which must be the entry with that number. Then all entries
     /// before it are on the stream, and the stream belongs to this ledger.
     async fn sequence_of(&self, event: EventId, tail: Tail) -> Result<u64, StreamError> {
-        if let Some(sequence) = tail.sequence {
+        if let Some(sequence) = tail.stream_seq {
             return Ok(sequence);
         }
         let Some((sequence, last_entry)) = self.stream.last_message_of(event).await? else {
-            return Err(StreamError::Changed(format!("messages of {event} were deleted")));
+            return Err(StreamError::Conflict(format!("messages of {event} were deleted")));
         };
         if is_unguarded() || removed(Guard::StreamPredecessor) {
             return Ok(sequence);
         }
-        let Some(last) = self.read_entries(event, tail.seq - 1, 1).await?.pop() else {
+        let Some(last) = self.read_entries(event, tail.ledger_seq - 1, 1).await?.pop() else {
             return Err(stream_ahead_of_ledger(event));
         };
         if last_entry == EntryId::from(&last.entry) {
@@ -151,9 +151,9 @@ impl<'a> RelaySession<'a> {
         // Another relay may have appended messages since they were counted.
         let expected = self.initial_info.after_appending(self.appended.load(Ordering::Relaxed));
         if self.stream.info().await? != Some(expected) {
-            return Err(StreamError::Changed(format!("another message of {event} is the last one now")));
+            return Err(StreamError::Conflict(format!("another message of {event} is the last one now")));
         }
-        Err(StreamError::Operator(format!(
+        Err(StreamError::NeedsOperator(format!(
             "the messages of {event} on the stream are not the ledger entries of this database, or have \
              gaps; if the database was restored, delete the stream, and it is filled again"
         )))
@@ -190,8 +190,8 @@ impl<'a> RelaySession<'a> {
             .try_collect::<Vec<PageResult>>()
             .await?;
         for PageResult { event, tail, unreadable } in results {
-            if self.tails.insert(event, tail).unwrap_or(Tail::EMPTY).seq < tail.seq {
-                self.unsaved_cursors.insert(event, tail.seq);
+            if self.tails.insert(event, tail).unwrap_or(Tail::EMPTY).ledger_seq < tail.ledger_seq {
+                self.unsaved_cursors.insert(event, tail.ledger_seq);
             }
             match unreadable {
                 None => _ = self.unreadable_events.remove(&event),
@@ -225,7 +225,7 @@ impl<'a> RelaySession<'a> {
             self.relay.update_status(|status| status.pending = waiting + behind);
             self.publish_pending(page.iter().map(|cursor| cursor.event).collect()).await?;
             for cursor in page {
-                let tail = self.tails.get(&cursor.event).map_or(0, |tail| tail.seq);
+                let tail = self.tails.get(&cursor.event).map_or(0, |tail| tail.ledger_seq);
                 waiting += cursor.ledger.saturating_sub(tail);
             }
         }
@@ -266,7 +266,7 @@ impl<'a> RelaySession<'a> {
 
     /// Appends an event's entries one after the other: each is sent after the ack of the previous one.
     async fn append_page(&self, event: EventId, tail: &mut Tail) -> Result<(), StreamError> {
-        let page = self.read_entries(event, tail.seq, RELAY_PAGE).await?;
+        let page = self.read_entries(event, tail.ledger_seq, RELAY_PAGE).await?;
         if page.is_empty() {
             return Ok(());
         }
@@ -276,10 +276,10 @@ impl<'a> RelaySession<'a> {
             let ack = self.stream.append(&item, (!is_unguarded()).then_some(after)).await?;
             // A duplicate message may be on the stream, or may have been purged from it.
             if ack.duplicate && !is_unguarded() {
-                return Err(StreamError::Changed(format!("a message of {event} exists already")));
+                return Err(StreamError::Conflict(format!("a message of {event} exists already")));
             }
             after = ack.sequence;
-            *tail = Tail { seq: item.entry.seq, sequence: Some(after) };
+            *tail = Tail { ledger_seq: item.entry.seq, stream_seq: Some(after) };
             self.on_ack(&item).await;
         }
         if is_full {
@@ -326,17 +326,17 @@ impl<'a> RelaySession<'a> {
         if is_unguarded() || removed(Guard::StreamVerified) {
             return Ok(());
         }
-        let last = self.tails.values().filter_map(|tail| tail.sequence).max().unwrap_or(0);
+        let last = self.tails.values().filter_map(|tail| tail.stream_seq).max().unwrap_or(0);
         match self.stream.info().await? {
-            None => Err(StreamError::Changed("it was deleted".to_owned())),
+            None => Err(StreamError::Conflict("it was deleted".to_owned())),
             Some(now) if now.created_at != self.initial_info.created_at => {
-                Err(StreamError::Changed("it was replaced".to_owned()))
+                Err(StreamError::Conflict("it was replaced".to_owned()))
             }
             Some(now)
                 if now.missing_sequences() != self.initial_info.missing_sequences()
                     || now.last < last.max(self.initial_info.last) =>
             {
-                Err(StreamError::Changed("it has lost messages".to_owned()))
+                Err(StreamError::Conflict("it has lost messages".to_owned()))
             }
             Some(_) => Ok(()),
         }
@@ -357,7 +357,7 @@ fn is_unguarded() -> bool {
 }
 
 fn stream_ahead_of_ledger(event: EventId) -> StreamError {
-    StreamError::Operator(format!(
+    StreamError::NeedsOperator(format!(
         "the stream has more messages of {event} than the ledger has entries: the database was restored, or \
          the stream belongs to another database. Nothing is overwritten; delete the stream, and it is filled \
          again"

@@ -70,7 +70,7 @@ async fn check(client: async_nats::Client, replicas: usize, dependency: &mut Dep
             dependency.details.insert("streamReplicas".to_owned(), json!(config.num_replicas));
         }
         Ok(None) => dependency.facts.push(("stream", "none yet; `boxoffice serve` creates it".to_owned())),
-        Err(StreamError::Operator(problem)) => dependency.problems.push(Problem::new(
+        Err(StreamError::NeedsOperator(problem)) => dependency.problems.push(Problem::new(
             problem,
             "until this is fixed, entries stay unpublished in the ledger; sales and requests continue",
         )),

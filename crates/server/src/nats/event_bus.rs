@@ -113,7 +113,7 @@ impl Stream for JetStreamSession {
         match self.stream.get_last_raw_message_by_subject(&ledger(event)).await {
             Ok(found) => match message::parse_entry_id(&found.payload) {
                 Some(entry) => Ok(Some((found.sequence, entry))),
-                None => Err(StreamError::Operator(format!(
+                None => Err(StreamError::NeedsOperator(format!(
                     "the last message of {event} on the stream is not a ledger entry"
                 ))),
             },
@@ -138,7 +138,7 @@ impl Stream for JetStreamSession {
         }
         let message = message.header("Content-Type", "application/cloudevents+json").payload(payload.into());
         if !self.connection.is_current() {
-            return Err(StreamError::Changed("NATS has reconnected".to_owned()));
+            return Err(StreamError::Conflict("NATS has reconnected".to_owned()));
         }
         let ack = self
             .context
@@ -162,12 +162,12 @@ fn map_publish_error(error: &PublishError) -> StreamError {
             Some(
                 ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT | ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT,
             ),
-        ) => StreamError::Changed(with_source(error)),
+        ) => StreamError::Conflict(with_source(error)),
         (_, Some(ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::STREAM_TOO_MANY_REQUESTS)) => {
             StreamError::Unavailable(with_source(error))
         }
         (PublishErrorKind::Other, _) => {
-            StreamError::Operator(format!("NATS rejects messages: {}", with_source(error)))
+            StreamError::NeedsOperator(format!("NATS rejects messages: {}", with_source(error)))
         }
         _ => unavailable(error),
     }

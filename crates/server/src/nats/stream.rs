@@ -51,8 +51,8 @@ pub(super) async fn create(context: &Context, replicas: usize, first: u64) -> Re
     created.map_err(|error| match error.kind() {
         CreateStreamErrorKind::JetStream(error) => match error.error_code() {
             // Another instance has just created it with another first sequence. The next attempt finds it.
-            ErrorCode::STREAM_NAME_EXIST => StreamError::Changed(error.to_string()),
-            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => StreamError::Operator(format!(
+            ErrorCode::STREAM_NAME_EXIST => StreamError::Conflict(error.to_string()),
+            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => StreamError::NeedsOperator(format!(
                 "NATS cannot create the stream {STREAM} with {replicas} replicas because it is not a \
                  cluster: use the addresses of a cluster, or --nats-replicas 1"
             )),
@@ -88,14 +88,14 @@ fn check_config(stream: Stream) -> Result<Stream, StreamError> {
         || config.mirror.is_some()
         || config.sources.as_ref().is_some_and(|s| !s.is_empty())
     {
-        return Err(StreamError::Operator(format!(
+        return Err(StreamError::NeedsOperator(format!(
             "the stream {STREAM} does not belong to boxoffice: its subjects are {:?}, not [\"{LEDGERS}\"]; \
              remove or rename it",
             config.subjects
         )));
     }
     if discards {
-        return Err(StreamError::Operator(format!(
+        return Err(StreamError::NeedsOperator(format!(
             "the stream {STREAM} discards messages; set limits retention, discard policy new, and no maximum \
              age or messages per subject"
         )));
@@ -111,12 +111,14 @@ fn map_jetstream_error(error: &async_nats::jetstream::Error) -> StreamError {
         ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::CLUSTER_NOT_LEADER | ErrorCode::STREAM_OFFLINE => {
             no_leader()
         }
-        _ => StreamError::Operator(format!("NATS rejects the stream {STREAM}: {error}")),
+        _ => StreamError::NeedsOperator(format!("NATS rejects the stream {STREAM}: {error}")),
     }
 }
 
 fn jetstream_disabled() -> StreamError {
-    StreamError::Operator("NATS has no JetStream for this user; start the server with --jetstream".to_owned())
+    StreamError::NeedsOperator(
+        "NATS has no JetStream for this user; start the server with --jetstream".to_owned(),
+    )
 }
 
 fn no_leader() -> StreamError {
@@ -148,7 +150,7 @@ fn parse_info(info: &Info) -> Result<StreamInfo, StreamError> {
     }
     let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
     let created_at =
-        Timestamp::from_micros(micros).map_err(|error| StreamError::Operator(error.to_string()))?;
+        Timestamp::from_micros(micros).map_err(|error| StreamError::NeedsOperator(error.to_string()))?;
     Ok(StreamInfo { created_at, last: info.state.last_sequence, messages: info.state.messages })
 }
 
@@ -159,7 +161,7 @@ pub(super) async fn count_by_subject(stream: &Stream) -> Result<StreamCounts, St
     while let Some((subject, count)) = all.try_next().await.map_err(|error| unavailable(&error))? {
         let event = event_of(&subject);
         let event = event.ok_or_else(|| {
-            StreamError::Operator(format!("the subject {subject} of the stream names no event"))
+            StreamError::NeedsOperator(format!("the subject {subject} of the stream names no event"))
         })?;
         result.counts.insert(event, count as u64);
     }

@@ -41,7 +41,7 @@ impl Standbys {
         Ok(Self { setting, needed, missing, connected, are_visible, commit_wait })
     }
 
-    /// The reason why no commit is acknowledged now, if one has waited for longer than [`COMMIT_WAIT_MAX`].
+    /// The reason why no commit is acknowledged now, if one has waited for longer than `COMMIT_WAIT_MAX`.
     pub fn stall_reason(&self) -> Option<String> {
         let is_hanging = self.commit_wait > COMMIT_WAIT_MAX;
         is_hanging.then(|| {

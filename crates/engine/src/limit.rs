@@ -139,8 +139,8 @@ pub(crate) const RELAY_LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Time before a relay retries after an error that an operator has to fix.
 pub(crate) const RELAY_OPERATOR_BACKOFF: Duration = Duration::from_secs(2);
 
-/// Maximum jitter before a relay retries after the stream has rejected a message: longer than the active relay
-/// needs for its next message.
+/// Maximum jitter before a relay retries after the stream has rejected a message: longer than the active
+/// relay needs for its next message.
 pub(crate) const RELAY_JITTER_MAX: Duration = Duration::from_secs(2);
 
 /// Maximum duration of a relay's leadership; then a waiting relay may take over.

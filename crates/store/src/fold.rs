@@ -8,8 +8,8 @@
 //! together by [`Tx::commit`].
 //!
 //! "Sold out" is decided by [`domain::decide()`] alone, on the counters loaded under the row lock. If tickets
-//! are missing while overdue holds may still occupy some, `decide` returns [`Decision::FreeOverdue`] instead of a
-//! refusal. The fold then frees overdue holds, oldest first, each by a decision of its own
+//! are missing while overdue holds may still occupy some, `decide` returns [`Decision::FreeOverdue`] instead
+//! of a refusal. The fold then frees overdue holds, oldest first, each by a decision of its own
 //! ([`Action::Expire`]), and calls `decide` again until the order succeeds or no overdue hold is left that
 //! could help.
 

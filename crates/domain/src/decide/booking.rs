@@ -261,8 +261,8 @@ fn sales_closed_reason(event: &Event, now: Timestamp) -> Option<Refusal> {
     details.sales_start_at.filter(|start| now < *start).map(Refusal::SalesNotOpen)
 }
 
-/// Decides against the order if the user would have more tickets than the event allows per user: a refusal, or
-/// overdue holds of the user to free first.
+/// Decides against the order if the user would have more tickets than the event allows per user: a refusal,
+/// or overdue holds of the user to free first.
 fn check_user_limit(
     snapshot: &Snapshot<'_>,
     event: &Event,

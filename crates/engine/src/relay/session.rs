@@ -42,8 +42,8 @@ pub(super) struct RelaySession<'a> {
 struct Tail {
     /// The number, in the ledger, of the event's last entry on the stream; 0 if there is none.
     ledger_seq: u64,
-    /// The sequence of its message on the stream, once the stream has returned it in this session; 0 if there is none.
-    /// Never a prediction: the next message is stored only if this one is still the event's last.
+    /// The sequence of its message on the stream, once the stream has returned it in this session; 0 if there
+    /// is none. Never a prediction: the next message is stored only if this one is still the event's last.
     stream_seq: Option<u64>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A change may be acknowledged only if it is committed on the primary and on the standbys that a commit
 //! waits for, and refused only if it is not committed and never will be. Between COMMIT and its response the
-//! client knows neither. This module, [`super::replication`] and [`super::tx`] find out which of the two it is.
+//! client knows neither. This module, [`super::replication`] and [`super::tx`] find out which of the two it
+//! is.
 //!
 //! # States of a commit
 //!
@@ -45,8 +46,8 @@
 //!                        └─────────────────────────────────┘
 //! ```
 //!
-//! After a warning, "Checking replication" ends at the deadline of the transaction, and an error in it leads to
-//! "unknown" at once. After a lost response both boxes share the 5 s of "Resolving".
+//! After a warning, "Checking replication" ends at the deadline of the transaction, and an error in it leads
+//! to "unknown" at once. After a lost response both boxes share the 5 s of "Resolving".
 //!
 //! # Resolving
 //!

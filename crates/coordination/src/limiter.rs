@@ -13,10 +13,11 @@ use crate::{Key, Rule, Unavailable};
 ///
 /// - **Safety.** Of the stored admissions a₁ ≤ a₂ ≤ …, a₍ᵢ₊limit₎ − aᵢ ≥ window: no window, wherever it
 ///   begins, contains more than `limit`.
-/// - **Maximality.** An attempt is refused only if exactly `limit` admissions lie in (now − window, now].
+/// - **No false refusals.** An attempt is refused only if exactly `limit` admissions lie in (now − window,
+///   now].
 /// - **Exact retry.** An attempt made [`LimitDecision::retry_after`] later by the wall clock is allowed,
 ///   unless another attempt has taken the permit. 1 µs earlier it is refused.
-/// - **No residue.** A key that is not used for a window takes no memory.
+/// - **No idle state.** A key that is not used for a window takes no memory.
 ///
 /// A refused attempt changes nothing, so retries do not prolong a refusal. Clock steps: a wall clock up to
 /// one window behind a key's newest admission has no effect, because `now` is not behind it. If it is further
@@ -43,8 +44,9 @@ pub struct LimitDecision {
     pub allowed: bool,
     /// Permits left now: 0 to one less than the limit; 0 if refused.
     pub remaining: u16,
-    /// Time until the oldest admission leaves the window and its permit returns, in whole microseconds by the
-    /// wall clock. At most the window, or twice the window while a clock that stepped back catches up.
+    /// Time until the oldest admission leaves the window and its permit is available again, in whole
+    /// microseconds by the wall clock. At most the window, or twice the window while a clock that stepped
+    /// back catches up.
     pub reset_after: Duration,
 }
 

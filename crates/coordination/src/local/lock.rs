@@ -86,8 +86,8 @@ impl Lock for LocalLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         check_not_held(key)?;
         let mut queued = match self.table.join(key, options)? {
-            Joined::Owner(grant) => return Ok(self.table.guard(key, grant)),
-            Joined::Queued(queued) => queued,
+            JoinResult::Owner(grant) => return Ok(self.table.guard(key, grant)),
+            JoinResult::Queued(queued) => queued,
         };
         let mut wait = std::pin::pin!(sleep(options.wait));
         loop {
@@ -111,7 +111,7 @@ impl Lock for LocalLock {
     }
 }
 
-enum Joined<'a> {
+enum JoinResult<'a> {
     Owner(Grant),
     Queued(QueuePosition<'a>),
 }
@@ -183,10 +183,14 @@ impl Table {
     }
 
     /// Takes the key or joins its queue, atomically, so that no release in between is missed.
-    fn join<'a>(self: &'a Arc<Self>, key: &'a Key, options: LockOptions) -> Result<Joined<'a>, LockError> {
+    fn join<'a>(
+        self: &'a Arc<Self>,
+        key: &'a Key,
+        options: LockOptions,
+    ) -> Result<JoinResult<'a>, LockError> {
         let mut slots = self.slots();
         if let Some(grant) = slots.take(key, options.max_lease, self.clock.unix_micros()) {
-            return Ok(Joined::Owner(grant));
+            return Ok(JoinResult::Owner(grant));
         }
         let slot = slots.by_key.get_mut(key).expect("a key that cannot be taken is in the table");
         let position = slot.live + 1;
@@ -196,7 +200,7 @@ impl Table {
         let (sender, granted) = oneshot::channel();
         slot.queue.push_back(Waiter { max_lease: options.max_lease, granted: sender });
         slot.live = position;
-        Ok(Joined::Queued(QueuePosition { table: self, key, position, granted, left: false }))
+        Ok(JoinResult::Queued(QueuePosition { table: self, key, position, granted, left: false }))
     }
 
     /// Hands the key over to the first waiter if the owner's lease has expired. Returns when to check again.
@@ -327,7 +331,9 @@ mod tests {
         let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
-        let Ok(Joined::Queued(queued)) = lock.table.join(&key, options) else { panic!("the key was free") };
+        let Ok(JoinResult::Queued(queued)) = lock.table.join(&key, options) else {
+            panic!("the key was free")
+        };
         drop(owner);
         drop(queued.time_out().unwrap());
         assert_eq!(lock.footprint(), Footprint::default());
@@ -339,7 +345,7 @@ mod tests {
         let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
-        let Ok(Joined::Queued(mut queued)) = lock.table.join(&key, options) else {
+        let Ok(JoinResult::Queued(mut queued)) = lock.table.join(&key, options) else {
             panic!("the key was free")
         };
         assert!(queued.leave().is_none());

@@ -11,8 +11,8 @@
 //!
 //! It sends batches, one in flight at a time. Therefore the requests of one caller (acquire, renew, release)
 //! reach the server in order. All scripts may be sent twice, so a request with an unknown outcome is retried,
-//! or undone by a release: after a pause or on the next connection, never at once. A step of [`Actor::run`]
-//! without anything to wait for would keep its thread from all other tasks.
+//! or undone by a release: after a pause or on the next connection, never at once, to avoid a busy loop
+//! in [`Actor::run`], which would keep its thread from all other tasks.
 //!
 //! # States
 //!
@@ -46,7 +46,8 @@
 //! - *free*: there is no owner and no waiter;
 //! - *owned*: `lk:{scope:id}` contains the owner's id and token, and its TTL is the owner's lease;
 //! - *queued*: also, `lk:{scope:id}:q` lists the waiters in order, and `lk:{scope:id}:w` has their deadlines;
-//! - *handed over*: owned by a waiter, with the short claim as its lease until the new owner first renews it.
+//! - *handed over*: owned by a waiter, with the *claim* as its lease: the short lease after a hand-over,
+//!   until the new owner first renews it.
 //!
 //! A release hands the key over, atomically, to the first waiter whose deadline has not passed. If the
 //! owner's lease has expired, the next acquire of any caller does so, or the next renewal or release of a
@@ -106,7 +107,7 @@ use super::lock::{AcquireRequest, Caller, Command, Lease, RedisGuard};
 use super::notifications::Notification;
 use crate::{Key, LockError, LockGuard, Unavailable};
 
-/// Most commands processed in one step of the event loop, so that every step ends.
+/// Maximum number of commands processed in one step of the event loop, so that every step ends.
 const COMMANDS_MAX: usize = 512;
 
 /// Durations of the lock protocol. See [`RedisOptions`](super::RedisOptions).

@@ -229,13 +229,13 @@ impl Actor {
         self.entries.insert(number, entry);
         match grant {
             Some(grant) => self.accept_grant(number, grant, queued_at.local_instant(grant.server_micros)),
-            None => self.wait_for_owner(number, owner_lease, queued_at.sent),
+            None => self.schedule_poll(number, owner_lease, queued_at.sent),
         }
     }
 
     /// Polls again when the queue position has to be renewed, or earlier when the owner's lease has expired,
     /// which the server does not notify. The numbers spread the polls of many waiters over 16 ms.
-    fn wait_for_owner(&mut self, number: u64, owner_lease: Duration, sent: Instant) {
+    fn schedule_poll(&mut self, number: u64, owner_lease: Duration, sent: Instant) {
         let spread = Duration::from_millis(1 + number % 16);
         let owner_expired = Instant::now() + owner_lease + spread;
         self.schedule_bounded(number, owner_expired.min(sent + self.timing.renew_after()));
@@ -267,7 +267,7 @@ impl Actor {
                 self.start_ownership(number, Ownership { token, waiting, from: sent, lease: duration });
             }
             (State::Queued { .. }, Ok(RenewReply::Queued { owner_lease, .. })) => {
-                self.wait_for_owner(number, owner_lease, sent);
+                self.schedule_poll(number, owner_lease, sent);
             }
             (State::Queued { .. }, Ok(RenewReply::Neither) | Err(_)) => self.requeue(number),
             (State::Requested { .. }, _) => {}

@@ -9,17 +9,17 @@ use tokio::time::Instant;
 
 use crate::{Key, LimitDecision, Limiter, Rule, Unavailable};
 
-/// Most cached refusals, at about 150 bytes each. Beyond that the oldest is evicted, which costs one call of
-/// the other limiter.
+/// Maximum number of cached refusals, at about 150 bytes each. Beyond that the oldest is evicted, which costs
+/// one call of the other limiter.
 const REFUSALS_MAX: usize = 16_384;
 
 /// A limiter that caches the refusals of another one.
 ///
-/// After a refusal no permit can return before [`LimitDecision::retry_after`] has passed, counted from when
-/// the attempt was *sent*. Until then further attempts are refused from the cache and do not reach the other
-/// limiter. The time returned to the caller counts from when the reply was *received*, so a caller that waits
-/// for it is never early. A wall clock that steps, forward or far back, frees permits that this cache does
-/// not notice until the refusal expires. The cache itself uses the monotonic clock.
+/// After a refusal no permit is available again before [`LimitDecision::retry_after`] has passed, counted
+/// from when the attempt was *sent*. Until then further attempts are refused from the cache and do not reach
+/// the other limiter. The time returned to the caller counts from when the reply was *received*, so a caller
+/// that waits for it is never early. A wall clock that steps, forward or far back, frees permits that are not
+/// reflected in the cache until the refusal expires. The cache itself uses the monotonic clock.
 pub struct DenyCache {
     inner: Arc<dyn Limiter>,
     refusals: Mutex<Refusals>,
@@ -73,7 +73,8 @@ impl DenyCache {
 impl Limiter for DenyCache {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
         let (cache_key, sent) = ((rule.name(), key.clone()), Instant::now());
-        if let Some(free_after) = self.with_refusals(|refusals| refusals.remaining(&cache_key, sent)) {
+        if let Some(free_after) = self.with_refusals(|refusals| refusals.refuse_from_cache(&cache_key, sent))
+        {
             return Ok(LimitDecision { rule, allowed: false, remaining: 0, reset_after: free_after });
         }
         let decision = self.inner.attempt(rule, key).await?;
@@ -86,9 +87,9 @@ impl Limiter for DenyCache {
 }
 
 impl Refusals {
-    /// Time until a permit returns, in whole microseconds, rounded up; `None` without a valid refusal. Counts
-    /// the refusal.
-    fn remaining(&mut self, key: &RefusalKey, now: Instant) -> Option<Duration> {
+    /// Refuses an attempt if there is a valid refusal, and counts it. Returns the time until a permit is
+    /// available again, in whole microseconds, rounded up; `None` without a valid refusal.
+    fn refuse_from_cache(&mut self, key: &RefusalKey, now: Instant) -> Option<Duration> {
         let refusal = *self.by_key.get(key)?;
         if refusal.valid_until <= now {
             return None;

@@ -75,8 +75,8 @@ pub struct RedisOptions {
     /// Time after which the server frees a key, or removes a waiter, of a process that no longer renews it.
     /// Renewed after a third. Default 2 s; at least 100 ms.
     pub lease: Duration,
-    /// Lease of a key that was handed over, until its new owner first renews it. Default 500 ms; from 50 ms
-    /// to `lease`.
+    /// The short lease of a key after a hand-over, until its new owner first renews it. Default 500 ms; from
+    /// 50 ms to `lease`.
     pub claim: Duration,
     /// Longest wait for a reply. Default 100 ms, because a user is waiting for the response.
     pub reply_timeout: Duration,

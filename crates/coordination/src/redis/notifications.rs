@@ -19,7 +19,7 @@ use crate::Key;
 /// Pause before the next attempt to subscribe.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(100);
 /// Interval of the heartbeats that this instance publishes to its own channel. A heartbeat that does not
-/// arrive before the next one is due shows that the subscription is dead.
+/// arrive before the next one is due shows that the subscription has failed.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An event on the subscription.
@@ -28,7 +28,8 @@ pub(super) enum Notification {
     Subscribed,
     /// The key was handed over to this caller.
     Granted { number: u64, key: Key, grant: Grant },
-    /// The number of callers that wait for the key that this caller owns.
+    /// The number of callers that wait for the key that this caller owns. The scripts publish only 1, when
+    /// the first waiter joins the queue, and 0, when the last one leaves it.
     Waiters { number: u64, count: u64 },
 }
 

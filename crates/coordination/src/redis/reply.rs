@@ -32,7 +32,7 @@ pub(super) enum RenewReply {
     Owned { token: u64, waiting: u64 },
     /// As [`AcquireReply::Queued`].
     Queued { owner_lease: Duration, server_micros: u64 },
-    /// The server knows the caller neither as the owner nor as a waiter.
+    /// The server has the caller neither as the owner nor as a waiter.
     Neither,
 }
 

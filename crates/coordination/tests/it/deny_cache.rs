@@ -55,7 +55,7 @@ fn the_deny_cache_conforms() {
 
 /// Refuses every attempt for a window, or is unavailable. Counts its calls.
 #[derive(Default)]
-struct Refusing {
+struct RefusingLimiter {
     calls: AtomicU64,
     is_down: AtomicBool,
 }
@@ -65,7 +65,7 @@ struct Refusing {
 struct Down;
 
 #[async_trait]
-impl Limiter for Refusing {
+impl Limiter for RefusingLimiter {
     async fn attempt(&self, rule: Rule, _key: &Key) -> Result<LimitDecision, Unavailable> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         // The reply is delayed.
@@ -79,7 +79,7 @@ impl Limiter for Refusing {
 
 #[tokio::test(start_paused = true)]
 async fn a_cached_refusal_holds_from_send_and_is_reported_from_receipt() {
-    let (inner, rule) = (Arc::new(Refusing::default()), Rule::parse("test", "1/1m").unwrap());
+    let (inner, rule) = (Arc::new(RefusingLimiter::default()), Rule::parse("test", "1/1m").unwrap());
     let cached = DenyCache::new(inner.clone());
     let retry_after = async || cached.attempt(rule, &key(0)).await.unwrap().retry_after().unwrap();
     assert_eq!(retry_after().await, Duration::from_mins(1));
@@ -93,7 +93,7 @@ async fn a_cached_refusal_holds_from_send_and_is_reported_from_receipt() {
 
 #[tokio::test(start_paused = true)]
 async fn the_deny_cache_is_bounded() {
-    let (inner, rule) = (Arc::new(Refusing::default()), Rule::parse("test", "1/24h").unwrap());
+    let (inner, rule) = (Arc::new(RefusingLimiter::default()), Rule::parse("test", "1/24h").unwrap());
     let cached = DenyCache::new(inner);
     for number in 0..40_000 {
         cached.attempt(rule, &key(number)).await.unwrap();
@@ -106,7 +106,7 @@ async fn the_deny_cache_is_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_limiter_means_a_local_window_or_an_error() {
-    let (inner, rule) = (Arc::new(Refusing::default()), Rule::parse("test", "2/10s").unwrap());
+    let (inner, rule) = (Arc::new(RefusingLimiter::default()), Rule::parse("test", "2/10s").unwrap());
     let clock = Arc::new(ManualClock::new());
     let own = Fallback::new(inner.clone(), OnDown::Local, clock.clone());
     let none = Fallback::new(inner.clone(), OnDown::Refuse, clock);

@@ -41,7 +41,7 @@ fn assert_rejected<L: Lock + 'static>(lock: impl Fn() -> L, by: &[&str]) {
 /// Polls every few milliseconds, like most locks on a store without a queue. Its release is unconditional,
 /// and its guards are never lost.
 #[derive(Default)]
-struct Polling {
+struct PollingLock {
     clock: ManualClock,
     taken: Arc<Mutex<HashSet<Key>>>,
 }
@@ -70,7 +70,7 @@ impl Drop for PollingGuard {
 }
 
 #[async_trait]
-impl Lock for Polling {
+impl Lock for PollingLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         let polling = async {
             loop {
@@ -114,17 +114,17 @@ fn a_lock_that_polls_is_rejected() {
         "a_guard_is_contended_while_others_wait",
         "a_nested_section_of_one_key_would_deadlock",
     ];
-    assert_rejected(Polling::default, &by);
+    assert_rejected(PollingLock::default, &by);
 }
 
 /// Acquires in a task that outlives a dropped caller, and does not release an unclaimed key.
-struct Detached {
+struct DetachedLock {
     lock: Arc<LocalLock>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 #[async_trait]
-impl Lock for Detached {
+impl Lock for DetachedLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         let (sender, receiver) = oneshot::channel();
         let (lock, key) = (self.lock.clone(), key.clone());
@@ -146,8 +146,10 @@ impl Lock for Detached {
 
 #[test]
 fn a_lock_that_leaks_dropped_callers_is_rejected() {
-    let detached =
-        || Detached { lock: Arc::new(LocalLock::new(Arc::new(ManualClock::new()))), tasks: Mutex::default() };
+    let detached = || DetachedLock {
+        lock: Arc::new(LocalLock::new(Arc::new(ManualClock::new()))),
+        tasks: Mutex::default(),
+    };
     let by = [
         "a_cancelled_waiter_frees_its_position",
         "a_nested_section_of_one_key_would_deadlock",
@@ -159,10 +161,10 @@ fn a_lock_that_leaks_dropped_callers_is_rejected() {
 }
 
 /// A correct lock whose guards never expire.
-struct Unexpiring(LocalLock);
+struct UnexpiringLock(LocalLock);
 
 #[async_trait]
-impl Lock for Unexpiring {
+impl Lock for UnexpiringLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         self.0.acquire(key, LockOptions { max_lease: Duration::MAX, ..options }).await
     }
@@ -179,5 +181,5 @@ impl Lock for Unexpiring {
 #[test]
 fn a_lock_without_a_max_lease_is_rejected() {
     let by = ["max_lease_ends_ownership", "an_expired_owner_does_not_block_the_queue"];
-    assert_rejected(|| Unexpiring(LocalLock::new(Arc::new(ManualClock::new()))), &by);
+    assert_rejected(|| UnexpiringLock(LocalLock::new(Arc::new(ManualClock::new()))), &by);
 }

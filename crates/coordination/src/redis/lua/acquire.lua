@@ -18,5 +18,6 @@ if waiting >= tonumber(ARGV[6]) then return {4, waiting + 1} end
 if ARGV[7] == '0' then return {3, waiting + 1} end
 redis.call('RPUSH', KEYS[2], id)
 refresh_waiter()
+-- Only the first waiter is published: the owner needs to know only that there is one.
 if waiting == 0 then notify(owner, 'waiting %s 1') end
 return {2, waiting + 1, lease_left(), now}

@@ -2,7 +2,8 @@
 -- KEYS[1] owner: "id:token"; its TTL is the lease
 -- KEYS[2] queue: ids in order of arrival; an id without a deadline in KEYS[3] has left
 -- KEYS[3] waiters: id -> time in milliseconds until which it counts as waiting
--- ARGV    id; lease, claim lease and lease of a waiter (milliseconds); prefix of channels
+-- ARGV    id; lease, claim (the short lease after a hand-over) and lease of a waiter (milliseconds);
+--         prefix of channels
 local id, lease, claim, waiter_lease, channels = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -53,7 +54,7 @@ local function extend_ttl(key, milliseconds)
   if redis.call('PTTL', key) < milliseconds then redis.call('PEXPIRE', key, milliseconds) end
 end
 
--- Records that the caller waits, for another waiter's lease.
+-- Records that the caller waits, for one more waiter lease from now.
 local function refresh_waiter()
   redis.call('HSET', KEYS[3], id, string.format('%.0f', now_ms + waiter_lease))
   extend_ttl(KEYS[2], waiter_lease)

@@ -1,7 +1,8 @@
 -- One attempt under a rule. See `Limiter` for the meaning of the result.
 -- KEYS[1] ring: the admissions in the window, oldest first, each 8 bytes of big-endian microseconds
 -- ARGV    limit; window in microseconds
--- Returns {allowed, remaining, microseconds until a permit returns, 1 if the stored value was corrupt}
+-- Returns {allowed, remaining, microseconds until a permit is available again, 1 if the stored value was
+-- corrupt}
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]

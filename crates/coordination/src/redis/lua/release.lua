@@ -11,6 +11,7 @@ if redis.call('HDEL', KEYS[3], id) == 0 then return {0} end
 local waiting = redis.call('HLEN', KEYS[3])
 if waiting == 0 then
   redis.call('DEL', KEYS[2])
+  -- The last waiter has left.
   if owner then notify(owner, 'waiting %s 0') end
 elseif redis.call('LLEN', KEYS[2]) > 2 * waiting + 8 then
   -- Most entries belong to waiters that have left. The queue is rewritten without them, because it would grow

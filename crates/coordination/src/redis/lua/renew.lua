@@ -2,6 +2,7 @@
 -- owner's lease has expired, it hands the key over to the first waiter.
 -- Returns {1, token, waiting, now}: owned; {2, 0, milliseconds of the owner's lease, now}: queued;
 --         {0}: neither
+-- The second number of {2, …} is the position in the reply of acquire.lua. A renewal does not report it.
 local owner, token = read_owner()
 if owner == id then
   redis.call('PEXPIRE', KEYS[1], lease)

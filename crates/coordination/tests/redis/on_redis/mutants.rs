@@ -134,7 +134,7 @@ async fn a_queue_that_keeps_cancelled_waiters_is_rejected() {
 
 /// Renews on another connection than it releases, so that a renewal can arrive after the release and make the
 /// old owner the owner again.
-struct Unordered {
+struct UnorderedLock {
     lock: Arc<dyn Lock>,
     connection: MultiplexedConnection,
 }
@@ -144,7 +144,7 @@ struct UnorderedGuard {
     connection: MultiplexedConnection,
 }
 
-impl Unordered {
+impl UnorderedLock {
     fn wrap(&self, guard: LockGuard) -> LockGuard {
         let (key, token) = (guard.key().clone(), guard.token());
         let backend = UnorderedGuard { guard: Some(guard), connection: self.connection.clone() };
@@ -190,7 +190,7 @@ impl Drop for UnorderedGuard {
 }
 
 #[async_trait]
-impl Lock for Unordered {
+impl Lock for UnorderedLock {
     async fn acquire(&self, key: &Key, options: LockOptions) -> Result<LockGuard, LockError> {
         Ok(self.wrap(self.lock.acquire(key, options).await?))
     }
@@ -206,7 +206,7 @@ impl Lock for Unordered {
 }
 
 struct UnorderedHarness {
-    lock: Arc<Unordered>,
+    lock: Arc<UnorderedLock>,
     url: String,
     _redis: Redis,
 }
@@ -229,7 +229,7 @@ async fn a_renewal_that_overtakes_a_release_is_rejected() {
     let failed = failed_cases(&server, cases_named(lock::CASES, &by), |url| {
         Box::pin(async move {
             let redis = start(options_without_lease_expiry(&url, "suite")).await;
-            let lock = Arc::new(Unordered { lock: redis.lock(), connection: connect(&url).await });
+            let lock = Arc::new(UnorderedLock { lock: redis.lock(), connection: connect(&url).await });
             Box::new(UnorderedHarness { lock, url, _redis: redis }) as Box<dyn lock::Harness>
         })
     });

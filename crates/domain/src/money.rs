@@ -1,4 +1,5 @@
-//! Money in whole minor units of one currency (ISO 4217). Arithmetic is checked; there are no floats.
+//! Money in whole minor units of one currency (ISO 4217). Arithmetic is checked; no floating-point numbers
+//! are used.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,6 +24,9 @@ pub enum MoneyError {
     /// The code is not three upper-case letters of ISO 4217.
     #[error("must be a currency code of ISO 4217, in upper case")]
     Currency,
+    /// Two amounts have different currencies.
+    #[error("must have the same currency")]
+    CurrencyMismatch,
     /// The amount is below 0, or above the maximum that every JSON parser represents exactly.
     #[error("must be between 0 and {AMOUNT_MAX} minor units")]
     Amount,
@@ -84,7 +88,7 @@ impl Money {
     /// The sum of two amounts; fails above [`AMOUNT_MAX`] or if the currencies differ.
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
-            return Err(MoneyError::Currency);
+            return Err(MoneyError::CurrencyMismatch);
         }
         Self::new(self.amount.checked_add(other.amount).ok_or(MoneyError::Amount)?, self.currency)
     }
@@ -107,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_iso_4217_and_its_exponents() {
+    fn currency_codes_and_exponents_follow_iso_4217() {
         for (code, exponent) in [("EUR", 2), ("JPY", 0), ("BHD", 3)] {
             assert_eq!(code.parse::<Currency>().unwrap().exponent(), Some(exponent), "{code}");
         }
@@ -118,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_wraps_and_never_leaves_its_range(a in any::<i64>(), b in any::<i64>(), n in any::<u32>()) {
+        fn arithmetic_is_checked(a in any::<i64>(), b in any::<i64>(), n in any::<u32>()) {
             let exact = |value: i128| (0..=i128::from(AMOUNT_MAX)).contains(&value);
             prop_assert_eq!(eur(a).is_ok(), exact(a.into()));
             if let (Ok(x), Ok(y)) = (eur(a), eur(b)) {
@@ -128,7 +132,7 @@ mod tests {
         }
 
         #[test]
-        fn multiplies_like_the_integers(a in 0..=AMOUNT_MAX, n in 0u32..1000) {
+        fn products_are_exact(a in 0..=AMOUNT_MAX, n in 0u32..1000) {
             if let Ok(product) = eur(a).unwrap().times(n) {
                 prop_assert_eq!(product.amount(), a * i64::from(n));
             }

@@ -16,7 +16,7 @@ pub struct Campaign {
     pub simulated_millis: u64,
     /// Coverage goals and other events that were reached, and how often.
     pub coverage: BTreeMap<String, u64>,
-    /// Reports of the seeds that broke a promise.
+    /// Reports of the seeds that violated an invariant.
     pub failed: Vec<Report>,
 }
 

@@ -37,11 +37,11 @@ pub(crate) async fn check(
 /// sales are open at that instant.
 fn check_booking(event: &Event, booking: &Booking, now: Timestamp) -> Option<String> {
     let details = &event.details;
-    let lasts_as_promised = booking.hold_expires_at == now.plus_seconds(details.hold_seconds);
+    let lasts_as_specified = booking.hold_expires_at == now.plus_seconds(details.hold_seconds);
     let is_open = now < details.starts_at
         && details.sales_end_at.is_none_or(|end| now < end)
         && details.sales_start_at.is_none_or(|start| start <= now);
-    let is_consistent = lasts_as_promised && is_open && booking.created_at == now;
+    let is_consistent = lasts_as_specified && is_open && booking.created_at == now;
     (!is_consistent || matches!(booking.state, State::Expired { .. })).then(|| {
         format!("{} is held until {}, decided at {now}: {details:?}", booking.id, booking.hold_expires_at)
     })

@@ -5,7 +5,8 @@ use domain::sabotage::{Guard, remove_here};
 use crate::run::{Report, run};
 use crate::scenario::Scenario;
 
-/// Returns the report of the first of `seeds` seeds that breaks a promise while these guards are removed.
+/// Returns the report of the first of `seeds` seeds that violates an invariant while these guards are
+/// removed.
 ///
 /// At each gap that a removed guard leaves, the process crashes one time in four. Guards of the relay are
 /// tried on seeds with relays. The others are tried on seeds without relays, which run faster.

@@ -216,21 +216,22 @@ impl Fleet {
             let page = self.shared.bookings(store::BookingList::All { after: None }, None, 10).await;
             let bookings = page.map(|page| page.rows).unwrap_or_default();
             if let Some(booking) = world.choose(&bookings)
-                && world.poisoned(|poisoned| poisoned.bookings.insert(booking.id))
+                && world.damaged_rows(|damaged| damaged.bookings.insert(booking.id))
             {
-                world.poisoned(|poisoned| poisoned.bookings_ever.insert(booking.id));
+                world.damaged_rows(|damaged| damaged.bookings_ever.insert(booking.id));
                 let id = hex(booking.id.bytes());
-                self.tamper(world, &format!("UPDATE bookings SET items = 'x' || items WHERE id = X'{id}'"));
+                let sql = format!("UPDATE bookings SET items = 'x' || items WHERE id = X'{id}'");
+                self.execute_directly(world, &sql);
             }
         }
         if world.should_inject(Fault::PoisonEvent) {
             let events = self.shared.events(None, 10).await.map(|page| page.rows).unwrap_or_default();
             if let Some(event) = world.choose(&events)
-                && world.poisoned(|poisoned| poisoned.events.insert(event.id))
+                && world.damaged_rows(|damaged| damaged.events.insert(event.id))
             {
-                world.poisoned(|poisoned| poisoned.events_ever.insert(event.id));
+                world.damaged_rows(|damaged| damaged.events_ever.insert(event.id));
                 let id = hex(event.id.bytes());
-                self.tamper(
+                self.execute_directly(
                     world,
                     &format!(
                         "INSERT INTO ledger SELECT event_id, seq + 1, type, booking_id, refund_id, lines,
@@ -266,26 +267,27 @@ impl Fleet {
         }
     }
 
-    fn tamper(&self, world: &World, sql: &str) {
-        if let Err(error) = self.shared.tamper(sql) {
+    fn execute_directly(&self, world: &World, sql: &str) {
+        if let Err(error) = self.shared.execute_directly(sql) {
             world.report_violation(format!("the simulator failed: {error}"));
         }
     }
 
     /// Repairs all damaged rows.
     fn repair(&self, world: &World) {
-        let (bookings, events): (Vec<BookingId>, Vec<EventId>) = world.poisoned(|poisoned| {
+        let (bookings, events): (Vec<BookingId>, Vec<EventId>) = world.damaged_rows(|damaged| {
             let (bookings, events) =
-                (std::mem::take(&mut poisoned.bookings), std::mem::take(&mut poisoned.events));
+                (std::mem::take(&mut damaged.bookings), std::mem::take(&mut damaged.events));
             (bookings.into_iter().collect(), events.into_iter().collect())
         });
         for id in bookings {
             let id = hex(id.bytes());
-            self.tamper(world, &format!("UPDATE bookings SET items = substr(items, 2) WHERE id = X'{id}'"));
+            let sql = format!("UPDATE bookings SET items = substr(items, 2) WHERE id = X'{id}'");
+            self.execute_directly(world, &sql);
         }
         for id in events {
             let id = hex(id.bytes());
-            self.tamper(
+            self.execute_directly(
                 world,
                 &format!("DELETE FROM ledger WHERE event_id = X'{id}' AND request_id = 'poison'"),
             );

@@ -3,7 +3,7 @@
 //! The simulator runs the real engine (desk, chores, use cases) on the real embedded store, in memory, on one
 //! thread and under a simulated clock. Several processes share one store, one lock and one limiter. Clients
 //! book, pay, cancel and hang up, and faults are injected at every boundary. All randomness comes from one
-//! seed, so a seed that breaks a promise breaks it again.
+//! seed, so a seed that violates an invariant violates it again.
 //!
 //! This crate may use internals of the program; `testkit`, which drives the program from outside, must not.
 

@@ -54,7 +54,7 @@ fn run_campaign(from: u64, seeds: u64, results: Option<&str>) -> ExitCode {
         (next..until).for_each(|seed| campaign.add(seed));
         for report in &campaign.failed {
             println!(
-                "seed {} broke {} promises:\n  {}",
+                "seed {} had {} violations:\n  {}",
                 report.seed,
                 report.violations.len(),
                 report.violations.join("\n  ")

@@ -20,7 +20,7 @@ use crate::world::{CommonClock, World};
 /// lease of a crashed relay, and a few polls.
 const PUBLISHED_WITHIN: Duration = Duration::from_mins(1);
 /// Longest time until every entry is published again to a stream that was lost. This is the documented
-/// promise.
+/// maximum.
 const REPUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The report of one seed.
@@ -30,7 +30,7 @@ pub struct Report {
     pub seed: u64,
     /// A hash of the trace. The same seed gives the same hash.
     pub hash: u64,
-    /// A description of every broken promise.
+    /// A description of every violation of an invariant.
     pub violations: Vec<String>,
     /// Coverage goals and other events that were reached, and how often.
     pub coverage: BTreeMap<String, u64>,
@@ -153,7 +153,7 @@ async fn assert_liveness(workload: &Arc<Workload>, fleet: &Fleet) {
     // The sweeper skips a locked booking once, and backs off from one that it could not read for up to 64
     // rounds.
     let rounds =
-        if world.poisoned(|poisoned| poisoned.bookings_ever.is_empty() && poisoned.events_ever.is_empty()) {
+        if world.damaged_rows(|damaged| damaged.bookings_ever.is_empty() && damaged.events_ever.is_empty()) {
             5
         } else {
             70

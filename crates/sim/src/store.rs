@@ -60,11 +60,11 @@ impl FaultyStore {
         let (event, request) = (command.event_id(), command.request.as_str());
         match reply {
             Reply::Failed(StoreFault::Broken(cause)) => {
-                let is_poisoned = world.poisoned(|poisoned| {
-                    poisoned.events.contains(&event)
-                        || command.booking_id().is_some_and(|id| poisoned.bookings.contains(&id))
+                let is_damaged = world.damaged_rows(|damaged| {
+                    damaged.events.contains(&event)
+                        || command.booking_id().is_some_and(|id| damaged.bookings.contains(&id))
                 });
-                if !is_poisoned {
+                if !is_damaged {
                     world.report_violation(format!("{request} failed without an injected fault: {cause}"));
                 }
             }
@@ -84,7 +84,7 @@ impl FaultyStore {
     async fn check_refusal(&self, command: &domain::Command, refusal: &Refusal, batch_size: usize) {
         let (world, event) = (&self.context.world, command.event_id());
         let request = command.request.as_str();
-        if world.poisoned(|poisoned| poisoned.events.contains(&event)) {
+        if world.damaged_rows(|damaged| damaged.events.contains(&event)) {
             return;
         }
         let user: Option<&UserId> = match refusal {

@@ -188,10 +188,10 @@ impl Workload {
                 Outcome::Failed
             }
             Err(Error::Fault(StoreFault::Broken(cause))) => {
-                let is_poisoned = self.world.poisoned(|poisoned| {
-                    !poisoned.bookings_ever.is_empty() || !poisoned.events_ever.is_empty()
+                let is_damaged = self.world.damaged_rows(|damaged| {
+                    !damaged.bookings_ever.is_empty() || !damaged.events_ever.is_empty()
                 });
-                if !is_poisoned {
+                if !is_damaged {
                     self.world.report_violation(format!("failed without an injected fault: {cause}"));
                 }
                 Outcome::Failed

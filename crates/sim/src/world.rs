@@ -33,14 +33,14 @@ struct Inner {
     violations: Vec<String>,
     /// Ids of requests whose command reached the store.
     executed: BTreeSet<String>,
-    poisoned: Poisoned,
+    damaged_rows: DamagedRows,
     /// Locks of crashed processes, which release nothing.
     leaked_locks: Vec<LockGuard>,
 }
 
 /// Rows that are damaged so that they cannot be read or overwritten.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Poisoned {
+pub(crate) struct DamagedRows {
     pub(crate) bookings: BTreeSet<BookingId>,
     pub(crate) events: BTreeSet<EventId>,
     /// Bookings that were damaged at any time, also those that were repaired.
@@ -83,7 +83,7 @@ impl World {
             coverage: BTreeMap::new(),
             violations: Vec::new(),
             executed: BTreeSet::new(),
-            poisoned: Poisoned::default(),
+            damaged_rows: DamagedRows::default(),
             leaked_locks: Vec::new(),
         };
         let (begin, clock_offset) = (Instant::now(), AtomicI64::new(0));
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// Records that a promise was broken.
+    /// Records the violation of an invariant.
     pub(crate) fn report_violation(&self, violation: impl Into<String>) {
         let violation = violation.into();
         self.log(format_args!("VIOLATION: {violation}"));
@@ -216,8 +216,8 @@ impl World {
         self.inner().executed.contains(request)
     }
 
-    pub(crate) fn poisoned<T>(&self, access: impl FnOnce(&mut Poisoned) -> T) -> T {
-        access(&mut self.inner().poisoned)
+    pub(crate) fn damaged_rows<T>(&self, access: impl FnOnce(&mut DamagedRows) -> T) -> T {
+        access(&mut self.inner().damaged_rows)
     }
 
     /// Keeps the lock of a crashed process, so that it is not released before its lease expires.

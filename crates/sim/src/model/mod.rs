@@ -2,8 +2,8 @@
 //! event with two bookings, with locks that are lost and one process that crashes at any step.
 //!
 //! The effect of a command comes from the real [`domain::decide()`]. Only locks, transactions and the guards
-//! of the writes are modelled. A search ends with all states visited, or with a shortest path to a broken
-//! promise.
+//! of the writes are modelled. A search ends with all states visited, or with a shortest path to a
+//! violation of an invariant.
 
 mod rules;
 mod search;

@@ -1,4 +1,4 @@
-//! The search. It is breadth-first, so the first broken promise is reached by a shortest path.
+//! The search. It is breadth-first, so the first violation of an invariant is reached by a shortest path.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -8,7 +8,7 @@ use domain::sabotage::{Guard, removed};
 use super::rules::{Response, Step, step};
 use super::{BookingState, Db, ModelConfig, Operation, Phase};
 
-/// Statistics of an exhausted search in which no promise was broken.
+/// Statistics of an exhausted search in which no invariant was violated.
 #[derive(Clone, Debug)]
 pub struct SearchStats {
     /// Number of distinct states.
@@ -21,10 +21,10 @@ pub struct SearchStats {
     pub coverage: BTreeSet<String>,
 }
 
-/// A broken promise, and a path to it.
+/// A violation of an invariant, and a path to it.
 #[derive(Clone, Debug)]
 pub struct Counterexample {
-    /// A description of the broken promise.
+    /// A description of the violation.
     pub violation: String,
     /// The steps that lead to it.
     pub path: Vec<String>,
@@ -243,7 +243,7 @@ impl Search<'_> {
         if let Response::Refused(code) = step.response {
             self.record_coverage(code);
         }
-        check_promises(self.config, operation, step.response, (&before, &state.db), late)
+        check_invariants(self.config, operation, step.response, (&before, &state.db), late)
     }
 
     fn record_coverage(&mut self, goal: &str) {
@@ -326,8 +326,8 @@ fn write_guarded(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> R
     Ok(after)
 }
 
-/// Checks the promises that hold for every response and for the database after it.
-fn check_promises(
+/// Checks the invariants that hold for every response and for the database after it.
+fn check_invariants(
     config: &ModelConfig,
     operation: Operation,
     response: Response,

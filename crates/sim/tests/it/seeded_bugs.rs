@@ -38,7 +38,7 @@ fn run_without(guards: &[Guard]) -> Row {
     let store = {
         let _removed = remove_here(guards, || false);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        !runtime.block_on(store_guards::accepted()).is_empty()
+        !runtime.block_on(store_guards::unrejected_statements()).is_empty()
     };
     Row { guards: guards.to_vec(), model, simulator, store }
 }
@@ -46,7 +46,7 @@ fn run_without(guards: &[Guard]) -> Row {
 #[test]
 fn removing_any_guard_is_detected() {
     // Only PostgreSQL needs a follow-up query for the outcome of a COMMIT; the tests of the server on
-    // PostgreSQL detect the removal of that guard. Nothing detects the removal of the locks: no promise
+    // PostgreSQL detect the removal of that guard. Nothing detects the removal of the locks: no invariant
     // depends on them, and some scenarios have none that can be trusted.
     let guards = Guard::ALL.iter().filter(|guard| ![Guard::FollowUp, Guard::Locks].contains(guard));
     let alone = guards.map(std::slice::from_ref);

@@ -7,7 +7,7 @@ use sim::{Campaign, missing_coverage, run};
 const SEEDS: u64 = 2_000;
 
 #[test]
-fn no_seed_breaks_a_promise_and_all_coverage_goals_are_met() {
+fn no_seed_violates_an_invariant_and_all_coverage_goals_are_met() {
     let halves: Vec<Campaign> = std::thread::scope(|scope| {
         let half = |first: u64| {
             scope.spawn(move || {

@@ -1,5 +1,4 @@
-//! Direct tests of the store's guards, which bypass the rules: the store itself must reject each invalid
-//! write.
+//! Tests of the store's guards. They bypass the rules: the store itself must reject each invalid write.
 
 use std::sync::Arc;
 
@@ -29,8 +28,8 @@ impl Harness for Memory {
         unreachable!("the clock is fixed");
     }
 
-    async fn tamper(&self, sql: &str, _event: EventId) -> bool {
-        self.0.tamper(sql).is_ok()
+    async fn execute_directly(&self, sql: &str, _event: EventId) -> bool {
+        self.0.execute_directly(sql).is_ok()
     }
 }
 
@@ -51,12 +50,12 @@ const CONCURRENT_WRITES: &[(&str, &str)] = &[
 ];
 
 /// Returns the statements that the store did not reject; empty while its guards are in place.
-pub(crate) async fn accepted() -> Vec<&'static str> {
+pub(crate) async fn unrejected_statements() -> Vec<&'static str> {
     let mut accepted = Vec::new();
     for sql in FORBIDDEN {
         let harness = Memory::new();
         let _command = prepare(&Fixture::new(&harness), "book").await;
-        if harness.0.tamper(sql).is_ok() {
+        if harness.0.execute_directly(sql).is_ok() {
             accepted.push(*sql);
         }
     }
@@ -102,6 +101,6 @@ async fn prepare(fixture: &Fixture<'_>, name: &str) -> domain::Command {
 }
 
 #[tokio::test]
-async fn the_store_rejects_what_each_guard_forbids() {
-    assert_eq!(accepted().await, Vec::<&str>::new());
+async fn the_store_rejects_invalid_writes() {
+    assert_eq!(unrejected_statements().await, Vec::<&str>::new());
 }

@@ -151,7 +151,7 @@ pub(super) async fn a_batch_of_refusals_writes_nothing(harness: &dyn Harness) {
 }
 
 /// A row may change several times in a batch: its last state is written, and every step is in the ledger.
-pub(super) async fn one_batch_may_hold_a_booking_lifecycle(harness: &dyn Harness) {
+pub(super) async fn one_batch_may_contain_a_booking_lifecycle(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(1)).await;
     // The later commands need a booking that does not exist yet, so a copy of one of another event stands in.

@@ -34,7 +34,7 @@ where
     }
 }
 
-fn parsed<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
+fn parse_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
     cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is not a cursor of this list")))
 }
 
@@ -128,7 +128,8 @@ pub(super) async fn bookings_are_listed_by_user(harness: &dyn Harness) {
     let (events, made) = create_sixty(&fixture).await;
     for (index, name) in USERS.into_iter().enumerate() {
         let user: UserId = user(name);
-        let list = |event, cursor| BookingList::OfUser { user: user.clone(), event, after: parsed(cursor) };
+        let list =
+            |event, cursor| BookingList::OfUser { user: user.clone(), event, after: parse_cursor(cursor) };
         check_bookings(&fixture, &made, |made| made.user == index, |cursor| list(None, cursor)).await;
         for (event_index, event) in events.iter().enumerate() {
             let matches = |made: &ExpectedBooking| made.user == index && made.event == event_index;
@@ -141,7 +142,7 @@ pub(super) async fn bookings_are_listed_by_event(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let (events, made) = create_sixty(&fixture).await;
     for (event_index, event) in events.iter().enumerate() {
-        let list = |cursor| BookingList::OfEvent { event: event.id, after: parsed(cursor) };
+        let list = |cursor| BookingList::OfEvent { event: event.id, after: parse_cursor(cursor) };
         check_bookings(&fixture, &made, |made| made.event == event_index, list).await;
     }
 }
@@ -149,7 +150,7 @@ pub(super) async fn bookings_are_listed_by_event(harness: &dyn Harness) {
 pub(super) async fn all_bookings_are_listed(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let (_, made) = create_sixty(&fixture).await;
-    let list = |cursor| BookingList::All { after: parsed(cursor) };
+    let list = |cursor| BookingList::All { after: parse_cursor(cursor) };
     check_bookings(&fixture, &made, |_| true, list).await;
 }
 
@@ -167,7 +168,7 @@ pub(super) async fn events_are_listed_newest_first(harness: &dyn Harness) {
         wanted.insert(0, fixture.event(event.id).await);
     }
     for limit in [1, 7, 10, 20, 1_000] {
-        let seen = walk(limit, |cursor| fixture.store.events(parsed(cursor), limit)).await;
+        let seen = walk(limit, |cursor| fixture.store.events(parse_cursor(cursor), limit)).await;
         assert_eq!(seen, wanted, "pages of {limit}");
     }
 }
@@ -183,7 +184,7 @@ pub(super) async fn refunds_are_listed_by_status(harness: &dyn Harness) {
     }
     for status in [None, Some(RefundStatus::Requested)] {
         for limit in [1, 7, 10, 20, 1_000] {
-            let seen = walk(limit, |cursor| fixture.store.refunds(status, parsed(cursor), limit)).await;
+            let seen = walk(limit, |cursor| fixture.store.refunds(status, parse_cursor(cursor), limit)).await;
             let of: Vec<_> = seen.iter().map(|refund| refund.booking_id).collect();
             assert_eq!(of, wanted, "{status:?}, pages of {limit}");
         }
@@ -203,7 +204,7 @@ pub(super) async fn the_ledger_is_listed_oldest_first(harness: &dyn Harness) {
         fixture.hold(other, &[("a", 1)]).await;
     }
     for limit in LIMITS {
-        let next = |cursor| fixture.store.ledger(event, parsed(cursor).unwrap_or(0), limit);
+        let next = |cursor| fixture.store.ledger(event, parse_cursor(cursor).unwrap_or(0), limit);
         let seen: Vec<_> = walk(limit, next).await.iter().map(|entry| (entry.event_id, entry.seq)).collect();
         assert_eq!(seen, (1..=40).map(|seq| (event, seq)).collect::<Vec<_>>(), "pages of {limit}");
     }

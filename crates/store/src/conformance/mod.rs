@@ -38,7 +38,7 @@ use batches::{
     a_batch_of_refusals_writes_nothing, a_batch_spans_many_events, a_full_batch_is_executed,
     an_edit_applies_to_later_commands_of_its_batch, an_empty_batch_has_no_replies,
     commands_are_applied_in_order, commands_on_one_booking_are_applied_in_order,
-    one_batch_may_hold_a_booking_lifecycle,
+    one_batch_may_contain_a_booking_lifecycle,
 };
 use chores::{
     due_holds_are_listed_oldest_first, events_are_found_by_ids, live_bookings_of_cancelled_events_are_listed,
@@ -86,7 +86,7 @@ use serialization::{
     revenue_beyond_64_bits_reads_back, traces_read_back,
 };
 use settlements::{
-    a_failed_refund_may_succeed_later, a_refund_is_settled_once, one_batch_may_hold_a_refund_lifecycle,
+    a_failed_refund_may_succeed_later, a_refund_is_settled_once, one_batch_may_contain_a_refund_lifecycle,
 };
 
 /// Access to a store under test.
@@ -105,7 +105,7 @@ pub trait Harness: Send + Sync {
 
     /// Executes a statement directly on the database, with `:event` replaced by the SQL literal of the
     /// event's id. Returns false if that is impossible: the case then ends.
-    async fn tamper(&self, sql: &str, event: EventId) -> bool;
+    async fn execute_directly(&self, sql: &str, event: EventId) -> bool;
 }
 
 type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -159,7 +159,7 @@ cases![
     a_batch_spans_many_events,
     a_full_batch_is_executed,
     a_batch_of_refusals_writes_nothing,
-    one_batch_may_hold_a_booking_lifecycle,
+    one_batch_may_contain_a_booking_lifecycle,
     commands_on_one_booking_are_applied_in_order,
     only_overdue_holds_are_freed,
     holds_are_freed_by_event_oldest_first,
@@ -184,7 +184,7 @@ cases![
     only_one_of_two_late_payments_gets_the_last_ticket,
     a_refund_is_settled_once,
     a_failed_refund_may_succeed_later,
-    one_batch_may_hold_a_refund_lifecycle,
+    one_batch_may_contain_a_refund_lifecycle,
     a_stored_response_is_replayed,
     only_decided_commands_store_a_response,
     concurrent_commands_with_one_key_run_once,

@@ -9,25 +9,25 @@ use super::fixture::{Fixture, user};
 use super::lists::walk;
 use crate::BookingList;
 
-const PAGE: u32 = 4;
+const PAGE_ROWS: u32 = 4;
 
 /// Reads a list in pages; before each page, a booking is created, another one confirmed and a third one
 /// cancelled.
-async fn walk_while_selling(
+async fn page_during_sales(
     fixture: &Fixture<'_>,
     event: EventId,
     start: &[Arc<Booking>],
     list: impl Fn(Option<String>) -> BookingList,
 ) {
     let mut changing = start.iter();
-    let seen = walk(PAGE, |cursor| {
+    let seen = walk(PAGE_ROWS, |cursor| {
         let (list, changed) = (list(cursor), [changing.next(), changing.next_back()]);
         async move {
             let mut commands = vec![fixture.book(event, "a", 1)];
             commands.extend(changed[0].map(|booking| fixture.confirm(booking, "t")));
             commands.extend(changed[1].map(|booking| fixture.cancel(booking)));
             fixture.execute(commands).await;
-            fixture.store.bookings(list, None, PAGE).await
+            fixture.store.bookings(list, None, PAGE_ROWS).await
         }
     })
     .await;
@@ -47,22 +47,22 @@ pub(super) async fn pages_have_no_gaps_during_inserts(harness: &dyn Harness) {
             0 => {
                 let after = |cursor: Option<String>| cursor.map(|text| text.parse().expect("a cursor"));
                 let list = |cursor| BookingList::OfEvent { event, after: after(cursor) };
-                walk_while_selling(&fixture, event, &start, list).await;
+                page_during_sales(&fixture, event, &start, list).await;
             }
             1 => {
                 let after = |cursor: Option<String>| cursor.map(|text| text.parse().expect("a cursor"));
                 let of = Some(event);
                 let list = |cursor| BookingList::OfUser { user: user("a"), event: of, after: after(cursor) };
-                walk_while_selling(&fixture, event, &start, list).await;
+                page_during_sales(&fixture, event, &start, list).await;
             }
-            2 => refunds_while_they_come_in(&fixture, event, &name).await,
-            _ => ledger_while_it_grows(&fixture, event).await,
+            2 => check_refund_pages(&fixture, event, &name).await,
+            _ => check_ledger_pages(&fixture, event).await,
         }
     }
     fixture.assert_audit_clean().await;
 }
 
-async fn refunds_while_they_come_in(fixture: &Fixture<'_>, event: EventId, name: &str) {
+async fn check_refund_pages(fixture: &Fixture<'_>, event: EventId, name: &str) {
     let refund = async || {
         let paid = fixture.book_and_pay(event, name, 1, "t").await;
         fixture.run_ok(fixture.cancel(&paid)).await;
@@ -72,12 +72,12 @@ async fn refunds_while_they_come_in(fixture: &Fixture<'_>, event: EventId, name:
     for _ in 0..10 {
         start.insert(0, refund().await);
     }
-    let seen = walk(PAGE, async |cursor| {
+    let seen = walk(PAGE_ROWS, async |cursor| {
         let after = cursor.map(|text: String| text.parse().expect("a cursor"));
         if after.is_some() {
             refund().await;
         }
-        fixture.store.refunds(None, after, PAGE).await
+        fixture.store.refunds(None, after, PAGE_ROWS).await
     })
     .await;
     let seen: Vec<_> = seen.iter().map(|refund| refund.id).collect();
@@ -85,7 +85,7 @@ async fn refunds_while_they_come_in(fixture: &Fixture<'_>, event: EventId, name:
 }
 
 /// The ledger is read oldest first and grows at its end, so a client that continues gets all entries.
-async fn ledger_while_it_grows(fixture: &Fixture<'_>, event: EventId) {
+async fn check_ledger_pages(fixture: &Fixture<'_>, event: EventId) {
     let (mut seen, mut after) = (Vec::new(), 0);
     for _ in 0..20 {
         fixture.hold(event, &[("b", 1), ("c", 1)]).await;

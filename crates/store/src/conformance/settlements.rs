@@ -19,7 +19,7 @@ fn settle(booking: &Booking, transaction: &str, succeeded: bool, reference: &str
     })))
 }
 
-fn settled(reply: &Reply) -> Refund {
+fn expect_settled_refund(reply: &Reply) -> Refund {
     match reply {
         Reply::Answered(Answer::Refund(refund)) => (**refund).clone(),
         other => panic!("a refund was expected: {other:?}"),
@@ -48,7 +48,7 @@ pub(super) async fn a_refund_is_settled_once(harness: &dyn Harness) {
     let requested = fixture.refunds().await.pop().expect("a refund");
     assert!(!shows_refund(&fixture, &paid).await);
 
-    let refund = settled(&fixture.run(settle(&paid, "t", true, " pay-out \u{1f4b8}")).await);
+    let refund = expect_settled_refund(&fixture.run(settle(&paid, "t", true, " pay-out \u{1f4b8}")).await);
     let last = fixture.ledger(event).await.pop().expect("an entry");
     let expected = Refund {
         status: RefundStatus::Succeeded,
@@ -69,7 +69,7 @@ pub(super) async fn a_refund_is_settled_once(harness: &dyn Harness) {
         vec![settle(&paid, "t", true, "other"), settle(&paid, "t", false, "r"), fixture.confirm(&paid, "t")];
     let replies = fixture.execute(commands).await;
     assert_eq!(outcome_codes(&replies), ["ok", "invalid_state", "invalid_state"]);
-    assert_eq!(settled(&replies[0]), refund);
+    assert_eq!(expect_settled_refund(&replies[0]), refund);
     assert_eq!([expect_refund(&replies[1]), expect_refund(&replies[2])], [refund.clone(), refund]);
     assert_eq!(fixture.ledger(event).await.last(), Some(&last));
     fixture.assert_audit_clean().await;
@@ -84,7 +84,10 @@ pub(super) async fn a_failed_refund_may_succeed_later(harness: &dyn Harness) {
     for (succeeded, status) in
         [(false, RefundStatus::Failed), (false, RefundStatus::Failed), (true, RefundStatus::Succeeded)]
     {
-        assert_eq!(settled(&fixture.run(settle(&paid, "t", succeeded, "r")).await).status, status);
+        assert_eq!(
+            expect_settled_refund(&fixture.run(settle(&paid, "t", succeeded, "r")).await).status,
+            status
+        );
         assert_eq!(
             (refunds_in(&fixture, status).await, shows_refund(&fixture, &paid).await),
             (vec![id], succeeded)
@@ -98,7 +101,7 @@ pub(super) async fn a_failed_refund_may_succeed_later(harness: &dyn Harness) {
 
 /// A refund may be requested and settled in one batch, even twice; a booking is marked as refunded only for
 /// its own payment.
-pub(super) async fn one_batch_may_hold_a_refund_lifecycle(harness: &dyn Harness) {
+pub(super) async fn one_batch_may_contain_a_refund_lifecycle(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await.id;
     let paid = fixture.book_and_pay(event, "a", 2, "t").await;

@@ -14,8 +14,8 @@ use crate::fold::RowResult;
 use crate::store::USER_WINDOW;
 use crate::{BookingList, Cause, Fault, Page};
 
-/// Above every id: the start of a list with the newest rows first.
-const LAST_ID: [u8; 16] = [0xff; 16];
+/// The largest id: the start of a descending list.
+const MAX_ID: [u8; 16] = [0xff; 16];
 
 /// A row with its key.
 type KeyedRow<K, T> = (K, RowResult<T>);
@@ -27,7 +27,7 @@ pub(super) fn events(
 ) -> Result<Page<Event>, Fault> {
     // One read transaction, so that events and their ticket types are from one snapshot.
     let tx = connection.transaction().map_err(fault)?;
-    let after = after.map_or(LAST_ID, |id| *id.bytes());
+    let after = after.map_or(MAX_ID, |id| *id.bytes());
     let values = params![after, limit + 1];
     let events = list(&tx, sql::EVENT_LIST, values, |row| {
         let id = EventId::from_bytes(row.get(0)?);
@@ -51,7 +51,7 @@ pub(super) fn bookings(
     status: Option<BookingStatus>,
     limit: u32,
 ) -> Result<Page<Booking>, Fault> {
-    let before = |after: &Option<BookingId>| after.map_or(LAST_ID, |id| *id.bytes());
+    let before = |after: &Option<BookingId>| after.map_or(MAX_ID, |id| *id.bytes());
     let status_text = status.map(BookingStatus::as_str);
     let more = limit + 1;
     let rows = match (list, status_text) {
@@ -128,7 +128,7 @@ pub(super) fn refunds(
     after: Option<RefundId>,
     limit: u32,
 ) -> Result<Page<Refund>, Fault> {
-    let after = after.map_or(LAST_ID, |id| *id.bytes());
+    let after = after.map_or(MAX_ID, |id| *id.bytes());
     let row = |row: &Row<'_>| Ok((RefundId::from_bytes(row.get(0)?), read::refund_row(row)));
     let rows = match status {
         None => list(connection, sql::REFUND_LIST, params![after, limit + 1], row),
@@ -140,7 +140,7 @@ pub(super) fn refunds(
     Ok(Page::from_surplus(rows?, limit))
 }
 
-/// The rows of a statement. An error of `row` fails the whole list; decoding errors belong into `T`.
+/// The rows of a statement. An error of `row` fails the whole list; decoding errors belong in `T`.
 pub(super) fn list<T>(
     connection: &Connection,
     sql: &str,

@@ -145,7 +145,7 @@ impl Sqlite {
 
     /// Executes statements on the writer's connection, past the store. For tests of corrupt data.
     #[cfg(feature = "conformance")]
-    pub fn tamper(&self, sql: &str) -> rusqlite::Result<()> {
+    pub fn execute_directly(&self, sql: &str) -> rusqlite::Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
         lock(writer).connection_mut().execute_batch(sql)
     }

@@ -80,7 +80,7 @@ impl Harness for FileHarness {
         self.clock.shift(i64::try_from(by.as_secs()).unwrap());
     }
 
-    async fn tamper(&self, sql: &str, event: EventId) -> bool {
+    async fn execute_directly(&self, sql: &str, event: EventId) -> bool {
         let sql = sql.replace(":event", &literal(event.bytes()));
         let changed = rusqlite::Connection::open(&self.path).unwrap().execute(&sql, []).unwrap();
         assert_eq!(changed, 1, "{sql}");
@@ -112,7 +112,7 @@ impl Harness for MemoryHarness {
         self.clock.shift(i64::try_from(by.as_secs()).unwrap());
     }
 
-    async fn tamper(&self, _sql: &str, _event: EventId) -> bool {
+    async fn execute_directly(&self, _sql: &str, _event: EventId) -> bool {
         false
     }
 }

@@ -68,7 +68,7 @@ impl Harness for PostgresHarness {
         self.database.execute(&sql).await;
     }
 
-    async fn tamper(&self, sql: &str, event: EventId) -> bool {
+    async fn execute_directly(&self, sql: &str, event: EventId) -> bool {
         let sql = sql.replace(":event", &literal(event.bytes()));
         assert_eq!(self.database.execute(&sql).await, 1, "{sql}");
         true

@@ -40,7 +40,7 @@ impl Harness for MemoryHarness {
         unreachable!("the clock of these tests is fixed");
     }
 
-    async fn tamper(&self, _sql: &str, _event: EventId) -> bool {
+    async fn execute_directly(&self, _sql: &str, _event: EventId) -> bool {
         false
     }
 }

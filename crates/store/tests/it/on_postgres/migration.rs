@@ -20,7 +20,7 @@ async fn r3_indexes_are_built_during_sales() {
     let fixture = Fixture::new(&harness);
     let event = fixture.create(fixture.new_event(100)).await.id;
     let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
-    harness.database.connect().await.batch_execute(UNDO).await.expect("the schema before");
+    harness.database.connect().await.batch_execute(UNDO).await.expect("the indexes are dropped");
     // A slow transaction that began earlier: the build waits for it, and no other session waits for the
     // build.
     let slow = harness.database.connect().await;
@@ -29,7 +29,7 @@ async fn r3_indexes_are_built_during_sales() {
     )
     .await
     .expect("a transaction");
-    slow.execute("LOCK TABLE bookings IN ROW EXCLUSIVE MODE", &[]).await.expect("the lock of a sale");
+    slow.execute("LOCK TABLE bookings IN ROW EXCLUSIVE MODE", &[]).await.expect("a table lock");
     let database = harness.database.clone();
     let mut migrators = JoinSet::new();
     // Two instances that start concurrently: one builds, one waits.
@@ -66,7 +66,7 @@ async fn r3_an_index_of_an_interrupted_build_is_built_again() {
              DROP INDEX bookings_by_status; DELETE FROM boxoffice_schema WHERE version = 4",
         )
         .await
-        .expect("an interrupted build");
+        .expect("the state of an interrupted build");
     let before = harness.database.query_number("SELECT 'bookings_due'::regclass::oid::bigint").await;
     drop(open(&harness.database).await);
     assert_eq!(harness.database.query_number(VALID).await, 4);

@@ -24,7 +24,7 @@ impl Harness for ProxiedStore {
         unreachable!("these tests do not advance the time");
     }
 
-    async fn tamper(&self, _sql: &str, _event: domain::EventId) -> bool {
+    async fn execute_directly(&self, _sql: &str, _event: domain::EventId) -> bool {
         false
     }
 }

@@ -10,7 +10,7 @@ use domain::{
 use store::{BookingList, Cause, Fault, Idempotency, Page};
 
 use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP, NUMBERED_STEPS_MAX};
-use crate::{Caller, CommandOutput, Engine, Error, RateLimited, Reader};
+use crate::{Caller, CommandOutput, Engine, Error, RateLimitedResult, Reader};
 
 /// An order of tickets.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Engine {
         caller: Caller,
         request: OrderRequest,
         idempotency: Option<Arc<Idempotency>>,
-    ) -> RateLimited {
+    ) -> RateLimitedResult {
         let engine = self.clone();
         self.run_detached(async move {
             let OrderRequest { event_id, user, selection, expected_total, payment_method } = request;
@@ -86,7 +86,7 @@ impl Engine {
         id: BookingId,
         reason: Option<Note>,
         idempotency: Option<Arc<Idempotency>>,
-    ) -> RateLimited {
+    ) -> RateLimitedResult {
         let engine = self.clone();
         self.run_detached(async move {
             let limited = match &caller.actor {
@@ -102,7 +102,7 @@ impl Engine {
             };
             match limited {
                 Some(user) => engine.with_rate_limit(engine.policy.cancel, &user, work).await,
-                None => RateLimited { decision: None, outcome: work.await },
+                None => RateLimitedResult { decision: None, outcome: work.await },
             }
         })
         .await

@@ -35,7 +35,8 @@
 //!   leases as soon as commands arrive, also while a batch runs.
 //! - **Result.** The store returns one reply per command, in their order, and the desk sends each sender its
 //!   result. A sender that has been dropped is ignored; its change remains. After the batch, the
-//!   [`CommitListener`] is notified of the events whose ledgers may have advanced.
+//!   [`CommitListener`] is notified of the events with a result other than a refusal. A refusal may also add
+//!   ledger entries, such as freed holds; the periodic scan of the relay finds those.
 //! - **Requeue.** The store leaves a command undecided if it needs more overdue holds than one batch frees
 //!   ([`Reply::Requeue`]) or if another session has locked its event ([`Reply::Busy`]). Until its deadline
 //!   the command returns to the front of the queue. Its start flag stays set, so its sender cannot time out
@@ -232,7 +233,8 @@ enum Lane {
     Busy,
 }
 
-/// Commands that are executed together, and the events of all commands that were taken from the queue for it.
+/// Commands that are executed together, and the events of all commands that were taken from the queue for
+/// this batch.
 struct Batch {
     lane: Lane,
     commands: Vec<QueuedCommand>,

@@ -79,7 +79,7 @@ pub enum CommandOutput {
 
 /// The result of a command with a rate limit.
 #[derive(Debug)]
-pub struct RateLimited {
+pub struct RateLimitedResult {
     /// The decision of the limiter; `None` if the caller has no limit, or the limiter is unavailable.
     pub decision: Option<LimitDecision>,
     /// The result of the command.
@@ -217,14 +217,14 @@ impl Engine {
     )]
     pub(crate) async fn run_detached(
         &self,
-        work: impl Future<Output = RateLimited> + Send + 'static,
-    ) -> RateLimited {
+        work: impl Future<Output = RateLimitedResult> + Send + 'static,
+    ) -> RateLimitedResult {
         if removed(Guard::Detached) {
             return work.await;
         }
         let unknown = |error| Err(Fault::OutcomeUnknown(Cause::new(error)).into());
         let finished = self.tasks.spawn(work).await;
-        finished.unwrap_or_else(|error| RateLimited { decision: None, outcome: unknown(error) })
+        finished.unwrap_or_else(|error| RateLimitedResult { decision: None, outcome: unknown(error) })
     }
 
     /// As [`Engine::run_detached`], for a command without a rate limit.
@@ -232,7 +232,7 @@ impl Engine {
         &self,
         work: impl Future<Output = Result<CommandOutput, Error>> + Send + 'static,
     ) -> Result<CommandOutput, Error> {
-        self.run_detached(async { RateLimited { decision: None, outcome: work.await } }).await.outcome
+        self.run_detached(async { RateLimitedResult { decision: None, outcome: work.await } }).await.outcome
     }
 
     pub(crate) async fn submit(
@@ -252,17 +252,24 @@ impl Engine {
         rule: Rule,
         user: &UserId,
         work: impl Future<Output = Result<CommandOutput, Error>>,
-    ) -> RateLimited {
+    ) -> RateLimitedResult {
         let key = match Key::new("user", user.as_str()) {
             Ok(key) => key,
             Err(error) => {
-                return RateLimited { decision: None, outcome: Err(Fault::Broken(Cause::new(error)).into()) };
+                return RateLimitedResult {
+                    decision: None,
+                    outcome: Err(Fault::Broken(Cause::new(error)).into()),
+                };
             }
         };
         match self.ports.limiter.attempt(rule, &key).await {
-            Ok(decision) if decision.allowed => RateLimited { decision: Some(decision), outcome: work.await },
-            Ok(decision) => RateLimited { decision: Some(decision), outcome: Err(Error::Limited(decision)) },
-            Err(unavailable) => RateLimited {
+            Ok(decision) if decision.allowed => {
+                RateLimitedResult { decision: Some(decision), outcome: work.await }
+            }
+            Ok(decision) => {
+                RateLimitedResult { decision: Some(decision), outcome: Err(Error::Limited(decision)) }
+            }
+            Err(unavailable) => RateLimitedResult {
                 decision: None,
                 outcome: Err(Fault::Unavailable(Cause::new(unavailable)).into()),
             },

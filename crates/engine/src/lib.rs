@@ -23,7 +23,7 @@ mod watch;
 pub use bookings::{CapturedPayment, OrderRequest};
 pub use chore::{Health, SweepReport, Sweeper};
 pub use desk::DeskStats;
-pub use engine::{Caller, CommandOutput, Engine, RateLimited};
+pub use engine::{Caller, CommandOutput, Engine, RateLimitedResult};
 pub use error::Error;
 pub use limit::{
     BOOKING_LOCK_WAIT_MAX, CALLER_READS_QUEUED_MAX, LEASE_WAIT_MAX, QUEUE_MAX, QUEUE_WAIT_MAX, READ_MAX,

@@ -252,7 +252,7 @@ where
     panic!("a list has no end");
 }
 
-fn parsed<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
+fn parse_cursor<T: std::str::FromStr>(cursor: Option<String>) -> Option<T> {
     cursor.map(|text| text.parse().unwrap_or_else(|_| panic!("{text} is not a cursor")))
 }
 
@@ -264,13 +264,16 @@ async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId])
         [None, Some(BookingStatus::Confirmed), Some(BookingStatus::Cancelled), Some(BookingStatus::Expired)]
     {
         let all = read_all_pages(|after| {
-            engine.bookings(&reader, BookingList::All { after: parsed(after) }, status, 7)
+            engine.bookings(&reader, BookingList::All { after: parse_cursor(after) }, status, 7)
         })
         .await;
-        let list = |after| BookingList::OfEvent { event: event.id, after: parsed(after) };
+        let list = |after| BookingList::OfEvent { event: event.id, after: parse_cursor(after) };
         let of_event = read_all_pages(|after| engine.bookings(&reader, list(after), status, 7)).await;
-        let list =
-            |after| BookingList::OfUser { user: user(&name), event: Some(event.id), after: parsed(after) };
+        let list = |after| BookingList::OfUser {
+            user: user(&name),
+            event: Some(event.id),
+            after: parse_cursor(after),
+        };
         let of_user = read_all_pages(|after| engine.bookings(&reader, list(after), status, 7)).await;
         for list in [all, of_event, of_user] {
             for id in bookings {
@@ -281,10 +284,10 @@ async fn lists_show(engine: &Arc<Engine>, event: &Event, bookings: &[BookingId])
             }
         }
     }
-    let events = read_all_pages(|after| engine.events(&reader, parsed(after), 7)).await;
+    let events = read_all_pages(|after| engine.events(&reader, parse_cursor(after), 7)).await;
     assert_eq!(events.iter().filter(|listed| listed.id == event.id).count(), 1);
     let entries =
-        read_all_pages(|after| engine.ledger(&reader, event.id, parsed(after).unwrap_or(0), 7)).await;
+        read_all_pages(|after| engine.ledger(&reader, event.id, parse_cursor(after).unwrap_or(0), 7)).await;
     assert!(entries.iter().map(|entry| entry.seq).eq(1..=entries.len() as u64), "{entries:?}");
 }
 
@@ -308,9 +311,10 @@ async fn check_lifecycle(engine: &Arc<Engine>, event: &Event) {
     })
     .await;
     lists_show(engine, event, &ids).await;
-    let refunds =
-        read_all_pages(|after| engine.refunds(&reader, Some(RefundStatus::Requested), parsed(after), 7))
-            .await;
+    let refunds = read_all_pages(|after| {
+        engine.refunds(&reader, Some(RefundStatus::Requested), parse_cursor(after), 7)
+    })
+    .await;
     let refund = refunds.iter().find(|refund| refund.booking_id == ids[1]).expect("a refund");
     let outcome = RefundOutcome { succeeded: true, provider_reference: "r".parse().unwrap() };
     retry_unavailable(async || engine.settle(service(), refund.id, outcome.clone(), None).await)
@@ -323,7 +327,7 @@ async fn check_lifecycle(engine: &Arc<Engine>, event: &Event) {
         (booking.status() == BookingStatus::Cancelled).then_some(())
     })
     .await;
-    let refunds = read_all_pages(|after| engine.refunds(&reader, None, parsed(after), 7)).await;
+    let refunds = read_all_pages(|after| engine.refunds(&reader, None, parse_cursor(after), 7)).await;
     assert_eq!(refunds.iter().filter(|refund| refund.event_id == event.id).count(), 2);
 }
 

@@ -10,34 +10,37 @@ use domain::{
     Actor, Answer, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, TicketSelection, Timestamp,
     UserId,
 };
-use engine::{Caller, CommandOutput, Engine, NoopListener, OrderRequest, Policy, Ports, RateLimited, Reader};
+use engine::{
+    Caller, CommandOutput, Engine, NoopListener, OrderRequest, Policy, Ports, RateLimitedResult, Reader,
+};
 use store::{Sqlite, SqliteOptions};
 use tokio::time::Instant;
 
 /// An instant in January 2027, in microseconds since 1970.
 const START: i64 = 1_800_000_000_000_000;
 
-/// The time that has passed on tokio's clock, plus the offset by which it was set.
+/// The time that has passed on tokio's clock, plus the offset by which it was shifted.
 pub(crate) struct PausedClock {
     start: Instant,
-    set_by: AtomicI64,
+    offset_micros: AtomicI64,
 }
 
 impl PausedClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), set_by: AtomicI64::new(0) })
+        Arc::new(Self { start: Instant::now(), offset_micros: AtomicI64::new(0) })
     }
 
-    /// Sets the clock forward by this number of seconds, or back if negative.
-    pub(crate) fn set(&self, seconds: i64) {
-        self.set_by.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    /// Shifts the clock forward by this number of seconds, or back if negative.
+    pub(crate) fn shift(&self, seconds: i64) {
+        self.offset_micros.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 }
 
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
-        let passed = i64::try_from(self.start.elapsed().as_micros()).expect("a test ends");
-        Timestamp::from_micros(START + passed + self.set_by.load(Ordering::Relaxed)).expect("an instant")
+        let passed = i64::try_from(self.start.elapsed().as_micros()).expect("elapsed time fits i64");
+        let micros = START + passed + self.offset_micros.load(Ordering::Relaxed);
+        Timestamp::from_micros(micros).expect("an instant")
     }
 }
 
@@ -47,7 +50,7 @@ impl coordination::Clock for PausedClock {
     }
 }
 
-/// Random bytes that always start with the same byte, which determines the phase of the chores' intervals.
+/// Deterministic ids with a fixed first byte, which determines the phase of the chores' intervals.
 struct PhasedIds(u8, AtomicU64);
 
 impl Ids for PhasedIds {
@@ -152,7 +155,7 @@ pub(crate) async fn book(engine: &Arc<Engine>, name: &str, event: &Event, ticket
         expected_total: None,
         payment_method: None,
     };
-    let attempt: RateLimited = engine.book(as_user(name), order, None).await;
+    let attempt: RateLimitedResult = engine.book(as_user(name), order, None).await;
     match attempt.outcome {
         Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Arc::unwrap_or_clone(booking),
         other => panic!("no booking: {other:?}"),

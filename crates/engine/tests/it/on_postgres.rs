@@ -50,7 +50,8 @@ async fn r6_a_corrupt_row_of_any_column_affects_only_its_event() {
     let database = PostgresServer::shared().await.create_database().await;
     let url = database.url().parse().expect("a URL");
     let store = Arc::new(Postgres::open(&url, true).await.expect("a store"));
-    // The lower bounds are smaller than on SQLite, because PostgreSQL refuses more changes.
+    // The lower bounds are smaller than on SQLite, because PostgreSQL rejects more of the corrupting
+    // updates.
     check_other_events_continue(store, &PostgresDatabase(database), (30, 12)).await;
 }
 

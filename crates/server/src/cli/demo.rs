@@ -15,8 +15,8 @@ use domain::{
     UserId,
 };
 use engine::{
-    Caller, CapturedPayment, CommandOutput, Engine, Error, OrderRequest, QUEUE_MAX, RateLimited, Sweeper,
-    SystemClock,
+    Caller, CapturedPayment, CommandOutput, Engine, Error, OrderRequest, QUEUE_MAX, RateLimitedResult,
+    Sweeper, SystemClock,
 };
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -196,7 +196,7 @@ async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
         expected_total: None,
         payment_method: None,
     };
-    let RateLimited { outcome, .. } = engine.book(caller, request, None).await;
+    let RateLimitedResult { outcome, .. } = engine.book(caller, request, None).await;
     let outcome = match outcome {
         Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Outcome::Booked(booking.id),
         Ok(other) => Outcome::Failed(format!("unexpected result: {other:?}")),

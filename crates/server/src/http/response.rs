@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use coordination::LimitDecision;
 use domain::{Answer, Timestamp};
-use engine::{CommandOutput, RateLimited};
+use engine::{CommandOutput, RateLimitedResult};
 use serde::{Deserialize, Serialize};
 use store::{Cause, Fault};
 
@@ -94,7 +94,7 @@ pub(super) fn respond(app: &App, output: CommandOutput, success: StatusCode) -> 
 }
 
 /// The response to a rate-limited command, with the headers of the rate limit.
-pub(super) fn respond_rate_limited(app: &App, limited: RateLimited, success: StatusCode) -> Response {
+pub(super) fn respond_rate_limited(app: &App, limited: RateLimitedResult, success: StatusCode) -> Response {
     let response = limited.outcome.map_err(Problem::from).and_then(|output| respond(app, output, success));
     let mut response = response.unwrap_or_else(IntoResponse::into_response);
     if let Some(decision) = limited.decision {

@@ -13,12 +13,12 @@ use crate::config::default_policy;
 
 /// Starts an engine on a store, with a lock and a limiter for one process.
 pub(super) fn engine(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Engine> {
-    let real = Arc::new(SystemClock);
+    let system_clock = Arc::new(SystemClock);
     let ports = Ports {
         store,
-        lock: Arc::new(LocalLock::new(real.clone())),
+        lock: Arc::new(LocalLock::new(system_clock.clone())),
         lease: None,
-        limiter: Arc::new(LocalLimiter::new(real)),
+        limiter: Arc::new(LocalLimiter::new(system_clock)),
         clock,
         ids: Arc::new(SystemIds),
         commit_listener: Arc::new(NoopListener),

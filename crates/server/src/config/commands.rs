@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 use clap_complete::Shell;
 
-use super::parse::{duration, exponent, hold, interval};
+use super::parse::{duration, exponent, hold_duration, interval};
 use super::{Database, DatabaseUrl, Nats, Redis, Secret};
 use crate::bench::{Mix, Target};
 
@@ -96,7 +96,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 1_000_000_000, value_parser = value_parser!(u32).range(1..=1_000_000_000))]
     pub(crate) capacity: u32,
     /// Time in which bookings must be paid
-    #[arg(long, default_value = "1h", value_parser = hold)]
+    #[arg(long, default_value = "1h", value_parser = hold_duration)]
     pub(crate) hold: Duration,
     /// Number of users; without it, every booking has a new user
     #[arg(long, value_parser = value_parser!(u64).range(1..))]

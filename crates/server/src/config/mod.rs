@@ -25,8 +25,8 @@ use store::{PostgresUrl, UrlError};
 pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, colours_allowed};
 pub(crate) use self::nats::Nats;
 use self::parse::{
-    book_limit, cancel_limit, cutoff, duration, hold, interval, loopback, network, public_key_file,
-    secret_file,
+    book_limit, cancel_cutoff, cancel_limit, duration, hold_duration, interval, loopback, network,
+    public_key_file, secret_file,
 };
 pub(crate) use self::redis::{OnRedisDown, Redis};
 use crate::auth::{ExpectedClaims, PublicKey, Role, Tokens};
@@ -226,10 +226,10 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) nats: Nats,
     /// Time in which bookings must be paid; default for new events
-    #[arg(long, env = "BOXOFFICE_HOLD", default_value = "1h", value_parser = hold)]
+    #[arg(long, env = "BOXOFFICE_HOLD", default_value = "1h", value_parser = hold_duration)]
     hold: Duration,
     /// Time before the start of an event from which users cannot cancel paid bookings; default for new events
-    #[arg(long, env = "BOXOFFICE_CANCEL_CUTOFF", default_value = "24h", value_parser = cutoff)]
+    #[arg(long, env = "BOXOFFICE_CANCEL_CUTOFF", default_value = "24h", value_parser = cancel_cutoff)]
     cancel_cutoff: Duration,
     /// Booking attempts per user, as COUNT/WINDOW
     #[arg(long, env = "BOXOFFICE_BOOK_LIMIT", default_value = "5/10s", value_parser = book_limit)]

@@ -1,4 +1,4 @@
-//! Parsers of values.
+//! Parsers of command-line values.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -26,11 +26,11 @@ pub(super) fn whole_seconds(text: &str, min: u32, max: u32) -> Result<Duration, 
     }
 }
 
-pub(super) fn hold(text: &str) -> Result<Duration, String> {
+pub(super) fn hold_duration(text: &str) -> Result<Duration, String> {
     whole_seconds(text, HOLD_SECONDS_MIN, HOLD_SECONDS_MAX)
 }
 
-pub(super) fn cutoff(text: &str) -> Result<Duration, String> {
+pub(super) fn cancel_cutoff(text: &str) -> Result<Duration, String> {
     whole_seconds(text, 0, CANCEL_CUTOFF_SECONDS_MAX)
 }
 
@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn durations_are_parsed() {
         for (text, seconds) in [("1h", 3_600), ("90s", 90), ("15m", 900), ("1h30m", 5_400)] {
-            assert_eq!(hold(text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(hold_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "soon", "-1h", "0s", "31days", "1500ms"] {
-            assert!(hold(text).is_err(), "{text}");
+            assert!(hold_duration(text).is_err(), "{text}");
         }
     }
 }

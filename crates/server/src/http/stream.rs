@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::App;
 use super::caller::{AnyReader, Client};
 use super::params::PathId;
-use crate::limit::{STREAM_HEARTBEAT, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX};
+use crate::limit::{STREAM_HEARTBEAT_EVERY, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX};
 use crate::problem::Problem;
 use crate::wire::AvailabilityView;
 
@@ -88,7 +88,7 @@ pub(super) async fn availability(
     // once.
     let retry = Duration::from_millis(2_000 + u64::from(app.ids.random()[0]) * 12);
     let messages = Sse::new(messages(app, updates, permit, retry));
-    let mut response = messages.keep_alive(KeepAlive::new().interval(STREAM_HEARTBEAT)).into_response();
+    let mut response = messages.keep_alive(KeepAlive::new().interval(STREAM_HEARTBEAT_EVERY)).into_response();
     response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
 }

@@ -15,7 +15,7 @@ use super::reply::{BookingReply, Reply};
 use super::request::{NatsRequest, gateway};
 use super::subject::Request;
 use crate::http::App;
-use crate::limit::{LIST_ROWS_MAX, NATS_LIST_REACH, NATS_LIST_ROWS_DEFAULT};
+use crate::limit::{LIST_ROWS_MAX, NATS_LIST_ROWS_COUNTED_MAX, NATS_LIST_ROWS_DEFAULT};
 use crate::problem::Problem;
 use crate::wire::{ParsedText, StatsView};
 
@@ -179,8 +179,9 @@ async fn list(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
     if !(1..=LIST_ROWS_MAX).contains(&limit) {
         return invalid("/limit", format!("must be a number from 1 to {LIST_ROWS_MAX}"));
     }
-    if page == 0 || page.saturating_mul(limit) > NATS_LIST_REACH {
-        return invalid("/page", format!("must be at least 1, and end within {NATS_LIST_REACH} bookings"));
+    if page == 0 || page.saturating_mul(limit) > NATS_LIST_ROWS_COUNTED_MAX {
+        let detail = format!("must be at least 1, and end within {NATS_LIST_ROWS_COUNTED_MAX} bookings");
+        return invalid("/page", detail);
     }
     let (user, event) = (body.user_id.map(|user| user.0), body.event_id);
     let Some(filter) = ListFilter::new(user, event) else {
@@ -220,7 +221,7 @@ impl ListFilter {
     }
 
     /// Returns the bookings in the window, newest first, and the total number of bookings: for an event from
-    /// its counters, for a user counted up to [`NATS_LIST_REACH`].
+    /// its counters, for a user counted up to [`NATS_LIST_ROWS_COUNTED_MAX`].
     async fn page(
         &self,
         app: &App,
@@ -231,7 +232,7 @@ impl ListFilter {
             Self::Event(event) => Some(self.count_by_status(app, *event, status).await?),
             Self::User(..) => None,
         };
-        let reach = if total.is_some() { window.skip + window.limit } else { NATS_LIST_REACH };
+        let reach = if total.is_some() { window.skip + window.limit } else { NATS_LIST_ROWS_COUNTED_MAX };
         let (skip, limit) = (window.skip, window.limit);
         let (rows, counted) =
             app.engine.bookings_at(&reader(), (self.list(), status), (skip, limit), reach).await?;

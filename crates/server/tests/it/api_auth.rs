@@ -87,8 +87,8 @@ async fn forged_tokens_are_refused() {
     let [head, payload, signature] = parts(&admin);
     let [_, _, signature_of_user] = parts(&user);
     let signed = |secret: &str, header: &Header| Tokens::new(secret).sign_as(header, &claims);
-    let confused = Header { kid: Some("../../../dev/null".to_owned()), ..Header::default() };
-    let remote = Header { jku: Some("http://127.0.0.1:1/keys".to_owned()), ..Header::default() };
+    let path_key_id = Header { kid: Some("../../../dev/null".to_owned()), ..Header::default() };
+    let remote_key_set = Header { jku: Some("http://127.0.0.1:1/keys".to_owned()), ..Header::default() };
     let forged = [
         ("no token", String::new()),
         ("a word", "ada".to_owned()),
@@ -105,8 +105,11 @@ async fn forged_tokens_are_refused() {
         ("the signature of another token", format!("{head}.{payload}.{signature_of_user}")),
         ("another secret", signed("another secret, of 32 bytes and more", &Header::default())),
         ("an empty secret", signed("", &Header::default())),
-        ("an empty secret and the path of an empty file", signed("", &confused)),
-        ("another secret and the address of its key", signed("another secret, somewhere else", &remote)),
+        ("an empty secret and the path of an empty file", signed("", &path_key_id)),
+        (
+            "another secret and the address of its key",
+            signed("another secret, somewhere else", &remote_key_set),
+        ),
         ("HS384", signed(testkit::SECRET, &Header::new(Algorithm::HS384))),
         ("HS512", signed(testkit::SECRET, &Header::new(Algorithm::HS512))),
         (
@@ -129,7 +132,7 @@ async fn other_authorization_schemes_are_refused() {
 }
 
 #[tokio::test]
-async fn valid_tokens_are_accepted_in_every_spelling() {
+async fn valid_tokens_are_accepted_and_the_scheme_is_case_insensitive() {
     let server = server().await;
     let accepted = [
         json!({"sub": "ada", "exp": LATER}),

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::program;
 
-/// Starts a server with its own database and this Redis, and with a rate limit whose window no test outlasts.
+/// Starts a server with its own database and this Redis, and with a rate limit whose window is longer than
+/// any test.
 async fn start_with(redis: &RedisServer, on_down: &str) -> Server {
     let setup = Setup::new(program()).argument("--redis").argument(redis.url(0));
     let setup = setup.argument("--on-redis-down").argument(on_down);
@@ -35,7 +36,7 @@ async fn rate_limits_hold_across_servers_that_share_redis() {
         let event = server.admin().create_event(&event_body(100)).await;
         servers.push((event, server));
     }
-    let (user, responses) = decided_by_redis(&servers, async |user| {
+    let (user, responses) = retry_until_redis_decides(&servers, async |user| {
         let mut responses = Vec::new();
         for attempt in 0..12 {
             let (event, server) = &servers[attempt % 3];
@@ -53,7 +54,7 @@ async fn rate_limits_hold_across_servers_that_share_redis() {
             response.expect_problem(429, "rate_limited");
         }
     }
-    let (_, server) = servers.pop().expect("three");
+    let (_, server) = servers.pop().expect("three servers");
     eventually("Redis is up", async || (server.metric("boxoffice_redis_up").await == 1).then_some(())).await;
     // A restarted server has lost its own counts, but Redis has not.
     let server = server.restart().await;
@@ -80,8 +81,8 @@ async fn decisions(servers: &[(String, Server)]) -> u64 {
 }
 
 /// Responses to one user, all of them decided by Redis, and that user. On a busy machine Redis may reply too
-/// late, and the server then decides alone: in that case another user tries again.
-async fn decided_by_redis(
+/// late, and the server then decides alone: in that case the attempts are repeated as another user.
+async fn retry_until_redis_decides(
     servers: &[(String, Server)],
     attempts: impl AsyncFn(&str) -> Vec<Response>,
 ) -> (String, Vec<Response>) {
@@ -219,7 +220,10 @@ async fn redis_certificates_are_verified() {
     assert_eq!(wait_for_status(&mut server.admin(), "ready").await["redis"], "ok");
     let event = server.admin().create_event(&event_body(100)).await;
     let servers = [(event, server)];
-    decided_by_redis(&servers, async |user| vec![servers[0].1.user(user).book(&servers[0].0, 1).await]).await;
+    retry_until_redis_decides(&servers, async |user| {
+        vec![servers[0].1.user(user).book(&servers[0].0, 1).await]
+    })
+    .await;
 
     let server = Setup::new(program()).argument("--redis").argument(&wrong_password).argument("--redis-ca");
     let server = server.argument(&root).start().await;

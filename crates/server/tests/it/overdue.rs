@@ -1,4 +1,5 @@
-//! Overdue holds are freed in time, despite limits, cut-offs, unreadable rows and restarts.
+//! Background clean-up: overdue holds and cancelled events, despite limits, cut-offs, unreadable rows and
+//! restarts.
 
 use serde_json::{Value, json};
 use testkit::{Server, Setup, event_body, eventually, id_of, with_fields};
@@ -19,7 +20,7 @@ async fn create_event_with_short_holds(server: &Server, changes: &Value) -> Stri
 }
 
 /// The sweeper is not bound by a user's cancellation limit, nor by the cut-off of an event that starts soon.
-/// The tests of `engine`, which can hold a lock, check that no lock stops it.
+/// The tests of `engine` cover expiry while a lock is held.
 #[tokio::test]
 async fn user_limits_and_cutoffs_do_not_stop_the_sweeper() {
     let server = setup_with_sweeper().environment("BOXOFFICE_CANCEL_LIMIT", "1/24h").start().await;
@@ -131,8 +132,8 @@ async fn overdue_holds_are_freed_on_demand() {
     .await;
     assert_ne!(held, next);
     assert_eq!(service.booking(&held).await["status"], "expired");
-    let last = server.admin().all(&format!("/v1/events/{event}/ledger")).await;
-    let kinds: Vec<&str> = last.iter().filter_map(|entry| entry["type"].as_str()).collect();
+    let ledger = server.admin().all(&format!("/v1/events/{event}/ledger")).await;
+    let kinds: Vec<&str> = ledger.iter().filter_map(|entry| entry["type"].as_str()).collect();
     assert_eq!(kinds, ["event.created", "booking.created", "booking.expired", "booking.created"]);
     assert_eq!(service.counts(&event).await, (10, 0, 0));
 }

@@ -97,7 +97,7 @@ async fn tokens_must_match_a_configured_key_family() {
     for (known, family) in families {
         let server = with_keys(&[known]).start().await;
         expect_accepted(&server, known, &signed_token(family, &json!({}))).await;
-        expect_accepted(&server, "the secret beside it", &server.tokens().admin()).await;
+        expect_accepted(&server, "an HS256 token", &server.tokens().admin()).await;
         for (_, other) in families.iter().filter(|(_, other)| *other != family) {
             expect_refused(&server, &format!("{other:?} by {known}"), &signed_token(*other, &json!({})))
                 .await;
@@ -111,7 +111,7 @@ async fn all_configured_keys_are_accepted_during_rotation() {
     for family in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
         expect_accepted(&server, &format!("{family:?}"), &signed_token(family, &json!({}))).await;
     }
-    let new = "the secret that takes over, 32 bytes and more";
+    let new = "the new secret, 32 bytes and more";
     let setup = Setup::new(program())
         .argument("--jwt-secret")
         .argument(new)
@@ -136,7 +136,7 @@ async fn a_server_starts_with_only_a_public_key() {
     let file = key_file("ed25519.pub.pem");
     let words = ["serve", "--listen", "127.0.0.1:0", "--database", &url, "--jwt-public-key-file", &file];
     let process = testkit::Process::start(program().command(words));
-    process.stderr.find(|line| line.contains("ready").then_some(())).await.expect("it serves");
+    process.stderr.find(|line| line.contains("ready").then_some(())).await.expect("the server is ready");
     for (name, why) in [("p384.pub.pem", "P-256"), ("none.pem", "No such file"), ("../main.rs", "PEM")] {
         let finished = program().run(["serve", "--jwt-public-key-file", &key_file(name)]).await;
         assert_eq!(finished.exit, Exit::Code(2), "{finished:?}");
@@ -178,13 +178,13 @@ fn forged_headers() -> Vec<(&'static str, String)> {
     let good = claims().to_string();
     let hmac = |header: &str, key: &[u8]| raw(header, &good, &secret(key), Algorithm::HS256);
     let with_known_secret = |header: &str| hmac(header, SECRET.as_bytes());
-    let with_other_secret = |header: &str| hmac(header, b"a secret that the server does not know, 32+ B");
+    let with_other_secret = |header: &str| hmac(header, b"an unconfigured secret of 32 bytes and more");
     let ed = EncodingKey::from_ed_pem(OTHER_ED25519).expect("a key");
     vec![
         ("HS256 with the public key as its secret", hmac(r#"{"alg":"HS256"}"#, RSA_PUBLIC)),
         ("the same without the last line end", hmac(r#"{"alg":"HS256"}"#, RSA_PUBLIC.trim_ascii_end())),
-        ("RS256 that is an HMAC", hmac(r#"{"alg":"RS256"}"#, RSA_PUBLIC)),
-        ("none that is an HMAC", with_known_secret(r#"{"alg":"none"}"#)),
+        ("alg RS256 with an HMAC signature", hmac(r#"{"alg":"RS256"}"#, RSA_PUBLIC)),
+        ("alg none with an HMAC signature", with_known_secret(r#"{"alg":"none"}"#)),
         ("no algorithm", with_known_secret("{}")),
         ("an unknown algorithm", with_known_secret(r#"{"alg":"HS1"}"#)),
         ("an algorithm in lower case", with_known_secret(r#"{"alg":"hs256"}"#)),
@@ -264,12 +264,12 @@ async fn malformed_claims_are_rejected() {
     ] {
         expect_refused(&server, claims, &forged(claims)).await;
     }
-    expect_refused(&server, "deep", &forged(&"[".repeat(2_500))).await;
+    expect_refused(&server, "deeply nested", &forged(&"[".repeat(2_500))).await;
     let padded = with_fields(claims(), &json!({"pad": "x".repeat(20_000)})).to_string();
     let bearer = format!("Bearer {}", forged(&padded));
     let huge =
         server.anonymous().request_with(Method::GET, "/v1/stats", &[("authorization", &bearer)], "").await;
-    assert_eq!(huge.status, 431, "larger than a head may be: {huge:?}");
+    assert_eq!(huge.status, 431, "exceeds the head limit: {huge:?}");
 }
 
 /// A token is valid only as a whole: no bit of it may differ, and none may be missing.

@@ -1,4 +1,4 @@
-//! Tests that need NATS, and most of them PostgreSQL; where either is not installed, `make test` skips them.
+//! Tests that need NATS, and most of them PostgreSQL; where either is not installed, `make tests` skips them.
 
 mod access;
 mod asyncapi;

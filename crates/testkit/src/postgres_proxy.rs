@@ -48,12 +48,12 @@ pub struct ProxyCounts {
 #[derive(Debug)]
 pub struct PostgresProxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     _tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ProxyState {
     commit_fault: AtomicU8,
     /// COMMITs to which the fault is still to be applied.
     remaining: AtomicU64,
@@ -72,7 +72,7 @@ impl PostgresProxy {
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             commit_fault: AtomicU8::new(CommitFault::Pass as u8),
             remaining: AtomicU64::new(0),
             delay: Mutex::new(Duration::ZERO),
@@ -128,7 +128,7 @@ impl PostgresProxy {
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, port: u16, shared: Arc<ProxyState>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -137,7 +137,7 @@ async fn accept(listener: TcpListener, port: u16, shared: Arc<Shared>) {
 }
 
 /// Forwards one connection until it ends or is cut.
-async fn forward(client: TcpStream, port: u16, shared: Arc<Shared>) {
+async fn forward(client: TcpStream, port: u16, shared: Arc<ProxyState>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
     let mut cut = shared.cut.subscribe();
@@ -168,7 +168,7 @@ const READ_MAX: usize = 1024 * 1024;
 async fn upstream(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     state: Arc<ConnectionState>,
 ) {
     let mut buffered = Vec::new();
@@ -238,7 +238,7 @@ fn hold_open(to: OwnedWriteHalf) {
 async fn downstream(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     state: Arc<ConnectionState>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
@@ -254,7 +254,7 @@ async fn downstream(
     }
 }
 
-impl Shared {
+impl ProxyState {
     async fn wait(&self) {
         let delay = *self.delay.lock().unwrap_or_else(PoisonError::into_inner);
         if !delay.is_zero() {

@@ -1,5 +1,5 @@
 //! Authentication by JSON Web Tokens (RFC 7519), signed with a shared secret (HS256) or verified with a
-//! public key (RS256, ES256, `EdDSA`).
+//! public key (RS256, ES256, EdDSA).
 
 use domain::{Actor, Clock, UserId};
 use engine::Reader;
@@ -87,7 +87,7 @@ pub(crate) struct PublicKey {
 const P256_POINT_BYTES: usize = 65;
 
 impl PublicKey {
-    /// Parses a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for `EdDSA`. The error is a
+    /// Parses a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA. The error is a
     /// predicate whose subject is the file.
     pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, &'static str> {
         if let Ok(decoding) = DecodingKey::from_rsa_pem(pem) {

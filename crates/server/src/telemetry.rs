@@ -1,4 +1,4 @@
-//! Metrics in the text format of Prometheus (`OpenMetrics` 1.0).
+//! Metrics in the text format of Prometheus (OpenMetrics 1.0).
 //!
 //! Counters end in `_total`, times are in seconds, and a family has one unit. Label values are constants,
 //! route patterns and status codes, never ids, so that clients cannot add time series.

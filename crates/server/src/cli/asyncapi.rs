@@ -1,4 +1,4 @@
-//! `boxoffice asyncapi`: prints the `AsyncAPI` description of the NATS interface.
+//! `boxoffice asyncapi`: prints the AsyncAPI description of the NATS interface.
 
 use std::process::ExitCode;
 

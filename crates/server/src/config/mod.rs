@@ -98,7 +98,7 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Print the OpenAPI 3.1 description of the HTTP API
     Openapi,
-    /// Print the `AsyncAPI` 3 description of the NATS interface
+    /// Print the AsyncAPI 3 description of the NATS interface
     Asyncapi,
     /// Sign a token
     Token(Token),
@@ -380,7 +380,7 @@ impl Secret {
 pub(crate) struct Identity {
     #[command(flatten)]
     secret: Secret,
-    /// PEM file with a public key that verifies tokens: RSA (RS256), P-256 (ES256) or Ed25519 (`EdDSA`); to
+    /// PEM file with a public key that verifies tokens: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA); to
     /// rotate, give two
     #[arg(long, env = "BOXOFFICE_JWT_PUBLIC_KEY_FILE", value_name = "FILE", value_parser = public_key_file)]
     jwt_public_key_file: Vec<PublicKey>,

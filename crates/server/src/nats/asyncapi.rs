@@ -1,4 +1,4 @@
-//! The description of the NATS interface (`AsyncAPI` 3). A request, message or subject that is missing here
+//! The description of the NATS interface (AsyncAPI 3). A request, message or subject that is missing here
 //! fails a test or does not compile.
 
 use domain::{BookingId, EntryKind, EventId, Note, Timestamp, TransactionId, UserId};

@@ -12,7 +12,7 @@ use super::gateway::Gateway;
 use crate::ledger_stream::streams;
 use crate::{program, setup};
 
-/// The `AsyncAPI` document, and the requests that have no reply yet.
+/// The AsyncAPI document, and the requests that have no reply yet.
 struct AsyncApi {
     document: Value,
     /// The name of each expected reply, by its subject.

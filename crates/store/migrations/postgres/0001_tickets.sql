@@ -1,10 +1,10 @@
--- Events, what is left of them, bookings, refunds and the ledger: the same rows as in SQLite.
--- Instants are whole microseconds since the Unix epoch, money minor units, and every number that is no sum a
--- bigint, so that one type goes over the wire. The CHECK constraints mirror the rules of the domain: whatever
--- the code above does, tickets cannot be given out twice, and a booking cannot be in two states at once.
+-- Events, their counters, bookings, refunds and the ledger: the same rows as in SQLite. Instants are whole
+-- microseconds since the Unix epoch, and money is in minor units. Every number except a sum is a bigint, so
+-- that the wire protocol needs only one integer type. The CHECK constraints repeat the rules of the domain:
+-- even if the program has a bug, tickets cannot be sold twice, and a booking cannot be in two states at once.
 
--- The narrow row that every booking changes, apart from the description, which hardly ever changes. No column
--- that changes is indexed and pages are half empty, so that a change stays on its page (HOT).
+-- The narrow row that every booking changes, separate from the description, which rarely changes. No column
+-- that changes is indexed, and pages are half empty, so that an update stays on its page (HOT).
 CREATE TABLE events (
     id        uuid    NOT NULL PRIMARY KEY,
     capacity  bigint  NOT NULL CONSTRAINT event_capacity_range CHECK (capacity BETWEEN 1 AND 1000000000),
@@ -91,8 +91,8 @@ CREATE INDEX bookings_by_user ON bookings (user_id, id);
 -- The oldest unpaid holds of an event. Small: a booking leaves it when it is paid or freed.
 CREATE INDEX bookings_held ON bookings (event_id, hold_expires_at, id) WHERE status = 'pending';
 
--- How many tickets each user holds, only for events with a limit per user; the limit stands beside the
--- count so that the database itself refuses to exceed it.
+-- Number of tickets of each user, only for events with a limit per user. The limit is in the same row as the
+-- count, so that the database itself rejects a count that exceeds it.
 CREATE TABLE user_limits (
     event_id    uuid   NOT NULL,
     user_id     text   NOT NULL,
@@ -102,7 +102,7 @@ CREATE TABLE user_limits (
     CONSTRAINT user_limit CHECK (tickets <= max_tickets)
 ) WITH (fillfactor = 80);
 
--- Append-only, never pruned. The key finds an event's bookings, too: each has an entry.
+-- Append-only, never pruned. The primary key also finds an event's bookings, because each has an entry.
 -- lines: [["<ticket type, 32 hexadecimal digits>", quantity], …].
 CREATE TABLE ledger (
     event_id        uuid   NOT NULL,
@@ -141,8 +141,8 @@ CREATE TABLE refunds (
 CREATE INDEX refunds_by_status ON refunds (status, id);
 CREATE INDEX refunds_by_event ON refunds (event_id);
 
--- Answers kept for a day, so that a request that is repeated under its Idempotency-Key is answered and not
--- carried out again. Written in the transaction of the change itself.
+-- Responses that are stored for a day. A request that is repeated with its Idempotency-Key gets the stored
+-- response and is not executed again. A row is written in the transaction of the change.
 CREATE TABLE idempotency (
     scope       text   NOT NULL,
     key         text   NOT NULL CHECK (length(key) BETWEEN 1 AND 255),

@@ -1,3 +1,3 @@
--- The `traceparent` of the request that caused an entry, where it brought one. An older program beside this one
--- writes none.
+-- The `traceparent` of the request that caused an entry, or NULL if the request had none. An older version of
+-- the program that runs concurrently writes NULL.
 ALTER TABLE ledger ADD COLUMN trace text;

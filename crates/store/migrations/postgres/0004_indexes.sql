@@ -1,10 +1,12 @@
--- Chores and filtered lists read their page and nothing else, however many bookings there are. Built outside a
--- transaction, while others sell. A build that fails leaves an invalid index, which the next attempt drops.
+-- With these indexes, chores and filtered lists read only the rows of their page, regardless of the number of
+-- bookings. They are built outside a transaction, concurrently with sales. A failed build leaves an invalid
+-- index, which the next attempt drops.
 
--- Unpaid holds of all events by deadline: what the clean-up asks for. Small: a booking leaves it when it is paid or
+-- Unpaid holds of all events by deadline, for the clean-up. Small: a booking leaves it when it is paid or
 -- freed.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS bookings_due ON bookings (hold_expires_at, id) WHERE status = 'pending';
--- An event's bookings, in all or in one status: lists, and what is live of a cancelled event.
+-- An event's bookings, in all statuses or in one: for lists, and for the bookings of a cancelled event that
+-- are still to be cancelled.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS bookings_by_event ON bookings (event_id, status, id);
 -- All bookings in one status.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS bookings_by_status ON bookings (status, id);

@@ -1,5 +1,6 @@
--- How far the ledger of each event is on the stream of messages, as far as the relay has noted. Apart from the
--- events, whose row every booking changes. A note and no truth: the stream itself says what is on it.
+-- The relay's cursors: the last entry of each event's ledger that is published on the stream. In a table of
+-- its own, because every booking changes the row in `events`. A cursor may be behind. The stream is
+-- authoritative for the messages that it has.
 CREATE TABLE published (
     event_id BLOB    NOT NULL PRIMARY KEY CHECK (length(event_id) = 16),
     stream   INTEGER NOT NULL, -- when the stream was made; a note about another stream does not count

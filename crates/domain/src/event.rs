@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::booking::{BookingStatus, Item};
-use crate::decide::Inconsistent;
+use crate::decide::InconsistencyError;
 use crate::sabotage::{Guard, removed};
 use crate::{Currency, EventId, Money, Name, TicketTypeId, TimeZone, Timestamp};
 
@@ -201,12 +201,16 @@ impl Event {
         items: &[Item],
         from: TicketState,
         to: TicketState,
-    ) -> Result<(), Inconsistent> {
+    ) -> Result<(), InconsistencyError> {
         for item in items {
-            let index =
-                self.index_of(item.ticket_type).ok_or(Inconsistent("a booked ticket type does not exist"))?;
-            let kind =
-                self.inventory.types.get_mut(index).ok_or(Inconsistent("a ticket type has no counters"))?;
+            let index = self
+                .index_of(item.ticket_type)
+                .ok_or(InconsistencyError("a booked ticket type does not exist"))?;
+            let kind = self
+                .inventory
+                .types
+                .get_mut(index)
+                .ok_or(InconsistencyError("a ticket type has no counters"))?;
             move_count(&mut kind.held, &mut kind.sold, item.quantity, (from, to))?;
             move_count(&mut self.inventory.held, &mut self.inventory.sold, item.quantity, (from, to))?;
             within_capacity(kind.held, kind.sold, kind.capacity.unwrap_or(self.inventory.capacity))?;
@@ -249,21 +253,22 @@ impl Tallies {
         from: Option<BookingStatus>,
         to: BookingStatus,
         total: i64,
-    ) -> Result<(), Inconsistent> {
+    ) -> Result<(), InconsistencyError> {
         let total = i128::from(total);
         if let Some(from) = from {
             let before = self.of(from);
-            *before = before.checked_sub(1).ok_or(Inconsistent("a tally would fall below 0"))?;
+            *before = before.checked_sub(1).ok_or(InconsistencyError("a tally would fall below 0"))?;
         }
         let after = self.of(to);
-        *after = after.checked_add(1).ok_or(Inconsistent("a tally would overflow"))?;
+        *after = after.checked_add(1).ok_or(InconsistencyError("a tally would overflow"))?;
         let signed = match (from, to) {
             (Some(BookingStatus::Confirmed), BookingStatus::Confirmed) => 0,
             (Some(BookingStatus::Confirmed), _) => -total,
             (_, BookingStatus::Confirmed) => total,
             (_, BookingStatus::Pending | BookingStatus::Cancelled | BookingStatus::Expired) => 0,
         };
-        self.revenue = self.revenue.checked_add(signed).ok_or(Inconsistent("the revenue would overflow"))?;
+        self.revenue =
+            self.revenue.checked_add(signed).ok_or(InconsistencyError("the revenue would overflow"))?;
         Ok(())
     }
 
@@ -282,9 +287,9 @@ fn move_count(
     sold: &mut u32,
     quantity: u32,
     ticket_move: (TicketState, TicketState),
-) -> Result<(), Inconsistent> {
-    let below = Inconsistent("a count would fall below 0");
-    let above = Inconsistent("a count would overflow");
+) -> Result<(), InconsistencyError> {
+    let below = InconsistencyError("a count would fall below 0");
+    let above = InconsistencyError("a count would overflow");
     match ticket_move.0 {
         TicketState::Free => {}
         TicketState::Held => *held = held.checked_sub(quantity).ok_or(below)?,
@@ -298,12 +303,12 @@ fn move_count(
     Ok(())
 }
 
-fn within_capacity(held: u32, sold: u32, capacity: u32) -> Result<(), Inconsistent> {
+fn within_capacity(held: u32, sold: u32, capacity: u32) -> Result<(), InconsistencyError> {
     if removed(Guard::Capacity) {
         return Ok(());
     }
     match held.checked_add(sold) {
         Some(taken) if taken <= capacity => Ok(()),
-        Some(_) | None => Err(Inconsistent("more tickets would be held and sold than exist")),
+        Some(_) | None => Err(InconsistencyError("more tickets would be held and sold than exist")),
     }
 }

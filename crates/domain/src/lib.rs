@@ -28,7 +28,7 @@ pub use command::{
     Action, Actor, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,
     Settlement, TicketSelection, TicketTypePatch,
 };
-pub use decide::{Answer, Change, Decision, HoldScope, Inconsistent, Shortage, Snapshot, decide};
+pub use decide::{Answer, Change, Decision, HoldScope, InconsistencyError, Shortage, Snapshot, decide};
 pub use event::{
     Event, EventDetails, EventStatus, Inventory, Tallies, TicketState, TicketType, TypeInventory,
 };

@@ -39,15 +39,15 @@ guards! {
     /// A payment with a wrong amount is refused.
     Amount = "amount",
     /// A payment with a recorded refund is never accepted again.
-    RefundedForGood = "refunded-for-good",
+    RefundIsFinal = "refund-is-final",
     /// A repeated report of the payment that confirmed a booking changes nothing.
-    PaidOnce = "paid-once",
+    IdempotentPayment = "idempotent-payment",
     /// A late payment reserves its tickets again if they are available.
-    TakenAgain = "taken-again",
+    LatePaymentReacquires = "late-payment-reacquires",
     /// A late payment checks that its tickets are still available.
-    StillThere = "still-there",
+    LatePaymentAvailability = "late-payment-availability",
     /// A cancelled booking stays cancelled, even if it is paid.
-    CancelledForGood = "cancelled-for-good",
+    CancellationIsFinal = "cancellation-is-final",
     /// A booking without tickets cannot be cancelled.
     FreedOnce = "freed-once",
     /// A user may cancel a paid booking only until the cut-off.
@@ -63,22 +63,22 @@ guards! {
     /// A payment that buys nothing records a refund.
     RefundWhenLate = "refund-when-late",
     /// The dates of a ledger never decrease.
-    LedgerForward = "ledger-forward",
+    MonotonicLedgerDates = "monotonic-ledger-dates",
     /// Deadlines and sales windows are checked against the clock, never against the date of the last ledger
     /// entry.
-    ClockAlone = "clock-alone",
+    DeadlinesByClock = "deadlines-by-clock",
     /// The database accepts at most one refund for each payment.
     RefundUnique = "refund-unique",
     /// No other transaction changes the data that a transaction has read until it ends.
     RowLock = "row-lock",
     /// Counters are written only if the ledger number is still the one that was read.
-    SeqCompared = "seq-compared",
+    SequenceCheck = "sequence-check",
     /// A booking is written only if its version is still the one that was read.
-    VersionCompared = "version-compared",
+    VersionCheck = "version-check",
     /// A refund is written only if its status is still the one that was read.
-    StatusCompared = "status-compared",
+    StatusCheck = "status-check",
     /// A write that changes no row fails its transaction.
-    RowsCounted = "rows-counted",
+    RowCountCheck = "row-count-check",
     /// A failed batch is halved, so that only the command that causes the failure fails.
     Halving = "halving",
     /// Bookings are written in the transaction that writes the counters.
@@ -86,27 +86,27 @@ guards! {
     /// Ledger entries are written in the transaction of the change that they record.
     LedgerInTransaction = "ledger-in-transaction",
     /// A repeated idempotency key is answered with the stored response.
-    KeyReplayed = "key-replayed",
+    ResponseReplay = "response-replay",
     /// An idempotency key belongs to a scope: the same key in another scope is a different key.
-    KeyScoped = "key-scoped",
+    KeyScope = "key-scope",
     /// An idempotency key that is reused for a different request is refused.
-    KeyCompared = "key-compared",
+    FingerprintCheck = "fingerprint-check",
     /// A command whose sender timed out in the queue never runs.
     StartFlag = "start-flag",
     /// An unknown outcome is not reported as a failure.
-    UnknownReported = "unknown-reported",
+    UnknownOutcome = "unknown-outcome",
     /// If the response to a COMMIT is lost, its outcome is looked up in the database.
-    FollowUp = "follow-up",
+    OutcomeLookup = "outcome-lookup",
     /// A command continues when its client disconnects.
-    Detached = "detached",
+    DetachedExecution = "detached-execution",
     /// The relay names the expected last message of each event, and trusts the stream over its own numbers.
     StreamSequence = "stream-sequence",
     /// The relay compares an event's last message with the ledger before it appends the next one.
     StreamPredecessor = "stream-predecessor",
     /// The relay counts the messages of each event on the stream instead of trusting its own cursors.
-    StreamCounted = "stream-counted",
+    StreamCount = "stream-count",
     /// The relay verifies periodically that the stream still has its messages.
-    StreamVerified = "stream-verified",
+    StreamVerification = "stream-verification",
     /// A lock excludes other holders. No ticket depends on it, so its removal must not make a test fail.
     Locks = "locks",
 }

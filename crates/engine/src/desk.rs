@@ -414,7 +414,7 @@ async fn execute_batch(batch: Batch, store: &dyn Store, commit_listener: &dyn Co
             }
             Reply::Requeue => Err(Error::Overloaded),
             Reply::Busy => Err(Fault::Unavailable(Cause::new("another session has locked its event")).into()),
-            Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownReported) => {
+            Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownOutcome) => {
                 Err(Fault::Unavailable(cause).into())
             }
             Reply::Failed(fault) => Err(fault.into()),

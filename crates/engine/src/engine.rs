@@ -219,7 +219,7 @@ impl Engine {
         &self,
         work: impl Future<Output = RateLimitedResult> + Send + 'static,
     ) -> RateLimitedResult {
-        if removed(Guard::Detached) {
+        if removed(Guard::DetachedExecution) {
             return work.await;
         }
         let unknown = |error| Err(Fault::OutcomeUnknown(Cause::new(error)).into());

@@ -93,8 +93,8 @@ impl Part {
         rest
     }
 
-    /// Splits the part in two, the second one first, so that perhaps only one of them needs the locked rows.
-    /// The commands of one event are split only with [`LockWait::Long`].
+    /// Splits the part in two, because perhaps only one half needs the locked rows. Returns the second half
+    /// first (stack order). The commands of one event are split only with [`LockWait::Long`].
     fn split_blocked(self, lock_wait: LockWait) -> Option<[Self; 2]> {
         let (first, second) = match self.split_by_event() {
             Ok(parts) => parts,

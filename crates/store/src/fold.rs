@@ -46,7 +46,7 @@ pub(crate) type RowResult<T> = Result<T, Cause>;
 /// transaction ends.
 pub(crate) trait Tx: Send {
     /// Locks and loads the rows that the commands need, table by table.
-    fn load(&mut self, batch: &[Submission]) -> impl Future<Output = Result<Loaded, Fault>> + Send;
+    fn load(&mut self, batch: &[Submission]) -> impl Future<Output = Result<LoadedRows, Fault>> + Send;
 
     /// The database's clock, read after the locking load.
     fn now(&mut self) -> impl Future<Output = Result<Timestamp, Fault>> + Send;
@@ -98,7 +98,7 @@ pub(crate) struct OverdueHold {
 
 /// The rows that a batch needs, updated with the changes of its commands during the fold.
 #[derive(Default)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedRows {
     pub(crate) events: BTreeMap<EventId, RowResult<Event>>,
     pub(crate) bookings: BTreeMap<BookingId, RowResult<Arc<Booking>>>,
     pub(crate) refunds: BTreeMap<(BookingId, TransactionId), RowResult<Refund>>,
@@ -182,7 +182,7 @@ pub(crate) async fn fold<T: Tx>(tx: &mut T, batch: &[Submission]) -> Result<(Vec
 
 struct Fold<'t, T> {
     tx: &'t mut T,
-    loaded: Loaded,
+    loaded: LoadedRows,
     now: Timestamp,
     changes: Changes,
     overdue_cursors: Vec<OverdueCursor>,
@@ -209,8 +209,10 @@ impl<T: Tx> Fold<'_, T> {
         };
         let key = (idempotency.scope.clone(), idempotency.key.clone());
         match self.loaded.keys.get(&key) {
-            Some(_) if removed(Guard::KeyReplayed) => {}
-            Some(stored) if stored.fingerprint == idempotency.fingerprint || removed(Guard::KeyCompared) => {
+            Some(_) if removed(Guard::ResponseReplay) => {}
+            Some(stored)
+                if stored.fingerprint == idempotency.fingerprint || removed(Guard::FingerprintCheck) =>
+            {
                 return Ok(Reply::Stored { response: stored.response.clone(), replayed: true });
             }
             Some(_) => return Ok(Reply::KeyReused),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Answer, Change, Decision, Draft, HoldScope, Inconsistent, Snapshot, free_overdue_or_refuse, refuse,
+    Answer, Change, Decision, Draft, HoldScope, InconsistencyError, Snapshot, free_overdue_or_refuse, refuse,
 };
 use crate::sabotage::{Guard, removed};
 use crate::{
@@ -29,7 +29,7 @@ pub(super) fn book(
     order: &Order,
     command: &Command,
     now: Timestamp,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let (items, total) = match price_order(event, order) {
         Ok(priced) => priced,
         Err(refusal) => return refuse(refusal),
@@ -70,8 +70,8 @@ pub(super) fn confirm(
     case: &Case<'_>,
     status: BookingStatus,
     confirmation: &Confirmation,
-) -> Result<Decision, Inconsistent> {
-    if let Some(refund) = case.snapshot.refund.filter(|_| !removed(Guard::RefundedForGood)) {
+) -> Result<Decision, InconsistencyError> {
+    if let Some(refund) = case.snapshot.refund.filter(|_| !removed(Guard::RefundIsFinal)) {
         return refuse(repeated_refusal(case, status, refund));
     }
     if confirmation.amount.is_some_and(|amount| amount != case.booking.total) && !removed(Guard::Amount) {
@@ -80,13 +80,13 @@ pub(super) fn confirm(
     let cancelled_event = case.event.details.status == EventStatus::Cancelled;
     match (&case.booking.state, cancelled_event) {
         (State::Confirmed(payment), _)
-            if payment.transaction == confirmation.transaction && !removed(Guard::PaidOnce) =>
+            if payment.transaction == confirmation.transaction && !removed(Guard::IdempotentPayment) =>
         {
             Ok(Decision::Answer(Answer::Booking(case.booking.clone())))
         }
         (State::Pending, false) => pay(case, status, confirmation, TicketState::Held),
         (State::Expired { .. }, false) => reacquire(case, status, confirmation),
-        (State::Cancelled { .. }, false) if removed(Guard::CancelledForGood) => {
+        (State::Cancelled { .. }, false) if removed(Guard::CancellationIsFinal) => {
             reacquire(case, status, confirmation)
         }
         (State::Confirmed(_) | State::Cancelled { .. }, false) => {
@@ -103,7 +103,7 @@ pub(super) fn cancel(
     case: &Case<'_>,
     status: BookingStatus,
     cancellation: &Cancellation,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let (by_user, owner) = match &case.command.actor {
         Actor::User(user) => (true, *user == case.booking.user),
         Actor::Service(_) | Actor::Admin(_) | Actor::System => (false, true),
@@ -132,7 +132,7 @@ pub(super) fn cancel(
 }
 
 /// Frees an unpaid booking that is overdue. This is a system action: no rule for users applies.
-pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Decision, Inconsistent> {
+pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Decision, InconsistencyError> {
     match &case.booking.state {
         State::Pending
             if removed(Guard::SystemExempt)
@@ -163,7 +163,7 @@ pub(super) fn settle(
     case: &Case<'_>,
     status: BookingStatus,
     settlement: &Settlement,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let Some(refund) = case.snapshot.refund else { return super::not_found("refund") };
     let outcome = if settlement.succeeded { RefundStatus::Succeeded } else { RefundStatus::Failed };
     match (refund.status, settlement.succeeded) {
@@ -314,7 +314,7 @@ fn pay(
     status: BookingStatus,
     confirmation: &Confirmation,
     from: TicketState,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let payment = Payment { transaction: confirmation.transaction.clone(), at: case.now };
     transition(case, status, State::Confirmed(payment), (from, TicketState::Sold), None)
 }
@@ -324,12 +324,12 @@ fn reacquire(
     case: &Case<'_>,
     status: BookingStatus,
     confirmation: &Confirmation,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let booking = case.booking;
-    if removed(Guard::TakenAgain) {
+    if removed(Guard::LatePaymentReacquires) {
         return refund_rejected_payment(case, confirmation, RefundReason::HoldExpired);
     }
-    if removed(Guard::StillThere) {
+    if removed(Guard::LatePaymentAvailability) {
         return pay(case, status, confirmation, TicketState::Free);
     }
     let unavailable = check_user_limit(case.snapshot, case.event, &booking.items, || booking.user.clone())
@@ -348,7 +348,7 @@ fn refund_rejected_payment(
     case: &Case<'_>,
     confirmation: &Confirmation,
     reason: RefundReason,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     if removed(Guard::RefundWhenLate) {
         return refuse(Refusal::InvalidState { booking: case.booking.status(), refund: None });
     }
@@ -382,7 +382,7 @@ fn end_booking(
     cancellation: &Cancellation,
     payment: Option<&Payment>,
     from: TicketState,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let reason = match case.event.details.status {
         EventStatus::Cancelled => RefundReason::EventCancelled,
         EventStatus::OnSale | EventStatus::Paused => RefundReason::BookingCancelled,
@@ -437,9 +437,9 @@ fn transition(
     to: State,
     ticket_move: (TicketState, TicketState),
     refund: Option<Refund>,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let kind = match &to {
-        State::Pending => return Err(Inconsistent("no booking becomes pending again")),
+        State::Pending => return Err(InconsistencyError("no booking becomes pending again")),
         State::Confirmed(_) => EntryKind::BookingConfirmed,
         State::Cancelled { .. } => EntryKind::BookingCancelled,
         State::Expired { .. } => EntryKind::BookingExpired,
@@ -462,8 +462,9 @@ fn transition(
     with_user_count(draft, case.snapshot, booking, refund, added)
 }
 
-fn updated_booking(case: &Case<'_>, state: State, last_seq: u64) -> Result<Booking, Inconsistent> {
-    let version = case.booking.version.checked_add(1).ok_or(Inconsistent("a booking changed too often"))?;
+fn updated_booking(case: &Case<'_>, state: State, last_seq: u64) -> Result<Booking, InconsistencyError> {
+    let version =
+        case.booking.version.checked_add(1).ok_or(InconsistencyError("a booking changed too often"))?;
     Ok(Booking { state, version, last_seq, updated_at: case.now, ..Booking::clone(case.booking) })
 }
 
@@ -487,11 +488,11 @@ fn with_user_count(
     booking: Booking,
     refund: Option<Refund>,
     added: i64,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let limited = draft.event.details.max_tickets_per_user.is_some() && added != 0;
     let count =
         i64::from(snapshot.user_tickets).checked_add(added).and_then(|count| u32::try_from(count).ok());
-    let count = count.ok_or(Inconsistent("a user's count would leave its range"));
+    let count = count.ok_or(InconsistencyError("a user's count would leave its range"));
     let user_tickets = if limited { Some((booking.user.clone(), count?)) } else { None };
     let change = change_from(draft, booking);
     Ok(Decision::Change(Box::new(Change { refund, user_tickets, ..change })))

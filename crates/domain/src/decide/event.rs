@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Change, Decision, Draft, EntryFields, Inconsistent, not_found, refuse};
+use super::{Answer, Change, Decision, Draft, EntryFields, InconsistencyError, not_found, refuse};
 use crate::limit::{
     CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, PRICE_MAX, TICKET_TYPES_MAX,
 };
@@ -12,12 +12,17 @@ use crate::{
 };
 
 /// Creates an event, on sale.
-pub(super) fn create(new: &NewEvent, command: &Command, now: Timestamp) -> Result<Decision, Inconsistent> {
+pub(super) fn create(
+    new: &NewEvent,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, InconsistencyError> {
     let errors = check_new(new, now);
     if !errors.is_empty() {
         return refuse(Refusal::Invalid(errors));
     }
-    let first = new.ticket_types.first().ok_or(Inconsistent("an event without ticket types was accepted"))?;
+    let first =
+        new.ticket_types.first().ok_or(InconsistencyError("an event without ticket types was accepted"))?;
     let kind =
         |kind: &crate::NewTicketType| TicketType { id: kind.id, name: kind.name.clone(), price: kind.price };
     let details = EventDetails {
@@ -69,7 +74,7 @@ pub(super) fn update(
     patch: &EventPatch,
     command: &Command,
     now: Timestamp,
-) -> Result<Decision, Inconsistent> {
+) -> Result<Decision, InconsistencyError> {
     let errors = check_patch(patch, now);
     if !errors.is_empty() {
         return refuse(Refusal::Invalid(errors));
@@ -94,7 +99,8 @@ pub(super) fn update(
         return Ok(Decision::Answer(Answer::Event(Box::new(after))));
     }
     let details = Arc::make_mut(&mut after.details);
-    details.version = details.version.checked_add(1).ok_or(Inconsistent("an event was edited too often"))?;
+    details.version =
+        details.version.checked_add(1).ok_or(InconsistencyError("an event was edited too often"))?;
     details.updated_at = now;
     let (from, to) = (event.details.status, details.status);
     let resized = event.inventory.capacity.abs_diff(after.inventory.capacity);

@@ -99,7 +99,7 @@ pub enum Answer {
 /// Stored data contradicts itself. The command fails and changes nothing; `boxoffice audit` reports details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stored data is inconsistent: {0}")]
-pub struct Inconsistent(pub &'static str);
+pub struct InconsistencyError(pub &'static str);
 
 /// Decides one command.
 ///
@@ -109,17 +109,23 @@ pub struct Inconsistent(pub &'static str);
 ///
 /// # Errors
 ///
-/// [`Inconsistent`] if the stored data contradicts itself, such as an existing booking without its event.
-pub fn decide(snapshot: &Snapshot<'_>, command: &Command, now: Timestamp) -> Result<Decision, Inconsistent> {
-    let last_at = snapshot.event.filter(|_| removed(Guard::ClockAlone)).map(|event| event.inventory.last_at);
+/// [`InconsistencyError`] if the stored data contradicts itself, such as an existing booking without its
+/// event.
+pub fn decide(
+    snapshot: &Snapshot<'_>,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, InconsistencyError> {
+    let last_at =
+        snapshot.event.filter(|_| removed(Guard::DeadlinesByClock)).map(|event| event.inventory.last_at);
     let now = last_at.map_or(now, |last_at| now.max(last_at));
     match (&command.action, snapshot.event, snapshot.booking.map(|booking| (booking, booking.status()))) {
-        (Action::CreateEvent(_), Some(_), _) => Err(Inconsistent("the id of a new event is taken")),
+        (Action::CreateEvent(_), Some(_), _) => Err(InconsistencyError("the id of a new event is taken")),
         (Action::CreateEvent(new), None, _) => event::create(new, command, now),
         (Action::UpdateEvent { patch, .. }, event, _) => event::update(event, patch, command, now),
 
         (Action::Book(_), None, _) => not_found("event"),
-        (Action::Book(_), Some(_), Some(_)) => Err(Inconsistent("the id of a new booking is taken")),
+        (Action::Book(_), Some(_), Some(_)) => Err(InconsistencyError("the id of a new booking is taken")),
         (Action::Book(order), Some(event), None) => booking::book(snapshot, event, order, command, now),
 
         (Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. }, _, None) => not_found("booking"),
@@ -128,7 +134,7 @@ pub fn decide(snapshot: &Snapshot<'_>, command: &Command, now: Timestamp) -> Res
             Action::Confirm(_) | Action::Cancel(_) | Action::Expire { .. } | Action::Settle(_),
             None,
             Some(_),
-        ) => Err(Inconsistent("the event of a booking does not exist")),
+        ) => Err(InconsistencyError("the event of a booking does not exist")),
 
         (Action::Confirm(confirmation), Some(event), Some((booking, status))) => {
             booking::confirm(&booking::Case { snapshot, event, booking, command, now }, status, confirmation)
@@ -145,7 +151,7 @@ pub fn decide(snapshot: &Snapshot<'_>, command: &Command, now: Timestamp) -> Res
     }
 }
 
-fn not_found(what: &'static str) -> Result<Decision, Inconsistent> {
+fn not_found(what: &'static str) -> Result<Decision, InconsistencyError> {
     refuse(Refusal::NotFound(what))
 }
 
@@ -154,7 +160,7 @@ fn not_found(what: &'static str) -> Result<Decision, Inconsistent> {
     clippy::unnecessary_wraps,
     reason = "the rules end in `refuse(…)` just as they end in `with_user_count(…)`"
 )]
-fn refuse(refusal: Refusal) -> Result<Decision, Inconsistent> {
+fn refuse(refusal: Refusal) -> Result<Decision, InconsistencyError> {
     Ok(Decision::Answer(Answer::Refused(refusal)))
 }
 
@@ -198,10 +204,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Appends an entry with the event's current state in the draft.
-    fn append_entry(&mut self, fields: &EntryFields<'_>) -> Result<u64, Inconsistent> {
-        let seq = self.event.inventory.seq.checked_add(1).ok_or(Inconsistent("the ledger is full"))?;
+    fn append_entry(&mut self, fields: &EntryFields<'_>) -> Result<u64, InconsistencyError> {
+        let seq = self.event.inventory.seq.checked_add(1).ok_or(InconsistencyError("the ledger is full"))?;
         let last_at = self.event.inventory.last_at;
-        let at = if removed(Guard::LedgerForward) { self.now } else { self.now.max(last_at) };
+        let at = if removed(Guard::MonotonicLedgerDates) { self.now } else { self.now.max(last_at) };
         self.event.inventory.seq = seq;
         self.event.inventory.last_at = at;
         let moved = fields.booking.filter(|_| fields.quantity > 0);
@@ -233,7 +239,7 @@ impl<'a> Draft<'a> {
         kind: EntryKind,
         booking: &Booking,
         from: Option<BookingStatus>,
-    ) -> Result<u64, Inconsistent> {
+    ) -> Result<u64, InconsistencyError> {
         self.append_entry(&EntryFields {
             kind,
             booking: Some(booking),
@@ -250,7 +256,7 @@ impl<'a> Draft<'a> {
         booking: &Booking,
         refund: &Refund,
         from: Option<RefundStatus>,
-    ) -> Result<u64, Inconsistent> {
+    ) -> Result<u64, InconsistencyError> {
         let kind = if from.is_some() { EntryKind::RefundSettled } else { EntryKind::RefundRequested };
         self.append_entry(&EntryFields {
             kind,

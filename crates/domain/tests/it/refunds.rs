@@ -1,8 +1,9 @@
 //! The settlement of refunds, case by case.
 
 use domain::{
-    Action, Answer, BookingId, BookingStatus, Command, EntryKind, EventPatch, EventStatus, Inconsistent,
-    LedgerStatus, PaymentStatus, Refund, RefundStatus, Refusal, Settlement, Snapshot, State, decide,
+    Action, Answer, BookingId, BookingStatus, Command, EntryKind, EventPatch, EventStatus,
+    InconsistencyError, LedgerStatus, PaymentStatus, Refund, RefundStatus, Refusal, Settlement, Snapshot,
+    State, decide,
 };
 
 use crate::fixture::{self, BookingSetup, Condition};
@@ -256,5 +257,5 @@ fn a_booking_without_its_event_is_inconsistent() {
     let booking = world.bookings.get(&id);
     let refund = Some(world.refund(id, "t1"));
     let snapshot = Snapshot { event: None, booking, refund, user_tickets: 0, exhausted_scopes: &[] };
-    assert!(matches!(decide(&snapshot, &command, world.now), Err(Inconsistent(_))));
+    assert!(matches!(decide(&snapshot, &command, world.now), Err(InconsistencyError(_))));
 }

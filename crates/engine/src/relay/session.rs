@@ -109,7 +109,7 @@ impl<'a> RelaySession<'a> {
             after = Some(last.event);
             for cursor in page {
                 let mut count = counts.remove(&cursor.event).unwrap_or(0);
-                if removed(Guard::StreamCounted) {
+                if removed(Guard::StreamCount) {
                     count = cursor.published;
                 }
                 behind +=
@@ -323,7 +323,7 @@ impl<'a> RelaySession<'a> {
 
     /// Verifies that the stream still has the appended messages. Other relays may have appended more.
     async fn verify_stream(&self) -> Result<(), StreamError> {
-        if is_unguarded() || removed(Guard::StreamVerified) {
+        if is_unguarded() || removed(Guard::StreamVerification) {
             return Ok(());
         }
         let last = self.tails.values().filter_map(|tail| tail.stream_seq).max().unwrap_or(0);

@@ -257,7 +257,7 @@ fn decide_operation(
     operation: Operation,
     late: bool,
     exhausted_scopes: &[HoldScope],
-) -> Result<Decision, domain::Inconsistent> {
+) -> Result<Decision, domain::InconsistencyError> {
     let event = event(config, db, late);
     let (index, refund) = match operation {
         Operation::Confirm(index, payment) => (Some(index), refund(db, index, payment)),

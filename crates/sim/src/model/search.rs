@@ -283,9 +283,9 @@ fn write_guarded(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> R
     }
     let mut after = *stored;
     let missed = |write: &str| {
-        if removed(Guard::RowsCounted) { Ok(()) } else { Err(format!("a guard rejected a write: {write}")) }
+        if removed(Guard::RowCountCheck) { Ok(()) } else { Err(format!("a guard rejected a write: {write}")) }
     };
-    if stored.seq == read.seq || removed(Guard::SeqCompared) {
+    if stored.seq == read.seq || removed(Guard::SequenceCheck) {
         (after.held, after.sold) = (wanted.held, wanted.sold);
         after.event_cancelled = wanted.event_cancelled;
         after.seq = wanted.seq;
@@ -296,7 +296,7 @@ fn write_guarded(config: &ModelConfig, stored: &Db, read: &Db, wanted: &Db) -> R
         if wanted.versions[index] == read.versions[index] {
             continue;
         }
-        if stored.versions[index] == read.versions[index] || removed(Guard::VersionCompared) {
+        if stored.versions[index] == read.versions[index] || removed(Guard::VersionCheck) {
             after.bookings[index] = wanted.bookings[index];
             after.versions[index] = wanted.versions[index];
         } else {

@@ -15,10 +15,10 @@ const SEEDS: usize = 1500;
 const REMOVED_TOGETHER: &[&[Guard]] = &[
     &[Guard::Capacity, Guard::CapacityCheck],
     &[Guard::UserLimit, Guard::UserLimitCheck],
-    &[Guard::RefundedForGood, Guard::RefundUnique],
-    &[Guard::RowLock, Guard::SeqCompared],
-    &[Guard::RowLock, Guard::RowsCounted],
-    &[Guard::RowLock, Guard::SeqCompared, Guard::VersionCompared],
+    &[Guard::RefundIsFinal, Guard::RefundUnique],
+    &[Guard::RowLock, Guard::SequenceCheck],
+    &[Guard::RowLock, Guard::RowCountCheck],
+    &[Guard::RowLock, Guard::SequenceCheck, Guard::VersionCheck],
 ];
 
 /// The checkers that detect a mutation.
@@ -48,7 +48,7 @@ fn removing_any_guard_is_detected() {
     // Only PostgreSQL needs a follow-up query for the outcome of a COMMIT; the tests of the server on
     // PostgreSQL detect the removal of that guard. Nothing detects the removal of the locks: no invariant
     // depends on them, and some scenarios have none that can be trusted.
-    let guards = Guard::ALL.iter().filter(|guard| ![Guard::FollowUp, Guard::Locks].contains(guard));
+    let guards = Guard::ALL.iter().filter(|guard| ![Guard::OutcomeLookup, Guard::Locks].contains(guard));
     let alone = guards.map(std::slice::from_ref);
     let jobs: Vec<&[Guard]> = alone.chain(REMOVED_TOGETHER.iter().copied()).collect();
     let (next, rows) = (Mutex::new(jobs.into_iter()), Mutex::new(Vec::new()));

@@ -13,14 +13,14 @@ use crate::fold::RowResult;
 use crate::store::USER_WINDOW;
 use crate::{BookingList, Fault, Page};
 
-/// Above every id: the start of a list with the newest rows first.
-const LAST_ID: Uuid = Uuid::max();
+/// The largest id: the start of a descending list.
+const MAX_ID: Uuid = Uuid::max();
 
 /// A row with its key.
 type KeyedRow<K, T> = (K, RowResult<T>);
 
 fn cursor_or_max(bytes: Option<&[u8; 16]>) -> Value<'static> {
-    Box::new(bytes.map_or(LAST_ID, |bytes| Uuid::from_bytes(*bytes)))
+    Box::new(bytes.map_or(MAX_ID, |bytes| Uuid::from_bytes(*bytes)))
 }
 
 /// One more row than the page shows: the surplus row shows that there is a next page.

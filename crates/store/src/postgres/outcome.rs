@@ -167,7 +167,7 @@ pub(super) async fn resolve_outcome(
     why: &str,
 ) -> (Result<(), Fault>, ConnectionState) {
     #[cfg(feature = "sabotage")]
-    if domain::sabotage::removed(domain::sabotage::Guard::FollowUp) {
+    if domain::sabotage::removed(domain::sabotage::Guard::OutcomeLookup) {
         return (Err(Fault::Unavailable(Cause::new(why))), ConnectionState::Disconnected);
     }
     let deadline = Instant::now() + RESOLVE_TIMEOUT;

@@ -104,7 +104,7 @@ fn guarded(sql: Sql, text: &'static str) -> Cow<'static, str> {
     if sql == Sql::EventLock && removed(Guard::RowLock) {
         return Cow::Owned(text.replace("FOR UPDATE", ""));
     }
-    if removed(Guard::RowsCounted) {
+    if removed(Guard::RowCountCheck) {
         return Cow::Owned(text.replace("1 / (count(*) = cardinality($1))::int", "1"));
     }
     Cow::Borrowed(text)

@@ -23,7 +23,7 @@ use super::session::{Call, Connector, Role, Session, Value, describe, fault};
 use super::sql::Sql;
 use super::{LOCK_WAIT_LONG_MAX, LOCK_WAIT_SHORT_MAX, TRANSACTION_MAX, write};
 use crate::execute::{LockWait, Writer};
-use crate::fold::{Changes, Loaded, OverdueHold, OverdueHoldPage, OverdueQuery, Tx};
+use crate::fold::{Changes, LoadedRows, OverdueHold, OverdueHoldPage, OverdueQuery, Tx};
 use crate::row::hex;
 use crate::store::USER_WINDOW;
 use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
@@ -171,7 +171,7 @@ impl Drop for PostgresTx<'_> {
 }
 
 impl Tx for PostgresTx<'_> {
-    async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
+    async fn load(&mut self, batch: &[Submission]) -> Result<LoadedRows, Fault> {
         let keys = BatchKeys::from_batch(batch);
         match self.lock_and_load(&keys, Sql::EventLock).await {
             Err(_) if self.writer.blocked => {
@@ -181,7 +181,7 @@ impl Tx for PostgresTx<'_> {
                 let loaded = self.lock_and_load(&keys, Sql::EventLockSkipLocked).await;
                 // Rows are skipped, so this waited for a table lock, which blocks all events.
                 if std::mem::take(&mut self.writer.blocked) {
-                    return Ok(Loaded { busy: keys.events, ..Loaded::default() });
+                    return Ok(LoadedRows { busy: keys.events, ..LoadedRows::default() });
                 }
                 loaded
             }
@@ -277,7 +277,7 @@ fn session(writer: &PostgresWriter) -> Result<&Session, Fault> {
 impl PostgresTx<'_> {
     /// Begins a transaction, locks the events of a batch with the statement `lock`, and loads the rows of the
     /// batch.
-    async fn lock_and_load(&mut self, keys: &BatchKeys<'_>, lock: Sql) -> Result<Loaded, Fault> {
+    async fn lock_and_load(&mut self, keys: &BatchKeys<'_>, lock: Sql) -> Result<LoadedRows, Fault> {
         let calls = keys.calls(lock);
         let begin = format!("{BEGIN}; SET LOCAL lock_timeout = {}", self.row_wait.as_millis());
         let session = session(self.writer)?;
@@ -427,8 +427,9 @@ fn decode(
     refunds: &[Row],
     users: &[Row],
     keys: &[Row],
-) -> Result<Loaded, Cause> {
-    let mut loaded = Loaded { events: read::events(events)?.into_iter().collect(), ..Loaded::default() };
+) -> Result<LoadedRows, Cause> {
+    let mut loaded =
+        LoadedRows { events: read::events(events)?.into_iter().collect(), ..LoadedRows::default() };
     for row in bookings {
         let cells = RowReader::new(row, 0);
         let id = BookingId::from_bytes(cells.id(0)?);

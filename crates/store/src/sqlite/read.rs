@@ -54,7 +54,7 @@ pub(super) fn key(
     since: Timestamp,
 ) -> Read<Option<StoredResponse>> {
     let mut statement = connection.prepare_cached(sql::IDEMPOTENCY_LOAD)?;
-    let scope = if removed(Guard::KeyScoped) { "" } else { &idempotency.scope };
+    let scope = if removed(Guard::KeyScope) { "" } else { &idempotency.scope };
     let values = params![scope, idempotency.key, since.micros()];
     let stored = |row: &Row<'_>| {
         let (fingerprint, response) = (row.get(0)?, row.get::<_, Vec<u8>>(1)?.into());

@@ -13,7 +13,7 @@ use super::read::{self, opt_id};
 use super::sql;
 use crate::execute::{LockWait, Writer};
 use crate::fold::{
-    Changes, EventChange, Loaded, NewStoredResponse, OverdueHold, OverdueHoldPage, OverdueQuery, Tx,
+    Changes, EventChange, LoadedRows, NewStoredResponse, OverdueHold, OverdueHoldPage, OverdueQuery, Tx,
 };
 use crate::row::{self, StateColumns, hex};
 use crate::store::USER_WINDOW;
@@ -111,9 +111,9 @@ impl Drop for SqliteTx<'_> {
 }
 
 impl Tx for SqliteTx<'_> {
-    async fn load(&mut self, batch: &[Submission]) -> Result<Loaded, Fault> {
+    async fn load(&mut self, batch: &[Submission]) -> Result<LoadedRows, Fault> {
         let connection = &self.writer.connection;
-        let mut loaded = Loaded::default();
+        let mut loaded = LoadedRows::default();
         let stored_since = self.writer.clock.now().minus_seconds(IDEMPOTENCY_TTL_SECONDS);
         for Submission { command, idempotency } in batch {
             if let Some(key) = idempotency
@@ -259,7 +259,7 @@ impl SqliteTx<'_> {
             self.write_refund(&change.refund, change.loaded_status)?;
         }
         for ((scope, key), NewStoredResponse { stored, at }) in &changes.keys {
-            let scope = if removed(Guard::KeyScoped) { "" } else { scope };
+            let scope = if removed(Guard::KeyScope) { "" } else { scope };
             let row = params![scope, key, stored.fingerprint, &*stored.response, at.micros()];
             self.run(sql::IDEMPOTENCY_UPSERT, row)?;
         }
@@ -308,7 +308,7 @@ impl SqliteTx<'_> {
             Some(seq) => {
                 let guarded: Vec<&dyn rusqlite::ToSql> =
                     counters.iter().copied().chain([&seq as &dyn rusqlite::ToSql]).collect();
-                let sql = guarded_by(Guard::SeqCompared, sql::EVENT_UPDATE, "seq = ?12");
+                let sql = guarded_by(Guard::SequenceCheck, sql::EVENT_UPDATE, "seq = ?12");
                 self.run(&sql, guarded.as_slice())?;
             }
         }
@@ -388,7 +388,7 @@ impl SqliteTx<'_> {
                 updated_at,
                 loaded,
             ];
-            let sql = guarded_by(Guard::VersionCompared, sql::BOOKING_UPDATE, "version = ?12");
+            let sql = guarded_by(Guard::VersionCheck, sql::BOOKING_UPDATE, "version = ?12");
             return self.run(&sql, row);
         }
         let row = params![
@@ -421,7 +421,7 @@ impl SqliteTx<'_> {
             let settled_at = refund.settled_at.map(Timestamp::micros);
             let row =
                 params![refund.id.bytes(), refund.status.as_str(), reference, settled_at, loaded.as_str()];
-            return self.run(&guarded_by(Guard::StatusCompared, sql::REFUND_UPDATE, "status = ?5"), row);
+            return self.run(&guarded_by(Guard::StatusCheck, sql::REFUND_UPDATE, "status = ?5"), row);
         }
         let row = params![
             refund.id.bytes(),
@@ -445,7 +445,7 @@ impl SqliteTx<'_> {
         let mut statement = self.writer.connection.prepare_cached(sql).map_err(fault)?;
         match statement.execute(row).map_err(fault)? {
             1 => Ok(()),
-            _ if removed(Guard::RowsCounted) => Ok(()),
+            _ if removed(Guard::RowCountCheck) => Ok(()),
             rows => {
                 let first = sql.lines().next().unwrap_or_default();
                 Err(Fault::Broken(Cause::new(format!("a guard missed ({rows} rows): {first}"))))

@@ -70,7 +70,7 @@ async fn each_database_guard_holds_without_the_previous_one() {
         failed.iter().any(|why| why.contains("a guard missed: -- Updates the counters of events")),
         "{failed:?}"
     );
-    sabotage::remove("rows-counted");
+    sabotage::remove("row-count-check");
     let failed = book_concurrently().await;
     assert!(failed.iter().any(|why| why.contains("ledger_pkey")), "{failed:?}");
 }

@@ -75,7 +75,7 @@ async fn removing_commit_followup_gives_wrong_responses() {
     let database = PostgresServer::shared().await.create_database().await;
     let proxy = PostgresProxy::start(database.server().port()).await;
     let setup = Setup::new(program()).on_postgres_at(&database, database.url_at_port(proxy.port()));
-    let server = setup.environment("BOXOFFICE_SABOTAGE", "follow-up").start().await;
+    let server = setup.environment("BOXOFFICE_SABOTAGE", "outcome-lookup").start().await;
     let event = server.admin().create_event(&event_body(1_000_000)).await;
     let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
     load.wait_for_acknowledged(5).await;

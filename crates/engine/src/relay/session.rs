@@ -1,4 +1,4 @@
-//! One session of the relay: its knowledge of a stream, from opening it to the first error.
+//! One session of the relay: the state of one stream as it is known, from opening it to the first error.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;

@@ -1,4 +1,4 @@
-//! The stream of ledger entries: every entry once and in order per event, whichever process is killed.
+//! The stream of ledger entries: every entry once and in order per event, even if processes are killed.
 //!
 //! `RELAY_KILLS=300` kills instances that often, and NATS a tenth as often.
 
@@ -28,7 +28,7 @@ async fn a_booking_lifecycle_is_published_once_in_order() {
         let server = setup(&nats).start().await;
         let client = streams(&nats).await.client();
         let mut subscriber = client.subscribe(">").await.expect("a subscription");
-        client.flush().await.expect("NATS has it");
+        client.flush().await.expect("NATS has the subscription");
         let (mut admin, mut service) = (server.admin(), server.service());
         let event = admin.create_event(&event_body(10)).await;
         let paid = id_of(&service.book_for("user-1", &event, 2).await.expect(201));
@@ -96,8 +96,8 @@ fn check_booking_data(published: &[Value]) {
     assert_eq!(of_entry(1), (Some("user-1"), Some(9_000), None, None), "before it was paid");
     assert_eq!(of_entry(2), (Some("user-1"), Some(9_000), Some("pay-1"), None));
     assert_eq!(of_entry(3), (Some("user-1"), Some(9_000), Some("pay-1"), Some("rain")));
-    assert_eq!(of_entry(6), (Some("user-2"), Some(4_500), None, None), "never paid in time");
-    assert_eq!(of_entry(4), (None, None, None, None), "a refund is no booking");
+    assert_eq!(of_entry(6), (Some("user-2"), Some(4_500), None, None), "not paid in time");
+    assert_eq!(of_entry(4), (None, None, None, None), "the entry of a refund has no booking data");
 }
 
 /// Waits for this number of notifications in the format of the MongoDB booking service. Returns subject,
@@ -139,7 +139,7 @@ async fn a_lost_stream_is_rebuilt_from_the_ledger() {
         jetstream
             .get_stream("BOXOFFICE")
             .await
-            .expect("the stream is there")
+            .expect("the stream exists")
             .purge()
             .await
             .expect("the stream is purged");
@@ -192,7 +192,7 @@ async fn a_full_disk_of_nats_does_not_stop_sales() {
     expect_complete(&nats, &mut server.admin()).await;
     disk.write_ballast(24 * 1024 * 1024);
     sell_tickets(&server, 2, 200).await;
-    eventually("NATS stores nothing more", async || {
+    eventually("NATS stores no more messages", async || {
         let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
         (ready["nats"]["status"] != "ok").then_some(())
     })
@@ -229,7 +229,7 @@ async fn a_foreign_stream_is_left_unchanged() {
     expect_nats_error(&NatsServer::start_without_streams().await, "has no JetStream").await;
 }
 
-/// The same happens after a database was restored from a backup: nothing is overwritten.
+/// A stream of another database, or of a database that was restored from a backup: nothing is overwritten.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ahead_of_the_ledger_is_left_unchanged() {
     let nats = NatsServer::start().await;
@@ -237,11 +237,11 @@ async fn a_stream_ahead_of_the_ledger_is_left_unchanged() {
     sell_tickets(&first, 1, 5).await;
     let before = expect_complete(&nats, &mut first.admin()).await;
     drop(first);
-    expect_nats_error(&nats, "knows more").await;
+    expect_nats_error(&nats, "has more messages").await;
     assert_eq!(length(&streams(&nats).await).await, before as u64);
 }
 
-/// One event's entries cannot be read: they wait and are reported, and those of other events are published.
+/// One event's entries cannot be decoded: they wait and are reported. Those of other events are published.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_entry_does_not_delay_other_events() {
     let mut nats = NatsServer::start().await;
@@ -249,8 +249,8 @@ async fn an_unreadable_entry_does_not_delay_other_events() {
     let server = setup(&nats).on_postgres(&database).start().await;
     let events = sell_tickets(&server, 2, 3).await;
     let before = expect_complete(&nats, &mut server.admin()).await as u64;
-    database.execute("ALTER TABLE ledger ADD COLUMN kept text").await;
-    let damage = "UPDATE ledger SET kept = actor, actor = 'nobody' WHERE event_id =";
+    database.execute("ALTER TABLE ledger ADD COLUMN original_actor text").await;
+    let damage = "UPDATE ledger SET original_actor = actor, actor = 'nobody' WHERE event_id =";
     let relay = async || server.anonymous().get("/readyz?verbose").await.expect(200)["nats"]["relay"].clone();
     // The entry is damaged before it is published, while NATS is down.
     nats.kill9();
@@ -265,7 +265,7 @@ async fn an_unreadable_entry_does_not_delay_other_events() {
     server.service().book_for("later", &events[1], 1).await.expect(201);
     let relay_status = eventually("every readable entry is published", async || {
         let relay = relay().await;
-        let stuck = relay["status"].as_str().is_some_and(|status| status.contains("cannot be read"));
+        let stuck = relay["status"].as_str().is_some_and(|status| status.contains("cannot be decoded"));
         (stuck && relay["pendingEntries"] == 1 && relay["active"] == true).then_some(relay)
     })
     .await;
@@ -274,7 +274,10 @@ async fn an_unreadable_entry_does_not_delay_other_events() {
         "{relay_status}"
     );
     assert_eq!(length(&streams(&nats).await).await, before + 2);
-    assert_eq!(database.execute("UPDATE ledger SET actor = kept WHERE kept IS NOT NULL").await, 1);
+    assert_eq!(
+        database.execute("UPDATE ledger SET actor = original_actor WHERE original_actor IS NOT NULL").await,
+        1
+    );
     eventually("the entry is published once it is readable", async || {
         (relay().await["status"] == "ok").then_some(())
     })
@@ -343,7 +346,7 @@ async fn kills_and_restarts_lose_and_repeat_nothing() {
     println!("{}", kill_and_restart(kills, |setup| setup).await);
 }
 
-/// The same with a lock, so that one relay at a time is active.
+/// Tests with a lock, so that one relay at a time is active.
 mod on_redis {
     use super::*;
 
@@ -429,19 +432,19 @@ async fn kill_and_restart(kills: u32, configure: impl Fn(Setup) -> Setup) -> Str
 
 /// Creates events, and books a ticket of each for this number of users. Returns the ids of the events.
 pub(super) async fn sell_tickets(server: &Server, events: usize, bookings: usize) -> Vec<String> {
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..events {
         let event = with_fields(event_body(10_000), &json!({"name": "A sale"}));
-        made.push(server.admin().create_event(&event).await);
+        created.push(server.admin().create_event(&event).await);
     }
-    for event in &made {
+    for event in &created {
         let buyers = (0..bookings).map(|buyer| async move {
             let mut service = server.service();
             service.book_for(&format!("user-{buyer}"), event, 1).await.expect(201);
         });
         futures_util::stream::iter(buyers).buffer_unordered(16).collect::<Vec<()>>().await;
     }
-    made
+    created
 }
 
 /// Starts a server, which sells, and reports this error of NATS in readiness, metrics and `doctor`.
@@ -459,7 +462,7 @@ async fn expect_nats_error(nats: &NatsServer, error: &str) {
     assert!(metrics.contains("\nboxoffice_relay_error 1\n"), "{status}: {metrics}");
     let url = format!("sqlite://{}", server.database().display());
     let doctor = program().run(["doctor", "--json", "--nats", &nats.url(), "--database", &url]).await;
-    if error != "knows more" {
+    if error != "has more messages" {
         assert_eq!(doctor.exit, testkit::Exit::Code(1), "{}", doctor.stderr);
         assert!(doctor.stdout.contains(error), "{}", doctor.stdout);
     }

@@ -35,7 +35,7 @@ async fn a_traceparent_is_propagated_to_logs_replies_and_messages() {
     let server = words.into_iter().fold(setup(&nats), testkit::Setup::argument).start().await;
     let client = streams(&nats).await.client();
     let subscriber = client.subscribe(">").await.expect("a subscription");
-    client.flush().await.expect("NATS has it");
+    client.flush().await.expect("NATS has the subscription");
     let mut admin = server.admin();
     let event = admin.create_event(&with_fields(event_body(10), &json!({"holdSeconds": 2}))).await;
     let order = json!({"eventId": event, "userId": "user-1", "ticketQuantity": 1});

@@ -58,7 +58,8 @@ async fn a_migration_is_retried_after_a_deadlock() {
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     eventually("a migration has begun", async || (database.query_number(migrators).await == 1).then_some(()))
         .await;
-    let deadlock = |line: &str| (line.contains("tried again") && line.contains("(40P01)")).then_some(());
+    let deadlock =
+        |line: &str| (line.contains("retrying a migration") && line.contains("(40P01)")).then_some(());
     tokio::select! {
         // The lock that a migration holds from its beginning to its end: "boxo".
         taken = holder.batch_execute("SELECT pg_advisory_lock(1651472495)") => panic!("{taken:?}"),

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// An authority, a certificate of `localhost` signed by it, and another authority that signed nothing.
+/// A certificate authority (CA), a certificate for `localhost` that it signed, and a CA that signed nothing.
 #[derive(Debug)]
 pub struct Certificates {
-    /// The certificate of the authority.
+    /// The certificate of the CA.
     pub root: PathBuf,
-    /// The certificate of the authority that signed nothing.
+    /// The certificate of the CA that signed nothing.
     pub other: PathBuf,
-    /// The certificate of `localhost`.
+    /// The certificate for `localhost`.
     pub server: PathBuf,
     /// The private key of `server`.
     pub key: PathBuf,
@@ -35,8 +35,8 @@ impl Certificates {
     }
 }
 
-fn openssl(folder: &Path, words: &str) {
-    let command = Command::new("openssl").args(words.split(' ')).current_dir(folder).output();
+fn openssl(folder: &Path, arguments: &str) {
+    let command = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output();
     let output = command.expect("openssl is installed");
-    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }

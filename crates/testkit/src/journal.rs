@@ -1,8 +1,8 @@
 //! A journal of acknowledged changes, which is checked against the server afterwards.
 //!
 //! Per booking it has the last acknowledged state, and the one change, if any, that got no response. An
-//! acknowledged change must persist; one without a response may have happened or not; nothing else may have
-//! happened.
+//! acknowledged change must persist; one without a response may have been made or not; no other change may
+//! have been made.
 
 use std::collections::{BTreeMap, BTreeSet};
 

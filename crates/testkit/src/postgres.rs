@@ -285,9 +285,9 @@ impl Database {
         self.dump_with(&["--schema-only"]).await
     }
 
-    async fn dump_with(&self, what: &[&str]) -> String {
+    async fn dump_with(&self, options: &[&str]) -> String {
         let mut dump = command("pg_dump");
-        dump.args(what);
+        dump.args(options);
         dump.args(["--no-owner", "--no-privileges", "--dbname", &self.url()]);
         let dump = Program::finish(dump).await;
         assert_eq!(dump.exit, Exit::Code(0), "{}", dump.stderr);
@@ -321,7 +321,7 @@ impl Database {
         .await;
     }
 
-    /// A direct connection, beside the program.
+    /// A direct connection, independent of the program.
     pub async fn connect(&self) -> Client {
         connect(&self.url()).await
     }
@@ -332,7 +332,7 @@ impl Database {
         row.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
     }
 
-    /// Executes a statement beside the program; returns the number of rows changed.
+    /// Executes a statement on a direct connection; returns the number of rows changed.
     pub async fn execute(&self, sql: &str) -> u64 {
         let changed = self.connect().await.execute(sql, &[]).await;
         changed.unwrap_or_else(|error| panic!("{sql}: {error:?}"))

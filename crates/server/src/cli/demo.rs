@@ -30,17 +30,18 @@ use super::{Failure, audit, embedded, print_output};
 use crate::config::{Demo, LogFormat};
 use crate::log;
 
-/// One buyer in this many is impatient.
+/// One of this many buyers is impatient.
 const IMPATIENT_EVERY: u32 = 10;
 /// Concurrent requests of an impatient buyer: one more than the rate limit allows.
 const CLICKS_PER_IMPATIENT_BUYER: usize = 6;
-/// Most concurrent buyers. With the clicks of impatient buyers they fit into the queue of the engine.
+/// Maximum number of concurrent buyers. With the clicks of impatient buyers they fit into the queue of the
+/// engine.
 const CONCURRENT_BUYERS_MAX: usize = 10_000;
 const _: () = assert!(
     CONCURRENT_BUYERS_MAX + CONCURRENT_BUYERS_MAX / 10 * 5 <= QUEUE_MAX,
     "the queue has room for all concurrent requests"
 );
-/// Most concurrent payments and cancellations.
+/// Maximum number of concurrent payments and cancellations.
 const CONCURRENT_SETTLEMENTS_MAX: usize = 256;
 /// Lifetime of an unpaid booking, by the demo's clock.
 const HOLD_SECONDS: u32 = 900;
@@ -122,8 +123,9 @@ pub(super) async fn run(args: &Demo) -> Result<ExitCode, Failure> {
     } else {
         report.print();
     }
-    let is_good = report.oversold == 0 && report.audit.violations.is_empty() && report.sale.faults.is_empty();
-    Ok(ExitCode::from(u8::from(!is_good)))
+    let is_success =
+        report.oversold == 0 && report.audit.violations.is_empty() && report.sale.faults.is_empty();
+    Ok(ExitCode::from(u8::from(!is_success)))
 }
 
 async fn run_demo(args: &Demo, folder: &std::path::Path) -> Result<Report, Failure> {

@@ -16,7 +16,7 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 /// Checks a Redis server. Changes no data permanently.
 pub(super) async fn redis(options: RedisOptions, address: String) -> Dependency {
     let redis = Redis::start(options);
-    // A failure shows in the inspection.
+    // The inspection below reports a failure.
     let _ = timeout(CONNECT_WAIT_MAX, redis.wait_until_up()).await;
     let mut dependency = Dependency {
         name: "redis",

@@ -10,8 +10,8 @@ use super::{Failure, database, embedded, print_output};
 use crate::config::{LogFormat, Sweep};
 use crate::log;
 
-/// Expires every overdue booking once. On SQLite it owns the file meanwhile, so no server may run on it. A
-/// running server sweeps on its own.
+/// Expires every overdue booking once. On SQLite it owns the file while it runs, so no server can use the
+/// file. A running server runs its own sweeper.
 pub(super) async fn run(args: &Sweep) -> Result<ExitCode, Failure> {
     log::init(tracing::Level::WARN, LogFormat::Text);
     let store = database::open(&args.database.url(), false).await?;

@@ -30,7 +30,7 @@ pub(crate) struct Nats {
 }
 
 /// Parses the number of replicas. Three survive the loss of a server. With two, the loss of either stops the
-/// stream, and more than three only cost.
+/// stream, and more than three only add cost.
 fn replicas(text: &str) -> Result<usize, String> {
     match text {
         "1" => Ok(1),

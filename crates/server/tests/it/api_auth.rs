@@ -95,7 +95,7 @@ async fn forged_tokens_are_refused() {
         ("two parts", format!("{head}.{payload}")),
         ("three empty parts", "..".to_owned()),
         ("four parts", format!("{admin}.{signature}")),
-        ("no base64", "%.%.%".to_owned()),
+        ("not base64", "%.%.%".to_owned()),
         ("algorithm none", format!("{HEADER_NONE}.{payload}.")),
         ("algorithm none with a signature", format!("{HEADER_NONE}.{payload}.{signature}")),
         ("algorithm NonE", format!("{HEADER_NONE_MIXED_CASE}.{payload}.")),

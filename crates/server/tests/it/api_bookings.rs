@@ -112,7 +112,7 @@ async fn all_tickets_of_a_booking_are_held_or_none() {
     assert_eq!(
         quantity.expect_invalid(),
         ["/items"],
-        "a quantity alone is ambiguous where there are several ticket types"
+        "a quantity alone is ambiguous if there are several ticket types"
     );
     let twice = json!([{"ticketTypeId": vip, "quantity": 1}, {"ticketTypeId": vip, "quantity": 1}]);
     let twice = ada.post("/v1/bookings", &json!({"eventId": event, "items": twice})).await;
@@ -170,8 +170,8 @@ async fn the_server_determines_the_price() {
         assert_eq!(refused.expect_problem(422, "amount_mismatch")["expected"], total(9_000, "EUR"));
     }
     let before = ada.post("/v1/bookings", &order(&total(9_000, "EUR"))).await.expect(201);
-    let dearer = json!({"price": total(5_000, "EUR")});
-    admin.patch(&format!("/v1/events/{event}"), &dearer).await.expect(200);
+    let new_price = json!({"price": total(5_000, "EUR")});
+    admin.patch(&format!("/v1/events/{event}"), &new_price).await.expect(200);
     assert_eq!(
         ada.booking(&id_of(&before)).await["total"],
         total(9_000, "EUR"),
@@ -201,7 +201,7 @@ async fn invalid_orders_are_refused_with_a_pointer() {
     let server = server().await;
     let (mut admin, mut ada, event) = fixture(&server, 10, &json!({})).await;
     let created = admin.get(&format!("/v1/events/{event}")).await.expect(200);
-    let kind = &created["ticketTypes"][0]["id"];
+    let ticket_type = &created["ticketTypes"][0]["id"];
     let no_type = "tt_01h455vb4pex5vsknk084sn02q";
     let items = |items: Value| json!({"ticketQuantity": null, "items": items});
     let refused = [
@@ -214,13 +214,13 @@ async fn invalid_orders_are_refused_with_a_pointer() {
         (json!({"ticketQuantity": 1.0}), "/ticketQuantity"),
         (json!({"ticketQuantity": "1"}), "/ticketQuantity"),
         (json!({"ticketQuantity": 4_294_967_296_u64}), "/ticketQuantity"),
-        (json!({"items": [{"ticketTypeId": kind, "quantity": 1}]}), ""),
+        (json!({"items": [{"ticketTypeId": ticket_type, "quantity": 1}]}), ""),
         (items(json!([])), "/items"),
         (items(json!({})), "/items"),
-        (items(json!([{"ticketTypeId": kind, "quantity": 0}])), "/items/0/quantity"),
-        (items(json!([{"ticketTypeId": kind, "quantity": 1, "seat": 3}])), "/items/0/seat"),
+        (items(json!([{"ticketTypeId": ticket_type, "quantity": 0}])), "/items/0/quantity"),
+        (items(json!([{"ticketTypeId": ticket_type, "quantity": 1, "seat": 3}])), "/items/0/seat"),
         (items(json!([{"ticketTypeId": no_type, "quantity": 1}])), "/items/0/ticketTypeId"),
-        (items(json!([[kind, 1]])), "/items/0"),
+        (items(json!([[ticket_type, 1]])), "/items/0"),
         (json!({"expectedTotal": 45}), "/expectedTotal"),
         (json!({"expectedTotal": [4_500, "EUR"]}), "/expectedTotal"),
         (json!({"expectedTotal": {"amount": -1, "currency": "EUR"}}), "/expectedTotal"),

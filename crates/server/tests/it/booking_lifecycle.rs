@@ -22,7 +22,7 @@ async fn run_together<T: Send + 'static>(futures: Vec<impl Future<Output = T> + 
 }
 
 async fn connected(mut client: Client) -> Client {
-    client.connect().await.expect("the server takes connections");
+    client.connect().await.expect("the server accepts connections");
     client
 }
 
@@ -82,11 +82,11 @@ async fn concurrent_confirmations_are_recorded_once() {
 /// webhook gets the same response.
 async fn check_payment(admin: &mut Client, booking: &str, transaction: &str, first: &Response) {
     let current = admin.booking(booking).await;
-    let paying = current["paymentTransactionId"] == transaction && current["status"] == "confirmed";
+    let is_paid = current["paymentTransactionId"] == transaction && current["status"] == "confirmed";
     let refunds = admin.refunds_of(transaction).await;
-    assert_eq!(refunds.len(), usize::from(!paying), "{transaction}: {current}, first response {first:?}");
+    assert_eq!(refunds.len(), usize::from(!is_paid), "{transaction}: {current}, first response {first:?}");
     let again = admin.confirm(booking, transaction).await;
-    if paying {
+    if is_paid {
         again.expect(200);
         return;
     }

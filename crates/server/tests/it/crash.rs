@@ -18,7 +18,7 @@ const KILLS: u32 = 10;
 /// and the duration of its start.
 async fn run_and_kill(mut server: Server, changes: u64, acknowledged: &mut Journal) -> (Server, Duration) {
     let mut admin = server.admin();
-    // Every round creates events as well; the load cannot book out the first one.
+    // Each round also creates events; the load cannot sell out the first one.
     let events =
         [admin.create_event(&event_body(1_000_000)).await, admin.create_event(&event_body(50)).await];
     let mut load = Load::start(&server, &events, CLIENTS);

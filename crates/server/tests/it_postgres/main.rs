@@ -1,5 +1,5 @@
-//! End-to-end tests on PostgreSQL: the HTTP tests of `tests/it` once more, and the guarantees of
-//! several instances on one database.
+//! End-to-end tests on PostgreSQL: HTTP tests of `tests/it` again, and the guarantees of several
+//! instances on one database.
 
 mod on_postgres;
 

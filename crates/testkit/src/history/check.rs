@@ -7,7 +7,7 @@ use super::{Call, CallResult, FinalState, LedgerRow, Operation, Outcome, payment
 /// The contradictions between the calls and the ledger, as text; empty if there are none.
 ///
 /// - A successful call has its entries, a refused or failed one has none, and an unknown one may have some.
-///   All other entries are of the program itself.
+///   All other entries were written by the program itself.
 /// - Of two calls, the one that ended before the other began is first in the ledger of their event. A read of
 ///   the availability includes all changes that were acknowledged before, and reports the tickets left at
 ///   that entry.
@@ -50,7 +50,7 @@ fn is_system_entry(row: &LedgerRow) -> bool {
 
 /// Checks a call's outcome against its entries.
 fn check_outcome(call: &Call, rows: &[&LedgerRow], state: &FinalState) -> Vec<String> {
-    // A call may free overdue holds on the way; those entries are not its own.
+    // A call may also free overdue holds; those entries are not its own.
     let kinds: Vec<&str> =
         rows.iter().filter(|row| !is_system_entry(row)).map(|row| row.kind.as_str()).collect();
     let possible: &[&[&str]] = match (&call.operation, &call.outcome) {
@@ -210,10 +210,11 @@ fn check_reads(
         let Some(event) = call.event.as_deref() else { continue };
         let marks = acknowledged.get(event).map_or(&[][..], Vec::as_slice);
         let before = marks.partition_point(|(end, _)| *end < call.start);
-        let due = before.checked_sub(1).and_then(|index| marks.get(index)).map_or(0, |(_, seq)| *seq);
-        if *seq < due {
+        let expected_seq =
+            before.checked_sub(1).and_then(|index| marks.get(index)).map_or(0, |(_, seq)| *seq);
+        if *seq < expected_seq {
             violations.push(format!(
-                "{} read {event} at entry {seq}, but entry {due} had been acknowledged",
+                "{} read {event} at entry {seq}, but entry {expected_seq} had been acknowledged",
                 call.request
             ));
         }

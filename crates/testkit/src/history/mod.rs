@@ -1,10 +1,10 @@
 //! Checks the history of client calls against the ledger.
 //!
 //! Every entry has the id of the request that caused it, and entries are numbered in the order in which they
-//! took effect. With that witness a history of any length is checked in one pass over the calls and one over
-//! the ledger, without a search for an order that explains it.
+//! took effect. Therefore a history of any length is checked in one pass over the calls and one over the
+//! ledger, without a search for an order that explains it.
 //!
-//! Types use the words of the API, so a history may come from clients over HTTP or from a simulation. Rules
+//! Types use the terms of the API, so a history may come from clients over HTTP or from a simulation. Rules
 //! about the ledger alone are not checked here but by the audit (`boxoffice audit`), which replays it.
 //! Messages are checked by [`check_stream`]: a stream is also a list of [`LedgerRow`]s.
 

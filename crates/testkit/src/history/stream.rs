@@ -11,14 +11,14 @@ use super::LedgerRow;
 ///   content.
 /// - If the stream must be `complete`, that prefix is the complete ledger.
 pub fn check_stream(ledgers: &[LedgerRow], messages: &[LedgerRow], complete: bool) -> Vec<String> {
-    let mut left: BTreeMap<&str, Vec<&LedgerRow>> = BTreeMap::new();
+    let mut remaining: BTreeMap<&str, Vec<&LedgerRow>> = BTreeMap::new();
     for entry in ledgers.iter().rev() {
-        left.entry(&entry.event).or_default().push(entry);
+        remaining.entry(&entry.event).or_default().push(entry);
     }
     let mut violations = Vec::new();
     for message in messages {
         let (event, seq) = (&message.event, message.seq);
-        let ledger = left.entry(event).or_default();
+        let ledger = remaining.entry(event).or_default();
         // A message out of order does not consume the next entry.
         match ledger.pop_if(|next| next.seq == seq) {
             Some(entry) if *entry == *message => {}
@@ -34,7 +34,7 @@ pub fn check_stream(ledgers: &[LedgerRow], messages: &[LedgerRow], complete: boo
         }
     }
     if complete {
-        let missing = left.values().flatten();
+        let missing = remaining.values().flatten();
         violations
             .extend(missing.map(|entry| format!("the stream lacks entry {} of {}", entry.seq, entry.event)));
     }

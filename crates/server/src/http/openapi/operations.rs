@@ -109,7 +109,7 @@ const fn ok(schema: SchemaFn, description: &'static str) -> SuccessResponse {
     SuccessResponse { status: "200", media_type: "application/json", description, schema, headers: &[] }
 }
 
-const fn page(description: &'static str) -> SuccessResponse {
+const fn html_page(description: &'static str) -> SuccessResponse {
     SuccessResponse { media_type: "text/html; charset=utf-8", ..ok(text_schema, description) }
 }
 
@@ -369,12 +369,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Read this OpenAPI document.",
         ok(schema_of::<Description>, "The document."),
     ),
-    read("/docs", "readDescription", "Read this document as a page.", page("A page.")),
+    read("/docs", "readDescription", "Read this document as a page.", html_page("A page.")),
     read(
         "/docs/style.css",
         "getStyle",
         "Read the style sheet of the pages.",
-        SuccessResponse { media_type: "text/css; charset=utf-8", ..page("A style sheet.") },
+        SuccessResponse { media_type: "text/css; charset=utf-8", ..html_page("A style sheet.") },
     ),
-    read("/problems/{code}", "readProblem", "Read the documentation of a problem code.", page("A page.")),
+    read(
+        "/problems/{code}",
+        "readProblem",
+        "Read the documentation of a problem code.",
+        html_page("A page."),
+    ),
 ];

@@ -76,7 +76,7 @@ async fn each_request_is_handled_once_by_several_instances() {
     wait_for_services(&gateway, servers.len()).await;
 
     let order = |buyer: usize| {
-        // All ids are the same millisecond, as those of the gateway may be.
+        // All message ids are the same time in milliseconds, as those of the gateway may be.
         json!({"eventId": event, "userId": format!("user-{buyer}"), "ticketQuantity": 1, "totalAmount": 45,
                "messageId": "1732467600000"})
     };
@@ -95,7 +95,7 @@ async fn each_request_is_handled_once_by_several_instances() {
     let handled: u64 = stats.iter().map(|stats| statistic(stats, "booking.create", "num_requests")).sum();
     let errors: u64 = stats.iter().map(|stats| statistic(stats, "booking.create", "num_errors")).sum();
     assert_eq!((handled, errors), (BUYERS as u64, refused.len() as u64), "{stats:#?}");
-    assert_eq!(busy, servers.len(), "all take part: {stats:#?}");
+    assert_eq!(busy, servers.len(), "every instance handles requests: {stats:#?}");
     servers[0].expect_clean().await;
 }
 
@@ -115,7 +115,7 @@ async fn service_discovery_describes_the_service() {
     assert!(endpoints.iter().all(|endpoint| endpoint["queue_group"] == "boxoffice"), "{info:#}");
 }
 
-/// Their sender has timed out: they are not executed, and get no reply.
+/// The senders of these requests have timed out: the requests are not executed, and get no reply.
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_requests_are_never_executed() {
     let nats = NatsServer::start().await;

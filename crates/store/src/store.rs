@@ -22,7 +22,8 @@ use crate::{Cause, Fault};
 /// - [`Fault::OutcomeUnknown`] is allowed; a wrong reply is not.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Executes a batch of at most [`crate::BATCH_MAX`] commands. Returns one reply each, in their order.
+    /// Executes a batch of at most [`crate::BATCH_MAX`] commands. Returns one reply per command, in their
+    /// order.
     ///
     /// Once started, a batch runs to its end even if the caller drops the future.
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply>;
@@ -72,7 +73,7 @@ pub trait Store: Send + Sync {
     /// The summed tallies of all events, per currency.
     async fn stats(&self) -> Result<Stats, Fault>;
 
-    /// Up to `limit` unpaid holds whose deadline has passed both at `now` and by the store's own clock,
+    /// Up to `limit` overdue holds, whose deadline has passed both at `now` and by the store's own clock,
     /// oldest first, after the hold `after`. Takes no lock: another instance may free a hold first.
     async fn due_holds(
         &self,
@@ -130,7 +131,7 @@ pub trait Store: Send + Sync {
         published: Vec<(EventId, u64)>,
     ) -> Result<(), Fault>;
 
-    /// Number of ledger entries above the saved cursor of their event, on whichever stream that is. For
+    /// Number of ledger entries above the saved cursor of their event, also if that is of another stream. For
     /// callers that cannot query the stream itself.
     async fn unpublished_entry_count(&self) -> Result<u64, Fault>;
 
@@ -149,7 +150,7 @@ pub trait Store: Send + Sync {
 /// The state of a store that can execute commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// Degradations, for operators: the texts may contain names of servers.
+    /// Warnings about a degraded state, for operators only: they may contain names of servers.
     pub warnings: Vec<String>,
 }
 
@@ -164,7 +165,7 @@ pub struct Cursor {
     pub published: u64,
 }
 
-/// The events of which cursors are listed.
+/// Selects the events whose cursors are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CursorFilter {
     /// All events.
@@ -182,7 +183,7 @@ pub struct EntryWithBooking {
     pub booking: Option<Booking>,
 }
 
-/// An unpaid hold whose deadline has passed.
+/// An overdue hold: its deadline has passed, and its tickets are not freed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueHold {
     /// The event of the booking.
@@ -234,7 +235,7 @@ pub struct Idempotency {
     pub serialize_response: ResponseSerializer,
 }
 
-/// Serializes the answer to a command, given its instant, into the response to store.
+/// Serializes the answer to a command, decided at the given instant, into the response to store.
 pub type ResponseSerializer = Box<dyn Fn(&Answer, Timestamp) -> Option<Vec<u8>> + Send + Sync>;
 
 impl fmt::Debug for Idempotency {
@@ -276,7 +277,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// True if a client may take this reply for the acknowledgement of a change, made now or before.
+    /// True if this reply acknowledges a change to the client, made by this command or an earlier one.
     pub(crate) fn acknowledges_change(&self) -> bool {
         match self {
             Self::Answered(Answer::Refused(refusal)) => refusal.refund().is_some(),

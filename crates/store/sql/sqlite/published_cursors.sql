@@ -1,6 +1,6 @@
--- The relay's cursors on a stream, of all events or of those that are behind, after a given event. Reads the
--- events. An impossible cursor counts as none, and if the event's own number is impossible, the last entry is
--- read from the ledger.
+-- The relay's cursors on a stream, of all events or of those that are behind, after a given event. Scans
+-- events. A cursor that is negative or ahead of its event counts as 0. If the event's own number is out of
+-- range, the number of its last entry is read from the ledger.
 SELECT e.id,
        CASE WHEN e.seq BETWEEN 1 AND 1000000000000 THEN e.seq
             ELSE (SELECT max(coalesce(max(l.seq), 0), 0) FROM ledger l WHERE l.event_id = e.id) END AS last,

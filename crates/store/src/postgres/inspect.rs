@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Error};
 
 use super::session::{Connector, Role, describe};
 use super::sql::Sql;
-use super::{PostgresUrl, Standbys, schema, unreachable, usable};
+use super::{PostgresUrl, Standbys, check_schema_version, schema, unreachable};
 use crate::OpenError;
 
 /// The state of a PostgreSQL database and its server.
@@ -68,7 +68,8 @@ async fn query_server(client: &Client, url: &PostgresUrl) -> Result<PostgresInsp
         .await?;
     let standbys = Standbys::from_row(&client.query_one(&*Sql::Health.text(), &[]).await?)?;
     let found = schema::version(client).await?;
-    let schema_version = super::supported(url, row.try_get(6)?).and_then(|()| usable(found));
+    let schema_version =
+        super::check_server_version(url, row.try_get(6)?).and_then(|()| check_schema_version(found));
     let (unpublished, last_at) = match &schema_version {
         Ok(_) => {
             let counted = client.query_one(&*Sql::UnpublishedCount.text(), &[]).await?;

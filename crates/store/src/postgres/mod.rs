@@ -108,9 +108,9 @@ impl Postgres {
     }
 
     async fn connected(url: &PostgresUrl, connector: Connector, migrate: bool) -> Result<Self, OpenError> {
-        let refused = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
+        let failed = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
         // A separate connection, so that the migration lock ends with it.
-        let (client, driver) = connector.connect(Role::Maintenance).await.map_err(refused)?;
+        let (client, driver) = connector.connect(Role::Maintenance).await.map_err(failed)?;
         let prepared = prepare(url, &client, migrate).await;
         drop(driver);
         prepared?;
@@ -148,29 +148,29 @@ impl Postgres {
 
 /// Checks the versions of the server and the schema, and migrates the schema if `migrate` is true.
 async fn prepare(url: &PostgresUrl, client: &Client, migrate: bool) -> Result<(), OpenError> {
-    let refused = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
+    let failed = |error: tokio_postgres::Error| unreachable(url, &describe(&error));
     let number = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
-    supported(url, number.and_then(|row| row.try_get(0)).map_err(refused)?)?;
-    let found = schema::version(client).await.map_err(refused)?;
+    check_server_version(url, number.and_then(|row| row.try_get(0)).map_err(failed)?)?;
+    let found = schema::version(client).await.map_err(failed)?;
     if found > NEWEST_SCHEMA_VERSION {
         return Err(OpenError::TooNew { found });
     }
     if migrate && found < SCHEMA_VERSION {
         return schema::migrate(client).await.map_err(|error| OpenError::Migration(describe(&error)));
     }
-    usable(found).map(drop)
+    check_schema_version(found).map(drop)
 }
 
-/// Checks the version of the server.
-fn supported(url: &PostgresUrl, found: i32) -> Result<(), OpenError> {
+/// Checks that the version of the server is supported.
+fn check_server_version(url: &PostgresUrl, found: i32) -> Result<(), OpenError> {
     if found < SERVER_VERSION_MIN {
         return Err(OpenError::Unsupported { url: url.to_string(), found: found / 10_000 });
     }
     Ok(())
 }
 
-/// The schema version, if this program can use it; otherwise the error.
-fn usable(found: u32) -> Result<u32, OpenError> {
+/// Returns the schema version if this program can use it.
+fn check_schema_version(found: u32) -> Result<u32, OpenError> {
     match found {
         found if found < SCHEMA_VERSION => Err(OpenError::Outdated { found }),
         found if found > NEWEST_SCHEMA_VERSION => Err(OpenError::TooNew { found }),

@@ -2,11 +2,11 @@
 //!
 //! With `synchronous_standby_names` the server responds to COMMIT once the standbys have the change. If the
 //! wait is cancelled (`pg_cancel_backend`) or ends with its backend or with the server, the change is visible
-//! to all sessions, but only the primary has it; a promoted standby lacks it. So the visibility of a change
-//! proves nothing. A later commit of this program does: the WAL is a sequence, so a standby that has that
-//! commit has everything before it. The commit is empty (`pg_logical_emit_message`, see `commit_empty.sql`).
-//! One that ends with a warning proves nothing either, because its own wait may have been cancelled, so it is
-//! repeated.
+//! to all sessions, but only the primary has it; a promoted standby lacks it. So a visible change is
+//! not necessarily replicated. A later commit of this program that ends without a warning proves that it is:
+//! the WAL is a sequence, so a standby that has that commit has everything before it. The commit is empty
+//! (`pg_logical_emit_message`, see `commit_empty.sql`). If it ends with a warning, its own wait may have been
+//! cancelled, so it is repeated.
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -43,7 +43,7 @@ async fn commit_empty(session: &Session) -> Result<(), Fault> {
     loop {
         let warnings = session.warnings();
         session.call(&call).await.map_err(|error| fault(&error))?;
-        // A cancelled wait ends with a warning, and proves nothing.
+        // With a warning, the wait may have been cancelled.
         if session.warnings() == warnings {
             return Ok(());
         }

@@ -59,7 +59,7 @@ pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
     client.batch_execute(&format!("SET lock_timeout = {wait}; SET statement_timeout = 0")).await?;
     let found = version(client).await?;
     for (number, script) in (1..).zip(MIGRATIONS) {
-        let script = guarded(script);
+        let script = without_removed_guards(script);
         match script.contains(CONCURRENTLY) {
             _ if number <= found => (),
             // The tables are new and unused.
@@ -151,13 +151,13 @@ fn is_lock_conflict(error: &Error) -> bool {
 }
 
 #[cfg(not(feature = "sabotage"))]
-fn guarded(script: &str) -> Cow<'_, str> {
+fn without_removed_guards(script: &str) -> Cow<'_, str> {
     Cow::Borrowed(script)
 }
 
-/// Removes the capacity constraints, if a test has asked for that to show that it detects it.
+/// The script, without the capacity constraints if a test has removed that guard.
 #[cfg(feature = "sabotage")]
-fn guarded(script: &str) -> Cow<'_, str> {
+fn without_removed_guards(script: &str) -> Cow<'_, str> {
     use domain::sabotage::{Guard, removed};
     if removed(Guard::CapacityCheck) {
         Cow::Owned(script.replace("held + sold <= capacity", "true"))

@@ -88,18 +88,18 @@ impl Sql {
 
     /// The SQL text.
     pub(super) fn text(self) -> Cow<'static, str> {
-        guarded(self, Self::TEXTS[self as usize].1)
+        without_removed_guards(self, Self::TEXTS[self as usize].1)
     }
 }
 
 #[cfg(not(feature = "sabotage"))]
-fn guarded(_: Sql, text: &'static str) -> Cow<'static, str> {
+fn without_removed_guards(_: Sql, text: &'static str) -> Cow<'static, str> {
     Cow::Borrowed(text)
 }
 
-/// Removes the row lock or the guards of writes, if a test has asked for that to show that it detects it.
+/// The statement, without the row lock or the row count check if a test has removed that guard.
 #[cfg(feature = "sabotage")]
-fn guarded(sql: Sql, text: &'static str) -> Cow<'static, str> {
+fn without_removed_guards(sql: Sql, text: &'static str) -> Cow<'static, str> {
     use domain::sabotage::{Guard, removed};
     if sql == Sql::EventLock && removed(Guard::RowLock) {
         return Cow::Owned(text.replace("FOR UPDATE", ""));

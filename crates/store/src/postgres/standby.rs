@@ -6,8 +6,8 @@ use tokio_postgres::{Error, Row};
 
 use super::TRANSACTION_MAX;
 
-/// A commit that has waited for longer than this waits for standbys that do not respond: the sender of the
-/// change has timed out.
+/// Longest normal wait of a commit for its standbys. After it, the transaction's own timeout has passed, and
+/// the standbys count as not responding.
 pub(super) const COMMIT_WAIT_MAX: Duration = TRANSACTION_MAX;
 
 /// The synchronous standbys of a server.
@@ -33,11 +33,13 @@ impl Standbys {
         let (setting, seconds): (String, f64) = (row.try_get(1)?, row.try_get(2)?);
         let (connected, are_visible): (Vec<String>, bool) = (row.try_get(3)?, row.try_get(4)?);
         let commit_wait = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        let Names { needed, names } = Names::parse(&setting);
-        let is = |name: &str, standby: &str| name == "*" || name.eq_ignore_ascii_case(standby);
-        let is_missing = |name: &&String| !connected.iter().any(|standby| is(name, standby)) && *name != "*";
+        let StandbyNames { needed, names } = StandbyNames::parse(&setting);
+        let matches = |name: &str, standby: &str| name == "*" || name.eq_ignore_ascii_case(standby);
+        let is_missing =
+            |name: &&String| !connected.iter().any(|standby| matches(name, standby)) && *name != "*";
         let missing = names.iter().filter(is_missing).cloned().collect();
-        let connected = connected.iter().filter(|standby| names.iter().any(|name| is(name, standby))).count();
+        let connected =
+            connected.iter().filter(|standby| names.iter().any(|name| matches(name, standby))).count();
         Ok(Self { setting, needed, missing, connected, are_visible, commit_wait })
     }
 
@@ -45,11 +47,13 @@ impl Standbys {
     pub fn stall_reason(&self) -> Option<String> {
         let is_hanging = self.commit_wait > COMMIT_WAIT_MAX;
         is_hanging.then(|| {
-            format!("commits wait for standbys that do not respond, for {} s now", self.commit_wait.as_secs())
+            let seconds = self.commit_wait.as_secs();
+            format!("commits wait for standbys that do not respond, the longest for {seconds} s")
         })
     }
 
-    /// The reason why a commit may wait, although none is known to: named standbys are not connected.
+    /// The reason why a commit may wait for standbys: some named ones are not connected. Independent of
+    /// whether a commit is waiting now.
     pub fn degraded_reason(&self) -> Option<String> {
         let Self { needed, connected, missing, .. } = self;
         let missing =
@@ -67,12 +71,12 @@ impl Standbys {
 
 /// The setting `synchronous_standby_names`, parsed as the server parses it.
 #[derive(Debug, PartialEq)]
-struct Names {
+struct StandbyNames {
     needed: usize,
     names: Vec<String>,
 }
 
-impl Names {
+impl StandbyNames {
     /// Parses `one, two`; `2 (one, two)`; `FIRST 2 (…)`; `ANY 2 (…)`. A name with other characters is in
     /// double quotes.
     fn parse(setting: &str) -> Self {
@@ -80,13 +84,14 @@ impl Names {
         // In quotes, a parenthesis is part of a name.
         let (method, list) = if method.contains('"') { ("", setting) } else { (method, list) };
         let number = method.split_whitespace().find_map(|word| word.parse().ok());
-        let names = names(list);
+        let names = split_names(list);
         let needed = if names.is_empty() { 0 } else { number.unwrap_or(1) };
         Self { needed, names }
     }
 }
 
-fn names(list: &str) -> Vec<String> {
+/// The names of a list that ends with or without a parenthesis, unquoted.
+fn split_names(list: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut name = String::new();
     let mut quoted = false;
@@ -124,7 +129,7 @@ mod tests {
         ];
         for (setting, needed, names) in cases {
             let names = names.iter().map(ToString::to_string).collect();
-            assert_eq!(Names::parse(setting), Names { needed, names }, "{setting}");
+            assert_eq!(StandbyNames::parse(setting), StandbyNames { needed, names }, "{setting}");
         }
     }
 }

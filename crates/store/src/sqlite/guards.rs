@@ -1,7 +1,7 @@
 //! Tests of the guards: a change of a row between its load and its write fails the whole transaction.
 //!
-//! With a single writer no other session can make such a change, so each test makes it itself, on the
-//! writer's connection.
+//! With a single writer no other session can make such a change, so each test makes the change on the
+//! writer's own connection.
 
 use std::sync::Arc;
 
@@ -49,17 +49,18 @@ fn memory_harness() -> MemoryHarness {
     ))
 }
 
-fn now<T>(work: impl Future<Output = T>) -> T {
+/// The result of a future of the SQLite store, which never waits.
+fn ready<T>(work: impl Future<Output = T>) -> T {
     work.now_or_never().expect("the futures of the SQLite store are ready at once")
 }
 
 /// Loads and decides the commands, executes `between`, and writes.
 fn attempt(writer: &mut SqliteWriter, commands: Vec<Command>, between: &str) -> Result<Vec<Reply>, Fault> {
     let commands: Vec<_> = commands.into_iter().map(crate::Submission::from).collect();
-    let mut tx = now(writer.begin(LockWait::Long))?;
-    let (replies, changes) = now(fold(&mut tx, &commands))?;
+    let mut tx = ready(writer.begin(LockWait::Long))?;
+    let (replies, changes) = ready(fold(&mut tx, &commands))?;
     tx.connection().execute_batch(between).map_err(fault)?;
-    now(tx.commit(changes))?;
+    ready(tx.commit(changes))?;
     Ok(replies)
 }
 
@@ -172,12 +173,12 @@ const MISSES: &[(Operation, &str, &str)] = &[
     ),
 ];
 
-/// Creates an event with a held and a paid booking. Returns the command under test, and the id of the row
-/// that it inserts.
+/// Creates an event with a pending and a confirmed booking. Returns the command under test, and the id of
+/// the row that it inserts.
 fn set_up(fixture: &Fixture<'_>, operation: Operation) -> (Command, [u8; 16]) {
-    let event = now(fixture.create(NewEvent { max_tickets_per_user: Some(5), ..fixture.new_event(9) })).id;
-    let paid = now(fixture.book_and_pay(event, "a", 1, "t"));
-    let held: Arc<Booking> = now(fixture.run_ok(fixture.book(event, "a", 1)));
+    let event = ready(fixture.create(NewEvent { max_tickets_per_user: Some(5), ..fixture.new_event(9) })).id;
+    let paid = ready(fixture.book_and_pay(event, "a", 1, "t"));
+    let held: Arc<Booking> = ready(fixture.run_ok(fixture.book(event, "a", 1)));
     let new = fixture.new_event(9);
     let order = fixture.book(event, "a", 1);
     match operation {
@@ -187,7 +188,7 @@ fn set_up(fixture: &Fixture<'_>, operation: Operation) -> (Command, [u8; 16]) {
         Operation::Confirm => (fixture.confirm(&held, "t"), [0; 16]),
         Operation::CancelPaid => (fixture.cancel(&paid), [0; 16]),
         Operation::Settle => {
-            now(fixture.run_ok(fixture.cancel(&paid)));
+            ready(fixture.run_ok(fixture.cancel(&paid)));
             let settlement = Settlement {
                 event_id: event,
                 booking_id: paid.id,
@@ -217,7 +218,7 @@ fn a_guard_that_misses_fails_the_transaction() {
             other => panic!("{operation:?}, {between}: {other:?}"),
         }
         assert_eq!(dump(writer.connection_mut()), before, "{operation:?}, {between}");
-        // The connection is still usable.
+        // The connection remains usable.
         let replies = attempt(&mut writer, vec![command], "").unwrap();
         assert!(
             matches!(replies[0], Reply::Answered(ref answer) if !matches!(answer, Answer::Refused(_))),
@@ -237,7 +238,7 @@ fn a_limit_is_lifted_in_one_transaction() {
     let writer = harness.0.writer.clone().unwrap();
     let replies = attempt(&mut lock(&writer), vec![order, lift], "").unwrap();
     assert_eq!(replies.len(), 2);
-    now(fixture.assert_audit_clean());
+    ready(fixture.assert_audit_clean());
 }
 
 /// A command sees the changes of earlier commands of its batch, so it does not run into a constraint.
@@ -245,13 +246,13 @@ fn a_limit_is_lifted_in_one_transaction() {
 fn a_payment_repeated_in_one_batch_needs_no_second_transaction() {
     let harness = memory_harness();
     let fixture = Fixture::new(&harness);
-    let event = now(fixture.create(fixture.new_event(9))).id;
-    let held = now(fixture.run_ok(fixture.book(event, "a", 1)));
+    let event = ready(fixture.create(fixture.new_event(9))).id;
+    let held = ready(fixture.run_ok(fixture.book(event, "a", 1)));
     let commands = vec![fixture.cancel(&held), fixture.confirm(&held, "t"), fixture.confirm(&held, "t")];
     let writer = harness.0.writer.clone().unwrap();
     let replies = attempt(&mut lock(&writer), commands, "").unwrap();
     assert_eq!(outcome_codes(&replies), ["ok", "invalid_state", "invalid_state"]);
-    assert_eq!(now(fixture.refunds()).len(), 1);
+    assert_eq!(ready(fixture.refunds()).len(), 1);
 }
 
 /// A batch that is dropped changes nothing and leaves no transaction open.
@@ -263,14 +264,14 @@ fn a_dropped_transaction_is_rolled_back() {
     let writer = harness.0.writer.clone().unwrap();
     let mut writer = lock(&writer);
     let before = dump(writer.connection_mut());
-    let tx = now(writer.begin(LockWait::Long)).unwrap();
+    let tx = ready(writer.begin(LockWait::Long)).unwrap();
     tx.connection().execute_batch("DELETE FROM ledger").unwrap();
     drop(tx);
     assert_eq!(dump(writer.connection_mut()), before);
     attempt(&mut writer, vec![order], "").unwrap();
 }
 
-/// The write lock is taken at BEGIN, so it also blocks a connection that bypasses the lock on `FILE.lock`.
+/// The write lock is taken at BEGIN, so a connection that bypasses the lock on `FILE.lock` is blocked, too.
 #[test]
 fn a_transaction_takes_the_write_lock_before_it_reads() {
     let folder = tempfile::tempdir().unwrap();
@@ -281,14 +282,14 @@ fn a_transaction_takes_the_write_lock_before_it_reads() {
     other.busy_timeout(std::time::Duration::ZERO).unwrap();
     let writer = store.writer.clone().unwrap();
     let mut writer = lock(&writer);
-    let tx = now(writer.begin(LockWait::Long)).unwrap();
+    let tx = ready(writer.begin(LockWait::Long)).unwrap();
     let refused = other.execute("DELETE FROM ledger", []).unwrap_err();
     assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
     drop(tx);
     other.execute("DELETE FROM ledger", []).unwrap();
 }
 
-/// The settings that a commit needs to survive a power cut, in the linked version of SQLite.
+/// The settings that a commit needs to survive a power failure, in the linked version of SQLite.
 #[test]
 fn commits_are_durable() {
     assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());

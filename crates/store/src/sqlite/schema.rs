@@ -15,13 +15,13 @@ const MIGRATIONS: [&str; 4] = [
 ];
 
 /// The schema version of this program.
-#[expect(clippy::cast_possible_truncation, reason = "there will be some dozens of scripts")]
+#[expect(clippy::cast_possible_truncation, reason = "there are far fewer than 2³² scripts")]
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Identifies a file as one of boxoffice (`PRAGMA application_id`): "boxo".
 const APPLICATION_ID: i32 = 0x626f_786f;
 
-/// Applies the settings of the write connection. A COMMIT is durable, also after a power cut
+/// Applies the settings of the write connection. A COMMIT is durable, also after a power failure
 /// (`synchronous=FULL`).
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     stabilize_plans(connection)?;
@@ -67,7 +67,7 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version: u32 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version < number {
-            tx.execute_batch(&guarded(script))?;
+            tx.execute_batch(&without_removed_guards(script))?;
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
             tx.pragma_update(None, "user_version", number)?;
             ran += 1;
@@ -77,8 +77,8 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     Ok(ran)
 }
 
-/// A script, without the constraints that a test has removed.
-fn guarded(script: &str) -> Cow<'_, str> {
+/// The script, without the constraints whose guards a test has removed.
+fn without_removed_guards(script: &str) -> Cow<'_, str> {
     let mut script = Cow::Borrowed(script);
     for (guard, constraint) in [
         (Guard::CapacityCheck, "CHECK (held + sold <= capacity)"),

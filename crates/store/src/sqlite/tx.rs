@@ -19,12 +19,12 @@ use crate::row::{self, StateColumns, hex};
 use crate::store::USER_WINDOW;
 use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
 
-/// The only write connection. SQLite has one write transaction at a time, so that is the row lock, too.
+/// The only write connection. SQLite has one write transaction at a time, which replaces the row locks.
 pub(super) struct SqliteWriter {
     connection: Connection,
     clock: Arc<dyn Clock>,
-    /// True after a commit failed with an unknown outcome: only recovery at the next opening shows what the
-    /// file contains, so nothing more is written.
+    /// True after a commit with an unknown outcome or a failed rollback: only recovery at the next opening
+    /// determines the content of the file, so nothing more is written.
     failed: bool,
     /// The files of the database; `None` in memory.
     files: Option<Files>,
@@ -62,7 +62,7 @@ impl SqliteWriter {
         &mut self.connection
     }
 
-    /// The connection, if writes are possible and will be found at the next opening.
+    /// The connection, if it can write to the file that the next start will open.
     pub(super) fn writable(&mut self) -> Result<&mut Connection, Fault> {
         if self.failed {
             let cause = "an earlier commit failed with an I/O error; restart to recover the file";
@@ -180,7 +180,7 @@ impl Tx for SqliteTx<'_> {
         }
         self.write(&changes)?;
         let Err(error) = self.writer.connection.execute_batch("COMMIT") else {
-            // Acknowledged only if the next opening of the path will find it.
+            // Acknowledged only if the next start will open the file that contains it.
             let missing = self.writer.missing();
             return missing.map_or(Ok(()), |missing| Err(Fault::OutcomeUnknown(Cause::new(missing))));
         };
@@ -306,10 +306,10 @@ impl SqliteTx<'_> {
         match change.loaded_seq {
             None => self.run(sql::EVENT_INSERT, counters)?,
             Some(seq) => {
-                let guarded: Vec<&dyn rusqlite::ToSql> =
+                let values: Vec<&dyn rusqlite::ToSql> =
                     counters.iter().copied().chain([&seq as &dyn rusqlite::ToSql]).collect();
                 let sql = guarded_by(Guard::SequenceCheck, sql::EVENT_UPDATE, "seq = ?12");
-                self.run(&sql, guarded.as_slice())?;
+                self.run(&sql, values.as_slice())?;
             }
         }
         if change.details_changed {
@@ -473,7 +473,7 @@ fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Resul
     read::user_tickets(connection, event, user).map_err(fault)
 }
 
-/// The fault for an error of SQLite anywhere but at COMMIT: nothing was done.
+/// The fault for an error of SQLite, except an I/O error at COMMIT: nothing was done.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn fault(error: rusqlite::Error) -> Fault {
     let cause = Cause::new(&error);

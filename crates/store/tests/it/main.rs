@@ -31,7 +31,7 @@ use store::conformance::{CASES, Harness};
 use tokio::runtime::Builder;
 
 /// Runs each case on a harness of its own. Returns the names of those that fail.
-fn failures<R: Harness>(harness: impl AsyncFn() -> R) -> Vec<&'static str> {
+fn failures<H: Harness>(harness: impl AsyncFn() -> H) -> Vec<&'static str> {
     let fails = |case: &&store::conformance::Case| {
         let run = AssertUnwindSafe(|| {
             let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();

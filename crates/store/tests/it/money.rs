@@ -14,7 +14,7 @@ use crate::conformance::FileHarness;
 /// Direct access to a database, with values as text.
 #[async_trait]
 pub(crate) trait RawDatabase: Harness {
-    /// All columns of all tables of boxoffice, as `table.column`.
+    /// All columns of all tables of the schema, as `table.column`.
     async fn columns(&self) -> BTreeSet<String>;
 
     /// For each row of a table, the id in the column `key`, as 32 hexadecimal digits, and the text of another
@@ -107,7 +107,7 @@ async fn create_event(fixture: &Fixture<'_>, currency: &str) -> Event {
 }
 
 /// The values to which a column is changed; `others` are the values of other rows.
-fn changed(content: Content, value: &str, others: &[&str]) -> Vec<String> {
+fn changed_values(content: Content, value: &str, others: &[&str]) -> Vec<String> {
     let amounts = |amount: i64| [amount + 1, amount - 1, amount * 1_000, 0];
     let mut values: Vec<String> = match content {
         Content::Currency => vec!["USD".to_owned(), "JPY".to_owned()],
@@ -131,7 +131,7 @@ fn changed(content: Content, value: &str, others: &[&str]) -> Vec<String> {
 }
 
 /// The id of a row in the format of the audit.
-fn name(table: &str, id: &str) -> String {
+fn audit_name(table: &str, id: &str) -> String {
     let bytes = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
     match table {
         "ticket_types" => TicketTypeId::from_bytes(bytes).to_string(),
@@ -158,10 +158,10 @@ pub(crate) async fn every_money_column_is_audited(harness: &impl RawDatabase) {
         assert!(rows.len() >= 2, "{table}");
         for (id, value) in &rows {
             let others: Vec<&str> = rows.iter().map(|(_, value)| value.as_str()).collect();
-            for new in changed(*content, value, &others) {
+            for new in changed_values(*content, value, &others) {
                 harness.set((table, key, id), column, &new).await;
                 let found = fixture.store.audit().await.unwrap().violations;
-                if !found.iter().any(|violation| violation.contains(&name(table, id))) {
+                if !found.iter().any(|violation| violation.contains(&audit_name(table, id))) {
                     undetected.push(format!("{table}.{column} from {value} to {new}: {found:?}"));
                 }
                 tried += 1;

@@ -6,11 +6,13 @@ use tokio::task::JoinSet;
 
 use super::{PostgresHarness, open};
 
-/// Reverts the last schema version.
-const UNDO: &str = "DROP INDEX bookings_due, bookings_by_event, bookings_by_status, event_details_cancelled;
-                    DELETE FROM boxoffice_schema WHERE version = 4";
+/// Reverts the last migration.
+const REVERT: &str =
+    "DROP INDEX bookings_due, bookings_by_event, bookings_by_status, event_details_cancelled;
+    DELETE FROM boxoffice_schema WHERE version = 4";
 
-const VALID: &str =
+/// Counts the valid indexes of the last migration.
+const COUNT_VALID: &str =
     "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid IN ('bookings_due'::regclass,
     'bookings_by_event'::regclass, 'bookings_by_status'::regclass, 'event_details_cancelled'::regclass)";
 
@@ -20,7 +22,7 @@ async fn r3_indexes_are_built_during_sales() {
     let fixture = Fixture::new(&harness);
     let event = fixture.create(fixture.new_event(100)).await.id;
     let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
-    harness.database.connect().await.batch_execute(UNDO).await.expect("the indexes are dropped");
+    harness.database.connect().await.batch_execute(REVERT).await.expect("the indexes are dropped");
     // A slow transaction that began earlier: the build waits for it, and no other session waits for the
     // build.
     let slow = harness.database.connect().await;
@@ -32,7 +34,7 @@ async fn r3_indexes_are_built_during_sales() {
     slow.execute("LOCK TABLE bookings IN ROW EXCLUSIVE MODE", &[]).await.expect("a table lock");
     let database = harness.database.clone();
     let mut migrators = JoinSet::new();
-    // Two instances that start concurrently: one builds, one waits.
+    // Two instances start concurrently: one builds the indexes, and the other waits for the build.
     for _ in 0..2 {
         let database = database.clone();
         migrators.spawn(async move { drop(open(&database).await) });
@@ -50,7 +52,7 @@ async fn r3_indexes_are_built_during_sales() {
     assert_eq!(harness.database.query_number(building).await, 1, "the build still waits");
     slow.batch_execute("COMMIT").await.expect("a commit");
     assert_eq!(migrators.join_all().await.len(), 2);
-    assert_eq!(harness.database.query_number(VALID).await, 4);
+    assert_eq!(harness.database.query_number(COUNT_VALID).await, 4);
     assert_eq!(harness.database.query_number("SELECT max(version) FROM boxoffice_schema").await, 4);
     fixture.assert_audit_clean().await;
 }
@@ -69,7 +71,7 @@ async fn r3_an_index_of_an_interrupted_build_is_built_again() {
         .expect("the state of an interrupted build");
     let before = harness.database.query_number("SELECT 'bookings_due'::regclass::oid::bigint").await;
     drop(open(&harness.database).await);
-    assert_eq!(harness.database.query_number(VALID).await, 4);
+    assert_eq!(harness.database.query_number(COUNT_VALID).await, 4);
     assert_ne!(harness.database.query_number("SELECT 'bookings_due'::regclass::oid::bigint").await, before);
     assert_eq!(harness.database.query_number("SELECT max(version) FROM boxoffice_schema").await, 4);
 }

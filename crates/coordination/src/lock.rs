@@ -21,8 +21,8 @@ use crate::{Key, Unavailable};
 /// - **Tokens.** The token of a guard is greater than those of all earlier guards of its key.
 ///
 /// The lock is not reentrant: see [`with_lock`]. It is exclusive only as long as it is not lost, so a section
-/// must stay correct beside a concurrent one: by a transaction, or by fencing with [`LockGuard::token`]
-/// (Kleppmann, "How to do distributed locking", 2016).
+/// must be correct even if another one runs concurrently: by a transaction, or by fencing with
+/// [`LockGuard::token`] (Kleppmann, "How to do distributed locking", 2016).
 #[async_trait]
 pub trait Lock: Send + Sync {
     /// Waits in the key's queue. The caller owns the key until the guard is dropped or lost.
@@ -62,9 +62,9 @@ pub struct LockOptions {
     /// response.
     pub wait: Duration,
     /// Longest ownership, counted from the grant; then the guard is lost and the key goes to the next waiter.
-    /// It only bounds how long a section that hangs blocks others, so it is generous. Default 10 s; with zero
-    /// the guard is lost at once. A lock on a server also has a shorter lease, which it renews until this
-    /// time.
+    /// It only bounds how long a section that hangs blocks other callers, so the default is long: 10 s. With
+    /// zero the guard is lost at once. A lock on a server also has a shorter lease, which it renews until
+    /// this time.
     pub max_lease: Duration,
     /// Longest queue that this caller may join, counted with the caller and without the owner; zero never
     /// queues. Default 1,000.
@@ -197,7 +197,7 @@ pub async fn with_lock<T>(
     held.push(key.clone());
     HELD.scope(held, async {
         tokio::select! {
-            // If both are ready, the result is worth more than the error.
+            // If both are ready, the result takes precedence over the error.
             biased;
             result = section(&guard) => Ok(result),
             () = guard.lost() => Err(LockError::Lost),

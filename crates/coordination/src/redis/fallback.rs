@@ -1,4 +1,4 @@
-//! A limiter for the time in which another one is unavailable.
+//! A limiter that replaces another one while that one is unavailable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,17 +8,18 @@ use async_trait::async_trait;
 use crate::local::LocalLimiter;
 use crate::{Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
 
-/// The way attempts are decided while the limiter is unavailable.
+/// The behaviour of a [`Fallback`] while the other limiter is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDown {
-    /// By an exact window of this process alone. With n processes a key gets up to n times its limit.
+    /// Attempts are decided by an exact window of this process alone. With n processes a key gets up to n
+    /// times its limit.
     #[default]
     Local,
-    /// Not at all: [`Unavailable`], which the caller turns into a refusal.
+    /// Attempts are not decided: they return [`Unavailable`], which the caller turns into a refusal.
     Refuse,
 }
 
-/// A limiter that calls another one, and decides by [`OnDown`] where that is [`Unavailable`].
+/// A limiter that calls another one, and decides by [`OnDown`] if that one returns [`Unavailable`].
 pub struct Fallback {
     inner: Arc<dyn Limiter>,
     local: Option<LocalLimiter>,

@@ -1,9 +1,9 @@
 //! The lock and the limiter across processes, on a Redis server (6.2 or later, or Valkey).
 //!
-//! The server only orders callers and refuses them early. It may be slow, unavailable, empty after a restart,
-//! or a lagging replica. Then a limit starts at zero, two callers may own one key, and calls fail with
-//! [`Unavailable`](crate::Unavailable) within two [`RedisOptions::reply_timeout`]s, or at once while the
-//! circuit breaker is open. A key stays owned no longer than a lease after its owner is gone.
+//! The server only puts callers in order and rejects them early. It may be slow, unavailable, empty after a
+//! restart, or a lagging replica. Then a limit starts at zero, two callers may own one key, and calls fail
+//! with [`Unavailable`](crate::Unavailable) within two [`RedisOptions::reply_timeout`]s, or at once while the
+//! circuit breaker is open. A key stays owned for at most one lease after its owner has ended.
 //!
 //! A process has one connection for requests and one for a subscription. Three tasks use them, all owned by
 //! [`Redis`]: one maintains the connection, one receives notifications, and one sends all lock commands (see
@@ -29,7 +29,7 @@ mod notifications;
 mod reply;
 #[cfg_attr(
     not(feature = "conformance"),
-    expect(unreachable_pub, reason = "public only where tests rewrite them")
+    expect(unreachable_pub, reason = "public only with `conformance`, for tests that rewrite the scripts")
 )]
 mod scripts;
 
@@ -66,21 +66,21 @@ use crate::{Clock, Limiter, Lock};
 /// Longest instance name in bytes.
 const INSTANCE_LEN_MAX: usize = 64;
 
-/// The server's address, and timeouts.
+/// The server's address, the name of this instance, and durations.
 #[derive(Clone)]
 pub struct RedisOptions {
     client: Client,
     instance: String,
     scripts: Scripts,
-    /// Time after which the server frees a key, or removes a waiter, of a process that no longer renews it.
-    /// Renewed after a third. Default 2 s; at least 100 ms.
+    /// Time after which the server frees a key, or removes a waiter, that its process no longer renews. A
+    /// process renews after a third of it. Default 2 s; at least 100 ms.
     pub lease: Duration,
     /// The short lease of a key after a hand-over, until its new owner first renews it. Default 500 ms; from
     /// 50 ms to `lease`.
     pub claim: Duration,
     /// Longest wait for a reply. Default 100 ms, because a user is waiting for the response.
     pub reply_timeout: Duration,
-    /// Longest time to connect. Default 500 ms.
+    /// Timeout of an attempt to connect. Default 500 ms.
     pub connect_timeout: Duration,
 }
 
@@ -90,7 +90,7 @@ pub enum InvalidOptions {
     /// The address is not a Redis URL.
     #[error("a Redis address must be redis://[user:password@]host[:port][/database], or rediss:// for TLS")]
     Address,
-    /// The name is empty, too long or holds a character outside its set.
+    /// The name is empty, too long or contains a character that is not allowed.
     #[error("an instance name is 1 to 64 characters of A-Z, a-z, 0-9, _ and -")]
     Instance,
     /// The text contains no certificate, or one that cannot be parsed, or the address does not use TLS.
@@ -102,8 +102,8 @@ impl RedisOptions {
     /// Options for the server at `address`, `redis://…` or `rediss://…` (TLS). `instance` is the name of this
     /// process: 1 to 64 characters of `A–Z a–z 0–9 _ -`, which no other process uses now or within a lease.
     pub fn new(address: &str, instance: &str) -> Result<Self, InvalidOptions> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        if !(1..=INSTANCE_LEN_MAX).contains(&instance.len()) || !instance.bytes().all(fits) {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if !(1..=INSTANCE_LEN_MAX).contains(&instance.len()) || !instance.bytes().all(is_allowed) {
             return Err(InvalidOptions::Instance);
         }
         Ok(Self {
@@ -151,10 +151,10 @@ pub struct Redis {
     lock: Arc<RedisLock>,
     limiter: Arc<DenyCache>,
     commands: mpsc::UnboundedSender<Command>,
-    close_within: Duration,
+    close_timeout: Duration,
     supervisor: Supervisor,
     actor: Mutex<JoinSet<()>>,
-    _helpers: JoinSet<()>,
+    _connection_tasks: JoinSet<()>,
 }
 
 impl Redis {
@@ -171,13 +171,13 @@ impl Redis {
         };
         let (commands, receiver) = mpsc::unbounded_channel();
         let (sender, notifications) = mpsc::unbounded_channel();
-        let (mut actor, mut helpers) = (JoinSet::new(), JoinSet::new());
+        let (mut actor, mut connection_tasks) = (JoinSet::new(), JoinSet::new());
         let supervisor = Supervisor::default();
         let (task, maintained) = (supervisor.task("redis-connection"), Arc::clone(&connection));
-        helpers.spawn(async move { task.run(&mut || maintained.maintain()).await });
+        connection_tasks.spawn(async move { task.run(&mut || maintained.maintain()).await });
         let (task, subscriber, instance) =
             (supervisor.task("redis-subscriber"), Arc::clone(&connection), options.instance.clone());
-        helpers.spawn(async move {
+        connection_tasks.spawn(async move {
             let mut receive =
                 || notifications::receive(Arc::clone(&subscriber), instance.clone(), sender.clone());
             task.run(&mut receive).await;
@@ -195,10 +195,10 @@ impl Redis {
             limiter: Arc::new(DenyCache::new(Arc::new(RedisLimiter(Arc::clone(&connection))))),
             connection,
             commands,
-            close_within: options.reply_timeout * 4,
+            close_timeout: options.reply_timeout * 4,
             supervisor,
             actor: Mutex::new(actor),
-            _helpers: helpers,
+            _connection_tasks: connection_tasks,
         }
     }
 
@@ -212,7 +212,8 @@ impl Redis {
         self.lock.clone()
     }
 
-    /// The limiter with a [`DenyCache`]. [`Unavailable`](crate::Unavailable) while the server is.
+    /// The limiter with a [`DenyCache`]. Returns [`Unavailable`](crate::Unavailable) while the server is
+    /// unavailable.
     pub fn limiter(&self) -> Arc<dyn Limiter> {
         self.limiter.clone()
     }
@@ -222,7 +223,7 @@ impl Redis {
         Fallback::new(self.limiter(), on_down, clock)
     }
 
-    /// The limiter without the cache: every attempt reaches the server, so its clock may step.
+    /// The limiter without the cache: every attempt reaches the server, so a test may set the server's clock.
     #[cfg(feature = "conformance")]
     pub fn uncached_limiter(&self) -> Arc<dyn Limiter> {
         Arc::new(RedisLimiter(Arc::clone(&self.connection)))
@@ -259,7 +260,7 @@ impl Redis {
         let _ = self.commands.send(Command::Close);
         let mut actor = std::mem::take(&mut *self.actor.lock().unwrap_or_else(PoisonError::into_inner));
         // Keys that are not released in time expire with their leases.
-        let _ = timeout(self.close_within, actor.join_next()).await;
+        let _ = timeout(self.close_timeout, actor.join_next()).await;
     }
 }
 

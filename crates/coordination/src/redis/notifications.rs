@@ -98,7 +98,7 @@ async fn forward_messages(
 /// Publishes heartbeats; returns when no message at all arrived within an interval.
 async fn publish_heartbeats(connection: &Connection, instance: &str, is_silent: &AtomicBool) {
     let mut heartbeat = redis::cmd("PUBLISH");
-    heartbeat.arg(keys::channel(instance)).arg("ring");
+    heartbeat.arg(keys::channel(instance)).arg("heartbeat");
     loop {
         sleep(HEARTBEAT_INTERVAL).await;
         if is_silent.swap(true, Ordering::Relaxed) {

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep};
 
 use super::harness::{LEASE, key, options, options_without_lease_expiry, residue, start};
 
-/// Duration of a section.
+/// Time for which a caller keeps its guard.
 const WORK: Duration = Duration::from_millis(5);
-/// Duration of a lasting fault.
+/// Duration of a fault that lasts.
 const FAULT: Duration = Duration::from_millis(1_500);
 /// Allowance for a busy machine. Recovery itself is guaranteed within a lease.
 const RECOVERY: Duration = Duration::from_secs(10);
@@ -24,8 +24,9 @@ const RECOVERY: Duration = Duration::from_secs(10);
 /// Observations of the callers of all instances.
 #[derive(Default)]
 struct Observations {
+    /// Callers that have acquired the key and not dropped their guard, even if it was lost.
     inside: AtomicU64,
-    /// Sections that began while another was running.
+    /// Acquisitions of the key while another caller was inside.
     overlaps: AtomicU64,
     unavailable: AtomicU64,
     lost: AtomicU64,
@@ -107,7 +108,7 @@ impl Load {
     }
 }
 
-/// One caller, until it is aborted.
+/// Acquires and releases the key in a loop, until the task is aborted.
 async fn contend(
     lock: Arc<dyn coordination::Lock>,
     number: usize,
@@ -219,7 +220,7 @@ async fn a_server_restarted_empty_may_grant_a_key_twice_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_flushed_repeatedly_may_grant_a_key_twice_and_recovers() {
+async fn a_repeatedly_flushed_server_may_grant_a_key_twice_and_recovers() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let load = Load::start(&url, LONG, WORK * 10).await;
@@ -290,7 +291,7 @@ async fn a_lagging_replica_that_is_promoted_grants_the_key_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_leave_a_demoted_primary_for_the_new_one() {
+async fn clients_of_a_demoted_primary_reconnect_to_the_new_one() {
     let old = RedisServer::start().await;
     let new = RedisServer::replica_of(old.port()).await;
     let proxy = RedisProxy::start(old.port()).await;

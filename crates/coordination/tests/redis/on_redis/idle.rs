@@ -1,4 +1,4 @@
-//! The cost of a lost server: no processor time, and callers are hardly delayed.
+//! The cost of a lost server: hardly any processor time, and no long delays of callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +13,15 @@ use tokio::time::{Instant, sleep};
 
 use super::harness::{key, start};
 
-/// Keys that are owned when the server dies, each with a waiter.
+/// Keys that are owned when the server is killed, each with a waiter.
 const KEYS: usize = 64;
-/// Concurrent callers during the outage, and the pause between two of their requests.
+/// Concurrent callers during the outage.
 const CALLERS: usize = 8;
+/// Pause between two requests of a caller.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Length of the outage, and the processor time that it must not take.
+/// Length of the outage.
 const OUTAGE: Duration = Duration::from_secs(3);
+/// Maximum processor time of the test's thread during the outage.
 const PROCESSOR_TIME_MAX: Duration = Duration::from_secs(1);
 /// Releases are retried for two leases, so a retry loop without a pause would spin for that long.
 const LEASE: Duration = Duration::from_secs(10);
@@ -72,7 +74,7 @@ async fn acquire_all(redis: &Redis) -> (Vec<LockGuard>, JoinSet<Result<LockGuard
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn c4_a_server_killed_under_load_costs_no_processor_time() {
+async fn c4_a_server_killed_under_load_costs_little_processor_time() {
     let mut server = RedisServer::start().await;
     let mut options = RedisOptions::new(&server.url(0), "one").expect("valid options");
     options.lease = LEASE;
@@ -86,24 +88,24 @@ async fn c4_a_server_killed_under_load_costs_no_processor_time() {
     }
     sleep(PAUSE * 10).await;
 
-    // All guards are dropped while the server is paused, so the releases are in flight when it dies.
+    // All guards are dropped while the server is paused, so the releases are in flight when it is killed.
     server.pause();
     drop(guards);
     sleep(PAUSE).await;
     server.kill9();
-    let (began, used) = (Instant::now(), processor_time());
+    let (began, used_before) = (Instant::now(), processor_time());
     sleep(OUTAGE).await;
-    let (wall, used) = (began.elapsed(), processor_time().saturating_sub(used));
+    let (wall, used) = (began.elapsed(), processor_time().saturating_sub(used_before));
     stop.store(true, Ordering::SeqCst);
     let mut durations = callers.join_all().await.concat();
     durations.sort_unstable();
-    let at = |share: usize| durations[durations.len() * share / 1_000];
+    let percentile = |share: usize| durations[durations.len() * share / 1_000];
     println!(
         "{wall:?} down, {used:?} of processor time, {} requests: p50 {:?}, p99 {:?}, p99.9 {:?}",
         durations.len(),
-        at(500),
-        at(990),
-        at(999)
+        percentile(500),
+        percentile(990),
+        percentile(999)
     );
     assert!(used < PROCESSOR_TIME_MAX, "{used:?} of processor time in {wall:?}");
     let slow = durations.iter().filter(|duration| **duration > SLOW).count();

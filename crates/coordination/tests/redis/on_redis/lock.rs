@@ -20,7 +20,7 @@ const LONG_WAIT: LockOptions =
 
 /// The scripts, changed to log which ids join the queue, leave it, are skipped, and become the owner.
 fn logging(text: &str) -> String {
-    let log = |what: &str| format!("redis.call('RPUSH', '{LOG_KEY}', {what})");
+    let log = |entry: &str| format!("redis.call('RPUSH', '{LOG_KEY}', {entry})");
     let own = "redis.call('SET', KEYS[1], new_owner";
     let queue = "redis.call('RPUSH', KEYS[2], id)";
     let left =
@@ -55,7 +55,9 @@ fn first_violation(log: &[String]) -> Option<String> {
                     queue.pop_front();
                 }
                 match queue.pop_front() {
-                    Some(first) if first != id => return Some(format!("{line}: {first} came first")),
+                    Some(first) if first != id => {
+                        return Some(format!("{line}: {first} was queued before it"));
+                    }
                     Some(_) | None => {}
                 }
             }
@@ -88,14 +90,14 @@ async fn run_callers(
             let mut round = number;
             while began.elapsed() < LEASE * 3 {
                 round = round.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let [wait, dropped_after, hold] =
-                    [40, 60, 4].map(|most| Duration::from_millis((round >> 33) % most));
+                let [wait, dropped_after, owned_for] =
+                    [40, 60, 4].map(|bound| Duration::from_millis((round >> 33) % bound));
                 // Callers of the last instance never time out, so that some are in the queue when it ends.
                 let wait = if number % 4 == 3 { LONG_WAIT.wait } else { wait };
                 let dropped_after = if number % 4 == 3 { LONG_WAIT.wait } else { dropped_after };
                 let key = key(1);
                 match timeout(dropped_after, lock.acquire(&key, LockOptions { wait, ..LONG_WAIT })).await {
-                    Ok(Ok(_guard)) => sleep(hold).await,
+                    Ok(Ok(_guard)) => sleep(owned_for).await,
                     Ok(Err(LockError::Unavailable(_))) => return,
                     Ok(Err(_)) | Err(_) => {}
                 }
@@ -121,12 +123,13 @@ async fn keys_are_granted_in_the_order_of_the_servers_queue() {
     for line in &log {
         *seen.entry(line.split(' ').next().expect("a word")).or_default() += 1;
     }
-    let count = |what: &str| seen.get(what).copied().unwrap_or(0);
+    let count = |kind: &str| seen.get(kind).copied().unwrap_or(0);
     assert!(count("own") > 50 && count("queue") > 50 && count("left") > 10, "{seen:?}");
-    // They are skipped one by one or expire with the whole queue, depending on timing.
-    let ended = |what: &str| -> HashSet<&str> {
+    // Waiters of the instance that ended are skipped one by one or expire with the whole queue, depending on
+    // timing.
+    let ended = |prefix: &str| -> HashSet<&str> {
         log.iter()
-            .filter_map(|line| line.strip_prefix(what)?.split(' ').next())
+            .filter_map(|line| line.strip_prefix(prefix)?.split(' ').next())
             .filter(|id| id.starts_with("i3-"))
             .collect()
     };
@@ -137,7 +140,7 @@ async fn keys_are_granted_in_the_order_of_the_servers_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lifo_queue_shows_in_the_log() {
+async fn a_lifo_queue_violates_the_order() {
     let server = RedisServer::start().await;
     let log = run_callers(&server, 0, |_, text| logging(text).replace("'LPOP'", "'RPOP'")).await;
     assert!(first_violation(&log).is_some());
@@ -170,7 +173,7 @@ async fn an_owner_is_notified_of_a_waiter_even_before_its_own_grant() {
     for round in 0..200 {
         let first = AtomicBool::new(true);
         let acquire = async |redis: &Redis| {
-            let guard = redis.lock().acquire(&key(round), LONG_WAIT).await.expect("a turn");
+            let guard = redis.lock().acquire(&key(round), LONG_WAIT).await.expect("acquired");
             if first.swap(false, Ordering::SeqCst) {
                 eventually("the other instance waits", async || guard.contended().then_some(())).await;
             }
@@ -254,13 +257,13 @@ async fn cancelled_waiters_do_not_accumulate_on_the_server() {
     let _owner = redis.lock().acquire(&key(1), LONG_WAIT).await.expect("free");
     let lock = redis.lock();
     let mut connection = connect(&server.url(0)).await;
-    let mut most: usize = 0;
+    let mut longest: usize = 0;
     for _ in 0..300 {
-        let left = timeout(Duration::from_millis(1), lock.acquire(&key(1), LONG_WAIT)).await;
-        assert!(left.is_err());
-        most = most.max(connection.llen("lk:{test:1}:q").await.expect("a length"));
+        let result = timeout(Duration::from_millis(1), lock.acquire(&key(1), LONG_WAIT)).await;
+        assert!(result.is_err());
+        longest = longest.max(connection.llen("lk:{test:1}:q").await.expect("a length"));
     }
-    assert!(most < 16, "{most} entries");
+    assert!(longest < 16, "{longest} entries");
 }
 
 #[tokio::test]
@@ -271,7 +274,7 @@ async fn corrupt_lock_keys_are_repaired() {
     let wrong = [
         vec!["LPUSH", "lk:{test:1}", "x"],
         vec!["SET", "lk:{test:1}", "no owner"],
-        vec!["SET", "lk:{test:1}", "somebody.1:1"],
+        vec!["SET", "lk:{test:1}", "unknown.1:1"],
         vec!["SET", "lk:{test:1}", "one-0.7:99999999999999999999"],
         vec!["SET", "lk:{test:1}:q", "x"],
         vec!["SET", "lk:{test:1}:w", "x"],
@@ -290,9 +293,9 @@ async fn corrupt_lock_keys_are_repaired() {
     assert!(redis.counts().corrupt_values > 0);
 }
 
-/// Several instances contend for one key all the time; none may own it much more often than the others.
+/// Several instances contend for one key all the time; none may acquire it much more often than the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_instance_gets_more_than_its_share() {
+async fn contending_instances_acquire_a_key_about_equally_often() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let mut instances: Vec<Redis> = Vec::new();
@@ -305,7 +308,7 @@ async fn no_instance_gets_more_than_its_share() {
         callers.spawn(async move {
             let mut times = 0u64;
             while began.elapsed() < LEASE {
-                drop(lock.acquire(&key(1), LONG_WAIT).await.expect("its turn"));
+                drop(lock.acquire(&key(1), LONG_WAIT).await.expect("acquired"));
                 times += 1;
             }
             (number % 3, times)

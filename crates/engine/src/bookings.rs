@@ -9,7 +9,7 @@ use domain::{
 };
 use store::{BookingList, Cause, Fault, Idempotency, Page};
 
-use crate::limit::{BOOKING_LOCK_WAIT_MAX, NUMBERED_STEP, NUMBERED_STEPS_MAX};
+use crate::limit::{BOOKING_LOCK_WAIT_MAX, OFFSET_STEP, OFFSET_STEPS_MAX};
 use crate::{Caller, CommandOutput, Engine, Error, RateLimitedResult, Reader};
 
 /// An order of tickets.
@@ -120,7 +120,7 @@ impl Engine {
             .filter(|booking| booking.event_id == event && booking.status() == BookingStatus::Confirmed))
     }
 
-    /// The booking with this id. For a user, the booking of another user is treated as missing.
+    /// The booking with this id. To a user, a booking of another user does not exist.
     pub async fn booking(&self, reader: &Reader, actor: &Actor, id: BookingId) -> Result<Booking, Error> {
         visible_to(actor, self.read(reader, |store| async move { store.booking(id).await }).await?)
     }
@@ -141,22 +141,22 @@ impl Engine {
         self.read(reader, |store| async move { store.bookings(list, status, limit).await }).await
     }
 
-    /// A page of a list that is identified by a number: at most `limit` bookings after the first `skip`, and
-    /// the number of bookings up to `reach`. The cost is proportional to the number of skipped bookings; the
-    /// whole read uses one slot.
+    /// A page of a list by its offset: at most `limit` bookings after the first `skip`, and the number of
+    /// bookings in the list. Reads and counts no more than `count_max` bookings, skipped ones included. The
+    /// cost is proportional to the number counted; the whole read occupies one read slot.
     pub async fn bookings_at(
         &self,
         reader: &Reader,
         (list, status): (BookingList, Option<BookingStatus>),
         (skip, limit): (u32, u32),
-        reach: u32,
+        count_max: u32,
     ) -> Result<(Vec<Booking>, u32), Error> {
         self.read(reader, move |store| async move {
             let (mut list, mut rows, mut seen) = (list, Vec::new(), 0);
             // A filtered page reads a bounded number of bookings and may be short, so the number of pages is
             // bounded, too.
-            for _ in 0..NUMBERED_STEPS_MAX {
-                let step = NUMBERED_STEP.min(reach.saturating_sub(seen));
+            for _ in 0..OFFSET_STEPS_MAX {
+                let step = OFFSET_STEP.min(count_max.saturating_sub(seen));
                 if step == 0 {
                     break;
                 }
@@ -173,9 +173,9 @@ impl Engine {
         .await
     }
 
-    /// Waits up to [`BOOKING_LOCK_WAIT_MAX`] for `booking:{id}`, then continues without it. The database
-    /// resolves conflicts; the lock only keeps concurrent commands for one booking from reaching it at the
-    /// same time.
+    /// Waits up to [`BOOKING_LOCK_WAIT_MAX`] for the lock `booking:{id}`, then continues without it. The
+    /// database resolves conflicts; the lock only keeps concurrent commands for one booking from reaching it
+    /// at the same time.
     async fn lock_booking(&self, id: BookingId) -> Option<LockGuard> {
         let key = Key::new("booking", &id.to_string()).ok()?;
         let options = LockOptions { wait: BOOKING_LOCK_WAIT_MAX, ..LockOptions::default() };

@@ -39,11 +39,11 @@ const _: () = assert!(
     "a read that waited for the maximum time has time for its statement"
 );
 
-/// Number of bookings that are read at a time in order to reach a page by its number.
-pub(crate) const NUMBERED_STEP: u32 = 100;
+/// Number of bookings per read when a list is paged by offset.
+pub(crate) const OFFSET_STEP: u32 = 100;
 
-/// Maximum number of such steps for one page: some tens of milliseconds.
-pub(crate) const NUMBERED_STEPS_MAX: u32 = 100;
+/// Maximum number of such reads for one page: some tens of milliseconds.
+pub(crate) const OFFSET_STEPS_MAX: u32 = 100;
 
 /// Maximum number of concurrent reads of the relay, on the connections that it shares with commands and
 /// readiness.

@@ -1,4 +1,4 @@
-//! Tests of the program's audit, with consistent worlds and with worlds in which one thing was changed.
+//! Tests of the audit, with consistent data and with data in which one value or row was changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,7 +101,7 @@ pub(crate) fn assert_audit_clean(world: &World) {
     assert_eq!(rows.report(), expected);
 }
 
-/// The bookings of [`populated`], by their state.
+/// The ids of the bookings that [`populated`] creates, by their state.
 struct BookingIds {
     held: BookingId,
     paid: BookingId,
@@ -145,7 +145,7 @@ fn populated() -> (Rows, BookingIds) {
     (Rows::of(&world), BookingIds { held, paid, unpaid, refunded, expired })
 }
 
-/// Changes one thing and checks that the audit reports a violation that contains `text`.
+/// Applies one edit to the rows and checks that the audit reports a violation that contains `text`.
 fn assert_violation(text: &str, edit: impl Fn(&mut Rows, &BookingIds)) {
     let (mut rows, ids) = populated();
     edit(&mut rows, &ids);
@@ -317,20 +317,20 @@ fn a_refund_row_matches_its_last_entry() {
     for text in ["has no entry in the ledger", "is in the ledger, but there is no such refund"] {
         assert_violation(text, |rows, ids| rows.refund("late").booking_id = ids.held);
     }
-    for label in [LedgerStatus::Failed, LedgerStatus::Succeeded, LedgerStatus::Confirmed] {
+    for status in [LedgerStatus::Failed, LedgerStatus::Succeeded, LedgerStatus::Confirmed] {
         assert_violation("refund.settled to Some(Failed) does not follow on Some(Requested)", |rows, _| {
-            rows.entry(EntryKind::RefundSettled).from = Some(label);
+            rows.entry(EntryKind::RefundSettled).from = Some(status);
         });
         assert_violation("does not follow on None", |rows, _| {
-            rows.entry(EntryKind::RefundRequested).from = Some(label);
+            rows.entry(EntryKind::RefundRequested).from = Some(status);
         });
     }
-    for label in [LedgerStatus::Requested, LedgerStatus::Confirmed] {
+    for status in [LedgerStatus::Requested, LedgerStatus::Confirmed] {
         assert_violation("does not follow on Some(Requested)", |rows, _| {
-            rows.entry(EntryKind::RefundSettled).to = Some(label);
+            rows.entry(EntryKind::RefundSettled).to = Some(status);
         });
     }
-    // Paid out first, failed after that; then the other way round, twice.
+    // A second settlement after a success, and a settlement of a refund that was never requested.
     assert_violation("refund.settled to Some(Succeeded) does not follow on Some(Succeeded)", |rows, _| {
         rows.entry(EntryKind::RefundSettled).to = Some(LedgerStatus::Succeeded);
     });
@@ -467,10 +467,10 @@ fn r5_every_amount_is_cross_checked() {
                 refund.amount = edit(refund.amount);
             });
         }
-        for of in
+        for select in
             [|ids: &BookingIds| ids.held, |ids: &BookingIds| ids.refunded, |ids: &BookingIds| ids.expired]
         {
-            let id = of(&populated().1);
+            let id = select(&populated().1);
             assert_violation(&format!("{id} of "), |rows, _| {
                 rows.booking(id).total = edit(rows.booking(id).total);
             });

@@ -71,7 +71,7 @@ async fn expect_rejected(words: &[String], why: &str) {
         (status == format!("no connection to NATS: {why}")).then_some(())
     })
     .await;
-    for words in ["no connection to NATS", why] {
+    for words in ["cannot connect to NATS", why] {
         server.log().expect(words).await;
     }
     expect_no_secret(&server.log().all().join("\n"));

@@ -29,7 +29,7 @@ pub(crate) struct EventCancellation {
 #[async_trait]
 impl Chore for EventCancellation {
     fn name(&self) -> &'static str {
-        "event_cancellation"
+        "event-cancellation"
     }
 
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {

@@ -14,7 +14,7 @@ pub(crate) struct KeyExpiry;
 #[async_trait]
 impl Chore for KeyExpiry {
     fn name(&self) -> &'static str {
-        "key_expiry"
+        "key-expiry"
     }
 
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error> {

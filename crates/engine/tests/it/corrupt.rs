@@ -413,7 +413,7 @@ pub(crate) async fn check_other_events_continue(
     eventually("every chore finishes", async || {
         let is_done =
             |name| engine.chores().iter().any(|chore| chore.name() == name && chore.last_success() > start);
-        (is_done("sweeper") && is_done("event_cancellation")).then_some(())
+        (is_done("sweeper") && is_done("event-cancellation")).then_some(())
     })
     .await;
     engine.drain().await;

@@ -18,7 +18,7 @@ async fn a_healthy_server_is_alive_and_ready() {
         let body = client.get(verbose).await.expect(200);
         assert_eq!((&body["status"], &body["database"]), (&json!("ready"), &json!("ok")), "{body}");
         let chores: Vec<&String> = body["chores"].as_object().expect("chores").keys().collect();
-        assert_eq!(chores, ["event_cancellation", "key_expiry", "sweeper"]);
+        assert_eq!(chores, ["event-cancellation", "key-expiry", "sweeper"]);
         let chores = body["chores"].as_object().into_iter().flat_map(serde_json::Map::values);
         assert!(chores.clone().all(|chore| chore["lastSuccess"].is_string()), "{body}");
     }

@@ -15,7 +15,7 @@ async fn d1_every_background_task_is_restarted() {
     let server = start(&panics, Setup::new(program())).await;
     let tasks = panics.expect_restarts(&server).await;
     let known =
-        ["clock-monitor", "desk", "event_cancellation", "key_expiry", "listener", "sweeper", "watcher"];
+        ["clock-monitor", "desk", "event-cancellation", "key-expiry", "listener", "sweeper", "watcher"];
     assert!(known.iter().all(|task| tasks.contains(*task)), "{tasks:?}");
     assert_eq!(server.metric("boxoffice_panics_total").await, 4 * tasks.len() as u64);
     let mut admin = server.admin();

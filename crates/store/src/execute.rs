@@ -13,6 +13,7 @@ use domain::EventId;
 use domain::sabotage::{Guard, removed};
 
 use crate::fold::{Tx, fold};
+use crate::limit::{BLOCKED_SPLITS_MAX, BUSY_TRIES_MAX, CONFLICT_RETRIES_MAX};
 use crate::{Cause, Fault, Reply, Submission};
 
 /// A write connection: it begins one transaction at a time.
@@ -47,19 +48,6 @@ pub(crate) enum LockWait {
     /// As long as the senders of the commands can wait. After that, those commands fail.
     Long,
 }
-
-/// Retries of a batch after conflicts with concurrent transactions. More conflicts in a row are not
-/// accidental.
-const CONFLICT_RETRIES_MAX: u32 = 8;
-
-/// Splits of a batch because of locks: enough to isolate one locked event in a full batch. Bounds the time
-/// spent if many events are locked.
-const BLOCKED_SPLITS_MAX: u32 = 12;
-
-/// Attempts of a batch over several events with [`LockWait::Long`], each for the events that have been
-/// unlocked since the previous one: as many as there are short waits in a long one. The last event left is
-/// awaited in the database's own lock queue.
-const BUSY_TRIES_MAX: u32 = 8;
 
 /// Commands that are executed in one transaction, and the positions of their replies in the batch.
 struct Part {

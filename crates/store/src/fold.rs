@@ -20,27 +20,16 @@ use std::sync::Arc;
 use domain::sabotage::{Guard, removed};
 use domain::{
     Action, Actor, Answer, Booking, BookingId, Change, Command, Decision, Entry, Event, EventId, HoldScope,
-    Refund, RefundId, RefundStatus, Shortage, Snapshot, Timestamp, TransactionId, UserId, decide,
+    Refund, RefundId, RefundStatus, Shortage, Snapshot, Timestamp, TransactionId, TypeInventory, UserId,
+    decide,
 };
 
+use crate::cell::Cell;
+use crate::decode::RowResult;
+use crate::json::hex;
+use crate::limit::{OVERDUE_PAGE, OVERDUE_PAGES_MAX, OVERDUE_PER_BATCH_MAX, USER_WINDOW};
+use crate::sql::Sql;
 use crate::{Cause, Fault, Reply, Submission};
-
-/// Maximum number of commands in a batch. It bounds the time for which a transaction locks its rows (some
-/// milliseconds).
-pub const BATCH_MAX: usize = 1_024;
-/// Maximum number of overdue holds that one batch frees for its orders. Orders that need more are requeued.
-pub const OVERDUE_PER_BATCH_MAX: usize = 1_024;
-/// Time for which a response is stored under its idempotency key, in seconds: one day.
-pub const IDEMPOTENCY_TTL_SECONDS: u32 = 24 * 60 * 60;
-/// Overdue holds fetched per query.
-const OVERDUE_PAGE: u32 = 64;
-/// Maximum number of pages of one event's overdue holds that a batch reads: enough for all holds that it may
-/// free, and for three times as many that cannot be decoded or freed. If there are more of those, the event's
-/// data is at fault, and no order waits until all are read.
-const OVERDUE_PAGES_MAX: u32 = 64;
-
-/// A decoded row, or the reason why it cannot be decoded. Only the commands that need it fail.
-pub(crate) type RowResult<T> = Result<T, Cause>;
 
 /// The operations of a write transaction that the fold needs. All rows that it returns are locked until the
 /// transaction ends.
@@ -81,12 +70,48 @@ pub(crate) struct OverdueQuery<'a> {
     pub(crate) limit: u32,
 }
 
+impl OverdueQuery<'_> {
+    /// The statement and its parameters. The holds of a user are few: they are read in one page.
+    pub(crate) fn statement(&self) -> (Sql, Vec<Cell<'_>>) {
+        let event_and_time = [Cell::Id(*self.event.bytes()), self.now.micros().into()];
+        let ticket_type = match self.scope {
+            HoldScope::Event => None,
+            HoldScope::TicketType(id) => Some(hex(*id)),
+            HoldScope::User(user) => {
+                let user = [user.as_str().into(), USER_WINDOW.into()];
+                return (Sql::BookingOverdueOfUser, event_and_time.into_iter().chain(user).collect());
+            }
+        };
+        let (after_time, after_id) = self.after.map_or((i64::MIN, [0; 16]), |(at, id)| (at, *id.bytes()));
+        let page = [after_time.into(), Cell::Id(after_id), ticket_type.into(), self.limit.into()];
+        (Sql::BookingOverdue, event_and_time.into_iter().chain(page).collect())
+    }
+
+    fn is_paged(&self) -> bool {
+        !matches!(self.scope, HoldScope::User(_))
+    }
+}
+
 /// Overdue holds in the order of their deadlines and ids. Rows that cannot be decoded are left out: they must
 /// not block the others.
 pub(crate) struct OverdueHoldPage {
     pub(crate) holds: Vec<OverdueHold>,
     /// The start of the next page; `None` on the last page.
     pub(crate) next: Option<(i64, BookingId)>,
+}
+
+impl OverdueHoldPage {
+    /// A page from its rows, each with its deadline and its id.
+    pub(crate) fn from_rows(
+        mut rows: Vec<((i64, BookingId), RowResult<OverdueHold>)>,
+        query: &OverdueQuery<'_>,
+    ) -> Self {
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        let is_full = query.is_paged() && rows.len() == query.limit as usize;
+        let next = rows.last().filter(|_| is_full).map(|(key, _)| *key);
+        let log = |cause: &Cause| tracing::error!(%cause, "overdue hold cannot be decoded; it is skipped");
+        Self { holds: rows.into_iter().filter_map(|(_, hold)| hold.inspect_err(log).ok()).collect(), next }
+    }
 }
 
 /// An overdue hold, and the number of tickets that its user holds in all (0 if the event has no limit per
@@ -138,6 +163,8 @@ pub(crate) struct EventChange {
     pub(crate) event: Event,
     /// The ledger number that was loaded: the guard of the update. `None` for a new event.
     pub(crate) loaded_seq: Option<u64>,
+    /// The counters of the ticket types that were loaded: only those that differ are written.
+    pub(crate) loaded_types: Vec<TypeInventory>,
     /// True if the description changed, and not only the counters.
     pub(crate) details_changed: bool,
 }
@@ -207,7 +234,7 @@ impl<T: Tx> Fold<'_, T> {
         let Some(idempotency) = submission.idempotency.as_ref() else {
             return if is_busy { Ok(Reply::Busy) } else { self.process_command(&submission.command).await };
         };
-        let key = (idempotency.scope.clone(), idempotency.key.clone());
+        let key = (idempotency.scope().to_owned(), idempotency.key.clone());
         match self.loaded.keys.get(&key) {
             Some(_) if removed(Guard::ResponseReplay) => {}
             Some(stored)
@@ -285,6 +312,7 @@ impl<T: Tx> Fold<'_, T> {
             let change = self.changes.events.entry(event_id).or_insert_with(|| EventChange {
                 event: event.clone(),
                 loaded_seq,
+                loaded_types: known.map(|event| event.inventory.types.clone()).unwrap_or_default(),
                 details_changed: false,
             });
             change.event = event.clone();

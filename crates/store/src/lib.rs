@@ -5,28 +5,33 @@
 //! databases differ only in how they read and write, and the `conformance` suite tests both for the same
 //! guarantees.
 
+mod cell;
+mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod database;
+mod decode;
+mod encode;
 mod execute;
 mod fault;
 mod fold;
+mod json;
+mod limit;
 mod open;
 mod postgres;
-mod row;
+mod schema;
+mod sql;
 mod sqlite;
 mod store;
 
-/// Number of read connections of a store. This many reads run concurrently; further reads wait.
-pub const READERS: usize = 12;
-
 pub use fault::{Cause, Fault};
-pub use fold::{BATCH_MAX, IDEMPOTENCY_TTL_SECONDS, OVERDUE_PER_BATCH_MAX};
-pub use open::OpenError;
-pub use postgres::{
-    Postgres, PostgresInspection, PostgresUrl, STATEMENT_MAX, Standbys, TRANSACTION_MAX, UrlError,
-    inspect_postgres, masked,
+pub use limit::{
+    BATCH_MAX, IDEMPOTENCY_TTL_SECONDS, OVERDUE_PER_BATCH_MAX, READERS, STATEMENT_MAX, TRANSACTION_MAX,
 };
-pub use sqlite::{BackupError, Inspection, SCHEMA_VERSION, Sqlite, SqliteOptions, inspect};
+pub use open::OpenError;
+pub use postgres::{Postgres, PostgresInspection, PostgresUrl, Standbys, UrlError, inspect_postgres, masked};
+pub use schema::SCHEMA_VERSION;
+pub use sqlite::{BackupError, Inspection, Sqlite, SqliteOptions, inspect};
 pub use store::{
     BookingList, CancelledEvent, Cursor, CursorFilter, DueHold, EntryWithBooking, Idempotency, Page, Reply,
     ResponseSerializer, Stats, Store, StoreHealth, Submission,

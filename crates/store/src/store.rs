@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use domain::sabotage::{Guard, removed};
 use domain::{
     Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Currency, Entry, Event, EventId, Refund,
     RefundId, RefundStatus, Tallies, Timestamp, UserId,
@@ -235,6 +236,13 @@ pub struct Idempotency {
     pub serialize_response: ResponseSerializer,
 }
 
+impl Idempotency {
+    /// The scope of the stored response.
+    pub(crate) fn scope(&self) -> &str {
+        if removed(Guard::KeyScope) { "" } else { &self.scope }
+    }
+}
+
 /// Serializes the answer to a command, decided at the given instant, into the response to store.
 pub type ResponseSerializer = Box<dyn Fn(&Answer, Timestamp) -> Option<Vec<u8>> + Send + Sync>;
 
@@ -325,10 +333,6 @@ impl BookingList {
         }
     }
 }
-
-/// Number of a user's newest bookings that one filtered page reads, and that an order reads when it looks for
-/// the user's own overdue holds.
-pub(crate) const USER_WINDOW: u32 = 1_000;
 
 /// A page of a list. It may contain fewer rows than the limit, even none, although more follow: rows that
 /// cannot be decoded are left out, and a filter reads a bounded number of rows.

@@ -1,4 +1,3 @@
 -- Entries of an event by their numbers, for the audit. Served by the primary key.
-SELECT event_id, seq, type, booking_id, refund_id, lines, quantity, from_status, to_status, available_after,
-       previous_seq, actor, request_id, at, trace
+SELECT {ledger}
 FROM ledger WHERE event_id = $1 AND seq = ANY ($2::bigint[]) ORDER BY seq

@@ -1,8 +1,6 @@
 -- The bookings of an event, newest first. Served by bookings_by_event: reads a page of each status and
 -- returns the newest of these. The columns are compared as a row, so that no other index provides the order.
-SELECT b.id, b.event_id, b.user_id, b.status, b.version, b.last_seq, b.items, b.currency, b.total,
-       b.hold_expires_at, b.payment_method, b.transaction_id, b.confirmed_at, b.cancelled_at,
-       b.cancellation_reason, b.refunded, b.expired_at, b.created_at, b.updated_at
+SELECT {b.booking}
 FROM (SELECT id FROM (
     (SELECT id FROM bookings
      WHERE (event_id, status, id) < ($1::uuid, 'pending', $2::uuid)

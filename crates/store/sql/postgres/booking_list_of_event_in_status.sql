@@ -1,8 +1,6 @@
 -- The bookings of an event in a status, newest first. Served by bookings_by_event: the columns are compared
 -- as a row, so that no other index provides the order.
-SELECT id, event_id, user_id, status, version, last_seq, items, currency, total, hold_expires_at,
-       payment_method, transaction_id, confirmed_at, cancelled_at, cancellation_reason, refunded, expired_at,
-       created_at, updated_at
+SELECT {booking}
 FROM bookings
 WHERE (event_id, status, id) < ($1::uuid, $2::text, $3::uuid) AND (event_id, status) >= ($1, $2)
 ORDER BY event_id DESC, status DESC, id DESC LIMIT $4

@@ -1,9 +1,7 @@
 -- The bookings of a user down to a given id, newest first; only those of one event and in one status if these
 -- are set. Served by bookings_by_user: the columns are compared as a row, so that no other index provides the
 -- order.
-SELECT id, event_id, user_id, status, version, last_seq, items, currency, total, hold_expires_at,
-       payment_method, transaction_id, confirmed_at, cancelled_at, cancellation_reason, refunded, expired_at,
-       created_at, updated_at
+SELECT {booking}
 FROM bookings
 WHERE (user_id, id) < ($1::text, $2::uuid) AND (user_id, id) >= ($1, $3::uuid)
   AND ($4::uuid IS NULL OR event_id = $4) AND ($5::text IS NULL OR status = $5)

@@ -2,9 +2,7 @@
 -- the number of tickets that the user of each holds in all. Served by bookings_held. The ticket type is
 -- searched as text: a JSON function would raise an error at corrupt items, and so fail every order. A name
 -- cannot be mistaken for an item, because its quotes are escaped.
-SELECT b.id, b.event_id, b.user_id, b.status, b.version, b.last_seq, b.items, b.currency, b.total,
-       b.hold_expires_at, b.payment_method, b.transaction_id, b.confirmed_at, b.cancelled_at,
-       b.cancellation_reason, b.refunded, b.expired_at, b.created_at, b.updated_at,
+SELECT {b.booking},
        (SELECT u.tickets FROM user_limits u WHERE u.event_id = b.event_id AND u.user_id = b.user_id)
 FROM bookings b
 WHERE b.status = 'pending' AND b.event_id = $1 AND b.hold_expires_at <= $2

@@ -1,8 +1,6 @@
 -- The overdue holds of a user at an event, among the user's newest bookings; with the number of tickets that
 -- the user holds in all. Served by bookings_by_user.
-SELECT b.id, b.event_id, b.user_id, b.status, b.version, b.last_seq, b.items, b.currency, b.total,
-       b.hold_expires_at, b.payment_method, b.transaction_id, b.confirmed_at, b.cancelled_at,
-       b.cancellation_reason, b.refunded, b.expired_at, b.created_at, b.updated_at,
+SELECT {b.booking},
        (SELECT u.tickets FROM user_limits u WHERE u.event_id = b.event_id AND u.user_id = b.user_id)
 FROM (SELECT * FROM bookings
       WHERE (user_id, id) <= ($3::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AND user_id >= $3

@@ -1,9 +1,5 @@
 -- Events by their ids, one row per ticket type. Served by the primary keys.
-SELECT e.id, e.capacity, e.held, e.sold, e.seq, e.last_at, e.pending, e.confirmed, e.cancelled, e.expired,
-       e.revenue::text, d.name, d.venue, d.starts_at, d.time_zone, d.currency, d.sales_start_at,
-       d.sales_end_at, d.hold_seconds, d.cancel_cutoff_seconds, d.max_tickets_per_booking,
-       d.max_tickets_per_user, d.status,
-       d.version, d.created_at, d.updated_at, t.id, t.name, t.price, t.capacity, t.held, t.sold
+SELECT {e.event}, {d.event_details}, {t.ticket_type}
 FROM events e
 LEFT JOIN event_details d ON d.event_id = e.id
 LEFT JOIN ticket_types t ON t.event_id = e.id

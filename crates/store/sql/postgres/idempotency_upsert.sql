@@ -2,10 +2,9 @@
 -- transaction is writing a key, this waits, and then misses: the batch is retried and finds the stored
 -- response.
 WITH written AS (
-    INSERT INTO idempotency AS k (scope, key, fingerprint, answer, created_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[])
+    INSERT INTO idempotency AS k ({idempotency}) SELECT * FROM unnest({idempotency $1})
     ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer,
            created_at = excluded.created_at
     WHERE k.created_at <= excluded.created_at - $6::bigint
     RETURNING 1)
-SELECT 1 / (count(*) = cardinality($1))::int FROM written
+{count of written}

@@ -1,6 +1,5 @@
 -- Refunds in a status, newest first. Served by refunds_by_status: the columns are compared as a row, so that
 -- no other index provides the order.
-SELECT id, booking_id, event_id, transaction_id, amount, currency, status, reason, provider_reference,
-       created_at, settled_at
+SELECT {refund}
 FROM refunds WHERE (status, id) < ($1::text, $2::uuid) AND status >= $1
 ORDER BY status DESC, id DESC LIMIT $3

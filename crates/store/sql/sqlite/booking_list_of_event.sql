@@ -1,7 +1,5 @@
 -- The bookings of an event, newest first. Served by bookings_by_event: those of each status, merged by id.
-SELECT id, event_id, user_id, status, version, last_seq, items, currency, total, hold_expires_at,
-       payment_method, transaction_id, confirmed_at, cancelled_at, cancellation_reason, refunded, expired_at,
-       created_at, updated_at
+SELECT {booking}
 FROM bookings
 WHERE length(id) = 16 AND id IN (
     SELECT id FROM bookings WHERE event_id = ?1 AND status = 'pending' AND id < ?2

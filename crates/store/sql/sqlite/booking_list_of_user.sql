@@ -1,8 +1,6 @@
 -- The bookings of a user down to a given id, newest first; only those of one event and in one status if these
 -- are set. Served by bookings_by_user.
-SELECT id, event_id, user_id, status, version, last_seq, items, currency, total, hold_expires_at,
-       payment_method, transaction_id, confirmed_at, cancelled_at, cancellation_reason, refunded, expired_at,
-       created_at, updated_at
+SELECT {booking}
 FROM bookings
 WHERE user_id = ?1 AND id < ?2 AND id >= ?3 AND length(id) = 16
   AND (?4 IS NULL OR event_id = ?4) AND (?5 IS NULL OR status = ?5)

@@ -1,3 +1,2 @@
--- Inserts the counters of an event.
-INSERT INTO events (id, capacity, held, sold, seq, last_at, pending, confirmed, cancelled, expired, revenue)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+-- Inserts the counters of an event. A duplicate id violates the primary key.
+INSERT INTO events ({event}) VALUES ({event ?1})

@@ -1,4 +1,3 @@
 -- All refunds of a booking, for the audit. Served by one_refund_per_payment.
-SELECT id, booking_id, event_id, transaction_id, amount, currency, status, reason, provider_reference,
-       created_at, settled_at
+SELECT {refund}
 FROM refunds WHERE booking_id = ?1

@@ -1,2 +1,2 @@
 -- Updates a refund that was settled. Guarded by the status that was loaded.
-UPDATE refunds SET status = ?2, provider_reference = ?3, settled_at = ?4 WHERE id = ?1 AND status = ?5
+UPDATE refunds SET {refund_state = ?3} WHERE id = ?1 AND {guard status-check: status = ?2}

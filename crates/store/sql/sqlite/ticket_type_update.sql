@@ -1,2 +1,2 @@
 -- Updates the counters of a ticket type. Served by the primary key.
-UPDATE ticket_types SET held = ?3, sold = ?4 WHERE event_id = ?1 AND place = ?2
+UPDATE ticket_types SET {ticket_type_counters = ?3} WHERE event_id = ?1 AND place = ?2

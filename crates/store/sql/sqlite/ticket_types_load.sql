@@ -1,2 +1,2 @@
 -- The ticket types of an event, in the order that its organiser chose. Served by the primary key.
-SELECT id, name, price, capacity, held, sold FROM ticket_types WHERE event_id = ?1 ORDER BY place
+SELECT {ticket_type} FROM ticket_types WHERE event_id = ?1 ORDER BY place

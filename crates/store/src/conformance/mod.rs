@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use domain::EventId;
 
 use crate::Store;
+use crate::sql::{Dialect, Sql};
 
 mod audit;
 mod batches;
@@ -210,3 +211,9 @@ cases![
     the_audit_counts_rows,
     the_audit_detects_tampering,
 ];
+
+/// The names and the texts of the statements of a database: `sqlite` or `postgres`.
+pub fn statements(database: &str) -> Vec<(&'static str, String)> {
+    let dialect = if database == "sqlite" { Dialect::Sqlite } else { Dialect::Postgres };
+    Sql::of(dialect).map(|sql| (sql.name(), sql.text(dialect).into_owned())).collect()
+}

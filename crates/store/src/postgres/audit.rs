@@ -8,12 +8,12 @@ use futures_util::TryStreamExt as _;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::read::{self, RowReader};
 use super::session::{Session, Snapshot};
-use super::sql::Sql;
-
-/// Number of entries whose bookings are checked together: some megabytes, and three statements.
-const PAGE: i32 = 4_096;
+use super::{read, rows};
+use crate::cell::Cells;
+use crate::decode;
+use crate::limit::AUDIT_PAGE;
+use crate::sql::Sql;
 
 /// Bookings, each with the numbers of its ledger entries.
 type Groups = Vec<(Uuid, Vec<i64>)>;
@@ -24,7 +24,7 @@ pub(super) async fn audit(session: &mut Session) -> Result<AuditReport, Error> {
     let mut audit = Audit::default();
     let events = snapshot.portal(Sql::EventListAll, &[]).await?;
     loop {
-        let page = snapshot.next_page(&events, PAGE).await?;
+        let page = snapshot.next_page(&events, AUDIT_PAGE).await?;
         if page.is_empty() {
             break;
         }
@@ -33,11 +33,9 @@ pub(super) async fn audit(session: &mut Session) -> Result<AuditReport, Error> {
         }
     }
     let totals = snapshot.call(Sql::AuditTotals, &[]).await?;
-    let total = |column: usize| -> Result<u64, Error> {
-        let count = totals.first().map(|row| row.try_get::<_, i64>(column)).transpose()?;
-        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
-    };
-    Ok(audit.finish(total(0)?, total(1)?, total(2)?))
+    let totals = rows::decode(&totals, |cells| Ok((cells.next()?, cells.next()?, cells.next()?)));
+    let (bookings, entries, refunds) = totals.unwrap_or_default().pop().unwrap_or_default();
+    Ok(audit.finish(bookings, entries, refunds))
 }
 
 async fn walk_event(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
@@ -63,14 +61,11 @@ async fn walk_event(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Res
 }
 
 async fn walk_ledger(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Result<(), Error> {
-    /// The first column of the booking in the joined row.
-    const BOOKING: usize = 15;
     let event = EventId::from_bytes(*id.as_bytes());
     let mut rows = pin!(snapshot.stream(Sql::AuditLedger, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {
-        // A booking that cannot be decoded is reported with its history.
-        let booking = read::booking(RowReader::new(&row, BOOKING)).ok();
-        match read::entry(RowReader::new(&row, 0)) {
+        let (entry, booking) = decode::entry_beside_booking(&mut Cells::new(&row));
+        match entry {
             Ok(entry) => audit.entry(&entry, booking.as_ref()),
             Err(cause) => audit.unreadable(format!("a ledger entry of {event}: {cause}")),
         }
@@ -83,7 +78,7 @@ async fn walk_bookings(snapshot: &Snapshot<'_>, event: Uuid, audit: &mut Audit) 
     let order = snapshot.portal(Sql::AuditEntriesByBooking, &[&event]).await?;
     let mut groups = Groups::new();
     loop {
-        let rows = snapshot.next_page(&order, PAGE).await?;
+        let rows = snapshot.next_page(&order, AUDIT_PAGE).await?;
         if rows.is_empty() {
             return finish_bookings(snapshot, event, groups, audit).await;
         }
@@ -116,7 +111,7 @@ async fn finish_bookings(
     let mut entries: HashMap<BookingId, Vec<Entry>> = HashMap::with_capacity(ids.len());
     for row in snapshot.call(Sql::AuditEntries, &[&event, &seqs]).await? {
         // An entry that cannot be decoded was reported in `walk_ledger`.
-        if let Ok(entry) = read::entry(RowReader::new(&row, 0))
+        if let Ok(entry) = decode::entry(&mut Cells::new(&row))
             && let Some(booking) = entry.booking_id
         {
             entries.entry(booking).or_default().push(entry);
@@ -124,14 +119,14 @@ async fn finish_bookings(
     }
     let mut bookings: HashMap<BookingId, Booking> = HashMap::with_capacity(ids.len());
     for row in snapshot.call(Sql::BookingLoad, &[&ids]).await? {
-        match read::booking(RowReader::new(&row, 0)) {
+        match decode::booking(&mut Cells::new(&row)) {
             Ok(booking) => drop(bookings.insert(booking.id, booking)),
             Err(cause) => audit.unreadable(format!("a booking of {of}: {cause}")),
         }
     }
     let mut refunds: HashMap<BookingId, Vec<Refund>> = HashMap::new();
     for row in snapshot.call(Sql::RefundListOfBookings, &[&ids]).await? {
-        match read::refund(RowReader::new(&row, 0)) {
+        match decode::refund(&mut Cells::new(&row)) {
             Ok(refund) => refunds.entry(refund.booking_id).or_default().push(refund),
             Err(cause) => audit.unreadable(format!("a refund of {of}: {cause}")),
         }
@@ -148,7 +143,7 @@ async fn walk_users(snapshot: &Snapshot<'_>, id: Uuid, audit: &mut Audit) -> Res
     let event = EventId::from_bytes(*id.as_bytes());
     let mut rows = pin!(snapshot.stream(Sql::AuditUsers, &[&id]).await?);
     while let Some(row) = rows.try_next().await? {
-        match read::counted_user(RowReader::new(&row, 0)) {
+        match decode::counted_user(&mut Cells::new(&row)) {
             Ok((user, holds, counted)) => audit.user(&user, holds, counted),
             Err(cause) => audit.unreadable(format!("a counted user of {event}: {cause}")),
         }

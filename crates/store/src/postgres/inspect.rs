@@ -8,9 +8,9 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Error};
 
 use super::session::{Connector, Role, describe};
-use super::sql::Sql;
 use super::{PostgresUrl, Standbys, check_schema_version, schema, unreachable};
 use crate::OpenError;
+use crate::sql::{Dialect, Sql};
 
 /// The state of a PostgreSQL database and its server.
 #[derive(Debug)]
@@ -66,13 +66,13 @@ async fn query_server(client: &Client, url: &PostgresUrl) -> Result<PostgresInsp
             &[],
         )
         .await?;
-    let standbys = Standbys::from_row(&client.query_one(&*Sql::Health.text(), &[]).await?)?;
+    let standbys = Standbys::from_row(&client.query_one(&*Sql::Health.text(Dialect::Postgres), &[]).await?)?;
     let found = schema::version(client).await?;
     let schema_version =
         super::check_server_version(url, row.try_get(6)?).and_then(|()| check_schema_version(found));
     let (unpublished, last_at) = match &schema_version {
         Ok(_) => {
-            let counted = client.query_one(&*Sql::UnpublishedCount.text(), &[]).await?;
+            let counted = client.query_one(&*Sql::UnpublishedCount.text(Dialect::Postgres), &[]).await?;
             let last_at = client.query_one("SELECT max(last_at) FROM events", &[]).await?;
             (u64::try_from(counted.try_get::<_, i64>(0)?).ok(), last_at.try_get(0)?)
         }

@@ -10,45 +10,35 @@
 
 mod audit;
 mod inspect;
-mod lists;
 mod outcome;
 mod read;
 mod replication;
+mod rows;
 mod schema;
 mod session;
-mod sql;
 mod standby;
 mod statements;
 mod tls;
 mod tx;
 mod url;
-mod write;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{
-    AuditReport, Booking, BookingId, BookingStatus, Currency, Entry, Event, EventId, Refund, RefundId,
-    RefundStatus, Tallies, Timestamp,
-};
+use domain::{AuditReport, Booking, BookingId, Event, EventId, Timestamp};
+use tokio_postgres::Client;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Client, Row};
-use uuid::Uuid;
 
-use self::read::RowReader;
 use self::session::{Call, Connector, Readers, Role, Value, describe, fault};
-use self::sql::Sql;
 use self::tx::PostgresWriter;
+use crate::cell::Cell;
+use crate::database::{Database, Decode, Query};
+use crate::decode::{self, RowResult};
 use crate::execute::LockWait;
-use crate::fold::RowResult;
-use crate::sqlite::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
-use crate::store::{readable, readable_prefix};
-use crate::{
-    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault, OpenError,
-    Page, READERS, Reply, Stats, Store, StoreHealth, Submission,
-};
+use crate::limit::READERS;
+use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
+use crate::sql::Sql;
+use crate::{Cause, Fault, OpenError, Reply, StoreHealth, Submission};
 
 pub use self::inspect::{PostgresInspection, inspect_postgres};
 pub use self::standby::Standbys;
@@ -56,24 +46,6 @@ pub use self::url::{PostgresUrl, UrlError, masked};
 
 /// The oldest supported server, as a `server_version_num`.
 const SERVER_VERSION_MIN: i32 = 140_000;
-/// Longest wait of a batch for rows that another session has locked, before its commands on other events are
-/// executed without the blocked ones. Many batches of another instance fit into it.
-const LOCK_WAIT_SHORT_MAX: Duration = Duration::from_millis(250);
-/// Longest wait of a statement for a row that another session has locked.
-const LOCK_WAIT_LONG_MAX: Duration = Duration::from_secs(2);
-/// Timeout of a statement, including its waits for locks.
-pub const STATEMENT_MAX: Duration = Duration::from_secs(3);
-/// Timeout of a transaction, from its beginning to its end as the client sees it. Shorter than the longest
-/// time for which the engine queues a command, so that commands behind one slow transaction do not time out.
-pub const TRANSACTION_MAX: Duration = Duration::from_secs(4);
-/// Timeout for resolving the outcome of a COMMIT whose response was lost.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-const _: () = assert!(
-    LOCK_WAIT_LONG_MAX.as_millis() < STATEMENT_MAX.as_millis()
-        && STATEMENT_MAX.as_millis() < TRANSACTION_MAX.as_millis(),
-    "the inner wait must time out first, because its error names the cause"
-);
 
 /// A store in a PostgreSQL database, which other instances may use at the same time. Share it in an `Arc`.
 pub struct Postgres {
@@ -120,30 +92,6 @@ impl Postgres {
         let readers = Readers::new(connector.clone(), READERS);
         Ok(Self { connector, writer, waiting_writer, readers })
     }
-
-    async fn rows(&self, sql: Sql, values: Vec<Value<'_>>) -> Result<Vec<Row>, Fault> {
-        self.readers.call(&Call { sql, values }).await
-    }
-
-    /// Decodes the rows of a statement. An error of `decode` fails the list; rows that may be corrupt are
-    /// decoded to a `Result`.
-    async fn list<T>(
-        &self,
-        sql: Sql,
-        values: Vec<Value<'_>>,
-        decode: impl Fn(RowReader<'_>) -> RowResult<T>,
-    ) -> Result<Vec<T>, Fault> {
-        let rows = self.rows(sql, values).await?;
-        rows.iter().map(|row| decode(RowReader::new(row, 0)).map_err(Fault::Broken)).collect()
-    }
-
-    async fn list_events(
-        &self,
-        sql: Sql,
-        values: Vec<Value<'_>>,
-    ) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
-        read::events(&self.rows(sql, values).await?).map_err(Fault::Broken)
-    }
 }
 
 /// Checks the versions of the server and the schema, and migrates the schema if `migrate` is true.
@@ -187,14 +135,6 @@ fn cause_of(fault: &Fault) -> String {
     cause.to_string()
 }
 
-fn id(bytes: &[u8; 16]) -> Value<'static> {
-    Box::new(Uuid::from_bytes(*bytes))
-}
-
-fn count(limit: u32) -> Value<'static> {
-    Box::new(i64::from(limit))
-}
-
 async fn execute_on(writer: &Writer, batch: Vec<Submission>, lock_wait: LockWait) -> Vec<Reply> {
     let (count, writer) = (batch.len(), writer.clone());
     let work = async move { crate::execute::execute(&mut *writer.lock().await, batch, lock_wait).await };
@@ -208,7 +148,7 @@ async fn execute_on(writer: &Writer, batch: Vec<Submission>, lock_wait: LockWait
 }
 
 #[async_trait]
-impl Store for Postgres {
+impl Database for Postgres {
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
         execute_on(&self.waiting_writer, batch, LockWait::Long).await
     }
@@ -217,136 +157,38 @@ impl Store for Postgres {
         execute_on(&self.writer, batch, LockWait::Short).await
     }
 
-    async fn event(&self, event: EventId) -> Result<Option<Event>, Fault> {
-        let event = self.events_by_ids(vec![event]).await?.pop();
-        event.map(|(_, event)| event).transpose().map_err(Fault::Broken)
+    async fn rows<T: Send + 'static>(&self, query: Query, decode: Decode<T>) -> Result<Vec<T>, Fault> {
+        rows::decode(&self.readers.call(&query.into()).await?, decode).map_err(Fault::Broken)
     }
 
-    async fn events_by_ids(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
-        let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_bytes(*id.bytes())).collect();
-        self.list_events(Sql::EventLoad, vec![Box::new(ids)]).await
+    async fn booking(&self, id: BookingId) -> Result<Option<Booking>, Fault> {
+        let values: Vec<Value<'_>> = vec![Box::new(vec![Cell::Id(*id.bytes())])];
+        let rows = self.readers.call(&Call { sql: Sql::BookingLoad, values }).await?;
+        Ok(rows::decode(&rows, decode::booking).map_err(Fault::Broken)?.pop())
     }
 
-    async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
-        lists::events(self, after, limit).await
+    async fn events(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
+        let ids: Vec<Cell<'_>> = ids.iter().map(|id| Cell::Id(*id.bytes())).collect();
+        let call = Call { sql: Sql::EventLoad, values: vec![Box::new(ids)] };
+        read::events(&self.readers.call(&call).await?).map_err(Fault::Broken)
     }
 
-    async fn booking(&self, booking: BookingId) -> Result<Option<Booking>, Fault> {
-        let ids = vec![Uuid::from_bytes(*booking.bytes())];
-        Ok(self.list(Sql::BookingLoad, vec![Box::new(ids)], read::booking).await?.pop())
-    }
-
-    async fn bookings(
+    async fn events_before(
         &self,
-        list: BookingList,
-        status: Option<BookingStatus>,
+        before: [u8; 16],
         limit: u32,
-    ) -> Result<Page<Booking>, Fault> {
-        lists::bookings(self, &list, status, limit).await
+    ) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
+        let query = Query { sql: Sql::EventList, values: vec![Cell::Id(before), limit.into()] };
+        read::events(&self.readers.call(&query.into()).await?).map_err(Fault::Broken)
     }
 
-    async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault> {
-        lists::ledger(self, event, after, limit).await
+    /// The statement compares with the server's clock.
+    fn bounded_by_clock(&self, now: Timestamp) -> Timestamp {
+        now
     }
 
-    async fn refunds(
-        &self,
-        status: Option<RefundStatus>,
-        after: Option<RefundId>,
-        limit: u32,
-    ) -> Result<Page<Refund>, Fault> {
-        lists::refunds(self, status, after, limit).await
-    }
-
-    async fn refund(&self, refund: RefundId) -> Result<Option<Refund>, Fault> {
-        Ok(self.list(Sql::RefundFind, vec![id(refund.bytes())], read::refund).await?.pop())
-    }
-
-    async fn stats(&self) -> Result<Stats, Fault> {
-        let row = |row: RowReader<'_>| Ok((row.parse::<Currency>(0)?, read::tallies(row, 1)?));
-        let rows = self.list(Sql::EventStats, Vec::new(), |cells| Ok(("an event", row(cells)))).await?;
-        let mut sums: BTreeMap<&'static str, (Currency, Tallies)> = BTreeMap::new();
-        for (currency, tallies) in readable(rows) {
-            let (_, sum) = sums.entry(currency.code()).or_insert((currency, Tallies::default()));
-            *sum = sum.plus(tallies);
-        }
-        Ok(Stats { per_currency: sums.into_values().collect() })
-    }
-
-    async fn due_holds(
-        &self,
-        now: Timestamp,
-        after: Option<DueHold>,
-        limit: u32,
-    ) -> Result<Vec<DueHold>, Fault> {
-        let (at, booking) = after.map_or((i64::MIN, [0; 16]), |hold| (hold.at_micros, *hold.booking.bytes()));
-        let values = vec![Box::new(now.micros()), Box::new(at) as Value<'_>, id(&booking), count(limit)];
-        let due = |row: RowReader<'_>| {
-            let (event, booking) = (EventId::from_bytes(row.id(0)?), BookingId::from_bytes(row.id(2)?));
-            Ok(DueHold { event, at_micros: row.get(1)?, booking })
-        };
-        self.list(Sql::ChoreDueHolds, values, due).await
-    }
-
-    async fn cancelled_events(
-        &self,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<CancelledEvent>, Fault> {
-        let after = after.map_or([0; 16], |event| *event.bytes());
-        let cancelled = |row: RowReader<'_>| {
-            let (event, has_live_bookings) = (EventId::from_bytes(row.id(0)?), row.get(1)?);
-            Ok(CancelledEvent { event, has_live_bookings })
-        };
-        self.list(Sql::ChoreCancelledEvents, vec![id(&after), count(limit)], cancelled).await
-    }
-
-    async fn bookings_in_status(
-        &self,
-        event: EventId,
-        status: BookingStatus,
-        after: Option<BookingId>,
-        limit: u32,
-    ) -> Result<Vec<BookingId>, Fault> {
-        let after = after.map_or([0; 16], |booking| *booking.bytes());
-        let values = vec![id(event.bytes()), Box::new(status.as_str()), id(&after), count(limit)];
-        let booking = |row: RowReader<'_>| Ok(BookingId::from_bytes(row.id(0)?));
-        self.list(Sql::ChoreBookingsInStatus, values, booking).await
-    }
-
-    async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
-        let pruned = self.rows(Sql::ChorePruneKeys, vec![Box::new(before.micros()), count(limit)]).await?;
-        Ok(pruned.len() as u64)
-    }
-
-    async fn cursors(
-        &self,
-        stream: Timestamp,
-        which: CursorFilter,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<Cursor>, Fault> {
-        let after = id(&after.map_or([0; 16], |event| *event.bytes()));
-        let behind: Value<'_> = Box::new(which == CursorFilter::Behind);
-        let values: Vec<Value<'_>> = vec![Box::new(stream.micros()), after, behind, count(limit)];
-        let cursor = |row: RowReader<'_>| {
-            let event = EventId::from_bytes(row.id(0)?);
-            Ok(Cursor { event, ledger: row.number(1)?, published: row.number(2)? })
-        };
-        self.list(Sql::PublishedCursors, values, cursor).await
-    }
-
-    async fn entries_with_bookings(
-        &self,
-        event: EventId,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<EntryWithBooking>, Fault> {
-        let after = i64::try_from(after).unwrap_or(i64::MAX);
-        let values = vec![id(event.bytes()), Box::new(after), count(limit)];
-        readable_prefix(
-            self.list(Sql::LedgerWithBookings, values, |row| Ok(read::entry_with_booking(row))).await?,
-        )
+    async fn delete(&self, query: Query) -> Result<u64, Fault> {
+        Ok(self.readers.call(&query.into()).await?.len() as u64)
     }
 
     async fn save_relay_cursors(
@@ -354,23 +196,14 @@ impl Store for Postgres {
         stream: Timestamp,
         published: Vec<(EventId, u64)>,
     ) -> Result<(), Fault> {
-        let seq = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
-        let (events, seqs): (Vec<Uuid>, Vec<i64>) = published
-            .into_iter()
-            .map(|(event, number)| (Uuid::from_bytes(*event.bytes()), seq(number)))
-            .unzip();
+        let (events, seqs): (Vec<Cell<'_>>, Vec<Cell<'_>>) =
+            published.iter().map(|(event, seq)| (Cell::Id(*event.bytes()), Cell::from(*seq))).unzip();
         let values: Vec<Value<'_>> = vec![Box::new(events), Box::new(stream.micros()), Box::new(seqs)];
-        self.rows(Sql::PublishedSave, values).await.map(drop)
-    }
-
-    async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
-        let count =
-            self.list(Sql::UnpublishedCount, Vec::new(), |row: RowReader<'_>| row.number::<u64>(0)).await?;
-        Ok(count.into_iter().sum())
+        self.readers.call(&Call { sql: Sql::PublishedSave, values }).await.map(drop)
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {
-        let rows = self.rows(Sql::Health, Vec::new()).await?;
+        let rows = self.readers.call(&Call { sql: Sql::Health, values: Vec::new() }).await?;
         let row = rows.first().ok_or_else(|| Fault::Broken(Cause::new("the query returned no row")))?;
         if !row.try_get::<_, bool>(0).map_err(|error| fault(&error))? {
             return Err(Fault::Unavailable(Cause::new("the database is a standby")));

@@ -20,7 +20,7 @@
 //! # State model
 //!
 //! The writes, COMMIT and a query of the transaction's status (`pg_xact_status`) are sent in one pipeline.
-//! Their responses must arrive within [`super::TRANSACTION_MAX`] (4 s) of the beginning of the transaction:
+//! Their responses must arrive within [`TRANSACTION_MAX`] (4 s) of the beginning of the transaction:
 //!
 //! ```text
 //! writes, COMMIT, status query
@@ -51,7 +51,7 @@
 //!
 //! # Resolving
 //!
-//! [`resolve_outcome`] runs for at most [`super::RESOLVE_TIMEOUT`] (5 s), on a new connection:
+//! [`resolve_outcome`] runs for at most [`RESOLVE_TIMEOUT`] (5 s), on a new connection:
 //! - It terminates the backend of the lost connection, identified by process id and start time, and waits
 //!   until it is gone: as long as it lives it may still commit. A backend in the wait event `SyncRep` is not
 //!   terminated: it has committed, and its end would make a change visible that a failover may take back.
@@ -84,22 +84,17 @@
 //! take back, and commits that hang do not accumulate on the server. Each of the two writers of a store does
 //! this for its own commits.
 
-use std::time::Duration;
-
 use domain::Entry;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-use super::RESOLVE_TIMEOUT;
 use super::replication::ReplicationCheck;
 use super::session::{Backend, Call, Connector, Role, Session, Value, fault};
-use super::sql::Sql;
 use super::tx::ConnectionState;
 use crate::fold::{Changes, NewStoredResponse};
+use crate::limit::{RESOLVE_POLL_INTERVAL, RESOLVE_TIMEOUT};
+use crate::sql::Sql;
 use crate::{Cause, Fault};
-
-/// Interval of the checks for the end of the backend, and of the attempts to connect.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A row that exists if and only if the batch was committed.
 pub(super) enum Witness {
@@ -192,11 +187,11 @@ pub(super) async fn resolve_outcome(
             Ok(Err(fault)) => fault,
             Err(_) => return (unknown(), ConnectionState::ReplicationUnknown),
         };
-        if Instant::now() + POLL_INTERVAL >= deadline {
+        if Instant::now() + RESOLVE_POLL_INTERVAL >= deadline {
             return (unknown(), ConnectionState::ReplicationUnknown);
         }
         tracing::debug!(%fault, "the outcome of a batch is not resolved yet");
-        sleep(POLL_INTERVAL).await;
+        sleep(RESOLVE_POLL_INTERVAL).await;
     }
 }
 
@@ -213,7 +208,7 @@ async fn find_witness(
         values: vec![Box::new(backend.pid), Box::new(backend.started_at)],
     };
     while !session.call(&end).await.map_err(|error| fault(&error))?.is_empty() {
-        sleep(POLL_INTERVAL).await;
+        sleep(RESOLVE_POLL_INTERVAL).await;
     }
     let Some(query) = witness.query() else { return Ok((false, session)) };
     let rows = session.call(&query).await.map_err(|error| fault(&error))?;

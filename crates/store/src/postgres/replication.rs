@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::session::{Call, Session, fault};
-use super::sql::Sql;
+use crate::sql::Sql;
 use crate::{Cause, Fault};
 
 /// An empty commit in progress, in a task of its own. A client cannot abandon a commit that waits for a

@@ -1,43 +1,20 @@
 //! Migration of a database's schema, safe against concurrent migrators.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::session::{backoff_delay, describe};
-use crate::sqlite::SCHEMA_VERSION;
 
-/// One script per schema version, from 1. Forward only; a released script never changes.
-const MIGRATIONS: [&str; 4] = [
-    include_str!("../../migrations/postgres/0001_tickets.sql"),
-    include_str!("../../migrations/postgres/0002_published.sql"),
-    include_str!("../../migrations/postgres/0003_trace.sql"),
-    include_str!("../../migrations/postgres/0004_indexes.sql"),
-];
-
-const _: () =
-    assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "both databases must have the same schema versions");
+use crate::limit::{
+    INDEX_BUILD_WAIT_MAX, INDEX_BUILDS_MAX, MIGRATOR_POLL_INTERVAL, MIGRATOR_WAIT_MAX, SCRIPT_TRIES_MAX,
+    TABLE_LOCK_WAIT_MAX,
+};
 
 /// The advisory lock that a migrator holds: "boxo".
 const MIGRATION_LOCK: i64 = 0x626f_786f;
-/// Longest wait for another migrator, which may be building an index on a large table.
-const OTHER_MIGRATOR_MAX: Duration = Duration::from_mins(10);
-/// Interval of the attempts to get the lock from another migrator.
-const OTHER_MIGRATOR_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait of a concurrent index build for transactions that began before it (a dump, an audit). No
-/// other session waits behind it.
-const BUILD_WAIT_MAX: Duration = Duration::from_mins(1);
-/// Maximum number of attempts to build the indexes of a script.
-const BUILDS_MAX: u32 = 3;
-/// Longest wait of a script for a table lock: all sessions that need the table wait behind it. Shorter than
-/// `deadlock_timeout` (1 s by default), so in a deadlock with a batch the script fails.
-const TABLE_WAIT_MAX: Duration = Duration::from_millis(500);
-/// Maximum number of attempts of a script that did not get its table locks: about 12 s with the delays
-/// between them.
-const TRIES_MAX: u32 = 10;
 
 /// The schema version of a database: 0 if it has no boxoffice schema.
 pub(super) async fn version(client: &Client) -> Result<u32, Error> {
@@ -55,10 +32,10 @@ pub(super) async fn version(client: &Client) -> Result<u32, Error> {
 /// does.
 pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
     take_migration_lock(client).await?;
-    let wait = BUILD_WAIT_MAX.as_millis();
+    let wait = INDEX_BUILD_WAIT_MAX.as_millis();
     client.batch_execute(&format!("SET lock_timeout = {wait}; SET statement_timeout = 0")).await?;
     let found = version(client).await?;
-    for (number, script) in (1..).zip(MIGRATIONS) {
+    for (number, script) in (1..).zip(crate::schema::POSTGRES) {
         let script = without_removed_guards(script);
         match script.contains(CONCURRENTLY) {
             _ if number <= found => (),
@@ -77,14 +54,14 @@ const CONCURRENTLY: &str = "CREATE INDEX CONCURRENTLY";
 /// Takes the advisory lock by polling: a statement that waited for the lock would hold a snapshot, and the
 /// concurrent index build of the lock's owner would wait for that snapshot.
 async fn take_migration_lock(client: &Client) -> Result<(), Error> {
-    let deadline = Instant::now() + OTHER_MIGRATOR_MAX;
+    let deadline = Instant::now() + MIGRATOR_WAIT_MAX;
     while !client.query_one("SELECT pg_try_advisory_lock($1)", &[&MIGRATION_LOCK]).await?.try_get(0)? {
         if Instant::now() >= deadline {
             // Fails with the server's error.
             client.batch_execute("SET lock_timeout = 1").await?;
             return client.query_one("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.map(drop);
         }
-        sleep(OTHER_MIGRATOR_EVERY).await;
+        sleep(MIGRATOR_POLL_INTERVAL).await;
     }
     Ok(())
 }
@@ -95,7 +72,7 @@ async fn build(client: &Client, number: u32, script: &str) -> Result<(), Error> 
     let script = lines.join("\n");
     let mut tries = 1;
     while let Err(error) = build_once(client, &script).await {
-        if !is_lock_conflict(&error) || tries == BUILDS_MAX {
+        if !is_lock_conflict(&error) || tries == INDEX_BUILDS_MAX {
             return Err(error);
         }
         tracing::warn!(version = number, error = %describe(&error), "retrying an index build");
@@ -128,12 +105,12 @@ async fn run(client: &Client, number: u32, script: &str) -> Result<(), Error> {
              (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
          {script};
          INSERT INTO boxoffice_schema (version) VALUES ({number}); COMMIT",
-        TABLE_WAIT_MAX.as_millis()
+        TABLE_LOCK_WAIT_MAX.as_millis()
     );
     let mut tries = 1;
     loop {
         match client.batch_execute(&transaction).await {
-            Err(error) if is_lock_conflict(&error) && tries < TRIES_MAX => {
+            Err(error) if is_lock_conflict(&error) && tries < SCRIPT_TRIES_MAX => {
                 tracing::warn!(version = number, error = %describe(&error), "retrying a migration");
                 client.batch_execute("ROLLBACK").await?;
                 sleep(backoff_delay(tries)).await;

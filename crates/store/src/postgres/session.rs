@@ -14,26 +14,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Error, IsolationLevel, Portal, Row, RowStream, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::sql::Sql;
 use super::statements::Statements;
 use super::url::PostgresUrl;
-use super::{LOCK_WAIT_LONG_MAX, STATEMENT_MAX};
+use crate::limit::{
+    BACKOFF_MAX, BACKOFF_MIN, IDLE_IN_TRANSACTION_MAX, LOCK_WAIT_LONG_MAX, SESSION_OPEN_MAX, STATEMENT_MAX,
+};
+use crate::sql::Sql;
 use crate::{Cause, Fault};
-
-/// Timeout for opening a session, from the first packet to its last setting.
-const OPEN_MAX: Duration = Duration::from_secs(4);
-/// Longest time for which a transaction waits for its client, enforced by the server: a stopped process must
-/// not keep its rows locked.
-const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(1);
-/// Base of the exponential backoff: it doubles with each failure to connect.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// The longest backoff, and so the longest delay until a database that is available again is used.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
-const _: () = assert!(
-    IDLE_IN_TRANSACTION_MAX.as_millis() < LOCK_WAIT_LONG_MAX.as_millis(),
-    "a wait for rows that a stopped process has locked must outlast that transaction"
-);
 
 /// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +94,7 @@ impl Connector {
         {
             return Err(fault.clone());
         }
-        let opened = match timeout(OPEN_MAX, self.try_open(role)).await {
+        let opened = match timeout(SESSION_OPEN_MAX, self.try_open(role)).await {
             Ok(opened) => opened.map_err(|error| unavailable(&error)),
             Err(_) => Err(Fault::Unavailable(Cause::new("the database does not respond"))),
         };

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Error, Row};
 
-use super::TRANSACTION_MAX;
-
-/// Longest normal wait of a commit for its standbys. After it, the transaction's own timeout has passed, and
-/// the standbys count as not responding.
-pub(super) const COMMIT_WAIT_MAX: Duration = TRANSACTION_MAX;
+use crate::limit::COMMIT_WAIT_MAX;
 
 /// The synchronous standbys of a server.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Error, GenericClient, Statement};
 
-use super::sql::Sql;
+use crate::sql::{Dialect, Sql};
 
 /// Prepared statements, each prepared on first use, so that a session opened while a table is locked waits
 /// only in statements that use that table.
@@ -18,7 +18,7 @@ impl Statements {
     /// Prepares all statements, so that no later call waits for its preparation and pipelined statements keep
     /// their order.
     pub(super) async fn prepare_all<C: GenericClient + Sync>(&self, client: &C) -> Result<(), Error> {
-        try_join_all(Sql::ALL.iter().map(|sql| self.get(client, *sql))).await.map(drop)
+        try_join_all(Sql::of(Dialect::Postgres).map(|sql| self.get(client, sql))).await.map(drop)
     }
 
     /// Returns a prepared statement. All parameter types follow from the SQL text, so preparing needs no
@@ -28,6 +28,8 @@ impl Statements {
         client: &C,
         sql: Sql,
     ) -> Result<&Statement, Error> {
-        self.0[sql as usize].get_or_try_init(|| async move { client.prepare(&sql.text()).await }).await
+        self.0[sql as usize]
+            .get_or_try_init(|| async move { client.prepare(&sql.text(Dialect::Postgres)).await })
+            .await
     }
 }

@@ -4,39 +4,34 @@
 //! response is lost, or the wait for the synchronous standbys was cancelled, the commit is followed up: see
 //! [`super::outcome`].
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{BookingId, EventId, HoldScope, Timestamp, UserId};
+use domain::{BookingId, EventId, Timestamp, UserId};
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join3};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
-use uuid::Uuid;
 
 use super::outcome::{self, Witness};
-use super::read::{self, RowReader};
 use super::replication::ReplicationCheck;
 use super::session::{Call, Connector, Role, Session, Value, describe, fault};
-use super::sql::Sql;
-use super::{LOCK_WAIT_LONG_MAX, LOCK_WAIT_SHORT_MAX, TRANSACTION_MAX, write};
+use super::{read, rows};
+use crate::cell::{Cell, Cells};
 use crate::execute::{LockWait, Writer};
-use crate::fold::{Changes, LoadedRows, OverdueHold, OverdueHoldPage, OverdueQuery, Tx};
-use crate::row::hex;
-use crate::store::USER_WINDOW;
-use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
-
-/// Delay before a batch is retried after a conflict with a concurrent transaction.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(3);
+use crate::fold::{Changes, LoadedRows, OverdueHoldPage, OverdueQuery, Tx};
+use crate::limit::{
+    CONFLICT_PAUSE, IDEMPOTENCY_TTL_SECONDS, LOCK_WAIT_LONG_MAX, LOCK_WAIT_SHORT_MAX, REPLICATION_WAIT_MAX,
+    TRANSACTION_MAX,
+};
+use crate::sql::{Dialect, Sql};
+use crate::{Cause, Fault, Submission, decode, encode};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const COMMIT: &str = "COMMIT";
-
-/// Maximum wait of a batch for the replication of an earlier commit. Short: no batch can begin meanwhile,
-/// and its senders soon get the reply that nothing was done.
-const REPLICATION_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A connection that executes batches. It is opened again after it is lost.
 pub(super) struct PostgresWriter {
@@ -194,16 +189,17 @@ impl Tx for PostgresTx<'_> {
     }
 
     async fn overdue(&mut self, query: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
-        let call = overdue_call(query);
+        let (sql, values) = query.statement();
+        let call = Call { sql, values: values.into_iter().map(|cell| Box::new(cell) as Value<'_>).collect() };
         let response = timeout_at(self.deadline, session(self.writer)?.call(&call)).await;
-        let Ok(rows) = response else { return Err(self.timed_out()) };
-        let rows = rows.map_err(|error| self.map_error(&error))?;
-        let is_paged = call.sql == Sql::BookingOverdue;
-        hold_page(&rows, is_paged.then_some(query.limit as usize)).map_err(Fault::Broken)
+        let Ok(found) = response else { return Err(self.timed_out()) };
+        let found = found.map_err(|error| self.map_error(&error))?;
+        let found = rows::decode(&found, decode::overdue_hold).map_err(Fault::Broken)?;
+        Ok(OverdueHoldPage::from_rows(found, query))
     }
 
     async fn commit(mut self, changes: Changes) -> Result<(), Fault> {
-        let writes: Vec<_> = write::calls(&changes).into_iter().map(Some).collect();
+        let writes: Vec<_> = encode::writes(&changes).into_iter().map(rows::write).map(Some).collect();
         let witness = Witness::of(&changes);
         let status = Call { sql: Sql::CommitStatus, values: vec![Box::new(self.xid.clone())] };
         let session = session(self.writer)?;
@@ -300,9 +296,10 @@ impl PostgresTx<'_> {
             return Err(Fault::Broken(Cause::new("a response is missing")));
         };
         self.read_clock_and_xid(clock).map_err(Fault::Broken)?;
-        let mut loaded = decode(events, bookings, refunds, users, keys).map_err(Fault::Broken)?;
+        let mut loaded = decode_loaded(events, bookings, refunds, users, keys).map_err(Fault::Broken)?;
         if lock == Sql::EventLockSkipLocked {
-            let locked = event_ids(locked).map_err(Fault::Broken)?;
+            let locked = rows::decode(locked, |cells| cells.next().map(EventId::from_bytes));
+            let locked: BTreeSet<EventId> = locked.map_err(Fault::Broken)?.into_iter().collect();
             loaded.busy = loaded.events.keys().copied().filter(|event| !locked.contains(event)).collect();
         }
         Ok(loaded)
@@ -341,15 +338,17 @@ impl PostgresTx<'_> {
         // Another transaction has stored a response under the key since the load. A retry finds that
         // response.
         self.writer.conflicted = call.sql == Sql::IdempotencyUpsert;
-        let text = call.sql.text();
+        let text = call.sql.text(Dialect::Postgres);
         let first = text.lines().next().unwrap_or_default();
         Fault::Broken(Cause::new(format!("a guard missed: {first}")))
     }
 
     fn read_clock_and_xid(&mut self, rows: &[Row]) -> Result<(), Cause> {
         let row = rows.first().ok_or_else(|| Cause::new("the query of the clock returned no row"))?;
-        let cells = RowReader::new(row, 0);
-        (self.now, self.xid, self.has_standbys) = (cells.at(0)?, cells.get(1)?, cells.get(2)?);
+        let mut cells = Cells::new(row);
+        self.now = Timestamp::from_micros(cells.next()?).map_err(Cause::new)?;
+        self.xid = cells.next::<Cow<'_, str>>()?.into_owned();
+        self.has_standbys = cells.next()?;
         Ok(())
     }
 }
@@ -378,50 +377,50 @@ impl<'b> BatchKeys<'b> {
             }
             let payment = command.captured();
             all.payments.extend(payment.map(|(id, transaction)| (id, transaction.as_str().to_owned())));
-            all.keys.extend(idempotency.as_deref().map(|key| (key.scope.as_str(), key.key.as_str())));
+            all.keys.extend(idempotency.as_deref().map(|key| (key.scope(), key.key.as_str())));
         }
         all
     }
 
     /// The statements that lock and load the rows. None depends on the result of another.
     fn calls(&self, lock: Sql) -> [Option<Call<'b>>; 7] {
-        let uuid = |bytes: &[u8; 16]| Uuid::from_bytes(*bytes);
-        let events: Vec<Uuid> = self.events.iter().map(|id| uuid(id.bytes())).collect();
-        let bookings: Vec<Uuid> = self.bookings.iter().map(|id| uuid(id.bytes())).collect();
-        let call = |sql: Sql, values: Vec<Value<'b>>| Some(Call { sql, values });
-        let refunds = (!self.payments.is_empty()).then(|| {
-            let bookings: Vec<Uuid> = self.payments.iter().map(|(id, _)| uuid(id.bytes())).collect();
-            let payments: Vec<String> = self.payments.iter().map(|(_, payment)| payment.clone()).collect();
-            vec![Box::new(bookings) as Value<'b>, Box::new(payments)]
-        });
-        let users = (!self.users.is_empty() || !bookings.is_empty()).then(|| {
-            let of: Vec<Uuid> = self.users.iter().map(|(event, _)| uuid(event.bytes())).collect();
-            let users: Vec<&'b str> = self.users.iter().map(|(_, user)| user.as_str()).collect();
-            vec![Box::new(of) as Value<'b>, Box::new(users), Box::new(bookings.clone())]
-        });
-        let keys = (!self.keys.is_empty()).then(|| {
-            let (scopes, keys): (Vec<&'b str>, Vec<&'b str>) = self.keys.iter().copied().unzip();
-            vec![Box::new(scopes) as Value<'b>, Box::new(keys), Box::new(i64::from(IDEMPOTENCY_TTL_SECONDS))]
-        });
-        let bookings = (!bookings.is_empty()).then(|| vec![Box::new(bookings) as Value<'b>]);
+        let events: Vec<Cell<'b>> = self.events.iter().map(|id| Cell::Id(*id.bytes())).collect();
+        let bookings: Vec<Cell<'b>> = self.bookings.iter().map(|id| Cell::Id(*id.bytes())).collect();
+        let of_payments = self.payments.iter().map(|(id, _)| Cell::Id(*id.bytes())).collect();
+        let payments = self.payments.iter().map(|(_, payment)| payment.clone().into()).collect();
+        let of_users = self.users.iter().map(|(event, _)| Cell::Id(*event.bytes())).collect();
+        let users = self.users.iter().map(|(_, user)| user.as_str().into()).collect();
+        let scopes = self.keys.iter().map(|(scope, _)| (*scope).into()).collect();
+        let keys = self.keys.iter().map(|(_, key)| (*key).into()).collect();
+        let has_users = !self.users.is_empty() || !bookings.is_empty();
         [
-            call(lock, vec![Box::new(events.clone())]),
-            call(Sql::TxInfo, Vec::new()),
-            call(Sql::EventLoad, vec![Box::new(events)]),
-            bookings.and_then(|values| call(Sql::BookingLoad, values)),
-            refunds.and_then(|values| call(Sql::RefundLoad, values)),
-            users.and_then(|values| call(Sql::UserLimitLoad, values)),
-            keys.and_then(|values| call(Sql::IdempotencyLoad, values)),
+            Some(Call { sql: lock, values: arrays([events.clone()]) }),
+            Some(Call { sql: Sql::TxInfo, values: Vec::new() }),
+            Some(Call { sql: Sql::EventLoad, values: arrays([events]) }),
+            (!bookings.is_empty())
+                .then(|| Call { sql: Sql::BookingLoad, values: arrays([bookings.clone()]) }),
+            (!self.payments.is_empty())
+                .then(|| Call { sql: Sql::RefundLoad, values: arrays([of_payments, payments]) }),
+            has_users.then(|| Call {
+                sql: Sql::UserLimitLoad,
+                values: arrays([of_users, users, bookings.clone()]),
+            }),
+            (!self.keys.is_empty()).then(|| {
+                let mut values = arrays([scopes, keys]);
+                values.push(Box::new(i64::from(IDEMPOTENCY_TTL_SECONDS)));
+                Call { sql: Sql::IdempotencyLoad, values }
+            }),
         ]
     }
 }
 
-fn event_ids(rows: &[Row]) -> Result<BTreeSet<EventId>, Cause> {
-    rows.iter().map(|row| Ok(EventId::from_bytes(RowReader::new(row, 0).id(0)?))).collect()
+/// Array parameters.
+fn arrays<'b, const N: usize>(arrays: [Vec<Cell<'b>>; N]) -> Vec<Value<'b>> {
+    arrays.into_iter().map(|array| Box::new(array) as Value<'b>).collect()
 }
 
 /// Decodes the loaded rows. A row that cannot be decoded fails only the commands that need it.
-fn decode(
+fn decode_loaded(
     events: &[Row],
     bookings: &[Row],
     refunds: &[Row],
@@ -430,82 +429,17 @@ fn decode(
 ) -> Result<LoadedRows, Cause> {
     let mut loaded =
         LoadedRows { events: read::events(events)?.into_iter().collect(), ..LoadedRows::default() };
-    for row in bookings {
-        let cells = RowReader::new(row, 0);
-        let id = BookingId::from_bytes(cells.id(0)?);
-        loaded.bookings.insert(id, read::booking(cells).map(Arc::new));
+    for (id, booking) in rows::decode(bookings, decode::booking_with_id)? {
+        loaded.bookings.insert(id, booking.map(Arc::new));
     }
-    for row in refunds {
-        let cells = RowReader::new(row, 0);
-        let payment = (BookingId::from_bytes(cells.id(1)?), cells.parse(3)?);
-        loaded.refunds.insert(payment, read::refund(cells));
-    }
-    for row in users {
-        let cells = RowReader::new(row, 0);
-        let event = EventId::from_bytes(cells.id(0)?);
+    loaded.refunds = rows::decode(refunds, decode::refund_with_payment)?.into_iter().collect();
+    for ((event, user), tickets) in rows::decode(users, decode::user_tickets)? {
         // If the event has no limit per user any more, its old counts are meaningless.
         let counts = loaded.events.get(&event).and_then(|event| event.as_ref().ok());
         if counts.is_some_and(|event| event.details.max_tickets_per_user.is_some()) {
-            loaded.user_tickets.insert((event, cells.parse(1)?), cells.number(2)?);
+            loaded.user_tickets.insert((event, user), tickets);
         }
     }
-    for row in keys {
-        let (key, stored) = read::stored_response(RowReader::new(row, 0))?;
-        loaded.keys.insert(key, stored);
-    }
+    loaded.keys = rows::decode(keys, decode::stored_response)?.into_iter().collect();
     Ok(loaded)
-}
-
-/// The statement for a page of overdue holds. Those of one user are few: they are read in one page.
-fn overdue_call<'v>(query: &OverdueQuery<'v>) -> Call<'v> {
-    let mut values: Vec<Value<'v>> =
-        vec![Box::new(Uuid::from_bytes(*query.event.bytes())), Box::new(query.now.micros())];
-    let ticket_type = match query.scope {
-        HoldScope::Event => None,
-        HoldScope::TicketType(id) => Some(hex(*id)),
-        HoldScope::User(user) => {
-            values.extend([Box::new(user.as_str()) as Value<'v>, Box::new(i64::from(USER_WINDOW))]);
-            return Call { sql: Sql::BookingOverdueOfUser, values };
-        }
-    };
-    let (after_time, after_id) = match &query.after {
-        Some((at, id)) => (*at, Uuid::from_bytes(*id.bytes())),
-        None => (i64::MIN, Uuid::nil()),
-    };
-    values.extend([
-        Box::new(after_time) as Value<'v>,
-        Box::new(after_id),
-        Box::new(ticket_type),
-        Box::new(i64::from(query.limit)),
-    ]);
-    Call { sql: Sql::BookingOverdue, values }
-}
-
-/// Decodes overdue holds, sorted by deadline and id. Without a limit this is the only page.
-fn hold_page(rows: &[Row], limit: Option<usize>) -> Result<OverdueHoldPage, Cause> {
-    /// The columns of the booking's deadline, and of its user's count, which follows the booking's columns.
-    const HOLD_EXPIRES_AT: usize = 9;
-    const USER_TICKETS: usize = 19;
-    let mut holds = Vec::with_capacity(rows.len());
-    for row in rows {
-        let cells = RowReader::new(row, 0);
-        let hold = read::booking(cells).and_then(|booking| {
-            let counted: Option<i64> = cells.get(USER_TICKETS)?;
-            let user_tickets = u32::try_from(counted.unwrap_or(0)).map_err(Cause::new)?;
-            Ok(OverdueHold { booking, user_tickets })
-        });
-        match hold {
-            Ok(hold) => holds.push(hold),
-            Err(cause) => tracing::error!(%cause, "overdue hold cannot be decoded; it is skipped"),
-        }
-    }
-    holds.sort_unstable_by_key(|hold: &OverdueHold| (hold.booking.hold_expires_at, hold.booking.id));
-    let next = match rows.last().filter(|_| Some(rows.len()) == limit) {
-        Some(row) => {
-            let cells = RowReader::new(row, 0);
-            Some((cells.get(HOLD_EXPIRES_AT)?, BookingId::from_bytes(cells.id(0)?)))
-        }
-        None => None,
-    };
-    Ok(OverdueHoldPage { holds, next })
 }

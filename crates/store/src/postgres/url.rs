@@ -2,17 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use super::tls::{Roots, Tls, Trust};
 
-/// Timeout for a connection, if the URL has no `connect_timeout`.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// Idle time before the first TCP keepalive probe, which detects a silently lost peer.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+use crate::limit::{CONNECT_MAX, KEEPALIVE_IDLE};
 
 /// A URL `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…` as in libpq. `Display` and `Debug` mask the
 /// password.
@@ -59,7 +55,7 @@ impl FromStr for PostgresUrl {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_MAX);
         }
-        config.keepalives_idle(KEEPALIVE_AFTER);
+        config.keepalives_idle(KEEPALIVE_IDLE);
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         Ok(Self { masked: masked(url), config, tls: Tls { trust, roots } })
     }

@@ -1,11 +1,13 @@
 //! Reads the database for the audit, in one read transaction with one snapshot.
 
-use domain::{Audit, AuditReport, Booking, BookingId, Entry, EventId, History, UserId};
-use rusqlite::{Connection, Row, params};
+use domain::{Audit, AuditReport, BookingId, Entry, EventId, History};
+use rusqlite::{Connection, params_from_iter};
 
-use super::{read, sql};
-use crate::Cause;
-use crate::fold::RowResult;
+use super::read;
+use super::rows::{query, text};
+use crate::cell::{Cell, Cells};
+use crate::decode;
+use crate::sql::Sql;
 
 /// Runs the audit. Meanwhile the connection sorts in temporary files: in memory, the sorts would grow with
 /// the ledger.
@@ -19,16 +21,17 @@ pub(super) fn audit(connection: &mut Connection) -> rusqlite::Result<AuditReport
 fn walk(connection: &mut Connection) -> rusqlite::Result<AuditReport> {
     let tx = connection.transaction()?;
     let mut audit = Audit::default();
-    let mut events = tx.prepare_cached(sql::EVENT_LIST_ALL)?;
+    let mut events = tx.prepare_cached(&text(Sql::EventListAll))?;
     let mut ids = events.query([])?;
     while let Some(row) = ids.next()? {
-        match row.get(0) {
+        match Cells::new(row).next() {
             Ok(id) => walk_event(&tx, EventId::from_bytes(id), &mut audit)?,
             Err(error) => audit.unreadable(format!("the id of an event: {error}")),
         }
     }
-    let totals = tx.query_row(sql::AUDIT_TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-    let (bookings, entries, refunds): (u64, u64, u64) = totals?;
+    let totals = |cells: &mut Cells<'_>| Ok((cells.next()?, cells.next()?, cells.next()?));
+    let totals = query(&tx, Sql::AuditTotals, &[], totals)?.unwrap_or_default().pop();
+    let (bookings, entries, refunds): (u64, u64, u64) = totals.unwrap_or_default();
     Ok(audit.finish(bookings, entries, refunds))
 }
 
@@ -57,14 +60,11 @@ fn walk_event(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqli
 }
 
 fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
-    /// The first column of the booking in the joined row.
-    const BOOKING: usize = 15;
-    let mut statement = connection.prepare_cached(sql::AUDIT_LEDGER)?;
-    let mut rows = statement.query([id.bytes()])?;
+    let mut statement = connection.prepare_cached(&text(Sql::AuditLedger))?;
+    let mut rows = statement.query(params_from_iter([Cell::Id(*id.bytes())]))?;
     while let Some(row) = rows.next()? {
-        // A booking that cannot be decoded is reported with its history.
-        let booking = read::booking_row_at(row, BOOKING).ok().and_then(|row| Booking::try_from(row).ok());
-        match read::entry_row(row) {
+        let (entry, booking) = decode::entry_beside_booking(&mut Cells::new(row));
+        match entry {
             Ok(entry) => audit.entry(&entry, booking.as_ref()),
             Err(cause) => audit.unreadable(format!("a ledger entry of {id}: {cause}")),
         }
@@ -74,29 +74,32 @@ fn walk_ledger(connection: &Connection, id: EventId, audit: &mut Audit) -> rusql
 
 /// Checks the bookings of an event, one history at a time.
 fn walk_bookings(connection: &Connection, event: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(sql::AUDIT_ENTRIES_BY_BOOKING)?;
-    let mut rows = statement.query([event.bytes()])?;
+    let mut statement = connection.prepare_cached(&text(Sql::AuditEntriesByBooking))?;
+    let mut rows = statement.query(params_from_iter([Cell::Id(*event.bytes())]))?;
     let mut history: Option<(BookingId, Vec<Entry>)> = None;
     while let Some(row) = rows.next()? {
+        let mut cells = Cells::new(row);
         // An entry that cannot be decoded was reported in `walk_ledger`.
-        let Ok(id) = row.get(0).map(BookingId::from_bytes) else { continue };
+        let (Ok(id), Ok(seq)) = (cells.next().map(BookingId::from_bytes), cells.next::<i64>()) else {
+            continue;
+        };
         if let Some((last, entries)) = history.take_if(|(last, _)| *last != id) {
-            finish_booking(connection, (event, last), entries, audit)?;
+            finish_booking(connection, event, last, entries, audit)?;
         }
         let entries = &mut history.get_or_insert((id, Vec::new())).1;
-        let seq: i64 = row.get(1)?;
-        let mut entry = connection.prepare_cached(sql::AUDIT_ENTRY)?;
-        entries.extend(entry.query_row(params![event.bytes(), seq], |row| Ok(read::entry_row(row)))?.ok());
+        let key = [Cell::Id(*event.bytes()), seq.into()];
+        entries.extend(query(connection, Sql::AuditEntry, &key, decode::entry)?.unwrap_or_default());
     }
     match history {
-        Some((last, entries)) => finish_booking(connection, (event, last), entries, audit),
+        Some((last, entries)) => finish_booking(connection, event, last, entries, audit),
         None => Ok(()),
     }
 }
 
 fn finish_booking(
     connection: &Connection,
-    (event, id): (EventId, BookingId),
+    event: EventId,
+    id: BookingId,
     entries: Vec<Entry>,
     audit: &mut Audit,
 ) -> rusqlite::Result<()> {
@@ -106,9 +109,10 @@ fn finish_booking(
         None
     });
     let mut refunds = Vec::new();
-    let mut statement = connection.prepare_cached(sql::REFUND_LIST_OF_BOOKING)?;
-    for refund in statement.query_map([id.bytes()], |row| Ok(read::refund_row(row)))? {
-        match refund? {
+    let key = [Cell::Id(*id.bytes())];
+    let rows = query(connection, Sql::RefundListOfBooking, &key, |cells| Ok(decode::refund(cells)))?;
+    for refund in rows.unwrap_or_default() {
+        match refund {
             Ok(refund) => refunds.push(refund),
             Err(cause) => audit.unreadable(format!("a refund of {event}: {cause}")),
         }
@@ -118,19 +122,13 @@ fn finish_booking(
 }
 
 fn walk_users(connection: &Connection, id: EventId, audit: &mut Audit) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(sql::AUDIT_USERS)?;
-    for user in statement.query_map([id.bytes()], |row| Ok(counted_user(row)))? {
-        match user? {
+    let mut statement = connection.prepare_cached(&text(Sql::AuditUsers))?;
+    let mut rows = statement.query(params_from_iter([Cell::Id(*id.bytes())]))?;
+    while let Some(row) = rows.next()? {
+        match decode::counted_user(&mut Cells::new(row)) {
             Ok((user, holds, counted)) => audit.user(&user, holds, counted),
             Err(cause) => audit.unreadable(format!("a counted user of {id}: {cause}")),
         }
     }
     Ok(())
-}
-
-fn counted_user(row: &Row<'_>) -> RowResult<(UserId, u64, Option<u32>)> {
-    let name = row.get::<_, String>(0).map_err(Cause::new)?;
-    let of_user = |error| Cause::new(format!("user {name}: {error}"));
-    let (holds, counted) = (row.get(1).map_err(of_user)?, row.get(2).map_err(of_user)?);
-    Ok((name.parse().map_err(Cause::new)?, holds, counted))
 }

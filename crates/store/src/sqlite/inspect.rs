@@ -7,8 +7,10 @@ use std::path::Path;
 use domain::Timestamp;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION, schema, sql};
+use super::{rows, schema};
 use crate::OpenError;
+use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
+use crate::sql::Sql;
 
 /// The state of a database file.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
     let schema_version = usable(schema::version(&connection)?, path);
     let (unpublished, last_at) = match &schema_version {
         Ok(_) => (
-            Some(connection.query_row(sql::UNPUBLISHED_COUNT, [], |row| row.get(0))?),
+            Some(connection.query_row(&rows::text(Sql::UnpublishedCount), [], |row| row.get(0))?),
             connection.query_row("SELECT max(last_at) FROM events", [], |row| row.get(0))?,
         ),
         Err(_) => (None, None),

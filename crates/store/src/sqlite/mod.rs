@@ -6,16 +6,13 @@
 
 mod audit;
 mod backup;
-mod chores;
 mod files;
 #[cfg(test)]
 mod guards;
 mod inspect;
-mod lists;
-mod published;
 mod read;
+mod rows;
 mod schema;
-mod sql;
 mod tx;
 
 use std::fs::{File, TryLockError};
@@ -23,29 +20,24 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use domain::{
-    AuditReport, Booking, BookingId, BookingStatus, Clock, Entry, Event, EventId, Refund, RefundId,
-    RefundStatus, Timestamp,
-};
+use domain::{AuditReport, Booking, BookingId, Clock, Event, EventId, Timestamp};
 use futures_util::FutureExt as _;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::files::Files;
 use self::tx::{SqliteWriter, fault};
+use crate::cell::Cell;
+use crate::database::{Database, Decode, Query};
+use crate::decode::RowResult;
 use crate::execute::{LockWait, Writer as _};
-use crate::{
-    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault, OpenError,
-    Page, READERS, Reply, Stats, Store, StoreHealth, Submission,
-};
+use crate::limit::READERS;
+use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
+use crate::sql::Sql;
+use crate::{Cause, Fault, OpenError, Reply, StoreHealth, Submission};
 
 pub use self::backup::BackupError;
 pub use self::inspect::{Inspection, inspect};
-pub use self::schema::SCHEMA_VERSION;
-
-/// The newest schema that this program can use: one version above its own. A schema works for the release
-/// that introduced it and for the one before, so that instances can be upgraded one by one.
-pub(crate) const NEWEST_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
 
 /// Options of a SQLite store.
 #[derive(Clone)]
@@ -187,7 +179,7 @@ impl Sqlite {
 }
 
 #[async_trait]
-impl Store for Sqlite {
+impl Database for Sqlite {
     async fn execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
         let count = batch.len();
         let all = |fault: Fault| std::iter::repeat_n(Reply::Failed(fault), count).collect();
@@ -198,24 +190,12 @@ impl Store for Sqlite {
         self.write(work).await.unwrap_or_else(all)
     }
 
-    async fn event(&self, id: EventId) -> Result<Option<Event>, Fault> {
-        self.read(move |connection| {
-            read::event(connection, id).map_err(fault)?.transpose().map_err(Fault::Broken)
-        })
-        .await
+    async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
+        Database::execute(self, batch).await
     }
 
-    async fn events_by_ids(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, Result<Event, Cause>)>, Fault> {
-        self.read(move |connection| {
-            let tx = connection.transaction().map_err(fault)?;
-            let event = |id| Some(read::event(&tx, id).map_err(fault).transpose()?.map(|event| (id, event)));
-            ids.into_iter().filter_map(event).collect()
-        })
-        .await
-    }
-
-    async fn events(&self, after: Option<EventId>, limit: u32) -> Result<Page<Event>, Fault> {
-        self.read(move |connection| lists::events(connection, after, limit)).await
+    async fn rows<T: Send + 'static>(&self, query: Query, decode: Decode<T>) -> Result<Vec<T>, Fault> {
+        self.read(move |connection| rows::list(connection, query.sql, &query.values, decode)).await
     }
 
     async fn booking(&self, id: BookingId) -> Result<Option<Booking>, Fault> {
@@ -225,89 +205,33 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn bookings(
-        &self,
-        list: BookingList,
-        status: Option<BookingStatus>,
-        limit: u32,
-    ) -> Result<Page<Booking>, Fault> {
-        self.read(move |connection| lists::bookings(connection, &list, status, limit)).await
-    }
-
-    async fn ledger(&self, event: EventId, after: u64, limit: u32) -> Result<Page<Entry>, Fault> {
-        self.read(move |connection| lists::ledger(connection, event, after, limit)).await
-    }
-
-    async fn refunds(
-        &self,
-        status: Option<RefundStatus>,
-        after: Option<RefundId>,
-        limit: u32,
-    ) -> Result<Page<Refund>, Fault> {
-        self.read(move |connection| lists::refunds(connection, status, after, limit)).await
-    }
-
-    async fn refund(&self, id: RefundId) -> Result<Option<Refund>, Fault> {
+    async fn events(&self, ids: Vec<EventId>) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
         self.read(move |connection| {
-            read::refund_by_id(connection, id).map_err(fault)?.transpose().map_err(Fault::Broken)
+            let tx = connection.transaction().map_err(fault)?;
+            let event = |id| Some(read::event(&tx, id).map_err(fault).transpose()?.map(|event| (id, event)));
+            ids.into_iter().filter_map(event).collect()
         })
         .await
     }
 
-    async fn stats(&self) -> Result<Stats, Fault> {
-        self.read(|connection| chores::stats(connection)).await
-    }
-
-    async fn due_holds(
+    async fn events_before(
         &self,
-        now: Timestamp,
-        after: Option<DueHold>,
+        before: [u8; 16],
         limit: u32,
-    ) -> Result<Vec<DueHold>, Fault> {
-        let now = self.clock.as_ref().map_or(now, |clock| now.min(clock.now()));
-        self.read(move |connection| chores::due_holds(connection, now, after, limit)).await
+    ) -> Result<Vec<(EventId, RowResult<Event>)>, Fault> {
+        self.read(move |connection| read::events_before(connection, before, limit)).await
     }
 
-    async fn cancelled_events(
-        &self,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<CancelledEvent>, Fault> {
-        self.read(move |connection| chores::cancelled_events(connection, after, limit)).await
+    fn bounded_by_clock(&self, now: Timestamp) -> Timestamp {
+        self.clock.as_ref().map_or(now, |clock| now.min(clock.now()))
     }
 
-    async fn bookings_in_status(
-        &self,
-        event: EventId,
-        status: BookingStatus,
-        after: Option<BookingId>,
-        limit: u32,
-    ) -> Result<Vec<BookingId>, Fault> {
-        self.read(move |connection| chores::bookings_in_status(connection, (event, status), after, limit))
-            .await
-    }
-
-    async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault> {
-        self.write(move |writer| chores::prune_keys(writer.writable()?, before, limit)).await
-    }
-
-    async fn cursors(
-        &self,
-        stream: Timestamp,
-        which: CursorFilter,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<Cursor>, Fault> {
-        self.read(move |connection| published::cursors(connection, stream, which, after, limit)).await
-    }
-
-    async fn entries_with_bookings(
-        &self,
-        event: EventId,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<EntryWithBooking>, Fault> {
-        self.read(move |connection| published::entries_with_bookings(connection, event, after, limit)).await
+    async fn delete(&self, query: Query) -> Result<u64, Fault> {
+        self.write(move |writer| {
+            let mut statement = writer.writable()?.prepare_cached(&rows::text(query.sql)).map_err(fault)?;
+            Ok(statement.execute(params_from_iter(&query.values)).map_err(fault)? as u64)
+        })
+        .await
     }
 
     async fn save_relay_cursors(
@@ -315,11 +239,16 @@ impl Store for Sqlite {
         stream: Timestamp,
         published: Vec<(EventId, u64)>,
     ) -> Result<(), Fault> {
-        self.write(move |writer| published::save_relay_cursors(writer.writable()?, stream, &published)).await
-    }
-
-    async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
-        self.read(|connection| published::unpublished_entry_count(connection)).await
+        self.write(move |writer| {
+            let tx = writer.writable()?.transaction().map_err(fault)?;
+            for (event, seq) in published {
+                let row: [Cell<'_>; 3] = [Cell::Id(*event.bytes()), stream.micros().into(), seq.into()];
+                let mut statement = tx.prepare_cached(&rows::text(Sql::PublishedSave)).map_err(fault)?;
+                statement.execute(params_from_iter(row)).map_err(fault)?;
+            }
+            tx.commit().map_err(fault)
+        })
+        .await
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {

@@ -6,18 +6,6 @@ use domain::sabotage::{Guard, removed};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
-/// One script per schema version, from 1. Forward only; a released script never changes.
-const MIGRATIONS: [&str; 4] = [
-    include_str!("../../migrations/sqlite/0001_tickets.sql"),
-    include_str!("../../migrations/sqlite/0002_published.sql"),
-    include_str!("../../migrations/sqlite/0003_trace.sql"),
-    include_str!("../../migrations/sqlite/0004_indexes.sql"),
-];
-
-/// The schema version of this program.
-#[expect(clippy::cast_possible_truncation, reason = "there are far fewer than 2³² scripts")]
-pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
-
 /// Identifies a file as one of boxoffice (`PRAGMA application_id`): "boxo".
 const APPLICATION_ID: i32 = 0x626f_786f;
 
@@ -63,7 +51,7 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<u32>> 
 /// be interrupted at any point and run again. Returns the number of scripts that ran.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     let mut ran = 0;
-    for (number, script) in (1..).zip(MIGRATIONS) {
+    for (number, script) in (1..).zip(crate::schema::SQLITE) {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version: u32 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version < number {

@@ -1,23 +1,20 @@
 //! A write transaction on SQLite.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use domain::sabotage::{Guard, interrupted, removed};
-use domain::{Booking, BookingId, Clock, Event, EventId, HoldScope, Refund, RefundStatus, Timestamp, UserId};
-use rusqlite::{Connection, ErrorCode, params};
+use domain::{Clock, Timestamp};
+use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use super::files::Files;
-use super::lists::list;
-use super::read::{self, opt_id};
-use super::sql;
+use super::read;
+use super::rows::{list, text};
+use crate::encode::{self, Write};
 use crate::execute::{LockWait, Writer};
-use crate::fold::{
-    Changes, EventChange, LoadedRows, NewStoredResponse, OverdueHold, OverdueHoldPage, OverdueQuery, Tx,
-};
-use crate::row::{self, StateColumns, hex};
-use crate::store::USER_WINDOW;
-use crate::{Cause, Fault, IDEMPOTENCY_TTL_SECONDS, Submission};
+use crate::fold::{Changes, LoadedRows, OverdueHoldPage, OverdueQuery, Tx};
+use crate::limit::IDEMPOTENCY_TTL_SECONDS;
+use crate::sql::Sql;
+use crate::{Cause, Fault, Submission, decode};
 
 /// The only write connection. SQLite has one write transaction at a time, which replaces the row locks.
 pub(super) struct SqliteWriter {
@@ -117,9 +114,10 @@ impl Tx for SqliteTx<'_> {
         let stored_since = self.writer.clock.now().minus_seconds(IDEMPOTENCY_TTL_SECONDS);
         for Submission { command, idempotency } in batch {
             if let Some(key) = idempotency
-                && let Some(stored) = read::key(connection, key, stored_since).map_err(fault)?
+                && let Some(stored) = read::stored_response(connection, key, stored_since).map_err(fault)?
             {
-                loaded.keys.insert((key.scope.clone(), key.key.clone()), stored);
+                let (key, stored) = stored.map_err(Fault::Broken)?;
+                loaded.keys.insert(key, stored);
             }
             let event_id = command.event_id();
             if !loaded.events.contains_key(&event_id)
@@ -144,8 +142,9 @@ impl Tx for SqliteTx<'_> {
             if let (Some(user), Some(Ok(event))) = (user, loaded.events.get(&event_id)) {
                 let key = (event_id, user);
                 if event.details.max_tickets_per_user.is_some() && !loaded.user_tickets.contains_key(&key) {
-                    let tickets = user_tickets(connection, event_id, &key.1)?;
-                    loaded.user_tickets.insert(key, tickets);
+                    let counted = read::user_tickets(connection, event_id, &key.1).map_err(fault)?;
+                    let counted = counted.transpose().map_err(Fault::Broken)?;
+                    loaded.user_tickets.insert(key, counted.map_or(0, |(_, tickets)| tickets));
                 }
             }
         }
@@ -157,20 +156,9 @@ impl Tx for SqliteTx<'_> {
     }
 
     async fn overdue(&mut self, query: &OverdueQuery<'_>) -> Result<OverdueHoldPage, Fault> {
-        let ticket_type = match query.scope {
-            HoldScope::Event => None,
-            HoldScope::TicketType(id) => Some(hex(*id)),
-            HoldScope::User(user) => return self.overdue_of_user(query, user),
-        };
-        let (after_time, after_id) = match &query.after {
-            Some((at, id)) => (*at, id.bytes().as_slice()),
-            None => (i64::MIN, [].as_slice()),
-        };
-        let (event, until) = (query.event.bytes(), query.now.micros());
-        let values = params![event, until, after_time, after_id, ticket_type, query.limit];
-        let rows = self.hold_rows(sql::BOOKING_OVERDUE, values, query.event)?;
-        let next = rows.last().filter(|_| rows.len() == query.limit as usize).map(|(key, _)| *key);
-        Ok(OverdueHoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next })
+        let (sql, values) = query.statement();
+        let rows = list(&self.writer.connection, sql, &values, decode::overdue_hold)?;
+        Ok(OverdueHoldPage::from_rows(rows, query))
     }
 
     async fn commit(self, changes: Changes) -> Result<(), Fault> {
@@ -194,36 +182,6 @@ impl Tx for SqliteTx<'_> {
 }
 
 impl SqliteTx<'_> {
-    /// The overdue holds of a user, in one page, because they are few.
-    fn overdue_of_user(&self, query: &OverdueQuery<'_>, user: &UserId) -> Result<OverdueHoldPage, Fault> {
-        let values = params![query.event.bytes(), query.now.micros(), user.as_str(), USER_WINDOW - 1];
-        let mut rows = self.hold_rows(sql::BOOKING_OVERDUE_OF_USER, values, query.event)?;
-        rows.sort_unstable_by_key(|(key, _)| *key);
-        Ok(OverdueHoldPage { holds: rows.into_iter().filter_map(|(_, hold)| hold).collect(), next: None })
-    }
-
-    /// Runs a statement that returns overdue holds.
-    fn hold_rows(
-        &self,
-        sql: &str,
-        values: &[&dyn rusqlite::ToSql],
-        event: EventId,
-    ) -> Result<Vec<KeyedHold>, Fault> {
-        let connection = &self.writer.connection;
-        list(connection, sql, values, |row| {
-            let hold = read::booking_row(row).map_err(Cause::new).and_then(Booking::try_from);
-            let hold = hold.and_then(|booking| {
-                let counted = read::user_tickets(connection, event, &booking.user);
-                Ok(OverdueHold { user_tickets: counted.map_err(Cause::new)?, booking })
-            });
-            let log = |cause: &Cause| {
-                tracing::error!(%cause, "overdue hold cannot be decoded; it is skipped");
-            };
-            let key = (row.get(HOLD_EXPIRES_AT)?, BookingId::from_bytes(row.get(0)?));
-            Ok((key, hold.inspect_err(log).ok()))
-        })
-    }
-
     /// The connection, for tests that change rows between the load and the writes.
     #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
@@ -243,234 +201,33 @@ impl SqliteTx<'_> {
     }
 
     fn write(&self, changes: &Changes) -> Result<(), Fault> {
-        for change in changes.events.values() {
-            self.write_event(change)?;
-        }
-        self.split_transaction(Guard::OneTransaction)?;
-        for ((event, user), tickets) in &changes.user_tickets {
-            let limit =
-                changes.events.get(event).and_then(|change| change.event.details.max_tickets_per_user);
-            self.run(sql::USER_LIMIT_UPSERT, params![event.bytes(), user.as_str(), tickets, limit])?;
-        }
-        for change in changes.bookings.values() {
-            self.write_booking(&change.booking, change.loaded_version)?;
-        }
-        for change in changes.refunds.values() {
-            self.write_refund(&change.refund, change.loaded_status)?;
-        }
-        for ((scope, key), NewStoredResponse { stored, at }) in &changes.keys {
-            let scope = if removed(Guard::KeyScope) { "" } else { scope };
-            let row = params![scope, key, stored.fingerprint, &*stored.response, at.micros()];
-            self.run(sql::IDEMPOTENCY_UPSERT, row)?;
-        }
-        self.split_transaction(Guard::LedgerInTransaction)?;
-        for entry in &changes.entries {
-            let values = params![
-                entry.event_id.bytes(),
-                entry.seq,
-                entry.kind.as_str(),
-                opt_id(entry.booking_id.as_ref().map(domain::BookingId::bytes)),
-                opt_id(entry.refund_id.as_ref().map(domain::RefundId::bytes)),
-                row::lines_to(&entry.lines),
-                entry.quantity,
-                entry.from.map(domain::LedgerStatus::as_str),
-                entry.to.map(domain::LedgerStatus::as_str),
-                entry.available_after,
-                entry.previous_seq,
-                entry.actor.to_string(),
-                entry.request.as_str(),
-                entry.at.micros(),
-                entry.trace.as_ref().map(domain::TraceParent::as_str),
-            ];
-            self.run(sql::LEDGER_INSERT, values)?;
+        let writes = encode::writes(changes);
+        let first_after_counters = writes.iter().position(|write| !write.is_of_counters());
+        for (position, write) in writes.iter().enumerate() {
+            if Some(position) == first_after_counters {
+                self.split_transaction(Guard::OneTransaction)?;
+            }
+            if write.sql == Sql::LedgerInsert {
+                self.split_transaction(Guard::LedgerInTransaction)?;
+            }
+            self.run(write)?;
         }
         Ok(())
     }
 
-    fn write_event(&self, change: &EventChange) -> Result<(), Fault> {
-        let Event { id, inventory, .. } = &change.event;
-        let tallies = &inventory.tallies;
-        let counters = params![
-            id.bytes(),
-            inventory.capacity,
-            inventory.held,
-            inventory.sold,
-            inventory.seq,
-            inventory.last_at.micros(),
-            tallies.pending,
-            tallies.confirmed,
-            tallies.cancelled,
-            tallies.expired,
-            tallies.revenue.to_string(),
-        ];
-        match change.loaded_seq {
-            None => self.run(sql::EVENT_INSERT, counters)?,
-            Some(seq) => {
-                let values: Vec<&dyn rusqlite::ToSql> =
-                    counters.iter().copied().chain([&seq as &dyn rusqlite::ToSql]).collect();
-                let sql = guarded_by(Guard::SequenceCheck, sql::EVENT_UPDATE, "seq = ?12");
-                self.run(&sql, values.as_slice())?;
-            }
-        }
-        if change.details_changed {
-            self.write_details(&change.event)?;
-        }
-        for (position, (kind, counts)) in
-            (0u32..).zip(change.event.details.ticket_types.iter().zip(&inventory.types))
-        {
-            if change.details_changed {
-                let (id, name, price) = (id.bytes(), kind.name.as_str(), kind.price.amount());
-                let row = params![
-                    id,
-                    position,
-                    kind.id.bytes(),
-                    name,
-                    price,
-                    counts.capacity,
-                    counts.held,
-                    counts.sold
-                ];
-                self.run(sql::TICKET_TYPE_UPSERT, row)?;
-            } else {
-                self.run(sql::TICKET_TYPE_UPDATE, params![id.bytes(), position, counts.held, counts.sold])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_details(&self, event: &Event) -> Result<(), Fault> {
-        let details = &event.details;
-        let row = params![
-            event.id.bytes(),
-            details.name.as_str(),
-            details.venue.as_str(),
-            details.starts_at.micros(),
-            details.time_zone.map(|zone| zone.as_str()),
-            details.currency.code(),
-            details.sales_start_at.map(Timestamp::micros),
-            details.sales_end_at.map(Timestamp::micros),
-            details.hold_seconds,
-            details.cancel_cutoff_seconds,
-            details.max_tickets_per_booking,
-            details.max_tickets_per_user,
-            details.status.as_str(),
-            details.version,
-            details.created_at.micros(),
-            details.updated_at.micros(),
-        ];
-        self.run(sql::EVENT_DETAILS_UPSERT, row)
-    }
-
-    fn write_booking(&self, booking: &Booking, loaded_version: Option<u32>) -> Result<(), Fault> {
-        let state = StateColumns::from(booking);
-        let (id, status, version) = (booking.id.bytes(), booking.status().as_str(), booking.version);
-        let updated_at = booking.updated_at.micros();
-        let StateColumns {
-            transaction_id,
-            confirmed_at,
-            cancelled_at,
-            cancellation_reason,
-            refunded,
-            expired_at,
-        } = state;
-        if let Some(loaded) = loaded_version {
-            let row = params![
-                id,
-                status,
-                version,
-                booking.last_seq,
-                transaction_id,
-                confirmed_at,
-                cancelled_at,
-                cancellation_reason,
-                refunded,
-                expired_at,
-                updated_at,
-                loaded,
-            ];
-            let sql = guarded_by(Guard::VersionCheck, sql::BOOKING_UPDATE, "version = ?12");
-            return self.run(&sql, row);
-        }
-        let row = params![
-            id,
-            booking.event_id.bytes(),
-            booking.user.as_str(),
-            status,
-            version,
-            booking.last_seq,
-            row::items_to(&booking.items),
-            booking.total.currency().code(),
-            booking.total.amount(),
-            booking.hold_expires_at.micros(),
-            booking.payment_method.as_ref().map(domain::Note::as_str),
-            transaction_id,
-            confirmed_at,
-            cancelled_at,
-            cancellation_reason,
-            refunded,
-            expired_at,
-            booking.created_at.micros(),
-            updated_at,
-        ];
-        self.run(sql::BOOKING_INSERT, row)
-    }
-
-    fn write_refund(&self, refund: &Refund, loaded_status: Option<RefundStatus>) -> Result<(), Fault> {
-        if let Some(loaded) = loaded_status {
-            let reference = refund.provider_reference.as_ref().map(domain::Text::as_str);
-            let settled_at = refund.settled_at.map(Timestamp::micros);
-            let row =
-                params![refund.id.bytes(), refund.status.as_str(), reference, settled_at, loaded.as_str()];
-            return self.run(&guarded_by(Guard::StatusCheck, sql::REFUND_UPDATE, "status = ?5"), row);
-        }
-        let row = params![
-            refund.id.bytes(),
-            refund.booking_id.bytes(),
-            refund.event_id.bytes(),
-            refund.transaction.as_str(),
-            refund.amount.amount(),
-            refund.amount.currency().code(),
-            refund.status.as_str(),
-            refund.reason.as_str(),
-            refund.provider_reference.as_ref().map(domain::Name::as_str),
-            refund.created_at.micros(),
-            refund.settled_at.map(Timestamp::micros),
-        ];
-        self.run(sql::REFUND_INSERT, row)
-    }
-
-    /// Runs a statement that must change exactly one row; otherwise a guard missed, and the transaction
-    /// fails.
-    fn run(&self, sql: &str, row: impl rusqlite::Params) -> Result<(), Fault> {
-        let mut statement = self.writer.connection.prepare_cached(sql).map_err(fault)?;
-        match statement.execute(row).map_err(fault)? {
-            1 => Ok(()),
-            _ if removed(Guard::RowCountCheck) => Ok(()),
-            rows => {
+    /// Writes rows one by one. Each must be written; otherwise a guard missed, and the transaction fails.
+    fn run(&self, write: &Write<'_>) -> Result<(), Fault> {
+        let sql = text(write.sql);
+        let mut statement = self.writer.connection.prepare_cached(&sql).map_err(fault)?;
+        for row in &write.rows {
+            let written = statement.execute(params_from_iter(row)).map_err(fault)?;
+            if written != 1 && !removed(Guard::RowCountCheck) {
                 let first = sql.lines().next().unwrap_or_default();
-                Err(Fault::Broken(Cause::new(format!("a guard missed ({rows} rows): {first}"))))
+                return Err(Fault::Broken(Cause::new(format!("a guard missed ({written} rows): {first}"))));
             }
         }
+        Ok(())
     }
-}
-
-/// The statement, without the condition if a test has removed that guard.
-fn guarded_by(guard: Guard, sql: &'static str, condition: &str) -> Cow<'static, str> {
-    if !removed(guard) {
-        return Cow::Borrowed(sql);
-    }
-    let parameter = condition.split_once('?').map_or("1", |(_, number)| number);
-    Cow::Owned(sql.replace(&format!("AND {condition}"), &format!("AND ?{parameter} IS NOT NULL")))
-}
-
-/// The deadline and id of an overdue hold, and the hold; `None` if it cannot be decoded.
-type KeyedHold = ((i64, BookingId), Option<OverdueHold>);
-
-/// The column of a booking's deadline.
-const HOLD_EXPIRES_AT: usize = 9;
-
-fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> Result<u32, Fault> {
-    read::user_tickets(connection, event, user).map_err(fault)
 }
 
 /// The fault for an error of SQLite, except an I/O error at COMMIT: nothing was done.

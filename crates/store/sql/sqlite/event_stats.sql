@@ -1,3 +1,0 @@
--- The tallies of every event. Reads the events, not their bookings.
-SELECT d.currency, e.pending, e.confirmed, e.cancelled, e.expired, e.revenue
-FROM events e JOIN event_details d ON d.event_id = e.id

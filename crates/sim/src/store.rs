@@ -10,8 +10,8 @@ use domain::{
     RefundId, RefundStatus, Refusal, Timestamp, UserId,
 };
 use store::{
-    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault as StoreFault,
-    Page, Reply, Sqlite, Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Consumer, Cursor, CursorFilter, DueHold, EntryWithBooking,
+    Fault as StoreFault, Page, Reply, Sqlite, Stats, Store, StoreHealth, Submission,
 };
 use tokio::time::sleep;
 
@@ -321,12 +321,12 @@ impl Store for FaultyStore {
 
     async fn cursors(
         &self,
-        stream: Timestamp,
+        consumer: &Consumer,
         which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, StoreFault> {
-        self.read(self.shared.cursors(stream, which, after, limit)).await
+        self.read(self.shared.cursors(consumer, which, after, limit)).await
     }
 
     async fn entries_with_bookings(
@@ -338,16 +338,16 @@ impl Store for FaultyStore {
         self.read(self.shared.entries_with_bookings(event, after, limit)).await
     }
 
-    async fn save_relay_cursors(
+    async fn save_cursors(
         &self,
-        stream: Timestamp,
-        published: Vec<(EventId, u64)>,
+        consumer: &Consumer,
+        processed: Vec<(EventId, u64)>,
     ) -> Result<(), StoreFault> {
-        self.read(self.shared.save_relay_cursors(stream, published)).await
+        self.read(self.shared.save_cursors(consumer, processed)).await
     }
 
-    async fn unpublished_entry_count(&self) -> Result<u64, StoreFault> {
-        self.read(self.shared.unpublished_entry_count()).await
+    async fn pending_entry_count(&self, consumer: &str) -> Result<u64, StoreFault> {
+        self.read(self.shared.pending_entry_count(consumer)).await
     }
 
     async fn health(&self) -> Result<StoreHealth, StoreFault> {

@@ -198,6 +198,13 @@ groups! {
         tickets: u32,
         max_tickets: Option<u32>,
     }
+    /// How far a consumer has processed the ledger of an event.
+    CursorPosition<'r> {
+        consumer: Cow<'r, str>,
+        event_id: [u8; 16],
+        destination: i64,
+        seq: u64,
+    }
     /// A stored response.
     IdempotencyKey<'r> {
         scope: Cow<'r, str>,
@@ -213,6 +220,7 @@ pub(crate) const NAMES: &[(&str, &[&[ColumnName]])] = &[
     ("booking", &[BookingOrigin::COLUMNS, BookingState::COLUMNS]),
     ("booking_state", &[BookingState::COLUMNS]),
     ("booking_update", &[BookingGuard::COLUMNS, BookingState::COLUMNS]),
+    ("cursor", &[CursorPosition::COLUMNS]),
     ("event", &[EventKey::COLUMNS, EventCounters::COLUMNS, EventTallies::COLUMNS]),
     ("event_counters", &[EventCounters::COLUMNS, EventTallies::COLUMNS]),
     ("event_description", &[EventDescription::COLUMNS]),

@@ -10,12 +10,13 @@ use domain::{
 
 use crate::cell::{Cell, Cells};
 use crate::decode::{self, RowResult};
+use crate::encode::{self, Write};
 use crate::limit::USER_WINDOW;
 use crate::sql::Sql;
 use crate::store::{readable, readable_prefix};
 use crate::{
-    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault, Page, Reply,
-    Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Consumer, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault,
+    Page, Reply, Stats, Store, StoreHealth, Submission,
 };
 
 /// A statement that reads rows, and its parameters.
@@ -58,12 +59,8 @@ pub(crate) trait Database: Send + Sync {
     /// Runs a statement that deletes rows. Returns the number of rows.
     async fn delete(&self, query: Query) -> Result<u64, Fault>;
 
-    /// See [`Store::save_relay_cursors`].
-    async fn save_relay_cursors(
-        &self,
-        stream: Timestamp,
-        published: Vec<(EventId, u64)>,
-    ) -> Result<(), Fault>;
+    /// Writes rows in one transaction.
+    async fn write(&self, write: Write<'static>) -> Result<(), Fault>;
 
     /// See [`Store::health`].
     async fn health(&self) -> Result<StoreHealth, Fault>;
@@ -123,7 +120,7 @@ impl<D: Database> Store for D {
         let (status_text, more) = (status.map(|status| text(status.as_str())), Cell::from(limit + 1));
         let query = match (list, status_text) {
             (BookingList::OfUser { user, event, after }, _) => {
-                return bookings_of_user(self, &user, event, after, status, limit).await;
+                return UserBookings { user, event, status }.page(self, after, limit).await;
             }
             (BookingList::OfEvent { event, after }, None) => {
                 query(Sql::BookingListOfEvent, [Cell::Id(*event.bytes()), before(after), more])
@@ -213,15 +210,16 @@ impl<D: Database> Store for D {
 
     async fn cursors(
         &self,
-        stream: Timestamp,
+        consumer: &Consumer,
         which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, Fault> {
         let after = Cell::Id(after.map_or(MIN_ID, |event| *event.bytes()));
         let is_filtered = which == CursorFilter::Behind;
-        let values = [stream.micros().into(), after, is_filtered.into(), limit.into()];
-        self.rows(query(Sql::PublishedCursors, values), decode::cursor).await
+        let (name, destination) = (text(&consumer.name), consumer.destination.micros().into());
+        let values = [name, destination, after, is_filtered.into(), limit.into()];
+        self.rows(query(Sql::CursorList, values), decode::cursor).await
     }
 
     async fn entries_with_bookings(
@@ -234,16 +232,13 @@ impl<D: Database> Store for D {
         readable_prefix(self.rows(query, |cells| Ok(decode::entry_with_booking(cells))).await?)
     }
 
-    async fn save_relay_cursors(
-        &self,
-        stream: Timestamp,
-        published: Vec<(EventId, u64)>,
-    ) -> Result<(), Fault> {
-        Database::save_relay_cursors(self, stream, published).await
+    async fn save_cursors(&self, consumer: &Consumer, processed: Vec<(EventId, u64)>) -> Result<(), Fault> {
+        self.write(encode::cursors(consumer, &processed)).await
     }
 
-    async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
-        Ok(self.rows(query(Sql::UnpublishedCount, []), decode::count).await?.into_iter().sum())
+    async fn pending_entry_count(&self, consumer: &str) -> Result<u64, Fault> {
+        let query = query(Sql::CursorPendingCount, [text(consumer)]);
+        Ok(self.rows(query, decode::count).await?.into_iter().sum())
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {
@@ -255,32 +250,40 @@ impl<D: Database> Store for D {
     }
 }
 
-/// A filtered page ends at the end of its window of [`USER_WINDOW`] bookings, however few rows match in it.
-async fn bookings_of_user(
-    database: &impl Database,
-    user: &UserId,
+/// The bookings of a user; only those of one event and in one status if these are set.
+struct UserBookings {
+    user: UserId,
     event: Option<EventId>,
-    after: Option<BookingId>,
     status: Option<BookingStatus>,
-    limit: u32,
-) -> Result<Page<Booking>, Fault> {
-    let (user, before) = (text(user.as_str()), Cell::Id(after.map_or(MAX_ID, |id| *id.bytes())));
-    let end = if event.is_some() || status.is_some() {
-        let values = [user.clone(), before.clone(), (USER_WINDOW - 1).into()];
-        database.rows(query(Sql::BookingWindowOfUser, values), decode::booking_id).await?.pop()
-    } else {
-        None
-    };
-    let values = [
-        user,
-        before,
-        Cell::Id(end.map_or(MIN_ID, |id| *id.bytes())),
-        event.map(|event| *event.bytes()).into(),
-        status.map(|status| status.as_str()).into(),
-        (limit + 1).into(),
-    ];
-    let rows = database.rows(query(Sql::BookingListOfUser, values), decode::booking_with_id).await?;
-    let mut page = Page::from_surplus(rows, limit);
-    page.next = page.next.or_else(|| end.map(|id| id.to_string()));
-    Ok(page)
+}
+
+impl UserBookings {
+    /// A page, newest first. A filtered page ends at the end of its window of [`USER_WINDOW`] bookings,
+    /// however few rows match in it.
+    async fn page(
+        &self,
+        database: &impl Database,
+        after: Option<BookingId>,
+        limit: u32,
+    ) -> Result<Page<Booking>, Fault> {
+        let (user, before) = (text(self.user.as_str()), Cell::Id(after.map_or(MAX_ID, |id| *id.bytes())));
+        let end = if self.event.is_some() || self.status.is_some() {
+            let values = [user.clone(), before.clone(), (USER_WINDOW - 1).into()];
+            database.rows(query(Sql::BookingWindowOfUser, values), decode::booking_id).await?.pop()
+        } else {
+            None
+        };
+        let values = [
+            user,
+            before,
+            Cell::Id(end.map_or(MIN_ID, |id| *id.bytes())),
+            self.event.map(|event| *event.bytes()).into(),
+            self.status.map(BookingStatus::as_str).into(),
+            (limit + 1).into(),
+        ];
+        let rows = database.rows(query(Sql::BookingListOfUser, values), decode::booking_with_id).await?;
+        let mut page = Page::from_surplus(rows, limit);
+        page.next = page.next.or_else(|| end.map(|id| id.to_string()));
+        Ok(page)
+    }
 }

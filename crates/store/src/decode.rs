@@ -368,8 +368,8 @@ pub(crate) fn booking_id(cells: &mut Cells<'_>) -> RowResult<BookingId> {
 /// Decodes the cursor of an event.
 pub(crate) fn cursor(cells: &mut Cells<'_>) -> RowResult<Cursor> {
     let event = EventId::from_bytes(cells.next()?);
-    let (ledger, published) = (cells.next()?, cells.next()?);
-    Ok(Cursor { event, ledger, published })
+    let ledger = cells.next()?;
+    Ok(Cursor { event, ledger, processed: cells.next()? })
 }
 
 /// Decodes a count.

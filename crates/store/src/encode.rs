@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use domain::{Booking, Entry, Event, Refund, State, Timestamp};
+use domain::{Booking, Entry, Event, EventId, Refund, State, Timestamp};
 
+use crate::Consumer;
 use crate::cell::{Cell, Decimal, IntoCells};
 use crate::columns::{
-    BookingGuard, BookingOrigin, BookingState, EventCounters, EventDescription, EventGuard, EventKey,
-    EventOrigin, EventTallies, IdempotencyKey, LedgerEntry, RefundGuard, RefundOrigin, RefundState,
+    BookingGuard, BookingOrigin, BookingState, CursorPosition, EventCounters, EventDescription, EventGuard,
+    EventKey, EventOrigin, EventTallies, IdempotencyKey, LedgerEntry, RefundGuard, RefundOrigin, RefundState,
     TicketTypeCounters, TicketTypeDescription, TicketTypeKey, TicketTypeOrigin, UserLimit,
 };
 use crate::fold::{Changes, EventChange, NewStoredResponse};
@@ -88,6 +89,22 @@ pub(crate) fn writes(changes: &Changes) -> Vec<Write<'_>> {
     writes.0
 }
 
+/// The cursors of a consumer, as rows.
+pub(crate) fn cursors(consumer: &Consumer, processed: &[(EventId, u64)]) -> Write<'static> {
+    let row = |(event, seq): &(EventId, u64)| {
+        let position = CursorPosition {
+            consumer: Cow::Owned(consumer.name.as_ref().to_owned()),
+            event_id: *event.bytes(),
+            destination: consumer.destination.micros(),
+            seq: *seq,
+        };
+        let mut row = Vec::new();
+        position.push_to(&mut row);
+        row
+    };
+    Write { sql: Sql::CursorUpsert, rows: processed.iter().map(row).collect() }
+}
+
 /// Collects the rows of each statement.
 struct Writes<'v>(Vec<Write<'v>>);
 
@@ -133,7 +150,7 @@ fn write_events<'v>(changes: &'v Changes, writes: &mut Writes<'v>) {
     }
 }
 
-fn push_counters<'v>(event: &Event, row: &mut Vec<Cell<'v>>) {
+fn push_counters(event: &Event, row: &mut Vec<Cell<'_>>) {
     let inventory = &event.inventory;
     let counters = EventCounters {
         capacity: inventory.capacity,
@@ -194,7 +211,7 @@ fn write_ticket_types<'v>(event: &'v Event, writes: &mut Writes<'v>) {
 }
 
 /// Writes the counters that differ from those that were loaded: a batch may change few of many types.
-fn write_ticket_type_counters<'v>(change: &EventChange, writes: &mut Writes<'v>) {
+fn write_ticket_type_counters(change: &EventChange, writes: &mut Writes<'_>) {
     for (position, counts) in (0_u32..).zip(&change.event.inventory.types) {
         if change.loaded_types.get(position as usize) == Some(counts) {
             continue;

@@ -17,6 +17,7 @@ migrations! {
     "0002_published",
     "0003_trace",
     "0004_indexes",
+    "0005_cursors",
 }
 
 /// The schema version of this program.

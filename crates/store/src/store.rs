@@ -103,11 +103,10 @@ pub trait Store: Send + Sync {
     /// Deletes up to `limit` stored responses that are older than `before`. Returns the number deleted.
     async fn prune_keys(&self, before: Timestamp, limit: u32) -> Result<u64, Fault>;
 
-    /// Up to `limit` relay cursors on the stream created at `stream`, in the order of the event ids, after
-    /// `after`.
+    /// Up to `limit` cursors of a consumer, in the order of the event ids, after `after`.
     async fn cursors(
         &self,
-        stream: Timestamp,
+        consumer: &Consumer,
         which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
@@ -123,18 +122,14 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<EntryWithBooking>, Fault>;
 
-    /// Saves per event the number of the last ledger entry on the stream created at `stream`. The caller
-    /// bounds the list and names no event twice. A cursor replaces the previous one of its event
-    /// unconditionally, even if that one is of another stream or further ahead.
-    async fn save_relay_cursors(
-        &self,
-        stream: Timestamp,
-        published: Vec<(EventId, u64)>,
-    ) -> Result<(), Fault>;
+    /// Saves per event the number of the last ledger entry that a consumer has processed. The caller bounds
+    /// the list and names no event twice. A cursor replaces the previous one of its consumer and event
+    /// unconditionally, even if that one is of another destination or further ahead.
+    async fn save_cursors(&self, consumer: &Consumer, processed: Vec<(EventId, u64)>) -> Result<(), Fault>;
 
-    /// Number of ledger entries above the saved cursor of their event, also if that is of another stream. For
-    /// callers that cannot query the stream itself.
-    async fn unpublished_entry_count(&self) -> Result<u64, Fault>;
+    /// Number of ledger entries above the saved cursor of their event, also if that is of another destination.
+    /// For callers that cannot query the destination itself.
+    async fn pending_entry_count(&self, consumer: &str) -> Result<u64, Fault>;
 
     /// Checks that commands can be executed now, and returns warnings. Changes nothing.
     ///
@@ -155,15 +150,36 @@ pub struct StoreHealth {
     pub warnings: Vec<String>,
 }
 
-/// The saved position of an event on a stream of messages.
+/// A consumer of the ledgers, with cursors of its own: it processes the entries of each event in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// The name, 1 to 64 characters.
+    pub name: Arc<str>,
+    /// The time at which the destination was created to which the consumer copies the entries. Cursors of
+    /// another destination do not count.
+    pub destination: Timestamp,
+}
+
+impl Consumer {
+    /// The name of the consumer that publishes the ledgers to the stream.
+    pub const RELAY: &str = "relay";
+
+    /// The relay, which publishes to the stream created at this time.
+    #[must_use]
+    pub fn relay(stream: Timestamp) -> Self {
+        Self { name: Self::RELAY.into(), destination: stream }
+    }
+}
+
+/// The saved position of a consumer in the ledger of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The event.
     pub event: EventId,
     /// The number of its last ledger entry.
     pub ledger: u64,
-    /// The number of its last entry on the stream; 0 if there is none, or no cursor was saved.
-    pub published: u64,
+    /// The number of the last entry that the consumer has processed; 0 if no cursor was saved.
+    pub processed: u64,
 }
 
 /// Selects the events whose cursors are listed.

@@ -17,7 +17,7 @@
 //!   that is delayed, or sent by a relay that does not know the last message, is rejected
 //!   ([`StreamError::Conflict`]). This guard, not the lock, ensures that no entry is missing, repeated or out
 //!   of order.
-//! - **Cursors** in the database (`Store::save_relay_cursors`) are hints. They are saved after the fact, at
+//! - **Cursors** in the database (`Store::save_cursors`) are hints. They are saved after the fact, at
 //!   intervals, and show which events may have unpublished entries. A cursor that differs from the stream is
 //!   corrected.
 //!
@@ -92,7 +92,7 @@ use std::time::Duration;
 
 use coordination::{Key, Lock, LockError, LockGuard, LockOptions};
 use domain::{Clock, EventId, Ids};
-use store::Store;
+use store::{Consumer, Store};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -275,7 +275,7 @@ impl Relay {
         }
         *counted_at = Some(Instant::now());
         // If the ledger cannot be read, the last count remains.
-        let Ok(unpublished) = store.unpublished_entry_count().await else { return };
+        let Ok(unpublished) = store.pending_entry_count(Consumer::RELAY).await else { return };
         self.record_pending(unpublished);
         if !matches!(error, StreamError::Conflict(_)) {
             self.update_status(|status| status.pending = unpublished);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use domain::EventId;
 use domain::sabotage::{Guard, removed};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use store::{CursorFilter, EntryWithBooking, Fault};
+use store::{Consumer, CursorFilter, EntryWithBooking, Fault};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
@@ -96,6 +96,11 @@ impl<'a> RelaySession<'a> {
         Ok(session)
     }
 
+    /// The relay as a consumer of the ledgers.
+    fn consumer(&self) -> Consumer {
+        Consumer::relay(self.initial_info.created_at)
+    }
+
     /// Compares the stream with the ledgers: the messages of each event must be a prefix of its ledger.
     async fn compare_with_ledgers(&mut self, mut counts: HashMap<EventId, u64>) -> Result<(), StreamError> {
         let (mut after, mut behind) = (None, 0);
@@ -103,20 +108,20 @@ impl<'a> RelaySession<'a> {
             let page = self
                 .dependencies
                 .store
-                .cursors(self.initial_info.created_at, CursorFilter::All, after, RELAY_PAGE)
+                .cursors(&self.consumer(), CursorFilter::All, after, RELAY_PAGE)
                 .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             for cursor in page {
                 let mut count = counts.remove(&cursor.event).unwrap_or(0);
                 if removed(Guard::StreamCount) {
-                    count = cursor.published;
+                    count = cursor.processed;
                 }
                 behind +=
                     cursor.ledger.checked_sub(count).ok_or_else(|| stream_ahead_of_ledger(cursor.event))?;
                 let mut tail = Tail::of(count);
                 // A wrong cursor is corrected: the stream is authoritative.
-                if count != cursor.published {
+                if count != cursor.processed {
                     tail.stream_seq = Some(self.sequence_of(cursor.event, tail).await?);
                     self.unsaved_cursors.insert(cursor.event, count);
                 }
@@ -217,11 +222,11 @@ impl<'a> RelaySession<'a> {
             let page = self
                 .dependencies
                 .store
-                .cursors(self.initial_info.created_at, CursorFilter::Behind, after, RELAY_PAGE)
+                .cursors(&self.consumer(), CursorFilter::Behind, after, RELAY_PAGE)
                 .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.event);
-            let behind: u64 = page.iter().map(|cursor| cursor.ledger.saturating_sub(cursor.published)).sum();
+            let behind: u64 = page.iter().map(|cursor| cursor.ledger.saturating_sub(cursor.processed)).sum();
             self.relay.update_status(|status| status.pending = waiting + behind);
             self.publish_pending(page.iter().map(|cursor| cursor.event).collect()).await?;
             for cursor in page {
@@ -315,7 +320,7 @@ impl<'a> RelaySession<'a> {
         }
         let cursors: Vec<(EventId, u64)> = std::mem::take(&mut self.unsaved_cursors).into_iter().collect();
         for page in cursors.chunks(RELAY_PAGE as usize) {
-            self.dependencies.store.save_relay_cursors(self.initial_info.created_at, page.to_vec()).await?;
+            self.dependencies.store.save_cursors(&self.consumer(), page.to_vec()).await?;
         }
         self.cursors_saved_at = Instant::now();
         Ok(())

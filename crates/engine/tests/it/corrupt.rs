@@ -18,7 +18,7 @@ use engine::{
 };
 use futures_util::future::join_all;
 use rusqlite::Connection;
-use store::{BookingList, CursorFilter, Fault, Idempotency, Page, Sqlite, SqliteOptions, Store};
+use store::{BookingList, Consumer, CursorFilter, Fault, Idempotency, Page, Sqlite, SqliteOptions, Store};
 use testkit::eventually;
 
 use crate::fixture::{new_event, reader, user};
@@ -165,7 +165,7 @@ async fn create_victim(engine: &Arc<Engine>, store: &dyn Store, corruption: Stri
         serialize_response,
     };
     order(engine, event, &buyer, Some(Arc::new(idempotency))).await.unwrap();
-    store.save_relay_cursors(stream(), vec![(event, 2)]).await.unwrap();
+    store.save_cursors(&Consumer::relay(stream()), vec![(event, 2)]).await.unwrap();
     Victim { event, held, corruption }
 }
 
@@ -336,17 +336,17 @@ async fn check_relay_and_chores(engine: &Arc<Engine>, store: &dyn Store, event: 
     for filter in [CursorFilter::All, CursorFilter::Behind] {
         let (mut after, mut found) = (None, None);
         loop {
-            let page = store.cursors(stream(), filter, after, 7).await.unwrap();
+            let page = store.cursors(&Consumer::relay(stream()), filter, after, 7).await.unwrap();
             let Some(last) = page.last() else { break };
             after = Some(last.event);
             found = found.or_else(|| page.iter().find(|cursor| cursor.event == event.id).copied());
         }
         let found = found.expect("the event is behind");
         let entries = store.entries_with_bookings(event.id, 0, 100).await.unwrap();
-        assert_eq!((found.ledger, found.published), (entries.len() as u64, 0));
+        assert_eq!((found.ledger, found.processed), (entries.len() as u64, 0));
     }
-    store.save_relay_cursors(stream(), vec![(event.id, 1)]).await.unwrap();
-    assert!(store.unpublished_entry_count().await.unwrap() > 0);
+    store.save_cursors(&Consumer::relay(stream()), vec![(event.id, 1)]).await.unwrap();
+    assert!(store.pending_entry_count(Consumer::RELAY).await.unwrap() > 0);
     let stats = engine.stats(&reader()).await.unwrap();
     assert!(stats.per_currency.iter().any(|(currency, _)| currency.code() == "EUR"));
     engine.audit().await.unwrap();

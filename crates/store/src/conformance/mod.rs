@@ -20,6 +20,7 @@ mod audit;
 mod batches;
 mod chores;
 mod commands;
+mod cursors;
 pub mod fixture;
 mod histories;
 mod keys;
@@ -28,7 +29,6 @@ mod lists;
 mod overdue;
 mod paging;
 mod payments;
-mod published;
 mod races;
 mod rng;
 mod serialization;
@@ -49,6 +49,9 @@ use commands::{
     a_booking_of_another_event_is_not_found, a_duplicate_id_fails_only_its_command,
     an_edit_that_changes_nothing_writes_nothing, every_command_is_executed,
     r2_deadlines_go_by_the_clock_not_by_the_ledger, unknown_ids_are_not_found,
+};
+use cursors::{
+    consumers_have_their_own_cursors, entries_are_read_with_their_bookings, events_behind_a_stream_are_listed,
 };
 use histories::random_histories_pass_the_audit;
 use keys::{
@@ -77,7 +80,6 @@ use payments::{
     a_repeated_confirmation_changes_nothing, only_one_of_two_late_payments_gets_the_last_ticket,
     payment_ids_are_compared_exactly,
 };
-use published::{entries_are_read_with_their_bookings, events_behind_a_stream_are_listed};
 use races::{
     a_dropped_call_commits_fully_or_not_at_all, a_payment_reported_concurrently_is_accepted_once,
     tickets_are_never_sold_twice, users_never_exceed_their_limit,
@@ -207,6 +209,7 @@ cases![
     a_dropped_call_commits_fully_or_not_at_all,
     random_histories_pass_the_audit,
     events_behind_a_stream_are_listed,
+    consumers_have_their_own_cursors,
     entries_are_read_with_their_bookings,
     the_audit_counts_rows,
     the_audit_detects_tampering,

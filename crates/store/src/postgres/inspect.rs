@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error};
 
 use super::session::{Connector, Role, describe};
 use super::{PostgresUrl, Standbys, check_schema_version, schema, unreachable};
-use crate::OpenError;
 use crate::sql::{Dialect, Sql};
+use crate::{Consumer, OpenError};
 
 /// The state of a PostgreSQL database and its server.
 #[derive(Debug)]
@@ -72,7 +72,9 @@ async fn query_server(client: &Client, url: &PostgresUrl) -> Result<PostgresInsp
         super::check_server_version(url, row.try_get(6)?).and_then(|()| check_schema_version(found));
     let (unpublished, last_at) = match &schema_version {
         Ok(_) => {
-            let counted = client.query_one(&*Sql::UnpublishedCount.text(Dialect::Postgres), &[]).await?;
+            let counted = client
+                .query_one(&*Sql::CursorPendingCount.text(Dialect::Postgres), &[&Consumer::RELAY])
+                .await?;
             let last_at = client.query_one("SELECT max(last_at) FROM events", &[]).await?;
             (u64::try_from(counted.try_get::<_, i64>(0)?).ok(), last_at.try_get(0)?)
         }

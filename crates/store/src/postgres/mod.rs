@@ -34,6 +34,7 @@ use self::tx::PostgresWriter;
 use crate::cell::Cell;
 use crate::database::{Database, Decode, Query};
 use crate::decode::{self, RowResult};
+use crate::encode::Write;
 use crate::execute::LockWait;
 use crate::limit::READERS;
 use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
@@ -191,15 +192,8 @@ impl Database for Postgres {
         Ok(self.readers.call(&query.into()).await?.len() as u64)
     }
 
-    async fn save_relay_cursors(
-        &self,
-        stream: Timestamp,
-        published: Vec<(EventId, u64)>,
-    ) -> Result<(), Fault> {
-        let (events, seqs): (Vec<Cell<'_>>, Vec<Cell<'_>>) =
-            published.iter().map(|(event, seq)| (Cell::Id(*event.bytes()), Cell::from(*seq))).unzip();
-        let values: Vec<Value<'_>> = vec![Box::new(events), Box::new(stream.micros()), Box::new(seqs)];
-        self.readers.call(&Call { sql: Sql::PublishedSave, values }).await.map(drop)
+    async fn write(&self, write: Write<'static>) -> Result<(), Fault> {
+        self.readers.call(&rows::write(write)).await.map(drop)
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {

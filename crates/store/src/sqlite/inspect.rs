@@ -8,9 +8,9 @@ use domain::Timestamp;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::{rows, schema};
-use crate::OpenError;
 use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
 use crate::sql::Sql;
+use crate::{Consumer, OpenError};
 
 /// The state of a database file.
 #[derive(Debug)]
@@ -43,7 +43,10 @@ pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
     let schema_version = usable(schema::version(&connection)?, path);
     let (unpublished, last_at) = match &schema_version {
         Ok(_) => (
-            Some(connection.query_row(&rows::text(Sql::UnpublishedCount), [], |row| row.get(0))?),
+            Some(
+                connection
+                    .query_row(&rows::text(Sql::CursorPendingCount), [Consumer::RELAY], |row| row.get(0))?,
+            ),
             connection.query_row("SELECT max(last_at) FROM events", [], |row| row.get(0))?,
         ),
         Err(_) => (None, None),

@@ -27,13 +27,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::files::Files;
 use self::tx::{SqliteWriter, fault};
-use crate::cell::Cell;
 use crate::database::{Database, Decode, Query};
 use crate::decode::RowResult;
+use crate::encode::Write;
 use crate::execute::{LockWait, Writer as _};
 use crate::limit::READERS;
 use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
-use crate::sql::Sql;
 use crate::{Cause, Fault, OpenError, Reply, StoreHealth, Submission};
 
 pub use self::backup::BackupError;
@@ -157,7 +156,7 @@ impl Sqlite {
         work: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let Some(readers) = self.readers.clone() else {
-            return self.write(|writer| work(writer.connection_mut())).await;
+            return self.on_writer(|writer| work(writer.connection_mut())).await;
         };
         // Awaited here, so that no blocking thread is occupied by the wait.
         let mut borrowed = readers.borrow().await?;
@@ -166,7 +165,7 @@ impl Sqlite {
     }
 
     /// Runs work on the writer's connection, on a blocking thread.
-    async fn write<T: Send + 'static>(
+    async fn on_writer<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut SqliteWriter) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
@@ -187,7 +186,7 @@ impl Database for Sqlite {
         let work = move |writer: &mut SqliteWriter| {
             Ok(crate::execute::execute(writer, batch, LockWait::Long).now_or_never().unwrap_or_default())
         };
-        self.write(work).await.unwrap_or_else(all)
+        self.on_writer(work).await.unwrap_or_else(all)
     }
 
     async fn try_execute(&self, batch: Vec<Submission>) -> Vec<Reply> {
@@ -227,25 +226,17 @@ impl Database for Sqlite {
     }
 
     async fn delete(&self, query: Query) -> Result<u64, Fault> {
-        self.write(move |writer| {
+        self.on_writer(move |writer| {
             let mut statement = writer.writable()?.prepare_cached(&rows::text(query.sql)).map_err(fault)?;
             Ok(statement.execute(params_from_iter(&query.values)).map_err(fault)? as u64)
         })
         .await
     }
 
-    async fn save_relay_cursors(
-        &self,
-        stream: Timestamp,
-        published: Vec<(EventId, u64)>,
-    ) -> Result<(), Fault> {
-        self.write(move |writer| {
+    async fn write(&self, write: Write<'static>) -> Result<(), Fault> {
+        self.on_writer(move |writer| {
             let tx = writer.writable()?.transaction().map_err(fault)?;
-            for (event, seq) in published {
-                let row: [Cell<'_>; 3] = [Cell::Id(*event.bytes()), stream.micros().into(), seq.into()];
-                let mut statement = tx.prepare_cached(&rows::text(Sql::PublishedSave)).map_err(fault)?;
-                statement.execute(params_from_iter(row)).map_err(fault)?;
-            }
+            rows::write(&tx, &write)?;
             tx.commit().map_err(fault)
         })
         .await
@@ -255,7 +246,7 @@ impl Database for Sqlite {
         let begin = |writer: &mut SqliteWriter| {
             writer.begin(LockWait::Long).now_or_never().map_or(Ok(()), |begun| begun.map(drop))
         };
-        self.write(begin).await.map(|()| StoreHealth::default())
+        self.on_writer(begin).await.map(|()| StoreHealth::default())
     }
 
     async fn audit(&self) -> Result<AuditReport, Fault> {

@@ -15,6 +15,8 @@ use crate::sql::Sql;
 use crate::{Fault, Idempotency};
 
 type Read<T> = rusqlite::Result<T>;
+/// A row that exists or not, decoded or not.
+type ReadOne<T> = Read<Option<RowResult<T>>>;
 
 /// The first row of a statement.
 fn first<T>(
@@ -22,13 +24,13 @@ fn first<T>(
     sql: Sql,
     values: &[Cell<'_>],
     decode: impl Fn(&mut Cells<'_>) -> RowResult<T>,
-) -> Read<Option<RowResult<T>>> {
+) -> ReadOne<T> {
     let rows = query(connection, sql, values, |cells| Ok(decode(cells)))?;
     Ok(rows.unwrap_or_default().into_iter().next())
 }
 
 /// The event with this id. Its two statements are of one snapshot only within a transaction.
-pub(super) fn event(connection: &Connection, id: EventId) -> Read<Option<RowResult<Event>>> {
+pub(super) fn event(connection: &Connection, id: EventId) -> ReadOne<Event> {
     let key = [Cell::Id(*id.bytes())];
     let Some(event) = first(connection, Sql::EventLoad, &key, decode::event)? else { return Ok(None) };
     let types = query(connection, Sql::TicketTypesLoad, &key, decode::ticket_type)?;
@@ -58,7 +60,7 @@ pub(super) fn events_before(
     Ok(events.into_iter().map(&mut with_types).collect())
 }
 
-pub(super) fn booking(connection: &Connection, id: BookingId) -> Read<Option<RowResult<Booking>>> {
+pub(super) fn booking(connection: &Connection, id: BookingId) -> ReadOne<Booking> {
     first(connection, Sql::BookingLoad, &[Cell::Id(*id.bytes())], decode::booking)
 }
 
@@ -67,7 +69,7 @@ pub(super) fn refund(
     connection: &Connection,
     booking: BookingId,
     transaction: &TransactionId,
-) -> Read<Option<RowResult<Refund>>> {
+) -> ReadOne<Refund> {
     let payment = [Cell::Id(*booking.bytes()), transaction.as_str().into()];
     first(connection, Sql::RefundLoad, &payment, decode::refund)
 }
@@ -77,7 +79,7 @@ pub(super) fn stored_response(
     connection: &Connection,
     idempotency: &Idempotency,
     since: Timestamp,
-) -> Read<Option<RowResult<((String, String), StoredResponse)>>> {
+) -> ReadOne<((String, String), StoredResponse)> {
     let key = [idempotency.scope().into(), idempotency.key.as_str().into(), since.micros().into()];
     first(connection, Sql::IdempotencyLoad, &key, decode::stored_response)
 }
@@ -87,7 +89,7 @@ pub(super) fn user_tickets(
     connection: &Connection,
     event: EventId,
     user: &UserId,
-) -> Read<Option<RowResult<((EventId, UserId), u32)>>> {
+) -> ReadOne<((EventId, UserId), u32)> {
     let key = [Cell::Id(*event.bytes()), user.as_str().into()];
     first(connection, Sql::UserLimitLoad, &key, decode::user_tickets)
 }

@@ -1,5 +1,6 @@
 //! Rows and parameters of SQLite.
 
+use domain::sabotage::{Guard, removed};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
@@ -7,6 +8,7 @@ use super::tx::fault;
 use crate::cell::{Cell, Cells, Row};
 use crate::database::Decode;
 use crate::decode::RowResult;
+use crate::encode::Write;
 use crate::sql::{Dialect, Sql};
 use crate::{Cause, Fault};
 
@@ -43,6 +45,20 @@ pub(super) fn list<T>(
     decode: Decode<T>,
 ) -> Result<Vec<T>, Fault> {
     query(connection, sql, values, decode).map_err(fault)?.map_err(Fault::Broken)
+}
+
+/// Writes rows one by one. Each must be written; otherwise a guard missed, and the transaction fails.
+pub(super) fn write(connection: &Connection, write: &Write<'_>) -> Result<(), Fault> {
+    let sql = text(write.sql);
+    let mut statement = connection.prepare_cached(&sql).map_err(fault)?;
+    for row in &write.rows {
+        let written = statement.execute(params_from_iter(row)).map_err(fault)?;
+        if written != 1 && !removed(Guard::RowCountCheck) {
+            let first = sql.lines().next().unwrap_or_default();
+            return Err(Fault::Broken(Cause::new(format!("a guard missed ({written} rows): {first}"))));
+        }
+    }
+    Ok(())
 }
 
 /// The values of a column, which must not be NULL.
@@ -118,7 +134,7 @@ mod tests {
             Sql::AuditUsers,
             Sql::EventListAll,
             Sql::EventStats,
-            Sql::UnpublishedCount,
+            Sql::CursorPendingCount,
         ];
         for sql in Sql::of(Dialect::Sqlite).filter(|sql| !lists_all.contains(sql)) {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", text(sql))).unwrap();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use domain::sabotage::{Guard, interrupted, removed};
 use domain::{Clock, Timestamp};
-use rusqlite::{Connection, ErrorCode, params_from_iter};
+use rusqlite::{Connection, ErrorCode};
 
 use super::files::Files;
 use super::read;
-use super::rows::{list, text};
-use crate::encode::{self, Write};
+use super::rows::{self, list};
+use crate::encode;
 use crate::execute::{LockWait, Writer};
 use crate::fold::{Changes, LoadedRows, OverdueHoldPage, OverdueQuery, Tx};
 use crate::limit::IDEMPOTENCY_TTL_SECONDS;
@@ -210,21 +210,7 @@ impl SqliteTx<'_> {
             if write.sql == Sql::LedgerInsert {
                 self.split_transaction(Guard::LedgerInTransaction)?;
             }
-            self.run(write)?;
-        }
-        Ok(())
-    }
-
-    /// Writes rows one by one. Each must be written; otherwise a guard missed, and the transaction fails.
-    fn run(&self, write: &Write<'_>) -> Result<(), Fault> {
-        let sql = text(write.sql);
-        let mut statement = self.writer.connection.prepare_cached(&sql).map_err(fault)?;
-        for row in &write.rows {
-            let written = statement.execute(params_from_iter(row)).map_err(fault)?;
-            if written != 1 && !removed(Guard::RowCountCheck) {
-                let first = sql.lines().next().unwrap_or_default();
-                return Err(Fault::Broken(Cause::new(format!("a guard missed ({written} rows): {first}"))));
-            }
+            rows::write(&self.writer.connection, write)?;
         }
         Ok(())
     }

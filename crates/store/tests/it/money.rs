@@ -65,6 +65,7 @@ const NO_MONEY: &[(&str, &str)] = &[
     // Responses are the bytes that were sent; their amounts are those of that time.
     ("idempotency", "scope key fingerprint answer created_at"),
     ("published", "event_id stream seq"),
+    ("cursors", "consumer event_id destination seq"),
 ];
 
 /// Creates an event with a booking in every state, refunds, a change of prices, and bookings at the new

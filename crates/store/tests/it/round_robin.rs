@@ -9,8 +9,8 @@ use domain::{
     Timestamp,
 };
 use store::{
-    BookingList, CancelledEvent, Cause, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault, Page, Reply,
-    Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, Consumer, Cursor, CursorFilter, DueHold, EntryWithBooking, Fault,
+    Page, Reply, Stats, Store, StoreHealth, Submission,
 };
 
 pub(crate) struct RoundRobinStore {
@@ -109,12 +109,12 @@ impl Store for RoundRobinStore {
 
     async fn cursors(
         &self,
-        stream: Timestamp,
+        consumer: &Consumer,
         which: CursorFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<Cursor>, Fault> {
-        self.next().cursors(stream, which, after, limit).await
+        self.next().cursors(consumer, which, after, limit).await
     }
 
     async fn entries_with_bookings(
@@ -126,16 +126,12 @@ impl Store for RoundRobinStore {
         self.next().entries_with_bookings(event, after, limit).await
     }
 
-    async fn save_relay_cursors(
-        &self,
-        stream: Timestamp,
-        published: Vec<(EventId, u64)>,
-    ) -> Result<(), Fault> {
-        self.next().save_relay_cursors(stream, published).await
+    async fn save_cursors(&self, consumer: &Consumer, processed: Vec<(EventId, u64)>) -> Result<(), Fault> {
+        self.next().save_cursors(consumer, processed).await
     }
 
-    async fn unpublished_entry_count(&self) -> Result<u64, Fault> {
-        self.next().unpublished_entry_count().await
+    async fn pending_entry_count(&self, consumer: &str) -> Result<u64, Fault> {
+        self.next().pending_entry_count(consumer).await
     }
 
     async fn health(&self) -> Result<StoreHealth, Fault> {

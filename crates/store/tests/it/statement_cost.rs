@@ -40,7 +40,7 @@ pub(crate) const EXEMPT: &[(&str, &str)] = &[
     ("event_list_all", "the audit reads everything"),
     ("refund_list_of_booking", "the refunds of a page of bookings, by their key, for the audit"),
     ("event_stats", "a row for each event, none for a booking"),
-    ("published_", "a row for each event, none for a booking"),
+    ("cursor_", "a row for each event, none for a booking"),
     ("backend_", "reads the state of the session"),
     ("commit_status", "reads the state of the session"),
     ("commit_empty", "writes a WAL record and no row"),

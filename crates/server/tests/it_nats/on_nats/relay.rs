@@ -330,7 +330,7 @@ async fn with_paused_relay(configure: impl Fn(Setup) -> Setup) -> (NatsServer, V
         servers[0].service().book_for("user-1", &event, 1).await.expect(201);
     }
     eventually("the first one has published, and saved its cursor", async || {
-        let saved = database.query_number("SELECT coalesce(sum(seq), 0)::bigint FROM published").await;
+        let saved = database.query_number("SELECT coalesce(sum(seq), 0)::bigint FROM cursors").await;
         (saved == 6).then_some(())
     })
     .await;

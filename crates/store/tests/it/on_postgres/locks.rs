@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::{EventId, Timestamp};
 use store::conformance::fixture::{Fixture, outcome_codes};
-use store::{Idempotency, Postgres, Store as _, Submission};
+use store::{Consumer, Idempotency, Postgres, Store as _, Submission};
 use testkit::{Database, PostgresServer, eventually, within_deadline};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -143,7 +143,7 @@ async fn r1_chore_writes_do_not_wait_for_standbys() {
     cluster.set("synchronous_standby_names", "absent").await;
     let later = Timestamp::from_micros(4_000_000_000_000_000).expect("an instant");
     assert_eq!(store.prune_keys(later, 9).await.expect("no wait for the standby"), 1);
-    store.save_relay_cursors(later, vec![(event, 1)]).await.expect("no wait for the standby");
+    store.save_cursors(&Consumer::relay(later), vec![(event, 1)]).await.expect("no wait for the standby");
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     assert_eq!(database.query_number(waiting).await, 0);
 }

@@ -121,7 +121,7 @@ pub(crate) struct TicketTypeRow {
 /// Decodes a ticket type, and the event that it belongs to.
 pub(crate) fn ticket_type(cells: &mut Cells<'_>) -> RowResult<(EventId, RowResult<TicketTypeRow>)> {
     let key: TicketTypeKey = cells.next()?;
-    let content = of_row(format!("ticket type {}", key.position), ticket_type_content(cells));
+    let content = of_row(format_args!("ticket type {}", key.position), ticket_type_content(cells));
     Ok((EventId::from_bytes(key.event_id), content))
 }
 
@@ -185,7 +185,7 @@ pub(crate) fn booking_with_id(cells: &mut Cells<'_>) -> RowResult<(BookingId, Ro
 /// Decodes a booking.
 pub(crate) fn booking(cells: &mut Cells<'_>) -> RowResult<Booking> {
     let id = BookingId::from_bytes(cells.peek()?);
-    of_row(format!("booking {id}"), booking_row(id, cells))
+    of_row(format_args!("booking {id}"), booking_row(id, cells))
 }
 
 fn booking_row(id: BookingId, cells: &mut Cells<'_>) -> RowResult<Booking> {
@@ -304,7 +304,7 @@ pub(crate) fn refund_with_payment(
 /// Decodes a refund.
 pub(crate) fn refund(cells: &mut Cells<'_>) -> RowResult<Refund> {
     let id = RefundId::from_bytes(cells.peek()?);
-    of_row(format!("refund {id}"), refund_row(id, cells))
+    of_row(format_args!("refund {id}"), refund_row(id, cells))
 }
 
 fn refund_row(id: RefundId, cells: &mut Cells<'_>) -> RowResult<Refund> {
@@ -337,15 +337,15 @@ pub(crate) fn stored_response(cells: &mut Cells<'_>) -> RowResult<((String, Stri
 pub(crate) fn user_tickets(cells: &mut Cells<'_>) -> RowResult<((EventId, UserId), u32)> {
     let event = EventId::from_bytes(cells.next()?);
     let user: Cow<'_, str> = cells.next()?;
-    Ok(((event, parse("user_id", &user)?), of_row(format!("user {user}"), cells.next())?))
+    Ok(((event, parse("user_id", &user)?), of_row(format_args!("user {user}"), cells.next())?))
 }
 
 /// Decodes a user, the number of tickets that the user's bookings hold, and the stored count.
 pub(crate) fn counted_user(cells: &mut Cells<'_>) -> RowResult<(UserId, u64, Option<u32>)> {
     let name: Cow<'_, str> = cells.next()?;
     let user = parse("user_id", &name)?;
-    let holds = of_row(format!("user {name}"), cells.next())?;
-    Ok((user, holds, of_row(format!("user {name}"), cells.next())?))
+    let holds = of_row(format_args!("user {name}"), cells.next())?;
+    Ok((user, holds, of_row(format_args!("user {name}"), cells.next())?))
 }
 
 /// Decodes the key of an overdue hold.

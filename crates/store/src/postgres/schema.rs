@@ -27,7 +27,8 @@ pub(super) async fn version(client: &Client) -> Result<u32, Error> {
 }
 
 /// Runs the missing scripts. Each can be interrupted at any point and run again: it runs in one transaction
-/// together with the insertion of its version or, if it builds indexes concurrently, statement by statement.
+/// together with the insertion of its version. If it builds indexes concurrently, these statements run one by
+/// one after a transaction with the others, which must be repeatable.
 /// The connection must be used for nothing else and then be closed: the advisory lock lasts as long as it
 /// does.
 pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
@@ -40,7 +41,7 @@ pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
         match script.contains(CONCURRENTLY) {
             _ if number <= found => (),
             // The tables are new and unused.
-            true if found == 0 => run(client, number, &script.replace(CONCURRENTLY, "CREATE INDEX")).await?,
+            true if found == 0 => run(client, number, &script.replace(CONCURRENTLY, "INDEX")).await?,
             true => build(client, number, &script).await?,
             false => run(client, number, &script).await?,
         }
@@ -48,8 +49,8 @@ pub(super) async fn migrate(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// The beginning of a statement that cannot run in a transaction.
-const CONCURRENTLY: &str = "CREATE INDEX CONCURRENTLY";
+/// A part of each statement that cannot run in a transaction.
+const CONCURRENTLY: &str = "INDEX CONCURRENTLY";
 
 /// Takes the advisory lock by polling: a statement that waited for the lock would hold a snapshot, and the
 /// concurrent index build of the lock's owner would wait for that snapshot.
@@ -66,12 +67,18 @@ async fn take_migration_lock(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds the indexes of a script, and inserts its version once all are valid.
+/// Runs a script that builds indexes concurrently, and inserts its version once all are valid.
 async fn build(client: &Client, number: u32, script: &str) -> Result<(), Error> {
     let lines: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
     let script = lines.join("\n");
+    let statements = script.split(';').map(str::trim).filter(|statement| !statement.is_empty());
+    let (indexes, others): (Vec<&str>, Vec<&str>) =
+        statements.partition(|statement| statement.contains(CONCURRENTLY));
+    if !others.is_empty() {
+        run_transaction(client, number, &others.join(";\n")).await?;
+    }
     let mut tries = 1;
-    while let Err(error) = build_once(client, &script).await {
+    while let Err(error) = build_once(client, &indexes).await {
         if !is_lock_conflict(&error) || tries == INDEX_BUILDS_MAX {
             return Err(error);
         }
@@ -82,31 +89,37 @@ async fn build(client: &Client, number: u32, script: &str) -> Result<(), Error> 
     client.execute(insert, &[&i64::from(number)]).await.map(drop)
 }
 
-async fn build_once(client: &Client, script: &str) -> Result<(), Error> {
+async fn build_once(client: &Client, indexes: &[&str]) -> Result<(), Error> {
     // An interrupted attempt leaves an invalid index.
     let invalid = "SELECT quote_ident(c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                    WHERE NOT i.indisvalid AND pg_table_is_visible(i.indrelid)";
     for row in client.query(invalid, &[]).await? {
         let name: &str = row.try_get(0)?;
-        if script.contains(&format!(" {name} ")) {
+        if indexes.iter().any(|statement| statement.contains(&format!(" {name} "))) {
             client.batch_execute(&format!("DROP INDEX CONCURRENTLY {name}")).await?;
         }
     }
-    for statement in script.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+    for statement in indexes {
         client.batch_execute(statement).await?;
     }
     Ok(())
 }
 
+/// Runs a script and inserts its version, in one transaction.
 async fn run(client: &Client, number: u32, script: &str) -> Result<(), Error> {
-    let transaction = format!(
-        "BEGIN; SET LOCAL lock_timeout = {};
-         CREATE TABLE IF NOT EXISTS boxoffice_schema
+    let script = format!(
+        "CREATE TABLE IF NOT EXISTS boxoffice_schema
              (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
          {script};
-         INSERT INTO boxoffice_schema (version) VALUES ({number}); COMMIT",
-        TABLE_LOCK_WAIT_MAX.as_millis()
+         INSERT INTO boxoffice_schema (version) VALUES ({number})"
     );
+    run_transaction(client, number, &script).await
+}
+
+/// Runs statements of a script in one transaction, and retries it if other sessions use its tables.
+async fn run_transaction(client: &Client, number: u32, statements: &str) -> Result<(), Error> {
+    let lock_timeout = TABLE_LOCK_WAIT_MAX.as_millis();
+    let transaction = format!("BEGIN; SET LOCAL lock_timeout = {lock_timeout}; {statements}; COMMIT");
     let mut tries = 1;
     loop {
         match client.batch_execute(&transaction).await {

@@ -42,15 +42,15 @@ macro_rules! groups {
 
         impl<'r> Read<'r> for $group$(<$life>)? {
             fn read(cells: &mut Cells<'r>) -> RowResult<Self> {
-                $(let $field: $type = cells.next().map_err(|cause| in_column(name!($field $($name)?), &cause))?;)*
+                $(let $field: $type = in_column(name!($field $($name)?), cells.next())?;)*
                 Ok(Self { $($field,)* })
             }
         })*
     };
 }
 
-fn in_column(name: &str, cause: &Cause) -> Cause {
-    Cause::new(format!("{name}: {cause}"))
+fn in_column<T>(name: &str, value: RowResult<T>) -> RowResult<T> {
+    value.map_err(|cause| Cause::new(format!("{name}: {cause}")))
 }
 
 groups! {

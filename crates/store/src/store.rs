@@ -127,8 +127,8 @@ pub trait Store: Send + Sync {
     /// unconditionally, even if that one is of another destination or further ahead.
     async fn save_cursors(&self, consumer: &Consumer, processed: Vec<(EventId, u64)>) -> Result<(), Fault>;
 
-    /// Number of ledger entries above the saved cursor of their event, also if that is of another destination.
-    /// For callers that cannot query the destination itself.
+    /// Number of ledger entries above the saved cursor of their event, also if that is of another
+    /// destination. For callers that cannot query the destination itself.
     async fn pending_entry_count(&self, consumer: &str) -> Result<u64, Fault>;
 
     /// Checks that commands can be executed now, and returns warnings. Changes nothing.

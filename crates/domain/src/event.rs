@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use crate::booking::{BookingStatus, Item};
 use crate::decide::InconsistencyError;
-use crate::sabotage::{Guard, removed};
-use crate::{Currency, EventId, Money, Name, TicketTypeId, TimeZone, Timestamp};
+use crate::{Currency, EventId, Money, Name, TicketTypeId, TimeZone, Timestamp, guard};
 
 /// An event: its description (rarely edited, shared) and its inventory (changed by every booking).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,11 +303,8 @@ fn move_count(
 }
 
 fn within_capacity(held: u32, sold: u32, capacity: u32) -> Result<(), InconsistencyError> {
-    if removed(Guard::Capacity) {
-        return Ok(());
+    if guard!(Capacity: held.checked_add(sold).is_none_or(|taken| taken > capacity)) {
+        return Err(InconsistencyError("more tickets would be held and sold than exist"));
     }
-    match held.checked_add(sold) {
-        Some(taken) if taken <= capacity => Ok(()),
-        Some(_) | None => Err(InconsistencyError("more tickets would be held and sold than exist")),
-    }
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Removes guards at run time, so that tests can prove that they detect a missing guard (mutation testing).
 //!
-//! Each guard calls [`removed`] where it is applied. Without the feature `sabotage`, which no release build
-//! enables, no guard can be removed, and the call compiles to nothing. With the feature, tests remove guards
-//! for a whole process (a server under test) or for their own thread (a simulation).
+//! Where a guard is applied, [`guard!`](crate::guard) names it. Without the feature `sabotage`, which no
+//! release build enables, no guard can be removed, and the name compiles to nothing. With the feature, tests
+//! remove guards for a whole process (a server under test) or for their own thread (a simulation).
 
 macro_rules! guards {
     ($($(#[$doc:meta])* $guard:ident = $name:literal,)*) => {
@@ -109,6 +109,19 @@ guards! {
     StreamVerification = "stream-verification",
     /// A lock excludes other holders. No ticket depends on it, so its removal must not make a test fail.
     Locks = "locks",
+}
+
+/// A condition with the name of the [`Guard`](crate::sabotage::Guard) that it implements:
+/// `guard!(Owner: !owner)` is `!owner`, or false if tests have removed the guard. `guard!(Owner)` is true
+/// unless the guard is removed.
+#[macro_export]
+macro_rules! guard {
+    ($guard:ident) => {
+        !$crate::sabotage::removed($crate::sabotage::Guard::$guard)
+    };
+    ($guard:ident: $condition:expr) => {
+        ($condition) && $crate::guard!($guard)
+    };
 }
 
 /// Returns true if the guard is removed.

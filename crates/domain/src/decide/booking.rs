@@ -9,7 +9,7 @@ use crate::sabotage::{Guard, removed};
 use crate::{
     Actor, Booking, BookingStatus, Cancellation, Command, Confirmation, EntryKind, Event, EventStatus,
     Invalid, Item, Items, Money, Order, Payment, Refund, RefundReason, RefundStatus, Refusal, Settlement,
-    State, TicketSelection, TicketState, TicketTypeId, Timestamp,
+    State, TicketSelection, TicketState, TicketTypeId, Timestamp, guard,
 };
 
 /// A command for an existing booking, with everything that the rules need.
@@ -34,7 +34,9 @@ pub(super) fn book(
         Ok(priced) => priced,
         Err(refusal) => return refuse(refusal),
     };
-    if let Some(refusal) = sales_closed_reason(event, now).filter(|_| !removed(Guard::SalesOpen)) {
+    if let Some(refusal) = sales_closed_reason(event, now)
+        && guard!(SalesOpen)
+    {
         return refuse(refusal);
     }
     if let Some(decision) = check_user_limit(snapshot, event, &items, || order.user.clone()) {
@@ -71,17 +73,18 @@ pub(super) fn confirm(
     status: BookingStatus,
     confirmation: &Confirmation,
 ) -> Result<Decision, InconsistencyError> {
-    if let Some(refund) = case.snapshot.refund.filter(|_| !removed(Guard::RefundIsFinal)) {
+    if let Some(refund) = case.snapshot.refund
+        && guard!(RefundIsFinal)
+    {
         return refuse(repeated_refusal(case, status, refund));
     }
-    if confirmation.amount.is_some_and(|amount| amount != case.booking.total) && !removed(Guard::Amount) {
+    if guard!(Amount: confirmation.amount.is_some_and(|amount| amount != case.booking.total)) {
         return refuse(Refusal::AmountMismatch { expected: case.booking.total });
     }
+    let captured = &confirmation.transaction;
     let cancelled_event = case.event.details.status == EventStatus::Cancelled;
     match (&case.booking.state, cancelled_event) {
-        (State::Confirmed(payment), _)
-            if payment.transaction == confirmation.transaction && !removed(Guard::IdempotentPayment) =>
-        {
+        (State::Confirmed(payment), _) if guard!(IdempotentPayment: payment.transaction == *captured) => {
             Ok(Decision::Answer(Answer::Booking(case.booking.clone())))
         }
         (State::Pending, false) => pay(case, status, confirmation, TicketState::Held),
@@ -108,7 +111,7 @@ pub(super) fn cancel(
         Actor::User(user) => (true, *user == case.booking.user),
         Actor::Service(_) | Actor::Admin(_) | Actor::System => (false, true),
     };
-    if !owner && !removed(Guard::Owner) {
+    if guard!(Owner: !owner) {
         // The same answer as for a missing booking: it must not reveal that the booking exists.
         return super::not_found("booking");
     }
@@ -123,7 +126,7 @@ pub(super) fn cancel(
         State::Confirmed(payment) => {
             let details = &case.event.details;
             let until = details.starts_at.minus_seconds(details.cancel_cutoff_seconds);
-            if by_user && case.now > until && !removed(Guard::CutOff) {
+            if guard!(CutOff: by_user && case.now > until) {
                 return refuse(Refusal::CancelCutoffPassed { booking: status, until });
             }
             end_booking(case, status, cancellation, Some(payment), TicketState::Sold)
@@ -145,14 +148,17 @@ pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Decision,
         {
             refuse(Refusal::CancelCutoffPassed { booking: status, until: case.event.details.starts_at })
         }
-        State::Pending if case.booking.overdue(case.now) || removed(Guard::Overdue) => transition(
+        State::Pending if guard!(Overdue: !case.booking.overdue(case.now)) => {
+            refuse(Refusal::InvalidState { booking: status, refund: None })
+        }
+        State::Pending => transition(
             case,
             status,
             State::Expired { at: case.now },
             (TicketState::Held, TicketState::Free),
             None,
         ),
-        State::Pending | State::Confirmed(_) | State::Cancelled { .. } | State::Expired { .. } => {
+        State::Confirmed(_) | State::Cancelled { .. } | State::Expired { .. } => {
             refuse(Refusal::InvalidState { booking: status, refund: None })
         }
     }
@@ -269,9 +275,9 @@ fn check_user_limit(
     items: &Items,
     user: impl Fn() -> crate::UserId,
 ) -> Option<Decision> {
-    let limit = event.details.max_tickets_per_user.filter(|_| !removed(Guard::UserLimit))?;
+    let limit = event.details.max_tickets_per_user?;
     let total = snapshot.user_tickets.saturating_add(items.quantity());
-    let over = total.checked_sub(limit).filter(|over| *over > 0)?;
+    let over = total.checked_sub(limit).filter(|over| guard!(UserLimit: *over > 0))?;
     let left = limit.saturating_sub(snapshot.user_tickets);
     let detail = format!("at most {limit} tickets per user; {left} more may be booked");
     Some(free_overdue_or_refuse(
@@ -285,11 +291,8 @@ fn check_user_limit(
 /// Decides against the order if tickets are missing, of a ticket type or of the event: "sold out", too few
 /// tickets left, or overdue holds to free first.
 fn check_availability(snapshot: &Snapshot<'_>, event: &Event, items: &Items) -> Option<Decision> {
-    if removed(Guard::Capacity) {
-        return None;
-    }
     let check = |requested: u32, available: u32, scope: HoldScope, ticket_type: Option<TicketTypeId>| {
-        let missing = requested.checked_sub(available).filter(|missing| *missing > 0)?;
+        let missing = requested.checked_sub(available).filter(|missing| guard!(Capacity: *missing > 0))?;
         let refusal = match available {
             0 => Refusal::SoldOut { requested, ticket_type },
             available => Refusal::InsufficientAvailability { requested, available, ticket_type },
@@ -387,7 +390,7 @@ fn end_booking(
         EventStatus::Cancelled => RefundReason::EventCancelled,
         EventStatus::OnSale | EventStatus::Paused => RefundReason::BookingCancelled,
     };
-    let refund = payment.filter(|_| !removed(Guard::RefundOnCancel)).map(|payment| Refund {
+    let refund = payment.filter(|_| guard!(RefundOnCancel)).map(|payment| Refund {
         id: cancellation.refund_id,
         booking_id: case.booking.id,
         event_id: case.event.id,

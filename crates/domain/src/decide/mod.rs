@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::sabotage::{Guard, removed};
 use crate::{
     Action, Booking, BookingStatus, Command, Entry, EntryKind, EntryLine, Event, EventDetails, Inventory,
-    LedgerStatus, Refund, RefundStatus, Refusal, TicketTypeId, Timestamp, UserId,
+    LedgerStatus, Refund, RefundStatus, Refusal, TicketTypeId, Timestamp, UserId, guard,
 };
 
 /// The stored data of a command's event and booking, as read inside the transaction.
@@ -171,10 +171,10 @@ fn free_overdue_or_refuse(
     tickets: u32,
     refusal: Refusal,
 ) -> Decision {
-    if snapshot.exhausted_scopes.contains(&scope) || removed(Guard::OverdueFirst) {
-        Decision::Answer(Answer::Refused(refusal))
-    } else {
+    if guard!(OverdueFirst: !snapshot.exhausted_scopes.contains(&scope)) {
         Decision::FreeOverdue(Shortage { scope, tickets })
+    } else {
+        Decision::Answer(Answer::Refused(refusal))
     }
 }
 
@@ -207,7 +207,7 @@ impl<'a> Draft<'a> {
     fn append_entry(&mut self, fields: &EntryFields<'_>) -> Result<u64, InconsistencyError> {
         let seq = self.event.inventory.seq.checked_add(1).ok_or(InconsistencyError("the ledger is full"))?;
         let last_at = self.event.inventory.last_at;
-        let at = if removed(Guard::MonotonicLedgerDates) { self.now } else { self.now.max(last_at) };
+        let at = if guard!(MonotonicLedgerDates: self.now < last_at) { last_at } else { self.now };
         self.event.inventory.seq = seq;
         self.event.inventory.last_at = at;
         let moved = fields.booking.filter(|_| fields.quantity > 0);

@@ -28,7 +28,9 @@ pub use command::{
     Action, Actor, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,
     Settlement, TicketSelection, TicketTypePatch,
 };
-pub use decide::{Answer, Change, Decision, HoldScope, InconsistencyError, Shortage, Snapshot, decide};
+#[cfg(not(feature = "sabotage"))]
+pub use decide::decide;
+pub use decide::{Answer, Change, Decision, HoldScope, InconsistencyError, Shortage, Snapshot};
 pub use event::{
     Event, EventDetails, EventStatus, Inventory, Tallies, TicketState, TicketType, TypeInventory,
 };
@@ -38,6 +40,8 @@ pub use limit::*;
 pub use money::{Currency, Money, MoneyError};
 pub use refund::{Refund, RefundReason, RefundStatus};
 pub use refusal::{Invalid, Refusal};
+#[cfg(feature = "sabotage")]
+pub use sabotage::bugs::decide;
 pub use text::{Name, Note, RequestId, Text, TextError, TimeZone, TransactionId, UserId};
 pub use time::{Clock, Timestamp, TimestampError};
 pub use trace::{InvalidTraceParent, TraceParent};

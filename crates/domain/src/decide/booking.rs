@@ -5,21 +5,20 @@ use std::sync::Arc;
 use super::{
     Answer, Change, Decision, Draft, HoldScope, InconsistencyError, Snapshot, free_overdue_or_refuse, refuse,
 };
-use crate::sabotage::{Guard, removed};
 use crate::{
     Actor, Booking, BookingStatus, Cancellation, Command, Confirmation, EntryKind, Event, EventStatus,
-    Invalid, Item, Items, Money, Order, Payment, Refund, RefundReason, RefundStatus, Refusal, Settlement,
-    State, TicketSelection, TicketState, TicketTypeId, Timestamp, guard,
+    Invalid, Item, Items, Money, Order, Payment, Refund, RefundId, RefundReason, RefundStatus, Refusal,
+    Settlement, State, TicketSelection, TicketState, TicketTypeId, Timestamp, TransactionId, guard,
 };
 
 /// A command for an existing booking, with everything that the rules need.
 #[derive(Clone, Copy)]
-pub(super) struct Case<'a> {
-    pub(super) snapshot: &'a Snapshot<'a>,
-    pub(super) event: &'a Event,
-    pub(super) booking: &'a Arc<Booking>,
-    pub(super) command: &'a Command,
-    pub(super) now: Timestamp,
+pub(crate) struct Case<'a> {
+    pub(crate) snapshot: &'a Snapshot<'a>,
+    pub(crate) event: &'a Event,
+    pub(crate) booking: &'a Arc<Booking>,
+    pub(crate) command: &'a Command,
+    pub(crate) now: Timestamp,
 }
 
 /// Reserves all selected tickets, or none; [`check_availability`] decides "sold out".
@@ -89,9 +88,6 @@ pub(super) fn confirm(
         }
         (State::Pending, false) => pay(case, status, confirmation, TicketState::Held),
         (State::Expired { .. }, false) => reacquire(case, status, confirmation),
-        (State::Cancelled { .. }, false) if removed(Guard::CancellationIsFinal) => {
-            reacquire(case, status, confirmation)
-        }
         (State::Confirmed(_) | State::Cancelled { .. }, false) => {
             refund_rejected_payment(case, confirmation, RefundReason::InvalidState)
         }
@@ -116,9 +112,6 @@ pub(super) fn cancel(
         return super::not_found("booking");
     }
     match &case.booking.state {
-        State::Cancelled { .. } | State::Expired { .. } if removed(Guard::FreedOnce) => {
-            end_booking(case, status, cancellation, None, TicketState::Held)
-        }
         State::Cancelled { .. } | State::Expired { .. } => {
             refuse(Refusal::InvalidState { booking: status, refund: None })
         }
@@ -137,17 +130,6 @@ pub(super) fn cancel(
 /// Frees an unpaid booking that is overdue. This is a system action: no rule for users applies.
 pub(super) fn expire(case: &Case<'_>, status: BookingStatus) -> Result<Decision, InconsistencyError> {
     match &case.booking.state {
-        State::Pending
-            if removed(Guard::SystemExempt)
-                && case.now
-                    > case
-                        .event
-                        .details
-                        .starts_at
-                        .minus_seconds(case.event.details.cancel_cutoff_seconds) =>
-        {
-            refuse(Refusal::CancelCutoffPassed { booking: status, until: case.event.details.starts_at })
-        }
         State::Pending if guard!(Overdue: !case.booking.overdue(case.now)) => {
             refuse(Refusal::InvalidState { booking: status, refund: None })
         }
@@ -312,7 +294,7 @@ fn check_availability(snapshot: &Snapshot<'_>, event: &Event, items: &Items) -> 
 }
 
 /// Accepts the payment; the tickets come from the state `from`.
-fn pay(
+pub(crate) fn pay(
     case: &Case<'_>,
     status: BookingStatus,
     confirmation: &Confirmation,
@@ -323,18 +305,12 @@ fn pay(
 }
 
 /// Handles a late payment: reserves the tickets again if they are available and the user's limit allows it.
-fn reacquire(
+pub(crate) fn reacquire(
     case: &Case<'_>,
     status: BookingStatus,
     confirmation: &Confirmation,
 ) -> Result<Decision, InconsistencyError> {
     let booking = case.booking;
-    if removed(Guard::LatePaymentReacquires) {
-        return refund_rejected_payment(case, confirmation, RefundReason::HoldExpired);
-    }
-    if removed(Guard::LatePaymentAvailability) {
-        return pay(case, status, confirmation, TicketState::Free);
-    }
     let unavailable = check_user_limit(case.snapshot, case.event, &booking.items, || booking.user.clone())
         .or_else(|| check_availability(case.snapshot, case.event, &booking.items));
     match unavailable {
@@ -347,26 +323,13 @@ fn reacquire(
 }
 
 /// Handles a captured payment that buys nothing: records one refund, which the answer contains.
-fn refund_rejected_payment(
+pub(crate) fn refund_rejected_payment(
     case: &Case<'_>,
     confirmation: &Confirmation,
     reason: RefundReason,
 ) -> Result<Decision, InconsistencyError> {
-    if removed(Guard::RefundWhenLate) {
-        return refuse(Refusal::InvalidState { booking: case.booking.status(), refund: None });
-    }
-    let refund = Refund {
-        id: confirmation.refund_id,
-        booking_id: case.booking.id,
-        event_id: case.event.id,
-        transaction: confirmation.transaction.clone(),
-        amount: confirmation.amount.unwrap_or(case.booking.total),
-        status: RefundStatus::Requested,
-        reason,
-        provider_reference: None,
-        created_at: case.now,
-        settled_at: None,
-    };
+    let amount = confirmation.amount.unwrap_or(case.booking.total);
+    let refund = new_refund(case, confirmation.refund_id, &confirmation.transaction, amount, reason);
     let status = case.booking.status();
     let mut draft = Draft::new(case.event, Some(case.booking), case.command, case.now);
     let seq = draft.append_refund_entry(case.booking, &refund, None)?;
@@ -379,7 +342,7 @@ fn refund_rejected_payment(
 }
 
 /// Cancels the booking, and records the refund of its payment, if it has one.
-fn end_booking(
+pub(crate) fn end_booking(
     case: &Case<'_>,
     status: BookingStatus,
     cancellation: &Cancellation,
@@ -390,22 +353,38 @@ fn end_booking(
         EventStatus::Cancelled => RefundReason::EventCancelled,
         EventStatus::OnSale | EventStatus::Paused => RefundReason::BookingCancelled,
     };
-    let refund = payment.filter(|_| guard!(RefundOnCancel)).map(|payment| Refund {
-        id: cancellation.refund_id,
+    let refund = match payment {
+        Some(Payment { transaction, .. }) if guard!(RefundOnCancel) => {
+            Some(new_refund(case, cancellation.refund_id, transaction, case.booking.total, reason))
+        }
+        Some(_) | None => None,
+    };
+    let payment = payment.cloned();
+    let state =
+        State::Cancelled { at: case.now, reason: cancellation.reason.clone(), payment, refunded: false };
+    transition(case, status, state, (from, TicketState::Free), refund)
+}
+
+/// A refund that is now due.
+fn new_refund(
+    case: &Case<'_>,
+    id: RefundId,
+    transaction: &TransactionId,
+    amount: Money,
+    reason: RefundReason,
+) -> Refund {
+    Refund {
+        id,
         booking_id: case.booking.id,
         event_id: case.event.id,
-        transaction: payment.transaction.clone(),
-        amount: case.booking.total,
+        transaction: transaction.clone(),
+        amount,
         status: RefundStatus::Requested,
         reason,
         provider_reference: None,
         created_at: case.now,
         settled_at: None,
-    });
-    let payment = payment.cloned();
-    let state =
-        State::Cancelled { at: case.now, reason: cancellation.reason.clone(), payment, refunded: false };
-    transition(case, status, state, (from, TicketState::Free), refund)
+    }
 }
 
 /// The refusal of a transaction with a recorded refund: the same as the first time, except that a cancelled

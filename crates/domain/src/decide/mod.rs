@@ -3,12 +3,11 @@
 //! [`decide()`] takes the stored data (a [`Snapshot`]), a [`Command`] and the time, and returns what changes.
 //! It reads nothing else, so it is valid inside any transaction and a replay gives exactly the same result.
 
-mod booking;
+pub(crate) mod booking;
 mod event;
 
 use std::sync::Arc;
 
-use crate::sabotage::{Guard, removed};
 use crate::{
     Action, Booking, BookingStatus, Command, Entry, EntryKind, EntryLine, Event, EventDetails, Inventory,
     LedgerStatus, Refund, RefundStatus, Refusal, TicketTypeId, Timestamp, UserId, guard,
@@ -50,7 +49,7 @@ pub struct Shortage {
     pub tickets: u32,
 }
 
-/// The result of [`decide()`].
+/// The result of [`crate::decide()`].
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// Something changes. The whole change is written in one transaction, or not at all.
@@ -58,8 +57,8 @@ pub enum Decision {
     /// Nothing changes.
     Answer(Answer),
     /// Tickets are missing. The caller frees overdue holds of this scope, oldest first, by deciding
-    /// [`Action::Expire`] for each, and calls [`decide()`] again; if there are none, it adds the scope to
-    /// [`Snapshot::exhausted_scopes`]. Thus "sold out" is never returned while an overdue hold could be
+    /// [`Action::Expire`] for each, and calls [`crate::decide()`] again; if there are none, it adds the scope
+    /// to [`Snapshot::exhausted_scopes`]. Thus "sold out" is never returned while an overdue hold could be
     /// freed.
     FreeOverdue(Shortage),
 }
@@ -111,14 +110,15 @@ pub struct InconsistencyError(pub &'static str);
 ///
 /// [`InconsistencyError`] if the stored data contradicts itself, such as an existing booking without its
 /// event.
+#[cfg_attr(
+    feature = "sabotage",
+    expect(unreachable_pub, reason = "with the feature, the crate exports the function that wraps this one")
+)]
 pub fn decide(
     snapshot: &Snapshot<'_>,
     command: &Command,
     now: Timestamp,
 ) -> Result<Decision, InconsistencyError> {
-    let last_at =
-        snapshot.event.filter(|_| removed(Guard::DeadlinesByClock)).map(|event| event.inventory.last_at);
-    let now = last_at.map_or(now, |last_at| now.max(last_at));
     match (&command.action, snapshot.event, snapshot.booking.map(|booking| (booking, booking.status()))) {
         (Action::CreateEvent(_), Some(_), _) => Err(InconsistencyError("the id of a new event is taken")),
         (Action::CreateEvent(new), None, _) => event::create(new, command, now),
@@ -160,7 +160,7 @@ fn not_found(what: &'static str) -> Result<Decision, InconsistencyError> {
     clippy::unnecessary_wraps,
     reason = "the rules end in `refuse(…)` just as they end in `with_user_count(…)`"
 )]
-fn refuse(refusal: Refusal) -> Result<Decision, InconsistencyError> {
+pub(crate) fn refuse(refusal: Refusal) -> Result<Decision, InconsistencyError> {
     Ok(Decision::Answer(Answer::Refused(refusal)))
 }
 

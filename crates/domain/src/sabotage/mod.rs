@@ -2,7 +2,12 @@
 //!
 //! Where a guard is applied, [`guard!`](crate::guard) names it. Without the feature `sabotage`, which no
 //! release build enables, no guard can be removed, and the name compiles to nothing. With the feature, tests
-//! remove guards for a whole process (a server under test) or for their own thread (a simulation).
+//! remove guards for a whole process (a server under test) or for their own thread (a simulation). If a guard
+//! is not a condition that can be ignored, but the absence of some code, its removal inserts that code around
+//! the rules (`bugs.rs`).
+
+#[cfg(feature = "sabotage")]
+pub(crate) mod bugs;
 
 macro_rules! guards {
     ($($(#[$doc:meta])* $guard:ident = $name:literal,)*) => {
@@ -111,9 +116,8 @@ guards! {
     Locks = "locks",
 }
 
-/// A condition with the name of the [`Guard`](crate::sabotage::Guard) that it implements:
-/// `guard!(Owner: !owner)` is `!owner`, or false if tests have removed the guard. `guard!(Owner)` is true
-/// unless the guard is removed.
+/// A condition with the name of the [`Guard`] that it implements: `guard!(Owner: !owner)` is `!owner`, or
+/// false if tests have removed the guard. `guard!(Owner)` is true unless the guard is removed.
 #[macro_export]
 macro_rules! guard {
     ($guard:ident) => {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::{
-    BookingId, EventId, EventStatus, Money, Name, Note, RefundId, RequestId, TicketTypeId, TimeZone,
-    Timestamp, TraceParent, TransactionId, UserId,
+    BookingId, EventId, EventStatus, Money, Name, Note, ProviderReference, RefundId, RequestId, TicketTypeId,
+    TimeZone, Timestamp, TraceParent, TransactionId, UserId,
 };
 
 /// One requested change of one event.
@@ -130,7 +130,7 @@ pub struct Settlement {
     /// True if the money was paid out.
     pub succeeded: bool,
     /// The payment provider's reference of the pay-out.
-    pub provider_reference: Name,
+    pub provider_reference: ProviderReference,
 }
 
 /// A new event. The numbers are checked by [`crate::decide()`].

@@ -42,6 +42,6 @@ pub use refund::{Refund, RefundReason, RefundStatus};
 pub use refusal::{Invalid, Refusal};
 #[cfg(feature = "sabotage")]
 pub use sabotage::bugs::decide;
-pub use text::{Name, Note, RequestId, Text, TextError, TimeZone, TransactionId, UserId};
+pub use text::{Name, Note, ProviderReference, RequestId, TextError, TimeZone, TransactionId, UserId};
 pub use time::{Clock, Timestamp, TimestampError};
 pub use trace::{InvalidTraceParent, TraceParent};

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{BookingId, EventId, Money, Name, RefundId, Timestamp, TransactionId};
+use crate::{BookingId, EventId, Money, ProviderReference, RefundId, Timestamp, TransactionId};
 
 /// A refund that has to be paid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Refund {
     /// The reason of the refund.
     pub reason: RefundReason,
     /// The payment provider's reference of the pay-out.
-    pub provider_reference: Option<Name>,
+    pub provider_reference: Option<ProviderReference>,
     /// The time at which the refund was recorded.
     pub created_at: Timestamp,
     /// The time at which its outcome was recorded.

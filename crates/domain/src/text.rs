@@ -28,50 +28,8 @@ pub enum TextError {
     TimeZone,
 }
 
-/// A line of `MIN` to [`TEXT_CHARS_MAX`] Unicode characters without control characters; not blank if `MIN` is
-/// above 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Text<const MIN: usize>(Box<str>);
-
-/// A name: 1 to 200 characters.
-pub type Name = Text<1>;
-/// A comment or a reference that may be empty: up to 200 characters.
-pub type Note = Text<0>;
-/// The payment provider's id of one captured payment: 1 to 200 characters, compared exactly.
-pub type TransactionId = Text<1>;
-
-impl<const MIN: usize> Text<MIN> {
-    /// The text as a string slice.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<const MIN: usize> FromStr for Text<MIN> {
-    type Err = TextError;
-
-    fn from_str(text: &str) -> Result<Self, TextError> {
-        let blank = MIN > 0 && text.trim().is_empty();
-        // A character has at most four bytes, so the cheap comparison avoids counting the characters of a
-        // huge text.
-        if blank || text.len() > 4 * TEXT_CHARS_MAX || text.chars().count() > TEXT_CHARS_MAX {
-            return Err(TextError::Length { min: MIN, max: TEXT_CHARS_MAX });
-        }
-        if text.chars().any(char::is_control) {
-            return Err(TextError::Control);
-        }
-        Ok(Self(text.into()))
-    }
-}
-
-impl<const MIN: usize> fmt::Display for Text<MIN> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-macro_rules! ascii_texts {
-    ($($(#[$doc:meta])* $name:ident: $max:expr, $allowed:expr, $allowed_text:literal;)*) => {$(
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident: $check:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Box<str>);
@@ -87,13 +45,8 @@ macro_rules! ascii_texts {
             type Err = TextError;
 
             fn from_str(text: &str) -> Result<Self, TextError> {
-                let allowed: fn(u8) -> bool = $allowed;
-                if text.is_empty() || text.len() > $max {
-                    return Err(TextError::Length { min: 1, max: $max });
-                }
-                if !text.bytes().all(allowed) {
-                    return Err(TextError::Charset($allowed_text));
-                }
+                let check: fn(&str) -> Result<(), TextError> = $check;
+                check(text)?;
                 Ok(Self(text.into()))
             }
         }
@@ -106,13 +59,54 @@ macro_rules! ascii_texts {
     )*};
 }
 
-ascii_texts! {
+texts! {
+    /// The name of an event, a venue or a ticket type: 1 to 200 characters.
+    Name: check_line::<1>;
+    /// A comment that may be empty: up to 200 characters.
+    Note: check_line::<0>;
+    /// The payment provider's id of one captured payment: 1 to 200 characters, compared exactly.
+    TransactionId: check_line::<1>;
+    /// The payment provider's reference of one pay-out: 1 to 200 characters.
+    ProviderReference: check_line::<1>;
     /// The identity provider's id of a person; opaque to this program.
-    UserId: USER_ID_CHARS_MAX,
-        |byte| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte),
-        "A-Z a-z 0-9 . _ : @ -";
+    UserId: |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
+        check_ascii::<USER_ID_CHARS_MAX>(text, allowed, "A-Z a-z 0-9 . _ : @ -")
+    };
     /// The id that connects a response, a log line and a ledger entry.
-    RequestId: REQUEST_ID_CHARS_MAX, |byte| byte.is_ascii_graphic(), "visible ASCII characters";
+    RequestId: |text| {
+        check_ascii::<REQUEST_ID_CHARS_MAX>(text, |byte| byte.is_ascii_graphic(), "visible ASCII characters")
+    };
+}
+
+/// Checks a line of `MIN` to [`TEXT_CHARS_MAX`] Unicode characters without control characters; it must not be
+/// blank if `MIN` is above 0.
+fn check_line<const MIN: usize>(text: &str) -> Result<(), TextError> {
+    let blank = MIN > 0 && text.trim().is_empty();
+    // A character has at most four bytes, so the cheap comparison avoids counting the characters of a huge
+    // text.
+    if blank || text.len() > 4 * TEXT_CHARS_MAX || text.chars().count() > TEXT_CHARS_MAX {
+        return Err(TextError::Length { min: MIN, max: TEXT_CHARS_MAX });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(TextError::Control);
+    }
+    Ok(())
+}
+
+/// Checks a text of 1 to `MAX` allowed characters, all of them ASCII.
+fn check_ascii<const MAX: usize>(
+    text: &str,
+    allowed: impl Fn(u8) -> bool,
+    allowed_text: &'static str,
+) -> Result<(), TextError> {
+    if text.is_empty() || text.len() > MAX {
+        return Err(TextError::Length { min: 1, max: MAX });
+    }
+    if !text.bytes().all(allowed) {
+        return Err(TextError::Charset(allowed_text));
+    }
+    Ok(())
 }
 
 /// A time zone of the IANA database, such as `Europe/Berlin`. It is only displayed; the rules compare

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::{Action, Name, Refund, RefundId, RefundStatus, Refusal, Settlement};
+use domain::{Action, ProviderReference, Refund, RefundId, RefundStatus, Refusal, Settlement};
 use store::{Idempotency, Page};
 
 use crate::{Caller, CommandOutput, Engine, Error, Reader};
@@ -13,7 +13,7 @@ pub struct RefundOutcome {
     /// True if the money was paid out.
     pub succeeded: bool,
     /// The payment provider's reference of the pay-out.
-    pub provider_reference: Name,
+    pub provider_reference: ProviderReference,
 }
 
 impl Engine {

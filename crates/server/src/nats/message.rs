@@ -141,7 +141,7 @@ fn booking_details(item: &EntryWithBooking) -> Option<BookingDetails<'_>> {
 fn reason(booking: &Booking, kind: EntryKind) -> Option<&str> {
     match (&booking.state, kind) {
         (domain::State::Cancelled { reason, .. }, EntryKind::BookingCancelled) => {
-            reason.as_ref().map(domain::Text::as_str)
+            reason.as_ref().map(domain::Note::as_str)
         }
         _ => None,
     }

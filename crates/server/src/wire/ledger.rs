@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use domain::{
-    BookingId, Currency, Entry, EntryKind, EntryLine, EventId, LedgerStatus, Name, Refund, RefundId,
-    RefundReason, RefundStatus, Tallies, TicketTypeId, Timestamp,
+    BookingId, Currency, Entry, EntryKind, EntryLine, EventId, LedgerStatus, ProviderReference, Refund,
+    RefundId, RefundReason, RefundStatus, Tallies, TicketTypeId, Timestamp,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ pub(crate) struct SettleRequest {
     /// The outcome of the pay-out. `failed` can later become `succeeded`, but not the reverse.
     pub(crate) outcome: ParsedText<SettlementOutcome>,
     /// The payment provider's id of the pay-out.
-    pub(crate) provider_reference: ParsedText<Name>,
+    pub(crate) provider_reference: ParsedText<ProviderReference>,
 }
 
 /// The outcome of a pay-out.
@@ -235,7 +235,7 @@ impl<'a> From<&'a Refund> for RefundView<'a> {
             amount: refund.amount.into(),
             status: refund.status.as_str(),
             reason: refund.reason.as_str(),
-            provider_reference: refund.provider_reference.as_ref().map(domain::Text::as_str),
+            provider_reference: refund.provider_reference.as_ref().map(ProviderReference::as_str),
             created_at: refund.created_at,
             settled_at: refund.settled_at,
         }

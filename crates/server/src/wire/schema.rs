@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use domain::{
-    BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, LedgerStatus, PaymentStatus,
-    RefundId, RefundReason, RefundStatus, TEXT_CHARS_MAX, Text, TicketTypeId, TimeZone, Timestamp,
-    USER_ID_CHARS_MAX, UserId,
+    BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, LedgerStatus, Name, Note,
+    PaymentStatus, ProviderReference, RefundId, RefundReason, RefundStatus, TEXT_CHARS_MAX, TicketTypeId,
+    TimeZone, Timestamp, TransactionId, USER_ID_CHARS_MAX, UserId,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
@@ -186,15 +186,26 @@ impl TextSchema for UserId {
     }
 }
 
-impl<const MIN: usize> TextSchema for Text<MIN> {
-    fn schema() -> Schema {
-        let controls = r"\x00-\x1f\x7f-\x9f";
-        let not_blank = if MIN == 0 { String::new() } else { format!(r"[^\s{controls}][^{controls}]*") };
-        json_schema!({
-            "type": "string", "minLength": MIN, "maxLength": TEXT_CHARS_MAX,
-            "pattern": format!("^[^{controls}]*{not_blank}$"),
-        })
-    }
+macro_rules! line_schemas {
+    ($($name:ident)*) => {$(
+        impl TextSchema for $name {
+            fn schema() -> Schema {
+                line_schema("".parse::<Self>().is_ok())
+            }
+        }
+    )*};
+}
+
+line_schemas! { Name Note TransactionId ProviderReference }
+
+/// The schema of a line of text, which may be empty or must not be blank.
+fn line_schema(may_be_empty: bool) -> Schema {
+    let controls = r"\x00-\x1f\x7f-\x9f";
+    let not_blank = if may_be_empty { String::new() } else { format!(r"[^\s{controls}][^{controls}]*") };
+    json_schema!({
+        "type": "string", "minLength": u8::from(!may_be_empty), "maxLength": TEXT_CHARS_MAX,
+        "pattern": format!("^[^{controls}]*{not_blank}$"),
+    })
 }
 
 impl TextSchema for TimeZone {

@@ -23,7 +23,7 @@ fn text(number: usize) -> Name {
 }
 
 /// The longest text, in the widest characters.
-fn longest() -> Name {
+fn longest<T: std::str::FromStr<Err: std::fmt::Debug>>() -> T {
     "\u{1f3ab}".repeat(200).parse().expect("a text")
 }
 
@@ -199,7 +199,7 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
             assert_eq!(booking.hold_expires_at, booking.created_at.plus_seconds(HOLD_SECONDS_MAX));
             check_booking(&fixture, booking, BookingStatus::Pending).await;
         }
-        let confirmed = fixture.run_ok(fixture.confirm(&held[0], longest().as_str())).await;
+        let confirmed = fixture.run_ok(fixture.confirm(&held[0], longest::<Name>().as_str())).await;
         let payment = Payment { transaction: longest(), at: confirmed.updated_at };
         assert_eq!(confirmed.state, State::Confirmed(payment.clone()));
         check_booking(&fixture, &confirmed, BookingStatus::Confirmed).await;
@@ -237,7 +237,7 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
 pub(super) async fn refunds_read_back(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let event = fixture.create(fixture.new_event(10)).await;
-    let paid = fixture.book_and_pay(event.id, "a", 2, longest().as_str()).await;
+    let paid = fixture.book_and_pay(event.id, "a", 2, longest::<Name>().as_str()).await;
     let held = fixture.hold(event.id, &[("b", 1), ("c", 1)]).await;
     // A second payment for a paid booking.
     let reply = fixture.run(fixture.confirm(&paid, " \u{1f4b8} ")).await;

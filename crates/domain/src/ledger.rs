@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::refund::string_enum;
+use crate::text::{KindName, StatusName, TextError};
 use crate::{Actor, BookingId, EventId, RefundId, RequestId, TicketTypeId, Timestamp, TraceParent};
 
 /// One entry of an event's ledger.
@@ -16,7 +17,7 @@ pub struct Entry {
     /// The entry's number in that ledger, from 1.
     pub seq: u64,
     /// The kind of change.
-    pub kind: EntryKind,
+    pub kind: LedgerKind,
     /// The booking that changed.
     pub booking_id: Option<BookingId>,
     /// The refund that was recorded or settled.
@@ -26,9 +27,9 @@ pub struct Entry {
     /// The total number of tickets that moved, without a sign. For entries of the event itself: the amount by
     /// which its capacity changed.
     pub quantity: u32,
-    /// The previous status; `None` if there was none.
+    /// The previous status; `None` if there was none, or if the kind is unknown.
     pub from: Option<LedgerStatus>,
-    /// The new status; `None` if the change concerns no status.
+    /// The new status; `None` if the change concerns no status, or if the kind is unknown.
     pub to: Option<LedgerStatus>,
     /// The event's available tickets after this change.
     pub available_after: u32,
@@ -53,8 +54,105 @@ pub struct EntryLine {
     pub quantity: u32,
 }
 
+/// The kind of an entry in a stored ledger. A later version of the program, which shares the database during
+/// an upgrade, may write kinds that this version does not know. They are listed and published as they are.
+/// The rules create entries of known kinds only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerKind {
+    /// A kind of this version.
+    Known(EntryKind),
+    /// A kind of another version.
+    Unknown(UnknownKind),
+}
+
+/// A kind that this version does not know, with the statuses of its entry. Only [`LedgerKind::parse`] creates
+/// it, so it never has the name of a known kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownKind {
+    name: KindName,
+    from: Option<StatusName>,
+    to: Option<StatusName>,
+}
+
+impl LedgerKind {
+    /// Parses the kind and the statuses of a stored entry. The statuses of an unknown kind become a part of
+    /// it, because this version may not know them either.
+    ///
+    /// # Errors
+    ///
+    /// The kind has other characters than a kind of any version, or a known kind has an unknown status.
+    pub fn parse(
+        kind: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<(Self, Option<LedgerStatus>, Option<LedgerStatus>), String> {
+        if let Ok(known) = kind.parse() {
+            return Ok((Self::Known(known), parse_if_set(from)?, parse_if_set(to)?));
+        }
+        let name = kind.parse().map_err(|error: TextError| error.to_string())?;
+        let unknown = UnknownKind { name, from: parse_if_set(from)?, to: parse_if_set(to)? };
+        Ok((Self::Unknown(unknown), None, None))
+    }
+
+    /// The kind, if this version knows it.
+    pub fn known(&self) -> Option<EntryKind> {
+        match self {
+            Self::Known(kind) => Some(*kind),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// The kind in JSON and in the database.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.as_str(),
+            Self::Unknown(unknown) => unknown.name.as_str(),
+        }
+    }
+}
+
+fn parse_if_set<T: FromStr<Err: fmt::Display>>(text: Option<&str>) -> Result<Option<T>, String> {
+    text.map(str::parse).transpose().map_err(|error: T::Err| error.to_string())
+}
+
+impl From<EntryKind> for LedgerKind {
+    fn from(kind: EntryKind) -> Self {
+        Self::Known(kind)
+    }
+}
+
+impl PartialEq<EntryKind> for LedgerKind {
+    fn eq(&self, kind: &EntryKind) -> bool {
+        self.known() == Some(*kind)
+    }
+}
+
+impl fmt::Display for LedgerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Entry {
+    /// The previous status in JSON and in the database, of a known or an unknown kind.
+    pub fn from_status(&self) -> Option<&str> {
+        match &self.kind {
+            LedgerKind::Known(_) => self.from.map(LedgerStatus::as_str),
+            LedgerKind::Unknown(unknown) => unknown.from.as_ref().map(StatusName::as_str),
+        }
+    }
+
+    /// The new status in JSON and in the database, of a known or an unknown kind.
+    pub fn to_status(&self) -> Option<&str> {
+        match &self.kind {
+            LedgerKind::Known(_) => self.to.map(LedgerStatus::as_str),
+            LedgerKind::Unknown(unknown) => unknown.to.as_ref().map(StatusName::as_str),
+        }
+    }
+}
+
 string_enum! {
-    /// The kind of change; also the `type` of the message that is published for the entry.
+    /// The kind of a change that this version makes; also the `type` of the message that is published for it.
     EntryKind {
         /// A booking reserved tickets.
         BookingCreated = "booking.created",

@@ -35,7 +35,7 @@ pub use event::{
     Event, EventDetails, EventStatus, Inventory, Tallies, TicketState, TicketType, TypeInventory,
 };
 pub use id::{BookingId, EventId, IdError, Ids, RefundId, TicketTypeId};
-pub use ledger::{Entry, EntryKind, EntryLine, LedgerStatus};
+pub use ledger::{Entry, EntryKind, EntryLine, LedgerKind, LedgerStatus, UnknownKind};
 pub use limit::*;
 pub use money::{Currency, Money, MoneyError};
 pub use refund::{Refund, RefundReason, RefundStatus};

@@ -23,6 +23,12 @@ pub const TEXT_CHARS_MAX: usize = 200;
 pub const USER_ID_CHARS_MAX: usize = 128;
 /// Maximum length of a request id, in characters (all ASCII).
 pub const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Maximum length of a kind or a status in the ledger that this version does not know, in characters (all
+/// ASCII): such a text is published and logged, so a corrupt one must not be large.
+pub const LEDGER_WORD_CHARS_MAX: usize = 64;
+/// Maximum number of kinds that an audit counts separately because this version does not know them: a corrupt
+/// ledger must not let the report grow.
+pub const UNKNOWN_KINDS_MAX: usize = 100;
 
 const _: () = assert!(CAPACITY_MAX <= u32::MAX / 2, "held + sold must not overflow 32 bits");
 const _: () = assert!(PRICE_MAX < AMOUNT_MAX, "one ticket can always be paid for");

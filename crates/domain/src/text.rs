@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::limit::{REQUEST_ID_CHARS_MAX, TEXT_CHARS_MAX, USER_ID_CHARS_MAX};
+use crate::limit::{LEDGER_WORD_CHARS_MAX, REQUEST_ID_CHARS_MAX, TEXT_CHARS_MAX, USER_ID_CHARS_MAX};
 
 /// The reason why a text is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,14 +29,14 @@ pub enum TextError {
 }
 
 macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident: $check:expr;)*) => {$(
+    ($($(#[$doc:meta])* $vis:vis $name:ident: $check:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Box<str>);
+        $vis struct $name(Box<str>);
 
         impl $name {
             /// The text as a string slice.
-            pub fn as_str(&self) -> &str {
+            $vis fn as_str(&self) -> &str {
                 &self.0
             }
         }
@@ -61,21 +61,33 @@ macro_rules! texts {
 
 texts! {
     /// The name of an event, a venue or a ticket type: 1 to 200 characters.
-    Name: check_line::<1>;
+    pub Name: check_line::<1>;
     /// A comment that may be empty: up to 200 characters.
-    Note: check_line::<0>;
+    pub Note: check_line::<0>;
     /// The payment provider's id of one captured payment: 1 to 200 characters, compared exactly.
-    TransactionId: check_line::<1>;
+    pub TransactionId: check_line::<1>;
     /// The payment provider's reference of one pay-out: 1 to 200 characters.
-    ProviderReference: check_line::<1>;
+    pub ProviderReference: check_line::<1>;
     /// The identity provider's id of a person; opaque to this program.
-    UserId: |text| {
+    pub UserId: |text| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
         check_ascii::<USER_ID_CHARS_MAX>(text, allowed, "A-Z a-z 0-9 . _ : @ -")
     };
     /// The id that connects a response, a log line and a ledger entry.
-    RequestId: |text| {
+    pub RequestId: |text| {
         check_ascii::<REQUEST_ID_CHARS_MAX>(text, |byte| byte.is_ascii_graphic(), "visible ASCII characters")
+    };
+    /// The name of a kind of ledger entry, in any version.
+    pub(crate) KindName: |text| {
+        let allowed = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
+        };
+        check_ascii::<LEDGER_WORD_CHARS_MAX>(text, allowed, "a-z 0-9 . _ -")
+    };
+    /// The name of a status in a ledger entry, in any version.
+    pub(crate) StatusName: |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        check_ascii::<LEDGER_WORD_CHARS_MAX>(text, allowed, "A-Z a-z 0-9 . _ -")
     };
 }
 

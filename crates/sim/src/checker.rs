@@ -61,7 +61,7 @@ fn ledger_row(entry: &Entry) -> LedgerRow {
         booking: entry.booking_id.map(|id| id.to_string()),
         refund: entry.refund_id.map(|id| id.to_string()),
         quantity: entry.quantity,
-        from: entry.from.map(|from| from.to_string()),
+        from: entry.from_status().map(str::to_owned),
         available_after: entry.available_after,
         actor: entry.actor.to_string(),
         request: entry.request.as_str().to_owned(),
@@ -80,7 +80,7 @@ async fn final_state(workload: &Workload, fleet: &Fleet) -> Result<FinalState, s
             workload.world.record_coverage(&format!(
                 "ledger: {} from {}",
                 entry.kind,
-                entry.from.map_or("none", domain::LedgerStatus::as_str)
+                entry.from_status().unwrap_or("none")
             ));
             state.entries.push(ledger_row(&entry));
         }

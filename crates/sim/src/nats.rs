@@ -379,7 +379,7 @@ mod tests {
         Entry {
             event_id: EventId::new(at, [event; 10]),
             seq,
-            kind: EntryKind::BookingCreated,
+            kind: EntryKind::BookingCreated.into(),
             booking_id: None,
             refund_id: None,
             lines: Vec::new(),

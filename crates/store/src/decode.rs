@@ -9,8 +9,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use domain::{
-    Booking, BookingId, Currency, Entry, Event, EventDetails, EventId, Inventory, Money, Payment, Refund,
-    RefundId, State, Tallies, TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory, UserId,
+    Booking, BookingId, Currency, Entry, Event, EventDetails, EventId, Inventory, LedgerKind, Money, Payment,
+    Refund, RefundId, State, Tallies, TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory,
+    UserId,
 };
 
 use crate::cell::Cells;
@@ -253,16 +254,18 @@ pub(crate) fn entry_with_seq(cells: &mut Cells<'_>) -> RowResult<(i64, RowResult
 /// Decodes a ledger entry.
 pub(crate) fn entry(cells: &mut Cells<'_>) -> RowResult<Entry> {
     let row: LedgerEntry<'_> = cells.next()?;
+    let (kind, from, to) = LedgerKind::parse(&row.kind, row.from_status.as_deref(), row.to_status.as_deref())
+        .map_err(Cause::new)?;
     Ok(Entry {
         event_id: EventId::from_bytes(row.event_id),
         seq: row.seq,
-        kind: parse("type", &row.kind)?,
+        kind,
         booking_id: row.booking_id.map(BookingId::from_bytes),
         refund_id: row.refund_id.map(RefundId::from_bytes),
         lines: json::lines_from(&row.lines)?,
         quantity: row.quantity,
-        from: parse_if_set("from_status", row.from_status.as_ref())?,
-        to: parse_if_set("to_status", row.to_status.as_ref())?,
+        from,
+        to,
         available_after: row.available_after,
         previous_seq: row.previous_seq,
         actor: parse("actor", &row.actor)?,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::ledger::EventReplay;
 use crate::{
-    Booking, BookingId, Entry, EntryKind, EntryLine, Event, EventId, LedgerStatus, Money, Refund, RefundId,
-    RefundStatus, State, TransactionId,
+    Booking, BookingId, Entry, EntryKind, EntryLine, Event, EventId, LedgerKind, LedgerStatus, Money, Refund,
+    RefundId, RefundStatus, State, TransactionId,
 };
 
 /// All stored data of one booking.
@@ -42,21 +42,35 @@ impl History {
         self.booking.as_ref().filter(|booking| booking.event_id == event)
     }
 
-    /// Compares entries, row and refunds, and adds the row to the event's sums. Returns the violations.
+    /// Compares entries, row and refunds, and adds the row to the event's sums. Returns the violations. If an
+    /// entry is of an unknown kind, checks only that each entry names the previous one, and the row the last.
     pub(super) fn check(&self, event_replay: &mut EventReplay) -> Vec<String> {
         let (id, event) = (self.id, event_replay.event().id);
         let mut violations = Vec::new();
         let mut replay = BookingReplay::default();
+        let is_interpreted = self.entries.iter().all(|entry| entry.kind.known().is_some());
         for entry in &self.entries {
             let locate = |text: String| format!("{event} entry {}: {text}", entry.seq);
-            violations.extend(replay.apply(id, entry).into_iter().map(locate));
+            violations.extend(replay.link(id, entry).map(locate));
+            if let LedgerKind::Known(kind) = entry.kind
+                && is_interpreted
+            {
+                violations.extend(replay.apply(id, kind, entry).into_iter().map(locate));
+            }
         }
-        match self.booking_of(event) {
+        let locate = |text: String| format!("{id} of {event}: {text}");
+        let booking = self.booking_of(event);
+        violations.extend(booking.and_then(|booking| check_last_entry(booking, &replay)).map(locate));
+        if !is_interpreted {
+            return violations;
+        }
+        match booking {
             Some(booking) => {
-                let locate = |text: String| format!("{id} of {event}: {text}");
                 violations.extend(check_row(booking, &replay).into_iter().map(locate));
                 violations.extend(check_money(booking, event_replay.event()).into_iter().map(locate));
-                violations.extend(event_replay.add_booking(booking).into_iter().map(locate));
+                if event_replay.is_interpreted() {
+                    violations.extend(event_replay.add_booking(booking).into_iter().map(locate));
+                }
             }
             None => violations.push(format!("{event}: {id} has a ledger but no row")),
         }
@@ -111,17 +125,18 @@ impl History {
 }
 
 impl<'a> BookingReplay<'a> {
-    /// Applies an entry: a booking's entries follow the state table, and each names the previous one.
-    fn apply(&mut self, id: BookingId, entry: &'a Entry) -> Vec<String> {
+    /// Checks that an entry names the previous one.
+    fn link(&mut self, id: BookingId, entry: &Entry) -> Option<String> {
+        let before = self.seq.replace(entry.seq);
+        (entry.previous_seq != before)
+            .then(|| format!("{id}: names {:?} as its previous entry, not {before:?}", entry.previous_seq))
+    }
+
+    /// Applies an entry: a booking's entries follow the state table.
+    fn apply(&mut self, id: BookingId, kind: EntryKind, entry: &'a Entry) -> Vec<String> {
         let mut violations = Vec::new();
         let status = self.status;
-        if entry.previous_seq != self.seq {
-            violations.push(format!(
-                "{id}: names {:?} as its previous entry, not {:?}",
-                entry.previous_seq, self.seq
-            ));
-        }
-        let allowed = match entry.kind {
+        let allowed = match kind {
             EntryKind::BookingCreated => status.is_none(),
             EntryKind::BookingConfirmed => {
                 matches!(status, Some(LedgerStatus::Pending | LedgerStatus::Expired))
@@ -135,7 +150,7 @@ impl<'a> BookingReplay<'a> {
         };
         let moves_tickets = entry.refund_id.is_none();
         if !allowed || (moves_tickets && entry.from != status) {
-            violations.push(format!("{id}: {} does not follow on {status:?}", entry.kind));
+            violations.push(format!("{id}: {kind} does not follow on {status:?}"));
         }
         self.status = Some(entry.to.filter(|_| moves_tickets).or(status).unwrap_or(LedgerStatus::Pending));
         let lines = *self.lines.get_or_insert(&entry.lines);
@@ -143,30 +158,34 @@ impl<'a> BookingReplay<'a> {
             violations.push(format!("{id}: moves other tickets than it booked"));
         }
         let is_paid_cancellation =
-            entry.kind == EntryKind::BookingCancelled && status == Some(LedgerStatus::Confirmed);
+            kind == EntryKind::BookingCancelled && status == Some(LedgerStatus::Confirmed);
         self.version += u64::from(!is_paid_cancellation);
-        self.seq = Some(entry.seq);
         if let Some(refund) = entry.refund_id {
-            violations.extend(self.apply_refund(refund, entry));
+            violations.extend(self.apply_refund(refund, kind, entry));
         }
         violations
     }
 
     /// Applies an entry of a refund: requested once, then settled as failed at most once and as succeeded at
     /// most once.
-    fn apply_refund(&mut self, refund: RefundId, entry: &Entry) -> Option<String> {
+    fn apply_refund(&mut self, refund: RefundId, kind: EntryKind, entry: &Entry) -> Option<String> {
         use LedgerStatus::{Failed, Requested, Succeeded};
         let before = self.refunds.get(&refund).copied();
-        let follows = match (entry.kind, entry.from, entry.to) {
+        let follows = match (kind, entry.from, entry.to) {
             (EntryKind::RefundRequested, None, Some(Requested)) => before.is_none(),
             (EntryKind::RefundSettled, Some(from @ Requested), Some(Failed | Succeeded))
             | (EntryKind::RefundSettled, Some(from @ Failed), Some(Succeeded)) => before == Some(from),
             _ => false,
         };
         self.refunds.insert(refund, entry.to.unwrap_or(Requested));
-        (!follows)
-            .then(|| format!("{refund}: {} to {:?} does not follow on {before:?}", entry.kind, entry.to))
+        (!follows).then(|| format!("{refund}: {kind} to {:?} does not follow on {before:?}", entry.to))
     }
+}
+
+/// Checks that a booking's row names its last entry.
+fn check_last_entry(booking: &Booking, replay: &BookingReplay<'_>) -> Option<String> {
+    let (named, last) = (booking.last_seq, replay.seq.unwrap_or(0));
+    (replay.seq != Some(named)).then(|| format!("names entry {named} as its last, but that is {last}"))
 }
 
 /// Compares a booking's row with the state after its last entry.
@@ -177,10 +196,6 @@ fn check_row(booking: &Booking, replay: &BookingReplay<'_>) -> Vec<String> {
     let status = replay.status.map_or("nothing", LedgerStatus::as_str);
     if replay.status != Some(booking.status().into()) || !lines.eq(booked) {
         violations.push(format!("is {}, but its ledger has {status}", booking.status()));
-    }
-    if replay.seq != Some(booking.last_seq) {
-        let last = replay.seq.unwrap_or(0);
-        violations.push(format!("names entry {} as its last, but that is {last}", booking.last_seq));
     }
     if u64::from(booking.version) != replay.version {
         violations.push(format!("has version {} after {} changes", booking.version, replay.version));

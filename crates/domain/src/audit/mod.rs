@@ -5,17 +5,27 @@
 //! counters of one event and the history of one booking at a time. An event is therefore read twice: its
 //! ledger in order ([`ledger`]), and its bookings, each with its own entries and refunds ([`history`]). The
 //! program uses the audit, and so do the tests at their end.
+//!
+//! An entry of a kind that this version does not know may explain any state of its event, and of the booking
+//! that it names. So the audit only checks its number and its date, does not verify what it may explain, and
+//! counts it in the report. A booking that no such entry names is verified.
 
 mod history;
 mod ledger;
 
+use std::collections::BTreeMap;
+
 pub use self::history::History;
 use self::ledger::EventReplay;
+use crate::limit::UNKNOWN_KINDS_MAX;
 use crate::{Booking, Entry, Event, UserId};
 
 /// Maximum number of violations that are reported individually. Further ones are only counted, so that a
 /// report has a bounded size.
 const VIOLATIONS_MAX: usize = 10_000;
+
+/// The name under which a report counts kinds beyond [`UNKNOWN_KINDS_MAX`]. No kind has this name.
+const OTHER_KINDS: &str = "other kinds";
 
 /// The violations that the audit found, and the number of audited rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,11 +36,22 @@ pub struct AuditReport {
     pub bookings: u64,
     /// Number of replayed ledger entries.
     pub entries: u64,
+    /// Number of ledger entries of each kind that this version does not know. Only their numbers and dates
+    /// were checked, and neither the event nor the booking that they belong to could be verified. Further
+    /// kinds than [`UNKNOWN_KINDS_MAX`] are counted together as [`OTHER_KINDS`].
+    pub unknown_kinds: BTreeMap<String, u64>,
     /// Number of audited refunds.
     pub refunds: u64,
     /// A text for each violation; empty if the audit finds nothing. At most 10,000, followed by one line with
     /// the number of the others.
     pub violations: Vec<String>,
+}
+
+impl AuditReport {
+    /// True if everything was verified, without a violation.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty() && self.unknown_kinds.is_empty()
+    }
 }
 
 /// An audit in progress. For each event call [`Audit::event`], then [`Audit::entry`] for its entries in
@@ -56,12 +77,15 @@ impl Audit {
     pub fn entry(&mut self, entry: &Entry, created: Option<&Booking>) {
         self.report.entries += 1;
         let Some(replay) = &mut self.replay else { return };
-        let mut violations = replay.apply(entry);
+        let violations = replay.apply(entry);
         if let Some(booking) = created {
-            violations.extend(replay.check_prices(booking));
+            replay.check_prices(booking);
         }
         let locate = |what: String| format!("{} entry {}: {what}", entry.event_id, entry.seq);
         self.add(violations.into_iter().map(locate));
+        if entry.kind.known().is_none() {
+            self.count_unknown_kind(entry.kind.as_str());
+        }
     }
 
     /// Audits a booking of the event: all its entries, its row and its refunds.
@@ -77,7 +101,7 @@ impl Audit {
     /// that the user has according to the bookings and the ledger, `counted` the stored count, if there is
     /// one.
     pub fn user(&mut self, user: &UserId, holds: u64, counted: Option<u32>) {
-        let Some(replay) = &self.replay else { return };
+        let Some(replay) = self.replay.as_ref().filter(|replay| replay.is_interpreted()) else { return };
         let Some(limit) = replay.event().details.max_tickets_per_user else { return };
         let event = replay.event().id;
         if holds > u64::from(limit) {
@@ -121,6 +145,12 @@ impl Audit {
             let event = replay.event().id;
             self.add(replay.close().into_iter().map(|what| format!("{event}: {what}")));
         }
+    }
+
+    fn count_unknown_kind(&mut self, kind: &str) {
+        let kinds = &mut self.report.unknown_kinds;
+        let is_listed = kinds.contains_key(kind) || kinds.len() < UNKNOWN_KINDS_MAX;
+        *kinds.entry(if is_listed { kind } else { OTHER_KINDS }.to_owned()).or_default() += 1;
     }
 
     fn add(&mut self, violations: impl IntoIterator<Item = String>) {

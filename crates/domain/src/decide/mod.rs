@@ -215,7 +215,7 @@ impl<'a> Draft<'a> {
         self.entries.push(Entry {
             event_id: self.event.id,
             seq,
-            kind: fields.kind,
+            kind: fields.kind.into(),
             booking_id: fields.booking.map(|booking| booking.id),
             refund_id: fields.refund.map(|refund| refund.id),
             lines: moved.map(|booking| booking.items.iter().map(line).collect()).unwrap_or_default(),

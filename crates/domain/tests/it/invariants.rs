@@ -34,6 +34,11 @@ struct RefundReplay {
     settled: Option<Timestamp>,
 }
 
+/// The kind of an entry; the rules create known kinds only.
+fn known_kind(entry: &Entry) -> EntryKind {
+    entry.kind.known().expect("a known kind")
+}
+
 impl BookingReplay {
     /// The payment status of the booking: it shows only the refund of the booking's own payment.
     fn payment_status(&self) -> PaymentStatus {
@@ -203,7 +208,7 @@ impl BookingReplay {
         let known = self.refunds.get(&id).copied();
         assert_eq!(entry.from, known.map(|known| known.status), "a refund has the status of its last entry");
         // The state table of a refund. Nothing else may ever be written.
-        let now = match (entry.kind, entry.from, entry.to, known) {
+        let now = match (known_kind(entry), entry.from, entry.to, known) {
             (EntryKind::RefundRequested, None, Some(status @ LedgerStatus::Requested), None) => {
                 RefundReplay { status, requested: entry.at, settled: None }
             }
@@ -240,7 +245,7 @@ impl LedgerReplay {
         assert_eq!(entry.kind == EntryKind::EventCreated, entry.seq == 1, "entry 1 creates the event");
         (self.seq, self.at) = (entry.seq, Some(entry.at));
         let after = i64::from(entry.available_after);
-        match entry.kind {
+        match known_kind(entry) {
             EntryKind::EventCreated | EntryKind::EventUpdated | EntryKind::EventCancelled => {
                 assert_eq!((entry.booking_id, entry.previous_seq, entry.lines.len()), (None, None, 0));
                 let resized = after - self.available;
@@ -263,7 +268,7 @@ impl LedgerReplay {
         let booking_replay = self.bookings.entry(entry.booking_id.unwrap()).or_default();
         assert_eq!(entry.previous_seq, booking_replay.last, "previous entry of the booking");
         let refund_of = booking_replay.refund_due_after.take();
-        if matches!(entry.kind, EntryKind::RefundRequested | EntryKind::RefundSettled) {
+        if matches!(known_kind(entry), EntryKind::RefundRequested | EntryKind::RefundSettled) {
             booking_replay.apply_refund(entry, refund_of.is_some());
             return;
         }
@@ -274,7 +279,7 @@ impl LedgerReplay {
         assert_eq!(entry.quantity, lines, "the quantity is the sum of its lines");
         assert!(lines > 0);
         // The transition table. Nothing else may ever be written.
-        let (held, sold) = match (entry.kind, entry.from, entry.to) {
+        let (held, sold) = match (known_kind(entry), entry.from, entry.to) {
             (EntryKind::BookingCreated, None, Some(LedgerStatus::Pending)) => (1, 0),
             (EntryKind::BookingConfirmed, Some(LedgerStatus::Pending), Some(LedgerStatus::Confirmed)) => {
                 (-1, 1)

@@ -25,4 +25,6 @@ mod refunds;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
+mod unknown_kinds;
+#[cfg(test)]
 mod world;

@@ -41,7 +41,7 @@ fn settle_ok(
     assert_eq!(*is, expected);
     let [known @ .., entry] = world.ledger.as_slice() else { panic!("no entry") };
     assert_eq!(known, before.ledger, "one entry");
-    assert_eq!((entry.kind, entry.refund_id), (EntryKind::RefundSettled, Some(is.id)));
+    assert_eq!((entry.kind.known(), entry.refund_id), (Some(EntryKind::RefundSettled), Some(is.id)));
     assert_eq!(
         (entry.from, entry.to),
         (Some(LedgerStatus::from(was.status)), Some(LedgerStatus::from(is.status)))

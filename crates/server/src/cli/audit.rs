@@ -20,21 +20,33 @@ pub(super) async fn run(args: &Audit) -> Result<ExitCode, Failure> {
     } else {
         print_report(&report);
     }
-    Ok(ExitCode::from(u8::from(!report.violations.is_empty())))
+    Ok(exit_code(&report))
+}
+
+/// Returns 0 if everything is verified, 1 if there are violations, and 4 if there are none, but entries of
+/// unknown kinds prevented a complete audit.
+pub(super) fn exit_code(report: &AuditReport) -> ExitCode {
+    ExitCode::from(match (report.is_clean(), report.violations.is_empty()) {
+        (true, _) => 0,
+        (false, false) => 1,
+        (false, true) => 4,
+    })
 }
 
 /// Returns the report as JSON.
 pub(super) fn as_json(report: &AuditReport) -> Value {
     json!({
-        "clean": report.violations.is_empty(), "violations": report.violations, "events": report.events,
+        "clean": report.is_clean(), "violations": report.violations, "events": report.events,
         "bookings": report.bookings, "entries": report.entries, "refunds": report.refunds,
+        "unknownKinds": report.unknown_kinds,
     })
 }
 
-/// Prints the report as text: the number of rows checked, and every violation.
+/// Prints the report as text: the number of rows checked, every violation, and the entries of unknown kinds.
 pub(super) fn print_report(report: &AuditReport) {
     let verdict = match report.violations.len() {
-        0 => "clean".to_owned(),
+        0 if report.is_clean() => "clean".to_owned(),
+        0 => "incomplete, without a violation".to_owned(),
         count => format!("{count} violations"),
     };
     print_output(format_args!(
@@ -43,5 +55,8 @@ pub(super) fn print_report(report: &AuditReport) {
     ));
     for violation in &report.violations {
         print_output(format_args!("- {violation}"));
+    }
+    for (kind, entries) in &report.unknown_kinds {
+        print_output(format_args!("not interpreted: {entries} ledger entries of the unknown kind {kind}"));
     }
 }

@@ -31,7 +31,6 @@ pub(super) async fn run(args: &Backup) -> Result<ExitCode, Failure> {
             return Err(Failure::Failed(format!("the copy is unusable and was removed: {why}")));
         }
     };
-    let clean = report.violations.is_empty();
     if args.json {
         let mut report_json = audit::as_json(&report);
         report_json["file"] = json!(args.to.display().to_string());
@@ -42,7 +41,7 @@ pub(super) async fn run(args: &Backup) -> Result<ExitCode, Failure> {
         audit::print_report(&report);
     }
     // Violations come from the original, so the copy is kept.
-    Ok(ExitCode::from(u8::from(!clean)))
+    Ok(audit::exit_code(&report))
 }
 
 async fn verify(copy: &Path) -> Result<AuditReport, String> {

@@ -59,7 +59,9 @@ fn document() -> Value {
     let mut ledger =
         channel(&LEDGERS.replace('*', "{eventId}"), EntryKind::ALL.iter().map(|kind| kind.as_str()));
     ledger["parameters"] = json!({"eventId": {"description": "The event of the ledger."}});
-    ledger["description"] = json!(format!("On the stream {STREAM}; `Nats-Msg-Id` is the id of the message."));
+    ledger["description"] = json!(format!(
+        "On the stream {STREAM}; `Nats-Msg-Id` is the id of the message. Later versions may add types."
+    ));
     channels.insert("ledger".to_owned(), ledger);
     operations
         .insert("ledger".to_owned(), json!({"action": "send", "channel": {"$ref": "#/channels/ledger"}}));

@@ -21,7 +21,7 @@ struct CloudEvent<'a> {
     id: &'a str,
     source: String,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     time: Timestamp,
@@ -125,16 +125,17 @@ fn is_about_a_booking(kind: EntryKind) -> bool {
 
 fn booking_details(item: &EntryWithBooking) -> Option<BookingDetails<'_>> {
     let entry = &item.entry;
-    let booking = item.booking.as_ref().filter(|_| is_about_a_booking(entry.kind))?;
+    let kind = entry.kind.known()?;
+    let booking = item.booking.as_ref().filter(|_| is_about_a_booking(kind))?;
     // A booking is paid once, and a cancelled one stays cancelled. So the current row has the values that it
     // had when the entry was written.
-    let was_paid = entry.kind == EntryKind::BookingConfirmed || entry.from == Some(LedgerStatus::Confirmed);
+    let was_paid = kind == EntryKind::BookingConfirmed || entry.from == Some(LedgerStatus::Confirmed);
     let payment = booking.payment().filter(|_| was_paid);
     Some(BookingDetails {
         user_id: booking.user.as_str(),
         total: booking.total.into(),
         payment_transaction_id: payment.map(|payment| payment.transaction.as_str()),
-        reason: reason(booking, entry.kind),
+        reason: reason(booking, kind),
     })
 }
 
@@ -162,14 +163,15 @@ pub(super) fn legacy_notification(item: &EntryWithBooking) -> Option<(&'static s
         timestamp: Timestamp,
     }
     let (entry, booking) = (&item.entry, item.booking.as_ref()?);
-    let subject = subject::notification_subject(entry.kind)?;
+    let kind = entry.kind.known()?;
+    let subject = subject::notification_subject(kind)?;
     let notification = Notification {
         booking_id: booking.id,
         event_id: booking.event_id,
         user_id: booking.user.as_str(),
         ticket_quantity: booking.items.quantity(),
         total_amount: RawValue::from_string(decimal::write(booking.total)).ok(),
-        reason: reason(booking, entry.kind),
+        reason: reason(booking, kind),
         timestamp: entry.at,
     };
     Some((subject, serde_json::to_vec(&notification).ok()?))

@@ -23,7 +23,7 @@ pub(crate) struct EntryView<'a> {
     /// The kind of the entry.
     #[serde(rename = "type")]
     #[schemars(with = "Extensible<EntryKind>")]
-    kind: &'static str,
+    kind: &'a str,
     /// The booking that was changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "As<BookingId>")]
@@ -40,11 +40,11 @@ pub(crate) struct EntryView<'a> {
     /// The status before; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Extensible<LedgerStatus>")]
-    from: Option<&'static str>,
+    from: Option<&'a str>,
     /// The status after; absent if the entry is not about a status.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Extensible<LedgerStatus>")]
-    to: Option<&'static str>,
+    to: Option<&'a str>,
     /// Number of available tickets of the event after this change.
     available_after: u32,
     /// The sequence number of the booking's previous entry; absent for its first.
@@ -83,8 +83,8 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
             refund_id: entry.refund_id,
             items: entry.lines.iter().map(line).collect(),
             quantity: entry.quantity,
-            from: entry.from.map(domain::LedgerStatus::as_str),
-            to: entry.to.map(domain::LedgerStatus::as_str),
+            from: entry.from_status(),
+            to: entry.to_status(),
             available_after: entry.available_after,
             previous_seq: entry.previous_seq,
             actor: entry.actor.to_string(),

@@ -156,10 +156,11 @@ enum_schemas! {
     RefundStatus as "RefundStatus": "The status of a refund's pay-out.", Requested Succeeded Failed;
     RefundReason as "RefundReason": "The reason for a refund.",
         BookingCancelled EventCancelled HoldExpired InvalidState;
-    EntryKind as "EntryKind": "The kind of a ledger entry.",
+    EntryKind as "EntryKind": "The kind of a ledger entry. Later versions may add values.",
         BookingCreated BookingConfirmed BookingCancelled BookingExpired
         RefundRequested RefundSettled EventCreated EventUpdated EventCancelled;
-    LedgerStatus as "Label": "The status of a booking, an event or a refund.",
+    LedgerStatus as "Label":
+        "The status of a booking, an event or a refund. Later versions may add values.",
         Pending Confirmed Cancelled Expired OnSale Paused Requested Succeeded Failed;
 }
 

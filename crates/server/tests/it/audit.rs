@@ -113,3 +113,37 @@ async fn the_audit_reports_violations_as_text() {
     assert_eq!(audit.exit, Exit::Code(1));
     assert!(audit.stdout.contains(&format!("- {event}")), "{audit:?}");
 }
+
+/// A later version wrote an entry of a kind that this version does not know, and was put back.
+#[tokio::test]
+async fn entries_of_unknown_kinds_are_listed_and_reported_by_the_audit() {
+    let mut server = server().await;
+    let event = server.admin().create_event(&event_body(10)).await;
+    server.kill9();
+    let file = Connection::open(server.database()).unwrap();
+    let insert = "INSERT INTO ledger (event_id, seq, type, lines, quantity, from_status, to_status,
+                         available_after, actor, request_id, at)
+                  SELECT event_id, 2, 'event.moved', '[]', 0, 'onSale', 'inTransit', available_after, actor,
+                         request_id, at FROM ledger";
+    assert_eq!(file.execute(insert, []).unwrap(), 1);
+    assert_eq!(file.execute("UPDATE events SET seq = 2", []).unwrap(), 1);
+    drop(file);
+    let mut server = server.restart().await;
+    let mut admin = server.admin();
+    admin.book_for("ada", &event, 1).await.expect(201);
+    let ledger = admin.all(&format!("/v1/events/{event}/ledger")).await;
+    let types: Vec<_> = ledger.iter().map(|entry| entry["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["event.created", "event.moved", "booking.created"]);
+    assert_eq!((&ledger[1]["from"], &ledger[1]["to"]), (&"onSale".into(), &"inTransit".into()));
+    server.terminate();
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
+    let (code, report) = server.program().audit(server.database()).await;
+    assert_eq!((code, &report["clean"], &report["violations"]), (4, &false.into(), &serde_json::json!([])));
+    assert_eq!(report["unknownKinds"], serde_json::json!({"event.moved": 1}));
+    let text = server.program().run(["audit", "--database", &url(server.database())]).await;
+    assert_eq!(text.exit, Exit::Code(4));
+    assert!(
+        text.stdout.contains("not interpreted: 1 ledger entries of the unknown kind event.moved"),
+        "{text:?}"
+    );
+}

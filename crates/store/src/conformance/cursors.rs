@@ -109,3 +109,46 @@ pub(super) async fn consumers_have_their_own_cursors(harness: &dyn Harness) {
     let unnamed = Consumer { name: "".into(), destination: at };
     fixture.store.save_cursors(&unnamed, vec![(event, 1)]).await.expect_err("a consumer without a name");
 }
+/// The statements by which a later version adds an entry of a kind of its own to booking 2 of the event.
+const TRANSFER: [&str; 3] = [
+    "INSERT INTO ledger (event_id, seq, type, booking_id, lines, quantity, from_status, to_status,
+            available_after, previous_seq, actor, request_id, at)
+     SELECT event_id, 4, 'booking.transferred', booking_id, '[]', 0, 'confirmed', 'inTransfer',
+            available_after, seq, actor, request_id, at
+     FROM ledger WHERE event_id = :event AND seq = 3",
+    "UPDATE bookings SET last_seq = 4 WHERE event_id = :event",
+    "UPDATE events SET seq = 4 WHERE id = :event",
+];
+
+pub(super) async fn entries_of_unknown_kinds_are_carried(harness: &dyn Harness) {
+    let fixture = Fixture::new(harness);
+    let event = fixture.create(fixture.new_event(100)).await.id;
+    let paid = fixture.book_and_pay(event, "a", 2, "t").await;
+    for sql in TRANSFER {
+        if !harness.execute_directly(sql, event).await {
+            return;
+        }
+    }
+    fixture.run_ok(fixture.cancel(&paid)).await;
+    let ledger = fixture.ledger(event).await;
+    let kinds: Vec<_> = ledger.iter().map(|entry| entry.kind.as_str()).collect();
+    let wanted = [
+        "event.created",
+        "booking.created",
+        "booking.confirmed",
+        "booking.transferred",
+        "booking.cancelled",
+        "refund.requested",
+    ];
+    assert_eq!(kinds, wanted);
+    let transfer = &ledger[3];
+    assert_eq!((transfer.from_status(), transfer.to_status()), (Some("confirmed"), Some("inTransfer")));
+    assert_eq!((transfer.booking_id, transfer.previous_seq), (Some(paid.id), Some(3)));
+    assert_eq!(ledger[4].previous_seq, Some(4));
+    let read = fixture.store.entries_with_bookings(event, 0, 100).await.expect("entries");
+    assert!(read.iter().map(|each| &each.entry).eq(&ledger));
+    assert_eq!(read[3].booking, Some(fixture.booking(paid.id).await));
+    let report = fixture.store.audit().await.expect("an audit");
+    assert_eq!(report.violations, Vec::<String>::new());
+    assert_eq!(report.unknown_kinds, [("booking.transferred".to_owned(), 1)].into());
+}

@@ -51,7 +51,8 @@ use commands::{
     r2_deadlines_go_by_the_clock_not_by_the_ledger, unknown_ids_are_not_found,
 };
 use cursors::{
-    consumers_have_their_own_cursors, entries_are_read_with_their_bookings, events_behind_a_stream_are_listed,
+    consumers_have_their_own_cursors, entries_are_read_with_their_bookings,
+    entries_of_unknown_kinds_are_carried, events_behind_a_stream_are_listed,
 };
 use histories::random_histories_pass_the_audit;
 use keys::{
@@ -211,6 +212,7 @@ cases![
     events_behind_a_stream_are_listed,
     consumers_have_their_own_cursors,
     entries_are_read_with_their_bookings,
+    entries_of_unknown_kinds_are_carried,
     the_audit_counts_rows,
     the_audit_detects_tampering,
 ];

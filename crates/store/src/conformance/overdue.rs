@@ -69,7 +69,7 @@ pub(super) async fn holds_are_freed_by_event_oldest_first(harness: &dyn Harness)
     let last: Vec<_> = ledger[ledger.len() - 3..].iter().collect();
     assert_eq!([last[0].booking_id, last[1].booking_id], [Some(holds[2].id), Some(holds[3].id)]);
     let kinds = [EntryKind::BookingExpired, EntryKind::BookingExpired, EntryKind::BookingCreated];
-    assert_eq!(last.iter().map(|entry| entry.kind).collect::<Vec<_>>(), kinds);
+    assert_eq!(last.iter().map(|entry| entry.kind.clone()).collect::<Vec<_>>(), kinds);
     assert!(last[..2].iter().all(|entry| entry.actor == Actor::System));
     assert!(last.iter().all(|entry| entry.request.as_str() == "req-order"));
 

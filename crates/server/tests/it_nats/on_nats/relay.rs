@@ -285,6 +285,29 @@ async fn an_unreadable_entry_does_not_delay_other_events() {
     expect_complete(&nats, &mut server.admin()).await;
 }
 
+/// An entry of a kind that this version does not know is published as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_unknown_kinds_are_published() {
+    let nats = NatsServer::start().await;
+    let database = PostgresServer::shared().await.create_database().await;
+    let server = setup(&nats).on_postgres(&database).start().await;
+    let events = sell_tickets(&server, 1, 3).await;
+    let before = expect_complete(&nats, &mut server.admin()).await;
+    let insert = "WITH event AS (UPDATE events SET seq = seq + 1 RETURNING id, seq)
+        INSERT INTO ledger (event_id, seq, type, lines, quantity, from_status, to_status, available_after,
+               actor, request_id, at)
+        SELECT event_id, event.seq, 'event.moved', '[]', 0, 'onSale', 'inTransit', available_after, actor,
+               request_id, at
+        FROM event JOIN ledger ON ledger.event_id = event.id AND ledger.seq = event.seq - 1";
+    assert_eq!(database.execute(insert).await, 1);
+    server.service().book_for("later", &events[0], 1).await.expect(201);
+    assert_eq!(expect_complete(&nats, &mut server.admin()).await, before + 2);
+    let messages = read(&streams(&nats).await).await;
+    let moved = &messages[before].event;
+    assert_eq!(moved["type"], "event.moved", "{moved:#}");
+    assert_eq!((&moved["data"]["from"], &moved["data"]["to"]), (&json!("onSale"), &json!("inTransit")));
+}
+
 /// Two relays without a lock between them: one is paused while the other continues, so its state is outdated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_relay_publishes_no_duplicates() {

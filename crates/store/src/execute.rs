@@ -9,8 +9,7 @@
 
 use std::future::Future;
 
-use domain::EventId;
-use domain::sabotage::{Guard, removed};
+use domain::{EventId, guard};
 
 use crate::fold::{Tx, fold};
 use crate::limit::{BLOCKED_SPLITS_MAX, BUSY_TRIES_MAX, CONFLICT_RETRIES_MAX};
@@ -152,9 +151,7 @@ pub(crate) async fn execute<W: Writer>(
                 let split = (splits <= BLOCKED_SPLITS_MAX).then(|| part.split_blocked(lock_wait)).flatten();
                 parts.extend(split.into_iter().flatten());
             }
-            Err(fault)
-                if part.positions.len() > 1 && fault.is_command_specific() && !removed(Guard::Halving) =>
-            {
+            Err(fault) if guard!(Halving: part.positions.len() > 1 && fault.is_command_specific()) => {
                 let middle = part.positions.len() / 2;
                 let (first, second) = part.split(middle);
                 parts.extend([second, first]);

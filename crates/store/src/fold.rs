@@ -17,11 +17,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 
-use domain::sabotage::{Guard, removed};
 use domain::{
     Action, Actor, Answer, Booking, BookingId, Change, Command, Decision, Entry, Event, EventId, HoldScope,
     Refund, RefundId, RefundStatus, Shortage, Snapshot, Timestamp, TransactionId, TypeInventory, UserId,
-    decide,
+    decide, guard,
 };
 
 use crate::cell::Cell;
@@ -235,15 +234,11 @@ impl<T: Tx> Fold<'_, T> {
             return if is_busy { Ok(Reply::Busy) } else { self.process_command(&submission.command).await };
         };
         let key = (idempotency.scope().to_owned(), idempotency.key.clone());
-        match self.loaded.keys.get(&key) {
-            Some(_) if removed(Guard::ResponseReplay) => {}
-            Some(stored)
-                if stored.fingerprint == idempotency.fingerprint || removed(Guard::FingerprintCheck) =>
-            {
-                return Ok(Reply::Stored { response: stored.response.clone(), replayed: true });
+        if let Some(stored) = self.loaded.keys.get(&key).filter(|_| guard!(ResponseReplay)) {
+            if guard!(FingerprintCheck: stored.fingerprint != idempotency.fingerprint) {
+                return Ok(Reply::KeyReused);
             }
-            Some(_) => return Ok(Reply::KeyReused),
-            None => {}
+            return Ok(Reply::Stored { response: stored.response.clone(), replayed: true });
         }
         if is_busy {
             return Ok(Reply::Busy);

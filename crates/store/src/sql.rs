@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use domain::guard;
 use domain::sabotage::{Guard, removed};
 
 use crate::cell::{ColumnName, Kind};
@@ -195,7 +196,7 @@ fn placeholder(inside: &str, dialect: Dialect) -> Option<String> {
         return Some(if is_removed(guard)? { String::new() } else { clause.to_owned() });
     }
     if let Some(table) = inside.strip_prefix("count of ") {
-        let check = if removed(Guard::RowCountCheck) { "1" } else { "1 / (count(*) = cardinality($1))::int" };
+        let check = if guard!(RowCountCheck) { "1 / (count(*) = cardinality($1))::int" } else { "1" };
         return Some(format!("SELECT {check} FROM {table}"));
     }
     let (columns, value) = match inside.split_once(' ') {

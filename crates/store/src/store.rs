@@ -4,10 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::sabotage::{Guard, removed};
 use domain::{
     Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Currency, Entry, Event, EventId, Refund,
-    RefundId, RefundStatus, Tallies, Timestamp, UserId,
+    RefundId, RefundStatus, Tallies, Timestamp, UserId, guard,
 };
 
 use crate::{Cause, Fault};
@@ -255,7 +254,7 @@ pub struct Idempotency {
 impl Idempotency {
     /// The scope of the stored response.
     pub(crate) fn scope(&self) -> &str {
-        if removed(Guard::KeyScope) { "" } else { &self.scope }
+        if guard!(KeyScope) { &self.scope } else { "" }
     }
 }
 

@@ -84,7 +84,7 @@
 //! take back, and commits that hang do not accumulate on the server. Each of the two writers of a store does
 //! this for its own commits.
 
-use domain::Entry;
+use domain::{Entry, guard};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
@@ -161,8 +161,7 @@ pub(super) async fn resolve_outcome(
     witness: &Witness,
     why: &str,
 ) -> (Result<(), Fault>, ConnectionState) {
-    #[cfg(feature = "sabotage")]
-    if domain::sabotage::removed(domain::sabotage::Guard::OutcomeLookup) {
+    if !guard!(OutcomeLookup) {
         return (Err(Fault::Unavailable(Cause::new(why))), ConnectionState::Disconnected);
     }
     let deadline = Instant::now() + RESOLVE_TIMEOUT;

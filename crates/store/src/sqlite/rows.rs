@@ -1,6 +1,6 @@
 //! Rows and parameters of SQLite.
 
-use domain::sabotage::{Guard, removed};
+use domain::guard;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
@@ -53,7 +53,7 @@ pub(super) fn write(connection: &Connection, write: &Write<'_>) -> Result<(), Fa
     let mut statement = connection.prepare_cached(&sql).map_err(fault)?;
     for row in &write.rows {
         let written = statement.execute(params_from_iter(row)).map_err(fault)?;
-        if written != 1 && !removed(Guard::RowCountCheck) {
+        if guard!(RowCountCheck: written != 1) {
             let first = sql.lines().next().unwrap_or_default();
             return Err(Fault::Broken(Cause::new(format!("a guard missed ({written} rows): {first}"))));
         }

@@ -90,7 +90,7 @@ pub enum TicketSelection {
     Items(Vec<(TicketTypeId, u32)>),
 }
 
-/// A captured payment, as a trusted service reports it.
+/// The report of a captured payment of a booking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmation {
     /// The booking's event.
@@ -98,11 +98,18 @@ pub struct Confirmation {
     /// The booking.
     pub booking_id: BookingId,
     /// The captured payment.
+    pub payment: CapturedPayment,
+    /// The id for the refund, if one becomes due.
+    pub refund_id: RefundId,
+}
+
+/// A captured payment, as a trusted service reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturedPayment {
+    /// The payment provider's id of the payment.
     pub transaction: TransactionId,
     /// The captured amount, if the service reports it.
     pub amount: Option<Money>,
-    /// The id for the refund, if one becomes due.
-    pub refund_id: RefundId,
 }
 
 /// The cancellation of a booking.
@@ -118,7 +125,7 @@ pub struct Cancellation {
     pub refund_id: RefundId,
 }
 
-/// The outcome of a refund, as a trusted service reports it.
+/// The report of the outcome of a refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// The booking's event.
@@ -127,6 +134,13 @@ pub struct Settlement {
     pub booking_id: BookingId,
     /// The captured payment that is refunded; together with the booking it identifies the refund.
     pub transaction: TransactionId,
+    /// The outcome.
+    pub outcome: RefundOutcome,
+}
+
+/// The outcome of a refund, as a trusted service reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundOutcome {
     /// True if the money was paid out.
     pub succeeded: bool,
     /// The payment provider's reference of the pay-out.
@@ -234,7 +248,7 @@ impl Command {
             Action::CreateEvent(new) => new.id,
             Action::UpdateEvent { event_id, .. } | Action::Expire { event_id, .. } => *event_id,
             Action::Book(order) => order.event_id,
-            Action::Confirm(payment) => payment.event_id,
+            Action::Confirm(confirmation) => confirmation.event_id,
             Action::Cancel(cancellation) => cancellation.event_id,
             Action::Settle(settlement) => settlement.event_id,
         }
@@ -257,7 +271,7 @@ impl Command {
     pub fn captured(&self) -> Option<(BookingId, TransactionId)> {
         match &self.action {
             Action::Confirm(confirmation) => {
-                Some((confirmation.booking_id, confirmation.transaction.clone()))
+                Some((confirmation.booking_id, confirmation.payment.transaction.clone()))
             }
             Action::Settle(settlement) => Some((settlement.booking_id, settlement.transaction.clone())),
             Action::CreateEvent(_)
@@ -273,7 +287,7 @@ impl Command {
         match &self.action {
             Action::CreateEvent(_) | Action::UpdateEvent { .. } => None,
             Action::Book(order) => Some(order.booking_id),
-            Action::Confirm(payment) => Some(payment.booking_id),
+            Action::Confirm(confirmation) => Some(confirmation.booking_id),
             Action::Cancel(cancellation) => Some(cancellation.booking_id),
             Action::Settle(settlement) => Some(settlement.booking_id),
             Action::Expire { booking_id, .. } => Some(*booking_id),

@@ -25,8 +25,8 @@ mod trace;
 pub use audit::{Audit, AuditReport, History};
 pub use booking::{Booking, BookingStatus, Item, Items, Payment, PaymentStatus, State};
 pub use command::{
-    Action, Actor, Cancellation, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,
-    Settlement, TicketSelection, TicketTypePatch,
+    Action, Actor, Cancellation, CapturedPayment, Command, Confirmation, EventPatch, NewEvent, NewTicketType,
+    Order, RefundOutcome, Settlement, TicketSelection, TicketTypePatch,
 };
 #[cfg(not(feature = "sabotage"))]
 pub use decide::decide;

@@ -4,57 +4,34 @@ use std::sync::Arc;
 
 use coordination::{Key, LockGuard, LockOptions};
 use domain::{
-    Action, Actor, Booking, BookingId, BookingStatus, Cancellation, Confirmation, EventId, Money, Note,
-    Order, Refusal, TicketSelection, TransactionId, UserId,
+    Action, Actor, Booking, BookingId, BookingStatus, Cancellation, CapturedPayment, Confirmation, EventId,
+    Note, Order, Refusal,
 };
 use store::{BookingList, Cause, Fault, Idempotency, Page};
 
 use crate::limit::{BOOKING_LOCK_WAIT_MAX, OFFSET_STEP, OFFSET_STEPS_MAX};
 use crate::{Caller, CommandOutput, Engine, Error, RateLimitedResult, Reader};
 
-/// An order of tickets.
-#[derive(Clone, Debug)]
-pub struct OrderRequest {
-    /// The event.
-    pub event_id: EventId,
-    /// The owner of the new booking.
-    pub user: UserId,
-    /// The ordered tickets.
-    pub selection: TicketSelection,
-    /// The total that the buyer expects.
-    pub expected_total: Option<Money>,
-    /// The payment method that the buyer intends to use.
-    pub payment_method: Option<Note>,
-}
-
-/// A captured payment, as a trusted service reports it.
-#[derive(Clone, Debug)]
-pub struct CapturedPayment {
-    /// The payment provider's id of the payment.
-    pub transaction: TransactionId,
-    /// The captured amount, if the service reports it.
-    pub amount: Option<Money>,
-}
-
 impl Engine {
     /// Books tickets: all that are ordered, or none.
     ///
-    /// The rate limit is checked first. It is that of the booking's owner, not of the caller.
+    /// The rate limit is that of the booking's owner, not of the caller. Nothing is read or queued before it
+    /// is checked.
     pub async fn book(
         self: &Arc<Self>,
         caller: Caller,
-        request: OrderRequest,
+        order: Order,
         idempotency: Option<Arc<Idempotency>>,
     ) -> RateLimitedResult {
+        let decision = match self.check_rate_limit(self.policy.book, Some(&order.user)).await {
+            Ok(decision) => decision,
+            Err(error) => return RateLimitedResult::refused(error),
+        };
         let engine = self.clone();
-        self.run_detached(async move {
-            let OrderRequest { event_id, user, selection, expected_total, payment_method } = request;
-            let (rule, limited, booking_id) = (engine.policy.book, user.clone(), engine.booking_id());
-            let order = Order { event_id, booking_id, user, selection, expected_total, payment_method };
-            let work = engine.submit(caller, Action::Book(Box::new(order)), idempotency);
-            engine.with_rate_limit(rule, &limited, work).await
-        })
-        .await
+        let outcome = self.run_detached(async move {
+            engine.submit(caller, Action::Book(Box::new(order)), idempotency).await
+        });
+        RateLimitedResult { decision, outcome: outcome.await }
     }
 
     /// Reports a captured payment: the booking becomes confirmed, or a refund is recorded.
@@ -66,11 +43,11 @@ impl Engine {
         idempotency: Option<Arc<Idempotency>>,
     ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.run_detached_unlimited(async move {
+        self.run_detached(async move {
             let event_id = engine.event_id_of(&caller.actor, id).await?;
             let _guard = engine.lock_booking(id).await;
-            let (refund_id, CapturedPayment { transaction, amount }) = (engine.refund_id(), payment);
-            let confirmation = Confirmation { event_id, booking_id: id, transaction, amount, refund_id };
+            let refund_id = engine.refund_id();
+            let confirmation = Confirmation { event_id, booking_id: id, payment, refund_id };
             engine.submit(caller, Action::Confirm(Box::new(confirmation)), idempotency).await
         })
         .await
@@ -79,7 +56,7 @@ impl Engine {
     /// Cancels a booking and frees its tickets; if it was paid, one refund is recorded.
     ///
     /// Users have a rate limit, for which every well-formed attempt counts; services and organisers have
-    /// none.
+    /// none. Nothing is read or queued before it is checked.
     pub async fn cancel(
         self: &Arc<Self>,
         caller: Caller,
@@ -87,25 +64,23 @@ impl Engine {
         reason: Option<Note>,
         idempotency: Option<Arc<Idempotency>>,
     ) -> RateLimitedResult {
+        let limited_user = match &caller.actor {
+            Actor::User(user) => Some(user),
+            Actor::Service(_) | Actor::Admin(_) | Actor::System => None,
+        };
+        let decision = match self.check_rate_limit(self.policy.cancel, limited_user).await {
+            Ok(decision) => decision,
+            Err(error) => return RateLimitedResult::refused(error),
+        };
         let engine = self.clone();
-        self.run_detached(async move {
-            let limited = match &caller.actor {
-                Actor::User(user) => Some(user.clone()),
-                Actor::Service(_) | Actor::Admin(_) | Actor::System => None,
-            };
-            let work = async {
-                let event_id = engine.event_id_of(&caller.actor, id).await?;
-                let _guard = engine.lock_booking(id).await;
-                let refund_id = engine.refund_id();
-                let cancellation = Cancellation { event_id, booking_id: id, reason, refund_id };
-                engine.submit(caller, Action::Cancel(Box::new(cancellation)), idempotency).await
-            };
-            match limited {
-                Some(user) => engine.with_rate_limit(engine.policy.cancel, &user, work).await,
-                None => RateLimitedResult { decision: None, outcome: work.await },
-            }
-        })
-        .await
+        let outcome = self.run_detached(async move {
+            let event_id = engine.event_id_of(&caller.actor, id).await?;
+            let _guard = engine.lock_booking(id).await;
+            let refund_id = engine.refund_id();
+            let cancellation = Cancellation { event_id, booking_id: id, reason, refund_id };
+            engine.submit(caller, Action::Cancel(Box::new(cancellation)), idempotency).await
+        });
+        RateLimitedResult { decision, outcome: outcome.await }
     }
 
     /// The booking, if it is confirmed and for this event, so that its holder may be admitted.

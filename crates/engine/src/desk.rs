@@ -419,9 +419,8 @@ async fn execute_batch(batch: Batch, store: &dyn Store, commit_listener: &dyn Co
             }
             Reply::Failed(fault) => Err(fault.into()),
             Reply::KeyReused => Err(Error::KeyReused),
-            Reply::Answered(Answer::Refused(refusal)) => Err(refusal.into()),
-            Reply::Answered(answer) => Ok(CommandOutput::Fresh(answer)),
-            Reply::Stored { response, replayed } => Ok(CommandOutput::Stored { response, replayed }),
+            Reply::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => Err(refusal.into()),
+            Reply::Decided(output) => Ok(output),
         };
         if !matches!(output, Err(Error::Refused(_))) {
             advanced.insert(event);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use coordination::{Key, LimitDecision, Rule};
 use domain::sabotage::{Guard, removed};
 use domain::{
-    Action, Actor, Answer, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId,
-    Timestamp, TraceParent, UserId,
+    Action, Actor, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId, Timestamp,
+    TraceParent, UserId,
 };
-use store::{Cause, Fault, Idempotency, StoreHealth, Submission};
+use store::{Cause, CommandOutput, Fault, Idempotency, StoreHealth, Submission};
 use supervisor::{Supervisor, Task, Work};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -60,21 +60,6 @@ pub struct Caller {
     /// The time at which the caller stops waiting: a command that is still queued then never runs. `None` if
     /// the caller waits for [`crate::QUEUE_WAIT_MAX`].
     pub deadline: Option<Instant>,
-}
-
-/// The result of a command that was not refused.
-#[derive(Clone, Debug)]
-pub enum CommandOutput {
-    /// The answer of the rules; never a refusal.
-    Fresh(Answer),
-    /// The stored response, created now or (`replayed`) earlier under the same idempotency key. It may be a
-    /// refusal.
-    Stored {
-        /// The bytes that [`Idempotency::serialize_response`] returned.
-        response: Arc<[u8]>,
-        /// True if the command was executed earlier, and not now.
-        replayed: bool,
-    },
 }
 
 /// The result of a command with a rate limit.
@@ -181,7 +166,8 @@ impl Engine {
         TicketTypeId::new(self.now(), self.ports.ids.random())
     }
 
-    pub(crate) fn booking_id(&self) -> BookingId {
+    /// Creates an id for a booking.
+    pub fn booking_id(&self) -> BookingId {
         BookingId::new(self.now(), self.ports.ids.random())
     }
 
@@ -217,24 +203,16 @@ impl Engine {
     )]
     pub(crate) async fn run_detached(
         &self,
-        work: impl Future<Output = RateLimitedResult> + Send + 'static,
-    ) -> RateLimitedResult {
+        work: impl Future<Output = Result<CommandOutput, Error>> + Send + 'static,
+    ) -> Result<CommandOutput, Error> {
         if removed(Guard::DetachedExecution) {
             return work.await;
         }
-        let unknown = |error| Err(Fault::OutcomeUnknown(Cause::new(error)).into());
         let finished = self.tasks.spawn(work).await;
-        finished.unwrap_or_else(|error| RateLimitedResult { decision: None, outcome: unknown(error) })
+        finished.unwrap_or_else(|error| Err(Fault::OutcomeUnknown(Cause::new(error)).into()))
     }
 
-    /// As [`Engine::run_detached`], for a command without a rate limit.
-    pub(crate) async fn run_detached_unlimited(
-        &self,
-        work: impl Future<Output = Result<CommandOutput, Error>> + Send + 'static,
-    ) -> Result<CommandOutput, Error> {
-        self.run_detached(async { RateLimitedResult { decision: None, outcome: work.await } }).await.outcome
-    }
-
+    /// Has the desk execute a command. A refusal is an error, unless it is a stored response.
     pub(crate) async fn submit(
         &self,
         caller: Caller,
@@ -245,35 +223,33 @@ impl Engine {
         self.desk.submit(Submission { command: Arc::new(command), idempotency }, caller.deadline).await
     }
 
-    /// Runs `work` if the limiter allows it. If the limiter is unavailable the attempt is refused: its port
-    /// decides whether attempts are allowed without the shared state.
-    pub(crate) async fn with_rate_limit(
+    /// Counts an attempt of this user; without a user, there is no limit and no decision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limited`] if the user exceeds the limit. If the limiter is unavailable the attempt fails as
+    /// well: the port decides whether attempts are allowed without the shared state.
+    pub(crate) async fn check_rate_limit(
         &self,
         rule: Rule,
-        user: &UserId,
-        work: impl Future<Output = Result<CommandOutput, Error>>,
-    ) -> RateLimitedResult {
-        let key = match Key::new("user", user.as_str()) {
-            Ok(key) => key,
-            Err(error) => {
-                return RateLimitedResult {
-                    decision: None,
-                    outcome: Err(Fault::Broken(Cause::new(error)).into()),
-                };
-            }
+        user: Option<&UserId>,
+    ) -> Result<Option<LimitDecision>, Error> {
+        let Some(user) = user else { return Ok(None) };
+        let key = Key::new("user", user.as_str()).map_err(|error| Fault::Broken(Cause::new(error)))?;
+        let attempt = self.ports.limiter.attempt(rule, &key).await;
+        let decision = attempt.map_err(|unavailable| Fault::Unavailable(Cause::new(unavailable)))?;
+        if decision.allowed { Ok(Some(decision)) } else { Err(Error::Limited(decision)) }
+    }
+}
+
+impl RateLimitedResult {
+    /// The result of a command that was not executed because the check of the rate limit failed.
+    pub(crate) fn refused(error: Error) -> Self {
+        let decision = match &error {
+            Error::Limited(decision) => Some(*decision),
+            Error::Refused(_) | Error::KeyReused | Error::Overloaded | Error::Fault(_) => None,
         };
-        match self.ports.limiter.attempt(rule, &key).await {
-            Ok(decision) if decision.allowed => {
-                RateLimitedResult { decision: Some(decision), outcome: work.await }
-            }
-            Ok(decision) => {
-                RateLimitedResult { decision: Some(decision), outcome: Err(Error::Limited(decision)) }
-            }
-            Err(unavailable) => RateLimitedResult {
-                decision: None,
-                outcome: Err(Fault::Unavailable(Cause::new(unavailable)).into()),
-            },
-        }
+        Self { decision, outcome: Err(error) }
     }
 }
 

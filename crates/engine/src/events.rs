@@ -16,7 +16,7 @@ impl Engine {
         idempotency: Option<Arc<Idempotency>>,
     ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.run_detached_unlimited(async move {
+        self.run_detached(async move {
             engine.submit(caller, Action::CreateEvent(Box::new(new)), idempotency).await
         })
         .await
@@ -30,7 +30,7 @@ impl Engine {
         patch: EventPatch,
     ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.run_detached_unlimited(async move {
+        self.run_detached(async move {
             let cancels = patch.status == Some(EventStatus::Cancelled);
             let action = Action::UpdateEvent { event_id, patch: Box::new(patch) };
             let output = engine.submit(caller, action, None).await?;

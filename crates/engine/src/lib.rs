@@ -20,10 +20,9 @@ pub mod relay;
 mod system;
 mod watch;
 
-pub use bookings::{CapturedPayment, OrderRequest};
 pub use chore::{Health, SweepReport, Sweeper};
 pub use desk::DeskStats;
-pub use engine::{Caller, CommandOutput, Engine, RateLimitedResult};
+pub use engine::{Caller, Engine, RateLimitedResult};
 pub use error::Error;
 pub use limit::{
     BOOKING_LOCK_WAIT_MAX, CALLER_READS_QUEUED_MAX, LEASE_WAIT_MAX, QUEUE_MAX, QUEUE_WAIT_MAX, READ_MAX,
@@ -31,5 +30,5 @@ pub use limit::{
 };
 pub use ports::{CommitListener, NoopListener, Policy, Ports};
 pub use reads::Reader;
-pub use refunds::RefundOutcome;
+pub use store::CommandOutput;
 pub use system::{SystemClock, SystemIds};

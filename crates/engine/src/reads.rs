@@ -192,15 +192,12 @@ mod tests {
 
     use coordination::Rule;
     use coordination::local::{LocalLimiter, LocalLock};
-    use domain::{Actor, Answer, BookingId, Money, NewEvent, NewTicketType};
+    use domain::{Actor, Answer, BookingId, CapturedPayment, Money, NewEvent, NewTicketType, Order};
     use store::{Sqlite, SqliteOptions};
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{
-        Caller as Sender, CapturedPayment, CommandOutput, NoopListener, OrderRequest, Policy, Ports,
-        SystemClock, SystemIds,
-    };
+    use crate::{Caller as Sender, CommandOutput, NoopListener, Policy, Ports, SystemClock, SystemIds};
 
     fn user(name: &str) -> Reader {
         Reader::User(name.parse().unwrap())
@@ -387,8 +384,14 @@ mod tests {
         let event_id = event.id;
         engine.create_event(admin.clone(), event, None).await.unwrap();
         let selection = domain::TicketSelection::Quantity(1);
-        let order =
-            OrderRequest { event_id, user: buyer, selection, expected_total: None, payment_method: None };
+        let order = Order {
+            event_id,
+            booking_id: engine.booking_id(),
+            user: buyer,
+            selection,
+            expected_total: None,
+            payment_method: None,
+        };
         match engine.book(admin.clone(), order, None).await.outcome {
             Ok(CommandOutput::Fresh(Answer::Booking(booking))) => (engine, admin, booking.id),
             other => panic!("no booking: {other:?}"),

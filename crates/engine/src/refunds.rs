@@ -2,19 +2,10 @@
 
 use std::sync::Arc;
 
-use domain::{Action, ProviderReference, Refund, RefundId, RefundStatus, Refusal, Settlement};
+use domain::{Action, Refund, RefundId, RefundOutcome, RefundStatus, Refusal, Settlement};
 use store::{Idempotency, Page};
 
 use crate::{Caller, CommandOutput, Engine, Error, Reader};
-
-/// The outcome of a pay-out, as a trusted service reports it.
-#[derive(Clone, Debug)]
-pub struct RefundOutcome {
-    /// True if the money was paid out.
-    pub succeeded: bool,
-    /// The payment provider's reference of the pay-out.
-    pub provider_reference: ProviderReference,
-}
 
 impl Engine {
     /// Records the outcome of a refund. A repeated outcome changes nothing; a failed refund may succeed
@@ -27,11 +18,10 @@ impl Engine {
         idempotency: Option<Arc<Idempotency>>,
     ) -> Result<CommandOutput, Error> {
         let engine = self.clone();
-        self.run_detached_unlimited(async move {
+        self.run_detached(async move {
             let refund = engine.ports.store.refund(id).await?.ok_or(Refusal::NotFound("refund"))?;
             let Refund { event_id, booking_id, transaction, .. } = refund;
-            let RefundOutcome { succeeded, provider_reference } = outcome;
-            let settlement = Settlement { event_id, booking_id, transaction, succeeded, provider_reference };
+            let settlement = Settlement { event_id, booking_id, transaction, outcome };
             engine.submit(caller, Action::Settle(Box::new(settlement)), idempotency).await
         })
         .await

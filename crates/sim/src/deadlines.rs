@@ -2,7 +2,7 @@
 //! the dates in the ledger.
 
 use domain::{Action, Answer, Booking, Event, Refusal, State, Timestamp};
-use store::{Reply, Store, Submission};
+use store::{CommandOutput, Reply, Store, Submission};
 
 /// Returns a violation if a decision made at `now` contradicts the instants of its event or booking.
 pub(crate) async fn check(
@@ -14,21 +14,25 @@ pub(crate) async fn check(
     let command = &submission.command;
     let event = store.event(command.event_id()).await.ok()??;
     match (&command.action, reply) {
-        (Action::Book(_), Reply::Answered(Answer::Booking(booking))) => check_booking(&event, booking, now),
-        (Action::Book(order), Reply::Stored { replayed: false, .. }) => {
+        (Action::Book(_), Reply::Decided(CommandOutput::Fresh(Answer::Booking(booking)))) => {
+            check_booking(&event, booking, now)
+        }
+        (Action::Book(order), Reply::Decided(CommandOutput::Stored { replayed: false, .. })) => {
             check_booking(&event, &store.booking(order.booking_id).await.ok()??, now)
         }
-        (Action::Expire { .. }, Reply::Answered(Answer::Booking(booking))) => {
+        (Action::Expire { .. }, Reply::Decided(CommandOutput::Fresh(Answer::Booking(booking)))) => {
             (now < booking.hold_expires_at).then(|| format!("{} expired before its time", booking.id))
         }
         (
             Action::Expire { booking_id, .. },
-            Reply::Answered(Answer::Refused(Refusal::InvalidState { .. })),
+            Reply::Decided(CommandOutput::Fresh(Answer::Refused(Refusal::InvalidState { .. }))),
         ) => {
             let booking = store.booking(*booking_id).await.ok()??;
             booking.overdue(now).then(|| format!("{} is overdue and did not expire", booking.id))
         }
-        (_, Reply::Answered(Answer::Refused(refusal))) => check_refusal(&event, refusal, now),
+        (_, Reply::Decided(CommandOutput::Fresh(Answer::Refused(refusal)))) => {
+            check_refusal(&event, refusal, now)
+        }
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Event, EventPatch, EventStatus, Money, NewEvent, NewTicketType, TicketSelection};
-use engine::{Caller, OrderRequest};
+use engine::Caller;
 use store::{BookingList, Sqlite, SqliteOptions, Store as _};
 use testkit::history::{CallResult, Operation, Outcome};
 use tokio::time::{sleep, timeout};
@@ -237,14 +237,15 @@ async fn probe(workload: &Workload, event: &Event) {
     let call = (domain::Actor::User(user.clone()), Some(id), operation, None);
     let (booked, _) = workload
         .call(call, |engine, caller| async move {
-            let request = OrderRequest {
+            let order = domain::Order {
                 event_id: id,
+                booking_id: engine.booking_id(),
                 user,
                 selection: TicketSelection::Quantity(1),
                 expected_total: None,
                 payment_method: None,
             };
-            engine.book(caller, request, None).await.outcome
+            engine.book(caller, order, None).await.outcome
         })
         .await;
     world.record_coverage("probe: booked");

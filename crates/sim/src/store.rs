@@ -10,8 +10,8 @@ use domain::{
     RefundId, RefundStatus, Refusal, Timestamp, UserId,
 };
 use store::{
-    BookingList, CancelledEvent, Cause, Consumer, Cursor, CursorFilter, DueHold, EntryWithBooking,
-    Fault as StoreFault, Page, Reply, Sqlite, Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, Cause, CommandOutput, Consumer, Cursor, CursorFilter, DueHold,
+    EntryWithBooking, Fault as StoreFault, Page, Reply, Sqlite, Stats, Store, StoreHealth, Submission,
 };
 use tokio::time::sleep;
 
@@ -73,10 +73,10 @@ impl FaultyStore {
                     world.report_violation(format!("{request} failed without an injected fault: {cause}"));
                 }
             }
-            Reply::Answered(Answer::Refused(refusal)) => {
+            Reply::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => {
                 self.check_refusal(command, refusal, batch_size).await;
             }
-            Reply::Answered(_) | Reply::Stored { .. } | Reply::KeyReused | Reply::Requeue | Reply::Busy => {}
+            Reply::Decided(_) | Reply::KeyReused | Reply::Requeue | Reply::Busy => {}
         }
     }
 
@@ -170,12 +170,12 @@ fn action_name(action: &Action) -> &'static str {
 /// Returns a short name of a reply, for the trace and for coverage.
 fn result_name(reply: &Reply) -> &'static str {
     match reply {
-        Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
-        Reply::Answered(Answer::Booking(booking)) => booking.status().as_str(),
-        Reply::Answered(Answer::Event(_)) => "event",
-        Reply::Answered(Answer::Refund(refund)) => refund.status.as_str(),
-        Reply::Stored { replayed: false, .. } => "stored",
-        Reply::Stored { replayed: true, .. } => "replayed",
+        Reply::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => refusal.code(),
+        Reply::Decided(CommandOutput::Fresh(Answer::Booking(booking))) => booking.status().as_str(),
+        Reply::Decided(CommandOutput::Fresh(Answer::Event(_))) => "event",
+        Reply::Decided(CommandOutput::Fresh(Answer::Refund(refund))) => refund.status.as_str(),
+        Reply::Decided(CommandOutput::Stored { replayed: false, .. }) => "stored",
+        Reply::Decided(CommandOutput::Stored { replayed: true, .. }) => "replayed",
         Reply::KeyReused => "key reused",
         Reply::Requeue => "requeued",
         Reply::Busy => "busy",

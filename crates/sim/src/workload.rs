@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{
-    Actor, Answer, BookingId, EventId, EventPatch, EventStatus, Money, RefundId, Refusal, RequestId,
-    TicketSelection, TransactionId, UserId,
+    Actor, Answer, BookingId, CapturedPayment, EventId, EventPatch, EventStatus, Money, RefundId,
+    RefundOutcome, Refusal, RequestId, TicketSelection, TransactionId, UserId,
 };
-use engine::{Caller, CapturedPayment, CommandOutput, Engine, Error, OrderRequest, Reader, RefundOutcome};
+use engine::{Caller, CommandOutput, Engine, Error, Reader};
 use store::{Fault as StoreFault, Idempotency};
 use testkit::history::{Call, CallResult, Operation, Outcome};
 use tokio::time::sleep;
@@ -303,14 +303,15 @@ impl Workload {
         let operation = Operation::Book { user: user.to_string(), quantity };
         let (outcome, output) = self
             .call((actor, Some(event), operation, key), |engine, caller| async move {
-                let request = OrderRequest {
+                let order = domain::Order {
                     event_id: event,
+                    booking_id: engine.booking_id(),
                     user,
                     selection: TicketSelection::Quantity(quantity),
                     expected_total: None,
                     payment_method: None,
                 };
-                engine.book(caller, request, idempotency).await.outcome
+                engine.book(caller, order, idempotency).await.outcome
             })
             .await;
         if let (Some(CommandOutput::Stored { .. }), Outcome::Done(result)) = (output, &outcome)

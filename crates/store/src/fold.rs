@@ -28,7 +28,7 @@ use crate::decode::RowResult;
 use crate::json::hex;
 use crate::limit::{OVERDUE_PAGE, OVERDUE_PAGES_MAX, OVERDUE_PER_BATCH_MAX, USER_WINDOW};
 use crate::sql::Sql;
-use crate::{Cause, Fault, Reply, Submission};
+use crate::{Cause, CommandOutput, Fault, Reply, Submission};
 
 /// The operations of a write transaction that the fold needs. All rows that it returns are locked until the
 /// transaction ends.
@@ -238,18 +238,19 @@ impl<T: Tx> Fold<'_, T> {
             if guard!(FingerprintCheck: stored.fingerprint != idempotency.fingerprint) {
                 return Ok(Reply::KeyReused);
             }
-            return Ok(Reply::Stored { response: stored.response.clone(), replayed: true });
+            let response = stored.response.clone();
+            return Ok(Reply::Decided(CommandOutput::Stored { response, replayed: true }));
         }
         if is_busy {
             return Ok(Reply::Busy);
         }
         let reply = self.process_command(&submission.command).await?;
-        let Reply::Answered(answer) = &reply else { return Ok(reply) };
+        let Some(answer) = reply.answer() else { return Ok(reply) };
         let Some(bytes) = (idempotency.serialize_response)(answer, self.now) else { return Ok(reply) };
         let stored = StoredResponse { fingerprint: idempotency.fingerprint, response: bytes.into() };
         self.loaded.keys.insert(key.clone(), stored.clone());
         self.changes.keys.insert(key, NewStoredResponse { stored: stored.clone(), at: self.now });
-        Ok(Reply::Stored { response: stored.response, replayed: false })
+        Ok(Reply::Decided(CommandOutput::Stored { response: stored.response, replayed: false }))
     }
 
     /// Decides a command, frees overdue holds if that is needed, and applies the change.
@@ -261,9 +262,10 @@ impl<T: Tx> Fold<'_, T> {
                 Err(cause) => return Ok(Reply::Failed(Fault::Broken(cause))),
             };
             match decision {
-                Decision::Answer(answer) => return Ok(Reply::Answered(answer)),
+                Decision::Answer(answer) => return Ok(Reply::Decided(CommandOutput::Fresh(answer))),
                 Decision::Change(change) => {
-                    return Ok(Reply::Answered(self.apply(command.event_id(), *change)));
+                    let answer = self.apply(command.event_id(), *change);
+                    return Ok(Reply::Decided(CommandOutput::Fresh(answer)));
                 }
                 Decision::FreeOverdue(_) if self.freed >= OVERDUE_PER_BATCH_MAX => return Ok(Reply::Requeue),
                 Decision::FreeOverdue(shortage) => {

@@ -33,6 +33,6 @@ pub use postgres::{Postgres, PostgresInspection, PostgresUrl, Standbys, UrlError
 pub use schema::SCHEMA_VERSION;
 pub use sqlite::{BackupError, Inspection, Sqlite, SqliteOptions, inspect};
 pub use store::{
-    BookingList, CancelledEvent, Consumer, Cursor, CursorFilter, DueHold, EntryWithBooking, Idempotency,
-    Page, Reply, ResponseSerializer, Stats, Store, StoreHealth, Submission,
+    BookingList, CancelledEvent, CommandOutput, Consumer, Cursor, CursorFilter, DueHold, EntryWithBooking,
+    Idempotency, Page, Reply, ResponseSerializer, Stats, Store, StoreHealth, Submission,
 };

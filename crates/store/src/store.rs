@@ -274,19 +274,26 @@ impl From<Command> for Submission {
     }
 }
 
-/// The result of one command.
+/// The result of a command that was decided.
 #[derive(Clone, Debug)]
-pub enum Reply {
-    /// The command was decided; its change is durable.
-    Answered(Answer),
-    /// The command was decided, now or (`replayed`) earlier under the same key, and this is the stored
-    /// response.
+pub enum CommandOutput {
+    /// The answer of the rules.
+    Fresh(Answer),
+    /// The stored response, created now or (`replayed`) earlier under the same idempotency key. It may be a
+    /// refusal.
     Stored {
         /// The bytes that [`Idempotency::serialize_response`] returned.
         response: Arc<[u8]>,
         /// True if the command was executed earlier, and not now.
         replayed: bool,
     },
+}
+
+/// The result of one command.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The command was decided; its change is durable.
+    Decided(CommandOutput),
     /// The key was used before, with another request. Nothing was done.
     KeyReused,
     /// Undecided and unchanged: tickets are missing while more overdue holds remain than one batch frees.
@@ -300,11 +307,23 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The answer, if the command was decided now and no response was stored.
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Decided(CommandOutput::Fresh(answer)) => Some(answer),
+            Self::Decided(CommandOutput::Stored { .. })
+            | Self::KeyReused
+            | Self::Requeue
+            | Self::Busy
+            | Self::Failed(_) => None,
+        }
+    }
+
     /// True if this reply acknowledges a change to the client, made by this command or an earlier one.
     pub(crate) fn acknowledges_change(&self) -> bool {
         match self {
-            Self::Answered(Answer::Refused(refusal)) => refusal.refund().is_some(),
-            Self::Answered(_) | Self::Stored { .. } => true,
+            Self::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => refusal.refund().is_some(),
+            Self::Decided(_) => true,
             Self::KeyReused | Self::Requeue | Self::Busy | Self::Failed(_) => false,
         }
     }

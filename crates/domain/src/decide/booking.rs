@@ -77,10 +77,10 @@ pub(super) fn confirm(
     {
         return refuse(repeated_refusal(case, status, refund));
     }
-    if guard!(Amount: confirmation.amount.is_some_and(|amount| amount != case.booking.total)) {
+    if guard!(Amount: confirmation.payment.amount.is_some_and(|amount| amount != case.booking.total)) {
         return refuse(Refusal::AmountMismatch { expected: case.booking.total });
     }
-    let captured = &confirmation.transaction;
+    let captured = &confirmation.payment.transaction;
     let cancelled_event = case.event.details.status == EventStatus::Cancelled;
     match (&case.booking.state, cancelled_event) {
         (State::Confirmed(payment), _) if guard!(IdempotentPayment: payment.transaction == *captured) => {
@@ -153,8 +153,8 @@ pub(super) fn settle(
     settlement: &Settlement,
 ) -> Result<Decision, InconsistencyError> {
     let Some(refund) = case.snapshot.refund else { return super::not_found("refund") };
-    let outcome = if settlement.succeeded { RefundStatus::Succeeded } else { RefundStatus::Failed };
-    match (refund.status, settlement.succeeded) {
+    let outcome = if settlement.outcome.succeeded { RefundStatus::Succeeded } else { RefundStatus::Failed };
+    match (refund.status, settlement.outcome.succeeded) {
         (RefundStatus::Succeeded, true) | (RefundStatus::Failed, false) => {
             Ok(Decision::Answer(Answer::Refund(Box::new(refund.clone()))))
         }
@@ -164,7 +164,7 @@ pub(super) fn settle(
         (RefundStatus::Requested, _) | (RefundStatus::Failed, true) => {
             let settled = Refund {
                 status: outcome,
-                provider_reference: Some(settlement.provider_reference.clone()),
+                provider_reference: Some(settlement.outcome.provider_reference.clone()),
                 settled_at: Some(case.now),
                 ..refund.clone()
             };
@@ -300,7 +300,7 @@ pub(crate) fn pay(
     confirmation: &Confirmation,
     from: TicketState,
 ) -> Result<Decision, InconsistencyError> {
-    let payment = Payment { transaction: confirmation.transaction.clone(), at: case.now };
+    let payment = Payment { transaction: confirmation.payment.transaction.clone(), at: case.now };
     transition(case, status, State::Confirmed(payment), (from, TicketState::Sold), None)
 }
 
@@ -328,8 +328,8 @@ pub(crate) fn refund_rejected_payment(
     confirmation: &Confirmation,
     reason: RefundReason,
 ) -> Result<Decision, InconsistencyError> {
-    let amount = confirmation.amount.unwrap_or(case.booking.total);
-    let refund = new_refund(case, confirmation.refund_id, &confirmation.transaction, amount, reason);
+    let amount = confirmation.payment.amount.unwrap_or(case.booking.total);
+    let refund = new_refund(case, confirmation.refund_id, &confirmation.payment.transaction, amount, reason);
     let status = case.booking.status();
     let mut draft = Draft::new(case.event, Some(case.booking), case.command, case.now);
     let seq = draft.append_refund_entry(case.booking, &refund, None)?;

@@ -2,8 +2,8 @@
 
 use domain::{
     Action, Answer, BookingId, BookingStatus, Command, EntryKind, EventPatch, EventStatus,
-    InconsistencyError, LedgerStatus, PaymentStatus, Refund, RefundStatus, Refusal, Settlement, Snapshot,
-    State, decide,
+    InconsistencyError, LedgerStatus, PaymentStatus, Refund, RefundOutcome, RefundStatus, Refusal,
+    Settlement, Snapshot, State, decide,
 };
 
 use crate::fixture::{self, BookingSetup, Condition};
@@ -247,9 +247,8 @@ fn a_booking_without_its_event_is_inconsistent() {
     let (world, id) = cancelled_booking();
     let event_id = world.event().id;
     let transaction = tx("t1");
-    let provider_reference = "payout 1".parse().unwrap();
-    let settlement =
-        Settlement { event_id, booking_id: id, transaction, succeeded: true, provider_reference };
+    let outcome = RefundOutcome { succeeded: true, provider_reference: "payout 1".parse().unwrap() };
+    let settlement = Settlement { event_id, booking_id: id, transaction, outcome };
     let action = Action::Settle(Box::new(settlement));
     let command = Command { actor: service(), request: "req-1".parse().unwrap(), trace: None, action };
     assert_eq!(command.captured(), Some((id, tx("t1"))), "the refund to load");

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use domain::{
-    Action, Actor, Answer, Booking, BookingId, Cancellation, Change, Command, Confirmation, Decision, Entry,
-    Event, EventId, EventPatch, HoldScope, Money, NewEvent, NewTicketType, Order, Refund, RefundId,
-    RefundStatus, Refusal, Settlement, Snapshot, TicketSelection, TicketTypeId, Timestamp, TransactionId,
-    UserId, decide,
+    Action, Actor, Answer, Booking, BookingId, Cancellation, CapturedPayment, Change, Command, Confirmation,
+    Decision, Entry, Event, EventId, EventPatch, HoldScope, Money, NewEvent, NewTicketType, Order, Refund,
+    RefundId, RefundOutcome, RefundStatus, Refusal, Settlement, Snapshot, TicketSelection, TicketTypeId,
+    Timestamp, TransactionId, UserId, decide,
 };
 
 /// One event and everything that belongs to it.
@@ -211,8 +211,7 @@ impl World {
         let confirmation = Confirmation {
             event_id: EventId::from_bytes([EVENT; 16]),
             booking_id: id,
-            transaction: tx(transaction),
-            amount,
+            payment: CapturedPayment { transaction: tx(transaction), amount },
             refund_id: self.next_refund(),
         };
         self.run(service(), Action::Confirm(Box::new(confirmation)))
@@ -263,8 +262,7 @@ impl World {
             event_id: EventId::from_bytes([EVENT; 16]),
             booking_id: id,
             transaction: tx(transaction),
-            succeeded,
-            provider_reference: reference.parse().unwrap(),
+            outcome: RefundOutcome { succeeded, provider_reference: reference.parse().unwrap() },
         };
         self.run(service(), Action::Settle(Box::new(settlement)))
     }
@@ -282,7 +280,7 @@ impl World {
         if let Action::Confirm(confirmation) = &command.action
             && !matches!(outcome_code(&answer), "not_found" | "amount_mismatch")
         {
-            self.captured.insert((confirmation.booking_id, confirmation.transaction.clone()));
+            self.captured.insert((confirmation.booking_id, confirmation.payment.transaction.clone()));
         }
         answer
     }

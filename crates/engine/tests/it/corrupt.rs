@@ -9,13 +9,10 @@ use async_trait::async_trait;
 use coordination::Rule;
 use coordination::local::{LocalLimiter, LocalLock};
 use domain::{
-    Actor, Answer, Booking, BookingId, BookingStatus, Event, EventId, EventPatch, EventStatus, NewEvent,
-    RefundStatus, TicketSelection, Timestamp,
+    Actor, Answer, Booking, BookingId, BookingStatus, CapturedPayment, Event, EventId, EventPatch,
+    EventStatus, NewEvent, Order, RefundOutcome, RefundStatus, TicketSelection, Timestamp,
 };
-use engine::{
-    Caller, CapturedPayment, CommandOutput, Engine, Error, NoopListener, OrderRequest, Policy, Ports,
-    RefundOutcome, SystemClock, SystemIds,
-};
+use engine::{Caller, CommandOutput, Engine, Error, NoopListener, Policy, Ports, SystemClock, SystemIds};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use store::{BookingList, Consumer, CursorFilter, Fault, Idempotency, Page, Sqlite, SqliteOptions, Store};
@@ -118,7 +115,14 @@ pub(crate) async fn order(
 ) -> Result<CommandOutput, Error> {
     retry_unavailable(async || {
         let (user, selection) = (user(name), TicketSelection::Quantity(1));
-        let order = OrderRequest { event_id, user, selection, expected_total: None, payment_method: None };
+        let order = Order {
+            event_id,
+            booking_id: engine.booking_id(),
+            user,
+            selection,
+            expected_total: None,
+            payment_method: None,
+        };
         engine.book(service(), order, idempotency.clone()).await.outcome
     })
     .await

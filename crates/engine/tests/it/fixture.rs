@@ -7,12 +7,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use coordination::Rule;
 use coordination::local::{LocalLimiter, LocalLock};
 use domain::{
-    Actor, Answer, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, TicketSelection, Timestamp,
-    UserId,
+    Actor, Answer, Booking, Clock, Event, Ids, Money, NewEvent, NewTicketType, Order, TicketSelection,
+    Timestamp, UserId,
 };
-use engine::{
-    Caller, CommandOutput, Engine, NoopListener, OrderRequest, Policy, Ports, RateLimitedResult, Reader,
-};
+use engine::{Caller, CommandOutput, Engine, NoopListener, Policy, Ports, RateLimitedResult, Reader};
 use store::{Sqlite, SqliteOptions};
 use tokio::time::Instant;
 
@@ -148,8 +146,9 @@ pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
 
 /// Books tickets as their owner.
 pub(crate) async fn book(engine: &Arc<Engine>, name: &str, event: &Event, tickets: u32) -> Booking {
-    let order = OrderRequest {
+    let order = Order {
         event_id: event.id,
+        booking_id: engine.booking_id(),
         user: user(name),
         selection: TicketSelection::Quantity(tickets),
         expected_total: None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use coordination::local::LocalLock;
 use coordination::{Key, Lock, LockGuard, LockOptions};
-use domain::{Event, TicketSelection};
-use engine::{CommandOutput, Engine, Error, LEASE_WAIT_MAX, OrderRequest, Ports};
+use domain::{Event, Order, TicketSelection};
+use engine::{CommandOutput, Engine, Error, LEASE_WAIT_MAX, Ports};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
@@ -38,8 +38,9 @@ async fn take_lease(lock: &LocalLock, event: &Event) -> LockGuard {
 
 /// Books four tickets; returns true if they were available, and the time that the call took.
 async fn book_four(engine: &Arc<Engine>, name: &str, event: &Event) -> (bool, Duration) {
-    let order = OrderRequest {
+    let order = Order {
         event_id: event.id,
+        booking_id: engine.booking_id(),
         user: user(name),
         selection: TicketSelection::Quantity(4),
         expected_total: None,

@@ -70,7 +70,7 @@ async fn a_locked_booking_is_left_for_the_next_round() {
     assert_eq!(sweeper.sweep(&engine).await.unwrap().bookings, 1);
     assert_eq!(status(busy.id).await, BookingStatus::Expired);
     // A late payment reserves the tickets again.
-    let paid = engine::CapturedPayment { transaction: "pay-1".parse().unwrap(), amount: None };
+    let paid = domain::CapturedPayment { transaction: "pay-1".parse().unwrap(), amount: None };
     let output = engine.confirm(service(), busy.id, paid, None).await;
     assert!(matches!(output, Ok(CommandOutput::Fresh(_))), "{output:?}");
     assert_eq!(status(busy.id).await, BookingStatus::Confirmed);

@@ -11,13 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use domain::{
-    Actor, Answer, AuditReport, BookingId, Clock, Event, EventId, RequestId, TicketSelection, Timestamp,
-    UserId,
+    Actor, Answer, AuditReport, BookingId, CapturedPayment, Clock, Event, EventId, Order, RequestId,
+    TicketSelection, Timestamp, UserId,
 };
-use engine::{
-    Caller, CapturedPayment, CommandOutput, Engine, Error, OrderRequest, QUEUE_MAX, RateLimitedResult,
-    Sweeper, SystemClock,
-};
+use engine::{Caller, CommandOutput, Engine, Error, QUEUE_MAX, RateLimitedResult, Sweeper, SystemClock};
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -191,14 +188,15 @@ async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
     let (user, began) = (user(number), Instant::now());
     let caller =
         Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, deadline: None };
-    let request = OrderRequest {
+    let order = Order {
         event_id,
+        booking_id: engine.booking_id(),
         user,
         selection: TicketSelection::Quantity(1),
         expected_total: None,
         payment_method: None,
     };
-    let RateLimitedResult { outcome, .. } = engine.book(caller, request, None).await;
+    let RateLimitedResult { outcome, .. } = engine.book(caller, order, None).await;
     let outcome = match outcome {
         Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Outcome::Booked(booking.id),
         Ok(other) => Outcome::Failed(format!("unexpected result: {other:?}")),

@@ -3,8 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use domain::{BookingId, EventId, Invalid, UserId};
-use engine::{CapturedPayment, OrderRequest};
+use domain::{BookingId, CapturedPayment, EventId, Invalid, Order, UserId};
 use store::BookingList;
 
 use super::App;
@@ -23,7 +22,14 @@ pub(super) async fn create(State(app): State<App>, command: CommandRequest) -> R
     let user = booked_user(command.caller.identity(), body.user_id.map(|user| user.0))?;
     let expected_total = body.expected_total.map(|money| money.0);
     let payment_method = body.payment_method.map(|text| text.0);
-    let order = OrderRequest { event_id: body.event_id, user, selection, expected_total, payment_method };
+    let order = Order {
+        event_id: body.event_id,
+        booking_id: app.engine.booking_id(),
+        user,
+        selection,
+        expected_total,
+        payment_method,
+    };
     let idempotency = command.idempotency(StatusCode::CREATED)?;
     let limited = app.engine.book(command.caller.into_engine_caller(), order, idempotency).await;
     Ok(respond_rate_limited(&app, limited, StatusCode::CREATED))

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use engine::RefundOutcome;
+use domain::RefundOutcome;
 
 use super::App;
 use super::caller::Caller;

@@ -1,10 +1,10 @@
 //! The handlers of the seven requests. The counterpart over HTTP is `http/bookings.rs`.
 
 use domain::{
-    Booking, BookingId, BookingStatus, EventId, Invalid, Note, Refusal, TicketSelection, TransactionId,
-    UserId,
+    Booking, BookingId, BookingStatus, CapturedPayment, EventId, Invalid, Note, Order, Refusal,
+    TicketSelection, TransactionId, UserId,
 };
-use engine::{CapturedPayment, CommandOutput, Error, OrderRequest, Reader};
+use engine::{CommandOutput, Error, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -60,7 +60,8 @@ async fn create(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
     let caller = request.user_caller(&user);
     let selection = TicketSelection::Quantity(body.ticket_quantity);
     let payment_method = body.payment_method.map(|text| text.0);
-    let order = OrderRequest { event_id, user, selection, expected_total, payment_method };
+    let booking_id = app.engine.booking_id();
+    let order = Order { event_id, booking_id, user, selection, expected_total, payment_method };
     let result = app.engine.book(caller, order, request.idempotency("create", CREATED)).await;
     reply(app, request, result.outcome?, CREATED)
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use domain::{
-    Action, Actor, Answer, Booking, BookingId, Cancellation, Command, Confirmation, Decision, Event,
-    EventDetails, EventId, EventPatch, EventStatus, HoldScope, Inventory, Item, Items, Money, Order, Payment,
-    Refund, RefundId, RefundReason, RefundStatus, Refusal, Snapshot, State, Tallies, TicketSelection,
-    TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory, UserId, decide,
+    Action, Actor, Answer, Booking, BookingId, Cancellation, CapturedPayment, Command, Confirmation,
+    Decision, Event, EventDetails, EventId, EventPatch, EventStatus, HoldScope, Inventory, Item, Items,
+    Money, Order, Payment, Refund, RefundId, RefundReason, RefundStatus, Refusal, Snapshot, State, Tallies,
+    TicketSelection, TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory, UserId, decide,
 };
 
 use super::{BookingState, Db, ModelConfig, Operation};
@@ -190,8 +190,7 @@ fn command(config: &ModelConfig, operation: Operation) -> Command {
             let paid = Confirmation {
                 event_id,
                 booking_id: booking_id(index),
-                transaction: transaction(payment),
-                amount: None,
+                payment: CapturedPayment { transaction: transaction(payment), amount: None },
                 refund_id,
             };
             (Actor::Service(parse("gateway")), Action::Confirm(Box::new(paid)))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::{Clock, EventId, Settlement, Timestamp};
+use domain::{Clock, EventId, RefundOutcome, Settlement, Timestamp};
 use store::conformance::Harness;
 use store::conformance::fixture::{Fixture, command, payment};
 use store::{Fault, Reply, Sqlite, SqliteOptions, Store};
@@ -90,8 +90,7 @@ async fn prepare(fixture: &Fixture<'_>, name: &str) -> domain::Command {
         event_id: event,
         booking_id: paid.id,
         transaction: payment("t"),
-        succeeded: true,
-        provider_reference: "r".parse().expect("a name"),
+        outcome: RefundOutcome { succeeded: true, provider_reference: "r".parse().expect("a name") },
     };
     match name {
         "book" => fixture.book(event, "a", 1),

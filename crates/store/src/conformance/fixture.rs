@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::{
-    Action, Actor, Answer, Booking, BookingId, BookingStatus, Cancellation, Command, Confirmation, Entry,
-    Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId, Refusal,
-    TicketSelection, TicketTypeId, Timestamp, TransactionId, UserId,
+    Action, Actor, Answer, Booking, BookingId, BookingStatus, Cancellation, CapturedPayment, Command,
+    Confirmation, Entry, Event, EventId, EventPatch, Money, NewEvent, NewTicketType, Order, Refund, RefundId,
+    Refusal, TicketSelection, TicketTypeId, Timestamp, TransactionId, UserId,
 };
 
 use super::Harness;
-use crate::{Reply, Store};
+use crate::{CommandOutput, Reply, Store};
 
 /// The hold time of the events of [`Fixture::new_event`].
 pub const HOLD: Duration = Duration::from_mins(10);
@@ -62,8 +62,8 @@ pub fn command_by(actor: Actor, action: Action) -> Command {
 /// A confirmation without an amount. A refund of the payment would get the id `refund_id`.
 pub fn confirm_with(booking: &Booking, transaction: &str, refund_id: RefundId) -> Command {
     let (event_id, booking_id) = (booking.event_id, booking.id);
-    let transaction = payment(transaction);
-    let confirmation = Confirmation { event_id, booking_id, transaction, amount: None, refund_id };
+    let payment = CapturedPayment { transaction: payment(transaction), amount: None };
+    let confirmation = Confirmation { event_id, booking_id, payment, refund_id };
     command(Action::Confirm(Box::new(confirmation)))
 }
 
@@ -82,10 +82,10 @@ pub fn edit(event_id: EventId, patch: EventPatch) -> Command {
 /// `busy` or `failed`.
 pub fn outcome_code(reply: &Reply) -> &'static str {
     match reply {
-        Reply::Answered(Answer::Refused(refusal)) => refusal.code(),
-        Reply::Answered(_) => "ok",
-        Reply::Stored { replayed: false, .. } => "stored",
-        Reply::Stored { replayed: true, .. } => "replayed",
+        Reply::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => refusal.code(),
+        Reply::Decided(CommandOutput::Fresh(_)) => "ok",
+        Reply::Decided(CommandOutput::Stored { replayed: false, .. }) => "stored",
+        Reply::Decided(CommandOutput::Stored { replayed: true, .. }) => "replayed",
         Reply::KeyReused => "key reused",
         Reply::Requeue => "requeue",
         Reply::Busy => "busy",
@@ -100,19 +100,19 @@ pub fn outcome_codes(replies: &[Reply]) -> Vec<&'static str> {
 
 /// The booking in a reply.
 pub fn expect_booking(reply: &Reply) -> Arc<Booking> {
-    match reply {
-        Reply::Answered(Answer::Booking(booking)) => booking.clone(),
-        other => panic!("a booking was expected: {other:?}"),
+    match reply.answer() {
+        Some(Answer::Booking(booking)) => booking.clone(),
+        _ => panic!("a booking was expected: {reply:?}"),
     }
 }
 
 /// The refund in a refusal.
 pub fn expect_refund(reply: &Reply) -> Refund {
-    let refund = match reply {
-        Reply::Answered(Answer::Refused(
+    let refund = match reply.answer() {
+        Some(Answer::Refused(
             Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. },
         )) => refund.clone(),
-        Reply::Answered(Answer::Refused(Refusal::HoldExpired { refund, .. })) => Some(refund.clone()),
+        Some(Answer::Refused(Refusal::HoldExpired { refund, .. })) => Some(refund.clone()),
         _ => None,
     };
     *refund.unwrap_or_else(|| panic!("a refusal with a refund was expected: {reply:?}"))
@@ -214,7 +214,7 @@ impl<'r> Fixture<'r> {
     /// Creates an event.
     pub async fn create(&self, new: NewEvent) -> Event {
         match self.run(command(Action::CreateEvent(Box::new(new)))).await {
-            Reply::Answered(Answer::Event(event)) => *event,
+            Reply::Decided(CommandOutput::Fresh(Answer::Event(event))) => *event,
             other => panic!("an event was expected: {other:?}"),
         }
     }

@@ -144,7 +144,7 @@ impl History<'_> {
         let transaction = *self.rng.pick(&PAYMENTS);
         let mut command = self.fixture.confirm(booking, transaction);
         if let (Action::Confirm(confirmation), 0) = (&mut command.action, self.rng.below(10)) {
-            confirmation.amount = Some(super::fixture::eur(1));
+            confirmation.payment.amount = Some(super::fixture::eur(1));
         }
         command
     }
@@ -166,7 +166,7 @@ impl History<'_> {
     fn record(&mut self, replies: &[Reply]) {
         for reply in replies {
             self.outcomes.insert(outcome_code(reply));
-            if let Reply::Answered(Answer::Booking(booking)) = reply {
+            if let Some(Answer::Booking(booking)) = reply.answer() {
                 if booking.version == 1 {
                     self.known.push(booking.clone());
                 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Harness;
 use super::fixture::{Fixture, at, command, outcome_code, outcome_codes};
-use crate::{Idempotency, Reply, Submission};
+use crate::{CommandOutput, Idempotency, Reply, Submission};
 
 /// Submits a command under a key. The response contains a serial number, so that no two are equal.
 fn with_key(scope: &str, key: &str, digest: u8, command: Command) -> Submission {
@@ -28,7 +28,7 @@ fn with_key(scope: &str, key: &str, digest: u8, command: Command) -> Submission 
 
 fn stored_response(reply: &Reply) -> &[u8] {
     match reply {
-        Reply::Stored { response, .. } => response,
+        Reply::Decided(CommandOutput::Stored { response, .. }) => response,
         other => panic!("a stored response was expected: {other:?}"),
     }
 }

@@ -1,8 +1,8 @@
 //! Repeated and late payments: each either confirms its booking or is refunded, once.
 
 use domain::{
-    Action, Booking, BookingStatus, Command, Confirmation, EntryKind, Money, Refund, RefundReason,
-    RefundStatus,
+    Action, Booking, BookingStatus, CapturedPayment, Command, Confirmation, EntryKind, Money, Refund,
+    RefundReason, RefundStatus,
 };
 
 use super::Harness;
@@ -15,8 +15,7 @@ fn confirm_amount(fixture: &Fixture<'_>, booking: &Booking, transaction: &str, a
     let confirmation = Confirmation {
         event_id: booking.event_id,
         booking_id: booking.id,
-        transaction: payment(transaction),
-        amount: Some(amount),
+        payment: CapturedPayment { transaction: payment(transaction), amount: Some(amount) },
         refund_id: fixture.refund_id(),
     };
     command(Action::Confirm(Box::new(confirmation)))

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use domain::{
     Action, Actor, Booking, BookingId, BookingStatus, CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, Cancellation,
-    Confirmation, EntryLine, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
-    LedgerStatus, Money, Name, NewEvent, NewTicketType, Order, PRICE_MAX, Payment, Refund, RefundReason,
-    RefundStatus, State, TICKET_TYPES_MAX, TicketSelection, TicketTypeId, TicketTypePatch,
+    CapturedPayment, Confirmation, EntryLine, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX,
+    HOLD_SECONDS_MIN, LedgerStatus, Money, Name, NewEvent, NewTicketType, Order, PRICE_MAX, Payment, Refund,
+    RefundReason, RefundStatus, State, TICKET_TYPES_MAX, TicketSelection, TicketTypeId, TicketTypePatch,
 };
 
 use super::Harness;
@@ -158,8 +158,8 @@ pub(super) async fn events_read_back(harness: &dyn Harness) {
 }
 
 fn reply_event(reply: &crate::Reply) -> Event {
-    match reply {
-        crate::Reply::Answered(domain::Answer::Event(event)) => (**event).clone(),
+    match reply.answer() {
+        Some(domain::Answer::Event(event)) => (**event).clone(),
         other => panic!("an event was expected: {other:?}"),
     }
 }
@@ -267,8 +267,7 @@ pub(super) async fn refunds_read_back(harness: &dyn Harness) {
     let after_cancel = Confirmation {
         event_id: event.id,
         booking_id: held[0].id,
-        transaction: payment("t"),
-        amount: Some(eur(4_500)),
+        payment: CapturedPayment { transaction: payment("t"), amount: Some(eur(4_500)) },
         refund_id: fixture.refund_id(),
     };
     let after_cancellation =

@@ -1,8 +1,8 @@
 //! Settlements: the outcome of a refund is recorded once, and a paid refund stays paid.
 
 use domain::{
-    Action, Answer, Booking, BookingId, Command, EntryKind, LedgerStatus, Refund, RefundId, RefundStatus,
-    Settlement, State,
+    Action, Answer, Booking, BookingId, Command, EntryKind, LedgerStatus, Refund, RefundId, RefundOutcome,
+    RefundStatus, Settlement, State,
 };
 
 use super::Harness;
@@ -14,14 +14,13 @@ fn settle(booking: &Booking, transaction: &str, succeeded: bool, reference: &str
         event_id: booking.event_id,
         booking_id: booking.id,
         transaction: payment(transaction),
-        succeeded,
-        provider_reference: reference.parse().expect("a reference"),
+        outcome: RefundOutcome { succeeded, provider_reference: reference.parse().expect("a reference") },
     })))
 }
 
 fn expect_settled_refund(reply: &Reply) -> Refund {
-    match reply {
-        Reply::Answered(Answer::Refund(refund)) => (**refund).clone(),
+    match reply.answer() {
+        Some(Answer::Refund(refund)) => (**refund).clone(),
         other => panic!("a refund was expected: {other:?}"),
     }
 }

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use domain::{Action, Answer, Booking, Clock, Command, EventPatch, NewEvent, Settlement, Timestamp};
+use domain::{
+    Action, Answer, Booking, Clock, Command, EventPatch, NewEvent, RefundOutcome, Settlement, Timestamp,
+};
 use futures_util::FutureExt as _;
 use rusqlite::Connection;
 
@@ -193,8 +195,7 @@ fn set_up(fixture: &Fixture<'_>, operation: Operation) -> (Command, [u8; 16]) {
                 event_id: event,
                 booking_id: paid.id,
                 transaction: payment("t"),
-                succeeded: true,
-                provider_reference: "r".parse().unwrap(),
+                outcome: RefundOutcome { succeeded: true, provider_reference: "r".parse().unwrap() },
             };
             (command(Action::Settle(Box::new(settlement))), [0; 16])
         }
@@ -221,7 +222,7 @@ fn a_guard_that_misses_fails_the_transaction() {
         // The connection remains usable.
         let replies = attempt(&mut writer, vec![command], "").unwrap();
         assert!(
-            matches!(replies[0], Reply::Answered(ref answer) if !matches!(answer, Answer::Refused(_))),
+            replies[0].answer().is_some_and(|answer| !matches!(answer, Answer::Refused(_))),
             "{replies:?}"
         );
     }

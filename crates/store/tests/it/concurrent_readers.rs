@@ -31,8 +31,8 @@ async fn keep_writing(harness: &FileHarness, stop: &AtomicBool) -> usize {
             fixture.execute(["a", "b", "c"].map(|name| fixture.book(event, name, 1)).to_vec()).await;
         let held: Vec<_> = replies
             .iter()
-            .filter_map(|reply| match reply {
-                store::Reply::Answered(domain::Answer::Booking(booking)) => Some(booking.clone()),
+            .filter_map(|reply| match reply.answer() {
+                Some(domain::Answer::Booking(booking)) => Some(booking.clone()),
                 _ => None,
             })
             .collect();

@@ -41,8 +41,9 @@
 //!   while another batch runs.
 //! - `next_grant` while it waits. It completes one request: the lease is granted, or refused because the lock
 //!   returned an error or did not respond within [`LEASE_WAIT_MAX`].
-//! - `may_run` for each command while it assembles a batch: true if the event's lease is held or refused. A
-//!   lost lease is requested again, and the command stays in the queue.
+//! - `may_run` for each command that it is about to take: true if the event's lease is held or refused. A
+//!   lost lease is requested again, and the command stays in the queue. The desk does not look at commands
+//!   whose lease is known to be requested (`is_requested`).
 //! - `command_taken` for each command that it takes. The lease is held until the end of the batch.
 //! - `batch_finished` with the events of the batch. A lease is kept while commands of its event wait, no
 //!   other desk is known to wait for it, and it is not older than [`LEASE_KEEP_MAX`]. Otherwise it is
@@ -150,9 +151,14 @@ impl Leases {
         matches!(self.events.get(&id), Some(LeasedEvent { lease: LeaseState::Refused, .. }))
     }
 
-    /// Returns once the request for one more event has been granted or refused; `None`, immediately, if there
-    /// is no request. Cancel safe.
-    pub(crate) async fn next_grant(&mut self) -> Option<()> {
+    /// True while a request for the lease of this event waits, so that no batch may take its commands.
+    pub(crate) fn is_requested(&self, id: EventId) -> bool {
+        matches!(self.events.get(&id), Some(LeasedEvent { lease: LeaseState::Requested, .. }))
+    }
+
+    /// Returns the event whose request is granted or refused next; `None`, immediately, if there is no
+    /// request. Cancel safe.
+    pub(crate) async fn next_grant(&mut self) -> Option<EventId> {
         let (id, guard) = self.requests.next().await?;
         if let Some(event) = self.events.get_mut(&id)
             && matches!(event.lease, LeaseState::Requested)
@@ -162,7 +168,7 @@ impl Leases {
                 None => LeaseState::Refused,
             };
         }
-        Some(())
+        Some(id)
     }
 
     /// Ends a batch with commands of these events. Leases that are not needed here, or for which another desk

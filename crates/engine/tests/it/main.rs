@@ -8,6 +8,7 @@ mod fixture;
 #[cfg(test)]
 mod large;
 mod leases;
+mod listener;
 #[cfg(test)]
 mod on_postgres;
 mod overdue;

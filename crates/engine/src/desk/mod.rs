@@ -24,8 +24,9 @@
 //! ```
 //!
 //! - **Queue.** A semaphore with [`QUEUE_MAX`] permits bounds the queue. A command holds a permit until it
-//!   starts; without a permit it is refused immediately. Commands run in the order of their arrival, except
-//!   that a command whose event has to wait stays in its position while later commands of other events run.
+//!   starts; without a permit it is refused immediately. There is one FIFO per event, and a batch takes the
+//!   commands of the events that can run in the order of their arrival ([`queue`]). Commands whose
+//!   event has to wait keep their positions and cost nothing until then.
 //! - **Deadline.** A sender waits for the start of its command until the deadline of its caller, at most
 //!   [`QUEUE_WAIT_MAX`]. The desk and the sender race for [`StartFlag`]: the one that sets it first
 //!   determines whether the command runs. Thus a command whose sender has timed out never runs, and a sender
@@ -35,12 +36,13 @@
 //!   leases as soon as commands arrive, also while a batch runs.
 //! - **Result.** The store returns one reply per command, in their order, and the desk sends each sender its
 //!   result. A sender that has been dropped is ignored; its change remains. After the batch, the
-//!   [`CommitListener`] is notified of the events with a result other than a refusal. A refusal may also add
-//!   ledger entries, such as freed holds; the periodic scan of the relay finds those.
+//!   [`CommitListener`] is notified of the events with a result other than a refusal, and of those with a
+//!   refusal that recorded a refund. Another refusal may have freed holds as well; the periodic scan of the
+//!   relay finds those entries.
 //! - **Requeue.** The store leaves a command undecided if it needs more overdue holds than one batch frees
-//!   ([`Reply::Requeue`]) or if another session has locked its event ([`Reply::Busy`]). Until its deadline
-//!   the command returns to the front of the queue. Its start flag stays set, so its sender cannot time out
-//!   any more, and it holds no permit.
+//!   ([`store::Reply::Requeue`]) or if another session has locked its event ([`store::Reply::Busy`]). Until
+//!   its deadline the command returns to the front of its event's queue, in its former position. Its start
+//!   flag stays set, so its sender cannot time out any more, and it holds no permit.
 //!
 //! # Lanes
 //!
@@ -65,20 +67,25 @@
 //!   may have committed it.
 //! - The desk ends when all senders are dropped and the queue is empty.
 
-use std::collections::{BTreeSet, VecDeque};
+mod batch;
+mod pending;
+mod queue;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coordination::Lock;
+use domain::EventId;
 use domain::sabotage::{Guard, removed};
-use domain::{Answer, EventId};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use store::{BATCH_MAX, Cause, Fault, Reply, Store, Submission};
+use store::{BATCH_MAX, Cause, Fault, Store, Submission};
 use supervisor::Work;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::batch::{Lane, execute_batch};
+use self::pending::PendingQueue;
 use crate::lease::Leases;
 use crate::limit::{QUEUE_MAX, QUEUE_WAIT_MAX};
 use crate::{CommandOutput, CommitListener, Error};
@@ -116,6 +123,8 @@ pub struct DeskStats {
 }
 
 struct QueuedCommand {
+    /// The number of its arrival, set by the queue.
+    position: u64,
     /// Released when the command starts; `None` for a requeued command.
     permit: Option<OwnedSemaphorePermit>,
     submission: Submission,
@@ -155,13 +164,7 @@ impl Desk {
     ) -> (Self, Worker) {
         let (sender, queue) = mpsc::unbounded_channel();
         let counters = Arc::new(Counters::default());
-        let leases = Leases::new(lease);
-        let pending = PendingQueue {
-            waiting: VecDeque::new(),
-            leases,
-            locked_events: BTreeSet::new(),
-            running_lanes: BTreeSet::new(),
-        };
+        let pending = PendingQueue::new(Leases::new(lease));
         let permits = Arc::new(Semaphore::new(QUEUE_MAX));
         let desk = Self { queue: sender, permits, counters: counters.clone() };
         (desk, Worker { queue, pending, store, commit_listener, counters })
@@ -196,6 +199,7 @@ impl Desk {
         let deadline = caller_deadline.map_or(latest, |instant| latest.min(instant));
         let start_flag = Arc::new(StartFlag::default());
         let queued = QueuedCommand {
+            position: 0,
             permit: Some(permit),
             submission,
             deadline,
@@ -211,116 +215,6 @@ impl Desk {
         result.unwrap_or_else(|_| {
             Err(Fault::OutcomeUnknown(Cause::new("the desk ended or was restarted")).into())
         })
-    }
-}
-
-/// The queued commands in the order of their arrival, and the leases of their events.
-struct PendingQueue {
-    waiting: VecDeque<QueuedCommand>,
-    leases: Leases,
-    /// Events that were locked by another session when their commands last ran.
-    locked_events: BTreeSet<EventId>,
-    /// Lanes with a batch in flight.
-    running_lanes: BTreeSet<Lane>,
-}
-
-/// The lane of a batch. An event's commands are in one lane at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Lane {
-    /// Waits only a short time for locked rows.
-    Main,
-    /// Waits for rows that other sessions have locked.
-    Busy,
-}
-
-/// Commands that are executed together, and the events of all commands that were taken from the queue for
-/// this batch.
-struct Batch {
-    lane: Lane,
-    commands: Vec<QueuedCommand>,
-    events: BTreeSet<EventId>,
-}
-
-/// The rest of a batch after its execution.
-struct BatchResult {
-    lane: Lane,
-    events: BTreeSet<EventId>,
-    requeued: Vec<QueuedCommand>,
-    /// Events whose commands could not run because another session has locked them.
-    locked_events: BTreeSet<EventId>,
-}
-
-impl PendingQueue {
-    /// Requests the leases of all queued commands again: after a panic the counts of [`Leases`] may be wrong.
-    fn rebuild(&mut self) {
-        self.leases.clear();
-        self.running_lanes.clear();
-        for queued in &self.waiting {
-            let _ = self.leases.command_queued(queued.event());
-        }
-    }
-
-    /// Appends a command; returns true if a batch could take it now.
-    fn push(&mut self, queued: QueuedCommand) -> bool {
-        let event = queued.event();
-        let lane = if self.locked_events.contains(&event) { Lane::Busy } else { Lane::Main };
-        let ready = self.leases.command_queued(event);
-        self.waiting.push_back(queued);
-        ready && !self.running_lanes.contains(&lane)
-    }
-
-    /// Takes commands for an idle lane, in order; those whose event has to wait keep their position.
-    fn next_batch(&mut self, lane: Lane) -> Option<Batch> {
-        if self.running_lanes.contains(&lane) || (lane == Lane::Busy && self.locked_events.is_empty()) {
-            return None;
-        }
-        let mut batch = Batch { lane, commands: Vec::new(), events: BTreeSet::new() };
-        let mut not_ready = Vec::new();
-        while batch.commands.len() < BATCH_MAX
-            && let Some(mut queued) = self.waiting.pop_front()
-        {
-            let event = queued.event();
-            if self.locked_events.contains(&event) != (lane == Lane::Busy) || !self.leases.may_run(event) {
-                not_ready.push(queued);
-                continue;
-            }
-            self.leases.command_taken(event);
-            batch.events.insert(event);
-            if queued.try_start() {
-                batch.commands.push(queued);
-            }
-        }
-        not_ready.into_iter().rev().for_each(|queued| self.waiting.push_front(queued));
-        if batch.events.is_empty() {
-            return None;
-        }
-        self.running_lanes.insert(lane);
-        Some(batch)
-    }
-
-    /// Completes a batch; requeued commands return to the front of the queue.
-    fn batch_finished(&mut self, result: BatchResult) {
-        let BatchResult { lane, events, requeued, locked_events } = result;
-        self.running_lanes.remove(&lane);
-        for queued in requeued.into_iter().rev() {
-            let _ = self.leases.command_queued(queued.event());
-            self.waiting.push_front(queued);
-        }
-        self.leases.batch_finished(&events);
-        self.locked_events.retain(|event| !events.contains(event));
-        self.locked_events.extend(locked_events);
-    }
-
-    /// Returns true when a batch may take more commands, and false when no more commands can arrive.
-    async fn wait_for_runnable(&mut self, queue: &mut mpsc::UnboundedReceiver<QueuedCommand>) -> bool {
-        loop {
-            tokio::select! {
-                biased;
-                Some(()) = self.leases.next_grant() => return true,
-                Some(queued) = queue.recv() => if self.push(queued) { return true },
-                else => return false,
-            }
-        }
     }
 }
 
@@ -346,19 +240,14 @@ impl Work for Worker {
                 pending.push(queued);
             }
             for lane in [Lane::Main, Lane::Busy] {
-                if let Some(batch) = pending.next_batch(lane) {
-                    let without_lease = batch
-                        .events
-                        .iter()
-                        .filter(|event| pending.leases.runs_without_lease(**event))
-                        .count();
-                    counters.record(batch.commands.len(), without_lease);
+                if let Some(batch) = pending.next_batch(lane, BATCH_MAX) {
+                    counters.record(batch.commands.len(), pending.events_without_lease(&batch));
                     running.push(execute_batch(batch, &**store, &**commit_listener));
                 }
             }
             // With leases, commands are received during a batch so that their leases are requested
             // immediately; without leases it is sufficient to receive them after it.
-            let listens = open && (pending.leases.enabled() || !pending.running_lanes.contains(&Lane::Main));
+            let listens = open && (pending.uses_leases() || !pending.is_running(Lane::Main));
             tokio::select! {
                 biased;
                 Some(result) = running.next() => {
@@ -378,62 +267,4 @@ impl Counters {
         self.commands.fetch_add(commands as u64, Ordering::Relaxed);
         self.batches_without_lease.fetch_add(without_lease as u64, Ordering::Relaxed);
     }
-}
-
-/// Executes one batch and sends the results; returns the commands to requeue.
-async fn execute_batch(batch: Batch, store: &dyn Store, commit_listener: &dyn CommitListener) -> BatchResult {
-    let Batch { lane, commands, events } = batch;
-    if commands.is_empty() {
-        // No command of the batch has run, so it is still unknown whether its events are locked.
-        let locked_events = if lane == Lane::Busy { events.clone() } else { BTreeSet::new() };
-        return BatchResult { lane, events, requeued: commands, locked_events };
-    }
-    let mut result = BatchResult { lane, events, requeued: Vec::new(), locked_events: BTreeSet::new() };
-    let submissions = commands.iter().map(|queued| queued.submission.clone()).collect();
-    let replies = match lane {
-        Lane::Main => store.try_execute(submissions).await,
-        Lane::Busy => store.execute(submissions).await,
-    };
-    let mut replies = replies.into_iter();
-    let now = Instant::now();
-    let mut advanced = BTreeSet::new();
-    let mut free = BTreeSet::new();
-    for queued in commands {
-        let event = queued.event();
-        let reply =
-            replies.next().unwrap_or_else(|| Reply::Failed(Fault::OutcomeUnknown(Cause::new("no reply"))));
-        if !matches!(reply, Reply::Busy | Reply::Failed(Fault::Unavailable(_))) {
-            free.insert(event);
-        } else if lane == Lane::Busy || matches!(reply, Reply::Busy) {
-            result.locked_events.insert(event);
-        }
-        let output = match reply {
-            Reply::Requeue | Reply::Busy if now < queued.deadline => {
-                result.requeued.push(queued);
-                continue;
-            }
-            Reply::Requeue => Err(Error::Overloaded),
-            Reply::Busy => Err(Fault::Unavailable(Cause::new("another session has locked its event")).into()),
-            Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownOutcome) => {
-                Err(Fault::Unavailable(cause).into())
-            }
-            Reply::Failed(fault) => Err(fault.into()),
-            Reply::KeyReused => Err(Error::KeyReused),
-            Reply::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => Err(refusal.into()),
-            Reply::Decided(output) => Ok(output),
-        };
-        if !matches!(output, Err(Error::Refused(_))) {
-            advanced.insert(event);
-        }
-        // The sender may have been dropped; the change remains committed.
-        let _ = queued.result_sender.send(output);
-    }
-    if lane == Lane::Busy {
-        // An event is free again if one of its commands got a reply, even if others did not.
-        result.locked_events.retain(|event| !free.contains(event));
-    }
-    if !advanced.is_empty() {
-        commit_listener.ledgers_advanced(&advanced.into_iter().collect::<Vec<EventId>>());
-    }
-    result
 }

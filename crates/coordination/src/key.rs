@@ -3,10 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Longest scope in bytes: a word or two.
-const SCOPE_LEN_MAX: usize = 32;
-/// Longest id in bytes: enough for the subjects that identity providers issue.
-const ID_LEN_MAX: usize = 128;
+use crate::limit::{ID_BYTES_MAX, SCOPE_BYTES_MAX};
 
 /// A scope and an id, shown as `scope:id`, e.g. `event:evt_01h455vb4pex5vsknk084sn02q`.
 ///
@@ -26,10 +23,10 @@ impl Key {
     pub fn new(scope: &str, id: &str) -> Result<Self, InvalidKey> {
         let scope_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let id_fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
-        if !(1..=SCOPE_LEN_MAX).contains(&scope.len()) || !scope.bytes().all(scope_fits) {
+        if !(1..=SCOPE_BYTES_MAX).contains(&scope.len()) || !scope.bytes().all(scope_fits) {
             return Err(InvalidKey::Scope);
         }
-        if !(1..=ID_LEN_MAX).contains(&id.len()) || !id.bytes().all(id_fits) {
+        if !(1..=ID_BYTES_MAX).contains(&id.len()) || !id.bytes().all(id_fits) {
             return Err(InvalidKey::Id);
         }
         Ok(Self { text: format!("{scope}:{id}").into() })

@@ -35,6 +35,7 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod key;
+mod limit;
 mod limiter;
 pub mod local;
 mod lock;

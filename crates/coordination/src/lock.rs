@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::limit::{LOCK_LEASE_DEFAULT, LOCK_WAIT_DEFAULT, LOCK_WAITERS_DEFAULT};
 use crate::{Key, Unavailable};
 
 /// A lock with one owner per key and a queue in front of it.
@@ -73,7 +74,7 @@ pub struct LockOptions {
 
 impl Default for LockOptions {
     fn default() -> Self {
-        Self { wait: Duration::from_millis(250), max_lease: Duration::from_secs(10), queue_max: 1_000 }
+        Self { wait: LOCK_WAIT_DEFAULT, max_lease: LOCK_LEASE_DEFAULT, queue_max: LOCK_WAITERS_DEFAULT }
     }
 }
 

@@ -3,10 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Longest window: a day. A limit over weeks is a quota, and a quota must survive a restart.
-const WINDOW_MAX: Duration = Duration::from_hours(24);
-/// Longest name in bytes.
-const NAME_LEN_MAX: usize = 32;
+use crate::limit::{RULE_LIMIT_MAX, RULE_NAME_BYTES_MAX, RULE_WINDOW_MAX};
 
 /// At most `limit` admissions in any window of length `window`, wherever it begins.
 ///
@@ -21,20 +18,19 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Largest limit. The time of every admission in the window is stored, 8 bytes each; above this number an
-    /// exact limit costs more than it is worth.
-    pub const LIMIT_MAX: u16 = 512;
+    /// Maximum limit.
+    pub const LIMIT_MAX: u16 = RULE_LIMIT_MAX;
 
     /// A rule of valid parts. [`InvalidRule`] identifies the first invalid one.
     pub fn new(name: &'static str, limit: u16, window: Duration) -> Result<Self, InvalidRule> {
         let name_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if !(1..=NAME_LEN_MAX).contains(&name.len()) || !name.bytes().all(name_fits) {
+        if !(1..=RULE_NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(name_fits) {
             return Err(InvalidRule::Name);
         }
         if !(1..=Self::LIMIT_MAX).contains(&limit) {
             return Err(InvalidRule::Limit);
         }
-        if window.is_zero() || window > WINDOW_MAX || !window.subsec_nanos().is_multiple_of(1_000) {
+        if window.is_zero() || window > RULE_WINDOW_MAX || !window.subsec_nanos().is_multiple_of(1_000) {
             return Err(InvalidRule::Window);
         }
         let window_micros = u64::try_from(window.as_micros()).map_err(|_| InvalidRule::Window)?;

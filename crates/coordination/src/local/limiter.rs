@@ -7,11 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::limit::IDLE_KEYS_CHECKED;
 use crate::{Clock, Key, LimitDecision, Limiter, Rule, Unavailable};
-
-/// Keys checked for idleness in one attempt. An attempt adds at most one key, so two would suffice; the
-/// others make up for keys that turn out to be in use and are scheduled again.
-const SWEEP_MAX: usize = 4;
 
 /// A [`Limiter`] for one process. See [`local`](crate::local).
 ///
@@ -82,7 +79,7 @@ impl Windows {
         let window = rule.window_micros();
         self.longest_window = self.longest_window.max(window);
         self.observe_clock(clock);
-        self.sweep(clock, SWEEP_MAX);
+        self.sweep(clock, IDLE_KEYS_CHECKED);
 
         let ring_key = (rule.name(), key.clone());
         let ring = self.rings.entry(ring_key).or_insert_with_key(|ring_key| {

@@ -9,12 +9,9 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::limit::CANCELLED_WAITERS_MAX;
 use crate::lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held};
 use crate::{Clock, Key};
-
-/// A queue is compacted when its cancelled entries exceed the live ones by more than this, so that a short
-/// queue is not compacted at each cancelled entry.
-const CANCELLED_MAX: usize = 8;
 
 /// A [`Lock`] for one process. See [`local`](crate::local).
 ///
@@ -273,7 +270,7 @@ impl Slot {
     /// once cancelled entries outnumber live ones, so that they do not accumulate while a key stays owned.
     fn cancel_one(&mut self) {
         self.live -= 1;
-        if self.queue.len() > 2 * self.live + CANCELLED_MAX {
+        if self.queue.len() > 2 * self.live + CANCELLED_WAITERS_MAX {
             self.queue.retain(|waiter| !waiter.granted.is_closed());
         }
     }

@@ -105,10 +105,8 @@ use super::entry::{Entry, Grant, Ownership, State};
 use super::error::RedisError;
 use super::lock::{AcquireRequest, Caller, Command, Lease, RedisGuard};
 use super::notifications::Notification;
+use crate::limit::COMMANDS_PER_STEP_MAX;
 use crate::{Key, LockError, LockGuard, Unavailable};
-
-/// Maximum number of commands processed in one step of the event loop, so that every step ends.
-const COMMANDS_MAX: usize = 512;
 
 /// Durations of the lock protocol. See [`RedisOptions`](super::RedisOptions).
 #[derive(Clone, Copy)]
@@ -254,7 +252,7 @@ impl Actor {
                 () = sleep_until(timer) => Event::Timer,
                 () = connection.wait_until_changed(epoch) => Event::Connection,
                 (batch, result) = next_reply(&mut in_flight) => Event::Reply(batch, result),
-                1.. = commands.recv_many(&mut received, COMMANDS_MAX) => Event::Command,
+                1.. = commands.recv_many(&mut received, COMMANDS_PER_STEP_MAX) => Event::Command,
                 Some(notification) = notifications.recv() => Event::Notification(notification),
             };
             // Timers first: an expired owner must not keep its key from the request handled below.

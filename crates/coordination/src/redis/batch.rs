@@ -12,14 +12,8 @@ use super::error::RedisError;
 use super::reply::{AcquireReply, Numbers, ReleaseReply, RenewReply};
 use super::scripts::Script;
 use super::{keys, lock::Lease};
+use crate::limit::{POLL_SPREAD_MILLIS_MAX, RENEWALS_PER_BATCH_MAX, REQUESTS_PER_BATCH_MAX};
 use crate::{Key, LockError};
-
-/// Most requests in one round trip: a few milliseconds of the server's time.
-const BATCH_MAX: usize = 512;
-/// Most renewals among them. A hand-over waits for the reply to the batch in flight, and renewals can wait;
-/// this number costs it a fraction of a millisecond. Ten thousand waiters still renew within a tenth of a
-/// lease.
-const RENEWALS_MAX: usize = 32;
 
 /// One request to the server. A number identifies the caller's entry.
 pub(super) enum LockRequest {
@@ -55,8 +49,8 @@ impl Actor {
     pub(super) fn send(&mut self) -> Option<InFlight> {
         let (mut requests, mut pipeline, now) = (Vec::new(), redis::pipe(), Instant::now());
         let mut renewals = 0;
-        while requests.len() < BATCH_MAX
-            && renewals < RENEWALS_MAX
+        while requests.len() < REQUESTS_PER_BATCH_MAX
+            && renewals < RENEWALS_PER_BATCH_MAX
             && let Some(request) =
                 self.outbox.pop_front().or_else(|| self.renewals.pop_front().map(LockRequest::Renew))
         {
@@ -234,9 +228,9 @@ impl Actor {
     }
 
     /// Polls again when the queue position has to be renewed, or earlier when the owner's lease has expired,
-    /// which the server does not notify. The numbers spread the polls of many waiters over 16 ms.
+    /// which the server does not notify. The numbers spread the polls of many waiters.
     fn schedule_poll(&mut self, number: u64, owner_lease: Duration, sent: Instant) {
-        let spread = Duration::from_millis(1 + number % 16);
+        let spread = Duration::from_millis(1 + number % POLL_SPREAD_MILLIS_MAX);
         let owner_expired = Instant::now() + owner_lease + spread;
         self.schedule_bounded(number, owner_expired.min(sent + self.timing.renew_after()));
     }

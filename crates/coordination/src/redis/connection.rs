@@ -19,20 +19,10 @@ use super::counters::Counters;
 use super::error::RedisError;
 use super::scripts::Scripts;
 use super::{RedisOptions, keys};
-
-/// Consecutive failed replies that open the breaker. One slow reply is no outage, and three cost a caller no
-/// more than a third of a second.
-const FAILURES_MAX: u32 = 3;
-/// First and longest pause between two attempts to connect.
-const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A connection lost sooner than this counts as a failed attempt: a server that accepts connections but fails
-/// every request must not be reconnected to in a loop without a pause.
-const STABLE_AFTER: Duration = Duration::from_millis(100);
-/// Interval of health checks.
-const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// Requests that may wait to be written. The library's default of 50 would make many concurrent callers wait.
-const WRITE_QUEUE: usize = 4_096;
+use crate::limit::{
+    FAILED_REPLIES_MAX, PING_EVERY, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, STABLE_CONNECTION_MIN,
+    UNWRITTEN_REQUESTS_MAX,
+};
 
 /// The connection that the lock, the limiter and the subscriber of this process share.
 pub(super) struct Connection {
@@ -154,7 +144,7 @@ impl Connection {
 
     fn record_failure(&self, epoch: u64, error: &RedisError) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if error.is_disconnect() || failures >= FAILURES_MAX {
+        if error.is_disconnect() || failures >= FAILED_REPLIES_MAX {
             self.open.send_if_modified(|open| {
                 let is_current = open.as_ref().is_some_and(|connection| connection.epoch == epoch);
                 if is_current {
@@ -185,10 +175,10 @@ impl Connection {
             let began = Instant::now();
             // Detects a dead server also while there are no other requests.
             let ping = redis::cmd("PING");
-            while timeout(PING_INTERVAL, self.wait_until_down()).await.is_err() {
+            while timeout(PING_EVERY, self.wait_until_down()).await.is_err() {
                 let _ = self.query::<String>(&ping).await;
             }
-            if began.elapsed() >= STABLE_AFTER {
+            if began.elapsed() >= STABLE_CONNECTION_MIN {
                 pause = RECONNECT_PAUSE_MIN;
             } else {
                 sleep(pause).await;
@@ -203,7 +193,7 @@ impl Connection {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(WRITE_QUEUE);
+            .set_pipeline_buffer_size(UNWRITTEN_REQUESTS_MAX);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let probe = keys::probe(&self.instance);
         let mut first = self.scripts.load_commands();

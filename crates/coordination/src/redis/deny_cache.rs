@@ -7,11 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use crate::limit::CACHED_REFUSALS_MAX;
 use crate::{Key, LimitDecision, Limiter, Rule, Unavailable};
-
-/// Maximum number of cached refusals, at about 150 bytes each. Beyond that the oldest is evicted, which costs
-/// one call of the other limiter.
-const REFUSALS_MAX: usize = 16_384;
 
 /// A limiter that caches the refusals of another one.
 ///
@@ -105,7 +102,7 @@ impl Refusals {
         while let Some((key, valid_until)) = self.order.front() {
             let current = self.by_key.get(key).map(|refusal| refusal.valid_until);
             let is_stale = current != Some(*valid_until);
-            if !is_stale && *valid_until > now && self.order.len() <= REFUSALS_MAX {
+            if !is_stale && *valid_until > now && self.order.len() <= CACHED_REFUSALS_MAX {
                 return;
             }
             if !is_stale {

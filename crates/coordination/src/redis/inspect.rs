@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Redis;
 use crate::Unavailable;
+use crate::limit::PINGS_MEASURED;
 
 /// The facts that a server reports, and its latency.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +25,11 @@ pub struct Inspection {
     pub latency: Duration,
 }
 
-/// Number of PINGs that are timed.
-const PINGS: usize = 5;
-
 impl Redis {
     /// Measures the latency and reads INFO.
     pub async fn inspect(&self) -> Result<Inspection, Unavailable> {
         let mut latency = Duration::MAX;
-        for _ in 0..PINGS {
+        for _ in 0..PINGS_MEASURED {
             let sent = Instant::now();
             self.connection.query::<String>(&redis::cmd("PING")).await?;
             latency = latency.min(sent.elapsed());

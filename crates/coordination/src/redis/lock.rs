@@ -10,12 +10,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::error::RedisError;
+use crate::limit::LOCK_DURATION_MAX;
 use crate::lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held};
 use crate::{Key, Unavailable};
-
-/// Longest wait and longest ownership; a larger option is reduced to a day, so that no sum of times
-/// overflows.
-const DURATION_MAX: Duration = Duration::from_hours(24);
 
 /// A command of a caller to the actor. The channel is unbounded so that a drop never waits; its length is
 /// bounded by the number of callers.
@@ -84,7 +81,7 @@ impl RedisLock {
     /// Sends the requests for all keys in one command, so that they share a round trip.
     fn enqueue<'a>(&'a self, keys: &[Key], options: LockOptions, may_queue: bool) -> Vec<PendingAcquire<'a>> {
         let now = Instant::now();
-        let deadline = now + options.wait.min(DURATION_MAX);
+        let deadline = now + options.wait.min(LOCK_DURATION_MAX);
         let request = |key: &Key| {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             let (reply, receiver) = oneshot::channel();
@@ -92,7 +89,7 @@ impl RedisLock {
                 number,
                 key: key.clone(),
                 caller: Caller { reply, since: now, deadline },
-                max_lease: options.max_lease.min(DURATION_MAX),
+                max_lease: options.max_lease.min(LOCK_DURATION_MAX),
                 queue_max: options.queue_max,
                 may_queue,
             };

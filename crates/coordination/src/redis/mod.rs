@@ -61,10 +61,11 @@ pub use scripts::Scripts;
 #[cfg(not(feature = "conformance"))]
 use scripts::Scripts;
 
+use crate::limit::{
+    CLAIM_DEFAULT, CLAIM_MIN, CONNECT_TIMEOUT_DEFAULT, INSTANCE_BYTES_MAX, LEASE_DEFAULT, LEASE_MIN,
+    REPLY_TIMEOUT_DEFAULT,
+};
 use crate::{Clock, Limiter, Lock};
-
-/// Longest instance name in bytes.
-const INSTANCE_LEN_MAX: usize = 64;
 
 /// The server's address, the name of this instance, and durations.
 #[derive(Clone)]
@@ -103,17 +104,17 @@ impl RedisOptions {
     /// process: 1 to 64 characters of `A–Z a–z 0–9 _ -`, which no other process uses now or within a lease.
     pub fn new(address: &str, instance: &str) -> Result<Self, InvalidOptions> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        if !(1..=INSTANCE_LEN_MAX).contains(&instance.len()) || !instance.bytes().all(is_allowed) {
+        if !(1..=INSTANCE_BYTES_MAX).contains(&instance.len()) || !instance.bytes().all(is_allowed) {
             return Err(InvalidOptions::Instance);
         }
         Ok(Self {
             client: Client::open(address).map_err(|_| InvalidOptions::Address)?,
             instance: instance.to_owned(),
             scripts: Scripts::default(),
-            lease: Duration::from_secs(2),
-            claim: Duration::from_millis(500),
-            reply_timeout: Duration::from_millis(100),
-            connect_timeout: Duration::from_millis(500),
+            lease: LEASE_DEFAULT,
+            claim: CLAIM_DEFAULT,
+            reply_timeout: REPLY_TIMEOUT_DEFAULT,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
         })
     }
 
@@ -163,10 +164,10 @@ impl Redis {
     pub fn start(options: RedisOptions) -> Self {
         let counters = Arc::new(Counters::default());
         let connection = Arc::new(Connection::new(&options, counters));
-        let lease = options.lease.max(Duration::from_millis(100));
+        let lease = options.lease.max(LEASE_MIN);
         let timing = Timing {
             lease,
-            claim: options.claim.clamp(Duration::from_millis(50), lease),
+            claim: options.claim.clamp(CLAIM_MIN, lease),
             reply_timeout: options.reply_timeout,
         };
         let (commands, receiver) = mpsc::unbounded_channel();

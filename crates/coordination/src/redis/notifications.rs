@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
@@ -15,12 +14,7 @@ use super::connection::Connection;
 use super::entry::Grant;
 use super::keys;
 use crate::Key;
-
-/// Pause before the next attempt to subscribe.
-const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(100);
-/// Interval of the heartbeats that this instance publishes to its own channel. A heartbeat that does not
-/// arrive before the next one is due shows that the subscription has failed.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+use crate::limit::{HEARTBEAT_EVERY, RESUBSCRIBE_PAUSE};
 
 /// An event on the subscription.
 pub(super) enum Notification {
@@ -100,7 +94,7 @@ async fn publish_heartbeats(connection: &Connection, instance: &str, is_silent: 
     let mut heartbeat = redis::cmd("PUBLISH");
     heartbeat.arg(keys::channel(instance)).arg("heartbeat");
     loop {
-        sleep(HEARTBEAT_INTERVAL).await;
+        sleep(HEARTBEAT_EVERY).await;
         if is_silent.swap(true, Ordering::Relaxed) {
             return;
         }

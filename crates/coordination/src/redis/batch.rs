@@ -6,42 +6,15 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use super::actor::{Actor, InFlight};
+use super::actor::Actor;
 use super::entry::{ClockSample, Entry, Ownership, State};
 use super::error::RedisError;
+use super::protocol::{Batch, InFlight, LockRequest};
 use super::reply::{AcquireReply, Numbers, ReleaseReply, RenewReply};
 use super::scripts::Script;
 use super::{keys, lock::Lease};
 use crate::limit::{POLL_SPREAD_MILLIS_MAX, RENEWALS_PER_BATCH_MAX, REQUESTS_PER_BATCH_MAX};
 use crate::{Key, LockError};
-
-/// One request to the server. A number identifies the caller's entry.
-pub(super) enum LockRequest {
-    /// Take the key or join its queue.
-    Acquire(u64),
-    /// Renew the lease or the queue position, and report it.
-    Renew(u64),
-    /// Give up the key or the queue position. The caller's entry is already gone.
-    Release { number: u64, key: Key, since: Instant },
-    /// Delete values that no script of this crate has written.
-    DeleteCorrupt(Key),
-}
-
-impl LockRequest {
-    /// The key whose values it deletes.
-    fn corrupt_key(&self) -> Option<&Key> {
-        match self {
-            Self::DeleteCorrupt(key) => Some(key),
-            Self::Acquire(_) | Self::Renew(_) | Self::Release { .. } => None,
-        }
-    }
-}
-
-/// Requests sent in one pipeline.
-pub(super) struct Batch {
-    requests: Vec<LockRequest>,
-    sent: Instant,
-}
 
 impl Actor {
     /// Takes the next batch from the outbox and the renewals; the future sends it. `None` if there is nothing

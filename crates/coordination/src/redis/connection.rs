@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::counters::Counters;
 use super::error::RedisError;
+use super::keys;
+use super::options::RedisOptions;
 use super::scripts::Scripts;
-use super::{RedisOptions, keys};
 use crate::limit::{
     FAILED_REPLIES_MAX, PING_EVERY, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, STABLE_CONNECTION_MIN,
     UNWRITTEN_REQUESTS_MAX,

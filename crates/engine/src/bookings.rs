@@ -12,6 +12,17 @@ use store::{BookingList, Cause, Fault, Idempotency, Page};
 use crate::limit::{BOOKING_LOCK_WAIT_MAX, OFFSET_STEP, OFFSET_STEPS_MAX};
 use crate::{Caller, CommandOutput, Engine, Error, RateLimitedResult, Reader};
 
+/// A page of a list by its offset.
+#[derive(Clone, Copy, Debug)]
+pub struct OffsetPage {
+    /// Number of bookings before the page.
+    pub skip: u32,
+    /// Maximum number of bookings in the page.
+    pub limit: u32,
+    /// Maximum number of bookings that are read and counted, skipped ones included.
+    pub count_max: u32,
+}
+
 impl Engine {
     /// Books tickets: all that are ordered, or none.
     ///
@@ -116,18 +127,21 @@ impl Engine {
         self.read(reader, |store| async move { store.bookings(list, status, limit).await }).await
     }
 
-    /// A page of a list by its offset: at most `limit` bookings after the first `skip`, and the number of
-    /// bookings in the list. Reads and counts no more than `count_max` bookings, skipped ones included. The
-    /// cost is proportional to the number counted; the whole read occupies one read slot.
+    /// A page of a list, only with bookings in `status` if it is set, and the number of bookings in the list
+    /// up to `count_max`. The cost is proportional to the number counted; the whole read occupies one read
+    /// slot.
     pub async fn bookings_at(
         &self,
         reader: &Reader,
-        (list, status): (BookingList, Option<BookingStatus>),
-        (skip, limit): (u32, u32),
-        count_max: u32,
+        list: BookingList,
+        status: Option<BookingStatus>,
+        page: OffsetPage,
     ) -> Result<(Vec<Booking>, u32), Error> {
+        let OffsetPage { skip, limit, count_max } = page;
         self.read(reader, move |store| async move {
-            let (mut list, mut rows, mut seen) = (list, Vec::new(), 0);
+            let mut list = list;
+            let mut rows = Vec::new();
+            let mut seen = 0;
             // A filtered page reads a bounded number of bookings and may be short, so the number of pages is
             // bounded, too.
             for _ in 0..OFFSET_STEPS_MAX {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chore::{Chore, EventCancellation, Health, KeyExpiry, Rounds, Sweeper};
+use crate::chore::{Chore, ChoreSchedule, EventCancellation, Health, KeyExpiry, Rounds, Sweeper};
 use crate::clock;
 use crate::desk::{Desk, DeskStats};
 use crate::limit::KEY_EXPIRY_EVERY;
@@ -85,8 +85,16 @@ impl Engine {
             health: Mutex::default(),
             clock_jumps: Arc::default(),
         };
-        let (tasks, watched) = (TaskTracker::new(), Arc::default());
-        Arc::new(Self { ports, policy, desk, reads: Reads::default(), tasks, chores, supervisor, watched })
+        Arc::new(Self {
+            ports,
+            policy,
+            desk,
+            reads: Reads::default(),
+            tasks: TaskTracker::new(),
+            chores,
+            supervisor,
+            watched: Arc::default(),
+        })
     }
 
     /// Starts the background chores: the clean-up of overdue bookings, at the interval `sweep_every`, and the
@@ -95,24 +103,27 @@ impl Engine {
         self.start_chore(Box::<Sweeper>::default(), sweep_every, Arc::new(Notify::new()));
         self.start_chore(Box::<EventCancellation>::default(), sweep_every, self.chores.cancelled.clone());
         self.start_chore(Box::new(KeyExpiry), KEY_EXPIRY_EVERY, Arc::new(Notify::new()));
-        let (watched, store) = (self.watched.clone(), self.ports.store.clone());
         let stop = self.chores.stop.clone();
-        self.start_task("watcher", WatchPoller::new(watched, store, stop.clone()));
-        let (clock, jumps) = (self.ports.clock.clone(), self.chores.clock_jumps.clone());
+        let watcher = WatchPoller::new(self.watched.clone(), self.ports.store.clone(), stop.clone());
+        self.start_task("watcher", watcher);
+        let clock = self.ports.clock.clone();
+        let jumps = self.chores.clock_jumps.clone();
         self.start_task("clock-monitor", move || clock::watch(clock.clone(), jumps.clone(), stop.clone()));
     }
 
     fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, wake: Arc<Notify>) {
-        let (name, health) = (chore.name(), Arc::new(Health::new(chore.name(), self.now())));
+        let name = chore.name();
+        let health = Arc::new(Health::new(name, self.now()));
         self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).push(health.clone());
-        let stop = self.chores.stop.clone();
-        self.start_task(name, Rounds::new(chore, self.clone(), health, (every, wake, stop)));
+        let schedule = ChoreSchedule { every, wake, stop: self.chores.stop.clone() };
+        self.start_task(name, Rounds::new(chore, self.clone(), health, schedule));
     }
 
     /// Starts a background task that ends with [`Engine::drain`].
     #[expect(clippy::disallowed_methods, reason = "the task is supervised")]
     fn start_task(&self, name: &'static str, mut work: impl Work + 'static) {
-        let (task, stop) = (self.supervisor.task(name), self.chores.stop.clone());
+        let task = self.supervisor.task(name);
+        let stop = self.chores.stop.clone();
         drop(self.chores.tasks.spawn(async move { task.run_until(&stop, &mut work).await }));
     }
 

@@ -20,6 +20,7 @@ pub mod relay;
 mod system;
 mod watch;
 
+pub use bookings::OffsetPage;
 pub use chore::{Health, SweepReport, Sweeper};
 pub use desk::DeskStats;
 pub use engine::{Caller, Engine, RateLimitedResult};

@@ -40,7 +40,7 @@ impl Chore for EventCancellation {
             let page = engine.ports.store.cancelled_events(after, CHORE_PAGE).await?;
             for cancelled in page.iter().filter(|cancelled| cancelled.has_live_bookings) {
                 for status in [BookingStatus::Pending, BookingStatus::Confirmed] {
-                    self.cancel_bookings(engine, (cancelled.event, status), &request).await?;
+                    self.cancel_bookings(engine, cancelled.event, status, &request).await?;
                 }
             }
             if page.len() < CHORE_PAGE as usize {
@@ -57,7 +57,8 @@ impl EventCancellation {
     async fn cancel_bookings(
         &mut self,
         engine: &Engine,
-        (event, status): (EventId, BookingStatus),
+        event: EventId,
+        status: BookingStatus,
         request: &RequestId,
     ) -> Result<(), Error> {
         let mut after = None;
@@ -65,8 +66,9 @@ impl EventCancellation {
             let page = engine.ports.store.bookings_in_status(event, status, after, CHORE_PAGE).await?;
             let due = |id: &&BookingId| self.backoff.is_due(event, **id);
             let due: Vec<BookingId> = page.iter().filter(due).copied().collect();
-            let outcomes = join_all(due.iter().map(|id| cancel(engine, (event, *id), request))).await;
-            let (mut failed, mut first) = (0, None);
+            let outcomes = join_all(due.iter().map(|id| cancel(engine, event, *id, request))).await;
+            let mut failed = 0;
+            let mut first = None;
             for (id, outcome) in due.iter().zip(outcomes) {
                 match outcome {
                     Ok(()) => self.backoff.record_success(event, *id),
@@ -95,7 +97,8 @@ impl EventCancellation {
 
 async fn cancel(
     engine: &Engine,
-    (event_id, booking_id): (EventId, BookingId),
+    event_id: EventId,
+    booking_id: BookingId,
     request: &RequestId,
 ) -> Result<(), Error> {
     let caller = Caller { actor: Actor::System, request: request.clone(), trace: None, deadline: None };

@@ -61,14 +61,22 @@ impl Health {
     }
 }
 
-/// Runs a chore until `stop`: at the interval `every`, and when woken by `wake`.
+/// The times at which a chore runs.
+pub(crate) struct ChoreSchedule {
+    /// The interval.
+    pub(crate) every: Duration,
+    /// Starts a run at once.
+    pub(crate) wake: Arc<Notify>,
+    /// Ends the chore.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Runs a chore by its schedule.
 pub(crate) struct Rounds {
     chore: Box<dyn Chore>,
     engine: Arc<Engine>,
     health: Arc<Health>,
-    every: Duration,
-    wake: Arc<Notify>,
-    stop: CancellationToken,
+    schedule: ChoreSchedule,
     /// Time until the next round.
     pause: Duration,
 }
@@ -80,10 +88,10 @@ impl Rounds {
         chore: Box<dyn Chore>,
         engine: Arc<Engine>,
         health: Arc<Health>,
-        (every, wake, stop): (Duration, Arc<Notify>, CancellationToken),
+        schedule: ChoreSchedule,
     ) -> Self {
-        let pause = every.mul_f64(f64::from(engine.ports.ids.random()[0]) / 256.0);
-        Self { chore, engine, health, every, wake, stop, pause }
+        let pause = schedule.every.mul_f64(f64::from(engine.ports.ids.random()[0]) / 256.0);
+        Self { chore, engine, health, schedule, pause }
     }
 }
 
@@ -94,8 +102,8 @@ impl Work for Rounds {
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
-                () = self.wake.notified() => (),
+                () = self.schedule.stop.cancelled() => return,
+                () = self.schedule.wake.notified() => (),
                 () = tokio::time::sleep(self.pause) => (),
             }
             // A round that panics is repeated after the restart.
@@ -103,10 +111,10 @@ impl Work for Rounds {
             // A stop does not wait for a long round; the next start continues the work.
             let outcome = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
+                () = self.schedule.stop.cancelled() => return,
                 outcome = self.chore.run_once(&self.engine) => outcome,
             };
-            self.pause = self.every;
+            self.pause = self.schedule.every;
             if let Err(error) = outcome {
                 let chore = self.chore.name();
                 tracing::error!(chore, %error, "a chore failed; it is retried in the next round");

@@ -4,7 +4,7 @@ use domain::{
     Booking, BookingId, BookingStatus, CapturedPayment, EventId, Invalid, Note, Order, Refusal,
     TicketSelection, TransactionId, UserId,
 };
-use engine::{CommandOutput, Error, Reader};
+use engine::{CommandOutput, Error, OffsetPage, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -234,9 +234,8 @@ impl ListFilter {
             Self::User(..) => None,
         };
         let reach = if total.is_some() { window.skip + window.limit } else { NATS_LIST_ROWS_COUNTED_MAX };
-        let (skip, limit) = (window.skip, window.limit);
-        let (rows, counted) =
-            app.engine.bookings_at(&reader(), (self.list(), status), (skip, limit), reach).await?;
+        let page = OffsetPage { skip: window.skip, limit: window.limit, count_max: reach };
+        let (rows, counted) = app.engine.bookings_at(&reader(), self.list(), status, page).await?;
         Ok((rows, total.unwrap_or(u64::from(counted))))
     }
 

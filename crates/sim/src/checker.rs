@@ -1,15 +1,12 @@
 //! The checkers at the end of a run: the program's own audit, the outcomes that clients saw, and the messages
 //! on the stream, each compared with the ledgers.
 
-use domain::Entry;
 use store::{BookingList, Store as _};
-use testkit::history::{self, BookingRow, FinalState, LedgerRow, RefundRow};
+use testkit::history::{self, BookingRow, FinalState, RefundRow};
 
 use crate::fleet::Fleet;
+use crate::stream_checker::{ROWS_MAX, check_stream, ledger_row};
 use crate::workload::Workload;
-
-/// Most rows read at once at the end. A simulation produces a few hundred.
-pub(crate) const ROWS_MAX: u32 = 100_000;
 
 /// Runs all checkers and reports their violations.
 pub(crate) async fn check_all(workload: &Workload, fleet: &Fleet) {
@@ -30,42 +27,8 @@ pub(crate) async fn check_all(workload: &Workload, fleet: &Fleet) {
         }
         Err(error) => world.report_violation(format!("the final state cannot be read: {error}")),
     }
-    for violation in check_stream(fleet, false).await {
+    for violation in check_stream(&fleet.shared, &fleet.nats, false).await {
         world.report_violation(format!("stream: {violation}"));
-    }
-}
-
-/// Compares the messages of the stream with the ledgers. If `complete`, every entry must be on it.
-pub(crate) async fn check_stream(fleet: &Fleet, complete: bool) -> Vec<String> {
-    let messages: Vec<LedgerRow> = fleet.nats.messages().iter().map(ledger_row).collect();
-    match ledgers(fleet).await {
-        Ok(ledgers) => history::check_stream(&ledgers, &messages, complete),
-        Err(error) => vec![format!("the ledgers cannot be read: {error}")],
-    }
-}
-
-async fn ledgers(fleet: &Fleet) -> Result<Vec<LedgerRow>, store::Fault> {
-    let mut rows = Vec::new();
-    for event in fleet.shared.events(None, ROWS_MAX).await?.rows {
-        rows.extend(fleet.shared.ledger(event.id, 0, ROWS_MAX).await?.rows.iter().map(ledger_row));
-    }
-    Ok(rows)
-}
-
-/// Converts an entry to the texts of the API.
-fn ledger_row(entry: &Entry) -> LedgerRow {
-    LedgerRow {
-        event: entry.event_id.to_string(),
-        seq: entry.seq,
-        kind: entry.kind.to_string(),
-        booking: entry.booking_id.map(|id| id.to_string()),
-        refund: entry.refund_id.map(|id| id.to_string()),
-        quantity: entry.quantity,
-        from: entry.from_status().map(str::to_owned),
-        available_after: entry.available_after,
-        actor: entry.actor.to_string(),
-        request: entry.request.as_str().to_owned(),
-        at: entry.at.micros(),
     }
 }
 

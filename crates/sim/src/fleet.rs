@@ -13,14 +13,15 @@ use store::{Sqlite, Store as _};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::checker;
 use crate::nats::{FaultyEventBus, SimulatedNats};
 use crate::ports::{
     FaultyCommitListener, FaultyLimiter, FaultyLock, MachineClock, ProcessContext, SeededIds, SharedLimiter,
 };
 use crate::process::Process;
 use crate::scenario::Fault;
+use crate::spawn::spawn;
 use crate::store::FaultyStore;
+use crate::stream_checker::check_stream;
 use crate::world::{CommonClock, World};
 
 /// Largest clock offset if orders have idempotency keys, which are valid for a day.
@@ -252,10 +253,10 @@ impl Fleet {
         if world.should_inject(Fault::StreamUnavailable) {
             self.nats.disconnect_for(world.random_duration(Duration::from_mins(2)));
         }
-        let (deleted, truncated) =
-            (world.should_inject(Fault::StreamDeleted), world.should_inject(Fault::StreamTruncated));
+        let deleted = world.should_inject(Fault::StreamDeleted);
+        let truncated = world.should_inject(Fault::StreamTruncated);
         if deleted || truncated {
-            for violation in checker::check_stream(self, false).await {
+            for violation in check_stream(&self.shared, &self.nats, false).await {
                 world.report_violation(format!("stream: {violation}"));
             }
         }
@@ -276,8 +277,8 @@ impl Fleet {
     /// Repairs all damaged rows.
     fn repair(&self, world: &World) {
         let (bookings, events): (Vec<BookingId>, Vec<EventId>) = world.damaged_rows(|damaged| {
-            let (bookings, events) =
-                (std::mem::take(&mut damaged.bookings), std::mem::take(&mut damaged.events));
+            let bookings = std::mem::take(&mut damaged.bookings);
+            let events = std::mem::take(&mut damaged.events);
             (bookings.into_iter().collect(), events.into_iter().collect())
         });
         for id in bookings {
@@ -318,12 +319,4 @@ async fn run_relay(relay: Arc<Relay>, ports: Ports, event_bus: FaultyEventBus, d
 
 fn hex(bytes: &[u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(*bytes))
-}
-
-/// Spawns a task that ends with the simulation.
-#[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its simulation")]
-pub(crate) fn spawn<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> tokio::task::JoinHandle<T> {
-    tokio::spawn(work)
 }

@@ -19,7 +19,9 @@ mod ports;
 mod process;
 mod run;
 mod scenario;
+mod spawn;
 mod store;
+mod stream_checker;
 mod workload;
 mod world;
 

@@ -17,9 +17,9 @@ use store::EntryWithBooking;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::fleet::spawn;
 use crate::ports::ProcessContext;
 use crate::scenario::Fault;
+use crate::spawn::spawn;
 use crate::world::World;
 
 /// The window in which the stream detects a repeated message id.

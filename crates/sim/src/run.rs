@@ -11,9 +11,11 @@ use testkit::history::{CallResult, Operation, Outcome};
 use tokio::time::{sleep, timeout};
 
 use crate::checker;
-use crate::fleet::{Fleet, spawn};
+use crate::fleet::Fleet;
 use crate::scenario::Scenario;
-use crate::workload::Workload;
+use crate::spawn::spawn;
+use crate::stream_checker::{ROWS_MAX, check_stream};
+use crate::workload::{CallSpec, Workload};
 use crate::world::{CommonClock, World};
 
 /// Longest time from the end of faults until every entry is published: the delay of a message in flight, the
@@ -97,21 +99,20 @@ async fn simulate(seed: u64, record: bool) -> Report {
 
 /// Creates the events directly in the store, without faults: their creation is not under test.
 async fn create_events(workload: &Workload) {
-    let (world, scenario) = (&workload.world, &workload.world.scenario);
+    let world = &workload.world;
+    let scenario = &world.scenario;
     for number in 0..scenario.events {
         let new = new_event(world, number);
-        let (id, request, start) = (new.id, workload.new_request_id(), world.elapsed());
+        let id = new.id;
+        let request = workload.new_request_id();
+        let start = world.elapsed();
         let action = domain::Action::CreateEvent(Box::new(new));
         let command =
             domain::Command { actor: Workload::admin(), request: request.clone(), trace: None, action };
         workload.fleet.shared.execute(vec![command.into()]).await;
         workload.known().events.push(id);
-        workload.record_call(
-            (request, Workload::admin()),
-            Operation::Edit,
-            start,
-            Outcome::Done(CallResult::default()),
-        );
+        let call = CallSpec { actor: Workload::admin(), event: None, operation: Operation::Edit, key: None };
+        workload.record_call(call, &request, start, Outcome::Done(CallResult::default()));
     }
 }
 
@@ -161,14 +162,14 @@ async fn assert_liveness(workload: &Arc<Workload>, fleet: &Fleet) {
     let slack = world.scenario.sweep_every * rounds + Duration::from_secs(30);
     let due_before = world.now();
     sleep(slack).await;
-    let due = fleet.shared.due_holds(due_before, None, checker::ROWS_MAX).await.unwrap_or_default();
+    let due = fleet.shared.due_holds(due_before, None, ROWS_MAX).await.unwrap_or_default();
     for hold in due {
         world.report_violation(format!(
             "{} is still held, overdue since {}, {slack:?} after faults ended",
             hold.booking, hold.at_micros
         ));
     }
-    let cancelled = fleet.shared.cancelled_events(None, checker::ROWS_MAX).await.unwrap_or_default();
+    let cancelled = fleet.shared.cancelled_events(None, ROWS_MAX).await.unwrap_or_default();
     for cancelled in cancelled.iter().filter(|cancelled| cancelled.has_live_bookings) {
         world.report_violation(format!("{} is cancelled and still has live bookings", cancelled.event));
     }
@@ -205,9 +206,9 @@ async fn assert_all_published(world: &World, fleet: &Fleet) {
 
 async fn assert_published_within(world: &World, fleet: &Fleet, max: Duration) {
     let until = world.elapsed() + u64::try_from(max.as_micros()).unwrap_or(u64::MAX);
-    while !checker::check_stream(fleet, true).await.is_empty() {
+    while !check_stream(&fleet.shared, &fleet.nats, true).await.is_empty() {
         if world.elapsed() > until {
-            return checker::check_stream(fleet, true).await.into_iter().for_each(|violation| {
+            return check_stream(&fleet.shared, &fleet.nats, true).await.into_iter().for_each(|violation| {
                 world.report_violation(format!("not published within {max:?}: {violation}"));
             });
         }
@@ -234,7 +235,7 @@ async fn probe(workload: &Workload, event: &Event) {
     let user: domain::UserId = "probe".parse().unwrap_or_else(|_| unreachable!("a name"));
     let operation = Operation::Book { user: user.to_string(), quantity: 1 };
     let id = event.id;
-    let call = (domain::Actor::User(user.clone()), Some(id), operation, None);
+    let call = CallSpec { actor: domain::Actor::User(user.clone()), event: Some(id), operation, key: None };
     let (booked, _) = workload
         .call(call, |engine, caller| async move {
             let order = domain::Order {
@@ -264,7 +265,8 @@ async fn probe_disconnect(workload: &Workload) {
     let Some(booking) = page.rows.first() else { return };
     let Some(_guard) = workload.fleet.lock_booking(booking.id).await else { return };
     let (engine, _) = workload.fleet.any_instance(world).await;
-    let (request, start) = (workload.new_request_id(), world.elapsed());
+    let request = workload.new_request_id();
+    let start = world.elapsed();
     let caller = Caller { actor: Workload::admin(), request: request.clone(), trace: None, deadline: None };
     let call = engine.cancel(caller, booking.id, None, None);
     world.record_coverage("probe: a client disconnects");
@@ -275,10 +277,7 @@ async fn probe_disconnect(workload: &Workload) {
     if !world.was_executed(request.as_str()) {
         world.report_violation("a command ended with its client, or waits for a lock indefinitely");
     }
-    workload.record_call(
-        (request, Workload::admin()),
-        Operation::Cancel { booking: booking.id.to_string() },
-        start,
-        Outcome::Unknown,
-    );
+    let operation = Operation::Cancel { booking: booking.id.to_string() };
+    let call = CallSpec { actor: Workload::admin(), event: None, operation, key: None };
+    workload.record_call(call, &request, start, Outcome::Unknown);
 }

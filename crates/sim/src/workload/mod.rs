@@ -1,19 +1,22 @@
-//! The workload: the steps of clients, the outcomes of their calls, and the state that they know.
+//! The workload: the steps of clients, and the state that they know.
+
+mod call;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{
     Actor, Answer, BookingId, CapturedPayment, EventId, EventPatch, EventStatus, Money, RefundId,
-    RefundOutcome, Refusal, RequestId, TicketSelection, TransactionId, UserId,
+    RefundOutcome, RequestId, TicketSelection, TransactionId, UserId,
 };
-use engine::{Caller, CommandOutput, Engine, Error, Reader};
-use store::{Fault as StoreFault, Idempotency};
+use engine::{CommandOutput, Reader};
+use store::Idempotency;
 use testkit::history::{Call, CallResult, Operation, Outcome};
 use tokio::time::sleep;
 
+pub(crate) use self::call::CallSpec;
 use crate::fleet::Fleet;
-use crate::scenario::{Fault, Step};
+use crate::scenario::Step;
 use crate::world::World;
 
 /// All clients of a simulation, and their shared knowledge.
@@ -63,9 +66,6 @@ struct Order {
     quantity: u32,
     key: Option<String>,
 }
-
-/// Actor, event and operation of a call, and the scope, key and digest of its idempotency key.
-type CallSpec = (Actor, Option<EventId>, Operation, Option<(String, String, u64)>);
 
 fn parse<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| unreachable!("{text} is well formed"))
@@ -132,124 +132,6 @@ impl Workload {
         }
     }
 
-    /// Calls a random process and records the outcome. The client may disconnect first.
-    pub(crate) async fn call<F>(
-        &self,
-        (actor, event, operation, key): CallSpec,
-        work: impl FnOnce(Arc<Engine>, Caller) -> F,
-    ) -> (Outcome, Option<CommandOutput>)
-    where
-        F: Future<Output = Result<CommandOutput, Error>>,
-    {
-        let (engine, process) = self.fleet.any_instance(&self.world).await;
-        let (request, start) = (self.new_request_id(), self.world.elapsed());
-        let caller = Caller { actor: actor.clone(), request: request.clone(), trace: None, deadline: None };
-        self.world.log(format_args!("{request}: {actor}: {operation:?}"));
-        let patience = if self.world.should_inject(Fault::ClientDisconnect) {
-            self.world.random_duration(Duration::from_millis(300))
-        } else {
-            Duration::from_mins(3)
-        };
-        let result = tokio::select! {
-            biased;
-            () = process.wait_until_killed() => None,
-            result = work(engine, caller) => Some(result),
-            () = sleep(patience) => None,
-        };
-        let outcome = result.as_ref().map_or(Outcome::Unknown, |result| self.classify(result));
-        let end = result.is_some().then(|| self.world.elapsed());
-        self.world.log(format_args!("{request}: outcome {outcome:?}"));
-        let (request, actor) = (request.as_str().to_owned(), actor.to_string());
-        let event = event.map(|event| event.to_string());
-        let call = Call { request, actor, event, operation, key, start, end, outcome: outcome.clone() };
-        self.known().calls.push(call);
-        (outcome, result.and_then(Result::ok))
-    }
-
-    /// Classifies the result of a call. Reports a failure as a violation if no injected fault explains it.
-    fn classify(&self, result: &Result<CommandOutput, Error>) -> Outcome {
-        match result {
-            Ok(output) => Outcome::Done(self.record_result(output)),
-            Err(Error::Refused(refusal)) => {
-                let refund = refund_in(refusal);
-                if let Some(id) = refund {
-                    self.known().refunds.push(id);
-                }
-                let refund = refund.map(|id| id.to_string());
-                Outcome::Refused { code: refusal.code().to_owned(), refund }
-            }
-            Err(Error::KeyReused) => {
-                self.world.record_coverage("outcome: key reused");
-                Outcome::Refused { code: "idempotency_key_reused".to_owned(), refund: None }
-            }
-            Err(Error::Limited(_)) => Outcome::Failed,
-            Err(Error::Overloaded) => {
-                self.world.record_coverage("outcome: overloaded");
-                Outcome::Failed
-            }
-            Err(Error::Fault(StoreFault::Broken(cause))) => {
-                let is_damaged = self.world.damaged_rows(|damaged| {
-                    !damaged.bookings_ever.is_empty() || !damaged.events_ever.is_empty()
-                });
-                if !is_damaged {
-                    self.world.report_violation(format!("failed without an injected fault: {cause}"));
-                }
-                Outcome::Failed
-            }
-            Err(Error::Fault(StoreFault::Unavailable(cause))) => {
-                // The limiter and the desk give causes of their own; here they follow from injected faults
-                // only.
-                let expected = [
-                    "injected",
-                    "interrupted",
-                    "coordination is unavailable",
-                    "another session has locked its event",
-                ];
-                if !expected.iter().any(|expected| cause.to_string().contains(expected)) {
-                    self.world.report_violation(format!("unavailable without an injected fault: {cause}"));
-                }
-                self.world.record_coverage("outcome: unavailable");
-                Outcome::Failed
-            }
-            Err(Error::Fault(StoreFault::OutcomeUnknown(cause))) => {
-                if !["injected", "interrupted"].iter().any(|expected| cause.to_string().contains(expected)) {
-                    self.world.report_violation(format!("unknown without an injected fault: {cause}"));
-                }
-                self.world.record_coverage("outcome: unknown");
-                Outcome::Unknown
-            }
-        }
-    }
-
-    /// Adds the ids in a result to the known state, and converts it for the history.
-    fn record_result(&self, output: &CommandOutput) -> CallResult {
-        match output {
-            CommandOutput::Fresh(Answer::Booking(booking)) => {
-                let (id, event, user, total) =
-                    (booking.id, booking.event_id, booking.user.clone(), booking.total);
-                let mut known = self.known();
-                if !known.bookings.iter().any(|booking| booking.id == id) {
-                    known.bookings.push(KnownBooking { id, event, user, total });
-                }
-                let status = Some(booking.status().to_string());
-                CallResult { booking: Some(id.to_string()), status, ..CallResult::default() }
-            }
-            CommandOutput::Fresh(Answer::Refund(refund)) => {
-                CallResult { refund: Some(refund.id.to_string()), ..CallResult::default() }
-            }
-            CommandOutput::Fresh(Answer::Event(_) | Answer::Refused(_)) => CallResult::default(),
-            CommandOutput::Stored { response, replayed } => {
-                let text = String::from_utf8_lossy(response);
-                let (id, status) = text.split_once(' ').unwrap_or((&text, ""));
-                let (booking, status) = (Some(id.to_owned()), Some(status.to_owned()));
-                if *replayed {
-                    self.world.record_coverage("outcome: replayed");
-                }
-                CallResult { booking, status, replayed: *replayed, ..CallResult::default() }
-            }
-        }
-    }
-
     async fn book(&self) {
         let (Some(event), user) = (self.world.choose(&self.known().events), self.random_user()) else {
             return;
@@ -302,7 +184,7 @@ impl Workload {
         });
         let operation = Operation::Book { user: user.to_string(), quantity };
         let (outcome, output) = self
-            .call((actor, Some(event), operation, key), |engine, caller| async move {
+            .call(CallSpec { actor, event: Some(event), operation, key }, |engine, caller| async move {
                 let order = domain::Order {
                     event_id: event,
                     booking_id: engine.booking_id(),
@@ -370,9 +252,10 @@ impl Workload {
         };
         let payment = CapturedPayment { transaction, amount };
         let (outcome, _) = self
-            .call((Self::service(), Some(event), operation, None), |engine, caller| async move {
-                engine.confirm(caller, booking, payment, None).await
-            })
+            .call(
+                CallSpec { actor: Self::service(), event: Some(event), operation, key: None },
+                |engine, caller| async move { engine.confirm(caller, booking, payment, None).await },
+            )
             .await;
         let settled = matches!(outcome, Outcome::Done(_) | Outcome::Refused { .. });
         if settled {
@@ -411,9 +294,10 @@ impl Workload {
         };
         let operation = Operation::Cancel { booking: booking.id.to_string() };
         let id = booking.id;
-        self.call((actor, Some(booking.event), operation, None), |engine, caller| async move {
-            engine.cancel(caller, id, None, None).await.outcome
-        })
+        self.call(
+            CallSpec { actor, event: Some(booking.event), operation, key: None },
+            |engine, caller| async move { engine.cancel(caller, id, None, None).await.outcome },
+        )
         .await;
     }
 
@@ -432,9 +316,10 @@ impl Workload {
         let outcome =
             RefundOutcome { succeeded: self.world.chance_percent(70), provider_reference: parse("payout") };
         let operation = Operation::Settle { refund: id.to_string() };
-        self.call((Self::service(), None, operation, None), |engine, caller| async move {
-            engine.settle(caller, id, outcome, None).await
-        })
+        self.call(
+            CallSpec { actor: Self::service(), event: None, operation, key: None },
+            |engine, caller| async move { engine.settle(caller, id, outcome, None).await },
+        )
         .await;
     }
 
@@ -453,17 +338,16 @@ impl Workload {
             availability: Some((event.inventory.seq, event.available())),
             ..CallResult::default()
         };
-        let (request, actor) = (self.new_request_id().as_str().to_owned(), "system".to_owned());
-        let (event, end, outcome) = (Some(id.to_string()), Some(self.world.elapsed()), Outcome::Done(result));
+        let request = self.new_request_id().as_str().to_owned();
         self.known().calls.push(Call {
             request,
-            actor,
-            event,
+            actor: "system".to_owned(),
+            event: Some(id.to_string()),
             operation: Operation::ReadAvailability,
             key: None,
             start,
-            end,
-            outcome,
+            end: Some(self.world.elapsed()),
+            outcome: Outcome::Done(result),
         });
     }
 
@@ -481,32 +365,8 @@ impl Workload {
         self.update_event(id, patch).await;
     }
 
-    /// Records a call that was not made with [`Workload::call`].
-    pub(crate) fn record_call(
-        &self,
-        (request, actor): (RequestId, Actor),
-        operation: Operation,
-        start: u64,
-        outcome: Outcome,
-    ) {
-        let (request, actor) = (request.as_str().to_owned(), actor.to_string());
-        let call = Call { request, actor, event: None, operation, key: None, start, end: None, outcome };
-        self.known().calls.push(call);
-    }
-
     pub(crate) async fn update_event(&self, id: EventId, patch: EventPatch) -> Outcome {
-        let call = (Self::admin(), Some(id), Operation::Edit, None);
+        let call = CallSpec { actor: Self::admin(), event: Some(id), operation: Operation::Edit, key: None };
         self.call(call, |engine, caller| async move { engine.update_event(caller, id, patch).await }).await.0
-    }
-}
-
-/// Returns the refund that a refusal names.
-fn refund_in(refusal: &Refusal) -> Option<RefundId> {
-    match refusal {
-        Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. } => {
-            refund.as_ref().map(|refund| refund.id)
-        }
-        Refusal::HoldExpired { refund, .. } => Some(refund.id),
-        _ => None,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use coordination::{Key, LimitDecision, Rule};
 use domain::sabotage::{Guard, removed};
@@ -10,19 +9,17 @@ use domain::{
     Action, Actor, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId, Timestamp,
     TraceParent, UserId,
 };
-use store::{Cause, CommandOutput, Fault, Idempotency, StoreHealth, Submission};
+use store::{Cause, CommandOutput, Fault, Idempotency, Store, StoreHealth, Submission};
 use supervisor::{Supervisor, Task, Work};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chore::{Chore, ChoreSchedule, EventCancellation, Health, KeyExpiry, Rounds, Sweeper};
-use crate::clock;
+use crate::chore::health::Health;
 use crate::desk::{Desk, DeskStats};
-use crate::limit::KEY_EXPIRY_EVERY;
-use crate::reads::Reads;
-use crate::watch::{WatchPoller, WatchedEvents};
+use crate::reads::{Reader, Reads};
+use crate::watch::WatchedEvents;
 use crate::{Error, Policy, Ports};
 
 /// A running booking service. Several may run in one process.
@@ -33,19 +30,19 @@ pub struct Engine {
     pub(crate) reads: Reads,
     /// Work that was started for a caller and continues if the caller disconnects.
     pub(crate) tasks: TaskTracker,
-    chores: Chores,
+    pub(crate) chores: Chores,
     supervisor: Supervisor,
     pub(crate) watched: Arc<WatchedEvents>,
 }
 
 /// The background chores and tasks.
-struct Chores {
+pub(crate) struct Chores {
     tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     /// Notified when an event is cancelled.
-    cancelled: Arc<Notify>,
-    health: Mutex<Vec<Arc<Health>>>,
-    clock_jumps: Arc<AtomicU64>,
+    pub(crate) cancelled: Arc<Notify>,
+    pub(crate) health: Mutex<Vec<Arc<Health>>>,
+    pub(crate) clock_jumps: Arc<AtomicU64>,
 }
 
 /// The caller of a command.
@@ -97,31 +94,9 @@ impl Engine {
         })
     }
 
-    /// Starts the background chores: the clean-up of overdue bookings, at the interval `sweep_every`, and the
-    /// others. They end with [`Engine::drain`].
-    pub fn start_chores(self: &Arc<Self>, sweep_every: Duration) {
-        self.start_chore(Box::<Sweeper>::default(), sweep_every, Arc::new(Notify::new()));
-        self.start_chore(Box::<EventCancellation>::default(), sweep_every, self.chores.cancelled.clone());
-        self.start_chore(Box::new(KeyExpiry), KEY_EXPIRY_EVERY, Arc::new(Notify::new()));
-        let stop = self.chores.stop.clone();
-        let watcher = WatchPoller::new(self.watched.clone(), self.ports.store.clone(), stop.clone());
-        self.start_task("watcher", watcher);
-        let clock = self.ports.clock.clone();
-        let jumps = self.chores.clock_jumps.clone();
-        self.start_task("clock-monitor", move || clock::watch(clock.clone(), jumps.clone(), stop.clone()));
-    }
-
-    fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, wake: Arc<Notify>) {
-        let name = chore.name();
-        let health = Arc::new(Health::new(name, self.now()));
-        self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).push(health.clone());
-        let schedule = ChoreSchedule { every, wake, stop: self.chores.stop.clone() };
-        self.start_task(name, Rounds::new(chore, self.clone(), health, schedule));
-    }
-
     /// Starts a background task that ends with [`Engine::drain`].
     #[expect(clippy::disallowed_methods, reason = "the task is supervised")]
-    fn start_task(&self, name: &'static str, mut work: impl Work + 'static) {
+    pub(crate) fn start_task(&self, name: &'static str, mut work: impl Work + 'static) {
         let task = self.supervisor.task(name);
         let stop = self.chores.stop.clone();
         drop(self.chores.tasks.spawn(async move { task.run_until(&stop, &mut work).await }));
@@ -221,6 +196,19 @@ impl Engine {
         }
         let finished = self.tasks.spawn(work).await;
         finished.unwrap_or_else(|error| Err(Fault::OutcomeUnknown(Cause::new(error)).into()))
+    }
+
+    /// Runs a read of a caller: see [`Reads::run`].
+    pub(crate) async fn read<T, R>(
+        &self,
+        reader: &Reader,
+        work: impl FnOnce(Arc<dyn Store>) -> R,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        R: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        self.reads.run(&self.tasks, reader, work(self.ports.store.clone())).await
     }
 
     /// Has the desk execute a command. A refusal is an error, unless it is a stored response.

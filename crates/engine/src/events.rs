@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::{Action, Currency, Entry, Event, EventId, EventPatch, EventStatus, NewEvent, Refusal};
 use store::{Idempotency, Page, Stats};
+use tokio::sync::watch;
 
 use crate::{Caller, CommandOutput, Engine, Error, Reader};
 
@@ -84,5 +85,15 @@ impl Engine {
             Ok(exists.then_some(page))
         });
         page.await?.ok_or_else(|| Refusal::NotFound("event").into())
+    }
+
+    /// Subscribes to an event: the receiver has the current state, and changes within half a second of every
+    /// commit.
+    pub async fn watch(&self, reader: &Reader, id: EventId) -> Result<watch::Receiver<Arc<Event>>, Error> {
+        if let Some(watching) = self.watched.subscribe(id) {
+            return Ok(watching);
+        }
+        let event = Arc::new(self.event(reader, id).await?);
+        Ok(self.watched.watch_event(event))
     }
 }

@@ -319,7 +319,8 @@ mod tests {
             );
         }
         for turn in 0..9 {
-            let (now, next) = (turn % 3, (turn + 1) % 3);
+            let now = turn % 3;
+            let next = (turn + 1) % 3;
             begin(&mut desks[now], event(1));
             desks[now].command_queued(event(1));
             desks[now].batch_finished(&all(&[event(1)]));

@@ -15,12 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::UserId;
-use store::{Cause, Fault, Store};
+use store::{Cause, Fault};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
 
+use crate::Error;
 use crate::limit::{CALLER_READS_MAX, CALLER_READS_QUEUED_MAX, KIND_READS_MAX, READ_MAX, READ_WAIT_MAX};
-use crate::{Engine, Error};
 
 /// The caller of a read, which determines the slots that the read uses. It does not determine what may be
 /// read.
@@ -93,6 +94,33 @@ impl Reads {
         ]
     }
 
+    /// Runs `work`, a read of a caller, in a task of `tasks` once it has a slot, and returns within
+    /// [`READ_MAX`]. The read keeps its slot until the database has responded, even if the caller disconnects
+    /// before: the database does not notice that.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task belongs to one request, which gets an error if the task panics"
+    )]
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        tasks: &TaskTracker,
+        reader: &Reader,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let latest = Instant::now() + READ_MAX;
+        let slot = self.slot(reader).await?;
+        let finished = tasks.spawn(async move {
+            let answer = work.await;
+            drop(slot);
+            answer
+        });
+        match timeout_at(latest, finished).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(error)) => Err(Fault::Broken(Cause::new(error)).into()),
+            Err(_) => Err(Fault::Unavailable(Cause::new("the database did not respond in time")).into()),
+        }
+    }
+
     /// Waits for a slot, up to [`READ_WAIT_MAX`].
     async fn slot(&self, reader: &Reader) -> Result<Slot, Error> {
         let slots = match reader {
@@ -153,39 +181,6 @@ impl Drop for WaitGuard<'_> {
     }
 }
 
-impl Engine {
-    /// Runs `work`, a read of a caller, once it has a slot, and returns within [`READ_MAX`]. The read keeps
-    /// its slot until the database has responded, even if the caller disconnects before: the database does
-    /// not notice that.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the task belongs to one request, which gets an error if the task panics"
-    )]
-    pub(crate) async fn read<T, R>(
-        &self,
-        reader: &Reader,
-        work: impl FnOnce(Arc<dyn Store>) -> R,
-    ) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        R: Future<Output = Result<T, Fault>> + Send + 'static,
-    {
-        let latest = Instant::now() + READ_MAX;
-        let slot = self.reads.slot(reader).await?;
-        let work = work(self.ports.store.clone());
-        let finished = self.tasks.spawn(async move {
-            let answer = work.await;
-            drop(slot);
-            answer
-        });
-        match timeout_at(latest, finished).await {
-            Ok(Ok(answer)) => Ok(answer?),
-            Ok(Err(error)) => Err(Fault::Broken(Cause::new(error)).into()),
-            Err(_) => Err(Fault::Unavailable(Cause::new("the database did not respond in time")).into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -197,7 +192,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{Caller as Sender, CommandOutput, NoopListener, Policy, Ports, SystemClock, SystemIds};
+    use crate::{
+        Caller as Sender, CommandOutput, Engine, NoopListener, Policy, Ports, SystemClock, SystemIds,
+    };
 
     fn user(name: &str) -> Reader {
         Reader::User(name.parse().unwrap())
@@ -240,7 +237,9 @@ mod tests {
 
     /// Sends a read that takes no time, and appends its name to `done` when it runs.
     fn send(reads: &Arc<Reads>, reader: &Reader, name: u32, done: &Arc<Mutex<Vec<u32>>>) {
-        let (reads, reader, done) = (reads.clone(), reader.clone(), done.clone());
+        let reads = reads.clone();
+        let reader = reader.clone();
+        let done = done.clone();
         #[expect(clippy::disallowed_methods, reason = "a test waits for it")]
         tokio::spawn(async move {
             let _slot = reads.slot(&reader).await.unwrap();
@@ -251,7 +250,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn s1_a_caller_that_sends_many_reads_lets_others_go_first() {
-        let (reads, done) = (Arc::new(Reads::default()), Arc::default());
+        let reads = Arc::new(Reads::default());
+        let done = Arc::default();
         let slots = all_slots(&reads).await;
         for name in 0..1_000 {
             send(&reads, &user("many"), name, &done);
@@ -274,7 +274,8 @@ mod tests {
     /// One more caller waits for at most two reads of each other caller, however many reads these have sent.
     #[tokio::test(start_paused = true)]
     async fn s1_callers_that_wait_with_many_reads_keep_no_other_out() {
-        let (reads, done) = (Arc::new(Reads::default()), Arc::default());
+        let reads = Arc::new(Reads::default());
+        let done = Arc::default();
         let slots = all_slots(&reads).await;
         for name in 0..20_000 {
             send(&reads, &user(&format!("many-{}", name % 10)), name, &done);
@@ -315,7 +316,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn s1_a_caller_has_so_many_reads_queued_and_is_refused_more() {
-        let (reads, done) = (Arc::new(Reads::default()), Arc::default());
+        let reads = Arc::new(Reads::default());
+        let done = Arc::default();
         let slots = (reads.slot(&user("a")).await.unwrap(), reads.slot(&user("a")).await.unwrap());
         let waits = CALLER_READS_QUEUED_MAX - CALLER_READS_MAX;
         for name in 0..waits {
@@ -421,7 +423,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn s1_a_read_is_answered_in_time_and_keeps_its_slot_until_it_is_finished() {
         let (engine, ..) = engine_with_booking().await;
-        let (slow, finish) = (service("slow"), Arc::new(tokio::sync::Notify::new()));
+        let slow = service("slow");
+        let finish = Arc::new(tokio::sync::Notify::new());
         let read = || {
             let finish = finish.clone();
             engine.read(&slow, move |_| async move {
@@ -441,7 +444,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn s1_a_read_that_panics_gives_its_slot_back() {
-        let ((engine, ..), reader) = (engine_with_booking().await, user("a"));
+        let (engine, ..) = engine_with_booking().await;
+        let reader = user("a");
         for _ in 0..2 * KIND_READS_MAX {
             let unknown = engine.booking_id();
             let read = engine.read(&reader, |store| async move {

@@ -13,7 +13,6 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::limit::WATCH_EVERY;
-use crate::{Engine, Error, Reader};
 
 /// The events that have subscribers.
 #[derive(Default)]
@@ -23,25 +22,15 @@ pub(crate) struct WatchedEvents {
     watch_started: Notify,
 }
 
-impl Engine {
-    /// Subscribes to an event: the receiver has the current state, and changes within half a second of every
-    /// commit.
-    pub async fn watch(&self, reader: &Reader, id: EventId) -> Result<watch::Receiver<Arc<Event>>, Error> {
-        if let Some(watching) = self.watched.subscribe(id) {
-            return Ok(watching);
-        }
-        let event = Arc::new(self.event(reader, id).await?);
-        Ok(self.watched.watch_event(event))
-    }
-}
-
 impl WatchedEvents {
-    fn subscribe(&self, id: EventId) -> Option<watch::Receiver<Arc<Event>>> {
+    /// Subscribes to an event that has subscribers.
+    pub(crate) fn subscribe(&self, id: EventId) -> Option<watch::Receiver<Arc<Event>>> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events.get(&id).map(watch::Sender::subscribe)
     }
 
-    fn watch_event(&self, event: Arc<Event>) -> watch::Receiver<Arc<Event>> {
+    /// Subscribes to an event, whose current state this is.
+    pub(crate) fn watch_event(&self, event: Arc<Event>) -> watch::Receiver<Arc<Event>> {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let watching = events.entry(event.id).or_insert_with(|| watch::Sender::new(event)).subscribe();
         self.watch_started.notify_one();

@@ -6,12 +6,10 @@
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
-
-use crate::Task;
 
 /// The interval in which the file is read.
 const READ_EVERY: Duration = Duration::from_millis(20);
@@ -29,19 +27,20 @@ pub fn set_panic_file(path: PathBuf) {
 /// # Panics
 ///
 /// If the file requests it.
-pub fn panic_if_requested(name: &str, panics: &std::sync::atomic::AtomicU64) {
+pub fn panic_if_requested(name: &str, panics: &AtomicU64) {
     if panics.load(Ordering::Relaxed) < requested_panics(name) {
         panics.fetch_add(1, Ordering::Relaxed);
         panic!("injected into {name}");
     }
 }
 
-pub(crate) async fn panic_on_demand<T>(task: &Task) -> T {
+/// As [`panic_if_requested`], now or later; never returns.
+pub(crate) async fn panic_on_demand<T>(name: &str, panics: &AtomicU64) -> T {
     if FILE.get().is_none() {
         return pending().await;
     }
     loop {
-        panic_if_requested(task.name(), &task.injected);
+        panic_if_requested(name, panics);
         sleep(READ_EVERY).await;
     }
 }

@@ -50,7 +50,7 @@ pub struct Task {
     is_down: AtomicBool,
     restarts: AtomicU64,
     #[cfg(feature = "sabotage")]
-    pub(crate) injected: AtomicU64,
+    injected: AtomicU64,
 }
 
 impl Task {
@@ -102,7 +102,8 @@ impl Task {
             }
             self.is_down.store(true, Ordering::Relaxed);
             let restarts = self.restarts.fetch_add(1, Ordering::Relaxed) + 1;
-            let (task, reason) = (self.name, message(&*panic));
+            let task = self.name;
+            let reason = message(&*panic);
             tracing::error!(task, reason, restarts, ?pause, "a background task panicked; it is restarted");
             tokio::select! {
                 biased;
@@ -127,7 +128,7 @@ impl Task {
     async fn run_once(&self, work: &mut impl Work) {
         tokio::select! {
             biased;
-            never = crate::sabotage::panic_on_demand(self) => never,
+            never = crate::sabotage::panic_on_demand(self.name, &self.injected) => never,
             () = work.run() => (),
         }
     }

@@ -30,12 +30,12 @@ mod small_disk;
 mod token;
 mod wait;
 
-pub use bad_log::{BadLog, expect_service_and_stop};
+pub use bad_log::BadLog;
 pub use certificates::Certificates;
 pub use client::{Client, ConnectionLost, id_of};
 pub use environment::{number_from_environment, text_from_environment};
 pub use journal::Journal;
-pub use load::Load;
+pub use load::{Load, expect_service_and_stop};
 pub use nats::NatsServer;
 pub use nats_cluster::NatsCluster;
 pub use panics::Panics;

@@ -8,7 +8,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::wait::within_deadline;
+use crate::process::Exit;
+use crate::request_bodies::{event_body, with_fields};
+use crate::wait::{eventually, within_deadline};
 use crate::{Client, ConnectionLost, Journal, Server};
 
 /// Number of loads started; makes the user names of each load distinct.
@@ -38,7 +40,8 @@ impl Load {
         let load = LOADS.fetch_add(1, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, acknowledged) = watch::channel(0);
-        let (sender, events) = (Arc::new(sender), Arc::<[String]>::from(events));
+        let sender = Arc::new(sender);
+        let events = Arc::<[String]>::from(events);
         let mut set = JoinSet::new();
         for number in 0..clients {
             let worker = Worker {
@@ -137,4 +140,26 @@ impl Worker {
             self.acknowledged.send_modify(|count| *count += 1);
         }
     }
+}
+
+/// Checks that the server sells tickets, frees an overdue hold, and stops under load, as with a working log.
+/// The server must sweep more often than once a second.
+pub async fn expect_service_and_stop(mut server: Server) {
+    let mut admin = server.admin();
+    let short_hold = with_fields(event_body(10), &json!({"holdSeconds": 1}));
+    let short_hold = admin.create_event(&short_hold).await;
+    admin.book_for("ada", &short_hold, 2).await.expect(201);
+    eventually("the overdue hold is freed", async || {
+        (admin.counts(&short_hold).await == (0, 0, 10)).then_some(())
+    })
+    .await;
+    let event = admin.create_event(&event_body(1_000_000)).await;
+    let mut load = Load::start(&server, std::slice::from_ref(&event), 8);
+    load.wait_for_acknowledged(600).await;
+    admin.get("/livez").await.expect(200);
+    server.terminate();
+    let journal = load.wait_until_disconnected().await;
+    assert!(journal.codes().is_empty(), "a response was a fault: {:?}", journal.codes());
+    assert_eq!(server.wait_for_exit().await, Exit::Code(0));
+    server.expect_clean().await;
 }

@@ -139,9 +139,11 @@ async fn accept(listener: TcpListener, port: u16, shared: Arc<ProxyState>) {
 /// Forwards one connection until it ends or is cut.
 async fn forward(client: TcpStream, port: u16, shared: Arc<ProxyState>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-    let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
     let mut cut = shared.cut.subscribe();
-    let ((client_in, client_out), (server_in, server_out)) = (client.into_split(), server.into_split());
+    let (client_in, client_out) = client.into_split();
+    let (server_in, server_out) = server.into_split();
     let state = Arc::new(ConnectionState::default());
     let to_server = upstream(client_in, server_out, shared.clone(), state.clone());
     let to_client = downstream(server_in, client_out, shared.clone(), state);

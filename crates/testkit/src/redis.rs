@@ -36,7 +36,8 @@ impl RedisServer {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         // Another process may take the port before the server listens on it.
         for _ in 0..20 {
-            let (port, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
+            let port = free_port();
+            let folder = tempfile::tempdir().expect("a folder");
             let mut server =
                 Self { process: spawn(port, &settings, &folder), port, settings: settings.clone(), folder };
             if server.wait_until_ready().await {
@@ -52,7 +53,8 @@ impl RedisServer {
         let file = |file: &Path| file.display().to_string();
         let (certificate, key) = (file(&certificates.server), file(&certificates.key));
         for _ in 0..20 {
-            let (port, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
+            let port = free_port();
+            let folder = tempfile::tempdir().expect("a folder");
             let tls_port = port.to_string();
             let settings: Vec<String> =
                 ["--port", "0", "--tls-port", &tls_port, "--tls-cert-file", &certificate]

@@ -49,11 +49,15 @@ impl RedisProxy {
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = listener.local_addr().expect("an address").port();
-        let (fault, fault_count) = (watch::Sender::new(RedisFault::Healthy), Arc::new(AtomicU64::new(0)));
-        let (mut acceptor, accepted) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
+        let fault = watch::Sender::new(RedisFault::Healthy);
+        let fault_count = Arc::new(AtomicU64::new(0));
+        let mut acceptor = JoinSet::new();
+        let accepted = Arc::new(AtomicU64::new(0));
         let accepted_count = accepted.clone();
         let target = Arc::new(AtomicU16::new(port));
-        let (server, changes, count) = (target.clone(), fault.clone(), fault_count.clone());
+        let server = target.clone();
+        let changes = fault.clone();
+        let count = fault_count.clone();
         acceptor.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
@@ -111,7 +115,8 @@ async fn forward(
     let Ok(server) = TcpStream::connect(server).await else { return };
     // Small messages in both directions.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
     let has_subscription = Arc::new(AtomicBool::new(false));
     let mut closing = fault.subscribe();
     let cut = closing.wait_for(|fault| {

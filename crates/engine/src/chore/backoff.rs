@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn retries_of_a_failing_booking_back_off_and_end_once_it_is_gone() {
-        let (mut backoff, (event, booking)) = (Backoff::default(), ids(1));
+        let mut backoff = Backoff::default();
+        let (event, booking) = ids(1);
         let mut tried = Vec::new();
         for run in 0..300 {
             backoff.begin_run();
@@ -105,7 +106,9 @@ mod tests {
 
     #[test]
     fn an_event_without_a_success_is_left_for_the_next_run() {
-        let (mut backoff, (event, _), (other, booking)) = (Backoff::default(), ids(1), ids(2));
+        let mut backoff = Backoff::default();
+        let (event, _) = ids(1);
+        let (other, booking) = ids(2);
         backoff.begin_run();
         for number in 0..EVENT_FAILURES_MAX {
             assert!(!backoff.is_at_fault(event), "{number}");

@@ -6,29 +6,31 @@
 
 mod backoff;
 mod event_cancellation;
+pub(crate) mod health;
 mod key_expiry;
 mod sweeper;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{RequestId, Timestamp};
+use domain::RequestId;
 use supervisor::Work;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, Error};
+use self::event_cancellation::EventCancellation;
+use self::key_expiry::KeyExpiry;
+use crate::limit::KEY_EXPIRY_EVERY;
+use crate::watch::WatchPoller;
+use crate::{Engine, Error, clock};
 
-pub use sweeper::{SweepReport, Sweeper};
-
-pub(crate) use event_cancellation::EventCancellation;
-pub(crate) use key_expiry::KeyExpiry;
+pub use self::health::Health;
+pub use self::sweeper::{SweepReport, Sweeper};
 
 /// Work that is repeated.
 #[async_trait]
-pub(crate) trait Chore: Send {
+trait Chore: Send {
     /// The name of the chore, in logs and in readiness.
     fn name(&self) -> &'static str;
 
@@ -36,43 +38,42 @@ pub(crate) trait Chore: Send {
     async fn run_once(&mut self, engine: &Arc<Engine>) -> Result<(), Error>;
 }
 
-/// The health of a chore.
-#[derive(Debug)]
-pub struct Health {
-    name: &'static str,
-    last_success_micros: AtomicI64,
-}
-
-impl Health {
-    pub(crate) fn new(name: &'static str, now: Timestamp) -> Self {
-        Self { name, last_success_micros: AtomicI64::new(now.micros()) }
+impl Engine {
+    /// Starts the background chores: the clean-up of overdue bookings, at the interval `sweep_every`, and the
+    /// others. They end with [`Engine::drain`].
+    pub fn start_chores(self: &Arc<Self>, sweep_every: Duration) {
+        self.start_chore(Box::<Sweeper>::default(), sweep_every, Arc::new(Notify::new()));
+        self.start_chore(Box::<EventCancellation>::default(), sweep_every, self.chores.cancelled.clone());
+        self.start_chore(Box::new(KeyExpiry), KEY_EXPIRY_EVERY, Arc::new(Notify::new()));
+        let stop = self.chores.stop.clone();
+        let watcher = WatchPoller::new(self.watched.clone(), self.ports.store.clone(), stop.clone());
+        self.start_task("watcher", watcher);
+        let clock = self.ports.clock.clone();
+        let jumps = self.chores.clock_jumps.clone();
+        self.start_task("clock-monitor", move || clock::watch(clock.clone(), jumps.clone(), stop.clone()));
     }
 
-    /// The name of the chore.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// The time at which the chore last finished without a fault; its start if it never has.
-    pub fn last_success(&self) -> Timestamp {
-        let micros = self.last_success_micros.load(Ordering::Relaxed);
-        Timestamp::from_micros(micros)
-            .unwrap_or_else(|_| unreachable!("it was a timestamp when it was stored"))
+    fn start_chore(self: &Arc<Self>, chore: Box<dyn Chore>, every: Duration, wake: Arc<Notify>) {
+        let name = chore.name();
+        let health = Arc::new(Health::new(name, self.now()));
+        self.chores.health.lock().unwrap_or_else(PoisonError::into_inner).push(health.clone());
+        let schedule = ChoreSchedule { every, wake, stop: self.chores.stop.clone() };
+        self.start_task(name, Rounds::new(chore, self.clone(), health, schedule));
     }
 }
 
 /// The times at which a chore runs.
-pub(crate) struct ChoreSchedule {
+struct ChoreSchedule {
     /// The interval.
-    pub(crate) every: Duration,
+    every: Duration,
     /// Starts a run at once.
-    pub(crate) wake: Arc<Notify>,
+    wake: Arc<Notify>,
     /// Ends the chore.
-    pub(crate) stop: CancellationToken,
+    stop: CancellationToken,
 }
 
 /// Runs a chore by its schedule.
-pub(crate) struct Rounds {
+struct Rounds {
     chore: Box<dyn Chore>,
     engine: Arc<Engine>,
     health: Arc<Health>,
@@ -84,12 +85,7 @@ pub(crate) struct Rounds {
 impl Rounds {
     /// The first round starts after a random part of the interval, so that instances that start together do
     /// not all run at the same time.
-    pub(crate) fn new(
-        chore: Box<dyn Chore>,
-        engine: Arc<Engine>,
-        health: Arc<Health>,
-        schedule: ChoreSchedule,
-    ) -> Self {
+    fn new(chore: Box<dyn Chore>, engine: Arc<Engine>, health: Arc<Health>, schedule: ChoreSchedule) -> Self {
         let pause = schedule.every.mul_f64(f64::from(engine.ports.ids.random()[0]) / 256.0);
         Self { chore, engine, health, schedule, pause }
     }
@@ -119,14 +115,14 @@ impl Work for Rounds {
                 let chore = self.chore.name();
                 tracing::error!(chore, %error, "a chore failed; it is retried in the next round");
             } else {
-                self.health.last_success_micros.store(self.engine.now().micros(), Ordering::Relaxed);
+                self.health.record_success(self.engine.now());
             }
         }
     }
 }
 
 /// The request id of a chore's changes in the ledger: one for each run.
-pub(crate) fn request(engine: &Engine, name: &str) -> RequestId {
+fn request(engine: &Engine, name: &str) -> RequestId {
     let run = engine.ports.ids.random().iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
     format!("{name}_{run}").parse().unwrap_or_else(|_| unreachable!("a word and hexadecimal digits"))
 }

@@ -7,7 +7,7 @@ use domain::{Answer, EventId};
 use store::{Cause, Fault, Reply, Store};
 use tokio::time::Instant;
 
-use super::QueuedCommand;
+use super::command::QueuedCommand;
 use crate::{CommandOutput, CommitListener, Error};
 
 /// The lane of a batch. An event's commands are in one lane at a time.

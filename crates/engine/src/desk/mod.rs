@@ -68,23 +68,23 @@
 //! - The desk ends when all senders are dropped and the queue is empty.
 
 mod batch;
+mod command;
 mod pending;
 mod queue;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coordination::Lock;
-use domain::EventId;
-use domain::sabotage::{Guard, removed};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use store::{BATCH_MAX, Cause, Fault, Store, Submission};
 use supervisor::Work;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::batch::{Lane, execute_batch};
+use self::command::{QueuedCommand, StartFlag};
 use self::pending::PendingQueue;
 use crate::lease::Leases;
 use crate::limit::{QUEUE_MAX, QUEUE_WAIT_MAX};
@@ -120,39 +120,6 @@ pub struct DeskStats {
     /// Number of times that an event's commands were in a batch without the event's lease, if leases are
     /// enabled.
     pub batches_without_lease: u64,
-}
-
-struct QueuedCommand {
-    /// The number of its arrival, set by the queue.
-    position: u64,
-    /// Released when the command starts; `None` for a requeued command.
-    permit: Option<OwnedSemaphorePermit>,
-    submission: Submission,
-    deadline: Instant,
-    start_flag: Arc<StartFlag>,
-    result_sender: oneshot::Sender<Result<CommandOutput, Error>>,
-}
-
-/// Resolves the race between the desk that starts a command and its sender that times out: the one that sets
-/// the flag first wins.
-#[derive(Default)]
-struct StartFlag(AtomicBool);
-
-impl StartFlag {
-    fn try_set(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel) || removed(Guard::StartFlag)
-    }
-}
-
-impl QueuedCommand {
-    fn event(&self) -> EventId {
-        self.submission.command.event_id()
-    }
-
-    /// Starts the command, unless its sender has timed out. A requeued command has been started before.
-    fn try_start(&mut self) -> bool {
-        self.permit.take().is_none() || self.start_flag.try_set()
-    }
 }
 
 impl Desk {

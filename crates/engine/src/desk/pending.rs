@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use domain::EventId;
 use tokio::sync::mpsc;
 
-use super::QueuedCommand;
 use super::batch::{Batch, BatchResult, Lane};
+use super::command::QueuedCommand;
 use super::queue::EventQueues;
 use crate::lease::Leases;
 

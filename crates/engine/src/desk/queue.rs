@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use domain::EventId;
 
-use super::QueuedCommand;
 use super::batch::Lane;
+use super::command::QueuedCommand;
 
 /// The queues of all events.
 #[derive(Default)]

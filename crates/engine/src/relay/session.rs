@@ -103,7 +103,8 @@ impl<'a> RelaySession<'a> {
 
     /// Compares the stream with the ledgers: the messages of each event must be a prefix of its ledger.
     async fn compare_with_ledgers(&mut self, mut counts: HashMap<EventId, u64>) -> Result<(), StreamError> {
-        let (mut after, mut behind) = (None, 0);
+        let mut after = None;
+        let mut behind = 0;
         loop {
             let page = self
                 .dependencies
@@ -216,7 +217,8 @@ impl<'a> RelaySession<'a> {
     /// Publishes the pending entries of all ledgers that are ahead of their cursors, for lost or missing
     /// wake-ups.
     async fn publish_all_pending(&mut self) -> Result<(), StreamError> {
-        let (mut after, mut waiting) = (None, 0);
+        let mut after = None;
+        let mut waiting = 0;
         self.save_cursors(true).await?;
         loop {
             let page = self
@@ -296,7 +298,8 @@ impl<'a> RelaySession<'a> {
     /// Records that an entry is on the stream, and publishes a notification for clients that do not read the
     /// stream.
     async fn on_ack(&self, item: &EntryWithBooking) {
-        let (now, entry) = (self.dependencies.clock.now(), &item.entry);
+        let now = self.dependencies.clock.now();
+        let entry = &item.entry;
         let age = u64::try_from(now.micros().saturating_sub(entry.at.micros())).unwrap_or(0);
         self.appended.fetch_add(1, Ordering::Relaxed);
         self.relay.update_status(|status| {

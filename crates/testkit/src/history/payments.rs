@@ -25,7 +25,8 @@ pub(super) fn check(calls: &[Call], state: &FinalState) -> Vec<String> {
     for call in calls {
         let Some(paid) = payment(&call.operation) else { continue };
         let Some(booking) = state.bookings.get(paid.0) else { continue };
-        let (refund, pays) = (refunded.get(&paid).copied(), pays(booking, paid.1));
+        let refund = refunded.get(&paid).copied();
+        let pays = pays(booking, paid.1);
         match &call.outcome {
             Outcome::Done(_) if !pays && refund.is_none() => {
                 violations.push(format!(

@@ -17,7 +17,8 @@ pub fn check_stream(ledgers: &[LedgerRow], messages: &[LedgerRow], complete: boo
     }
     let mut violations = Vec::new();
     for message in messages {
-        let (event, seq) = (&message.event, message.seq);
+        let event = &message.event;
+        let seq = message.seq;
         let ledger = remaining.entry(event).or_default();
         // A message out of order does not consume the next entry.
         match ledger.pop_if(|next| next.seq == seq) {

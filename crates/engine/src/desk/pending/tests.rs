@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, advance, timeout};
 
-use super::super::StartFlag;
+use super::super::command::StartFlag;
 use super::*;
 use crate::limit::{LEASE_DURATION_MAX, LEASE_WAIT_MAX};
 

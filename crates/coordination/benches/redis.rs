@@ -85,8 +85,12 @@ impl Times {
 
 /// One request at a time: PING, an attempt that is admitted, one that the server refuses.
 async fn latencies(server: &RedisServer, redis: &Redis) -> [f64; 3] {
-    let (mut raw, limiter, rule) = (connection(server).await, redis.uncached_limiter(), rule("5/10s"));
-    let (mut pings, mut admitted, mut refused) = (Times::default(), Times::default(), Times::default());
+    let mut raw = connection(server).await;
+    let limiter = redis.uncached_limiter();
+    let rule = rule("5/10s");
+    let mut pings = Times::default();
+    let mut admitted = Times::default();
+    let mut refused = Times::default();
     let full = key("full", 0);
     for round in 0..ROUNDS {
         for number in 0..500 {
@@ -124,7 +128,9 @@ fn per_second(count: usize, began: Instant) -> f64 {
 }
 
 async fn throughput(server: &RedisServer, redis: &Redis) {
-    let (raw, limiter, rule) = (connection(server).await, redis.uncached_limiter(), rule("5/10s"));
+    let raw = connection(server).await;
+    let limiter = redis.uncached_limiter();
+    let rule = rule("5/10s");
     let (mut measured, mut baseline) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let incr = |number: usize| {
@@ -139,7 +145,8 @@ async fn throughput(server: &RedisServer, redis: &Redis) {
         };
         baseline.push(rate(4_000, incr).await);
         let attempt = |number: usize| {
-            let (limiter, key) = (limiter.clone(), key("many", round * 4_000 + number));
+            let limiter = limiter.clone();
+            let key = key("many", round * 4_000 + number);
             async move { limiter.attempt(rule, &key).await.expect("a reply") }
         };
         measured.push(rate(4_000, attempt).await);
@@ -161,9 +168,12 @@ fn print_comparison(name: &str, rates: &[f64], baseline_name: &str, baseline_rat
 /// Refusals from the deny cache.
 async fn local_refusals(redis: &Redis) {
     const COUNT: usize = 1_000_000;
-    let (limiter, rule, full) = (redis.limiter(), rule("5/10m"), key("refused", 0));
+    let limiter = redis.limiter();
+    let rule = rule("5/10m");
+    let full = key("refused", 0);
     while limiter.attempt(rule, &full).await.expect("a reply").allowed {}
-    let (before, began) = (redis.counts(), Instant::now());
+    let before = redis.counts();
+    let began = Instant::now();
     for _ in 0..COUNT {
         assert!(!limiter.attempt(rule, &full).await.expect("a reply").allowed);
     }
@@ -178,7 +188,8 @@ async fn local_refusals(redis: &Redis) {
 /// Acquires and releases free keys.
 async fn pairs(server: &RedisServer, redis: &Redis) {
     const COUNT: usize = 1_000;
-    let (mut raw, lock) = (connection(server).await, redis.lock());
+    let mut raw = connection(server).await;
+    let lock = redis.lock();
     let (mut measured, mut baseline) = (Vec::new(), Vec::new());
     let before = redis.counts().round_trips;
     for _ in 0..ROUNDS {
@@ -203,11 +214,13 @@ async fn pairs(server: &RedisServer, redis: &Redis) {
 async fn hand_off(server: &RedisServer, waiters: usize, ping: &[f64; 3]) {
     let instances = [instance(server, "left").await, instance(server, "right").await];
     let contended_key = key("wanted", waiters);
-    let ((sender, mut receiver), mut callers) = (mpsc::unbounded_channel(), JoinSet::new());
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let mut callers = JoinSet::new();
     let first = instances[0].lock().acquire(&contended_key, LONG_WAIT).await.expect("free");
     for number in 0..waiters {
-        let (lock, contended_key, sender) =
-            (instances[number % 2].lock(), contended_key.clone(), sender.clone());
+        let lock = instances[number % 2].lock();
+        let contended_key = contended_key.clone();
+        let sender = sender.clone();
         callers.spawn(async move {
             let guard = lock.acquire(&contended_key, LONG_WAIT).await.expect("served");
             let acquired_at = Instant::now();
@@ -244,12 +257,14 @@ async fn hand_off(server: &RedisServer, waiters: usize, ping: &[f64; 3]) {
 /// Memory per user with admissions in the window, and the time until all keys have expired.
 async fn memory(server: &RedisServer, redis: &Redis) {
     const USERS: usize = 20_000;
-    let (limiter, rule) = (redis.uncached_limiter(), rule("5/5s"));
+    let limiter = redis.uncached_limiter();
+    let rule = rule("5/5s");
     server.command(&["FLUSHALL"]).await;
     let before = used_memory(server).await;
     for admissions in 1..=5 {
         rate(USERS, |number| {
-            let (limiter, key) = (limiter.clone(), key("u", number));
+            let limiter = limiter.clone();
+            let key = key("u", number);
             async move { limiter.attempt(rule, &key).await }
         })
         .await;

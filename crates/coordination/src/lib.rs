@@ -20,11 +20,13 @@
 //! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (clock, limiter) = (std::sync::Arc::new(FixedClock), AllowAll);
+//! # let clock = std::sync::Arc::new(FixedClock);
+//! # let limiter = AllowAll;
 //! let decision = limiter.attempt(Rule::parse("create", "5/10s")?, &Key::new("user", "ada")?).await?;
 //! assert!(decision.allowed);
 //!
-//! let (lock, key) = (LocalLock::new(clock), Key::new("event", "evt_1")?);
+//! let lock = LocalLock::new(clock);
+//! let key = Key::new("event", "evt_1")?;
 //! let token = with_lock(&lock, &key, LockOptions::default(), async |guard| guard.token()).await?;
 //! # assert_eq!(token, 43_200_000_000);
 //! # Ok(())

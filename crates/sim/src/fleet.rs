@@ -70,7 +70,8 @@ impl Fleet {
 
     fn start(&self, world: &Arc<World>, number: usize) -> Instance {
         world.log(format_args!("instance {number} starts"));
-        let (process, skew) = (Process::default(), Arc::new(AtomicI64::new(0)));
+        let process = Process::default();
+        let skew = Arc::new(AtomicI64::new(0));
         let context = ProcessContext { world: world.clone(), process, skew, number };
         let lock = Arc::new(FaultyLock { context: context.clone(), shared: self.lock.clone() });
         let relay = world.scenario.relay.then(Arc::<Relay>::default);

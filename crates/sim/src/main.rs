@@ -80,7 +80,9 @@ fn run_campaign(from: u64, seeds: u64, results: Option<&str>) -> ExitCode {
     }
     all.coverage.iter().for_each(|(goal, count)| println!("{count:>10} {goal}"));
     let missing = missing_coverage(&all.coverage);
-    let (seeds, calls, failed) = (all.seeds, all.calls, all.failed.len());
+    let seeds = all.seeds;
+    let calls = all.calls;
+    let failed = all.failed.len();
     println!("{seeds} seeds, {calls} calls, {failed} failed; goals not reached: {missing:?}");
     if all.failed.is_empty() && (all.seeds < CHUNK || missing.is_empty()) {
         ExitCode::SUCCESS

@@ -123,7 +123,8 @@ impl SimulatedNats {
         let mut inner = self.inner();
         let Inner { stream, lost, .. } = &mut *inner;
         let Some(stream) = stream else { return Err(changed("no stream")) };
-        let (id, now) = (message_id(&entry), Instant::now());
+        let id = message_id(&entry);
+        let now = Instant::now();
         stream.recent_ids.retain(|(.., at)| now.duration_since(*at) < DUPLICATE_WINDOW);
         if let Some((_, sequence, _)) = stream.recent_ids.iter().find(|(known, ..)| *known == id) {
             self.world.record_coverage("stream: duplicate detected");

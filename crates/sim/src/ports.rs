@@ -82,7 +82,8 @@ fn unavailable() -> Unavailable {
 
 impl FaultyLock {
     fn wrap(&self, guard: LockGuard) -> LockGuard {
-        let (key, token) = (guard.key().clone(), guard.token());
+        let key = guard.key().clone();
+        let token = guard.token();
         let lost = AtomicBool::new(self.context.world.should_inject(Fault::LockLost));
         LockGuard::new(
             key,

@@ -68,7 +68,8 @@ mod tests {
     /// paused.
     #[tokio::test(start_paused = true)]
     async fn a_resumed_process_continues_at_once() {
-        let (process, began) = (Process::default(), Instant::now());
+        let process = Process::default();
+        let began = Instant::now();
         process.pause(Duration::from_mins(1));
         tokio::join!(process.wait_until_running(), async {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -56,8 +56,10 @@ impl FaultyStore {
     }
 
     async fn check_reply(&self, submission: &Submission, reply: &Reply, batch_size: usize) {
-        let (world, command) = (&self.context.world, &submission.command);
-        let (event, request) = (command.event_id(), command.request.as_str());
+        let world = &self.context.world;
+        let command = &submission.command;
+        let event = command.event_id();
+        let request = command.request.as_str();
         match reply {
             Reply::Failed(StoreFault::Broken(cause)) => {
                 let is_damaged = world.damaged_rows(|damaged| {
@@ -82,7 +84,8 @@ impl FaultyStore {
 
     /// Checks that a command is not refused for a ticket that an overdue hold occupies or that is available.
     async fn check_refusal(&self, command: &domain::Command, refusal: &Refusal, batch_size: usize) {
-        let (world, event) = (&self.context.world, command.event_id());
+        let world = &self.context.world;
+        let event = command.event_id();
         let request = command.request.as_str();
         if world.damaged_rows(|damaged| damaged.events.contains(&event)) {
             return;

@@ -86,7 +86,8 @@ impl World {
             damaged_rows: DamagedRows::default(),
             leaked_locks: Vec::new(),
         };
-        let (begin, clock_offset) = (Instant::now(), AtomicI64::new(0));
+        let begin = Instant::now();
+        let clock_offset = AtomicI64::new(0);
         Arc::new(Self { scenario, begin, clock_offset, inner: Mutex::new(inner) })
     }
 

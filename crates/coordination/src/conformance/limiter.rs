@@ -57,7 +57,8 @@ async fn attempt(harness: &dyn Harness, rule: Rule, key: &Key, at: u64) -> Limit
 }
 
 async fn exactly_the_limit_is_allowed(harness: &dyn Harness) {
-    let (rule, user) = (rule("5/10s"), key("user", 1));
+    let rule = rule("5/10s");
+    let user = key("user", 1);
     for used in 1..=5 {
         let decision = attempt(harness, rule, &user, START).await;
         let expected = LimitDecision { rule, allowed: true, remaining: 5 - used, reset_after: rule.window() };
@@ -71,7 +72,8 @@ async fn exactly_the_limit_is_allowed(harness: &dyn Harness) {
 }
 
 async fn a_permit_comes_back_to_the_microsecond(harness: &dyn Harness) {
-    let (rule, user) = (rule("3/1s"), key("user", 1));
+    let rule = rule("3/1s");
+    let user = key("user", 1);
     // No fixed window, by the clock or from the first attempt, has a boundary at one of these times.
     let times = [START + 999_999, START + 1_000_000, START + 1_700_001];
     for at in times {
@@ -85,7 +87,8 @@ async fn a_permit_comes_back_to_the_microsecond(harness: &dyn Harness) {
 }
 
 async fn refused_attempts_do_not_prolong_the_ban(harness: &dyn Harness) {
-    let (rule, user) = (rule("2/10ms"), key("user", 1));
+    let rule = rule("2/10ms");
+    let user = key("user", 1);
     for _ in 0..2 {
         assert!(attempt(harness, rule, &user, START).await.allowed);
     }
@@ -202,7 +205,8 @@ async fn refusals_only_when_the_window_is_full(harness: &dyn Harness) {
 
 async fn retry_after_is_exact(harness: &dyn Harness) {
     for seed in 0..20 {
-        let (mut rng, user) = (TestRng(seed), key("retry", seed));
+        let mut rng = TestRng(seed);
+        let user = key("retry", seed);
         let rule = rule(rng.pick(&["5/10s", "1/3us", "17/1ms"]));
         let mut at = START;
         for _ in 0..150 {
@@ -253,7 +257,8 @@ async fn the_smallest_and_the_largest_rule_are_exact(harness: &dyn Harness) {
 }
 
 async fn a_small_clock_step_back_frees_no_permits(harness: &dyn Harness) {
-    let (rule, user) = (rule("3/1s"), key("user", 1));
+    let rule = rule("3/1s");
+    let user = key("user", 1);
     for at in [0, 400_000, 800_000] {
         assert!(attempt(harness, rule, &user, START + at).await.allowed);
     }
@@ -267,7 +272,8 @@ async fn a_small_clock_step_back_frees_no_permits(harness: &dyn Harness) {
 }
 
 async fn a_small_clock_step_back_keeps_retries_exact(harness: &dyn Harness) {
-    let (rule, user) = (rule("1/1s"), key("user", 1));
+    let rule = rule("1/1s");
+    let user = key("user", 1);
     assert!(attempt(harness, rule, &user, START).await.allowed);
     let decision = attempt(harness, rule, &user, START - 600_000).await;
     assert_eq!(decision.retry_after(), Some(Duration::from_millis(1_600)));
@@ -276,7 +282,8 @@ async fn a_small_clock_step_back_keeps_retries_exact(harness: &dyn Harness) {
 }
 
 async fn a_large_clock_step_back_resets_once(harness: &dyn Harness) {
-    let (rule, user) = (rule("3/1s"), key("user", 1));
+    let rule = rule("3/1s");
+    let user = key("user", 1);
     for _ in 0..3 {
         assert!(attempt(harness, rule, &user, START).await.allowed);
     }
@@ -297,10 +304,12 @@ async fn a_large_clock_step_back_resets_once(harness: &dyn Harness) {
 /// full history of admissions, each stored at the later of the clock and the newest admission before it.
 async fn clock_steps_back_follow_the_newest_admission(harness: &dyn Harness) {
     for seed in 0..30 {
-        let (mut rng, user) = (TestRng(seed), key("back", seed));
+        let mut rng = TestRng(seed);
+        let user = key("back", seed);
         let rule = rule(rng.pick(&["5/10s", "1/1ms", "3/50us"]));
         let window = rule.window_micros();
-        let (mut at, mut stored) = (START, Vec::new());
+        let mut at = START;
+        let mut stored = Vec::new();
         for _ in 0..300 {
             at = match rng.below(12) {
                 0 => at - rng.below(window),
@@ -329,7 +338,8 @@ async fn clock_steps_back_follow_the_newest_admission(harness: &dyn Harness) {
 }
 
 async fn idle_keys_leave_no_residue(harness: &dyn Harness) {
-    let (short, long) = (rule("5/10s"), Rule::parse("suite_long", "3/30s").expect("a valid rule"));
+    let short = rule("5/10s");
+    let long = Rule::parse("suite_long", "3/30s").expect("a valid rule");
     for number in 0..200 {
         let user = key("user", number);
         for at in [0, 1, 5_000_000] {

@@ -325,7 +325,8 @@ mod tests {
     /// A race of two threads that tests with threads hardly ever hit.
     #[tokio::test]
     async fn a_grant_at_the_moment_of_timeout_is_taken() {
-        let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
+        let lock = LocalLock::new(Arc::new(ManualClock::new()));
+        let key = Key::new("test", "1").unwrap();
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
         let Ok(JoinResult::Queued(queued)) = lock.table.join(&key, options) else {
@@ -339,7 +340,8 @@ mod tests {
     /// A release between leaving the queue and the drop must skip the waiter.
     #[tokio::test]
     async fn an_abandoned_position_is_not_granted() {
-        let (lock, key) = (LocalLock::new(Arc::new(ManualClock::new())), Key::new("test", "1").unwrap());
+        let lock = LocalLock::new(Arc::new(ManualClock::new()));
+        let key = Key::new("test", "1").unwrap();
         let options = LockOptions::default();
         let owner = lock.acquire(&key, options).await.unwrap();
         let Ok(JoinResult::Queued(mut queued)) = lock.table.join(&key, options) else {

@@ -108,7 +108,8 @@ impl Actor {
         notifications: &mut mpsc::UnboundedReceiver<Notification>,
     ) {
         let connection = Arc::clone(&self.connection);
-        let (mut in_flight, mut epoch) = (None::<InFlight>, None);
+        let mut in_flight = None::<InFlight>;
+        let mut epoch = None;
         let mut received = Vec::new();
         loop {
             // Before sending: a request on a lost connection fails immediately, without any wait.
@@ -323,7 +324,8 @@ impl Actor {
         if up {
             self.outbox.extend(self.retries.drain(..).map(|(_, request)| request));
         }
-        let (now, mut numbers) = (Instant::now(), self.entries.keys().copied().collect::<Vec<u64>>());
+        let now = Instant::now();
+        let mut numbers = self.entries.keys().copied().collect::<Vec<u64>>();
         numbers.sort_unstable();
         for number in numbers {
             if !up {

@@ -20,7 +20,9 @@ impl Actor {
     /// Takes the next batch from the outbox and the renewals; the future sends it. `None` if there is nothing
     /// to send.
     pub(super) fn send(&mut self) -> Option<InFlight> {
-        let (mut requests, mut pipeline, now) = (Vec::new(), redis::pipe(), Instant::now());
+        let mut requests = Vec::new();
+        let mut pipeline = redis::pipe();
+        let now = Instant::now();
         let mut renewals = 0;
         while requests.len() < REQUESTS_PER_BATCH_MAX
             && renewals < RENEWALS_PER_BATCH_MAX
@@ -37,7 +39,8 @@ impl Actor {
             return None;
         }
         self.send_text = false;
-        let (connection, batch) = (Arc::clone(&self.connection), Batch { requests, sent: now });
+        let connection = Arc::clone(&self.connection);
+        let batch = Batch { requests, sent: now };
         Some(Box::pin(async move {
             let result = connection.query_pipeline(&pipeline).await;
             (batch, result)

@@ -69,7 +69,8 @@ impl DenyCache {
 #[async_trait]
 impl Limiter for DenyCache {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
-        let (cache_key, sent) = ((rule.name(), key.clone()), Instant::now());
+        let cache_key = (rule.name(), key.clone());
+        let sent = Instant::now();
         if let Some(free_after) = self.with_refusals(|refusals| refusals.refuse_from_cache(&cache_key, sent))
         {
             return Ok(LimitDecision { rule, allowed: false, remaining: 0, reset_after: free_after });

@@ -92,10 +92,12 @@ impl Redis {
         let (sender, notifications) = mpsc::unbounded_channel();
         let (mut actor, mut connection_tasks) = (JoinSet::new(), JoinSet::new());
         let supervisor = Supervisor::default();
-        let (task, maintained) = (supervisor.task("redis-connection"), Arc::clone(&connection));
+        let task = supervisor.task("redis-connection");
+        let maintained = Arc::clone(&connection);
         connection_tasks.spawn(async move { task.run(&mut || maintained.maintain()).await });
-        let (task, subscriber, instance) =
-            (supervisor.task("redis-subscriber"), Arc::clone(&connection), options.instance.clone());
+        let task = supervisor.task("redis-subscriber");
+        let subscriber = Arc::clone(&connection);
+        let instance = options.instance.clone();
         connection_tasks.spawn(async move {
             let mut receive =
                 || notifications::receive(Arc::clone(&subscriber), instance.clone(), sender.clone());

@@ -79,7 +79,8 @@ impl Limiter for RefusingLimiter {
 
 #[tokio::test(start_paused = true)]
 async fn a_cached_refusal_holds_from_send_and_is_reported_from_receipt() {
-    let (inner, rule) = (Arc::new(RefusingLimiter::default()), Rule::parse("test", "1/1m").unwrap());
+    let inner = Arc::new(RefusingLimiter::default());
+    let rule = Rule::parse("test", "1/1m").unwrap();
     let cached = DenyCache::new(inner.clone());
     let retry_after = async || cached.attempt(rule, &key(0)).await.unwrap().retry_after().unwrap();
     assert_eq!(retry_after().await, Duration::from_mins(1));
@@ -93,7 +94,8 @@ async fn a_cached_refusal_holds_from_send_and_is_reported_from_receipt() {
 
 #[tokio::test(start_paused = true)]
 async fn the_deny_cache_is_bounded() {
-    let (inner, rule) = (Arc::new(RefusingLimiter::default()), Rule::parse("test", "1/24h").unwrap());
+    let inner = Arc::new(RefusingLimiter::default());
+    let rule = Rule::parse("test", "1/24h").unwrap();
     let cached = DenyCache::new(inner);
     for number in 0..40_000 {
         cached.attempt(rule, &key(number)).await.unwrap();
@@ -106,7 +108,8 @@ async fn the_deny_cache_is_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_limiter_means_a_local_window_or_an_error() {
-    let (inner, rule) = (Arc::new(RefusingLimiter::default()), Rule::parse("test", "2/10s").unwrap());
+    let inner = Arc::new(RefusingLimiter::default());
+    let rule = Rule::parse("test", "2/10s").unwrap();
     let clock = Arc::new(ManualClock::new());
     let own = Fallback::new(inner.clone(), OnDown::Local, clock.clone());
     let none = Fallback::new(inner.clone(), OnDown::Refuse, clock);

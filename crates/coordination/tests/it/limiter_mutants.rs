@@ -23,7 +23,8 @@ struct Mutant {
 #[async_trait]
 impl Limiter for Mutant {
     async fn attempt(&self, rule: Rule, key: &Key) -> Result<LimitDecision, Unavailable> {
-        let (now, mut stored) = (self.clock.unix_micros(), self.stored.lock().expect("no panic"));
+        let now = self.clock.unix_micros();
+        let mut stored = self.stored.lock().expect("no panic");
         let stored = stored.entry((rule.name(), key.clone())).or_default();
         let (allowed, next) = (self.decide)(stored, rule.limit().into(), rule.window_micros(), now);
         let reset_after = Duration::from_micros(next.saturating_sub(now));
@@ -112,7 +113,8 @@ fn a_fixed_window_from_the_first_attempt_is_rejected() {
 #[test]
 fn gcra_is_rejected() {
     let gcra: Decide = |stored, limit, window, now| {
-        let (gap, due) = (window / limit, stored.pop().unwrap_or(now).max(now));
+        let gap = window / limit;
+        let due = stored.pop().unwrap_or(now).max(now);
         let allowed = due + gap <= now + window;
         stored.push(if allowed { due + gap } else { due });
         (allowed, (due + gap).saturating_sub(window))

@@ -45,7 +45,8 @@ fn the_local_limiter_conforms() {
 
 #[tokio::test]
 async fn traffic_alone_drops_idle_keys() {
-    let (harness, rule) = (LocalHarness::new(), Rule::parse("test", "5/10s").unwrap());
+    let harness = LocalHarness::new();
+    let rule = Rule::parse("test", "5/10s").unwrap();
     for number in 0..1_000 {
         harness.limiter.attempt(rule, &key(number)).await.unwrap();
     }
@@ -59,7 +60,8 @@ async fn traffic_alone_drops_idle_keys() {
 
 #[tokio::test]
 async fn a_busy_key_is_never_swept() {
-    let (harness, rule) = (LocalHarness::new(), Rule::parse("test", "2/1s").unwrap());
+    let harness = LocalHarness::new();
+    let rule = Rule::parse("test", "2/1s").unwrap();
     let mut allowed = 0;
     for step in 0..100 {
         harness.clock.set(ManualClock::START + step * 100_000);
@@ -71,7 +73,8 @@ async fn a_busy_key_is_never_swept() {
 
 #[tokio::test]
 async fn a_clock_that_was_a_year_ahead_leaves_no_residue() {
-    let (harness, rule) = (LocalHarness::new(), Rule::parse("test", "5/10s").unwrap());
+    let harness = LocalHarness::new();
+    let rule = Rule::parse("test", "5/10s").unwrap();
     harness.clock.set(ManualClock::START + 365 * 86_400_000_000);
     for number in 0..100 {
         harness.limiter.attempt(rule, &key(number)).await.unwrap();

@@ -77,7 +77,8 @@ async fn maximum_durations_are_accepted() {
     let longest = LockOptions { wait: Duration::MAX, max_lease: Duration::MAX, queue_max: usize::MAX };
     let owner = harness.0.acquire(&key(0), longest).await.unwrap();
     assert!(!owner.is_lost());
-    let (own_key, mut waiter) = (key(0), JoinSet::new());
+    let own_key = key(0);
+    let mut waiter = JoinSet::new();
     let lock = harness.0.clone();
     waiter.spawn(async move { lock.acquire(&own_key, longest).await.is_ok() });
     tokio::task::yield_now().await;
@@ -92,9 +93,12 @@ async fn racing_threads_never_share_a_key_and_leave_no_residue() {
     let (inside, last_token) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut threads = JoinSet::new();
     for number in 0..8u64 {
-        let (lock, inside, last_token) = (harness.0.clone(), inside.clone(), last_token.clone());
+        let lock = harness.0.clone();
+        let inside = inside.clone();
+        let last_token = last_token.clone();
         threads.spawn(async move {
-            let (key, mut served) = (key(0), 0);
+            let key = key(0);
+            let mut served = 0;
             for round in 0..2_000u64 {
                 let wait = Duration::from_millis((number + round) % 3);
                 let options = LockOptions { wait, ..LockOptions::default() };

@@ -20,7 +20,8 @@ fn failed_cases<R: ?Sized>(cases: &[Case<R>], harness: impl Fn() -> Box<R>) -> V
     let fails = |case: &&Case<R>| {
         let run = AssertUnwindSafe(|| {
             let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-            let (runtime, harness) = (runtime.expect("a runtime"), harness());
+            let runtime = runtime.expect("a runtime");
+            let harness = harness();
             runtime.block_on(async {
                 timeout(Duration::from_hours(100_000), case.run(&*harness)).await.expect("the case ends");
             });

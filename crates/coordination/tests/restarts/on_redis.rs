@@ -18,7 +18,8 @@ async fn d1_a_panic_of_the_lock_task_leaves_no_caller_waiting() {
     (options.lease, options.reply_timeout) = (Duration::from_mins(1), Duration::from_secs(10));
     let redis = Redis::start(options);
     within_deadline("Redis is up", redis.wait_until_up()).await;
-    let (lock, key) = (redis.lock(), Key::new("test", "1").unwrap());
+    let lock = redis.lock();
+    let key = Key::new("test", "1").unwrap();
     let long_wait = LockOptions { wait: DEADLINE * 10, ..LockOptions::default() };
     let guard = lock.acquire(&key, long_wait).await.unwrap();
     let waiting = {

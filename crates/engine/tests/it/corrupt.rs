@@ -114,7 +114,8 @@ pub(crate) async fn order(
     idempotency: Option<Arc<Idempotency>>,
 ) -> Result<CommandOutput, Error> {
     retry_unavailable(async || {
-        let (user, selection) = (user(name), TicketSelection::Quantity(1));
+        let user = user(name);
+        let selection = TicketSelection::Quantity(1);
         let order = Order {
             event_id,
             booking_id: engine.booking_id(),
@@ -246,7 +247,8 @@ async fn read_all_pages<T, F>(mut page: impl FnMut(Option<String>) -> F) -> Vec<
 where
     F: Future<Output = Result<Page<T>, Error>>,
 {
-    let (mut all, mut cursor) = (Vec::new(), None);
+    let mut all = Vec::new();
+    let mut cursor = None;
     for _ in 0..10_000 {
         let Page { rows, next } = page(cursor).await.expect("a page");
         all.extend(rows);

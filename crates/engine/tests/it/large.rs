@@ -22,7 +22,8 @@ const SLOWEST: Duration = Duration::from_millis(100);
 /// Writes copies of an event's only booking, which is confirmed, each with its two ledger entries.
 async fn copy_booking(database: &dyn DatabaseAccess, event: EventId, count: u32) {
     let (with, numbers) = database.numbers(count);
-    let (id, event) = (database.id("n.i"), database.literal(event.bytes()));
+    let id = database.id("n.i");
+    let event = database.literal(event.bytes());
     let entry = |from: u32, seq: &str, previous: &str| {
         format!(
             "INSERT INTO ledger (event_id, seq, type, booking_id, refund_id, lines, quantity, from_status,
@@ -90,7 +91,8 @@ pub(crate) async fn a_large_event_is_cancelled(store: Arc<dyn Store>, database: 
     let off = EventPatch { status: Some(EventStatus::Cancelled), ..EventPatch::default() };
     let start = Instant::now();
     engine.update_event(admin(), event, off).await.unwrap();
-    let (mut tenths, mut cancelled_count) = (Vec::new(), 0);
+    let mut tenths = Vec::new();
+    let mut cancelled_count = 0;
     while cancelled_count < u64::from(count) + 1 {
         assert!(start.elapsed() < SLOWEST * (count + 1_000), "{cancelled_count} of {count} were cancelled");
         sleep(Duration::from_millis(20)).await;

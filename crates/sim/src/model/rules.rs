@@ -164,7 +164,8 @@ fn refund(db: &Db, index: usize, payment: usize) -> Option<Refund> {
 }
 
 fn command(config: &ModelConfig, operation: Operation) -> Command {
-    let (event_id, refund_id) = (event_id(), RefundId::from_bytes([9; 16]));
+    let event_id = event_id();
+    let refund_id = RefundId::from_bytes([9; 16]);
     let cancel = |index| {
         Action::Cancel(Box::new(Cancellation {
             event_id,

@@ -69,7 +69,9 @@ pub fn search(config: &ModelConfig) -> Result<SearchStats, Counterexample> {
         reads: Vec::new(),
     };
     search.known.insert(digest(&begin), None);
-    let (mut layer, mut transitions, mut depth) = (vec![begin], 0, 0);
+    let mut layer = vec![begin];
+    let mut transitions = 0;
+    let mut depth = 0;
     while !layer.is_empty() {
         let mut next = Vec::new();
         for state in &layer {
@@ -204,11 +206,13 @@ impl Search<'_> {
 
     /// Completes an operation: writes its decision on what it has read, and responds.
     fn write(&mut self, state: &mut SearchState, number: usize) -> Result<(), String> {
-        let (operation, me) = (self.operation(number), u8::try_from(number).unwrap_or(0));
+        let operation = self.operation(number);
+        let me = u8::try_from(number).unwrap_or(0);
         let index = state.reads.iter().position(|(reader, _)| *reader == me);
         let read = index.map_or(state.db, |index| state.reads.swap_remove(index).1);
         state.reads.sort_unstable_by_key(|(reader, _)| *reader);
-        let (config, late) = (self.config, state.late);
+        let config = self.config;
+        let late = state.late;
         let step = *self
             .steps
             .entry((read, operation, late))

@@ -76,7 +76,9 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         let names: Vec<_> = row.guards.iter().map(|guard| guard.name()).collect();
         let tick = |detected: bool| if detected { "yes" } else { "–" };
-        let (model, simulator, store) = (tick(row.model), tick(row.simulator), tick(row.store));
+        let model = tick(row.model);
+        let simulator = tick(row.simulator);
+        let store = tick(row.store);
         writeln!(table, "| `{}` | {model} | {simulator} | {store} |", names.join("` and `"))
             .expect("writing to a string does not fail");
     }

@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 async fn a_panic_is_counted_and_followed_by_a_restart_after_a_growing_pause() {
     let task = Supervisor::default().task("flaky");
     let starts = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let (seen, start) = (starts.clone(), Instant::now());
+    let seen = starts.clone();
+    let start = Instant::now();
     let mut work = move || {
-        let (seen, at) = (seen.clone(), start.elapsed());
+        let seen = seen.clone();
+        let at = start.elapsed();
         async move {
             let count = {
                 let mut seen = seen.lock().unwrap();
@@ -104,7 +106,8 @@ async fn callers_are_answered_while_a_task_is_down_and_served_afterwards() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_a_restart() {
-    let (task, stop) = (Supervisor::default().task("stopped"), CancellationToken::new());
+    let task = Supervisor::default().task("stopped");
+    let stop = CancellationToken::new();
     let mut work = || async { panic!("at every start") };
     let ended = async { timeout(Duration::from_hours(1), task.run_until(&stop, &mut work)).await.unwrap() };
     let stopping = async {

@@ -49,7 +49,9 @@ fn row(
 }
 
 fn booking_row(user: &str, status: &str, transaction: Option<&str>) -> BookingRow {
-    let (event, user, status) = ("e".to_owned(), user.to_owned(), status.to_owned());
+    let event = "e".to_owned();
+    let user = user.to_owned();
+    let status = status.to_owned();
     let cancelled_at = (status == "cancelled").then_some(0);
     let transaction = transaction.map(str::to_owned);
     BookingRow { event, user, status, quantity: 1, total: 100, transaction, cancelled_at }

@@ -11,7 +11,8 @@ use super::{
 use crate::{Lock, with_lock};
 
 pub(super) async fn a_dropped_call_for_a_free_key_leaves_it_free(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     for polls in 0..POLLS_MAX {
         drop(poll_times(polls, lock.acquire(&key, LONG_WAIT)).await);
         drop(acquire(&*lock, &key).await);
@@ -22,9 +23,11 @@ pub(super) async fn a_dropped_call_for_a_free_key_leaves_it_free(harness: &dyn H
 }
 
 pub(super) async fn a_call_dropped_while_queued_leaves_the_queue(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     for polls in 0..POLLS_MAX {
-        let (owner, mut calls) = (acquire(&*lock, &key).await, Calls::new());
+        let owner = acquire(&*lock, &key).await;
+        let mut calls = Calls::new();
         let (dropped, ()) = tokio::join!(poll_times(polls, lock.acquire(&key, LONG_WAIT)), async {
             sleep(TICK / 2).await;
             enqueue(&mut calls, &lock, &key, LONG_WAIT).await;
@@ -37,9 +40,11 @@ pub(super) async fn a_call_dropped_while_queued_leaves_the_queue(harness: &dyn H
 }
 
 pub(super) async fn an_unclaimed_grant_goes_to_the_next_waiter(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     for polls in 2..8u8 {
-        let (owner, mut calls) = (acquire(&*lock, &key).await, Calls::new());
+        let owner = acquire(&*lock, &key).await;
+        let mut calls = Calls::new();
         let mut call = Box::pin(lock.acquire(&key, LONG_WAIT));
         assert!(poll_times(1, &mut call).await.is_none(), "the key is not free");
         enqueue(&mut calls, &lock, &key, LONG_WAIT).await;
@@ -54,9 +59,11 @@ pub(super) async fn an_unclaimed_grant_goes_to_the_next_waiter(harness: &dyn Har
 }
 
 pub(super) async fn dropping_all_waiters_leaves_no_residue(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     for release_first in [true, false] {
-        let (owner, mut calls) = (acquire(&*lock, &key).await, Calls::new());
+        let owner = acquire(&*lock, &key).await;
+        let mut calls = Calls::new();
         for _ in 0..20 {
             enqueue(&mut calls, &lock, &key, LONG_WAIT).await;
         }
@@ -75,7 +82,8 @@ pub(super) async fn dropping_all_waiters_leaves_no_residue(harness: &dyn Harness
 }
 
 pub(super) async fn a_section_dropped_anywhere_frees_the_key(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     for waits_first in [false, true] {
         for polls in 0..POLLS_MAX {
             let mut owner = if waits_first { Some(acquire(&*lock, &key).await) } else { None };
@@ -111,13 +119,17 @@ impl Drop for RunningFlag {
 }
 
 pub(super) async fn a_section_is_dropped_before_the_key_is_released(harness: &dyn Harness) {
-    let (lock, key, running) = (harness.lock(), key("a"), Arc::new(AtomicBool::new(false)));
+    let lock = harness.lock();
+    let key = key("a");
+    let running = Arc::new(AtomicBool::new(false));
     for polls in 1..4 {
         let mut next = tokio::task::JoinSet::new();
         let section = with_lock(&*lock, &key, LONG_WAIT, async |_| {
             running.store(true, Ordering::SeqCst);
             let _running = RunningFlag(running.clone());
-            let (lock, key, running): (Arc<dyn Lock>, _, _) = (lock.clone(), key.clone(), running.clone());
+            let lock: Arc<dyn Lock> = lock.clone();
+            let key = key.clone();
+            let running = running.clone();
             next.spawn(async move {
                 let _guard = acquire(&*lock, &key).await;
                 assert!(!running.load(Ordering::SeqCst), "the previous section is not dropped yet");

@@ -10,7 +10,8 @@ use super::{
 };
 
 pub(super) async fn tokens_only_grow(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let mut last = 0;
     for round in 0..100 {
         let guard = acquire(&*lock, &key).await;
@@ -26,7 +27,8 @@ pub(super) async fn tokens_only_grow(harness: &dyn Harness) {
 }
 
 pub(super) async fn a_guard_is_contended_while_others_wait(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let owner = acquire(&*lock, &key).await;
     assert!(!owner.contended());
     let mut calls = Calls::new();
@@ -46,7 +48,9 @@ pub(super) async fn a_guard_is_contended_while_others_wait(harness: &dyn Harness
 }
 
 pub(super) async fn max_lease_ends_ownership(harness: &dyn Harness) {
-    let (lock, key, max_lease) = (harness.lock(), key("a"), TICK * 10);
+    let lock = harness.lock();
+    let key = key("a");
+    let max_lease = TICK * 10;
     let began = Instant::now();
     let guard = lock.acquire(&key, with_max_lease(max_lease)).await.expect("a free key");
     assert!(!guard.is_lost());
@@ -64,7 +68,9 @@ pub(super) async fn max_lease_ends_ownership(harness: &dyn Harness) {
 }
 
 pub(super) async fn an_expired_owner_does_not_block_the_queue(harness: &dyn Harness) {
-    let (lock, key, max_lease) = (harness.lock(), key("a"), TICK * 10);
+    let lock = harness.lock();
+    let key = key("a");
+    let max_lease = TICK * 10;
     let began = Instant::now();
     let expired = lock.acquire(&key, with_max_lease(max_lease)).await.expect("a free key");
     let mut calls = Calls::new();
@@ -86,7 +92,8 @@ pub(super) async fn an_expired_owner_does_not_block_the_queue(harness: &dyn Harn
 }
 
 pub(super) async fn a_late_release_does_not_affect_the_next_owner(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let expired = lock.acquire(&key, with_max_lease(TICK)).await.expect("a free key");
     expired.lost().await;
     let second = acquire(&*lock, &key).await;

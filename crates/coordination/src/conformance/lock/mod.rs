@@ -118,7 +118,8 @@ type Calls = JoinSet<Result<LockGuard, LockError>>;
 
 /// Starts a call and waits until it has joined the queue.
 async fn enqueue(calls: &mut Calls, lock: &Arc<dyn Lock>, key: &Key, options: LockOptions) {
-    let (lock, key) = (Arc::clone(lock), key.clone());
+    let lock = Arc::clone(lock);
+    let key = key.clone();
     calls.spawn(async move { lock.acquire(&key, options).await });
     sleep(TICK).await;
 }

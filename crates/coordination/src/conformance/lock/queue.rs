@@ -15,14 +15,17 @@ use super::{
 use crate::{LockError, LockOptions};
 
 pub(super) async fn waiters_are_served_in_order(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let first = acquire(&*lock, &key).await;
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut calls = JoinSet::new();
     for number in 0..40 {
         // Every third times out in the queue, which must not affect the others.
         let options = if number % 3 == 2 { with_wait(TICK * 2) } else { LONG_WAIT };
-        let (lock, key, order) = (lock.clone(), key.clone(), order.clone());
+        let lock = lock.clone();
+        let key = key.clone();
+        let order = order.clone();
         calls.spawn(async move {
             if let Ok(guard) = lock.acquire(&key, options).await {
                 order.lock().expect("no panic").push((number, guard.token()));
@@ -44,7 +47,8 @@ pub(super) async fn waiters_are_served_in_order(harness: &dyn Harness) {
 }
 
 pub(super) async fn a_release_hands_over_to_the_first_waiter(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let mut calls = Calls::new();
     let mut owner = acquire(&*lock, &key).await;
     for _ in 0..10 {
@@ -59,7 +63,8 @@ pub(super) async fn a_release_hands_over_to_the_first_waiter(harness: &dyn Harne
 }
 
 pub(super) async fn an_expired_key_goes_to_the_first_waiter(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let expired = lock.acquire(&key, with_max_lease(TICK * 2)).await.expect("a free key");
     let mut waiter = pin!(lock.acquire(&key, LONG_WAIT));
     // In the queue, but not polled when the owner's lease expires.
@@ -73,9 +78,11 @@ pub(super) async fn an_expired_key_goes_to_the_first_waiter(harness: &dyn Harnes
 }
 
 pub(super) async fn a_wait_times_out_on_time(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let owner = acquire(&*lock, &key).await;
-    let (began, wait) = (Instant::now(), TICK * 4);
+    let began = Instant::now();
+    let wait = TICK * 4;
     let mut calls = Calls::new();
     for _ in 0..2 {
         enqueue(&mut calls, &lock, &key, with_wait(wait)).await;
@@ -98,7 +105,8 @@ pub(super) async fn a_wait_times_out_on_time(harness: &dyn Harness) {
 }
 
 pub(super) async fn a_full_queue_refuses_at_once(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let two = LockOptions { queue_max: 2, ..LONG_WAIT };
     let none = LockOptions { queue_max: 0, ..LONG_WAIT };
     let owner = lock.acquire(&key, none).await.expect("a free key needs no queue");
@@ -107,7 +115,8 @@ pub(super) async fn a_full_queue_refuses_at_once(harness: &dyn Harness) {
         enqueue(&mut calls, &lock, &key, two).await;
     }
     for options in [two, none] {
-        let (began, outcome) = (Instant::now(), lock.acquire(&key, options).await);
+        let began = Instant::now();
+        let outcome = lock.acquire(&key, options).await;
         assert!(matches!(outcome, Err(LockError::QueueFull { position: 3 })), "{outcome:?}");
         assert!(began.elapsed() < TICK + harness.slack());
     }
@@ -119,7 +128,8 @@ pub(super) async fn a_full_queue_refuses_at_once(harness: &dyn Harness) {
 }
 
 pub(super) async fn a_cancelled_waiter_frees_its_position(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let _owner = acquire(&*lock, &key).await;
     let one = LockOptions { queue_max: 1, ..LONG_WAIT };
     for _ in 0..50 {
@@ -131,7 +141,8 @@ pub(super) async fn a_cancelled_waiter_frees_its_position(harness: &dyn Harness)
 }
 
 pub(super) async fn try_acquire_never_waits(harness: &dyn Harness) {
-    let (lock, began) = (harness.lock(), Instant::now());
+    let lock = harness.lock();
+    let began = Instant::now();
     let keys = ["a", "b", "c", "b"].map(key);
     let taken = acquire(&*lock, &keys[0]).await;
     let guards = lock.try_acquire_each(&keys, LONG_WAIT).await.expect("the lock is available");
@@ -167,9 +178,12 @@ pub(super) async fn many_keys_leave_no_residue(harness: &dyn Harness) {
 type Observed = Arc<Mutex<HashMap<usize, (bool, u64)>>>;
 
 pub(super) async fn random_callers_never_share_a_key(harness: &dyn Harness) {
-    let (observed, mut callers) = (Observed::default(), JoinSet::new());
+    let observed = Observed::default();
+    let mut callers = JoinSet::new();
     for seed in 0..24 {
-        let (lock, observed, mut rng) = (harness.lock(), observed.clone(), TestRng(seed));
+        let lock = harness.lock();
+        let observed = observed.clone();
+        let mut rng = TestRng(seed);
         callers.spawn(async move {
             let mut served = 0;
             for _ in 0..60 {

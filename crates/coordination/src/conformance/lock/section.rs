@@ -11,7 +11,8 @@ use super::{Calls, Harness, LONG_WAIT, TICK, enqueue, is_free, key, next_result,
 use crate::{LockError, with_lock};
 
 pub(super) async fn sections_return_their_result_and_release(harness: &dyn Harness) {
-    let (lock, key) = (harness.lock(), key("a"));
+    let lock = harness.lock();
+    let key = key("a");
     let token = with_lock(&*lock, &key, LONG_WAIT, async |guard| guard.token()).await.expect("a free key");
     let (own_lock, own_key) = (lock.clone(), key.clone());
     // A section can run in its own task.
@@ -31,7 +32,9 @@ pub(super) async fn sections_return_their_result_and_release(harness: &dyn Harne
 }
 
 pub(super) async fn a_nested_section_of_one_key_would_deadlock(harness: &dyn Harness) {
-    let (lock, outer, inner) = (&*harness.lock(), key("outer"), key("inner"));
+    let lock = &*harness.lock();
+    let outer = key("outer");
+    let inner = key("inner");
     let began = Instant::now();
     let section = with_lock(lock, &outer, LONG_WAIT, async |_| {
         with_lock(lock, &inner, LONG_WAIT, async |_| {
@@ -54,7 +57,9 @@ pub(super) async fn a_nested_section_of_one_key_would_deadlock(harness: &dyn Har
 }
 
 pub(super) async fn concurrent_sections_are_not_nested(harness: &dyn Harness) {
-    let (lock, key, inside) = (&*harness.lock(), key("a"), Cell::new(0));
+    let lock = &*harness.lock();
+    let key = key("a");
+    let inside = Cell::new(0);
     let section = async || {
         with_lock(lock, &key, LONG_WAIT, async |_| {
             inside.set(inside.get() + 1);
@@ -70,7 +75,9 @@ pub(super) async fn concurrent_sections_are_not_nested(harness: &dyn Harness) {
 }
 
 pub(super) async fn a_section_that_hangs_loses_the_key(harness: &dyn Harness) {
-    let (lock, key, max_lease) = (harness.lock(), key("a"), TICK * 5);
+    let lock = harness.lock();
+    let key = key("a");
+    let max_lease = TICK * 5;
     let began = Instant::now();
     let mut calls = Calls::new();
     let section = with_lock(&*lock, &key, with_max_lease(max_lease), async |_| {
@@ -87,7 +94,9 @@ pub(super) async fn a_section_that_hangs_loses_the_key(harness: &dyn Harness) {
 }
 
 pub(super) async fn a_section_does_not_start_on_an_expired_lease(harness: &dyn Harness) {
-    let (lock, key, ran) = (harness.lock(), key("a"), Cell::new(false));
+    let lock = harness.lock();
+    let key = key("a");
+    let ran = Cell::new(false);
     let outcome = with_lock(&*lock, &key, with_max_lease(Duration::ZERO), async |_| ran.set(true)).await;
     assert!(matches!(outcome, Err(LockError::Lost)), "{outcome:?}");
     assert!(!ran.get());

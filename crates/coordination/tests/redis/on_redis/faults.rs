@@ -60,8 +60,9 @@ impl Load {
     }
 
     async fn start_with(work: Duration, options: impl Fn(usize) -> RedisOptions) -> Self {
-        let (mut instances, mut callers, observed) =
-            (Vec::new(), JoinSet::new(), Arc::new(Observations::default()));
+        let mut instances = Vec::new();
+        let mut callers = JoinSet::new();
+        let observed = Arc::new(Observations::default());
         for number in 0..3 {
             instances.push(start(options(number)).await);
             for _ in 0..3 {
@@ -87,8 +88,8 @@ impl Load {
 
     /// Waits until every instance has been served twice more.
     async fn wait_for_recovery(&self) {
-        let (began, before) =
-            (Instant::now(), self.observed.served.each_ref().map(|served| served.load(Ordering::SeqCst)));
+        let began = Instant::now();
+        let before = self.observed.served.each_ref().map(|served| served.load(Ordering::SeqCst));
         eventually("every instance is served", async || {
             let now = self.observed.served.each_ref().map(|served| served.load(Ordering::SeqCst));
             now.iter().zip(before).all(|(now, before)| *now > before + 1).then_some(())
@@ -159,7 +160,8 @@ async fn a_paused_server_opens_the_breaker() {
     })
     .await;
     // With the breaker open nothing is sent, and the local window decides at once.
-    let (rule, clock) = (Rule::parse("test", "5/10s").expect("a rule"), Arc::new(ManualClock::new()));
+    let rule = Rule::parse("test", "5/10s").expect("a rule");
+    let clock = Arc::new(ManualClock::new());
     let limiter = load.instances[0].limiter_with_fallback(OnDown::Local, clock);
     let before = load.instances[0].counts().round_trips;
     let mut allowed = 0;
@@ -207,7 +209,8 @@ async fn a_server_restarted_empty_may_grant_a_key_twice_and_recovers() {
     let mut server = RedisServer::start().await;
     let url = server.url(0);
     let load = Load::start(&url, LONG, WORK * 20).await;
-    let (mut kills, began) = (0, Instant::now());
+    let mut kills = 0;
+    let began = Instant::now();
     while kills < 4 || load.observed(|observed| &observed.overlaps) == 0 {
         assert!(began.elapsed() < DEADLINE, "the fault had no effect");
         server.kill9();
@@ -241,7 +244,8 @@ async fn flushed_scripts_are_sent_again() {
     let server = RedisServer::start().await;
     let url = server.url(0);
     let load = Load::start_without_lease_expiry(&url).await;
-    let (rule, before) = (Rule::parse("test", "512/1h").expect("a rule"), load.served());
+    let rule = Rule::parse("test", "512/1h").expect("a rule");
+    let before = load.served();
     for _ in 0..50 {
         server.command(&["SCRIPT", "FLUSH"]).await;
         assert!(load.instances[0].limiter().attempt(rule, &key(7)).await.expect("a reply").allowed);
@@ -334,7 +338,8 @@ async fn calls_time_out_when_redis_never_replies() {
     let url = proxy.url(0);
     let load = Load::start(&url, SHORT, WORK).await;
     for fault in [RedisFault::DropReplies, RedisFault::Stall, RedisFault::Disconnect] {
-        let (before, faults) = (load.counted(|counts| counts.breaker_openings), proxy.fault_count());
+        let before = load.counted(|counts| counts.breaker_openings);
+        let faults = proxy.fault_count();
         proxy.set(fault);
         eventually("every breaker opens", async || {
             load.instances.iter().all(|instance| !instance.is_up()).then_some(())
@@ -363,7 +368,8 @@ async fn waiters_find_grants_by_polling_when_messages_are_lost() {
     })
     .await;
     // Heartbeats that do not arrive make instances subscribe again.
-    let (accepted, subscribed) = (proxy.accepted(), load.counted(|counts| counts.subscriptions));
+    let accepted = proxy.accepted();
+    let subscribed = load.counted(|counts| counts.subscriptions);
     eventually("a subscription is replaced", async || (proxy.accepted() > accepted).then_some(())).await;
     proxy.set(RedisFault::Healthy);
     eventually("it is subscribed again", async || {

@@ -50,7 +50,8 @@ pub(super) async fn connect(url: &str) -> MultiplexedConnection {
 
 /// Number of keys left in a database after everything that only a lease keeps has expired.
 pub(super) async fn residue(url: &str) -> usize {
-    let (mut connection, began) = (connect(url).await, Instant::now());
+    let mut connection = connect(url).await;
+    let began = Instant::now();
     loop {
         let size = redis::cmd("DBSIZE").query_async(&mut connection).await.expect("a size");
         if size == 0 || began.elapsed() > LEASE * 5 {

@@ -62,7 +62,9 @@ async fn send_requests(
 
 /// Acquires every key, with a waiter for each.
 async fn acquire_all(redis: &Redis) -> (Vec<LockGuard>, JoinSet<Result<LockGuard, LockError>>) {
-    let (lock, mut guards, mut waiters) = (redis.lock(), Vec::new(), JoinSet::new());
+    let lock = redis.lock();
+    let mut guards = Vec::new();
+    let mut waiters = JoinSet::new();
     for number in 0..KEYS {
         guards.push(lock.acquire(&key(number), LockOptions::default()).await.expect("free"));
         let lock = lock.clone();
@@ -82,7 +84,8 @@ async fn c4_a_server_killed_under_load_costs_little_processor_time() {
     let limiter: Arc<dyn Limiter> =
         Arc::new(redis.limiter_with_fallback(OnDown::Local, Arc::new(ManualClock::new())));
     let (guards, mut waiters) = acquire_all(&redis).await;
-    let (stop, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
     for number in 0..CALLERS {
         callers.spawn(send_requests(redis.lock(), limiter.clone(), number, stop.clone()));
     }
@@ -93,9 +96,11 @@ async fn c4_a_server_killed_under_load_costs_little_processor_time() {
     drop(guards);
     sleep(PAUSE).await;
     server.kill9();
-    let (began, used_before) = (Instant::now(), processor_time());
+    let began = Instant::now();
+    let used_before = processor_time();
     sleep(OUTAGE).await;
-    let (wall, used) = (began.elapsed(), processor_time().saturating_sub(used_before));
+    let wall = began.elapsed();
+    let used = processor_time().saturating_sub(used_before);
     stop.store(true, Ordering::SeqCst);
     let mut durations = callers.join_all().await.concat();
     durations.sort_unstable();

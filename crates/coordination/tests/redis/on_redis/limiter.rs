@@ -43,7 +43,8 @@ fn logged(text: &str, time: &str, wrong_by: i64) -> String {
 
 /// The first decision in the log of one key that differs from an exact window.
 fn first_wrong_decision(log: &[String], rule: Rule) -> Option<String> {
-    let (limit, window) = (usize::from(rule.limit()), rule.window_micros());
+    let limit = usize::from(rule.limit());
+    let window = rule.window_micros();
     let mut admissions = VecDeque::new();
     for line in log {
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
@@ -122,7 +123,8 @@ async fn three_instances_with_their_own_clocks_do_not_share_one_window() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_instances_at_full_speed_share_one_window() {
-    let (server, rule) = (RedisServer::start().await, rule("5/300ms"));
+    let server = RedisServer::start().await;
+    let rule = rule("5/300ms");
     let url = server.url(0);
     let instances = start_three(&url, |_, text| logged(text, "redis.call('TIME')", 0)).await;
     let mut callers = JoinSet::new();
@@ -166,7 +168,8 @@ async fn a_key_expires_with_its_window() {
 async fn corrupt_values_are_treated_as_empty_and_counted() {
     let server = RedisServer::start().await;
     let redis = start(options(&server.url(0), "one")).await;
-    let (limiter, rule) = (redis.uncached_limiter(), rule("2/1m"));
+    let limiter = redis.uncached_limiter();
+    let rule = rule("2/1m");
     let mut connection = connect(&server.url(0)).await;
     let values: [&[u8]; 6] =
         [b"seven b", b"hello", &[0xff; 16], &[0; 800], b"\0\x06\x66\0\0\0\0\0\0\0\0\0\0\0\0\x01", b"x"];
@@ -222,7 +225,8 @@ async fn waiting_for_retry_after_is_enough() {
     let server = RedisServer::start().await;
     let redis = start(options(&server.url(0), "one")).await;
     let limiter: Arc<dyn Limiter> = redis.limiter();
-    let (rule, mut refused) = (rule("1/120ms"), 0);
+    let rule = rule("1/120ms");
+    let mut refused = 0;
     for _ in 0..8 {
         assert!(limiter.attempt(rule, &key(1)).await.expect("a reply").allowed);
         // The first refusal comes from the server, the others from memory.

@@ -35,7 +35,8 @@ end
 
 /// The script with its two uses of the server's clock replaced: the time and the expiry.
 pub(super) fn by_test_clock(text: &str) -> String {
-    let (time, set) = ("redis.call('TIME')", "redis.call('SET', KEYS[1], ring, 'PXAT', ");
+    let time = "redis.call('TIME')";
+    let set = "redis.call('SET', KEYS[1], ring, 'PXAT', ";
     assert_eq!((text.matches(time).count(), text.matches(set).count()), (1, 1), "{text}");
     BY_TEST_CLOCK.to_owned() + &text.replace(time, "test_time()").replace(set, "test_set(ring, ")
 }

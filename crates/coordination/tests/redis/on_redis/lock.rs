@@ -37,7 +37,8 @@ fn logging(text: &str) -> String {
 
 /// The first line of the log that violates the order of the queue.
 fn first_violation(log: &[String]) -> Option<String> {
-    let (mut queue, mut last_token) = (VecDeque::new(), 0);
+    let mut queue = VecDeque::new();
+    let mut last_token = 0;
     for line in log {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
@@ -83,7 +84,8 @@ async fn run_callers(
         options.lease = if number == 3 { LEASE } else { LEASE * 20 };
         instances.push(start(options.with_scripts(scripts)).await);
     }
-    let (mut callers, began) = (JoinSet::new(), Instant::now());
+    let mut callers = JoinSet::new();
+    let began = Instant::now();
     for number in 0..20u64 {
         let lock = instances[usize::try_from(number % 4).expect("small")].lock();
         callers.spawn(async move {
@@ -270,7 +272,9 @@ async fn cancelled_waiters_do_not_accumulate_on_the_server() {
 async fn corrupt_lock_keys_are_repaired() {
     let server = RedisServer::start().await;
     let redis = start(options(&server.url(0), "one")).await;
-    let (lock, key, mut connection) = (redis.lock(), key(1), connect(&server.url(0)).await);
+    let lock = redis.lock();
+    let key = key(1);
+    let mut connection = connect(&server.url(0)).await;
     let wrong = [
         vec!["LPUSH", "lk:{test:1}", "x"],
         vec!["SET", "lk:{test:1}", "no owner"],
@@ -302,7 +306,8 @@ async fn contending_instances_acquire_a_key_about_equally_often() {
     for number in 0..3 {
         instances.push(start(options_without_lease_expiry(&url, &format!("i{number}"))).await);
     }
-    let (mut callers, began) = (JoinSet::new(), Instant::now());
+    let mut callers = JoinSet::new();
+    let began = Instant::now();
     for number in 0..12 {
         let lock = instances[number % 3].lock();
         callers.spawn(async move {

@@ -146,7 +146,8 @@ struct UnorderedGuard {
 
 impl UnorderedLock {
     fn wrap(&self, guard: LockGuard) -> LockGuard {
-        let (key, token) = (guard.key().clone(), guard.token());
+        let key = guard.key().clone();
+        let token = guard.token();
         let backend = UnorderedGuard { guard: Some(guard), connection: self.connection.clone() };
         LockGuard::new(key, token, backend)
     }
@@ -175,8 +176,8 @@ impl UnorderedGuard {
 
 impl Drop for UnorderedGuard {
     fn drop(&mut self) {
-        let (name, value) =
-            (format!("lk:{{{}}}", self.guard().key()), format!("suite-0.0:{}", self.guard().token()));
+        let name = format!("lk:{{{}}}", self.guard().key());
+        let value = format!("suite-0.0:{}", self.guard().token());
         let mut connection = self.connection.clone();
         drop(self.guard.take());
         Handle::current().spawn(async move {

@@ -10,3 +10,10 @@ pub trait Clock: Send + Sync {
     /// Microseconds since the Unix epoch, about 1.8e15 today.
     fn unix_micros(&self) -> u64;
 }
+
+/// A function is a clock, so that a test needs no type for one.
+impl<F: Fn() -> u64 + Send + Sync> Clock for F {
+    fn unix_micros(&self) -> u64 {
+        self()
+    }
+}

@@ -11,16 +11,10 @@
 //! only, where a handle owns and ends them.
 //!
 //! ```
-//! # use coordination::{AllowAll, Clock, Key, Limiter, LockOptions, Rule, local::LocalLock, with_lock};
-//! # struct FixedClock;
-//! # impl Clock for FixedClock {
-//! #     fn unix_micros(&self) -> u64 {
-//! #         43_200_000_000
-//! #     }
-//! # }
+//! # use coordination::{AllowAll, Key, Limiter, LockOptions, Rule, local::LocalLock, with_lock};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let clock = std::sync::Arc::new(FixedClock);
+//! # let clock = std::sync::Arc::new(|| 43_200_000_000);
 //! # let limiter = AllowAll;
 //! let decision = limiter.attempt(Rule::parse("create", "5/10s")?, &Key::new("user", "ada")?).await?;
 //! assert!(decision.allowed);

@@ -81,6 +81,13 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
+/// A function is a clock, so that a test needs no type for one.
+impl<F: Fn() -> Timestamp + Send + Sync> Clock for F {
+    fn now(&self) -> Timestamp {
+        self()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -227,14 +227,6 @@ mod tests {
 
     use super::*;
 
-    struct FixedClock;
-
-    impl coordination::Clock for FixedClock {
-        fn unix_micros(&self) -> u64 {
-            43_200_000_000
-        }
-    }
-
     /// A lock that never responds.
     struct UnresponsiveLock;
 
@@ -254,7 +246,7 @@ mod tests {
     }
 
     fn desks() -> [Leases; 3] {
-        let lock: Arc<dyn Lock> = Arc::new(LocalLock::new(Arc::new(FixedClock)));
+        let lock: Arc<dyn Lock> = Arc::new(LocalLock::new(Arc::new(|| 43_200_000_000)));
         [(); 3].map(|()| Leases::new(Some(lock.clone())))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use super::{ManualClock, TestRng, cases, key};
+use super::{ManualClock, cases, key};
 use crate::{Key, LimitDecision, Limiter, Rule};
 
 /// A limiter under test and the clock it reads.
@@ -132,25 +132,25 @@ struct Step {
 
 /// A random gap, biased towards the gaps at which limiters fail: none, a microsecond, the mean gap, the
 /// window.
-fn gap(rng: &mut TestRng, rule: Rule) -> u64 {
+fn gap(rng: &mut fastrand::Rng, rule: Rule) -> u64 {
     let window = rule.window_micros();
     let mean = window / u64::from(rule.limit());
     let gaps = [0, 0, 1, mean.saturating_sub(1), mean, mean + 1, window - 1, window, window + 1];
-    match rng.below(3) {
-        0 => rng.below(2 * mean + 2),
-        1 => rng.below(mean / 4 + 1),
-        _ => rng.pick(&gaps),
+    match rng.u64(..3) {
+        0 => rng.u64(..2 * mean + 2),
+        1 => rng.u64(..mean / 4 + 1),
+        _ => rng.choice(gaps).expect("gaps"),
     }
 }
 
 /// Random attempts for three keys while the clock moves forward. Returns the history of each key.
 async fn walk(harness: &dyn Harness, rule: Rule, seed: u64) -> Vec<Vec<Step>> {
-    let mut rng = TestRng(seed);
+    let mut rng = fastrand::Rng::with_seed(seed);
     let mut histories: Vec<Vec<Step>> = (0..3).map(|_| Vec::new()).collect();
     let mut at = START;
     for _ in 0..400 {
         at += gap(&mut rng, rule) / 2;
-        let number = usize::try_from(rng.below(3)).unwrap_or(0);
+        let number = rng.usize(..3);
         let decision = attempt(harness, rule, &key("walk", format!("{seed}.{number}")), at).await;
         histories[number].push(Step { at, decision });
     }
@@ -205,9 +205,9 @@ async fn refusals_only_when_the_window_is_full(harness: &dyn Harness) {
 
 async fn retry_after_is_exact(harness: &dyn Harness) {
     for seed in 0..20 {
-        let mut rng = TestRng(seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
         let user = key("retry", seed);
-        let rule = rule(rng.pick(&["5/10s", "1/3us", "17/1ms"]));
+        let rule = rule(rng.choice(["5/10s", "1/3us", "17/1ms"]).expect("rules"));
         let mut at = START;
         for _ in 0..150 {
             at += gap(&mut rng, rule) / 3;
@@ -304,16 +304,16 @@ async fn a_large_clock_step_back_resets_once(harness: &dyn Harness) {
 /// full history of admissions, each stored at the later of the clock and the newest admission before it.
 async fn clock_steps_back_follow_the_newest_admission(harness: &dyn Harness) {
     for seed in 0..30 {
-        let mut rng = TestRng(seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
         let user = key("back", seed);
-        let rule = rule(rng.pick(&["5/10s", "1/1ms", "3/50us"]));
+        let rule = rule(rng.choice(["5/10s", "1/1ms", "3/50us"]).expect("rules"));
         let window = rule.window_micros();
         let mut at = START;
         let mut stored = Vec::new();
         for _ in 0..300 {
-            at = match rng.below(12) {
-                0 => at - rng.below(window),
-                1 => at - rng.below(3 * window),
+            at = match rng.u64(..12) {
+                0 => at - rng.u64(..window),
+                1 => at - rng.u64(..3 * window),
                 _ => at + gap(&mut rng, rule) / 3,
             };
             if stored.last().is_some_and(|newest| *newest > at + window) {

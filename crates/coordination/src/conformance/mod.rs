@@ -80,26 +80,6 @@ impl Clock for ManualClock {
     }
 }
 
-/// `SplitMix64`, a seeded pseudorandom number generator (Steele, Lea and Flood, "Fast splittable pseudorandom
-/// number generators", 2014).
-struct TestRng(u64);
-
-impl TestRng {
-    /// A number in `0..bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        let at = usize::try_from(self.below(from.len() as u64)).unwrap_or(0);
-        from[at]
-    }
-}
-
 fn key(scope: &str, number: impl fmt::Display) -> Key {
     Key::new(scope, &number.to_string()).expect("the suites use valid keys")
 }

@@ -12,19 +12,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::fixture::{as_user, event_in, start, user};
 
-struct FixedClock;
-
-impl coordination::Clock for FixedClock {
-    fn unix_micros(&self) -> u64 {
-        43_200_000_000
-    }
-}
-
 /// An engine whose desk uses leases, two events of ten tickets, and the lock, which the test can acquire as
 /// well.
 async fn start_with_leases() -> (Arc<Engine>, [Event; 2], Arc<LocalLock>) {
     let (template, ports) = start(0);
-    let lock = Arc::new(LocalLock::new(Arc::new(FixedClock)));
+    let lock = Arc::new(LocalLock::new(Arc::new(|| 43_200_000_000)));
     let engine = Engine::start(Ports { lease: Some(lock.clone()), ..ports }, *template.policy());
     let events = [event_in(&engine, 3_600).await, event_in(&engine, 3_600).await];
     (engine, events, lock)

@@ -3,18 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::{Clock, EventId, RefundOutcome, Settlement, Timestamp};
+use domain::{EventId, RefundOutcome, Settlement, Timestamp};
 use store::conformance::Harness;
 use store::conformance::fixture::{Fixture, command, payment};
 use store::{Fault, Reply, Sqlite, SqliteOptions, Store};
-
-struct FixedClock;
-
-impl Clock for FixedClock {
-    fn now(&self) -> Timestamp {
-        "2027-01-15T12:00:00Z".parse().expect("an instant")
-    }
-}
 
 struct Memory(Arc<Sqlite>);
 
@@ -73,7 +65,8 @@ pub(crate) async fn unrejected_statements() -> Vec<&'static str> {
 
 impl Memory {
     fn new() -> Self {
-        let options = SqliteOptions { clock: Arc::new(FixedClock), inline: true };
+        let now: Timestamp = "2027-01-15T12:00:00Z".parse().expect("an instant");
+        let options = SqliteOptions { clock: Arc::new(move || now), inline: true };
         Self(Arc::new(Sqlite::in_memory(&options).expect("a store")))
     }
 }

@@ -6,7 +6,6 @@ use domain::{Action, Booking, BookingStatus, Command, EventPatch, EventStatus};
 
 use super::Harness;
 use super::fixture::{Fixture, HOLD, command, confirm_with, edit, expect_booking, expire, outcome_codes};
-use super::rng::TestRng;
 use crate::BATCH_MAX;
 
 pub(super) async fn an_empty_batch_has_no_replies(harness: &dyn Harness) {
@@ -80,7 +79,7 @@ pub(super) async fn a_batch_spans_many_events(harness: &dyn Harness) {
     let fixture = Fixture::new(harness);
     let mut commands: Vec<_> = (0..100).map(|_| fixture.new_event(2)).collect();
     let ids: Vec<_> = commands.iter().map(|new| new.id).collect();
-    let mut rng = TestRng(7);
+    let mut rng = fastrand::Rng::with_seed(7);
     // The commands are not in the order of the event ids.
     rng.shuffle(&mut commands);
     let commands = commands.into_iter().map(|new| command(Action::CreateEvent(Box::new(new)))).collect();

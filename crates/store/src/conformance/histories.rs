@@ -12,7 +12,6 @@ use domain::{
 
 use super::Harness;
 use super::fixture::{Fixture, command, command_by, edit, expire, outcome_code, user};
-use super::rng::TestRng;
 use crate::Reply;
 
 const SEEDS: [u64; 4] = [1, 20_260_726, 0xb0f0, u64::MAX];
@@ -42,7 +41,7 @@ const REQUIRED_OUTCOMES: [&str; 13] = [
 
 struct History<'r> {
     fixture: Fixture<'r>,
-    rng: TestRng,
+    rng: fastrand::Rng,
     events: Vec<(EventId, Vec<TicketTypeId>)>,
     /// The last replied state of every booking.
     replied: BTreeMap<BookingId, Arc<Booking>>,
@@ -53,14 +52,14 @@ struct History<'r> {
 pub(super) async fn random_histories_pass_the_audit(harness: &dyn Harness) {
     let mut history = History {
         fixture: Fixture::new(harness),
-        rng: TestRng(0),
+        rng: fastrand::Rng::with_seed(0),
         events: Vec::new(),
         replied: BTreeMap::new(),
         known: Vec::new(),
         outcomes: BTreeSet::new(),
     };
     for seed in SEEDS {
-        history.rng = TestRng(seed);
+        history.rng = fastrand::Rng::with_seed(seed);
         history.run().await;
     }
     let missed: Vec<_> = REQUIRED_OUTCOMES.iter().filter(|code| !history.outcomes.contains(*code)).collect();
@@ -76,12 +75,12 @@ impl History<'_> {
             self.create_event().await;
         }
         for round in 1..=BATCHES {
-            let length = 1 + self.rng.below(BATCH_LENGTH_MAX);
+            let length = 1 + self.rng.usize(..BATCH_LENGTH_MAX);
             let commands: Vec<_> = (0..length).map(|_| self.any_command()).collect();
             let replies = self.fixture.execute(commands).await;
             self.record(&replies);
-            if self.rng.below(4) == 0 {
-                let seconds = [1, 100, 300, 700][self.rng.below(4)];
+            if self.rng.usize(..4) == 0 {
+                let seconds = [1, 100, 300, 700][self.rng.usize(..4)];
                 self.fixture.harness.advance(Duration::from_secs(seconds)).await;
             }
             if round % AUDIT_EVERY == 0 {
@@ -92,13 +91,13 @@ impl History<'_> {
     }
 
     async fn create_event(&mut self) {
-        let limited = self.rng.below(2) == 0;
+        let limited = self.rng.usize(..2) == 0;
         let mut new = NewEvent {
             max_tickets_per_user: limited.then_some(3),
             max_tickets_per_booking: 5,
             ..self.fixture.new_event(6)
         };
-        if self.rng.below(2) == 0 {
+        if self.rng.usize(..2) == 0 {
             new.ticket_types.push(self.fixture.ticket_type(Some(3)));
             new.ticket_types.push(self.fixture.ticket_type(None));
         }
@@ -108,31 +107,32 @@ impl History<'_> {
     }
 
     fn any_command(&mut self) -> Command {
-        let (event, kinds) = self.rng.pick(&self.events).clone();
-        if self.known.is_empty() || self.rng.below(5) < 2 {
+        let (event, kinds) = self.rng.choice(&self.events).expect("events").clone();
+        if self.known.is_empty() || self.rng.usize(..5) < 2 {
             return self.any_order(event, &kinds);
         }
-        let booking = self.rng.pick(&self.known).clone();
-        match self.rng.below(12) {
+        let booking = self.rng.choice(&self.known).expect("bookings").clone();
+        match self.rng.usize(..12) {
             0..=3 => self.any_confirmation(&booking),
             4 | 5 => self.fixture.cancel(&booking),
-            6 => {
-                command_by(Actor::User(user(USERS[self.rng.below(4)])), self.fixture.cancel(&booking).action)
-            }
+            6 => command_by(
+                Actor::User(user(USERS[self.rng.usize(..4)])),
+                self.fixture.cancel(&booking).action,
+            ),
             7 | 8 => expire(&booking),
             _ => edit(event, self.any_patch()),
         }
     }
 
     fn any_order(&mut self, event: EventId, kinds: &[TicketTypeId]) -> Command {
-        let name = *self.rng.pick(&USERS);
-        let mut quantity = || u32::try_from(self.rng.below(3) + 1).unwrap_or(1);
+        let name = self.rng.choice(USERS).expect("users");
+        let mut quantity = || u32::try_from(self.rng.usize(..3) + 1).unwrap_or(1);
         let selection = match kinds {
             [_] => TicketSelection::Quantity(quantity()),
             [first, rest @ ..] => {
                 let mut wanted = vec![(*first, quantity())];
                 wanted.extend(rest.iter().map(|kind| (*kind, quantity())));
-                wanted.remove(self.rng.below(3));
+                wanted.remove(self.rng.usize(..3));
                 TicketSelection::Items(wanted)
             }
             [] => TicketSelection::Quantity(1),
@@ -141,24 +141,24 @@ impl History<'_> {
     }
 
     fn any_confirmation(&mut self, booking: &Booking) -> Command {
-        let transaction = *self.rng.pick(&PAYMENTS);
+        let transaction = self.rng.choice(PAYMENTS).expect("payments");
         let mut command = self.fixture.confirm(booking, transaction);
-        if let (Action::Confirm(confirmation), 0) = (&mut command.action, self.rng.below(10)) {
+        if let (Action::Confirm(confirmation), 0) = (&mut command.action, self.rng.usize(..10)) {
             confirmation.payment.amount = Some(super::fixture::eur(1));
         }
         command
     }
 
     fn any_patch(&mut self) -> EventPatch {
-        let capacity = Some(u32::try_from(2 + self.rng.below(7)).unwrap_or(2));
+        let capacity = Some(u32::try_from(2 + self.rng.usize(..7)).unwrap_or(2));
         let status = |status| EventPatch { status: Some(status), ..EventPatch::default() };
-        match self.rng.below(16) {
+        match self.rng.usize(..16) {
             0..=5 => EventPatch { capacity, ..EventPatch::default() },
             6 => EventPatch { capacity: Some(0), ..EventPatch::default() },
             7 => EventPatch { if_match: Some(1), capacity, ..EventPatch::default() },
             8 | 9 => status(EventStatus::Paused),
             10 => EventPatch { max_tickets_per_user: Some(None), ..EventPatch::default() },
-            11 if self.rng.below(4) == 0 => status(EventStatus::Cancelled),
+            11 if self.rng.usize(..4) == 0 => status(EventStatus::Cancelled),
             _ => status(EventStatus::OnSale),
         }
     }

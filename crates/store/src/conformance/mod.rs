@@ -30,7 +30,6 @@ mod overdue;
 mod paging;
 mod payments;
 mod races;
-mod rng;
 mod serialization;
 mod settlements;
 

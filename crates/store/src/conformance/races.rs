@@ -10,12 +10,11 @@ use tokio::task::JoinSet;
 
 use super::Harness;
 use super::fixture::{Fixture, HOLD, expire, outcome_code};
-use super::rng::TestRng;
 use crate::{Reply, Submission};
 
 /// Submits every command in a task of its own, in an order determined by the seed, and returns all replies.
 async fn execute_concurrently(fixture: &Fixture<'_>, mut commands: Vec<Command>, seed: u64) -> Vec<Reply> {
-    TestRng(seed).shuffle(&mut commands);
+    fastrand::Rng::with_seed(seed).shuffle(&mut commands);
     let mut callers = JoinSet::new();
     for command in commands {
         let store = Arc::clone(&fixture.store);

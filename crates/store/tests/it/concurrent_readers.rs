@@ -10,7 +10,7 @@ use store::conformance::Harness;
 use store::conformance::fixture::{Fixture, HOLD};
 use store::{BookingList, Sqlite, Store};
 
-use crate::conformance::{FileHarness, SetClock, options};
+use crate::conformance::{FileHarness, ManualClock, options};
 
 /// Books, confirms, cancels and makes holds overdue until `stop` is set. Returns the number of rounds.
 async fn keep_writing(harness: &FileHarness, stop: &AtomicBool) -> usize {
@@ -100,7 +100,7 @@ async fn a_reader_recovers_the_wal_after_a_kill() {
     let report = reader.audit().await.unwrap();
     assert_eq!((report.bookings, report.violations), (50, Vec::new()));
     // And a new owner can write while the reader is open.
-    let owner = Sqlite::open(&alone, true, &options(&SetClock::new())).unwrap();
+    let owner = Sqlite::open(&alone, true, &options(&ManualClock::new())).unwrap();
     let order = fixture.book(event, "b", 1);
     let id = order.booking_id().unwrap();
     owner.execute(vec![order.into()]).await;

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use crate::failures;
 
 /// A clock that changes only when a test shifts it.
-pub(crate) struct SetClock(AtomicI64);
+pub(crate) struct ManualClock(AtomicI64);
 
-impl SetClock {
+impl ManualClock {
     /// A clock at an instant in January 2027.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(1_800_000_000_000_000)))
@@ -28,7 +28,7 @@ impl SetClock {
     }
 }
 
-impl Clock for SetClock {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::SeqCst)).unwrap()
     }
@@ -36,7 +36,7 @@ impl Clock for SetClock {
 
 /// A store on a file of its own, which is deleted with the harness.
 pub(crate) struct FileHarness {
-    pub(crate) clock: Arc<SetClock>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<Sqlite>,
     pub(crate) path: PathBuf,
     /// Deleted when it is dropped.
@@ -47,7 +47,7 @@ impl FileHarness {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("box.db");
-        let clock = SetClock::new();
+        let clock = ManualClock::new();
         let store = Sqlite::open(&path, true, &options(&clock)).unwrap();
         Self { clock, store: Arc::new(store), path, folder }
     }
@@ -66,7 +66,7 @@ pub(crate) fn literal(id: &[u8; 16]) -> String {
     format!("X'{:032x}'", u128::from_be_bytes(*id))
 }
 
-pub(crate) fn options(clock: &Arc<SetClock>) -> SqliteOptions {
+pub(crate) fn options(clock: &Arc<ManualClock>) -> SqliteOptions {
     SqliteOptions { clock: clock.clone(), inline: false }
 }
 
@@ -90,13 +90,13 @@ impl Harness for FileHarness {
 
 /// A store in memory. Its database cannot be changed directly.
 struct MemoryHarness {
-    clock: Arc<SetClock>,
+    clock: Arc<ManualClock>,
     store: Arc<Sqlite>,
 }
 
 impl MemoryHarness {
     fn new(inline: bool) -> Self {
-        let clock = SetClock::new();
+        let clock = ManualClock::new();
         let options = SqliteOptions { clock: clock.clone(), inline };
         Self { clock, store: Arc::new(Sqlite::in_memory(&options).unwrap()) }
     }

@@ -8,10 +8,10 @@ use store::conformance::Harness;
 use store::conformance::fixture::{Fixture, HOLD, expire};
 use store::{Fault, OpenError, Reply, SCHEMA_VERSION, Sqlite, Store};
 
-use crate::conformance::{FileHarness, SetClock, options};
+use crate::conformance::{FileHarness, ManualClock, options};
 
 fn open(path: &Path, migrate: bool) -> Result<Sqlite, OpenError> {
-    Sqlite::open(path, migrate, &options(&SetClock::new()))
+    Sqlite::open(path, migrate, &options(&ManualClock::new()))
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn all_rows_survive_a_restart() {
 /// Two stores in memory share no data.
 #[tokio::test]
 async fn memory_stores_are_independent() {
-    let stores = [(); 2].map(|()| Sqlite::in_memory(&options(&SetClock::new())).unwrap());
+    let stores = [(); 2].map(|()| Sqlite::in_memory(&options(&ManualClock::new())).unwrap());
     let harness = FileHarness::new();
     let fixture = Fixture::new(&harness);
     let new = domain::Action::CreateEvent(Box::new(fixture.new_event(1)));

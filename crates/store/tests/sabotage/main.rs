@@ -8,24 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{Clock, EventId, Timestamp, sabotage};
+use domain::{EventId, Timestamp, sabotage};
 use store::conformance::Harness;
 use store::conformance::fixture::Fixture;
 use store::{Sqlite, SqliteOptions, Store};
-
-struct FixedClock;
-
-impl Clock for FixedClock {
-    fn now(&self) -> Timestamp {
-        "2027-01-15T12:00:00Z".parse().expect("an instant")
-    }
-}
 
 struct MemoryHarness(Arc<Sqlite>);
 
 impl MemoryHarness {
     fn new() -> Self {
-        let options = SqliteOptions { clock: Arc::new(FixedClock), inline: true };
+        let now: Timestamp = "2027-01-15T12:00:00Z".parse().expect("an instant");
+        let options = SqliteOptions { clock: Arc::new(move || now), inline: true };
         Self(Arc::new(Sqlite::in_memory(&options).expect("a store")))
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::TestRng;
 use super::{
     Calls, Harness, LONG_WAIT, TICK, acquire, enqueue, is_free, key, next_result, with_max_lease, with_wait,
 };
@@ -183,14 +182,14 @@ pub(super) async fn random_callers_never_share_a_key(harness: &dyn Harness) {
     for seed in 0..24 {
         let lock = harness.lock();
         let observed = observed.clone();
-        let mut rng = TestRng(seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
         callers.spawn(async move {
             let mut served = 0;
             for _ in 0..60 {
-                let number = usize::try_from(rng.below(3)).unwrap_or(0);
+                let number = rng.usize(..3);
                 let key = key(&number.to_string());
                 let [wait, dropped_after, work] =
-                    [60, 90, 5].map(|max| Duration::from_millis(rng.below(max)));
+                    [60, 90, 5].map(|max| Duration::from_millis(rng.u64(..max)));
                 // Some time out, some are dropped, some are served.
                 let Ok(Ok(guard)) = timeout(dropped_after, lock.acquire(&key, with_wait(wait))).await else {
                     continue;

@@ -21,14 +21,6 @@ const EVENTS: u8 = 5;
 /// Small, so that batches are full.
 const BATCH_COMMANDS_MAX: usize = 6;
 
-struct FixedClock;
-
-impl coordination::Clock for FixedClock {
-    fn unix_micros(&self) -> u64 {
-        43_200_000_000
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Push {
@@ -144,7 +136,7 @@ struct Comparison {
 
 impl Comparison {
     fn new() -> Self {
-        let lock = Arc::new(LocalLock::new(Arc::new(FixedClock)));
+        let lock = Arc::new(LocalLock::new(Arc::new(|| 43_200_000_000)));
         Self {
             pending: PendingQueue::new(Leases::new(Some(lock.clone()))),
             model: Model::default(),

@@ -42,6 +42,6 @@ mod unavailable;
 pub use clock::Clock;
 pub use key::{InvalidKey, Key};
 pub use limiter::{AllowAll, LimitDecision, Limiter};
-pub use lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, check_not_held, with_lock};
+pub use lock::{GuardBackend, Lock, LockError, LockGuard, LockOptions, with_lock};
 pub use rule::{InvalidRule, Rule};
 pub use unavailable::Unavailable;

@@ -207,9 +207,9 @@ pub async fn with_lock<T>(
     .await
 }
 
-/// Returns [`LockError::WouldDeadlock`] inside a [`with_lock`] section of `key`. Implementations of [`Lock`]
-/// call it first in [`Lock::acquire`].
-pub fn check_not_held(key: &Key) -> Result<(), LockError> {
+/// Returns [`LockError::WouldDeadlock`] inside a [`with_lock`] section of `key`. The implementations of
+/// [`Lock`] call it first in [`Lock::acquire`].
+pub(crate) fn check_not_held(key: &Key) -> Result<(), LockError> {
     match HELD.try_with(|held| held.contains(key)) {
         Ok(true) => Err(LockError::WouldDeadlock),
         Ok(false) | Err(_) => Ok(()),

@@ -55,7 +55,7 @@ pub struct Caller {
     /// The request's position in its caller's trace, if the caller sent one.
     pub trace: Option<TraceParent>,
     /// The time at which the caller stops waiting: a command that is still queued then never runs. `None` if
-    /// the caller waits for [`crate::QUEUE_WAIT_MAX`].
+    /// the caller sets no limit of its own.
     pub deadline: Option<Instant>,
 }
 

@@ -25,10 +25,7 @@ pub use chore::{Health, SweepReport, Sweeper};
 pub use desk::DeskStats;
 pub use engine::{Caller, Engine, RateLimitedResult};
 pub use error::Error;
-pub use limit::{
-    BOOKING_LOCK_WAIT_MAX, CALLER_READS_QUEUED_MAX, LEASE_WAIT_MAX, QUEUE_MAX, QUEUE_WAIT_MAX, READ_MAX,
-    READ_WAIT_MAX, RELAY_EVENTS_MAX, RELAY_WAKEUPS_MAX,
-};
+pub use limit::{LEASE_WAIT_MAX, QUEUE_MAX, RELAY_EVENTS_MAX, RELAY_WAKEUPS_MAX};
 pub use ports::{CommitListener, NoopListener, Policy, Ports};
 pub use reads::Reader;
 pub use store::CommandOutput;

@@ -8,7 +8,7 @@ pub const QUEUE_MAX: usize = 16_384;
 
 /// Maximum time that a command waits in the queue. After that it never runs: its sender is about to time out,
 /// and a booking that no client knows of would hold tickets for nothing.
-pub const QUEUE_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const QUEUE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Maximum number of concurrent reads for each kind of caller: users, addresses and services. The database
 /// has more connections than all of these together; the others are for commands, readiness and background
@@ -21,13 +21,13 @@ pub(crate) const CALLER_READS_MAX: usize = 2;
 
 /// Maximum number of reads of one caller that wait or run: as many as the concurrent requests over NATS,
 /// whose gateway is one caller, as are all clients behind an untrusted proxy.
-pub const CALLER_READS_QUEUED_MAX: usize = 4_096;
+pub(crate) const CALLER_READS_QUEUED_MAX: usize = 4_096;
 
 /// Maximum time that a read waits for its slot. The rest of [`READ_MAX`] is for the read itself.
-pub const READ_WAIT_MAX: Duration = Duration::from_secs(2);
+pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Maximum time until a read of a caller returns; after that it fails as unavailable.
-pub const READ_MAX: Duration = Duration::from_secs(5);
+pub(crate) const READ_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(
     3 * KIND_READS_MAX + 3 <= store::READERS && CALLER_READS_MAX < KIND_READS_MAX,
@@ -51,7 +51,7 @@ pub(crate) const RELAY_READS_MAX: usize = 2;
 
 /// Maximum time that a confirmation or a cancellation waits for `booking:{id}` before it continues without
 /// the lock. The lock saves the database repeated work; the database alone resolves conflicts.
-pub const BOOKING_LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
+pub(crate) const BOOKING_LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
 
 const _: () = assert!(
     BOOKING_LOCK_WAIT_MAX.as_millis() < QUEUE_WAIT_MAX.as_millis(),

@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// Sends any request, with the token added, and waits for the complete response.
-    pub async fn try_send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response, ConnectionLost> {
+    async fn try_send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response, ConnectionLost> {
         let request_line = format!("{} {}", request.method(), request.uri());
         if let Some(token) = &self.token
             && !request.headers().contains_key(header::AUTHORIZATION)

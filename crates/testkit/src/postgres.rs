@@ -62,7 +62,7 @@ impl PostgresServer {
     }
 
     /// Starts a server in an existing folder.
-    pub async fn in_folder(folder: TempDir, settings: &[&str]) -> Arc<Self> {
+    async fn in_folder(folder: TempDir, settings: &[&str]) -> Arc<Self> {
         Self::give_to_server_user(folder.path());
         let data = folder.path().join("data");
         let mut initdb = command("initdb");

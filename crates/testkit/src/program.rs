@@ -95,7 +95,7 @@ impl Program {
     }
 
     /// Audits the database at a URL; returns the exit code and the report.
-    pub async fn audit_at(&self, url: &str) -> (i32, Value) {
+    pub(crate) async fn audit_at(&self, url: &str) -> (i32, Value) {
         let audit = self.run(["audit", "--json", "--database", url]).await;
         let report = serde_json::from_str(&audit.stdout);
         match (audit.exit, report) {

@@ -35,7 +35,7 @@ pub(crate) fn ledger_row(entry: &Entry) -> LedgerRow {
         booking: entry.booking_id.map(|id| id.to_string()),
         refund: entry.refund_id.map(|id| id.to_string()),
         quantity: entry.quantity,
-        from: entry.from.map(|from| from.to_string()),
+        from: entry.from_status().map(str::to_owned),
         available_after: entry.available_after,
         actor: entry.actor.to_string(),
         request: entry.request.as_str().to_owned(),

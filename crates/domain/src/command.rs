@@ -81,6 +81,13 @@ pub struct Order {
     pub payment_method: Option<Note>,
 }
 
+impl Order {
+    /// An order without the optional fields.
+    pub fn new(event_id: EventId, booking_id: BookingId, user: UserId, selection: TicketSelection) -> Self {
+        Self { event_id, booking_id, user, selection, expected_total: None, payment_method: None }
+    }
+}
+
 /// The tickets of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TicketSelection {

@@ -386,14 +386,7 @@ mod tests {
         let event_id = event.id;
         engine.create_event(admin.clone(), event, None).await.unwrap();
         let selection = domain::TicketSelection::Quantity(1);
-        let order = Order {
-            event_id,
-            booking_id: engine.booking_id(),
-            user: buyer,
-            selection,
-            expected_total: None,
-            payment_method: None,
-        };
+        let order = Order::new(event_id, engine.booking_id(), buyer, selection);
         match engine.book(admin.clone(), order, None).await.outcome {
             Ok(CommandOutput::Fresh(Answer::Booking(booking))) => (engine, admin, booking.id),
             other => panic!("no booking: {other:?}"),

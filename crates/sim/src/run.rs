@@ -238,14 +238,7 @@ async fn probe(workload: &Workload, event: &Event) {
     let call = CallSpec { actor: domain::Actor::User(user.clone()), event: Some(id), operation, key: None };
     let (booked, _) = workload
         .call(call, |engine, caller| async move {
-            let order = domain::Order {
-                event_id: id,
-                booking_id: engine.booking_id(),
-                user,
-                selection: TicketSelection::Quantity(1),
-                expected_total: None,
-                payment_method: None,
-            };
+            let order = domain::Order::new(id, engine.booking_id(), user, TicketSelection::Quantity(1));
             engine.book(caller, order, None).await.outcome
         })
         .await;

@@ -179,12 +179,8 @@ impl World {
         expected_total: Option<Money>,
     ) -> Answer {
         let order = Order {
-            event_id: EventId::from_bytes([EVENT; 16]),
-            booking_id: self.next_booking(),
-            user: user(name),
-            selection,
             expected_total,
-            payment_method: None,
+            ..Order::new(EventId::from_bytes([EVENT; 16]), self.next_booking(), user(name), selection)
         };
         self.ids += 1;
         self.run(Actor::User(user(name)), Action::Book(Box::new(order)))

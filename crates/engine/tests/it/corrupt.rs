@@ -116,14 +116,7 @@ pub(crate) async fn order(
     retry_unavailable(async || {
         let user = user(name);
         let selection = TicketSelection::Quantity(1);
-        let order = Order {
-            event_id,
-            booking_id: engine.booking_id(),
-            user,
-            selection,
-            expected_total: None,
-            payment_method: None,
-        };
+        let order = Order::new(event_id, engine.booking_id(), user, selection);
         engine.book(service(), order, idempotency.clone()).await.outcome
     })
     .await

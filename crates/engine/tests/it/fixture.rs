@@ -146,14 +146,7 @@ pub(crate) async fn event_in(engine: &Arc<Engine>, seconds: u32) -> Event {
 
 /// Books tickets as their owner.
 pub(crate) async fn book(engine: &Arc<Engine>, name: &str, event: &Event, tickets: u32) -> Booking {
-    let order = Order {
-        event_id: event.id,
-        booking_id: engine.booking_id(),
-        user: user(name),
-        selection: TicketSelection::Quantity(tickets),
-        expected_total: None,
-        payment_method: None,
-    };
+    let order = Order::new(event.id, engine.booking_id(), user(name), TicketSelection::Quantity(tickets));
     let attempt: RateLimitedResult = engine.book(as_user(name), order, None).await;
     match attempt.outcome {
         Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Arc::unwrap_or_clone(booking),

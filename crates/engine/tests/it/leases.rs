@@ -30,14 +30,7 @@ async fn take_lease(lock: &LocalLock, event: &Event) -> LockGuard {
 
 /// Books four tickets; returns true if they were available, and the time that the call took.
 async fn book_four(engine: &Arc<Engine>, name: &str, event: &Event) -> (bool, Duration) {
-    let order = Order {
-        event_id: event.id,
-        booking_id: engine.booking_id(),
-        user: user(name),
-        selection: TicketSelection::Quantity(4),
-        expected_total: None,
-        payment_method: None,
-    };
+    let order = Order::new(event.id, engine.booking_id(), user(name), TicketSelection::Quantity(4));
     let start_time = Instant::now();
     match engine.book(as_user(name), order, None).await.outcome {
         Ok(CommandOutput::Fresh(_)) => (true, start_time.elapsed()),

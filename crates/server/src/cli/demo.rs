@@ -188,14 +188,7 @@ async fn click(engine: &Arc<Engine>, event_id: EventId, number: u32) -> Click {
     let (user, began) = (user(number), Instant::now());
     let caller =
         Caller { actor: Actor::User(user.clone()), request: request(number), trace: None, deadline: None };
-    let order = Order {
-        event_id,
-        booking_id: engine.booking_id(),
-        user,
-        selection: TicketSelection::Quantity(1),
-        expected_total: None,
-        payment_method: None,
-    };
+    let order = Order::new(event_id, engine.booking_id(), user, TicketSelection::Quantity(1));
     let RateLimitedResult { outcome, .. } = engine.book(caller, order, None).await;
     let outcome = match outcome {
         Ok(CommandOutput::Fresh(Answer::Booking(booking))) => Outcome::Booked(booking.id),

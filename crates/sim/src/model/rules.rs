@@ -177,14 +177,7 @@ fn command(config: &ModelConfig, operation: Operation) -> Command {
     let (actor, action) = match operation {
         Operation::Book(index) => {
             let user = user(config, index);
-            let order = Order {
-                event_id,
-                booking_id: booking_id(index),
-                user: user.clone(),
-                selection: TicketSelection::Quantity(1),
-                expected_total: None,
-                payment_method: None,
-            };
+            let order = Order::new(event_id, booking_id(index), user.clone(), TicketSelection::Quantity(1));
             (Actor::User(user), Action::Book(Box::new(order)))
         }
         Operation::Confirm(index, payment) => {

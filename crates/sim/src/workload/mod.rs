@@ -185,14 +185,8 @@ impl Workload {
         let operation = Operation::Book { user: user.to_string(), quantity };
         let (outcome, output) = self
             .call(CallSpec { actor, event: Some(event), operation, key }, |engine, caller| async move {
-                let order = domain::Order {
-                    event_id: event,
-                    booking_id: engine.booking_id(),
-                    user,
-                    selection: TicketSelection::Quantity(quantity),
-                    expected_total: None,
-                    payment_method: None,
-                };
+                let order =
+                    domain::Order::new(event, engine.booking_id(), user, TicketSelection::Quantity(quantity));
                 engine.book(caller, order, idempotency).await.outcome
             })
             .await;

@@ -164,14 +164,7 @@ impl<'r> Fixture<'r> {
     /// An order for a selection of tickets.
     pub fn order(&self, event_id: EventId, name: &str, selection: TicketSelection) -> Command {
         let booking_id = BookingId::from_bytes(self.id());
-        let order = Order {
-            event_id,
-            booking_id,
-            user: user(name),
-            selection,
-            expected_total: None,
-            payment_method: None,
-        };
+        let order = Order::new(event_id, booking_id, user(name), selection);
         command(Action::Book(Box::new(order)))
     }
 

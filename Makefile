@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin
 .NOTPARALLEL:
 .PHONY: help setup requirements check quick test fmt fmt-check lint deny prose docs tests readme dev \
 	stress-crash stress-commit stress-relay stress-failover stress-nats-cluster \
-	stress-readers stress-cancel test-redis-versions sim schemathesis upgrade-fixtures upgrade-campaign
+	stress-readers stress-cancel test-redis-versions sim mutants schemathesis upgrade-fixtures upgrade-campaign
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^## / {print "\n" substr($$0, 4)} \
@@ -113,6 +113,9 @@ RESULTS ?= target/sim-results.txt
 sim: ## Simulate SEEDS=10000 seeds from FROM=0, resuming from RESULTS; SEED=501 prints one run
 	$(CARGO) run --release --locked -p sim -- \
 	$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM) --results $(RESULTS))
+
+mutants: ## Mutate the domain, or FILES="crates/domain/src/decide/*.rs"; resumes
+	scripts/mutants.sh $(FILES)
 
 schemathesis: ## Send requests generated from the OpenAPI document; CASES=500 for a long run
 	crates/server/tests/schemathesis.sh

@@ -194,6 +194,17 @@ fn a_patch_is_checked_against_its_event() {
     check(2, price(eur(2)), &["/price"]);
     check(2, kind_edit(TicketTypePatch { price: Some(eur(2)), ..type_patch(1) }), &[]);
     check(2, kind_edit(TicketTypePatch { price: Some(eur(2)), ..type_patch(2) }), &["/ticketTypes/0/id"]);
+    let twice = |first, second| {
+        let rename = |index| TicketTypePatch { name: Some("new".parse().unwrap()), ..type_patch(index) };
+        EventPatch { ticket_types: vec![rename(first), rename(second)], ..patch() }
+    };
+    check(2, twice(0, 1), &[]);
+    check(2, twice(1, 1), &["/ticketTypes/1/id"]);
+    check(
+        2,
+        kind_edit(TicketTypePatch { price: Some(eur(1_000_000_000_001)), ..type_patch(1) }),
+        &["/ticketTypes/0/price/amount"],
+    );
     check(1, EventPatch { capacity: Some(0), ..patch() }, &["/capacity"]);
     let now = World::empty().now;
     check(1, EventPatch { starts_at: Some(now), ..patch() }, &["/startsAt"]);

@@ -11,6 +11,8 @@ mod fixture;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
+mod inconsistency;
+#[cfg(test)]
 mod invariants;
 #[cfg(test)]
 mod matrix;

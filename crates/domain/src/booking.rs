@@ -1,8 +1,6 @@
 //! Bookings: one user's tickets of one event, and their states.
 
-use std::fmt;
-use std::str::FromStr;
-
+use crate::string_enum::string_enum;
 use crate::{BookingId, EventId, Money, Name, Note, TicketTypeId, Timestamp, TransactionId, UserId};
 
 /// A booking: a fixed part, and a state that contains only the data of that state.
@@ -69,32 +67,32 @@ pub struct Payment {
     pub at: Timestamp,
 }
 
-/// The state of a booking, without its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum BookingStatus {
-    /// See [`State::Pending`].
-    Pending,
-    /// See [`State::Confirmed`].
-    Confirmed,
-    /// See [`State::Cancelled`].
-    Cancelled,
-    /// See [`State::Expired`].
-    Expired,
-}
+string_enum! {
+    /// The state of a booking, without its data.
+    BookingStatus("must be pending, confirmed, cancelled or expired") {
+        /// See [`State::Pending`].
+        Pending = "pending",
+        /// See [`State::Confirmed`].
+        Confirmed = "confirmed",
+        /// See [`State::Cancelled`].
+        Cancelled = "cancelled",
+        /// See [`State::Expired`].
+        Expired = "expired",
+    }
 
-/// The payment status of a booking; it follows from its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PaymentStatus {
-    /// Not yet paid.
-    Pending,
-    /// Paid.
-    Paid,
-    /// Not paid, and no longer due.
-    Failed,
-    /// Paid, and to be refunded.
-    RefundRequested,
-    /// Refunded.
-    Refunded,
+    /// The payment status of a booking; it follows from its state.
+    PaymentStatus {
+        /// Not yet paid.
+        Pending = "pending",
+        /// Paid.
+        Paid = "paid",
+        /// Not paid, and no longer due.
+        Failed = "failed",
+        /// Paid, and to be refunded.
+        RefundRequested = "refundRequested",
+        /// Refunded.
+        Refunded = "refunded",
+    }
 }
 
 /// The tickets of one ticket type in a booking.
@@ -172,48 +170,5 @@ impl Booking {
     /// True if the booking is an unpaid hold that has expired at `now`.
     pub fn overdue(&self, now: Timestamp) -> bool {
         self.state == State::Pending && self.hold_expires_at <= now
-    }
-}
-
-impl BookingStatus {
-    /// All four, in the order of a booking's lifecycle.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Confirmed, Self::Cancelled, Self::Expired];
-
-    /// The status in JSON and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Confirmed => "confirmed",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-impl fmt::Display for BookingStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for BookingStatus {
-    type Err = &'static str;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        let status = Self::ALL.into_iter().find(|status| status.as_str() == word);
-        status.ok_or("must be pending, confirmed, cancelled or expired")
-    }
-}
-
-impl PaymentStatus {
-    /// The status in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Paid => "paid",
-            Self::Failed => "failed",
-            Self::RefundRequested => "refundRequested",
-            Self::Refunded => "refunded",
-        }
     }
 }

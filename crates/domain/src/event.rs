@@ -1,11 +1,10 @@
 //! Events: their description and their inventory of tickets.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::booking::{BookingStatus, Item};
 use crate::decide::InconsistencyError;
+use crate::string_enum::string_enum;
 use crate::{Currency, EventId, Money, Name, TicketTypeId, TimeZone, Timestamp, guard};
 
 /// An event: its description (rarely edited, shared) and its inventory (changed by every booking).
@@ -67,42 +66,15 @@ pub struct TicketType {
     pub price: Money,
 }
 
-/// The sales status of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventStatus {
-    /// Tickets may be booked, within the sales window.
-    OnSale,
-    /// No bookings now; holds may still be paid.
-    Paused,
-    /// No bookings any more; every live booking is cancelled.
-    Cancelled,
-}
-
-impl EventStatus {
-    /// The status in JSON and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OnSale => "onSale",
-            Self::Paused => "paused",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl fmt::Display for EventStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for EventStatus {
-    type Err = &'static str;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        [Self::OnSale, Self::Paused, Self::Cancelled]
-            .into_iter()
-            .find(|status| status.as_str() == word)
-            .ok_or("must be onSale, paused or cancelled")
+string_enum! {
+    /// The sales status of an event.
+    EventStatus("must be onSale, paused or cancelled") {
+        /// Tickets may be booked, within the sales window.
+        OnSale = "onSale",
+        /// No bookings now; holds may still be paid.
+        Paused = "paused",
+        /// No bookings any more; every live booking is cancelled.
+        Cancelled = "cancelled",
     }
 }
 
@@ -157,7 +129,7 @@ pub struct Tallies {
 
 /// The state of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TicketState {
+pub(crate) enum TicketState {
     /// Available for booking.
     Free,
     /// Held by a pending booking.
@@ -187,7 +159,7 @@ impl Event {
     }
 
     /// The earliest instant at which a booking made at `now` may expire unpaid.
-    pub fn hold_until(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn hold_until(&self, now: Timestamp) -> Timestamp {
         now.plus_seconds(self.details.hold_seconds)
     }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::refund::string_enum;
+use crate::string_enum::string_enum;
 use crate::text::{KindName, StatusName, TextError};
 use crate::{Actor, BookingId, EventId, RefundId, RequestId, TicketTypeId, Timestamp, TraceParent};
 

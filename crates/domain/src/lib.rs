@@ -18,6 +18,7 @@ mod money;
 mod refund;
 mod refusal;
 pub mod sabotage;
+mod string_enum;
 mod text;
 mod time;
 mod trace;
@@ -31,9 +32,8 @@ pub use command::{
 #[cfg(not(feature = "sabotage"))]
 pub use decide::decide;
 pub use decide::{Answer, Change, Decision, HoldScope, InconsistencyError, Shortage, Snapshot};
-pub use event::{
-    Event, EventDetails, EventStatus, Inventory, Tallies, TicketState, TicketType, TypeInventory,
-};
+use event::TicketState;
+pub use event::{Event, EventDetails, EventStatus, Inventory, Tallies, TicketType, TypeInventory};
 pub use id::{BookingId, EventId, IdError, Ids, RefundId, TicketTypeId};
 pub use ledger::{Entry, EntryKind, EntryLine, LedgerKind, LedgerStatus, UnknownKind};
 pub use limit::*;

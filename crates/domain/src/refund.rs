@@ -1,9 +1,7 @@
 //! Refunds: at most one per captured payment. A captured payment is identified by a booking and a
 //! transaction.
 
-use std::fmt;
-use std::str::FromStr;
-
+use crate::string_enum::string_enum;
 use crate::{BookingId, EventId, Money, ProviderReference, RefundId, Timestamp, TransactionId};
 
 /// A refund that has to be paid out.
@@ -30,42 +28,6 @@ pub struct Refund {
     /// The time at which its outcome was recorded.
     pub settled_at: Option<Timestamp>,
 }
-
-macro_rules! string_enum {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$each])* $variant,)* }
-
-        impl $name {
-            /// All values.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The value in JSON and in the database.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = &'static str;
-
-            fn from_str(word: &str) -> Result<Self, Self::Err> {
-                match word {
-                    $($word => Ok(Self::$variant),)*
-                    _ => Err(concat!("must be one of" $(, " ", $word)*)),
-                }
-            }
-        }
-    )*};
-}
-pub(crate) use string_enum;
 
 string_enum! {
     /// The status of a refund's pay-out.

@@ -39,8 +39,8 @@ setup: ## Install the requirements of the tests: Debian packages (as root), PyPI
 
 lint: deny prose ## Run Clippy and cargo-deny, and check the prose; warnings are errors
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
-	$(CARGO) clippy -p server --all-features --locked --test previous --test readme -- -D warnings
-	$(CARGO) clippy -p server --locked -- -D warnings
+	$(CARGO) clippy -p boxoffice --all-features --locked --test previous --test readme -- -D warnings
+	$(CARGO) clippy -p boxoffice --locked -- -D warnings
 
 docs: ## Build the code documentation; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps --document-private-items \
@@ -50,7 +50,7 @@ tests: ## Run the tests; those whose server is not installed are skipped
 	$(CARGO) test --workspace --all-features --locked -- $$(scripts/requirements.sh skip)
 
 readme: ## Run the shell commands in README.md and docs/ literally, in a fresh clone
-	$(CARGO) test -p server --all-features --locked --test readme -- --nocapture
+	$(CARGO) test -p boxoffice --all-features --locked --test readme -- --nocapture
 
 prose:
 	scripts/lint-prose.pl
@@ -71,28 +71,28 @@ deny:
 
 ## Campaigns: too long for `make test`; results are in docs/reliability.md
 stress-crash: ## Kill the server 100 times under load, on a file of 100,000 bookings
-	KILLS=100 $(CARGO) test -p server --all-features --locked --test it -- crash --nocapture
+	KILLS=100 $(CARGO) test -p boxoffice --all-features --locked --test it -- crash --nocapture
 
 stress-commit: ## Cut 1,000 connections at COMMIT and cancel 10,000 requests, on PostgreSQL
-	CUTS=1000 $(CARGO) test -p server --all-features --locked --test it_postgres -- commit_faults --nocapture
-	ABORTS=10000 $(CARGO) test -p server --all-features --locked --test it_postgres -- abandoned_requests \
+	CUTS=1000 $(CARGO) test -p boxoffice --all-features --locked --test it_postgres -- commit_faults --nocapture
+	ABORTS=10000 $(CARGO) test -p boxoffice --all-features --locked --test it_postgres -- abandoned_requests \
 	--nocapture
 
 stress-relay: ## Kill instances 300 times and NATS 30 times under load; each entry is published once
-	RELAY_KILLS=300 $(CARGO) test -p server --all-features --locked --test it_nats -- kills --nocapture
+	RELAY_KILLS=300 $(CARGO) test -p boxoffice --all-features --locked --test it_nats -- kills --nocapture
 
 stress-failover: ROUNDS = 100
 stress-failover: ## Fail over to a standby under load, ROUNDS=100; resumes from target/failover-results.txt
 	FAILOVERS=$(ROUNDS) FAILOVER_RESULTS=$(CURDIR)/target/failover-results.txt \
-	$(CARGO) test -p server --all-features --locked --test it_postgres -- loses_no_acknowledged --nocapture
+	$(CARGO) test -p boxoffice --all-features --locked --test it_postgres -- loses_no_acknowledged --nocapture
 
 # First the stream is edited from one replica to three.
 stress-nats-cluster: ## Kill, pause and restart each of three NATS servers twice during sales
-	CLUSTER_ROUNDS=2 $(CARGO) test -p server --all-features --locked --test it_nats -- c2_every --nocapture
+	CLUSTER_ROUNDS=2 $(CARGO) test -p boxoffice --all-features --locked --test it_nats -- c2_every --nocapture
 
 stress-readers: ## Read with 500 clients and a user with 49,500 bookings, during sales and payments
 	for suite in it it_postgres; do \
-	READERS=500 $(CARGO) test --release -p server --all-features --locked --test $$suite -- readers \
+	READERS=500 $(CARGO) test --release -p boxoffice --all-features --locked --test $$suite -- readers \
 	--nocapture || exit 1; done
 
 stress-cancel: ## Cancel an event of 1,000,000 bookings, on SQLite and PostgreSQL; prints rates by tenths
@@ -118,7 +118,7 @@ mutants: ## Mutate the domain, or FILES="crates/domain/src/decide/*.rs"; resumes
 	scripts/mutants.sh $(FILES)
 
 schemathesis: ## Send requests generated from the OpenAPI document; CASES=500 for a long run
-	crates/server/tests/schemathesis.sh
+	crates/boxoffice/tests/schemathesis.sh
 
 # The earlier version: a commit, or the tag of a release.
 PREVIOUS ?= f3d9275
@@ -126,15 +126,15 @@ previous := $(CURDIR)/target/previous/$(PREVIOUS)
 ROUNDS ?= 20
 upgrade-campaign: ## Sell with an earlier version (PREVIOUS=f3d9275) and this one together, ROUNDS=20
 upgrade-campaign: $(previous)/release/boxoffice
-	PREVIOUS=$< ROUNDS=$(ROUNDS) $(CARGO) test -p server --all-features --locked --test previous \
+	PREVIOUS=$< ROUNDS=$(ROUNDS) $(CARGO) test -p boxoffice --all-features --locked --test previous \
 	-- side_by_side --nocapture
 
 upgrade-fixtures: ## Write the upgrade fixtures of an earlier version (PREVIOUS=f3d9275)
 upgrade-fixtures: $(previous)/release/boxoffice
-	PREVIOUS=$< VERSION=$(PREVIOUS) $(CARGO) test -p server --all-features --locked --test previous -- write \
-	--nocapture
+	PREVIOUS=$< VERSION=$(PREVIOUS) $(CARGO) test -p boxoffice --all-features --locked --test previous \
+	-- write --nocapture
 
 $(previous)/release/boxoffice:
 	rm -rf $(previous)/source && git clone -q . $(previous)/source
 	git -C $(previous)/source checkout -q $(PREVIOUS)
-	cd $(previous)/source && $(CARGO) build --release --locked -p server --target-dir $(previous)
+	cd $(previous)/source && $(CARGO) build --release --locked --bin boxoffice --target-dir $(previous)

@@ -16,7 +16,7 @@ DENY_VERSION=0.20.2
 VERSIONS="nats $NATS_VERSION, cargo-deny $DENY_VERSION"
 # Generators of API clients, with the Java and the Node.js that they need, all from PyPI and npm.
 CLIENTS=$TOOLS/clients
-CLIENT_LOCKS=crates/server/tests/clients
+CLIENT_LOCKS=crates/boxoffice/tests/clients
 
 has() { command -v "$1" >/dev/null; }
 has_postgres() { has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }

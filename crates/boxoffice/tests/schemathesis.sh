@@ -9,7 +9,7 @@ TOOLS=target/schemathesis
 [[ -x $TOOLS/bin/st ]] || {
     python3 -m venv $TOOLS && $TOOLS/bin/pip install --quiet "schemathesis==$VERSION"
 }
-cargo build --locked -p server
+cargo build --locked -p boxoffice
 
 folder=$(mktemp -d)
 server=

@@ -4,7 +4,6 @@
 //! engine on a store.
 
 mod auth;
-mod bench;
 mod cli;
 mod config;
 mod coordination_ports;

@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use domain::Clock as _;
 use engine::SystemClock;
+use loadgen::{Callers, Load, Mix, Pace, Step};
 
 use super::{Failure, audit, database, print_output};
 use crate::auth::{Identity, Role};
-use crate::bench::{Callers, Load, Pace};
-use crate::config::Bench;
+use crate::config::{Bench, Operation};
 
 /// Time until the events of a run start.
 const STARTS_IN_SECONDS: u32 = 30 * 24 * 60 * 60;
 
 pub(super) async fn run(args: &Bench) -> Result<ExitCode, Failure> {
-    let report = load(args)?.run().await.map_err(Failure::Unreachable)?;
+    let report = loadgen::run(load(args)?).await.map_err(Failure::Unreachable)?;
     // Opened only now: before the run the server may not have created the file yet.
     let audit = match args.database().map_err(Failure::Failed)? {
         Some(url) => Some(database::open_reader(&url).await?.audit().await?),
@@ -52,9 +52,19 @@ fn load(args: &Bench) -> Result<Load, Failure> {
         capacity: args.capacity,
         hold: args.hold,
         users: args.users,
-        mix: args.mix.clone(),
+        mix: Mix::new(args.mix.0.iter().map(|(operation, weight)| (step(*operation), *weight)).collect()),
         seed: args.seed,
         pids: args.pid.clone(),
         starts_at: SystemClock.now().plus_seconds(STARTS_IN_SECONDS).to_string(),
     })
+}
+
+fn step(operation: Operation) -> Step {
+    match operation {
+        Operation::Book => Step::Book,
+        Operation::Confirm => Step::Confirm,
+        Operation::Cancel => Step::Cancel,
+        Operation::Leave => Step::Leave,
+        Operation::ReadAvailability => Step::ReadAvailability,
+    }
 }

@@ -1,14 +1,15 @@
 //! Arguments of the commands other than `dev` and `serve`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
 use clap_complete::Shell;
 
-use super::parse::{duration, exponent, hold_duration, interval};
+use super::operations::OperationWeights;
+use super::parse::{duration, exponent, hold_duration, interval, target};
 use super::{Database, DatabaseUrl, Nats, Redis, Secret};
-use crate::bench::{Mix, Target};
 
 /// Most buyers of a demo: it then runs for some minutes.
 const BUYERS_MAX: i64 = 1_000_000;
@@ -69,8 +70,14 @@ pub(crate) struct Doctor {
 #[derive(Args)]
 pub(crate) struct Bench {
     /// URL of a running server, `http://HOST:PORT`; give several to spread connections over instances
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", value_delimiter = ',')]
-    pub(crate) target: Vec<Target>,
+    #[arg(
+        long,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL",
+        value_delimiter = ',',
+        value_parser = target
+    )]
+    pub(crate) target: Vec<SocketAddr>,
     #[command(flatten)]
     pub(crate) secret: Secret,
     /// Requests per second on a fixed schedule (open loop); without it, each connection sends its next
@@ -104,7 +111,7 @@ pub(crate) struct Bench {
     /// Operation mix by weight, e.g. `book=8,confirm=2`; operations: book, confirm, cancel, leave (unpaid, to
     /// expire), availability
     #[arg(long, default_value = "book", value_name = "OPERATION=WEIGHT,…")]
-    pub(crate) mix: Mix,
+    pub(crate) mix: OperationWeights,
     /// Random seed; the same seed draws the same operations
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

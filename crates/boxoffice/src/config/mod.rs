@@ -4,6 +4,7 @@
 mod commands;
 mod file;
 mod nats;
+mod operations;
 mod parse;
 mod redis;
 
@@ -24,6 +25,7 @@ use store::{PostgresUrl, UrlError};
 
 pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, colours_allowed};
 pub(crate) use self::nats::Nats;
+pub(crate) use self::operations::Operation;
 use self::parse::{
     book_limit, cancel_cutoff, cancel_limit, duration, hold_duration, interval, loopback, network,
     public_key_file, secret_file,

@@ -68,6 +68,12 @@ pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
     if address.ip().is_loopback() { Ok(address) } else { Err(not_loopback.to_owned()) }
 }
 
+/// Parses the URL of a server, `http://HOST:PORT` with an IP address as host.
+pub(super) fn target(url: &str) -> Result<SocketAddr, &'static str> {
+    let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    address.parse().map_err(|_| "must be an address such as http://127.0.0.1:8080")
+}
+
 pub(super) fn secret_file(path: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     Ok(text.trim_matches(['\r', '\n']).to_owned())

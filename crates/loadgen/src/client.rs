@@ -1,9 +1,6 @@
 //! An HTTP client with one connection.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
-use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -15,31 +12,11 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Longest wait for a response: far longer than a request can wait in the queue of a server.
-const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// The URL of a server: `http://HOST:PORT`, with an IP address as host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Target(SocketAddr);
-
-impl FromStr for Target {
-    type Err = &'static str;
-
-    fn from_str(url: &str) -> Result<Self, Self::Err> {
-        let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-        address.parse().map(Self).map_err(|_| "must be an address such as http://127.0.0.1:8080")
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
-    }
-}
+use crate::limit::RESPONSE_WAIT_MAX;
 
 /// A client that connects on the first request, and again after an error.
-pub(super) struct Client {
-    target: Target,
+pub(crate) struct Client {
+    target: SocketAddr,
     host: HeaderValue,
     token: HeaderValue,
     connection: Option<Connection>,
@@ -51,28 +28,28 @@ struct Connection {
     _driver: JoinSet<()>,
 }
 
-pub(super) struct Response {
-    pub(super) status: StatusCode,
-    pub(super) body: Bytes,
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
 }
 
 impl Response {
     /// Returns the body as JSON; `null` if it is not JSON.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
 impl Client {
-    pub(super) fn new(target: Target, token: &str) -> Result<Self, String> {
+    pub(crate) fn new(target: SocketAddr, token: &str) -> Result<Self, String> {
         let value = |text: String| HeaderValue::try_from(text).map_err(|error| error.to_string());
-        let (host, token) = (value(target.0.to_string())?, value(format!("Bearer {token}"))?);
+        let (host, token) = (value(target.to_string())?, value(format!("Bearer {token}"))?);
         Ok(Self { target, host, token, connection: None })
     }
 
     /// Sends a request and waits for the whole response. After an error it is unknown if the request was
     /// executed.
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &mut self,
         method: Method,
         path: &str,
@@ -112,7 +89,7 @@ impl Client {
             None => false,
         };
         if !alive {
-            let stream = TcpStream::connect(self.target.0).await.map_err(|error| error.to_string())?;
+            let stream = TcpStream::connect(self.target).await.map_err(|error| error.to_string())?;
             stream.set_nodelay(true).map_err(|error| error.to_string())?;
             let (sender, connection) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;

@@ -7,32 +7,32 @@ use hdrhistogram::Histogram;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::cpu;
-use super::load::{Load, Pace};
-use super::tally::Counts;
+use crate::cpu;
+use crate::plan::{Load, Pace};
+use crate::tally::Counts;
 
 /// The report of a run.
-pub(crate) struct Report {
-    pub(super) load: Load,
-    pub(super) counts: Counts,
+pub struct Report {
+    pub(crate) load: Load,
+    pub(crate) counts: Counts,
     /// Time from the start of the measurement to the last response.
-    pub(super) counted: Duration,
-    pub(super) before: Sample,
-    pub(super) after: Sample,
-    pub(super) counter_check: CounterCheck,
+    pub(crate) counted: Duration,
+    pub(crate) before: Sample,
+    pub(crate) after: Sample,
+    pub(crate) counter_check: CounterCheck,
 }
 
 /// The comparison of the servers' counters with their responses.
 #[derive(Default)]
-pub(super) struct CounterCheck {
+pub(crate) struct CounterCheck {
     /// Number of tickets sold beyond the capacity, over all events.
-    pub(super) oversold: u64,
+    pub(crate) oversold: u64,
     /// Number of tickets by which counters and responses differ, over all events.
-    pub(super) difference: u64,
+    pub(crate) difference: u64,
     /// Number of changes with an unknown outcome.
-    pub(super) unknown: u64,
+    pub(crate) unknown: u64,
     /// True if counters and responses can be compared; false if holds may have expired during the run.
-    pub(super) comparable: bool,
+    pub(crate) comparable: bool,
 }
 
 impl CounterCheck {
@@ -42,7 +42,7 @@ impl CounterCheck {
 }
 
 /// CPU time of the processes and batch counters of the servers at one instant.
-pub(super) struct Sample {
+pub(crate) struct Sample {
     cpu: Vec<(String, f64)>,
     batches: f64,
     commands: f64,
@@ -50,7 +50,7 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Reads CPU times and metrics. A server whose metrics are not available on its address counts as zero.
-    pub(super) async fn take(load: &Load) -> Self {
+    pub(crate) async fn take(load: &Load) -> Self {
         let mut sample = Self { cpu: Vec::new(), batches: 0.0, commands: 0.0 };
         for number in 0..load.targets.len() {
             let Ok(mut client) = load.admin(number) else { continue };
@@ -75,7 +75,7 @@ fn metric(text: &str, name: &str) -> f64 {
 
 impl Report {
     /// Returns true if every request got a response and the counters are correct.
-    pub(crate) fn is_good(&self) -> bool {
+    pub fn is_good(&self) -> bool {
         self.counter_check.is_correct() && self.counts.broken.is_empty() && self.counts.dropped == 0
     }
 
@@ -112,7 +112,7 @@ impl Report {
 
     /// Returns the report as JSON. Latencies are in milliseconds, rates per second, and CPU time in
     /// microseconds per response.
-    pub(crate) fn as_json(&self) -> Value {
+    pub fn as_json(&self) -> Value {
         let row = |(name, histogram): (&str, &Histogram<u64>)| {
             let mut row = Map::from_iter([
                 ("count".to_owned(), json!(histogram.len())),
@@ -128,7 +128,7 @@ impl Report {
             Pace::Open { per_second } => Some(per_second),
         };
         json!({
-            "targets": self.load.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "targets": self.load.targets.iter().map(|target| format!("http://{target}")).collect::<Vec<_>>(),
             "connections": self.load.connections, "rate": rate, "events": self.load.events,
             "mix": self.load.mix.to_string(), "seconds": self.counted.as_secs_f64(),
             "responses": self.rows().map(row).collect::<Map<_, _>>(),

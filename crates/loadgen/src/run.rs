@@ -11,65 +11,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::client::{Client, Response, Target};
-use super::mix::{Mix, Popularity, Step};
-use super::report::{CounterCheck, Report, Sample};
-use super::tally::{Outcome, Tally};
-
-/// Most bookings that one client remembers to confirm or cancel later. Beyond it, the oldest expire.
-const OPEN_MAX: usize = 1_000;
-/// Time after the end of a schedule in which its backlog is still sent. The rest is dropped.
-const BACKLOG_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Number of clients that create events.
-const ORGANISERS: usize = 64;
-
-/// The load to generate.
-pub(crate) struct Load {
-    /// The servers; connections are spread evenly over them.
-    pub(crate) targets: Vec<Target>,
-    pub(crate) callers: Callers,
-    pub(crate) pace: Pace,
-    pub(crate) connections: usize,
-    /// Duration of the measurement, which starts after `warm_up`.
-    pub(crate) duration: Duration,
-    pub(crate) warm_up: Duration,
-    pub(crate) events: usize,
-    /// Zipf exponent of event popularity: see [`Popularity`].
-    pub(crate) zipf: f64,
-    /// Tickets per event.
-    pub(crate) capacity: u32,
-    pub(crate) hold: Duration,
-    /// Number of users; `None`: each booking has a new user.
-    pub(crate) users: Option<u64>,
-    pub(crate) mix: Mix,
-    pub(crate) seed: u64,
-    /// Processes whose CPU time is reported.
-    pub(crate) pids: Vec<u32>,
-    /// The start of the events, as RFC 3339.
-    pub(crate) starts_at: String,
-}
-
-/// The tokens of the clients.
-pub(crate) struct Callers {
-    /// Books, confirms and cancels for all users.
-    pub(crate) service: String,
-    /// Creates events and reads counters.
-    pub(crate) admin: String,
-}
-
-/// The time of the next request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Pace {
-    /// Closed loop: after the response to the previous one of the connection. Slow responses mean fewer
-    /// requests.
-    Closed,
-    /// Open loop: on a schedule, independent of responses. Latency counts from the scheduled instant, so that
-    /// the requests that a stalled server delays count, too (no coordinated omission).
-    Open {
-        /// Requests per second, over all connections; at least 1.
-        per_second: u32,
-    },
-}
+use crate::client::{Client, Response};
+use crate::limit::{BACKLOG_WAIT_MAX, OPEN_BOOKINGS_MAX, ORGANISERS};
+use crate::mix::{Popularity, Step};
+use crate::plan::{Load, Pace};
+use crate::report::{CounterCheck, Report, Sample};
+use crate::tally::{Outcome, Tally};
 
 /// A load in progress.
 struct Run {
@@ -95,71 +42,64 @@ struct ExpectedCounts {
     unknown: AtomicU64,
 }
 
-impl Load {
-    /// Runs the load and returns the report.
-    pub(crate) async fn run(self) -> Result<Report, String> {
-        let events = self.create_events().await?;
-        let began = Instant::now();
-        let counted_from = began + self.warm_up;
-        let run = Arc::new(Run {
-            name: format!("{:08x}", fastrand::u32(..)),
-            popularity: Popularity::new(events.len(), self.zipf),
-            expected: ExpectedCounts {
-                live: events.iter().map(|_| AtomicI64::new(0)).collect(),
-                unknown: AtomicU64::new(0),
-            },
-            began,
-            counted_from,
-            ends: counted_from + self.duration,
-            scheduled: AtomicU64::new(0),
-            bookings: AtomicU64::new(0),
-            tally: Tally::default(),
-            events,
-            load: self,
+/// Generates the load and returns the report.
+pub async fn run(load: Load) -> Result<Report, String> {
+    let events = create_events(&load).await?;
+    let began = Instant::now();
+    let counted_from = began + load.warm_up;
+    let run = Arc::new(Run {
+        name: format!("{:08x}", fastrand::u32(..)),
+        popularity: Popularity::new(events.len(), load.zipf),
+        expected: ExpectedCounts {
+            live: events.iter().map(|_| AtomicI64::new(0)).collect(),
+            unknown: AtomicU64::new(0),
+        },
+        began,
+        counted_from,
+        ends: counted_from + load.duration,
+        scheduled: AtomicU64::new(0),
+        bookings: AtomicU64::new(0),
+        tally: Tally::default(),
+        events,
+        load,
+    });
+    let mut workers = JoinSet::new();
+    for number in 0..run.load.connections {
+        workers.spawn(Worker::new(run.clone(), number)?.run());
+    }
+    sleep_until(run.counted_from).await;
+    let before = Sample::take(&run.load).await;
+    sleep_until(run.ends).await;
+    let after = Sample::take(&run.load).await;
+    workers.join_all().await;
+    let counted = Instant::now() - run.counted_from;
+    let counter_check = run.compare().await?;
+    let run = Arc::into_inner(run).ok_or("a client is still running")?;
+    Ok(Report { counts: run.tally.into_counts(), counted, before, after, counter_check, load: run.load })
+}
+
+async fn create_events(load: &Load) -> Result<Vec<String>, String> {
+    let mut organisers = JoinSet::new();
+    let count = ORGANISERS.min(load.events);
+    for number in 0..count {
+        let mut client = load.admin(number)?;
+        let share = load.events / count + usize::from(number < load.events % count);
+        let body = json!({
+            "name": "Bench", "venue": "Here", "startsAt": load.starts_at, "capacity": load.capacity,
+            "price": {"amount": 4_500, "currency": "EUR"}, "holdSeconds": load.hold.as_secs(),
         });
-        let mut workers = JoinSet::new();
-        for number in 0..run.load.connections {
-            workers.spawn(Worker::new(run.clone(), number)?.run());
-        }
-        sleep_until(run.counted_from).await;
-        let before = Sample::take(&run.load).await;
-        sleep_until(run.ends).await;
-        let after = Sample::take(&run.load).await;
-        workers.join_all().await;
-        let counted = Instant::now() - run.counted_from;
-        let counter_check = run.compare().await?;
-        let run = Arc::into_inner(run).ok_or("a client is still running")?;
-        Ok(Report { counts: run.tally.into_counts(), counted, before, after, counter_check, load: run.load })
+        let body = body.to_string();
+        organisers.spawn(async move {
+            let mut ids = Vec::with_capacity(share);
+            for _ in 0..share {
+                let response = client.request(Method::POST, "/v1/events", Some(body.clone())).await?;
+                ids.push(id_of(&response, StatusCode::CREATED)?);
+            }
+            Ok::<_, String>(ids)
+        });
     }
-
-    async fn create_events(&self) -> Result<Vec<String>, String> {
-        let mut organisers = JoinSet::new();
-        let count = ORGANISERS.min(self.events);
-        for number in 0..count {
-            let mut client = self.admin(number)?;
-            let share = self.events / count + usize::from(number < self.events % count);
-            let body = json!({
-                "name": "Bench", "venue": "Here", "startsAt": self.starts_at, "capacity": self.capacity,
-                "price": {"amount": 4_500, "currency": "EUR"}, "holdSeconds": self.hold.as_secs(),
-            });
-            let body = body.to_string();
-            organisers.spawn(async move {
-                let mut ids = Vec::with_capacity(share);
-                for _ in 0..share {
-                    let response = client.request(Method::POST, "/v1/events", Some(body.clone())).await?;
-                    ids.push(id_of(&response, StatusCode::CREATED)?);
-                }
-                Ok::<_, String>(ids)
-            });
-        }
-        let ids: Result<Vec<_>, _> = organisers.join_all().await.into_iter().collect();
-        Ok(ids?.into_iter().flatten().collect())
-    }
-
-    /// Returns a client with the admin token for one of the targets.
-    pub(super) fn admin(&self, number: usize) -> Result<Client, String> {
-        Client::new(self.targets[number % self.targets.len()], &self.callers.admin)
-    }
+    let ids: Result<Vec<_>, _> = organisers.join_all().await.into_iter().collect();
+    Ok(ids?.into_iter().flatten().collect())
 }
 
 impl Run {
@@ -279,7 +219,7 @@ impl Worker {
                 && let Ok(id) = id_of(response, StatusCode::CREATED)
             {
                 self.open.push_back(OpenBooking { id, event });
-                if self.open.len() > OPEN_MAX {
+                if self.open.len() > OPEN_BOOKINGS_MAX {
                     self.open.pop_front();
                 }
             }

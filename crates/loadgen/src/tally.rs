@@ -6,41 +6,40 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::mix::Step;
+use crate::limit::LATENCY_MICROS_MAX;
+use crate::mix::Step;
 
 /// Significant digits of a latency: 0.1 %.
 const DIGITS: u8 = 3;
-/// Longest latency that is distinguished from longer ones. A client waits half as long.
-const LONGEST_MICROS: u64 = 60_000_000;
 
 /// The counts that all clients share.
 #[derive(Default)]
-pub(super) struct Tally(Mutex<Counts>);
+pub(crate) struct Tally(Mutex<Counts>);
 
 /// Counts and latencies of a run.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// Latencies of successful responses by operation, in microseconds.
-    pub(super) done: BTreeMap<Step, Histogram<u64>>,
+    pub(crate) done: BTreeMap<Step, Histogram<u64>>,
     /// Latencies of refusals and faults by code, in microseconds.
-    pub(super) refused: BTreeMap<String, Histogram<u64>>,
+    pub(crate) refused: BTreeMap<String, Histogram<u64>>,
     /// Number of requests without a response, by error.
-    pub(super) broken: BTreeMap<String, u64>,
+    pub(crate) broken: BTreeMap<String, u64>,
     /// Longest delay of a request behind its schedule.
-    pub(super) late: Duration,
+    pub(crate) late: Duration,
     /// Number of scheduled requests that were dropped because the backlog was too long.
-    pub(super) dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 /// The outcome of a request.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Done(Step),
     Refused(String),
     Broken(String),
 }
 
 impl Tally {
-    pub(super) fn record(&self, outcome: Outcome, latency: Duration, late: Duration) {
+    pub(crate) fn record(&self, outcome: Outcome, latency: Duration, late: Duration) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.late = counts.late.max(late);
         let histogram = match outcome {
@@ -54,16 +53,16 @@ impl Tally {
         histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
-    pub(super) fn record_dropped(&self) {
+    pub(crate) fn record_dropped(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
     }
 
-    pub(super) fn into_counts(self) -> Counts {
+    pub(crate) fn into_counts(self) -> Counts {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn histogram() -> Histogram<u64> {
-    let bounds = Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS);
+    let bounds = Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, DIGITS);
     bounds.unwrap_or_else(|_| unreachable!("the bounds are valid"))
 }

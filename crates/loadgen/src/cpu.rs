@@ -64,7 +64,7 @@ mod tests {
     fn this_process_is_found_with_its_name() {
         let found = seconds(&[std::process::id(), u32::MAX]);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].0.starts_with("boxoffice"), "{found:?}");
+        assert!(found[0].0.starts_with("loadgen"), "{found:?}");
         assert!(descends(&processes(), std::process::id(), std::process::id()));
     }
 }

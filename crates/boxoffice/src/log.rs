@@ -15,12 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::config::{LogFormat, colours_allowed};
+use crate::limit::{LOG_BUFFER_BYTES_MAX, LOG_FLUSH_WAIT_MAX};
 
-/// Most buffered bytes: some ten thousand lines, more than a second of a busy server at debug level.
-const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Longest wait for the last lines at exit. A healthy log accepts them within a millisecond; a pipe without a
-/// reader never does.
-const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Pause before a retry if standard error would block, which happens if another process made it non-blocking.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -76,10 +72,10 @@ pub(crate) fn write_line(text: &str) {
     push(format!("{text}\n").as_bytes());
 }
 
-/// Waits until the buffer has been written, at most [`FLUSH_WAIT_MAX`].
+/// Waits until the buffer has been written, at most [`LOG_FLUSH_WAIT_MAX`].
 pub(crate) fn flush() {
     let is_busy = |pending: &mut Buffer| pending.is_writing || !pending.bytes.is_empty();
-    let waited = LOG.changed.wait_timeout_while(lock_buffer(), FLUSH_WAIT_MAX, is_busy);
+    let waited = LOG.changed.wait_timeout_while(lock_buffer(), LOG_FLUSH_WAIT_MAX, is_busy);
     drop(waited);
 }
 
@@ -116,7 +112,7 @@ fn push(bytes: &[u8]) {
     if !pending.has_writer {
         pending.has_writer = thread::Builder::new().name("log".to_owned()).spawn(write_all).is_ok();
     }
-    if !pending.has_writer || pending.bytes.len() + bytes.len() > BUFFER_BYTES_MAX {
+    if !pending.has_writer || pending.bytes.len() + bytes.len() > LOG_BUFFER_BYTES_MAX {
         count_lost_lines(bytes);
         return;
     }

@@ -1,20 +1,15 @@
 //! boxoffice: a self-hosted ticket-booking engine.
 //!
-//! The composition root: the command line and its configuration, the HTTP API, the NATS gateway, and the
-//! engine on a store.
+//! The composition root: the command line, the configuration and the log, and the assembly of the engine on a
+//! store with the transports.
 
-mod auth;
 mod cli;
 mod config;
 mod coordination_ports;
-mod http;
-mod idempotency;
+mod dependency;
 mod limit;
 mod log;
-mod nats;
-mod problem;
 mod telemetry;
-mod wire;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;

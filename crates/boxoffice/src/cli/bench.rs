@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use domain::Clock as _;
 use engine::SystemClock;
+use http_api::auth::{Identity, Role};
 use loadgen::{Callers, Load, Mix, Pace, Step};
 
 use super::{Failure, audit, database, print_output};
-use crate::auth::{Identity, Role};
 use crate::config::{Bench, Operation};
 
 /// Time until the events of a run start.

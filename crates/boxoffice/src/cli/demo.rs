@@ -14,7 +14,7 @@ use domain::{
     Actor, Answer, AuditReport, BookingId, CapturedPayment, Clock, Event, EventId, Order, RequestId,
     TicketSelection, Timestamp, UserId,
 };
-use engine::{Caller, CommandOutput, Engine, Error, QUEUE_MAX, RateLimitedResult, Sweeper, SystemClock};
+use engine::{Caller, CommandOutput, Engine, Error, RateLimitedResult, Sweeper, SystemClock};
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -25,21 +25,13 @@ use tokio::time::Instant;
 use super::dev::{put_on_sale, reader};
 use super::{Failure, audit, embedded, print_output};
 use crate::config::{Demo, LogFormat};
+use crate::limit::{CONCURRENT_BUYERS_MAX, CONCURRENT_SETTLEMENTS_MAX};
 use crate::log;
 
 /// One of this many buyers is impatient.
 const IMPATIENT_EVERY: u32 = 10;
 /// Concurrent requests of an impatient buyer: one more than the rate limit allows.
 const CLICKS_PER_IMPATIENT_BUYER: usize = 6;
-/// Maximum number of concurrent buyers. With the clicks of impatient buyers they fit into the queue of the
-/// engine.
-const CONCURRENT_BUYERS_MAX: usize = 10_000;
-const _: () = assert!(
-    CONCURRENT_BUYERS_MAX + CONCURRENT_BUYERS_MAX / 10 * 5 <= QUEUE_MAX,
-    "the queue has room for all concurrent requests"
-);
-/// Maximum number of concurrent payments and cancellations.
-const CONCURRENT_SETTLEMENTS_MAX: usize = 256;
 /// Lifetime of an unpaid booking, by the demo's clock.
 const HOLD_SECONDS: u32 = 900;
 

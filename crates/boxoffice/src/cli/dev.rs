@@ -12,16 +12,17 @@ use domain::{
     UserId,
 };
 use engine::{Caller, CommandOutput, Engine, Reader, SystemIds};
+use http_api::HttpState;
+use http_api::auth::{ExpectedClaims, Identity, Role, Tokens};
 use store::Sqlite;
 use tokio::net::TcpListener;
 
 use super::database::sqlite_options;
 use super::serve::{ListenError, assemble, listen, serve};
 use super::{Failure, print_output};
-use crate::auth::{ExpectedClaims, Identity, Role, Tokens};
 use crate::config::{self, Dev, LogFormat};
 use crate::coordination_ports::CoordinationPorts;
-use crate::http::App;
+use crate::limit::DEV_SHUTDOWN_WAIT_MAX;
 use crate::log;
 
 /// The preferred port of `dev`.
@@ -30,8 +31,6 @@ const PORT: u16 = 8080;
 const TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
 /// Interval at which overdue bookings are expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// Longest wait for requests in progress on shutdown.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     log::init(tracing::Level::WARN, LogFormat::Text);
@@ -45,21 +44,22 @@ pub(super) async fn run(args: &Dev) -> Result<ExitCode, Failure> {
     // Random for each run: a fixed secret would be publicly known, and would outlive its purpose.
     let secret: Vec<u8> = (0..4).flat_map(|_| SystemIds.random()).collect();
     let policy = config::default_policy();
-    let app = assemble(
+    let server = assemble(
         Arc::new(store),
         Tokens::new(&[secret], &[], &ExpectedClaims::default()),
         policy,
         CoordinationPorts::local(),
         None,
     );
-    let event = sample_event(&app.engine).await?;
+    let engine = &server.http.app.engine;
+    let event = sample_event(engine).await?;
     let listener = match args.listen {
         Some(address) => listen(address).await?,
         None => listen_on_default_port().await?,
     };
-    app.engine.start_chores(SWEEP_EVERY);
-    print_welcome(&app, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
-    serve(listener, None, app, SHUTDOWN_TIMEOUT).await
+    engine.start_chores(SWEEP_EVERY);
+    print_welcome(&server.http, &event, &format!("http://{}", listener.local_addr()?), args.data.as_deref())?;
+    serve(listener, None, server, DEV_SHUTDOWN_WAIT_MAX).await
 }
 
 /// Listens on [`PORT`], or on a free port if it is in use, so that a first run needs no settings.
@@ -135,10 +135,15 @@ pub(super) async fn put_on_sale(
 }
 
 /// Prints at most twelve lines: the address, a token for each role, and two commands to paste.
-fn print_welcome(app: &App, event: &Event, address: &str, data: Option<&Path>) -> Result<(), Failure> {
+fn print_welcome(
+    state: &HttpState,
+    event: &Event,
+    address: &str,
+    data: Option<&Path>,
+) -> Result<(), Failure> {
     let token = |user: &str, role| {
         let user: UserId = user.parse().map_err(|_| Failure::Failed("the sample users are valid".into()))?;
-        app.tokens.sign(&Identity { user, role }, &*app.clock, TOKEN_SECONDS).map_err(Failure::Failed)
+        state.tokens.sign(&Identity { user, role }, &*state.clock, TOKEN_SECONDS).map_err(Failure::Failed)
     };
     let buyer = token("buyer-1", Role::User)?;
     let service = token("payments", Role::Service)?;

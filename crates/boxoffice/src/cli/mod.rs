@@ -1,23 +1,18 @@
 //! The commands. Data goes to standard output, everything else to standard error.
 
-mod asyncapi;
 mod audit;
 mod backup;
 mod bench;
-mod completions;
 mod config;
 mod database;
 mod demo;
 mod dev;
 mod doctor;
-mod doctor_nats;
-mod doctor_redis;
 mod embedded;
 mod migrate;
-mod openapi;
+mod print;
 mod serve;
 mod sweep;
-mod token;
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
@@ -87,10 +82,10 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Bench(args) => runtime().and_then(|runtime| runtime.block_on(bench::run(&args))),
         Command::Doctor(args) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&args))),
         Command::Migrate(args) => runtime().and_then(|runtime| runtime.block_on(migrate::run(&args))),
-        Command::Completions(args) => completions::run(&args),
-        Command::Openapi => openapi::run(),
-        Command::Asyncapi => asyncapi::run(),
-        Command::Token(args) => token::run(&args),
+        Command::Completions(args) => Ok(print::completions(&args)),
+        Command::Openapi => Ok(print::openapi()),
+        Command::Asyncapi => Ok(print::asyncapi()),
+        Command::Token(args) => print::token(&args),
         Command::Config(args) => config::run(&args),
     };
     match (result, OUTPUT_ERROR.get()) {

@@ -5,9 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::{App, Dependency};
+use domain::Clock;
 use engine::relay::RelayDependencies;
 use engine::{CommitListener, Engine, NoopListener, Policy, Ports, SystemClock, SystemIds};
 use futures_util::future::OptionFuture;
+use http_api::auth::Tokens;
+use http_api::{Acceptor, HttpMetrics, HttpState, Streams};
+use nats::{Nats, Settings};
 use store::Store;
 use supervisor::Supervisor;
 use tokio::net::TcpListener;
@@ -17,49 +22,51 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, database};
-use crate::auth::Tokens;
 use crate::config::{DatabaseUrl, Serve};
-use crate::coordination_ports::CoordinationPorts;
-use crate::http::listener::{self, Acceptor};
-use crate::http::{self, App};
-use crate::log;
-use crate::nats::Nats;
-use crate::telemetry::Telemetry;
+use crate::coordination_ports::{CoordinationPorts, SharedRedis};
+use crate::dependency::{DatabaseDependency, RedisDependency};
+use crate::limit::{DRAIN_MARGIN, REDIS_WAIT_MAX};
+use crate::{log, telemetry};
 
-/// Longest wait for Redis at startup before the server continues without it.
-const REDIS_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Additional time on shutdown, after the timeout for requests, for the changes that they have started.
-const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+/// The components of a server: the state of the transports, and what must be closed at shutdown.
+pub(super) struct Server {
+    pub(super) http: HttpState,
+    /// Unset if no Redis is configured.
+    redis: Option<Arc<SharedRedis>>,
+    /// Unset if NATS is not configured.
+    nats: Option<Arc<Nats>>,
+}
 
 pub(super) async fn run(args: &Serve) -> Result<ExitCode, Failure> {
     log::init(args.log, args.log_format);
     let url = args.database.url();
     let store = database::open(&url, !args.no_migrate).await?;
     let coordination = coordination_ports(args, &url).await?;
-    let nats = connect_nats(&args.nats).await?;
+    let nats = connect_nats(args.nats.settings()).await?;
     let (relay_store, lock) = (store.clone(), coordination.lock.clone());
-    let app = assemble(store, args.identity.tokens(), args.policy(), coordination, nats);
+    let mut server = assemble(store, args.identity.tokens(), args.policy(), coordination, nats);
     let listener = listen(args.listen).await?;
     let metrics = match args.metrics_listen {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let app = App { trusted_proxies: args.trusted_proxies.clone().into(), ..app };
+    server.http.trusted_proxies = args.trusted_proxies.clone().into();
+    let app = &server.http.app;
     app.engine.start_chores(args.sweep_every);
     tracing::info!(address = %listener.local_addr()?, database = %url, "ready");
     let mut background = JoinSet::new();
-    if let Some(nats) = &app.nats {
-        let (clock, ids) = (app.clock.clone(), app.ids.clone());
+    if let Some(nats) = &server.nats {
+        let (clock, ids) = (server.http.clock.clone(), app.ids.clone());
         let dependencies =
             RelayDependencies { store: relay_store, lock, clock, ids, event_bus: nats.clone() };
         start_nats_tasks(&mut background, &app.supervisor, nats, dependencies);
     }
-    if let Some(shared) = &app.redis {
+    if let Some(shared) = &server.redis {
         let (task, shared) = (app.supervisor.task("redis-monitor"), shared.clone());
         background.spawn(async move { task.run(&mut || shared.log_availability()).await });
     }
     // The background tasks end after the server, so that the relay also publishes the last commits.
-    serve(listener, metrics, app, args.shutdown_timeout).await
+    serve(listener, metrics, server, args.shutdown_timeout).await
 }
 
 /// Starts the tasks that keep the connection to NATS and run the relay.
@@ -96,20 +103,20 @@ async fn coordination_ports(args: &Serve, database: &DatabaseUrl) -> Result<Coor
 
 /// Starts to connect to NATS if it is configured. If it is unreachable now, it is used once it can be
 /// reached.
-async fn connect_nats(config: &crate::config::Nats) -> Result<Option<Arc<Nats>>, Failure> {
-    let Some(address) = config.address() else { return Ok(None) };
-    let nats = Nats::start(config, address).await.map_err(|error| Failure::Failed(error.to_string()))?;
+async fn connect_nats(settings: Option<Settings>) -> Result<Option<Arc<Nats>>, Failure> {
+    let Some(settings) = settings else { return Ok(None) };
+    let nats = Nats::start(settings).await.map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Some(Arc::new(nats)))
 }
 
-/// Starts an engine on a store, and returns the state that the transports share.
+/// Starts an engine on a store, and returns the components of a server.
 pub(super) fn assemble(
     store: Arc<dyn Store>,
     tokens: Tokens,
     policy: Policy,
     coordination: CoordinationPorts,
     nats: Option<Arc<Nats>>,
-) -> App {
+) -> Server {
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
     let commit_listener: Arc<dyn CommitListener> = match &nats {
         Some(nats) => nats.relay.clone(),
@@ -124,18 +131,37 @@ pub(super) fn assemble(
         ids: ids.clone(),
         commit_listener,
     };
-    let stop = CancellationToken::new();
-    App {
-        engine: Engine::start(ports, policy),
+    let engine = Engine::start(ports, policy);
+    let redis = coordination.redis;
+    let mut dependencies: Vec<Arc<dyn Dependency>> = vec![Arc::new(DatabaseDependency(engine.clone()))];
+    if let Some(shared) = &redis {
+        let (shared, engine) = (shared.clone(), engine.clone());
+        dependencies.push(Arc::new(RedisDependency { shared, engine }));
+    }
+    if let Some(nats) = &nats {
+        dependencies.push(nats.clone());
+    }
+    let app = App {
+        engine,
+        ids,
+        stop: CancellationToken::new(),
+        supervisor: Arc::default(),
+        dependencies: dependencies.into(),
+    };
+    Server { http: http_state(app, tokens, clock), redis, nats }
+}
+
+/// Returns the state of the HTTP transport, which trusts no proxies.
+fn http_state(app: App, tokens: Tokens, clock: Arc<dyn Clock>) -> HttpState {
+    let streams = Arc::<Streams>::default();
+    let metrics = Arc::new(HttpMetrics::new(streams.clone()));
+    HttpState {
+        registry: Arc::new(telemetry::registry(app.clone(), metrics.clone())),
+        app,
         tokens: Arc::new(tokens),
         clock,
-        ids,
-        stop,
-        streams: Arc::default(),
-        supervisor: Arc::default(),
-        telemetry: Arc::new(Telemetry::new(coordination.redis.is_some(), nats.is_some())),
-        redis: coordination.redis,
-        nats,
+        streams,
+        metrics,
         trusted_proxies: Arc::default(),
     }
 }
@@ -162,13 +188,13 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, ListenErr
 pub(super) async fn serve(
     listener: TcpListener,
     metrics: Option<TcpListener>,
-    app: App,
+    server: Server,
     shutdown_timeout: Duration,
 ) -> Result<ExitCode, Failure> {
-    let stop = app.stop.clone();
+    let stop = server.http.app.stop.clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (redis, nats) = (app.redis.clone(), app.nats.clone());
-    let servers = run_servers(listener, metrics, app, shutdown_timeout);
+    let (redis, nats) = (server.redis.clone(), server.nats.clone());
+    let servers = run_servers(listener, metrics, server, shutdown_timeout);
     let timed_out = async {
         stop.cancelled().await;
         sleep(shutdown_timeout + DRAIN_MARGIN).await;
@@ -201,19 +227,20 @@ pub(super) async fn serve(
 async fn run_servers(
     listener: TcpListener,
     metrics: Option<TcpListener>,
-    app: App,
+    server: Server,
     shutdown_timeout: Duration,
 ) {
-    let (engine, supervisor) = (app.engine.clone(), app.supervisor.clone());
-    let nats_server = app.nats.clone().map(|nats| crate::nats::serve(app.clone(), nats));
-    let (exempt_networks, stop) = (app.trusted_proxies.clone(), app.stop.clone());
-    let api = http::router(app.clone(), metrics.is_none());
+    let Server { http, nats, .. } = server;
+    let App { engine, supervisor, stop, .. } = http.app.clone();
+    let nats_server = nats.map(|nats| nats::serve(http.app.clone(), nats));
+    let exempt_networks = http.trusted_proxies.clone();
+    let api = http_api::router(http.clone(), metrics.is_none());
     let api = Acceptor::new(listener, api, exempt_networks.clone(), stop.clone());
-    let metrics_server =
-        metrics.map(|listener| Acceptor::new(listener, http::metrics_router(app), exempt_networks, stop));
+    let metrics_server = metrics
+        .map(|listener| Acceptor::new(listener, http_api::metrics_router(http), exempt_networks, stop));
     let metrics_server = metrics_server
-        .map(|acceptor| listener::serve(supervisor.task("metrics-listener"), acceptor, shutdown_timeout));
-    let api_server = listener::serve(supervisor.essential_task("listener"), api, shutdown_timeout);
+        .map(|acceptor| http_api::serve(supervisor.task("metrics-listener"), acceptor, shutdown_timeout));
+    let api_server = http_api::serve(supervisor.essential_task("listener"), api, shutdown_timeout);
     tokio::join!(api_server, OptionFuture::from(metrics_server), OptionFuture::from(nats_server));
     engine.drain().await;
 }

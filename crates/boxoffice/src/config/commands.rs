@@ -10,23 +10,15 @@ use clap_complete::Shell;
 use super::operations::OperationWeights;
 use super::parse::{duration, exponent, hold_duration, interval, target};
 use super::{Database, DatabaseUrl, Nats, Redis, Secret};
-
-/// Most buyers of a demo: it then runs for some minutes.
-const BUYERS_MAX: i64 = 1_000_000;
-/// Highest request rate: more than two processors can send.
-const RATE_MAX: i64 = 1_000_000;
-/// Most connections of the load generator: within the usual limit of open files, with some reserve.
-const CONNECTIONS_MAX: i64 = 16_384;
-/// Most events of the load generator: their creation takes some seconds.
-const EVENTS_MAX: i64 = 100_000;
+use crate::limit::{BENCH_CONNECTIONS_MAX, BENCH_EVENTS_MAX, BENCH_RATE_MAX, DEMO_BUYERS_MAX};
 
 #[derive(Args)]
 pub(crate) struct Demo {
     /// Number of buyers
-    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=BUYERS_MAX))]
+    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=DEMO_BUYERS_MAX))]
     pub(crate) buyers: u32,
     /// Number of tickets
-    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=BUYERS_MAX))]
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=DEMO_BUYERS_MAX))]
     pub(crate) tickets: u32,
     /// Print the report as JSON
     #[arg(long)]
@@ -82,10 +74,10 @@ pub(crate) struct Bench {
     pub(crate) secret: Secret,
     /// Requests per second on a fixed schedule (open loop); without it, each connection sends its next
     /// request after a response (closed loop)
-    #[arg(long, value_parser = value_parser!(u32).range(1..=RATE_MAX))]
+    #[arg(long, value_parser = value_parser!(u32).range(1..=BENCH_RATE_MAX))]
     pub(crate) rate: Option<u32>,
     /// Number of connections, over all targets
-    #[arg(long, default_value_t = 256, value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    #[arg(long, default_value_t = 256, value_parser = value_parser!(u32).range(1..=BENCH_CONNECTIONS_MAX))]
     pub(crate) connections: u32,
     /// Duration of the measurement
     #[arg(long, default_value = "10s", value_parser = interval)]
@@ -94,7 +86,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value = "2s", value_parser = duration)]
     pub(crate) warm_up: Duration,
     /// Number of events on sale, created for this run
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=EVENTS_MAX))]
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=BENCH_EVENTS_MAX))]
     pub(crate) events: u32,
     /// Zipf exponent of event popularity, up to 3 (0 = uniform)
     #[arg(long, default_value_t = 0.0, value_parser = exponent)]

@@ -20,19 +20,19 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use coordination::Rule;
 use domain::UserId;
 use engine::Policy;
+use http_api::auth::{self, ExpectedClaims, PublicKey, Tokens};
+use http_api::limit::SECRET_BYTES_MIN;
 use ipnet::IpNet;
 use store::{PostgresUrl, UrlError};
 
 pub(crate) use self::commands::{Backup, Bench, Completions, Demo, Doctor, Sweep, colours_allowed};
-pub(crate) use self::nats::Nats;
+use self::nats::Nats;
 pub(crate) use self::operations::Operation;
 use self::parse::{
     book_limit, cancel_cutoff, cancel_limit, duration, hold_duration, interval, loopback, network,
     public_key_file, secret_file,
 };
 pub(crate) use self::redis::{OnRedisDown, Redis};
-use crate::auth::{ExpectedClaims, PublicKey, Role, Tokens};
-use crate::limit::SECRET_BYTES_MIN;
 
 /// A self-hosted ticket-booking engine.
 #[derive(Parser)]
@@ -270,6 +270,28 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object per line
     Json,
+}
+
+/// The role of a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Books tickets, and sees its own bookings
+    #[default]
+    User,
+    /// A trusted program: confirms payments; books and cancels for any user
+    Service,
+    /// An organiser or operator: all operations
+    Admin,
+}
+
+impl From<Role> for auth::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::User => Self::User,
+            Role::Service => Self::Service,
+            Role::Admin => Self::Admin,
+        }
+    }
 }
 
 impl Serve {

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use nats::{Address, Settings};
 
-use crate::nats::Address;
-
-#[derive(Clone, Args)]
+#[derive(Args)]
 pub(crate) struct Nats {
     /// NATS servers: nats://… or tls://…, the servers of a cluster separated by commas; without it, NATS is
     /// not used
@@ -14,10 +13,10 @@ pub(crate) struct Nats {
     text: Option<String>,
     /// Credentials file for NATS, as written by `nsc`
     #[arg(long = "nats-creds", env = "BOXOFFICE_NATS_CREDS", value_name = "FILE", requires = "nats")]
-    pub(crate) creds: Option<PathBuf>,
+    creds: Option<PathBuf>,
     /// PEM file with CA certificates for NATS; by default those of the system
     #[arg(long = "nats-ca", env = "BOXOFFICE_NATS_CA", value_name = "FILE", requires = "nats")]
-    pub(crate) ca: Option<PathBuf>,
+    ca: Option<PathBuf>,
     /// Replicas of a new stream: 1, or 3 on a cluster; an existing stream is not changed
     #[arg(
         long = "nats-replicas",
@@ -26,7 +25,7 @@ pub(crate) struct Nats {
         default_value_t = 1,
         value_parser = replicas
     )]
-    pub(crate) replicas: usize,
+    replicas: usize,
 }
 
 /// Parses the number of replicas. Three survive the loss of a server. With two, the loss of either stops the
@@ -47,9 +46,10 @@ impl Nats {
         })
     }
 
-    /// Returns the address if it is set.
-    pub(crate) fn address(&self) -> Option<Address> {
+    /// Returns the settings of the connection; `None` if NATS is not configured.
+    pub(crate) fn settings(&self) -> Option<Settings> {
         let text = self.text.as_deref()?;
-        Some(text.parse().unwrap_or_else(|_| unreachable!("checked when the command line was read")))
+        let address = text.parse().unwrap_or_else(|_| unreachable!("checked when the command line was read"));
+        Some(Settings { address, creds: self.creds.clone(), ca: self.ca.clone(), replicas: self.replicas })
     }
 }

@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-/// Largest weight of one operation.
-const WEIGHT_MAX: u32 = 1_000;
+use crate::limit::BENCH_WEIGHT_MAX;
 
 /// An operation of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +28,9 @@ impl FromStr for OperationWeights {
             let operation = operation(name).ok_or_else(|| {
                 format!("unknown operation {name:?}: must be book, confirm, cancel, leave or availability")
             })?;
-            let weight = weight.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight));
+            let weight = weight.parse().ok().filter(|weight| (1..=BENCH_WEIGHT_MAX).contains(weight));
             let weight =
-                weight.ok_or_else(|| format!("the weight of {name} must be from 1 to {WEIGHT_MAX}"))?;
+                weight.ok_or_else(|| format!("the weight of {name} must be from 1 to {BENCH_WEIGHT_MAX}"))?;
             if all.iter().any(|(known, _)| *known == operation) {
                 return Err(format!("{name} is repeated"));
             }

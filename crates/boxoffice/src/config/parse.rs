@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use coordination::Rule;
 use domain::{CANCEL_CUTOFF_SECONDS_MAX, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN};
-
+use http_api::auth::PublicKey;
 use ipnet::IpNet;
-
-use crate::auth::PublicKey;
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let invalid = |_| "must be a duration such as 90s, 15m or 1h30m".to_owned();

@@ -81,7 +81,7 @@ fn codes_in_sources() -> BTreeSet<&'static str> {
         variant.starts_with("Self::").then(|| code.trim_end_matches("\","))
     });
     // In `Self::new(status, "code", "Title", detail)`.
-    let problems = include_str!("../../src/problem.rs").split("Self::new(").skip(1);
+    let problems = include_str!("../../../api/src/problem.rs").split("Self::new(").skip(1);
     let problems = problems.filter_map(|call| call.split('"').nth(1));
     let is_code = |code: &&str| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     refusals.chain(problems).filter(is_code).collect()
@@ -94,7 +94,7 @@ async fn the_documented_routes_are_described() {
 
 #[tokio::test]
 async fn the_routes_of_the_router_are_described() {
-    let source = include_str!("../../src/http/mod.rs");
+    let source = include_str!("../../../http_api/src/router.rs");
     let mut routes = Routes::new();
     for line in source.split(".route(\"").skip(1) {
         let (path, rest) = line.split_once("\", ").expect("a path and its methods");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use domain::{
-    Action, Booking, BookingId, Cancellation, Command, Confirmation, Decision, InconsistencyError, NewEvent,
-    Snapshot, Tallies, decide,
+    Action, Booking, BookingId, Cancellation, CapturedPayment, Command, Confirmation, Decision,
+    InconsistencyError, NewEvent, Snapshot, Tallies, decide,
 };
 
 use crate::world::{World, new_event, service, tx};
@@ -28,8 +28,7 @@ fn confirm(world: &World, id: BookingId) -> Result<Decision, InconsistencyError>
     let confirmation = Confirmation {
         event_id: world.event().id,
         booking_id: id,
-        transaction: tx("t1"),
-        amount: None,
+        payment: CapturedPayment { transaction: tx("t1"), amount: None },
         refund_id: domain::RefundId::from_bytes([1; 16]),
     };
     run(world, Action::Confirm(Box::new(confirmation)), 2)

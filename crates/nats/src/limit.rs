@@ -16,6 +16,8 @@ pub(crate) const LIST_ROWS_DEFAULT: u32 = 10;
 /// Maximum number of bookings that a list counts, and that its pages reach. Its pages are numbered, so the
 /// cost of a page grows with the rows before it.
 pub(crate) const LIST_ROWS_COUNTED_MAX: u32 = 10_000;
+/// Room for the headers of a reply within the `max_payload` of the server, which counts them, too.
+pub(crate) const REPLY_HEADERS_BYTES_MAX: usize = 1_024;
 /// Maximum wait on shutdown for the requests that NATS has already sent.
 pub(crate) const DRAIN_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Maximum wait at shutdown for sent messages to reach NATS.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use api::{App, Problem};
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
-use domain::{Timestamp, TraceParent};
+use domain::{Invalid, Timestamp, TraceParent};
 use futures_util::stream::{SelectAll, select_all};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bookings;
 use crate::connection::Nats;
-use crate::limit::{DRAIN_WAIT_MAX, REQUESTS_MAX};
+use crate::limit::{DRAIN_WAIT_MAX, REPLY_HEADERS_BYTES_MAX, REQUESTS_MAX};
 use crate::reply::{Failure, Reply};
 use crate::request::NatsRequest;
 use crate::subject::{QUEUE_GROUP, REQUESTS, Request, is_reserved};
@@ -158,13 +158,25 @@ impl Service {
     async fn handle(&self, kind: Request, request: &NatsRequest) -> Reply {
         let result = AssertUnwindSafe(bookings::handle(&self.app, kind, request)).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(Fault::OutcomeUnknown(Cause::new("a panic")).into()));
-        result.unwrap_or_else(|error| {
+        let reply = result.unwrap_or_else(|error| {
             if let Some(cause) = error.cause() {
                 let trace = request.trace().map(TraceParent::trace_id);
                 tracing::error!(request = request.request_id().as_str(), trace, cause, "a request failed");
             }
             problem(kind, error, request)
-        })
+        });
+        self.fitting(kind, request, reply)
+    }
+
+    /// Returns the reply, or a refusal if the server would not deliver it. Only a list can be that long.
+    fn fitting(&self, kind: Request, request: &NatsRequest, reply: Reply) -> Reply {
+        let reply_bytes_max =
+            self.nats.client().server_info().max_payload.saturating_sub(REPLY_HEADERS_BYTES_MAX);
+        if kind != Request::List || reply.body.len() <= reply_bytes_max {
+            return reply;
+        }
+        let too_long = "is too high: the reply would exceed the max_payload of the NATS server";
+        problem(kind, Problem::invalid(&[Invalid::new("/limit", too_long)]), request)
     }
 
     async fn send(&self, index: usize, message: &Message, request: &NatsRequest, reply: Reply) {

@@ -1,7 +1,9 @@
 //! Bookings: one user's tickets of one event, and their states.
 
 use crate::string_enum::string_enum;
-use crate::{BookingId, EventId, Money, Name, Note, TicketTypeId, Timestamp, TransactionId, UserId};
+use crate::{
+    BookingId, EventId, Metadata, Money, Name, Note, TicketTypeId, Timestamp, TransactionId, UserId,
+};
 
 /// A booking: a fixed part, and a state that contains only the data of that state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Booking {
     pub hold_expires_at: Timestamp,
     /// The intended payment method, as given by the caller.
     pub payment_method: Option<Note>,
+    /// Texts of the caller, which no rule reads.
+    pub metadata: Metadata,
     /// The state of the booking.
     pub state: State,
     /// The number of changes of this booking, from 1; every write is conditional on it.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::{
-    BookingId, EventId, EventStatus, Money, Name, Note, ProviderReference, RefundId, RequestId, TicketTypeId,
-    TimeZone, Timestamp, TraceParent, TransactionId, UserId,
+    BookingId, EventId, EventStatus, Metadata, Money, Name, Note, ProviderReference, RefundId, RequestId,
+    TicketTypeId, TimeZone, Timestamp, TraceParent, TransactionId, UserId,
 };
 
 /// One requested change of one event.
@@ -79,12 +79,15 @@ pub struct Order {
     pub expected_total: Option<Money>,
     /// The payment method that the buyer intends to use.
     pub payment_method: Option<Note>,
+    /// Texts of the caller, which no rule reads.
+    pub metadata: Metadata,
 }
 
 impl Order {
     /// An order without the optional fields.
     pub fn new(event_id: EventId, booking_id: BookingId, user: UserId, selection: TicketSelection) -> Self {
-        Self { event_id, booking_id, user, selection, expected_total: None, payment_method: None }
+        let (expected_total, payment_method, metadata) = (None, None, Metadata::default());
+        Self { event_id, booking_id, user, selection, expected_total, payment_method, metadata }
     }
 }
 

@@ -14,6 +14,7 @@ mod event;
 mod id;
 mod ledger;
 mod limit;
+mod metadata;
 mod money;
 mod refund;
 mod refusal;
@@ -37,6 +38,7 @@ pub use event::{Event, EventDetails, EventStatus, Inventory, Tallies, TicketType
 pub use id::{BookingId, EventId, IdError, Ids, RefundId, TicketTypeId};
 pub use ledger::{Entry, EntryKind, EntryLine, LedgerKind, LedgerStatus, UnknownKind};
 pub use limit::*;
+pub use metadata::{Metadata, MetadataError};
 pub use money::{Currency, Money, MoneyError};
 pub use refund::{Refund, RefundReason, RefundStatus};
 pub use refusal::{Invalid, Refusal};

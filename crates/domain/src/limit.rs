@@ -19,6 +19,14 @@ pub const CANCEL_CUTOFF_SECONDS_MAX: u32 = 315_360_000;
 pub const TICKETS_PER_BOOKING_DEFAULT: u32 = 10;
 /// Maximum length of a name, venue, reason or reference, in characters.
 pub const TEXT_CHARS_MAX: usize = 200;
+/// Maximum number of keys in a booking's metadata: enough for references into other systems; it is not a
+/// document store.
+pub const METADATA_KEYS_MAX: usize = 20;
+/// Maximum length of a key in a booking's metadata, in characters.
+pub const METADATA_KEY_CHARS_MAX: usize = 100;
+/// Maximum length of a value in a booking's metadata, in bytes: a page of bookings with full metadata stays
+/// below 2 MB.
+pub const METADATA_VALUE_BYTES_MAX: usize = 500;
 /// Maximum length of a user id, in characters (all ASCII).
 pub const USER_ID_CHARS_MAX: usize = 128;
 /// Maximum length of a request id, in characters (all ASCII).

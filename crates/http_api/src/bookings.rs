@@ -29,6 +29,7 @@ pub(crate) async fn create(State(app): State<App>, command: CommandRequest) -> R
         selection,
         expected_total,
         payment_method,
+        metadata: body.metadata.map(|metadata| metadata.0).unwrap_or_default(),
     };
     let idempotency = command.idempotency(StatusCode::CREATED)?;
     let limited = app.engine.book(command.caller.into_engine_caller(), order, idempotency).await;

@@ -2,7 +2,7 @@
 //! fails a test or does not compile.
 
 use api::message;
-use api::wire::{As, BookingView, EntryView, MoneyView, StatsView};
+use api::wire::{As, BookingView, EntryView, MetadataField, MoneyView, StatsView};
 use domain::{BookingId, EntryKind, EventId, Note, Timestamp, TransactionId, UserId};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -117,7 +117,7 @@ fn request_schema(request: Request, schemas: &mut SchemaGenerator) -> Value {
         Request::Create => (
             vec!["eventId", "userId", "ticketQuantity"],
             json!({"eventId": event, "userId": user, "ticketQuantity": count, "totalAmount": decimal,
-                "paymentMethod": note}),
+                "paymentMethod": note, "metadata": schema::<MetadataField>(schemas)}),
         ),
         Request::Cancel => {
             (vec!["bookingId", "userId"], json!({"bookingId": booking, "userId": user, "reason": note}))

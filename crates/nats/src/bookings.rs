@@ -1,7 +1,7 @@
 //! The handlers of the seven requests. The counterpart over HTTP is `http_api/src/bookings.rs`.
 
 use api::limit::LIST_ROWS_MAX;
-use api::wire::{ParsedText, StatsView};
+use api::wire::{MetadataField, ParsedText, StatsView};
 use api::{App, Problem};
 use domain::{
     Booking, BookingId, BookingStatus, CapturedPayment, EventId, Invalid, Note, Order, Refusal,
@@ -44,6 +44,7 @@ struct Create {
     ticket_quantity: u32,
     total_amount: Option<Box<RawValue>>,
     payment_method: Option<ParsedText<Note>>,
+    metadata: Option<MetadataField>,
 }
 
 async fn create(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
@@ -61,7 +62,8 @@ async fn create(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
     let selection = TicketSelection::Quantity(body.ticket_quantity);
     let payment_method = body.payment_method.map(|text| text.0);
     let booking_id = app.engine.booking_id();
-    let order = Order { event_id, booking_id, user, selection, expected_total, payment_method };
+    let metadata = body.metadata.map(|metadata| metadata.0).unwrap_or_default();
+    let order = Order { event_id, booking_id, user, selection, expected_total, payment_method, metadata };
     let result = app.engine.book(caller, order, request.idempotency("create", CREATED)).await;
     reply(app, request, result.outcome?, CREATED)
 }

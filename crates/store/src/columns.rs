@@ -131,6 +131,7 @@ groups! {
         total: i64,
         hold_expires_at: i64,
         payment_method: Option<Cow<'r, str>>,
+        metadata: Option<Cow<'r, str>>,
         created_at: i64,
     }
     /// The columns of a booking that change with its state.

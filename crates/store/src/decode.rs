@@ -201,6 +201,7 @@ fn booking_row(id: BookingId, cells: &mut Cells<'_>) -> RowResult<Booking> {
         total: Money::new(origin.total, currency).map_err(Cause::new)?,
         hold_expires_at: time("hold_expires_at", origin.hold_expires_at)?,
         payment_method: parse_if_set("payment_method", origin.payment_method.as_ref())?,
+        metadata: json::metadata_from(origin.metadata.as_deref())?,
         state: state(&row)?,
         version: row.version,
         last_seq: row.last_seq,

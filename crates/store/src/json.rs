@@ -1,6 +1,8 @@
-//! The JSON columns: the items of a booking, and the lines of a ledger entry.
+//! The JSON columns: the items and the metadata of a booking, and the lines of a ledger entry.
 
-use domain::{Currency, EntryLine, Item, Items, Money, Name, TicketTypeId};
+use std::collections::BTreeMap;
+
+use domain::{Currency, EntryLine, Item, Items, Metadata, Money, Name, TicketTypeId};
 use serde_json::{Value, json};
 
 use crate::Cause;
@@ -23,6 +25,19 @@ pub(crate) fn items_from(text: &str, currency: Currency) -> Result<Items, Cause>
     };
     let items = rows.into_iter().map(item).collect::<Result<Vec<_>, Cause>>()?;
     Items::new(items).ok_or_else(|| Cause::new("its items are empty, repeated or zero"))
+}
+
+/// Encodes the metadata of a booking as a JSON object; `None` if it is empty.
+pub(crate) fn metadata_to(metadata: &Metadata) -> Option<String> {
+    let object = || metadata.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    (!metadata.is_empty()).then(|| Value::Object(object()).to_string())
+}
+
+/// Decodes the metadata of a booking.
+pub(crate) fn metadata_from(text: Option<&str>) -> Result<Metadata, Cause> {
+    let Some(text) = text else { return Ok(Metadata::default()) };
+    let object: BTreeMap<String, String> = serde_json::from_str(text).map_err(Cause::new)?;
+    Metadata::new(object).map_err(|error| Cause::new(format!("metadata: {error}")))
 }
 
 /// Encodes the lines of a ledger entry as JSON.

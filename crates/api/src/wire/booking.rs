@@ -1,11 +1,16 @@
 //! JSON types of bookings.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use domain::{
-    Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, Invalid, Note, PaymentStatus, State,
-    TicketSelection, TicketTypeId, Timestamp, TransactionId, UserId,
+    Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, Invalid, METADATA_KEY_CHARS_MAX,
+    METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, Metadata, Note, PaymentStatus, State, TicketSelection,
+    TicketTypeId, Timestamp, TransactionId, UserId,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::schema::{As, without_null};
 use super::{MoneyField, MoneyView, Object, ParsedText};
@@ -32,10 +37,61 @@ pub struct CreateBooking {
     /// The buyer's intended payment method, as free text.
     #[serde(default)]
     pub payment_method: Option<ParsedText<Note>>,
+    /// Up to 20 texts of your own, by key. They are returned with the booking.
+    #[serde(default)]
+    pub metadata: Option<MetadataField>,
     /// The user for whom to book. Required for roles `service` and `admin`; defaults to the caller for role
     /// `user`.
     #[serde(default)]
     pub user_id: Option<ParsedText<UserId>>,
+}
+
+/// A JSON object of texts.
+#[derive(Clone, Debug)]
+pub struct MetadataField(pub Metadata);
+
+impl<'de> Deserialize<'de> for MetadataField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry::<String, String>()? {
+                    pairs.push(pair);
+                }
+                Metadata::new(pairs).map_err(serde::de::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_map(Pairs).map(Self)
+    }
+}
+
+impl JsonSchema for MetadataField {
+    fn schema_name() -> Cow<'static, str> {
+        "Metadata".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": format!("Texts by key. A value has at most {METADATA_VALUE_BYTES_MAX} bytes in UTF-8."),
+            "type": "object",
+            "maxProperties": METADATA_KEYS_MAX,
+            "propertyNames": {"minLength": 1, "maxLength": METADATA_KEY_CHARS_MAX},
+            "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_BYTES_MAX},
+        })
+    }
+}
+
+fn serialize_metadata<S: Serializer>(metadata: &Metadata, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(metadata.iter())
 }
 
 /// Number of tickets of one type to book.
@@ -142,6 +198,10 @@ pub struct BookingView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     payment_method: Option<&'a str>,
+    /// The texts that were given when it was booked; absent if there are none.
+    #[serde(skip_serializing_if = "Metadata::is_empty", serialize_with = "serialize_metadata")]
+    #[schemars(with = "MetadataField")]
+    metadata: &'a Metadata,
     /// The payment provider's id of the captured payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -219,6 +279,7 @@ impl<'a> BookingView<'a> {
             hold_expires_at: booking.hold_expires_at,
             expires_in,
             payment_method: booking.payment_method.as_ref().map(Note::as_str),
+            metadata: &booking.metadata,
             payment_transaction_id: payment.map(|payment| payment.transaction.as_str()),
             cancellation_reason: reason.map(Note::as_str),
             version: booking.version,

@@ -16,7 +16,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, ValidationView};
+pub use booking::{BookingView, CancelRequest, ConfirmRequest, CreateBooking, MetadataField, ValidationView};
 pub use event::{AvailabilityView, CreateEvent, EventView, UpdateEvent};
 pub use ledger::{EntryView, RefundView, SettleRequest, StatsView};
 pub(crate) use schema::Extensible;

@@ -19,6 +19,7 @@ async fn a_booking_is_returned_correctly_in_every_state() {
     let (mut admin, mut ada, event) = fixture(&server, 10, &json!({"holdSeconds": 600})).await;
     let body = json!({
         "eventId": event, "ticketQuantity": 2, "userId": "ada", "paymentMethod": "card",
+        "metadata": {"invoice": "2026-11", "note": ""},
         "expectedTotal": {"amount": 9_000, "currency": "EUR"},
     });
     let response = ada.post("/v1/bookings", &body).await;
@@ -34,6 +35,7 @@ async fn a_booking_is_returned_correctly_in_every_state() {
         ("ticketQuantity", json!(2)),
         ("total", json!({"amount": 9_000, "currency": "EUR"})),
         ("paymentMethod", json!("card")),
+        ("metadata", json!({"invoice": "2026-11", "note": ""})),
         ("version", json!(1)),
     ] {
         assert_eq!(pending[name], value, "{name}");
@@ -55,6 +57,7 @@ async fn a_booking_is_returned_correctly_in_every_state() {
     assert_eq!((&confirmed["version"], &confirmed["expiresIn"]), (&json!(2), &json!(0)));
     assert_eq!(confirmed["paymentTransactionId"], "pay-1");
     assert!(confirmed["confirmedAt"].is_string());
+    assert_eq!(confirmed["metadata"], pending["metadata"]);
 
     let cancelled =
         ada.post(&format!("/v1/bookings/{id}/cancel"), &json!({"reason": "ill"})).await.expect(200);
@@ -226,6 +229,14 @@ async fn invalid_orders_are_refused_with_a_pointer() {
         (json!({"expectedTotal": {"amount": -1, "currency": "EUR"}}), "/expectedTotal"),
         (json!({"paymentMethod": "x".repeat(201)}), "/paymentMethod"),
         (json!({"paymentMethod": "a\u{0}b"}), "/paymentMethod"),
+        (json!({"metadata": [["a", "b"]]}), "/metadata"),
+        (json!({"metadata": {"": "x"}}), "/metadata"),
+        (json!({"metadata": {"a": "x".repeat(501)}}), "/metadata"),
+        (
+            json!({"metadata": (0..21).map(|n| (n.to_string(), json!("x"))).collect::<serde_json::Map<_, _>>()}),
+            "/metadata",
+        ),
+        (json!({"metadata": {"a": 1}}), "/metadata/a"),
         (json!({"userId": "a b"}), "/userId"),
         (json!({"userId": ["ada"]}), "/userId"),
         (json!({"status": "confirmed"}), "/status"),

@@ -37,12 +37,12 @@ const FIELDS: [(&str, &str, &str); 17] = [
         "eventSeq type items quantity availableAfter actor requestId at",
         "bookingId refundId from to previousSeq",
     ),
-    ("CreateBooking", "eventId", "ticketQuantity items expectedTotal paymentMethod userId"),
+    ("CreateBooking", "eventId", "ticketQuantity items expectedTotal paymentMethod metadata userId"),
     (
         "Booking",
         "id eventId userId status paymentStatus ticketQuantity items total holdExpiresAt expiresIn version \
          createdAt updatedAt",
-        "paymentMethod paymentTransactionId cancellationReason confirmedAt cancelledAt expiredAt",
+        "paymentMethod metadata paymentTransactionId cancellationReason confirmedAt cancelledAt expiredAt",
     ),
     ("Item", "ticketTypeId name quantity unitPrice", ""),
     ("ConfirmBooking", "paymentTransactionId", "amount"),

@@ -52,6 +52,7 @@ pub(super) fn book(
         total,
         hold_expires_at: event.hold_until(now),
         payment_method: order.payment_method.clone(),
+        metadata: order.metadata.clone(),
         state: State::Pending,
         version: 1,
         last_seq: 0,

@@ -83,6 +83,7 @@ fn ids_of_new_entities_are_not_taken() {
         selection: domain::TicketSelection::Quantity(1),
         expected_total: None,
         payment_method: None,
+        metadata: domain::Metadata::default(),
     };
     assert!(run(&world, Action::Book(Box::new(order.clone())), 2).is_ok());
     world.bookings.insert(id, Arc::new(booking));

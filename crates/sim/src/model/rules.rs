@@ -139,6 +139,7 @@ fn booking(config: &ModelConfig, stored: BookingState, index: usize) -> Option<A
         total: price(),
         hold_expires_at: at(true),
         payment_method: None,
+        metadata: domain::Metadata::default(),
         state,
         version: 1,
         last_seq: SEQ,

@@ -1,7 +1,7 @@
 -- The cursors of the consumers of the ledger. Each consumer processes the entries of every event in their
 -- order, and saves the number of the last one. A cursor may be behind. `destination` is the time at which the
 -- consumer's destination was created, for example a stream: a cursor of another destination does not count.
-CREATE TABLE cursors (
+CREATE TABLE IF NOT EXISTS cursors (
     consumer    text   NOT NULL CHECK (length(consumer) BETWEEN 1 AND 64),
     event_id    uuid   NOT NULL,
     destination bigint NOT NULL,
@@ -11,4 +11,8 @@ CREATE TABLE cursors (
 -- The previous version of the program still uses `published`. Its relay and this one may be active in turn:
 -- each trusts the stream, and corrects its own cursors.
 INSERT INTO cursors (consumer, event_id, destination, seq)
-SELECT 'relay', event_id, stream, seq FROM published;
+SELECT 'relay', event_id, stream, seq FROM published
+ON CONFLICT DO NOTHING;
+
+-- The caller's own texts, as a JSON object, or NULL if there are none.
+ALTER TABLE bookings ADD COLUMN IF NOT EXISTS metadata text;

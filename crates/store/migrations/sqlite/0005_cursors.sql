@@ -12,3 +12,6 @@ CREATE TABLE cursors (
 -- each trusts the stream, and corrects its own cursors.
 INSERT INTO cursors (consumer, event_id, destination, seq)
 SELECT 'relay', event_id, stream, seq FROM published;
+
+-- The caller's own texts, as a JSON object, or NULL if there are none.
+ALTER TABLE bookings ADD COLUMN metadata TEXT;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use domain::{
     Action, Actor, Booking, BookingId, BookingStatus, CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, Cancellation,
     CapturedPayment, Confirmation, EntryLine, Event, EventId, EventPatch, EventStatus, HOLD_SECONDS_MAX,
-    HOLD_SECONDS_MIN, LedgerStatus, Money, Name, NewEvent, NewTicketType, Order, PRICE_MAX, Payment, Refund,
-    RefundReason, RefundStatus, State, TICKET_TYPES_MAX, TicketSelection, TicketTypeId, TicketTypePatch,
+    HOLD_SECONDS_MIN, LedgerStatus, Metadata, Money, Name, NewEvent, NewTicketType, Order, PRICE_MAX,
+    Payment, Refund, RefundReason, RefundStatus, State, TICKET_TYPES_MAX, TicketSelection, TicketTypeId,
+    TicketTypePatch,
 };
 
 use super::Harness;
@@ -182,6 +183,7 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
     let selections = [every, vec![(dearest, 9_007)], vec![(free, 1_000)]].map(TicketSelection::Items);
     for (selection, method) in selections.into_iter().zip([None, Some(""), Some("İ ' \\ \u{1f4b3}")]) {
         let payment_method = method.map(|method| method.parse().expect("a note"));
+        let metadata = Metadata::new(method.map(|text| ("key \" \u{1f4b3}", text))).expect("metadata");
         let order = |selection: &TicketSelection| Order {
             event_id: event.id,
             booking_id: BookingId::from_bytes(fixture.id()),
@@ -189,6 +191,7 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
             selection: selection.clone(),
             expected_total: None,
             payment_method: payment_method.clone(),
+            metadata: metadata.clone(),
         };
         let [first, second, third] = [0; 3]
             .map(|_| command_by(Actor::User(user(&longest_user)), Action::Book(Box::new(order(&selection)))));
@@ -196,6 +199,7 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
         let held: Vec<_> = fixture.execute(held.to_vec()).await.iter().map(expect_booking).collect();
         for booking in &held {
             assert_eq!((&booking.payment_method, booking.version), (&payment_method, 1));
+            assert_eq!(booking.metadata, metadata);
             assert_eq!(booking.hold_expires_at, booking.created_at.plus_seconds(HOLD_SECONDS_MAX));
             check_booking(&fixture, booking, BookingStatus::Pending).await;
         }

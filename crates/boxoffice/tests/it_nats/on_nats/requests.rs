@@ -20,7 +20,7 @@ async fn a_complete_booking_lifecycle_works_over_nats() {
 
     let order = json!({
         "eventId": event, "userId": "user-1", "ticketQuantity": 2, "totalAmount": 90.0,
-        "paymentMethod": "card",
+        "paymentMethod": "card", "metadata": {"invoice": "2026-11"},
     });
     let created = gateway.call("booking.create", order).await;
     assert_eq!(
@@ -33,6 +33,7 @@ async fn a_complete_booking_lifecycle_works_over_nats() {
     assert_eq!((&booking["status"], &booking["totalAmount"]), (&json!("pending"), &json!(90.0)));
     assert_eq!(booking["total"], json!({"amount": 9_000, "currency": "EUR"}));
     assert_eq!((&booking["userId"], &booking["paymentMethod"]), (&json!("user-1"), &json!("card")));
+    assert_eq!(booking["metadata"], json!({"invoice": "2026-11"}));
 
     let mine = json!({"bookingId": id, "userId": "user-1"});
     assert_eq!(gateway.expect("booking.get", mine.clone()).await["_id"], json!(id));
@@ -97,6 +98,27 @@ async fn each_request_is_handled_once_by_several_instances() {
     assert_eq!((handled, errors), (BUYERS as u64, refused.len() as u64), "{stats:#?}");
     assert_eq!(busy, servers.len(), "every instance handles requests: {stats:#?}");
     servers[0].expect_clean().await;
+}
+
+/// The server of NATS accepts messages of at most 1 MB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_long_for_nats_is_refused() {
+    let nats = NatsServer::start().await;
+    let server = setup(&nats).start().await;
+    let event = server.admin().create_event(&event_body(100)).await;
+    let gateway = Gateway::connect(&nats).await;
+    let metadata: serde_json::Map<_, _> =
+        (0..20).map(|key| (key.to_string(), json!("x".repeat(500)))).collect();
+    for buyer in 0..60 {
+        let order = json!({"eventId": event, "userId": format!("user-{buyer}"), "ticketQuantity": 1,
+                           "metadata": metadata});
+        assert_eq!(gateway.call("booking.create", order).await["success"], true);
+    }
+    let list = |limit: u32| json!({"eventId": event, "limit": limit});
+    let refused = gateway.expect_refused("booking.list", list(100), "validation_failed").await;
+    assert!(refused["error"].as_str().is_some_and(|error| error.contains("max_payload")), "{refused:#}");
+    let listed = gateway.call("booking.list", list(20)).await;
+    assert_eq!(listed["bookings"].as_array().map(Vec::len), Some(20), "{listed:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

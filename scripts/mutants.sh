@@ -12,15 +12,17 @@ command -v cargo-mutants >/dev/null || {
     exit 1
 }
 
-# Appends the outcomes of the last run, also if it was interrupted.
+# Appends the outcomes of this run, also if it is interrupted.
 append_results() {
     local outcome
+    [[ $OUTPUT/mutants.out/mutants.json -nt $OUTPUT/started ]] || return 0
     for outcome in caught missed timeout unviable; do
         [[ ! -s $OUTPUT/mutants.out/$outcome.txt ]] || sed "s/^/$outcome /" "$OUTPUT/mutants.out/$outcome.txt"
     done >>"$RESULTS"
 }
 
 mkdir -p "$OUTPUT"
+touch "$OUTPUT/started"
 trap append_results EXIT
 files=()
 for file in "$@"; do files+=(--file "$file"); done

@@ -1,5 +1,5 @@
-//! What every transport of the API shares: the JSON types, the problems, the descriptions, and the state
-//! below the transports.
+//! What every transport of the API shares: the JSON types, the problems, the messages, the OpenAPI document,
+//! and the state below the transports.
 //!
 //! A transport parses requests into these types, calls the engine, and renders the results with them. This
 //! crate is apart from the transports so that it cannot depend on one of them: neither on axum nor on the

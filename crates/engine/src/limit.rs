@@ -59,7 +59,7 @@ const _: () = assert!(
 );
 
 /// Maximum time that commands wait for the lease of their event, `event:{id}`, before they run without it:
-/// many batches of another desk, and a small part of [`QUEUE_WAIT_MAX`]. A desk that does not get the lease
+/// many batches of another desk, and a small part of `QUEUE_WAIT_MAX`. A desk that does not get the lease
 /// in this time is one of very many, or waits for one that has stopped.
 pub const LEASE_WAIT_MAX: Duration = Duration::from_millis(250);
 

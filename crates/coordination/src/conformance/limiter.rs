@@ -137,8 +137,8 @@ fn gap(rng: &mut fastrand::Rng, rule: Rule) -> u64 {
     let mean = window / u64::from(rule.limit());
     let gaps = [0, 0, 1, mean.saturating_sub(1), mean, mean + 1, window - 1, window, window + 1];
     match rng.u64(..3) {
-        0 => rng.u64(..2 * mean + 2),
-        1 => rng.u64(..mean / 4 + 1),
+        0 => rng.u64(..=2 * mean + 1),
+        1 => rng.u64(..=mean / 4),
         _ => rng.choice(gaps).expect("gaps"),
     }
 }

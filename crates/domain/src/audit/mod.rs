@@ -38,7 +38,7 @@ pub struct AuditReport {
     pub entries: u64,
     /// Number of ledger entries of each kind that this version does not know. Only their numbers and dates
     /// were checked, and neither the event nor the booking that they belong to could be verified. Further
-    /// kinds than [`UNKNOWN_KINDS_MAX`] are counted together as [`OTHER_KINDS`].
+    /// kinds than [`UNKNOWN_KINDS_MAX`] are counted together as `other kinds`.
     pub unknown_kinds: BTreeMap<String, u64>,
     /// Number of audited refunds.
     pub refunds: u64,

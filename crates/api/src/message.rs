@@ -48,6 +48,8 @@ struct BookingDetails<'a> {
     user_id: &'a str,
     total: MoneyView,
     #[serde(skip_serializing_if = "Option::is_none")]
+    external_ref: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     payment_transaction_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
@@ -124,6 +126,7 @@ fn booking_details(item: &EntryWithBooking) -> Option<BookingDetails<'_>> {
     Some(BookingDetails {
         user_id: booking.user.as_str(),
         total: booking.total.into(),
+        external_ref: booking.external_ref.as_ref().map(domain::ExternalRef::as_str),
         payment_transaction_id: payment.map(|payment| payment.transaction.as_str()),
         reason: cancellation_reason(booking, kind),
     })

@@ -213,6 +213,7 @@ impl From<Refusal> for Problem {
             Refusal::AmountMismatch { expected } => {
                 unprocessable("Amount mismatch").with("expected", MoneyView::from(*expected))
             }
+            Refusal::ExternalRefInUse => Self::conflict(&refusal, "External reference in use"),
             Refusal::BookingLimitExceeded { .. } => unprocessable("Too many tickets"),
         }
     }

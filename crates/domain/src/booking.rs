@@ -2,7 +2,8 @@
 
 use crate::string_enum::string_enum;
 use crate::{
-    BookingId, EventId, Metadata, Money, Name, Note, TicketTypeId, Timestamp, TransactionId, UserId,
+    BookingId, EventId, ExternalRef, Metadata, Money, Name, Note, TicketTypeId, Timestamp, TransactionId,
+    UserId,
 };
 
 /// A booking: a fixed part, and a state that contains only the data of that state.
@@ -22,6 +23,8 @@ pub struct Booking {
     pub hold_expires_at: Timestamp,
     /// The intended payment method, as given by the caller.
     pub payment_method: Option<Note>,
+    /// The caller's own id of the booking. No other booking of the event has it, whatever its status.
+    pub external_ref: Option<ExternalRef>,
     /// Texts of the caller, which no rule reads.
     pub metadata: Metadata,
     /// The state of the booking.

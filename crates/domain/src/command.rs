@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::{
-    BookingId, EventId, EventStatus, Metadata, Money, Name, Note, ProviderReference, RefundId, RequestId,
-    TicketTypeId, TimeZone, Timestamp, TraceParent, TransactionId, UserId,
+    BookingId, EventId, EventStatus, ExternalRef, Metadata, Money, Name, Note, ProviderReference, RefundId,
+    RequestId, TicketTypeId, TimeZone, Timestamp, TraceParent, TransactionId, UserId,
 };
 
 /// One requested change of one event.
@@ -79,6 +79,8 @@ pub struct Order {
     pub expected_total: Option<Money>,
     /// The payment method that the buyer intends to use.
     pub payment_method: Option<Note>,
+    /// The caller's own id of the booking, which no other booking of the event may have.
+    pub external_ref: Option<ExternalRef>,
     /// Texts of the caller, which no rule reads.
     pub metadata: Metadata,
 }
@@ -86,8 +88,16 @@ pub struct Order {
 impl Order {
     /// An order without the optional fields.
     pub fn new(event_id: EventId, booking_id: BookingId, user: UserId, selection: TicketSelection) -> Self {
-        let (expected_total, payment_method, metadata) = (None, None, Metadata::default());
-        Self { event_id, booking_id, user, selection, expected_total, payment_method, metadata }
+        Self {
+            event_id,
+            booking_id,
+            user,
+            selection,
+            expected_total: None,
+            payment_method: None,
+            external_ref: None,
+            metadata: Metadata::default(),
+        }
     }
 }
 
@@ -268,6 +278,19 @@ impl Command {
     pub fn booked_user(&self) -> Option<&UserId> {
         match &self.action {
             Action::Book(order) => Some(&order.user),
+            Action::CreateEvent(_)
+            | Action::UpdateEvent { .. }
+            | Action::Confirm(_)
+            | Action::Cancel(_)
+            | Action::Settle(_)
+            | Action::Expire { .. } => None,
+        }
+    }
+
+    /// The external reference of the booking that the command creates.
+    pub fn external_ref(&self) -> Option<&ExternalRef> {
+        match &self.action {
+            Action::Book(order) => order.external_ref.as_ref(),
             Action::CreateEvent(_)
             | Action::UpdateEvent { .. }
             | Action::Confirm(_)

@@ -44,6 +44,8 @@ pub use refund::{Refund, RefundReason, RefundStatus};
 pub use refusal::{Invalid, Refusal};
 #[cfg(feature = "sabotage")]
 pub use sabotage::bugs::decide;
-pub use text::{Name, Note, ProviderReference, RequestId, TextError, TimeZone, TransactionId, UserId};
+pub use text::{
+    ExternalRef, Name, Note, ProviderReference, RequestId, TextError, TimeZone, TransactionId, UserId,
+};
 pub use time::{Clock, Timestamp, TimestampError};
 pub use trace::{InvalidTraceParent, TraceParent};

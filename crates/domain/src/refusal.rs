@@ -92,6 +92,9 @@ pub enum Refusal {
         /// The total that the server computed.
         expected: Money,
     },
+    /// Another booking of the event has the same external reference.
+    #[error("another booking of the event has this externalRef")]
+    ExternalRefInUse,
     /// More tickets than one booking or one user may have.
     #[error("{detail}")]
     BookingLimitExceeded {
@@ -134,6 +137,7 @@ impl Refusal {
             | Self::CapacityInUse { .. }
             | Self::VersionMismatch { .. }
             | Self::AmountMismatch { .. }
+            | Self::ExternalRefInUse
             | Self::BookingLimitExceeded { .. } => None,
         }
     }
@@ -156,6 +160,7 @@ impl Refusal {
             Self::CapacityInUse { .. } => "capacity_in_use",
             Self::VersionMismatch { .. } => "version_mismatch",
             Self::AmountMismatch { .. } => "amount_mismatch",
+            Self::ExternalRefInUse => "external_ref_in_use",
             Self::BookingLimitExceeded { .. } => "booking_limit_exceeded",
         }
     }

@@ -66,6 +66,8 @@ texts! {
     pub Note: check_line::<0>;
     /// The payment provider's id of one captured payment: 1 to 200 characters, compared exactly.
     pub TransactionId: check_line::<1>;
+    /// The caller's own id of a booking: 1 to 200 characters, compared exactly. Unique within an event.
+    pub ExternalRef: check_line::<1>;
     /// The payment provider's reference of one pay-out: 1 to 200 characters.
     pub ProviderReference: check_line::<1>;
     /// The identity provider's id of a person; opaque to this program.

@@ -29,6 +29,7 @@ pub(crate) async fn create(State(app): State<App>, command: CommandRequest) -> R
         selection,
         expected_total,
         payment_method,
+        external_ref: body.external_ref.map(|text| text.0),
         metadata: body.metadata.map(|metadata| metadata.0).unwrap_or_default(),
     };
     let idempotency = command.idempotency(StatusCode::CREATED)?;
@@ -101,16 +102,20 @@ pub(crate) async fn list(
     caller: Caller,
     params: Params,
 ) -> Result<Response, Rejection> {
-    params.allow_only(&["limit", "after", "eventId", "userId", "status"])?;
+    params.allow_only(&["limit", "after", "eventId", "userId", "status", "externalRef"])?;
     let (event, user) = (params.get::<EventId>("eventId")?, params.get::<UserId>("userId")?);
     let of_user = match caller.identity().role {
         Role::User => Some(booked_user(caller.identity(), user.clone())?),
         Role::Service | Role::Admin => user,
     };
-    let list = match (of_user, event) {
-        (Some(user), event) => BookingList::OfUser { user, event, after: params.get("after")? },
-        (None, Some(event)) => BookingList::OfEvent { event, after: params.get("after")? },
-        (None, None) => BookingList::All { after: params.get("after")? },
+    let after = params.get("after")?;
+    let list = match (params.get("externalRef")?, of_user, event) {
+        (Some(external_ref), user, event) => {
+            BookingList::WithExternalRef { external_ref, user, event, after }
+        }
+        (None, Some(user), event) => BookingList::OfUser { user, event, after },
+        (None, None, Some(event)) => BookingList::OfEvent { event, after },
+        (None, None, None) => BookingList::All { after },
     };
     let (status, limit) = (params.get("status")?, params.limit()?);
     let page = app.engine.bookings(&caller.reader(), list, status, limit).await?;

@@ -3,7 +3,7 @@
 
 use api::message;
 use api::wire::{As, BookingView, EntryView, MetadataField, MoneyView, StatsView};
-use domain::{BookingId, EntryKind, EventId, Note, Timestamp, TransactionId, UserId};
+use domain::{BookingId, EntryKind, EventId, ExternalRef, Note, Timestamp, TransactionId, UserId};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -117,7 +117,8 @@ fn request_schema(request: Request, schemas: &mut SchemaGenerator) -> Value {
         Request::Create => (
             vec!["eventId", "userId", "ticketQuantity"],
             json!({"eventId": event, "userId": user, "ticketQuantity": count, "totalAmount": decimal,
-                "paymentMethod": note, "metadata": schema::<MetadataField>(schemas)}),
+                "paymentMethod": note, "externalRef": schema::<As<ExternalRef>>(schemas),
+                "metadata": schema::<MetadataField>(schemas)}),
         ),
         Request::Cancel => {
             (vec!["bookingId", "userId"], json!({"bookingId": booking, "userId": user, "reason": note}))
@@ -182,7 +183,7 @@ fn ledger_message(kind: EntryKind, schemas: &mut SchemaGenerator) -> Value {
     let entry = schema::<EntryView<'_>>(schemas);
     let more = json!({"required": ["eventId"], "properties": {
         "eventId": schema::<As<EventId>>(schemas), "userId": text, "total": schema::<MoneyView>(schemas),
-        "paymentTransactionId": text, "reason": text}});
+        "externalRef": text, "paymentTransactionId": text, "reason": text}});
     json!({"name": kind.as_str(), "contentType": message::CONTENT_TYPE, "payload": {
         "type": "object", "required": ["specversion", "id", "source", "type", "time", "data"],
         "properties": {"specversion": {"const": "1.0"}, "id": text, "source": text, "subject": text,

@@ -4,7 +4,7 @@ use api::limit::LIST_ROWS_MAX;
 use api::wire::{MetadataField, ParsedText, StatsView};
 use api::{App, Problem};
 use domain::{
-    Booking, BookingId, BookingStatus, CapturedPayment, EventId, Invalid, Note, Order, Refusal,
+    Booking, BookingId, BookingStatus, CapturedPayment, EventId, ExternalRef, Invalid, Note, Order, Refusal,
     TicketSelection, TransactionId, UserId,
 };
 use engine::{CommandOutput, Error, OffsetPage, Reader};
@@ -44,6 +44,7 @@ struct Create {
     ticket_quantity: u32,
     total_amount: Option<Box<RawValue>>,
     payment_method: Option<ParsedText<Note>>,
+    external_ref: Option<ParsedText<ExternalRef>>,
     metadata: Option<MetadataField>,
 }
 
@@ -63,7 +64,17 @@ async fn create(app: &App, request: &NatsRequest) -> Result<Reply, Problem> {
     let payment_method = body.payment_method.map(|text| text.0);
     let booking_id = app.engine.booking_id();
     let metadata = body.metadata.map(|metadata| metadata.0).unwrap_or_default();
-    let order = Order { event_id, booking_id, user, selection, expected_total, payment_method, metadata };
+    let external_ref = body.external_ref.map(|text| text.0);
+    let order = Order {
+        event_id,
+        booking_id,
+        user,
+        selection,
+        expected_total,
+        payment_method,
+        external_ref,
+        metadata,
+    };
     let result = app.engine.book(caller, order, request.idempotency("create", CREATED)).await;
     reply(app, request, result.outcome?, CREATED)
 }

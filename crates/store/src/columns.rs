@@ -131,8 +131,14 @@ groups! {
         total: i64,
         hold_expires_at: i64,
         payment_method: Option<Cow<'r, str>>,
+        external_ref: Option<Cow<'r, str>>,
         metadata: Option<Cow<'r, str>>,
         created_at: i64,
+    }
+    /// An external reference, with the event within which it is unique.
+    BookingExternalRef<'r> {
+        event_id: [u8; 16],
+        external_ref: Cow<'r, str>,
     }
     /// The columns of a booking that change with its state.
     BookingState<'r> {
@@ -219,6 +225,7 @@ groups! {
 /// Groups of columns that are written together, each with its name in SQL texts.
 pub(crate) const NAMES: &[(&str, &[&[ColumnName]])] = &[
     ("booking", &[BookingOrigin::COLUMNS, BookingState::COLUMNS]),
+    ("booking_external_ref", &[BookingExternalRef::COLUMNS]),
     ("booking_state", &[BookingState::COLUMNS]),
     ("booking_update", &[BookingGuard::COLUMNS, BookingState::COLUMNS]),
     ("cursor", &[CursorPosition::COLUMNS]),

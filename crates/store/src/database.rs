@@ -122,6 +122,12 @@ impl<D: Database> Store for D {
             (BookingList::OfUser { user, event, after }, _) => {
                 return UserBookings { user, event, status }.page(self, after, limit).await;
             }
+            (BookingList::WithExternalRef { external_ref, user, event, after }, status) => {
+                let user = user.map(|user| text(user.as_str())).into();
+                let event = event.map(|event| *event.bytes()).into();
+                let values = [text(external_ref.as_str()), before(after), user, event, status.into(), more];
+                query(Sql::BookingListByExternalRef, values)
+            }
             (BookingList::OfEvent { event, after }, None) => {
                 query(Sql::BookingListOfEvent, [Cell::Id(*event.bytes()), before(after), more])
             }

@@ -9,16 +9,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use domain::{
-    Booking, BookingId, Currency, Entry, Event, EventDetails, EventId, Inventory, LedgerKind, Money, Payment,
-    Refund, RefundId, State, Tallies, TicketType, TicketTypeId, Timestamp, TransactionId, TypeInventory,
-    UserId,
+    Booking, BookingId, Currency, Entry, Event, EventDetails, EventId, ExternalRef, Inventory, LedgerKind,
+    Money, Payment, Refund, RefundId, State, Tallies, TicketType, TicketTypeId, Timestamp, TransactionId,
+    TypeInventory, UserId,
 };
 
 use crate::cell::Cells;
 use crate::columns::{
-    BookingOrigin, BookingState, EventCounters, EventDescription, EventKey, EventOrigin, EventTallies,
-    IdempotencyKey, LedgerEntry, RefundOrigin, RefundState, TicketTypeCounters, TicketTypeDescription,
-    TicketTypeKey, TicketTypeOrigin,
+    BookingExternalRef, BookingOrigin, BookingState, EventCounters, EventDescription, EventKey, EventOrigin,
+    EventTallies, IdempotencyKey, LedgerEntry, RefundOrigin, RefundState, TicketTypeCounters,
+    TicketTypeDescription, TicketTypeKey, TicketTypeOrigin,
 };
 use crate::fold::{OverdueHold, StoredResponse};
 use crate::json;
@@ -201,6 +201,7 @@ fn booking_row(id: BookingId, cells: &mut Cells<'_>) -> RowResult<Booking> {
         total: Money::new(origin.total, currency).map_err(Cause::new)?,
         hold_expires_at: time("hold_expires_at", origin.hold_expires_at)?,
         payment_method: parse_if_set("payment_method", origin.payment_method.as_ref())?,
+        external_ref: parse_if_set("external_ref", origin.external_ref.as_ref())?,
         metadata: json::metadata_from(origin.metadata.as_deref())?,
         state: state(&row)?,
         version: row.version,
@@ -233,6 +234,12 @@ fn state(row: &BookingState<'_>) -> RowResult<State> {
         ("expired", None, None, Some(at)) => Ok(State::Expired { at }),
         (status, ..) => Err(Cause::new(format!("status {status} contradicts its dates"))),
     }
+}
+
+/// Decodes an event, and an external reference that one of its bookings has.
+pub(crate) fn external_ref(cells: &mut Cells<'_>) -> RowResult<(EventId, ExternalRef)> {
+    let row: BookingExternalRef<'_> = cells.next()?;
+    Ok((EventId::from_bytes(row.event_id), parse("external_ref", &row.external_ref)?))
 }
 
 /// Decodes the deadline and the id of an overdue hold, and the hold with the number of tickets that its user

@@ -233,6 +233,7 @@ fn booking_origin(booking: &Booking) -> BookingOrigin<'_> {
         total: booking.total.amount(),
         hold_expires_at: booking.hold_expires_at.micros(),
         payment_method: booking.payment_method.as_ref().map(|method| method.as_str().into()),
+        external_ref: booking.external_ref.as_ref().map(|reference| reference.as_str().into()),
         metadata: json::metadata_to(&booking.metadata).map(Into::into),
         created_at: booking.created_at.micros(),
     }

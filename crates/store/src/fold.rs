@@ -18,9 +18,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use domain::{
-    Action, Actor, Answer, Booking, BookingId, Change, Command, Decision, Entry, Event, EventId, HoldScope,
-    Refund, RefundId, RefundStatus, Shortage, Snapshot, Timestamp, TransactionId, TypeInventory, UserId,
-    decide, guard,
+    Action, Actor, Answer, Booking, BookingId, Change, Command, Decision, Entry, Event, EventId, ExternalRef,
+    HoldScope, Refund, RefundId, RefundStatus, Shortage, Snapshot, Timestamp, TransactionId, TypeInventory,
+    UserId, decide, guard,
 };
 
 use crate::cell::Cell;
@@ -127,6 +127,8 @@ pub(crate) struct LoadedRows {
     pub(crate) bookings: BTreeMap<BookingId, RowResult<Arc<Booking>>>,
     pub(crate) refunds: BTreeMap<(BookingId, TransactionId), RowResult<Refund>>,
     pub(crate) user_tickets: BTreeMap<(EventId, UserId), u32>,
+    /// The external references of the batch's orders that bookings of their events have.
+    pub(crate) external_refs: BTreeSet<(EventId, ExternalRef)>,
     /// Responses stored under the batch's keys, by scope and key; none older than a day.
     pub(crate) keys: BTreeMap<(String, String), StoredResponse>,
     /// Events that another session has locked: nothing is decided with their loaded rows.
@@ -289,11 +291,15 @@ impl<T: Tx> Fold<'_, T> {
         };
         let refund = refund.map_err(Clone::clone)?;
         let user = command.booked_user().or_else(|| booking.map(|booking| &booking.user));
+        let reference = command.external_ref().map(|reference| (event, reference.clone()));
+        let is_external_ref_in_use =
+            reference.is_some_and(|reference| self.loaded.external_refs.contains(&reference));
         let counted = |user: &UserId| self.loaded.user_tickets.get(&(event, user.clone())).copied();
         let event = self.loaded.events.get(&event).map(Result::as_ref).transpose().map_err(Clone::clone)?;
         let limited = event.is_some_and(|event| event.details.max_tickets_per_user.is_some());
         let user_tickets = user.filter(|_| limited).and_then(counted).unwrap_or(0);
-        let snapshot = Snapshot { event, booking, refund, user_tickets, exhausted_scopes };
+        let snapshot =
+            Snapshot { event, booking, refund, user_tickets, is_external_ref_in_use, exhausted_scopes };
         decide(&snapshot, command, self.now).map_err(Cause::new)
     }
 
@@ -317,6 +323,7 @@ impl<T: Tx> Fold<'_, T> {
             self.loaded.events.insert(event_id, Ok(event));
         }
         if let Some(booking) = booking {
+            self.loaded.external_refs.extend(booking.external_ref.clone().map(|own| (event_id, own)));
             let known = self.loaded.bookings.insert(booking.id, Ok(booking.clone()));
             let loaded_version = known.and_then(Result::ok).map(|before| before.version);
             self.changes

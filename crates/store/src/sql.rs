@@ -65,8 +65,10 @@ statements! {
     AuditUsers = "audit_users" "sqlite" "postgres";
     BackendCurrent = "backend_current" "postgres";
     BackendTerminate = "backend_terminate" "postgres";
+    BookingExternalRefs = "booking_external_refs" "sqlite" "postgres";
     BookingInsert = "booking_insert" "sqlite" "postgres";
     BookingListAll = "booking_list_all" "sqlite" "postgres";
+    BookingListByExternalRef = "booking_list_by_external_ref" "sqlite" "postgres";
     BookingListInStatus = "booking_list_in_status" "sqlite" "postgres";
     BookingListOfEvent = "booking_list_of_event" "sqlite" "postgres";
     BookingListOfEventInStatus = "booking_list_of_event_in_status" "sqlite" "postgres";

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::{
-    Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Currency, Entry, Event, EventId, Refund,
-    RefundId, RefundStatus, Tallies, Timestamp, UserId, guard,
+    Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Currency, Entry, Event, EventId,
+    ExternalRef, Refund, RefundId, RefundStatus, Tallies, Timestamp, UserId, guard,
 };
 
 use crate::{Cause, Fault};
@@ -341,6 +341,17 @@ pub enum BookingList {
         /// The last booking of the previous page; `None` for the first page.
         after: Option<BookingId>,
     },
+    /// The bookings with an external reference: at most one for each event.
+    WithExternalRef {
+        /// The external reference.
+        external_ref: ExternalRef,
+        /// If set, only bookings of this user.
+        user: Option<UserId>,
+        /// If set, only the booking of this event.
+        event: Option<EventId>,
+        /// The last booking of the previous page; `None` for the first page.
+        after: Option<BookingId>,
+    },
     /// The bookings of an event.
     OfEvent {
         /// The event of the bookings.
@@ -362,6 +373,9 @@ impl BookingList {
         let after = Some(booking);
         match self {
             Self::OfUser { user, event, .. } => Self::OfUser { user, event, after },
+            Self::WithExternalRef { external_ref, user, event, .. } => {
+                Self::WithExternalRef { external_ref, user, event, after }
+            }
             Self::OfEvent { event, .. } => Self::OfEvent { event, after },
             Self::All { .. } => Self::All { after },
         }

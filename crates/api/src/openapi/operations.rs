@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use domain::{BookingId, BookingStatus, EventId, RefundId, RefundStatus, UserId};
+use domain::{BookingId, BookingStatus, EventId, ExternalRef, RefundId, RefundStatus, UserId};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::limit::{LIST_ROWS_DEFAULT, LIST_ROWS_MAX};
@@ -220,6 +220,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         extra_codes: &[
             "forbidden",
             "not_found",
+            "external_ref_in_use",
             "sold_out",
             "insufficient_availability",
             "sales_not_open",
@@ -250,6 +251,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 "Only bookings of this user. Defaults to the caller for role user.",
             ),
             query("status", schema_of::<As<BookingStatus>>, "Only bookings with this status."),
+            query(
+                "externalRef",
+                schema_of::<As<ExternalRef>>,
+                "Only bookings with this external reference: at most one for each event.",
+            ),
         ],
         extra_codes: &["forbidden"],
         ..read(

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use domain::{
-    Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, Invalid, METADATA_KEY_CHARS_MAX,
+    Booking, BookingId, BookingStatus, CAPACITY_MAX, EventId, ExternalRef, Invalid, METADATA_KEY_CHARS_MAX,
     METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, Metadata, Note, PaymentStatus, State, TicketSelection,
     TicketTypeId, Timestamp, TransactionId, UserId,
 };
@@ -37,6 +37,9 @@ pub struct CreateBooking {
     /// The buyer's intended payment method, as free text.
     #[serde(default)]
     pub payment_method: Option<ParsedText<Note>>,
+    /// Your own id of the booking. No two bookings of an event have the same, whatever their status.
+    #[serde(default)]
+    pub external_ref: Option<ParsedText<ExternalRef>>,
     /// Up to 20 texts of your own, by key. They are returned with the booking.
     #[serde(default)]
     pub metadata: Option<MetadataField>,
@@ -198,6 +201,10 @@ pub struct BookingView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     payment_method: Option<&'a str>,
+    /// The caller's own id of the booking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    external_ref: Option<&'a str>,
     /// The texts that were given when it was booked; absent if there are none.
     #[serde(skip_serializing_if = "Metadata::is_empty", serialize_with = "serialize_metadata")]
     #[schemars(with = "MetadataField")]
@@ -279,6 +286,7 @@ impl<'a> BookingView<'a> {
             hold_expires_at: booking.hold_expires_at,
             expires_in,
             payment_method: booking.payment_method.as_ref().map(Note::as_str),
+            external_ref: booking.external_ref.as_ref().map(ExternalRef::as_str),
             metadata: &booking.metadata,
             payment_transaction_id: payment.map(|payment| payment.transaction.as_str()),
             cancellation_reason: reason.map(Note::as_str),

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use domain::{
-    BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, LedgerStatus, Name, Note,
-    PaymentStatus, ProviderReference, RefundId, RefundReason, RefundStatus, TEXT_CHARS_MAX, TicketTypeId,
-    TimeZone, Timestamp, TransactionId, USER_ID_CHARS_MAX, UserId,
+    BookingId, BookingStatus, Currency, EntryKind, EventId, EventStatus, ExternalRef, LedgerStatus, Name,
+    Note, PaymentStatus, ProviderReference, RefundId, RefundReason, RefundStatus, TEXT_CHARS_MAX,
+    TicketTypeId, TimeZone, Timestamp, TransactionId, USER_ID_CHARS_MAX, UserId,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
@@ -197,7 +197,7 @@ macro_rules! line_schemas {
     )*};
 }
 
-line_schemas! { Name Note TransactionId ProviderReference }
+line_schemas! { Name Note TransactionId ExternalRef ProviderReference }
 
 /// The schema of a line of text, which may be empty or must not be blank.
 fn line_schema(may_be_empty: bool) -> Schema {

@@ -254,3 +254,26 @@ async fn invalid_orders_are_refused_with_a_pointer() {
     ada.book("evt_01h455vb4pex5vsknk084sn02q", 1).await.expect_problem(404, "not_found");
     assert_eq!(admin.counts(&event).await, (0, 0, 10), "no refused order holds a ticket");
 }
+
+#[tokio::test]
+async fn an_external_reference_finds_its_booking() {
+    let server = server().await;
+    let (_, mut ada, event) = fixture(&server, 10, &json!({})).await;
+    let body = json!({"eventId": event, "ticketQuantity": 1, "externalRef": "order 1"});
+    let booking = ada.post("/v1/bookings", &body).await.expect(201);
+    assert_eq!(booking["externalRef"], "order 1");
+    let mut bob = server.user("bob");
+    bob.post("/v1/bookings", &body).await.expect_problem(409, "external_ref_in_use");
+    let found = ada.get("/v1/bookings?externalRef=order%201").await.expect(200);
+    assert_eq!(found["data"], json!([booking]));
+    let service = server.service().get("/v1/bookings?externalRef=order%201").await.expect(200);
+    assert_eq!(service["data"].as_array().map(Vec::len), Some(1));
+    // To a user, the bookings of others do not exist.
+    let hidden = bob.get("/v1/bookings?externalRef=order%201").await.expect(200);
+    assert_eq!(hidden["data"], json!([]));
+    bob.get("/v1/bookings?externalRef=").await.expect_problem(422, "validation_failed");
+    for invalid in [json!(""), json!("x".repeat(201)), json!("a\u{0}b"), json!(1)] {
+        let body = with_fields(body.clone(), &json!({"externalRef": invalid}));
+        assert_eq!(bob.post("/v1/bookings", &body).await.expect_invalid(), ["/externalRef"], "{invalid}");
+    }
+}

@@ -37,12 +37,16 @@ const FIELDS: [(&str, &str, &str); 17] = [
         "eventSeq type items quantity availableAfter actor requestId at",
         "bookingId refundId from to previousSeq",
     ),
-    ("CreateBooking", "eventId", "ticketQuantity items expectedTotal paymentMethod metadata userId"),
+    (
+        "CreateBooking",
+        "eventId",
+        "ticketQuantity items expectedTotal paymentMethod externalRef metadata userId",
+    ),
     (
         "Booking",
         "id eventId userId status paymentStatus ticketQuantity items total holdExpiresAt expiresIn version \
          createdAt updatedAt",
-        "paymentMethod metadata paymentTransactionId cancellationReason confirmedAt cancelledAt expiredAt",
+        "paymentMethod externalRef metadata paymentTransactionId cancellationReason confirmedAt cancelledAt expiredAt",
     ),
     ("Item", "ticketTypeId name quantity unitPrice", ""),
     ("ConfirmBooking", "paymentTransactionId", "amount"),

@@ -270,7 +270,7 @@ impl Fixture {
         let types = json!([{"name": "x", "price": price, "capacity": 5}]);
         let order = json!({
             "eventId": event, "userId": "ada", "expectedTotal": {"amount": 4_500, "currency": "EUR"},
-            "paymentMethod": "card", "metadata": {"invoice": "2026-11"},
+            "paymentMethod": "card", "externalRef": "order 1", "metadata": {"invoice": "2026-11"},
         });
         match (method, template) {
             ("post", "/v1/events") => {

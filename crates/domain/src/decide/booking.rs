@@ -33,6 +33,10 @@ pub(super) fn book(
         Ok(priced) => priced,
         Err(refusal) => return refuse(refusal),
     };
+    // First of all conflicts: the order may be a repeated one, whose booking exists.
+    if snapshot.is_external_ref_in_use {
+        return refuse(Refusal::ExternalRefInUse);
+    }
     if let Some(refusal) = sales_closed_reason(event, now)
         && guard!(SalesOpen)
     {
@@ -52,6 +56,7 @@ pub(super) fn book(
         total,
         hold_expires_at: event.hold_until(now),
         payment_method: order.payment_method.clone(),
+        external_ref: order.external_ref.clone(),
         metadata: order.metadata.clone(),
         state: State::Pending,
         version: 1,

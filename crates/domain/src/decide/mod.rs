@@ -25,6 +25,8 @@ pub struct Snapshot<'a> {
     /// Tickets of this event that the booking's user holds, pending and confirmed. Counted only if the event
     /// has a limit per user; otherwise 0.
     pub user_tickets: u32,
+    /// True if a booking of the event has the external reference of the order ([`Command::external_ref`]).
+    pub is_external_ref_in_use: bool,
     /// Scopes without any overdue hold left to free. See [`Decision::FreeOverdue`].
     pub exhausted_scopes: &'a [HoldScope],
 }

@@ -20,7 +20,14 @@ fn run(world: &World, action: Action, user_tickets: u32) -> Result<Decision, Inc
     let command = Command { actor: service(), request: "req-1".parse().unwrap(), trace: None, action };
     let booking = command.booking_id().and_then(|id| world.bookings.get(&id));
     let event = world.event.as_ref();
-    let snapshot = Snapshot { event, booking, refund: None, user_tickets, exhausted_scopes: &[] };
+    let snapshot = Snapshot {
+        event,
+        booking,
+        refund: None,
+        user_tickets,
+        is_external_ref_in_use: false,
+        exhausted_scopes: &[],
+    };
     decide(&snapshot, &command, world.now)
 }
 
@@ -83,6 +90,7 @@ fn ids_of_new_entities_are_not_taken() {
         selection: domain::TicketSelection::Quantity(1),
         expected_total: None,
         payment_method: None,
+        external_ref: None,
         metadata: domain::Metadata::default(),
     };
     assert!(run(&world, Action::Book(Box::new(order.clone())), 2).is_ok());

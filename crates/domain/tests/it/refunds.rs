@@ -255,6 +255,13 @@ fn a_booking_without_its_event_is_inconsistent() {
     assert_eq!((command.event_id(), command.booking_id()), (event_id, Some(id)));
     let booking = world.bookings.get(&id);
     let refund = Some(world.refund(id, "t1"));
-    let snapshot = Snapshot { event: None, booking, refund, user_tickets: 0, exhausted_scopes: &[] };
+    let snapshot = Snapshot {
+        event: None,
+        booking,
+        refund,
+        user_tickets: 0,
+        is_external_ref_in_use: false,
+        exhausted_scopes: &[],
+    };
     assert!(matches!(decide(&snapshot, &command, world.now), Err(InconsistencyError(_))));
 }

@@ -431,6 +431,7 @@ fn number(refusal: &Refusal) -> u8 {
         Refusal::VersionMismatch { .. } => 13,
         Refusal::AmountMismatch { .. } => 14,
         Refusal::BookingLimitExceeded { .. } => 15,
+        Refusal::ExternalRefInUse => 16,
     }
 }
 
@@ -450,6 +451,10 @@ fn every_refusal_is_reached() {
     record(world.book("ann", 11));
     record(world.order("ann", TicketSelection::Quantity(1), Some(eur(1))));
     record(world.edit(EventPatch { if_match: Some(2), ..patch() }));
+    let mut other = World::selling(new_event());
+    assert_eq!(outcome_code(&other.book_with_reference("ann", "order 1")), "ok");
+    assert_eq!(outcome_code(&other.book_with_reference("ann", "order 2")), "ok");
+    record(other.book_with_reference("ben", "order 1"));
     let late = world.must_book("ann", 4);
     world.wait(3600);
     assert_eq!(outcome_code(&world.expire(late)), "ok");
@@ -473,7 +478,7 @@ fn every_refusal_is_reached() {
         "ok"
     );
     record(world.book("ann", 1));
-    assert_eq!(reached.keys().copied().collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());
+    assert_eq!(reached.keys().copied().collect::<Vec<_>>(), (0..17).collect::<Vec<_>>());
     let codes: std::collections::BTreeSet<_> = reached.values().map(Refusal::code).collect();
     assert_eq!(codes.len(), reached.len(), "every refusal has its own code");
     assert!(matches!(world.booking(id).state, State::Confirmed(_)));

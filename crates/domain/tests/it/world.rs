@@ -123,6 +123,7 @@ pub(crate) fn named_refund(answer: &Answer) -> Option<&Refund> {
             | Refusal::CapacityInUse { .. }
             | Refusal::VersionMismatch { .. }
             | Refusal::AmountMismatch { .. }
+            | Refusal::ExternalRefInUse
             | Refusal::BookingLimitExceeded { .. } => None,
         },
     }
@@ -184,6 +185,15 @@ impl World {
         };
         self.ids += 1;
         self.run(Actor::User(user(name)), Action::Book(Box::new(order)))
+    }
+
+    /// Books one ticket with an external reference.
+    pub(crate) fn book_with_reference(&mut self, name: &str, reference: &str) -> Answer {
+        let (event, booking) = (EventId::from_bytes([EVENT; 16]), self.next_booking());
+        let order = Order::new(event, booking, user(name), TicketSelection::Quantity(1));
+        self.ids += 1;
+        let external_ref = Some(reference.parse().unwrap());
+        self.run(Actor::User(user(name)), Action::Book(Box::new(Order { external_ref, ..order })))
     }
 
     pub(crate) fn book(&mut self, name: &str, quantity: u32) -> Answer {
@@ -315,8 +325,12 @@ impl World {
         };
         let limited = event.is_some_and(|event| event.details.max_tickets_per_user.is_some());
         let user_tickets = owner.filter(|_| limited).and_then(|owner| self.user_tickets.get(owner)).copied();
+        let reference = command.external_ref();
+        let is_external_ref_in_use = reference.is_some()
+            && self.bookings.values().any(|booking| booking.external_ref.as_ref() == reference);
+        let user_tickets = user_tickets.unwrap_or(0);
         let snapshot =
-            Snapshot { event, booking, refund, user_tickets: user_tickets.unwrap_or(0), exhausted_scopes };
+            Snapshot { event, booking, refund, user_tickets, is_external_ref_in_use, exhausted_scopes };
         decide(&snapshot, command, self.now).unwrap()
     }
 

@@ -139,6 +139,7 @@ fn booking(config: &ModelConfig, stored: BookingState, index: usize) -> Option<A
         total: price(),
         hold_expires_at: at(true),
         payment_method: None,
+        external_ref: None,
         metadata: domain::Metadata::default(),
         state,
         version: 1,
@@ -273,6 +274,7 @@ fn decide_operation(
         booking: booking.as_ref(),
         refund: refund.as_ref(),
         user_tickets,
+        is_external_ref_in_use: false,
         exhausted_scopes,
     };
     decide(&snapshot, &command(config, operation), at(late))

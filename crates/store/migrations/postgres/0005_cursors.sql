@@ -16,3 +16,10 @@ ON CONFLICT DO NOTHING;
 
 -- The caller's own texts, as a JSON object, or NULL if there are none.
 ALTER TABLE bookings ADD COLUMN IF NOT EXISTS metadata text;
+
+-- The caller's own id of a booking, unique within its event. Bookings without one are in neither index.
+ALTER TABLE bookings ADD COLUMN IF NOT EXISTS external_ref text;
+CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS booking_external_ref ON bookings (event_id, external_ref)
+    WHERE external_ref IS NOT NULL;
+CREATE INDEX CONCURRENTLY IF NOT EXISTS bookings_by_external_ref ON bookings (external_ref, id)
+    WHERE external_ref IS NOT NULL;

@@ -15,3 +15,10 @@ SELECT 'relay', event_id, stream, seq FROM published;
 
 -- The caller's own texts, as a JSON object, or NULL if there are none.
 ALTER TABLE bookings ADD COLUMN metadata TEXT;
+
+-- The caller's own id of a booking, unique within its event. Bookings without one are in neither index.
+ALTER TABLE bookings ADD COLUMN external_ref TEXT;
+CREATE UNIQUE INDEX booking_external_ref ON bookings (event_id, external_ref)
+    WHERE external_ref IS NOT NULL;
+CREATE INDEX bookings_by_external_ref ON bookings (external_ref, id)
+    WHERE external_ref IS NOT NULL;

@@ -21,6 +21,7 @@ mod batches;
 mod chores;
 mod commands;
 mod cursors;
+mod external_refs;
 pub mod fixture;
 mod histories;
 mod keys;
@@ -52,6 +53,9 @@ use commands::{
 use cursors::{
     consumers_have_their_own_cursors, entries_are_read_with_their_bookings,
     entries_of_unknown_kinds_are_carried, events_behind_a_stream_are_listed,
+};
+use external_refs::{
+    an_external_reference_is_unique_within_its_event, one_of_concurrent_orders_gets_an_external_reference,
 };
 use histories::random_histories_pass_the_audit;
 use keys::{
@@ -208,6 +212,8 @@ cases![
     a_payment_reported_concurrently_is_accepted_once,
     a_dropped_call_commits_fully_or_not_at_all,
     random_histories_pass_the_audit,
+    an_external_reference_is_unique_within_its_event,
+    one_of_concurrent_orders_gets_an_external_reference,
     events_behind_a_stream_are_listed,
     consumers_have_their_own_cursors,
     entries_are_read_with_their_bookings,

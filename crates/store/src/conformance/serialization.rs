@@ -191,6 +191,7 @@ pub(super) async fn bookings_read_back_in_every_state(harness: &dyn Harness) {
             selection: selection.clone(),
             expected_total: None,
             payment_method: payment_method.clone(),
+            external_ref: None,
             metadata: metadata.clone(),
         };
         let [first, second, third] = [0; 3]

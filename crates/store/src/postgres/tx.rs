@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{BookingId, EventId, Timestamp, UserId};
+use domain::{BookingId, EventId, ExternalRef, Timestamp, UserId};
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join3};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -292,11 +292,11 @@ impl PostgresTx<'_> {
                 fault
             })?);
         }
-        let [locked, clock, events, bookings, refunds, users, keys] = rows.as_slice() else {
+        let [locked, clock, loaded @ ..] = rows.as_slice() else {
             return Err(Fault::Broken(Cause::new("a response is missing")));
         };
         self.read_clock_and_xid(clock).map_err(Fault::Broken)?;
-        let mut loaded = decode_loaded(events, bookings, refunds, users, keys).map_err(Fault::Broken)?;
+        let mut loaded = decode_loaded(loaded).map_err(Fault::Broken)?;
         if lock == Sql::EventLockSkipLocked {
             let locked = rows::decode(locked, |cells| cells.next().map(EventId::from_bytes));
             let locked: BTreeSet<EventId> = locked.map_err(Fault::Broken)?.into_iter().collect();
@@ -360,6 +360,7 @@ struct BatchKeys<'b> {
     bookings: BTreeSet<BookingId>,
     payments: BTreeSet<(BookingId, String)>,
     users: BTreeSet<(EventId, &'b UserId)>,
+    external_refs: BTreeSet<(EventId, &'b ExternalRef)>,
     keys: BTreeSet<(&'b str, &'b str)>,
 }
 
@@ -375,6 +376,7 @@ impl<'b> BatchKeys<'b> {
                 }
                 None => all.bookings.extend(command.booking_id()),
             }
+            all.external_refs.extend(command.external_ref().map(|reference| (event, reference)));
             let payment = command.captured();
             all.payments.extend(payment.map(|(id, transaction)| (id, transaction.as_str().to_owned())));
             all.keys.extend(idempotency.as_deref().map(|key| (key.scope(), key.key.as_str())));
@@ -383,7 +385,7 @@ impl<'b> BatchKeys<'b> {
     }
 
     /// The statements that lock and load the rows. None depends on the result of another.
-    fn calls(&self, lock: Sql) -> [Option<Call<'b>>; 7] {
+    fn calls(&self, lock: Sql) -> [Option<Call<'b>>; 8] {
         let events: Vec<Cell<'b>> = self.events.iter().map(|id| Cell::Id(*id.bytes())).collect();
         let bookings: Vec<Cell<'b>> = self.bookings.iter().map(|id| Cell::Id(*id.bytes())).collect();
         let of_payments = self.payments.iter().map(|(id, _)| Cell::Id(*id.bytes())).collect();
@@ -392,6 +394,8 @@ impl<'b> BatchKeys<'b> {
         let users = self.users.iter().map(|(_, user)| user.as_str().into()).collect();
         let scopes = self.keys.iter().map(|(scope, _)| (*scope).into()).collect();
         let keys = self.keys.iter().map(|(_, key)| (*key).into()).collect();
+        let of_references = self.external_refs.iter().map(|(event, _)| Cell::Id(*event.bytes())).collect();
+        let references = self.external_refs.iter().map(|(_, reference)| reference.as_str().into()).collect();
         let has_users = !self.users.is_empty() || !bookings.is_empty();
         [
             Some(Call { sql: lock, values: arrays([events.clone()]) }),
@@ -410,6 +414,8 @@ impl<'b> BatchKeys<'b> {
                 values.push(Box::new(i64::from(IDEMPOTENCY_TTL_SECONDS)));
                 Call { sql: Sql::IdempotencyLoad, values }
             }),
+            (!self.external_refs.is_empty())
+                .then(|| Call { sql: Sql::BookingExternalRefs, values: arrays([of_references, references]) }),
         ]
     }
 }
@@ -420,13 +426,10 @@ fn arrays<'b, const N: usize>(arrays: [Vec<Cell<'b>>; N]) -> Vec<Value<'b>> {
 }
 
 /// Decodes the loaded rows. A row that cannot be decoded fails only the commands that need it.
-fn decode_loaded(
-    events: &[Row],
-    bookings: &[Row],
-    refunds: &[Row],
-    users: &[Row],
-    keys: &[Row],
-) -> Result<LoadedRows, Cause> {
+fn decode_loaded(responses: &[Vec<Row>]) -> Result<LoadedRows, Cause> {
+    let [events, bookings, refunds, users, keys, external_refs] = responses else {
+        return Err(Cause::new("a response is missing"));
+    };
     let mut loaded =
         LoadedRows { events: read::events(events)?.into_iter().collect(), ..LoadedRows::default() };
     for (id, booking) in rows::decode(bookings, decode::booking_with_id)? {
@@ -441,5 +444,6 @@ fn decode_loaded(
         }
     }
     loaded.keys = rows::decode(keys, decode::stored_response)?.into_iter().collect();
+    loaded.external_refs = rows::decode(external_refs, decode::external_ref)?.into_iter().collect();
     Ok(loaded)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use domain::{Booking, BookingId, Event, EventId, Refund, Timestamp, TransactionId, UserId};
+use domain::{Booking, BookingId, Event, EventId, ExternalRef, Refund, Timestamp, TransactionId, UserId};
 use rusqlite::Connection;
 
 use super::rows::{list, query};
@@ -62,6 +62,16 @@ pub(super) fn events_before(
 
 pub(super) fn booking(connection: &Connection, id: BookingId) -> ReadOne<Booking> {
     first(connection, Sql::BookingLoad, &[Cell::Id(*id.bytes())], decode::booking)
+}
+
+/// Reads the external reference, if a booking of the event has it.
+pub(super) fn external_ref(
+    connection: &Connection,
+    event: EventId,
+    reference: &ExternalRef,
+) -> ReadOne<(EventId, ExternalRef)> {
+    let key = [Cell::Id(*event.bytes()), reference.as_str().into()];
+    first(connection, Sql::BookingExternalRefs, &key, decode::external_ref)
 }
 
 /// Reads the refund of a captured payment.

@@ -132,6 +132,10 @@ impl Tx for SqliteTx<'_> {
             {
                 loaded.bookings.insert(id, booking.map(Arc::new));
             }
+            if let Some(reference) = command.external_ref() {
+                let known = read::external_ref(connection, event_id, reference).map_err(fault)?;
+                loaded.external_refs.extend(known.transpose().map_err(Fault::Broken)?);
+            }
             if let Some((booking, transaction)) = command.captured()
                 && let Some(refund) = read::refund(connection, booking, &transaction).map_err(fault)?
             {

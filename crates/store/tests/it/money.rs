@@ -55,7 +55,7 @@ const NO_MONEY: &[(&str, &str)] = &[
     ("ticket_types", "event_id place id name capacity held sold"),
     ("bookings", "id event_id user_id status version last_seq hold_expires_at payment_method transaction_id"),
     ("bookings", "confirmed_at cancelled_at cancellation_reason refunded expired_at created_at updated_at"),
-    ("bookings", "metadata"),
+    ("bookings", "external_ref metadata"),
     ("user_limits", "event_id user_id tickets max_tickets"),
     ("ledger", "event_id seq type booking_id refund_id lines quantity from_status to_status available_after"),
     ("ledger", "previous_seq actor request_id at trace"),

@@ -71,6 +71,12 @@ pub(crate) fn cases(template: &Booking) -> Vec<Case> {
             USER_WINDOW,
         ),
         case("booking_window_of_user", vec![Text("heavy"), Id(last), Number(USER_WINDOW - 1)], USER_WINDOW),
+        case("booking_external_refs", vec![Id(event), Text("no such reference")], 1),
+        case(
+            "booking_list_by_external_ref",
+            vec![Text("no such reference"), Id(last), Null, Null, Null, Number(101)],
+            1,
+        ),
         case("booking_load", vec![Id(booking)], 1),
         case(
             "booking_overdue",

@@ -20,7 +20,7 @@ async fn a_complete_booking_lifecycle_works_over_nats() {
 
     let order = json!({
         "eventId": event, "userId": "user-1", "ticketQuantity": 2, "totalAmount": 90.0,
-        "paymentMethod": "card", "metadata": {"invoice": "2026-11"},
+        "paymentMethod": "card", "externalRef": "order 1", "metadata": {"invoice": "2026-11"},
     });
     let created = gateway.call("booking.create", order).await;
     assert_eq!(
@@ -34,6 +34,10 @@ async fn a_complete_booking_lifecycle_works_over_nats() {
     assert_eq!(booking["total"], json!({"amount": 9_000, "currency": "EUR"}));
     assert_eq!((&booking["userId"], &booking["paymentMethod"]), (&json!("user-1"), &json!("card")));
     assert_eq!(booking["metadata"], json!({"invoice": "2026-11"}));
+    assert_eq!(booking["externalRef"], "order 1");
+    let repeated =
+        json!({"eventId": event, "userId": "user-2", "ticketQuantity": 1, "externalRef": "order 1"});
+    gateway.expect_refused("booking.create", repeated, "external_ref_in_use").await;
 
     let mine = json!({"bookingId": id, "userId": "user-1"});
     assert_eq!(gateway.expect("booking.get", mine.clone()).await["_id"], json!(id));

@@ -70,13 +70,21 @@ async fn explained(client: &Client, name: &str, args: &str) -> Value {
 
 /// The shared cases, and those of statements that differ or exist only on PostgreSQL.
 fn postgres_cases(template: &domain::Booking) -> (Vec<Case>, Vec<(&'static str, String, i64)>) {
-    let by_list = ["booking_load", "event_load", "idempotency_load", "refund_load", "user_limit_load"];
+    let by_list = [
+        "booking_external_refs",
+        "booking_load",
+        "event_load",
+        "idempotency_load",
+        "refund_load",
+        "user_limit_load",
+    ];
     let (event, booking) =
         (Uuid::from_bytes(*template.event_id.bytes()), Uuid::from_bytes(*template.id.bytes()));
     let mut cases = cases(template);
     cases.retain(|case| !by_list.contains(&case.name));
     let unknown = Uuid::nil();
     let more = vec![
+        ("booking_external_refs", format!("'{{{event}}}', '{{no such reference}}'"), 2),
         ("booking_load", format!("'{{{booking},{unknown}}}'"), 2),
         ("booking_overdue_of_user", format!("'{event}', '1000000000000', 'heavy', '1000'"), 2 * 1_000),
         ("event_load", format!("'{{{event},{unknown}}}'"), 4),

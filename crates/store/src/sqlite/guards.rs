@@ -153,7 +153,10 @@ const MISSES: &[(Operation, &str, &str)] = &[
     (Operation::Create, "INSERT INTO events SELECT :new, 1, 0, 0, 1, 0, 0, 0, 0, 0, '0'", "events.id"),
     (
         Operation::Book,
-        "INSERT INTO bookings SELECT :new, event_id, user_id, status, version, last_seq, items, currency,
+        "INSERT INTO bookings (id, event_id, user_id, status, version, last_seq, items, currency, total,
+                hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
+                cancellation_reason, refunded, expired_at, created_at, updated_at)
+         SELECT :new, event_id, user_id, status, version, last_seq, items, currency,
                 total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
                 cancellation_reason,
                 refunded, expired_at, created_at, updated_at FROM bookings WHERE status = 'pending'",

@@ -31,7 +31,10 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
     // Rows that belong to no event.
     (
-        "INSERT INTO bookings SELECT randomblob(16), event_id, user_id, status, version, last_seq, items,
+        "INSERT INTO bookings (id, event_id, user_id, status, version, last_seq, items, currency, total,
+                hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
+                cancellation_reason, refunded, expired_at, created_at, updated_at)
+         SELECT randomblob(16), event_id, user_id, status, version, last_seq, items,
                 currency, total, hold_expires_at, payment_method, transaction_id, confirmed_at, cancelled_at,
                 cancellation_reason, refunded, expired_at, created_at, updated_at
          FROM bookings WHERE status = 'cancelled'",

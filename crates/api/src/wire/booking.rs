@@ -84,7 +84,8 @@ impl JsonSchema for MetadataField {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": format!("Texts by key. A value has at most {METADATA_VALUE_BYTES_MAX} bytes in UTF-8."),
+            "description":
+                format!("Texts by key. A value has at most {METADATA_VALUE_BYTES_MAX} bytes in UTF-8."),
             "type": "object",
             "maxProperties": METADATA_KEYS_MAX,
             "propertyNames": {"minLength": 1, "maxLength": METADATA_KEY_CHARS_MAX},

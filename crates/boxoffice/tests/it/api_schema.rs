@@ -46,7 +46,8 @@ const FIELDS: [(&str, &str, &str); 17] = [
         "Booking",
         "id eventId userId status paymentStatus ticketQuantity items total holdExpiresAt expiresIn version \
          createdAt updatedAt",
-        "paymentMethod externalRef metadata paymentTransactionId cancellationReason confirmedAt cancelledAt expiredAt",
+        "paymentMethod externalRef metadata paymentTransactionId cancellationReason confirmedAt cancelledAt \
+         expiredAt",
     ),
     ("Item", "ticketTypeId name quantity unitPrice", ""),
     ("ConfirmBooking", "paymentTransactionId", "amount"),

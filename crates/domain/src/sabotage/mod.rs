@@ -121,11 +121,17 @@ guards! {
 #[macro_export]
 macro_rules! guard {
     ($guard:ident) => {
-        !$crate::sabotage::removed($crate::sabotage::Guard::$guard)
+        $crate::sabotage::is_in_force($crate::sabotage::Guard::$guard)
     };
     ($guard:ident: $condition:expr) => {
         ($condition) && $crate::guard!($guard)
     };
+}
+
+/// Returns true unless the guard is removed.
+#[inline]
+pub fn is_in_force(guard: Guard) -> bool {
+    !removed(guard)
 }
 
 /// Returns true if the guard is removed.

@@ -65,8 +65,8 @@ pub(super) async fn an_external_reference_is_unique_within_its_event(harness: &d
     let list = BookingList::WithExternalRef { external_ref, user: None, event: None, after: None };
     let page = fixture.store.bookings(list.clone(), None, 1).await.expect("a page");
     let next = page.next.expect("a second page").parse().expect("an id");
-    let last = fixture.store.bookings(list.clone().after(next), None, 1).await.expect("a page");
-    assert_eq!((last.rows[0].id, last.next), (booked[0].id, None));
+    let second = fixture.store.bookings(list.clone().after(next), None, 1).await.expect("a page");
+    assert_eq!((second.rows[0].id, second.next), (booked[0].id, None));
     let pending = fixture.store.bookings(list, Some(BookingStatus::Pending), 9).await.expect("a page");
     assert_eq!(pending.rows.iter().map(|booking| booking.id).collect::<Vec<_>>(), [booked[1].id]);
     fixture.assert_audit_clean().await;

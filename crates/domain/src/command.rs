@@ -1,11 +1,8 @@
 //! Commands. A command is complete: it contains everything that a decision needs beyond the database.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::{
-    BookingId, EventId, EventStatus, ExternalRef, Metadata, Money, Name, Note, ProviderReference, RefundId,
-    RequestId, TicketTypeId, TimeZone, Timestamp, TraceParent, TransactionId, UserId,
+    Actor, BookingId, EventId, EventStatus, ExternalRef, Metadata, Money, Name, Note, ProviderReference,
+    RefundId, RequestId, TicketTypeId, TimeZone, Timestamp, TraceParent, TransactionId, UserId,
 };
 
 /// One requested change of one event.
@@ -19,20 +16,6 @@ pub struct Command {
     pub trace: Option<TraceParent>,
     /// The requested change.
     pub action: Action,
-}
-
-/// The actor on whose behalf a change is made. Written as `user:buyer-1`, `service:gateway`, `admin:alice` or
-/// `system`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Actor {
-    /// A buyer, subject to ownership, limits and cut-offs.
-    User(UserId),
-    /// A trusted program, such as the receiver of payment webhooks.
-    Service(UserId),
-    /// An organiser or operator.
-    Admin(UserId),
-    /// The program itself, for clean-up. No rule for users applies.
-    System,
 }
 
 /// The requested change.
@@ -324,35 +307,6 @@ impl Command {
             Action::Cancel(cancellation) => Some(cancellation.booking_id),
             Action::Settle(settlement) => Some(settlement.booking_id),
             Action::Expire { booking_id, .. } => Some(*booking_id),
-        }
-    }
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(id) => write!(f, "user:{id}"),
-            Self::Service(id) => write!(f, "service:{id}"),
-            Self::Admin(id) => write!(f, "admin:{id}"),
-            Self::System => f.write_str("system"),
-        }
-    }
-}
-
-impl FromStr for Actor {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = "must be user:…, service:…, admin:… or system";
-        let Some((role, id)) = text.split_once(':') else {
-            return if text == "system" { Ok(Self::System) } else { Err(invalid) };
-        };
-        let id: UserId = id.parse().map_err(|_| invalid)?;
-        match role {
-            "user" => Ok(Self::User(id)),
-            "service" => Ok(Self::Service(id)),
-            "admin" => Ok(Self::Admin(id)),
-            _ => Err(invalid),
         }
     }
 }

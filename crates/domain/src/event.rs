@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use crate::booking::{BookingStatus, Item};
-use crate::decide::InconsistencyError;
 use crate::string_enum::string_enum;
-use crate::{Currency, EventId, Money, Name, TicketTypeId, TimeZone, Timestamp, guard};
+use crate::{Currency, EventId, InconsistencyError, Money, Name, TicketTypeId, TimeZone, Timestamp, guard};
 
 /// An event: its description (rarely edited, shared) and its inventory (changed by every booking).
 #[derive(Clone, Debug, PartialEq, Eq)]

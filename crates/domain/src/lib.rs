@@ -6,12 +6,14 @@
 //! This crate must not do I/O, read a clock or generate random numbers: its manifest contains no runtime, and
 //! the traits [`Clock`] and [`Ids`] are implemented elsewhere.
 
+mod actor;
 mod audit;
 mod booking;
 mod command;
 mod decide;
 mod event;
 mod id;
+mod inconsistency;
 mod ledger;
 mod limit;
 mod metadata;
@@ -24,18 +26,20 @@ mod text;
 mod time;
 mod trace;
 
+pub use actor::Actor;
 pub use audit::{Audit, AuditReport, History};
 pub use booking::{Booking, BookingStatus, Item, Items, Payment, PaymentStatus, State};
 pub use command::{
-    Action, Actor, Cancellation, CapturedPayment, Command, Confirmation, EventPatch, NewEvent, NewTicketType,
-    Order, RefundOutcome, Settlement, TicketSelection, TicketTypePatch,
+    Action, Cancellation, CapturedPayment, Command, Confirmation, EventPatch, NewEvent, NewTicketType, Order,
+    RefundOutcome, Settlement, TicketSelection, TicketTypePatch,
 };
 #[cfg(not(feature = "sabotage"))]
 pub use decide::decide;
-pub use decide::{Answer, Change, Decision, HoldScope, InconsistencyError, Shortage, Snapshot};
+pub use decide::{Answer, Change, Decision, HoldScope, Shortage, Snapshot};
 use event::TicketState;
 pub use event::{Event, EventDetails, EventStatus, Inventory, Tallies, TicketType, TypeInventory};
 pub use id::{BookingId, EventId, IdError, Ids, RefundId, TicketTypeId};
+pub use inconsistency::InconsistencyError;
 pub use ledger::{Entry, EntryKind, EntryLine, LedgerKind, LedgerStatus, UnknownKind};
 pub use limit::*;
 pub use metadata::{Metadata, MetadataError};

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chore::health::Health;
 use crate::desk::{Desk, DeskStats};
+use crate::health::Health;
 use crate::reads::{Reader, Reads};
 use crate::watch::WatchedEvents;
 use crate::{Error, Policy, Ports};

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::Cause;
-use crate::decode::RowResult;
+use crate::fault::RowResult;
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use crate::Cause;
 use crate::cell::{Cell, Cells, Column, ColumnName, Decimal, IntoCells, Read};
-use crate::decode::RowResult;
+use crate::fault::RowResult;
 
 /// The name of a column: that of the field, unless another one is given.
 macro_rules! name {

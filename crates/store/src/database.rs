@@ -9,8 +9,9 @@ use domain::{
 };
 
 use crate::cell::{Cell, Cells};
-use crate::decode::{self, RowResult};
+use crate::decode;
 use crate::encode::{self, Write};
+use crate::fault::RowResult;
 use crate::limit::USER_WINDOW;
 use crate::sql::Sql;
 use crate::store::{readable, readable_prefix};

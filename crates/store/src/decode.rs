@@ -20,12 +20,10 @@ use crate::columns::{
     EventTallies, IdempotencyKey, LedgerEntry, RefundOrigin, RefundState, TicketTypeCounters,
     TicketTypeDescription, TicketTypeKey, TicketTypeOrigin,
 };
+use crate::fault::RowResult;
 use crate::fold::{OverdueHold, StoredResponse};
 use crate::json;
 use crate::{CancelledEvent, Cause, Cursor, DueHold, EntryWithBooking};
-
-/// A decoded row, or the reason why it cannot be decoded. Only the commands that need it fail.
-pub(crate) type RowResult<T> = Result<T, Cause>;
 
 /// Names the row in the reason why it cannot be decoded.
 fn of_row<T>(row: impl Display, result: RowResult<T>) -> RowResult<T> {

@@ -43,3 +43,6 @@ impl Fault {
         matches!(self, Self::Broken(_))
     }
 }
+
+/// A decoded row, or the reason why it cannot be decoded. Only the commands that need it fail.
+pub(crate) type RowResult<T> = Result<T, Cause>;

@@ -24,7 +24,7 @@ use domain::{
 };
 
 use crate::cell::Cell;
-use crate::decode::RowResult;
+use crate::fault::RowResult;
 use crate::json::hex;
 use crate::limit::{OVERDUE_PAGE, OVERDUE_PAGES_MAX, OVERDUE_PER_BATCH_MAX, USER_WINDOW};
 use crate::sql::Sql;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{
-    Answer, Change, Decision, Draft, HoldScope, InconsistencyError, Snapshot, free_overdue_or_refuse, refuse,
-};
+use super::{Answer, Change, Decision, Draft, HoldScope, Snapshot, free_overdue_or_refuse, refuse};
 use crate::{
     Actor, Booking, BookingStatus, Cancellation, Command, Confirmation, EntryKind, Event, EventStatus,
-    Invalid, Item, Items, Money, Order, Payment, Refund, RefundId, RefundReason, RefundStatus, Refusal,
-    Settlement, State, TicketSelection, TicketState, TicketTypeId, Timestamp, TransactionId, guard,
+    InconsistencyError, Invalid, Item, Items, Money, Order, Payment, Refund, RefundId, RefundReason,
+    RefundStatus, Refusal, Settlement, State, TicketSelection, TicketState, TicketTypeId, Timestamp,
+    TransactionId, guard,
 };
 
 /// A command for an existing booking, with everything that the rules need.

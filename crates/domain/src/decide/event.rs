@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Change, Decision, Draft, EntryFields, InconsistencyError, not_found, refuse};
+use super::{Answer, Change, Decision, Draft, EntryFields, not_found, refuse};
 use crate::limit::{
     CANCEL_CUTOFF_SECONDS_MAX, CAPACITY_MAX, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, PRICE_MAX, TICKET_TYPES_MAX,
 };
 use crate::{
-    Command, EntryKind, Event, EventDetails, EventPatch, EventStatus, Invalid, Inventory, LedgerStatus,
-    Money, NewEvent, Refusal, Tallies, TicketType, TicketTypePatch, Timestamp, TypeInventory,
+    Command, EntryKind, Event, EventDetails, EventPatch, EventStatus, InconsistencyError, Invalid, Inventory,
+    LedgerStatus, Money, NewEvent, Refusal, Tallies, TicketType, TicketTypePatch, Timestamp, TypeInventory,
 };
 
 /// Creates an event, on sale.

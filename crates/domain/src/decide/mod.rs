@@ -9,8 +9,9 @@ mod event;
 use std::sync::Arc;
 
 use crate::{
-    Action, Booking, BookingStatus, Command, Entry, EntryKind, EntryLine, Event, EventDetails, Inventory,
-    LedgerStatus, Refund, RefundStatus, Refusal, TicketTypeId, Timestamp, UserId, guard,
+    Action, Booking, BookingStatus, Command, Entry, EntryKind, EntryLine, Event, EventDetails,
+    InconsistencyError, Inventory, LedgerStatus, Refund, RefundStatus, Refusal, TicketTypeId, Timestamp,
+    UserId, guard,
 };
 
 /// The stored data of a command's event and booking, as read inside the transaction.
@@ -96,11 +97,6 @@ pub enum Answer {
     /// The command is refused, for this reason.
     Refused(Refusal),
 }
-
-/// Stored data contradicts itself. The command fails and changes nothing; `boxoffice audit` reports details.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("stored data is inconsistent: {0}")]
-pub struct InconsistencyError(pub &'static str);
 
 /// Decides one command.
 ///

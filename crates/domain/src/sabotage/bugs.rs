@@ -3,10 +3,10 @@
 
 use super::{Guard, removed};
 use crate::decide::booking::{Case, end_booking, pay, reacquire, refund_rejected_payment};
-use crate::decide::{self, Decision, InconsistencyError, Snapshot, refuse};
+use crate::decide::{self, Decision, Snapshot, refuse};
 use crate::{
-    Action, Answer, BookingStatus, Cancellation, Command, Confirmation, EventStatus, RefundReason, Refusal,
-    TicketState, Timestamp,
+    Action, Answer, BookingStatus, Cancellation, Command, Confirmation, EventStatus, InconsistencyError,
+    RefundReason, Refusal, TicketState, Timestamp,
 };
 
 /// Decides one command as the rules do (see the function of the same name in `decide/mod.rs`), with the bugs

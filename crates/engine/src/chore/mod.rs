@@ -6,7 +6,6 @@
 
 mod backoff;
 mod event_cancellation;
-pub(crate) mod health;
 mod key_expiry;
 mod sweeper;
 
@@ -21,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::event_cancellation::EventCancellation;
 use self::key_expiry::KeyExpiry;
+use crate::health::Health;
 use crate::limit::KEY_EXPIRY_EVERY;
 use crate::watch::WatchPoller;
 use crate::{Engine, Error, clock};
 
-pub use self::health::Health;
 pub use self::sweeper::{SweepReport, Sweeper};
 
 /// Work that is repeated.

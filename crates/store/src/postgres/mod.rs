@@ -9,6 +9,7 @@
 //! connections read, and each audit has its own. A lost connection is opened again.
 
 mod audit;
+mod connection_state;
 mod inspect;
 mod outcome;
 mod read;
@@ -33,9 +34,10 @@ use self::session::{Call, Connector, Readers, Role, Value, describe, fault};
 use self::tx::PostgresWriter;
 use crate::cell::Cell;
 use crate::database::{Database, Decode, Query};
-use crate::decode::{self, RowResult};
+use crate::decode;
 use crate::encode::Write;
 use crate::execute::LockWait;
+use crate::fault::RowResult;
 use crate::limit::READERS;
 use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
 use crate::sql::Sql;

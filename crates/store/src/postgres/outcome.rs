@@ -88,9 +88,9 @@ use domain::{Entry, guard};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
+use super::connection_state::ConnectionState;
 use super::replication::ReplicationCheck;
 use super::session::{Backend, Call, Connector, Role, Session, Value, fault};
-use super::tx::ConnectionState;
 use crate::fold::{Changes, NewStoredResponse};
 use crate::limit::{RESOLVE_POLL_INTERVAL, RESOLVE_TIMEOUT};
 use crate::sql::Sql;

@@ -4,7 +4,8 @@ use domain::{Event, EventId};
 use tokio_postgres::Row;
 
 use crate::cell::Cells;
-use crate::decode::{self, RowResult};
+use crate::decode;
+use crate::fault::RowResult;
 
 /// Decodes events from their rows: one row per ticket type, the rows of an event adjacent.
 pub(super) fn events(rows: &[Row]) -> RowResult<Vec<(EventId, RowResult<Event>)>> {

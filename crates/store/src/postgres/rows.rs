@@ -10,8 +10,8 @@ use super::session::{Call, Value, describe};
 use crate::Cause;
 use crate::cell::{Cell, Cells, Row};
 use crate::database::Query;
-use crate::decode::RowResult;
 use crate::encode::Write;
+use crate::fault::RowResult;
 use crate::limit::IDEMPOTENCY_TTL_SECONDS;
 use crate::sql::Sql;
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 
+use super::connection_state::ConnectionState;
 use super::outcome::{self, Witness};
 use super::replication::ReplicationCheck;
 use super::session::{Call, Connector, Role, Session, Value, describe, fault};
@@ -41,23 +42,6 @@ pub(super) struct PostgresWriter {
     conflicted: bool,
     /// True if the last transaction failed because another session has locked a row that it needs.
     blocked: bool,
-}
-
-/// The state of a writer's connection.
-#[derive(Default)]
-#[expect(clippy::large_enum_variant, reason = "a store has two writers, each with one state")]
-pub(super) enum ConnectionState {
-    /// There is no connection.
-    #[default]
-    Disconnected,
-    /// Ready for a batch.
-    Ready(Session),
-    /// There is no connection, and a commit of the last one may be on the primary only. No batch begins in
-    /// this state.
-    ReplicationUnknown,
-    /// An empty commit is running, to check that the standbys have all earlier commits. No batch begins in
-    /// this state.
-    CheckingReplication(ReplicationCheck),
 }
 
 pub(super) struct PostgresTx<'w> {

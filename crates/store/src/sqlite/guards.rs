@@ -11,7 +11,8 @@ use domain::{
 use futures_util::FutureExt as _;
 use rusqlite::Connection;
 
-use super::tx::{SqliteWriter, fault};
+use super::rows::fault;
+use super::tx::SqliteWriter;
 use super::{Sqlite, SqliteOptions, lock, schema};
 use crate::conformance::Harness;
 use crate::conformance::fixture::{Fixture, command, edit, outcome_codes, payment};

@@ -26,11 +26,12 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::files::Files;
-use self::tx::{SqliteWriter, fault};
+use self::rows::fault;
+use self::tx::SqliteWriter;
 use crate::database::{Database, Decode, Query};
-use crate::decode::RowResult;
 use crate::encode::Write;
 use crate::execute::{LockWait, Writer as _};
+use crate::fault::RowResult;
 use crate::limit::READERS;
 use crate::schema::{NEWEST_SCHEMA_VERSION, SCHEMA_VERSION};
 use crate::{Cause, Fault, OpenError, Reply, StoreHealth, Submission};

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use domain::{Booking, BookingId, Event, EventId, ExternalRef, Refund, Timestamp, TransactionId, UserId};
 use rusqlite::Connection;
 
-use super::rows::{list, query};
-use super::tx::fault;
+use super::rows::{fault, list, query};
 use crate::cell::{Cell, Cells};
-use crate::decode::{self, RowResult, TicketTypeRow};
+use crate::decode::{self, TicketTypeRow};
+use crate::fault::RowResult;
 use crate::fold::StoredResponse;
 use crate::sql::Sql;
 use crate::{Fault, Idempotency};

@@ -2,13 +2,12 @@
 
 use domain::guard;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, ToSql, params_from_iter};
+use rusqlite::{Connection, ErrorCode, ToSql, params_from_iter};
 
-use super::tx::fault;
 use crate::cell::{Cell, Cells, Row};
 use crate::database::Decode;
-use crate::decode::RowResult;
 use crate::encode::Write;
+use crate::fault::RowResult;
 use crate::sql::{Dialect, Sql};
 use crate::{Cause, Fault};
 
@@ -106,6 +105,27 @@ impl ToSql for Cell<'_> {
             Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
             Self::Bytes(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
         })
+    }
+}
+
+/// The fault for an error of SQLite, except an I/O error at COMMIT: nothing was done.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn fault(error: rusqlite::Error) -> Fault {
+    let cause = Cause::new(&error);
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::OutOfMemory
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase,
+        ) => Fault::Unavailable(cause),
+        Some(_) | None => Fault::Broken(cause),
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::files::Files;
 use super::read;
-use super::rows::{self, list};
+use super::rows::{self, fault, list};
 use crate::encode;
 use crate::execute::{LockWait, Writer};
 use crate::fold::{Changes, LoadedRows, OverdueHoldPage, OverdueQuery, Tx};
@@ -217,26 +217,5 @@ impl SqliteTx<'_> {
             rows::write(&self.writer.connection, write)?;
         }
         Ok(())
-    }
-}
-
-/// The fault for an error of SQLite, except an I/O error at COMMIT: nothing was done.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(super) fn fault(error: rusqlite::Error) -> Fault {
-    let cause = Cause::new(&error);
-    match error.sqlite_error_code() {
-        Some(
-            ErrorCode::DiskFull
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::CannotOpen
-            | ErrorCode::ReadOnly
-            | ErrorCode::PermissionDenied
-            | ErrorCode::OutOfMemory
-            | ErrorCode::DatabaseCorrupt
-            | ErrorCode::NotADatabase,
-        ) => Fault::Unavailable(cause),
-        Some(_) | None => Fault::Broken(cause),
     }
 }

@@ -90,7 +90,7 @@ const CODES: [(u16, &str); 16] = [
         "sold_out insufficient_availability sales_not_open sales_closed event_started event_paused \
          event_cancelled",
     ),
-    (409, "hold_expired invalid_state cancel_cutoff_passed capacity_in_use"),
+    (409, "external_ref_in_use hold_expired invalid_state cancel_cutoff_passed capacity_in_use"),
     (409, "idempotency_key_in_use"),
     (412, "version_mismatch"),
     (413, "payload_too_large"),

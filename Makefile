@@ -121,15 +121,15 @@ schemathesis: ## Send requests generated from the OpenAPI document; CASES=500 fo
 	crates/boxoffice/tests/schemathesis.sh
 
 # The earlier version: a commit, or the tag of a release.
-PREVIOUS ?= f3d9275
+PREVIOUS ?= 0496134
 previous := $(CURDIR)/target/previous/$(PREVIOUS)
 ROUNDS ?= 20
-upgrade-campaign: ## Sell with an earlier version (PREVIOUS=f3d9275) and this one together, ROUNDS=20
+upgrade-campaign: ## Sell with an earlier version (PREVIOUS=0496134) and this one together, ROUNDS=20
 upgrade-campaign: $(previous)/release/boxoffice
 	PREVIOUS=$< ROUNDS=$(ROUNDS) $(CARGO) test -p boxoffice --all-features --locked --test previous \
 	-- side_by_side --nocapture
 
-upgrade-fixtures: ## Write the upgrade fixtures of an earlier version (PREVIOUS=f3d9275)
+upgrade-fixtures: ## Write the upgrade fixtures of an earlier version (PREVIOUS=0496134)
 upgrade-fixtures: $(previous)/release/boxoffice
 	PREVIOUS=$< VERSION=$(PREVIOUS) $(CARGO) test -p boxoffice --all-features --locked --test previous \
 	-- write --nocapture

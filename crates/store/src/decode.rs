@@ -119,9 +119,8 @@ pub(crate) struct TicketTypeRow {
 
 /// Decodes a ticket type, and the event that it belongs to.
 pub(crate) fn ticket_type(cells: &mut Cells<'_>) -> RowResult<(EventId, RowResult<TicketTypeRow>)> {
-    let key: TicketTypeKey = cells.next()?;
-    let content = of_row(format_args!("ticket type {}", key.position), ticket_type_content(cells));
-    Ok((EventId::from_bytes(key.event_id), content))
+    let event = EventId::from_bytes(cells.peek()?);
+    Ok((event, of_row("a ticket type", ticket_type_content(cells))))
 }
 
 /// Decodes the ticket type beside an event and its description; `None` if there is none.
@@ -137,6 +136,7 @@ pub(crate) fn ticket_type_beside_event(cells: &Cells<'_>) -> RowResult<Option<Ro
 }
 
 fn ticket_type_content(cells: &mut Cells<'_>) -> RowResult<TicketTypeRow> {
+    let _: TicketTypeKey = cells.next()?;
     let TicketTypeOrigin { id } = cells.next()?;
     let row: TicketTypeDescription<'_> = cells.next()?;
     let TicketTypeCounters { held, sold } = cells.next()?;

@@ -209,7 +209,9 @@ async fn corrupt_rows(
     engine: &Arc<Engine>,
     store: &dyn Store,
 ) -> (Vec<Victim>, Vec<String>) {
-    let columns = database.columns().await;
+    let mut columns = database.columns().await;
+    // This version does not read it.
+    columns.retain(|(table, ..)| table != "published");
     let tables: std::collections::BTreeSet<&str> = columns.iter().map(|(table, ..)| table.as_str()).collect();
     assert_eq!(tables.len(), 9, "{tables:?}");
     let all = columns.iter().flat_map(|(table, column, kind)| {

@@ -6,15 +6,17 @@ use tokio::task::JoinSet;
 
 use super::{PostgresHarness, open};
 
-/// Reverts the last migration.
+/// Reverts the migration that builds indexes on tables of any size; the later ones can be repeated.
 const REVERT: &str =
     "DROP INDEX bookings_due, bookings_by_event, bookings_by_status, event_details_cancelled;
-    DELETE FROM boxoffice_schema WHERE version = 4";
+    DELETE FROM boxoffice_schema WHERE version >= 4";
 
-/// Counts the valid indexes of the last migration.
+/// Counts the valid indexes of that migration.
 const COUNT_VALID: &str =
     "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid IN ('bookings_due'::regclass,
     'bookings_by_event'::regclass, 'bookings_by_status'::regclass, 'event_details_cancelled'::regclass)";
+
+const NEWEST: &str = "SELECT max(version) FROM boxoffice_schema";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r3_indexes_are_built_during_sales() {
@@ -22,6 +24,7 @@ async fn r3_indexes_are_built_during_sales() {
     let fixture = Fixture::new(&harness);
     let event = fixture.create(fixture.new_event(100)).await.id;
     let held = fixture.hold(event, &[("a", 1), ("b", 1)]).await;
+    let newest = harness.database.query_number(NEWEST).await;
     harness.database.connect().await.batch_execute(REVERT).await.expect("the indexes are dropped");
     // A slow transaction that began earlier: the build waits for it, and no other session waits for the
     // build.
@@ -53,7 +56,7 @@ async fn r3_indexes_are_built_during_sales() {
     slow.batch_execute("COMMIT").await.expect("a commit");
     assert_eq!(migrators.join_all().await.len(), 2);
     assert_eq!(harness.database.query_number(COUNT_VALID).await, 4);
-    assert_eq!(harness.database.query_number("SELECT max(version) FROM boxoffice_schema").await, 4);
+    assert_eq!(harness.database.query_number(NEWEST).await, newest);
     fixture.assert_audit_clean().await;
 }
 
@@ -62,10 +65,11 @@ async fn r3_indexes_are_built_during_sales() {
 async fn r3_an_index_of_an_interrupted_build_is_built_again() {
     let harness = PostgresHarness::new(1).await;
     let client = harness.database.connect().await;
+    let newest = harness.database.query_number(NEWEST).await;
     client
         .batch_execute(
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'bookings_due'::regclass;
-             DROP INDEX bookings_by_status; DELETE FROM boxoffice_schema WHERE version = 4",
+             DROP INDEX bookings_by_status; DELETE FROM boxoffice_schema WHERE version >= 4",
         )
         .await
         .expect("the state of an interrupted build");
@@ -73,5 +77,5 @@ async fn r3_an_index_of_an_interrupted_build_is_built_again() {
     drop(open(&harness.database).await);
     assert_eq!(harness.database.query_number(COUNT_VALID).await, 4);
     assert_ne!(harness.database.query_number("SELECT 'bookings_due'::regclass::oid::bigint").await, before);
-    assert_eq!(harness.database.query_number("SELECT max(version) FROM boxoffice_schema").await, 4);
+    assert_eq!(harness.database.query_number(NEWEST).await, newest);
 }

@@ -76,11 +76,7 @@ fn apply_lock_mutation(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
 /// Tests replace the lock by one without mutual exclusion, to show that correctness does not depend on it.
 #[cfg(feature = "sabotage")]
 fn apply_lock_mutation(lock: Arc<dyn Lock>) -> Arc<dyn Lock> {
-    if domain::sabotage::removed(domain::sabotage::Guard::Locks) {
-        Arc::new(open_lock::OpenLock)
-    } else {
-        lock
-    }
+    if domain::guard!(Locks) { lock } else { Arc::new(open_lock::OpenLock) }
 }
 
 #[cfg(feature = "sabotage")]

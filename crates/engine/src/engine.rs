@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coordination::{Key, LimitDecision, Rule};
-use domain::sabotage::{Guard, removed};
 use domain::{
     Action, Actor, AuditReport, BookingId, Command, EventId, RefundId, RequestId, TicketTypeId, Timestamp,
-    TraceParent, UserId,
+    TraceParent, UserId, guard,
 };
 use store::{Cause, CommandOutput, Fault, Idempotency, Store, StoreHealth, Submission};
 use supervisor::{Supervisor, Task, Work};
@@ -191,7 +190,7 @@ impl Engine {
         &self,
         work: impl Future<Output = Result<CommandOutput, Error>> + Send + 'static,
     ) -> Result<CommandOutput, Error> {
-        if removed(Guard::DetachedExecution) {
+        if !guard!(DetachedExecution) {
             return work.await;
         }
         let finished = self.tasks.spawn(work).await;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::sabotage::{Guard, removed};
-use domain::{Answer, EventId};
+use domain::{Answer, EventId, guard};
 use store::{Cause, Fault, Reply, Store};
 use tokio::time::Instant;
 
@@ -93,7 +92,7 @@ fn to_output(reply: Reply) -> Result<CommandOutput, Error> {
     match reply {
         Reply::Requeue => Err(Error::Overloaded),
         Reply::Busy => Err(Fault::Unavailable(Cause::new("another session has locked its event")).into()),
-        Reply::Failed(Fault::OutcomeUnknown(cause)) if removed(Guard::UnknownOutcome) => {
+        Reply::Failed(Fault::OutcomeUnknown(cause)) if !guard!(UnknownOutcome) => {
             Err(Fault::Unavailable(cause).into())
         }
         Reply::Failed(fault) => Err(fault.into()),

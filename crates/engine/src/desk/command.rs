@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::EventId;
-use domain::sabotage::{Guard, removed};
+use domain::{EventId, guard};
 use store::Submission;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -30,7 +29,7 @@ pub(super) struct StartFlag(AtomicBool);
 
 impl StartFlag {
     pub(super) fn try_set(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel) || removed(Guard::StartFlag)
+        !guard!(StartFlag: self.0.swap(true, Ordering::AcqRel))
     }
 }
 

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use domain::EventId;
-use domain::sabotage::{Guard, removed};
+use domain::{EventId, guard};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use store::{Consumer, CursorFilter, EntryWithBooking, Fault};
 use tokio::sync::Semaphore;
@@ -115,7 +114,7 @@ impl<'a> RelaySession<'a> {
             after = Some(last.event);
             for cursor in page {
                 let mut count = counts.remove(&cursor.event).unwrap_or(0);
-                if removed(Guard::StreamCount) {
+                if !guard!(StreamCount) {
                     count = cursor.processed;
                 }
                 behind +=
@@ -145,7 +144,7 @@ impl<'a> RelaySession<'a> {
         let Some((sequence, last_entry)) = self.stream.last_message_of(event).await? else {
             return Err(StreamError::Conflict(format!("messages of {event} were deleted")));
         };
-        if is_unguarded() || removed(Guard::StreamPredecessor) {
+        if !(is_guarded() && guard!(StreamPredecessor)) {
             return Ok(sequence);
         }
         let Some(last) = self.read_entries(event, tail.ledger_seq - 1, 1).await?.pop() else {
@@ -280,9 +279,9 @@ impl<'a> RelaySession<'a> {
         let is_full = page.len() == RELAY_PAGE as usize;
         let mut after = self.sequence_of(event, *tail).await?;
         for item in page {
-            let ack = self.stream.append(&item, (!is_unguarded()).then_some(after)).await?;
+            let ack = self.stream.append(&item, is_guarded().then_some(after)).await?;
             // A duplicate message may be on the stream, or may have been purged from it.
-            if ack.duplicate && !is_unguarded() {
+            if ack.duplicate && is_guarded() {
                 return Err(StreamError::Conflict(format!("a message of {event} exists already")));
             }
             after = ack.sequence;
@@ -331,7 +330,7 @@ impl<'a> RelaySession<'a> {
 
     /// Verifies that the stream still has the appended messages. Other relays may have appended more.
     async fn verify_stream(&self) -> Result<(), StreamError> {
-        if is_unguarded() || removed(Guard::StreamVerification) {
+        if !(is_guarded() && guard!(StreamVerification)) {
             return Ok(());
         }
         let last = self.tails.values().filter_map(|tail| tail.stream_seq).max().unwrap_or(0);
@@ -358,10 +357,10 @@ fn ticker(period: std::time::Duration) -> Interval {
     ticks
 }
 
-/// True if tests have removed the guard, together with the precedence of the stream over the relay's own
+/// True unless tests have removed the guard, and with it the precedence of the stream over the relay's own
 /// numbers.
-fn is_unguarded() -> bool {
-    removed(Guard::StreamSequence)
+fn is_guarded() -> bool {
+    guard!(StreamSequence)
 }
 
 fn stream_ahead_of_ledger(event: EventId) -> StreamError {

@@ -29,7 +29,7 @@ pub(super) async fn audit(session: &mut Session) -> Result<AuditReport, Error> {
             break;
         }
         for row in page {
-            walk_event(&snapshot, row.try_get(0)?, &mut audit).await?;
+            walk_event(&snapshot, row.try_get("id")?, &mut audit).await?;
         }
     }
     let totals = snapshot.call(Sql::AuditTotals, &[]).await?;
@@ -83,7 +83,7 @@ async fn walk_bookings(snapshot: &Snapshot<'_>, event: Uuid, audit: &mut Audit) 
             return finish_bookings(snapshot, event, groups, audit).await;
         }
         for row in rows {
-            let (booking, seq): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let (booking, seq): (Uuid, i64) = (row.try_get("booking_id")?, row.try_get("seq")?);
             match groups.last_mut() {
                 Some((last, seqs)) if *last == booking => seqs.push(seq),
                 Some(_) | None => groups.push((booking, vec![seq])),

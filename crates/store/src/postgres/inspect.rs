@@ -59,17 +59,20 @@ async fn query_server(client: &Client, url: &PostgresUrl) -> Result<PostgresInsp
     let round_trip = began.elapsed();
     let row = client
         .query_one(
-            "SELECT current_setting('server_version'), NOT pg_is_in_recovery(), current_setting('fsync'),
-                    current_setting('full_page_writes'), current_setting('synchronous_commit'),
-                    current_setting('max_connections'), current_setting('server_version_num')::int,
-                    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+            "SELECT current_setting('server_version') AS version,
+                    current_setting('server_version_num')::int AS version_number,
+                    NOT pg_is_in_recovery() AS is_primary, current_setting('fsync') AS fsync,
+                    current_setting('full_page_writes') AS full_page_writes,
+                    current_setting('synchronous_commit') AS synchronous_commit,
+                    current_setting('max_connections') AS max_connections,
+                    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now",
             &[],
         )
         .await?;
     let standbys = Standbys::from_row(&client.query_one(&*Sql::Health.text(Dialect::Postgres), &[]).await?)?;
     let found = schema::version(client).await?;
-    let schema_version =
-        super::check_server_version(url, row.try_get(6)?).and_then(|()| check_schema_version(found));
+    let schema_version = super::check_server_version(url, row.try_get("version_number")?)
+        .and_then(|()| check_schema_version(found));
     let (unpublished, last_at) = match &schema_version {
         Ok(_) => {
             let counted = client
@@ -83,16 +86,16 @@ async fn query_server(client: &Client, url: &PostgresUrl) -> Result<PostgresInsp
     let instant = |micros: i64| Timestamp::from_micros(micros).ok();
     Ok(PostgresInspection {
         round_trip,
-        version: row.try_get(0)?,
+        version: row.try_get("version")?,
         schema_version,
-        is_primary: row.try_get(1)?,
-        fsync: row.try_get(2)?,
-        full_page_writes: row.try_get(3)?,
-        synchronous_commit: row.try_get(4)?,
+        is_primary: row.try_get("is_primary")?,
+        fsync: row.try_get("fsync")?,
+        full_page_writes: row.try_get("full_page_writes")?,
+        synchronous_commit: row.try_get("synchronous_commit")?,
         standbys,
-        max_connections: row.try_get(5)?,
+        max_connections: row.try_get("max_connections")?,
         unpublished,
-        now: instant(row.try_get(7)?),
+        now: instant(row.try_get("now")?),
         last_at: last_at.and_then(instant),
     })
 }

@@ -205,7 +205,7 @@ impl Database for Postgres {
     async fn health(&self) -> Result<StoreHealth, Fault> {
         let rows = self.readers.call(&Call { sql: Sql::Health, values: Vec::new() }).await?;
         let row = rows.first().ok_or_else(|| Fault::Broken(Cause::new("the query returned no row")))?;
-        if !row.try_get::<_, bool>(0).map_err(|error| fault(&error))? {
+        if !row.try_get::<_, bool>("is_primary").map_err(|error| fault(&error))? {
             return Err(Fault::Unavailable(Cause::new("the database is a standby")));
         }
         let standbys = Standbys::from_row(row).map_err(|error| fault(&error))?;

@@ -117,7 +117,7 @@ impl Connector {
             statements.prepare_all(&client).await?;
         }
         let backend = client.query_one(statements.get(&client, Sql::BackendCurrent).await?, &[]).await?;
-        let backend = Backend { pid: backend.try_get(0)?, started_at: backend.try_get(1)? };
+        let backend = Backend { pid: backend.try_get("pid")?, started_at: backend.try_get("started_at")? };
         Ok(Session { client, statements, backend, driver })
     }
 

@@ -26,8 +26,10 @@ pub struct Standbys {
 impl Standbys {
     /// Decodes the row of `health.sql`.
     pub(super) fn from_row(row: &Row) -> Result<Self, Error> {
-        let (setting, seconds): (String, f64) = (row.try_get(1)?, row.try_get(2)?);
-        let (connected, are_visible): (Vec<String>, bool) = (row.try_get(3)?, row.try_get(4)?);
+        let setting: String = row.try_get("setting")?;
+        let seconds: f64 = row.try_get("wait_seconds")?;
+        let connected: Vec<String> = row.try_get("connected")?;
+        let are_visible: bool = row.try_get("are_visible")?;
         let commit_wait = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let StandbyNames { needed, names } = StandbyNames::parse(&setting);
         let matches = |name: &str, standby: &str| name == "*" || name.eq_ignore_ascii_case(standby);

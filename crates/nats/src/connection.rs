@@ -93,7 +93,7 @@ impl Nats {
         !terminated.is_cancelled() && client.connection_state() == State::Connected
     }
 
-    /// Flushes buffered messages, for at most [`FLUSH_WAIT_MAX`].
+    /// Flushes buffered messages, for at most `FLUSH_WAIT_MAX`.
     pub async fn flush(&self) {
         if self.is_connected() && !matches!(timeout(FLUSH_WAIT_MAX, self.client().flush()).await, Ok(Ok(())))
         {

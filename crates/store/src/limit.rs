@@ -27,9 +27,9 @@ pub(crate) const CONFLICT_RETRIES_MAX: u32 = 8;
 /// Splits of a batch because of locks: enough to isolate one locked event in a full batch. Bounds the time
 /// spent if many events are locked.
 pub(crate) const BLOCKED_SPLITS_MAX: u32 = 12;
-/// Attempts of a batch over several events with [`Long`](crate::execute::LockWait::Long), each for the events that have been
-/// unlocked since the previous one: as many as there are short waits in a long one. The last event left is
-/// awaited in the database's own lock queue.
+/// Attempts of a batch over several events that may wait long, each for the events that have been unlocked
+/// since the previous one: as many as there are short waits in a long one. The last event left is awaited in
+/// the database's own lock queue.
 pub(crate) const BUSY_TRIES_MAX: u32 = 8;
 /// Longest wait of a batch for rows that another session has locked, before its commands on other events are
 /// executed without the blocked ones. Many batches of another instance fit into it.

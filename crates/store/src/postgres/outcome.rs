@@ -20,7 +20,7 @@
 //! # State model
 //!
 //! The writes, COMMIT and a query of the transaction's status (`pg_xact_status`) are sent in one pipeline.
-//! Their responses must arrive within [`TRANSACTION_MAX`](crate::TRANSACTION_MAX) (4 s) of the beginning of the transaction:
+//! Their responses must arrive within [`crate::TRANSACTION_MAX`] (4 s) of the beginning of the transaction:
 //!
 //! ```text
 //! writes, COMMIT, status query

@@ -24,8 +24,8 @@ pub const TEXT_CHARS_MAX: usize = 200;
 pub const METADATA_KEYS_MAX: usize = 20;
 /// Maximum length of a key in a booking's metadata, in characters.
 pub const METADATA_KEY_CHARS_MAX: usize = 100;
-/// Maximum length of a value in a booking's metadata, in bytes: a page of bookings with full metadata stays
-/// below 2 MB.
+/// Maximum length of a value in a booking's metadata, in bytes. As JSON it has at most twice as many, so a
+/// page of 100 bookings with full metadata stays below 3 MB.
 pub const METADATA_VALUE_BYTES_MAX: usize = 500;
 /// Maximum length of a user id, in characters (all ASCII).
 pub const USER_ID_CHARS_MAX: usize = 128;

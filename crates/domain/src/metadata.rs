@@ -20,8 +20,11 @@ pub enum MetadataError {
     /// A key is empty, too long, or contains a control character.
     #[error("must have keys of 1 to {METADATA_KEY_CHARS_MAX} characters without control characters")]
     Key,
-    /// A value is too long.
-    #[error("must have values of at most {METADATA_VALUE_BYTES_MAX} bytes")]
+    /// A value is too long, or contains a control character other than a tab or a line break.
+    #[error(
+        "must have values of at most {METADATA_VALUE_BYTES_MAX} bytes without control characters other than \
+         tabs and line breaks"
+    )]
     Value,
 }
 
@@ -37,7 +40,8 @@ impl Metadata {
             if !is_key || key.contains(char::is_control) {
                 return Err(MetadataError::Key);
             }
-            if value.len() > METADATA_VALUE_BYTES_MAX {
+            let is_control = |character: char| character.is_control() && !"\t\n\r".contains(character);
+            if value.len() > METADATA_VALUE_BYTES_MAX || value.contains(is_control) {
                 return Err(MetadataError::Value);
             }
             if metadata.insert(key, value).is_some() {
@@ -78,5 +82,9 @@ mod tests {
         }
         assert!(Metadata::new([("key", "v".repeat(500))]).is_ok());
         assert_eq!(Metadata::new([("key", "ß".repeat(251))]), Err(MetadataError::Value));
+        assert!(Metadata::new([("key", "two\r\n\tlines")]).is_ok());
+        for value in ["\0", "\u{1b}[0m", "\u{85}"] {
+            assert_eq!(Metadata::new([("key", value)]), Err(MetadataError::Value));
+        }
     }
 }

@@ -343,10 +343,13 @@ pub(crate) fn stored_response(cells: &mut Cells<'_>) -> RowResult<((String, Stri
 }
 
 /// Decodes an event, a user, and the number of tickets that the user holds.
-pub(crate) fn user_tickets(cells: &mut Cells<'_>) -> RowResult<((EventId, UserId), u32)> {
-    let event = EventId::from_bytes(cells.next()?);
+pub(crate) fn user_tickets(cells: &mut Cells<'_>) -> RowResult<(EventId, RowResult<(UserId, u32)>)> {
+    Ok((EventId::from_bytes(cells.next()?), tickets_of_user(cells)))
+}
+
+fn tickets_of_user(cells: &mut Cells<'_>) -> RowResult<(UserId, u32)> {
     let user: Cow<'_, str> = cells.next()?;
-    Ok(((event, parse("user_id", &user)?), of_row(format_args!("user {user}"), cells.next())?))
+    Ok((parse("user_id", &user)?, of_row(format_args!("user {user}"), cells.next())?))
 }
 
 /// Decodes a user, the number of tickets that the user's bookings hold, and the stored count.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::{
     Answer, AuditReport, Booking, BookingId, BookingStatus, Command, Currency, Entry, Event, EventId,
-    ExternalRef, Refund, RefundId, RefundStatus, Tallies, Timestamp, UserId, guard,
+    ExternalRef, Refund, RefundId, RefundStatus, Refusal, Tallies, Timestamp, UserId, guard,
 };
 
 use crate::{Cause, Fault};
@@ -322,7 +322,10 @@ impl Reply {
     /// True if this reply acknowledges a change to the client, made by this command or an earlier one.
     pub(crate) fn acknowledges_change(&self) -> bool {
         match self {
-            Self::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => refusal.refund().is_some(),
+            // The caller learns of the refund, or that its order may have been executed before.
+            Self::Decided(CommandOutput::Fresh(Answer::Refused(refusal))) => {
+                refusal.refund().is_some() || *refusal == Refusal::ExternalRefInUse
+            }
             Self::Decided(_) => true,
             Self::KeyReused | Self::Requeue | Self::Busy | Self::Failed(_) => false,
         }

@@ -37,7 +37,8 @@ pub struct CreateBooking {
     /// The buyer's intended payment method, as free text.
     #[serde(default)]
     pub payment_method: Option<ParsedText<Note>>,
-    /// Your own id of the booking. No two bookings of an event have the same, whatever their status.
+    /// Your own id of the booking. No two bookings of an event have the same, whatever their status and user:
+    /// use ids that other buyers cannot guess.
     #[serde(default)]
     pub external_ref: Option<ParsedText<ExternalRef>>,
     /// Up to 20 texts of your own, by key. They are returned with the booking.

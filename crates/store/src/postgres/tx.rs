@@ -420,10 +420,11 @@ fn decode_loaded(responses: &[Vec<Row>]) -> Result<LoadedRows, Cause> {
         loaded.bookings.insert(id, booking.map(Arc::new));
     }
     loaded.refunds = rows::decode(refunds, decode::refund_with_payment)?.into_iter().collect();
-    for ((event, user), tickets) in rows::decode(users, decode::user_tickets)? {
+    for (event, counted) in rows::decode(users, decode::user_tickets)? {
         // If the event has no limit per user any more, its old counts are meaningless.
         let counts = loaded.events.get(&event).and_then(|event| event.as_ref().ok());
         if counts.is_some_and(|event| event.details.max_tickets_per_user.is_some()) {
+            let (user, tickets) = counted?;
             loaded.user_tickets.insert((event, user), tickets);
         }
     }

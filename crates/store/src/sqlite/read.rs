@@ -95,11 +95,7 @@ pub(super) fn stored_response(
 }
 
 /// Reads the number of tickets of an event that a user holds.
-pub(super) fn user_tickets(
-    connection: &Connection,
-    event: EventId,
-    user: &UserId,
-) -> ReadOne<((EventId, UserId), u32)> {
+pub(super) fn user_tickets(connection: &Connection, event: EventId, user: &UserId) -> ReadOne<(UserId, u32)> {
     let key = [Cell::Id(*event.bytes()), user.as_str().into()];
-    first(connection, Sql::UserLimitLoad, &key, decode::user_tickets)
+    first(connection, Sql::UserLimitLoad, &key, |cells| decode::user_tickets(cells)?.1)
 }

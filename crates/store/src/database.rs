@@ -240,7 +240,10 @@ impl<D: Database> Store for D {
     }
 
     async fn save_cursors(&self, consumer: &Consumer, processed: Vec<(EventId, u64)>) -> Result<(), Fault> {
-        self.write(encode::cursors(consumer, &processed)).await
+        for write in encode::cursors(consumer, &processed) {
+            self.write(write).await?;
+        }
+        Ok(())
     }
 
     async fn pending_entry_count(&self, consumer: &str) -> Result<u64, Fault> {

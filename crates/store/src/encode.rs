@@ -89,20 +89,19 @@ pub(crate) fn writes(changes: &Changes) -> Vec<Write<'_>> {
     writes.0
 }
 
-/// The cursors of a consumer, as rows.
-pub(crate) fn cursors(consumer: &Consumer, processed: &[(EventId, u64)]) -> Write<'static> {
-    let row = |(event, seq): &(EventId, u64)| {
+/// The writes of the cursors of a consumer; none without cursors.
+pub(crate) fn cursors(consumer: &Consumer, processed: &[(EventId, u64)]) -> Vec<Write<'static>> {
+    let mut writes = Writes(Vec::new());
+    for (event, seq) in processed {
         let position = CursorPosition {
             consumer: Cow::Owned(consumer.name.as_ref().to_owned()),
             event_id: *event.bytes(),
             destination: consumer.destination.micros(),
             seq: *seq,
         };
-        let mut row = Vec::new();
-        position.push_to(&mut row);
-        row
-    };
-    Write { sql: Sql::CursorUpsert, rows: processed.iter().map(row).collect() }
+        writes.add(Sql::CursorUpsert, |row| position.push_to(row));
+    }
+    writes.0
 }
 
 /// Collects the rows of each statement.
@@ -122,8 +121,8 @@ impl<'v> Writes<'v> {
     }
 }
 
-/// Enough for the row of most tables: space for a longer row is allocated again.
-const ROW_CAPACITY: usize = 20;
+/// Enough for the longest row, a booking: a longer one would be allocated twice.
+const ROW_CAPACITY: usize = 24;
 
 fn write_events<'v>(changes: &'v Changes, writes: &mut Writes<'v>) {
     for change in changes.events.values().filter(|change| change.loaded_seq.is_none()) {

@@ -195,10 +195,6 @@ impl Database for Postgres {
     }
 
     async fn write(&self, write: Write<'static>) -> Result<(), Fault> {
-        // Without rows the number of columns, each an array parameter, is unknown.
-        if write.rows.is_empty() {
-            return Ok(());
-        }
         self.readers.call(&rows::write(write)).await.map(drop)
     }
 

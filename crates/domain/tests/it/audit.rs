@@ -1,149 +1,12 @@
 //! Tests of the audit, with consistent data and with data in which one value or row was changed.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use domain::{
-    Audit, AuditReport, Booking, BookingId, Entry, EntryKind, Event, EventId, EventPatch, History, Inventory,
-    Item, Items, LedgerStatus, Money, NewEvent, Refund, RefundId, RefundStatus, State, TicketSelection,
-    Timestamp, UserId,
+    Audit, Booking, BookingId, Entry, EntryKind, EventId, Inventory, Item, Items, LedgerStatus, Money,
+    Refund, RefundId, RefundStatus, State, TicketSelection, Timestamp,
 };
 
-use crate::invariants;
-use crate::world::{World, admin, kind, new_event, new_kind, outcome_code, service, tx, user};
-
-/// The rows of one event in a database.
-#[derive(Clone, Debug)]
-pub(crate) struct Rows {
-    pub(crate) event: Event,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) bookings: Vec<Booking>,
-    pub(crate) refunds: Vec<Refund>,
-    pub(crate) users: Vec<(UserId, u32)>,
-}
-
-impl Rows {
-    fn of(world: &World) -> Self {
-        Self {
-            event: world.event().clone(),
-            entries: world.ledger.clone(),
-            bookings: world.bookings.values().map(|booking| Booking::clone(booking)).collect(),
-            refunds: world.refunds.values().cloned().collect(),
-            users: world.user_tickets.iter().map(|(user, tickets)| (user.clone(), *tickets)).collect(),
-        }
-    }
-
-    /// Feeds an audit as a store does: the ledger in order, then each booking with its entries and refunds.
-    fn feed(&self, audit: &mut Audit) {
-        audit.event(self.event.clone());
-        for entry in &self.entries {
-            let created = entry.booking_id.filter(|_| entry.kind == EntryKind::BookingCreated);
-            let created_by = |booking: &&Booking| created == Some(booking.id);
-            audit.entry(entry, self.bookings.iter().find(created_by));
-        }
-        let booking_ids: BTreeSet<BookingId> =
-            self.entries.iter().filter_map(|entry| entry.booking_id).collect();
-        for id in booking_ids {
-            let of_booking = |entry: &&Entry| entry.booking_id == Some(id);
-            audit.history(&History {
-                id,
-                entries: self.entries.iter().filter(of_booking).cloned().collect(),
-                booking: self.bookings.iter().find(|booking| booking.id == id).cloned(),
-                refunds: self.refunds.iter().filter(|refund| refund.booking_id == id).cloned().collect(),
-            });
-        }
-        for (user, holds, counted) in self.user_counts() {
-            audit.user(&user, holds, counted);
-        }
-    }
-
-    /// The number of tickets that each user has, and the stored count.
-    fn user_counts(&self) -> Vec<(UserId, u64, Option<u32>)> {
-        let mut users: BTreeMap<UserId, (u64, Option<u32>)> = BTreeMap::new();
-        let live = |booking: &&Booking| matches!(booking.state, State::Pending | State::Confirmed(_));
-        for booking in self.bookings.iter().filter(live) {
-            users.entry(booking.user.clone()).or_default().0 += u64::from(booking.items.quantity());
-        }
-        for (user, tickets) in &self.users {
-            users.entry(user.clone()).or_default().1 = Some(*tickets);
-        }
-        users.into_iter().map(|(user, (holds, counted))| (user, holds, counted)).collect()
-    }
-
-    fn row_counts(&self) -> [u64; 3] {
-        [self.bookings.len(), self.entries.len(), self.refunds.len()].map(|n| u64::try_from(n).unwrap())
-    }
-
-    pub(crate) fn report(&self) -> AuditReport {
-        let mut audit = Audit::default();
-        self.feed(&mut audit);
-        let [bookings, entries, refunds] = self.row_counts();
-        audit.finish(bookings, entries, refunds)
-    }
-
-    pub(crate) fn entry(&mut self, kind: EntryKind) -> &mut Entry {
-        self.entries.iter_mut().find(|entry| entry.kind == kind).unwrap()
-    }
-
-    pub(crate) fn booking(&mut self, id: BookingId) -> &mut Booking {
-        self.bookings.iter_mut().find(|booking| booking.id == id).unwrap()
-    }
-
-    pub(crate) fn refund(&mut self, transaction: &str) -> &mut Refund {
-        self.refunds.iter_mut().find(|refund| refund.transaction == tx(transaction)).unwrap()
-    }
-}
-
-/// Panics with the report of the audit if it contains a violation.
-pub(crate) fn assert_audit_clean(world: &World) {
-    let rows = Rows::of(world);
-    let [bookings, entries, refunds] = rows.row_counts();
-    let expected = AuditReport { events: 1, bookings, entries, refunds, ..AuditReport::default() };
-    assert_eq!(rows.report(), expected);
-}
-
-/// The ids of the bookings that [`populated`] creates, by their state.
-pub(crate) struct BookingIds {
-    pub(crate) held: BookingId,
-    pub(crate) paid: BookingId,
-    pub(crate) unpaid: BookingId,
-    pub(crate) refunded: BookingId,
-    pub(crate) expired: BookingId,
-}
-
-/// A world with at least one booking in each state, and with refunds and edits.
-pub(crate) fn populated() -> (Rows, BookingIds) {
-    let ticket_types = vec![new_kind(0, 4500, Some(9)), new_kind(1, 9000, None)];
-    let new = NewEvent { capacity: 20, ticket_types, max_tickets_per_user: Some(8), ..new_event() };
-    let mut world = World::selling(new);
-    let ok = |answer| assert_eq!(outcome_code(&answer), "ok");
-    let items = |first, second| TicketSelection::Items(vec![(kind(0), first), (kind(1), second)]);
-    let order = |world: &mut World, name: &str| {
-        let id = world.next_booking();
-        world.wait(1);
-        assert_eq!(outcome_code(&world.order(name, items(1, 2), None)), "ok");
-        id
-    };
-    let expired = order(&mut world, "eve");
-    let paid = order(&mut world, "ann");
-    world.wait(3600);
-    ok(world.expire(expired));
-    ok(world.expire(paid));
-    ok(world.pay(paid, "own"));
-    assert_eq!(outcome_code(&world.pay(paid, "late")), "invalid_state");
-    let (held, unpaid, refunded) =
-        (order(&mut world, "bob"), order(&mut world, "ann"), order(&mut world, "cyd"));
-    ok(world.edit(EventPatch { capacity: Some(25), ..EventPatch::default() }));
-    ok(world.edit(EventPatch { capacity: Some(12), ..EventPatch::default() }));
-    ok(world.cancel(service(), unpaid));
-    ok(world.pay(refunded, "back"));
-    ok(world.cancel(admin(), refunded));
-    world.wait(1);
-    ok(world.settle(refunded, "back", false, "payout 1"));
-    ok(world.settle(refunded, "back", true, "payout 2"));
-    ok(world.settle(paid, "late", true, "payout 3"));
-    invariants::check(&world);
-    (Rows::of(&world), BookingIds { held, paid, unpaid, refunded, expired })
-}
+use crate::rows::{BookingIds, Rows, populated};
+use crate::world::{World, new_event, outcome_code, payment, ticket_type, user};
 
 /// Applies one edit to the rows and checks that the audit reports a violation that contains `text`.
 fn assert_violation(text: &str, edit: impl Fn(&mut Rows, &BookingIds)) {
@@ -257,7 +120,7 @@ fn a_booking_row_matches_its_last_entry() {
     });
     assert_violation("is not a ticket type of its event", |rows, ids| {
         let booking = rows.booking(ids.held);
-        booking.items = other_items(&booking.items, |items| items[0].ticket_type = kind(7));
+        booking.items = other_items(&booking.items, |items| items[0].ticket_type = ticket_type(7));
     });
     assert_violation("has a ledger but no row", |rows, ids| {
         rows.bookings.retain(|booking| booking.id != ids.held);
@@ -282,8 +145,8 @@ fn a_booking_row_matches_its_last_entry() {
 #[test]
 fn every_payment_confirms_or_is_refunded_once() {
     assert_violation("refunds the payment of a confirmed booking", |rows, ids| {
-        let State::Confirmed(payment) = &mut rows.booking(ids.paid).state else { panic!() };
-        payment.transaction = tx("late");
+        let State::Confirmed(own) = &mut rows.booking(ids.paid).state else { panic!() };
+        own.transaction = payment("late");
     });
     assert_violation("refunds a payment a second time", |rows, ids| {
         let stray = Refund { id: RefundId::from_bytes([9; 16]), ..rows.refund("back").clone() };
@@ -297,13 +160,13 @@ fn every_payment_confirms_or_is_refunded_once() {
         rows.refund("late").id = RefundId::from_bytes([9; 16]);
     });
     assert_violation("there is no such refund", |rows, _| {
-        rows.refunds.retain(|refund| refund.transaction == tx("back"));
+        rows.refunds.retain(|refund| refund.transaction == payment("back"));
     });
     assert_violation("was cancelled after it was paid, without a refund", |rows, _| {
-        rows.refunds.retain(|refund| refund.transaction == tx("late"));
+        rows.refunds.retain(|refund| refund.transaction == payment("late"));
     });
     assert_violation("was cancelled after it was paid, without a refund", |rows, _| {
-        rows.refund("back").transaction = tx("another");
+        rows.refund("back").transaction = payment("another");
     });
 }
 
@@ -486,7 +349,7 @@ fn r5_every_amount_is_cross_checked() {
         let ticket_types = &mut std::sync::Arc::make_mut(&mut rows.event.details).ticket_types;
         ticket_types[0].price = edit(ticket_types[0].price);
         let violations = rows.report().violations.join("; ");
-        assert!(violations.contains(&format!("{} costs 450", kind(0))), "{violations}");
+        assert!(violations.contains(&format!("{} costs 450", ticket_type(0))), "{violations}");
     }
     assert_violation("is in EUR, but evt_", |rows, _| {
         std::sync::Arc::make_mut(&mut rows.event.details).currency = "USD".parse().unwrap();

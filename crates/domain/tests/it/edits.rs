@@ -7,14 +7,14 @@ use domain::{
 
 use crate::fixture::start;
 use crate::invariants;
-use crate::world::{World, eur, kind, new_event, new_kind, outcome_code, shifted};
+use crate::world::{World, eur, new_event, new_ticket_type, outcome_code, shifted, ticket_type};
 
 fn patch() -> EventPatch {
     EventPatch::default()
 }
 
 fn type_patch(index: u8) -> TicketTypePatch {
-    TicketTypePatch { id: kind(index), name: None, price: None, capacity: None }
+    TicketTypePatch { id: ticket_type(index), name: None, price: None, capacity: None }
 }
 
 fn dollars(amount: i64) -> Money {
@@ -62,17 +62,21 @@ fn new_events_are_checked_against_bounds() {
     check("/startsAt", &|new| new.starts_at = shifted(now, -1));
     check("", &|new| new.starts_at = shifted(now, 1));
     check("/ticketTypes", &|new| new.ticket_types.clear());
-    let kinds = |count: u8| (0..count).map(|index| new_kind(index, 1, None)).collect::<Vec<_>>();
+    let kinds = |count: u8| (0..count).map(|index| new_ticket_type(index, 1, None)).collect::<Vec<_>>();
     check("", &|new| new.ticket_types = kinds(50));
     check("/ticketTypes", &|new| new.ticket_types = kinds(51));
-    check("", &|new| new.ticket_types = vec![new_kind(0, 0, Some(1))]);
-    check("/ticketTypes/0/capacity", &|new| new.ticket_types = vec![new_kind(0, 1, Some(0))]);
-    check("/ticketTypes/0/capacity", &|new| new.ticket_types = vec![new_kind(0, 1, Some(1_000_000_001))]);
+    check("", &|new| new.ticket_types = vec![new_ticket_type(0, 0, Some(1))]);
+    check("/ticketTypes/0/capacity", &|new| new.ticket_types = vec![new_ticket_type(0, 1, Some(0))]);
+    check("/ticketTypes/0/capacity", &|new| {
+        new.ticket_types = vec![new_ticket_type(0, 1, Some(1_000_000_001))]
+    });
     // The capacity of a type may exceed that of the event, alone or in sum; both limits apply.
-    check("", &|new| new.ticket_types = vec![new_kind(0, 1, Some(11)), new_kind(1, 1, Some(10))]);
-    check("", &|new| new.ticket_types = vec![new_kind(0, 1_000_000_000_000, None)]);
+    check("", &|new| {
+        new.ticket_types = vec![new_ticket_type(0, 1, Some(11)), new_ticket_type(1, 1, Some(10))]
+    });
+    check("", &|new| new.ticket_types = vec![new_ticket_type(0, 1_000_000_000_000, None)]);
     check("/ticketTypes/0/price/amount", &|new| {
-        new.ticket_types = vec![new_kind(0, 1_000_000_000_001, None)];
+        new.ticket_types = vec![new_ticket_type(0, 1_000_000_000_001, None)];
     });
     check("/ticketTypes/1/price/currency", &|new| {
         new.ticket_types = kinds(2);
@@ -93,11 +97,18 @@ fn all_invalid_fields_are_reported_at_once() {
 
 #[test]
 fn capacity_cannot_go_below_held_and_sold() {
-    let types = vec![new_kind(0, 1, Some(9)), new_kind(1, 1, None)];
+    let types = vec![new_ticket_type(0, 1, Some(9)), new_ticket_type(1, 1, None)];
     let check = |edit: EventPatch, expected: Result<u32, u32>| {
         let mut world = World::selling(NewEvent { ticket_types: types.clone(), ..new_event() });
-        world.book_and_pay_items("ann", domain::TicketSelection::Items(vec![(kind(0), 3), (kind(1), 1)]));
-        world.order("bob", domain::TicketSelection::Items(vec![(kind(0), 1), (kind(1), 2)]), None);
+        world.book_and_pay_items(
+            "ann",
+            domain::TicketSelection::Items(vec![(ticket_type(0), 3), (ticket_type(1), 1)]),
+        );
+        world.order(
+            "bob",
+            domain::TicketSelection::Items(vec![(ticket_type(0), 1), (ticket_type(1), 2)]),
+            None,
+        );
         let (before, entries) = (world.event().clone(), world.ledger.len());
         match (world.edit(edit.clone()), expected) {
             (Answer::Event(event), Ok(capacity)) => {
@@ -181,7 +192,7 @@ fn edits_do_not_change_existing_bookings() {
 #[test]
 fn a_patch_is_checked_against_its_event() {
     let check = |kinds: u8, edit: EventPatch, expected: &[&str]| {
-        let ticket_types = (0..kinds).map(|index| new_kind(index, 1, None)).collect();
+        let ticket_types = (0..kinds).map(|index| new_ticket_type(index, 1, None)).collect();
         let mut world = World::selling(NewEvent { ticket_types, ..new_event() });
         let entries = world.ledger.len();
         assert_eq!(pointers(&world.edit(edit)), expected);

@@ -7,7 +7,7 @@ use domain::{
     InconsistencyError, NewEvent, Snapshot, Tallies, decide,
 };
 
-use crate::world::{World, new_event, service, tx};
+use crate::world::{World, new_event, payment, service};
 
 /// A world with a pending booking of two tickets, at an event with a limit per user.
 fn held() -> (World, BookingId) {
@@ -35,7 +35,7 @@ fn confirm(world: &World, id: BookingId) -> Result<Decision, InconsistencyError>
     let confirmation = Confirmation {
         event_id: world.event().id,
         booking_id: id,
-        payment: CapturedPayment { transaction: tx("t1"), amount: None },
+        payment: CapturedPayment { transaction: payment("t1"), amount: None },
         refund_id: domain::RefundId::from_bytes([1; 16]),
     };
     run(world, Action::Confirm(Box::new(confirmation)), 2)

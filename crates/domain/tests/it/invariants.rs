@@ -8,7 +8,7 @@ use domain::{
     Tallies, TicketTypeId, Timestamp,
 };
 
-use crate::audit;
+use crate::rows;
 use crate::world::World;
 
 /// The state of one booking according to the ledger.
@@ -99,7 +99,7 @@ pub(crate) fn check(world: &World) {
     }
     assert_eq!(replay.bookings.len(), world.bookings.len(), "bookings according to the ledger");
     check_payments(world, &replay);
-    audit::assert_audit_clean(world);
+    rows::assert_audit_clean(world);
 }
 
 /// Compares the counters with the bookings, per ticket type and event, and both with the ledger.

@@ -25,6 +25,8 @@ mod properties;
 #[cfg(test)]
 mod refunds;
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod unknown_kinds;

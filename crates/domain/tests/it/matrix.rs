@@ -10,7 +10,9 @@ use crate::page::{
     CANCEL, CANCEL_OTHER_USER, CANCEL_SERVICE, CLEAN_UP, COMMANDS, CONFIRM, CONFIRM_REFUNDED, CONFIRM_SAME,
     OPENING, REFUNDS, SETTLE, SETTLE_BOOKING,
 };
-use crate::world::{World, admin, eur, named_refund, new_event, outcome_code, service, shifted, tx, user};
+use crate::world::{
+    World, admin, eur, named_refund, new_event, outcome_code, payment, service, shifted, user,
+};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/booking-states.md");
 
@@ -451,7 +453,7 @@ fn payment_status_table() -> String {
         let late = |condition| {
             let mut fixture = fixture::prepare(setup, condition);
             pay_late(&mut fixture.world, fixture.booking);
-            fixture.world.refunds.contains_key(&(fixture.booking, tx("new"))).then_some((fixture, "new"))
+            fixture.world.refunds.contains_key(&(fixture.booking, payment("new"))).then_some((fixture, "new"))
         };
         let late = late(Condition::OnSale).or_else(|| late(Condition::Cancelled)).unwrap();
         rows.push(row(format!("{}; another payment", setup.title()), late));

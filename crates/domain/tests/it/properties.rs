@@ -17,7 +17,8 @@ use crate::model::{
     Amount, BookingModel, BookingState, CancelActor, DetailsModel, ExpectedAnswer, Kind, Model, SalesState,
 };
 use crate::world::{
-    World, admin, eur, kind, named_refund, new_event, new_kind, outcome_code, service, shifted, tx, user,
+    World, admin, eur, named_refund, new_event, new_ticket_type, outcome_code, payment, service, shifted,
+    ticket_type, user,
 };
 
 /// Number of histories; `PROPTEST_CASES` may raise it.
@@ -79,7 +80,7 @@ fn status(is: SalesState) -> EventStatus {
 
 impl Run {
     fn new(details: DetailsModel) -> Self {
-        let made = |(index, known): (u8, &Kind)| new_kind(index, known.price, known.capacity);
+        let made = |(index, known): (u8, &Kind)| new_ticket_type(index, known.price, known.capacity);
         let new = NewEvent {
             capacity: details.capacity,
             ticket_types: (0u8..).zip(&details.kinds).map(made).collect(),
@@ -157,8 +158,11 @@ impl Run {
         let at_once = self.model.shortage(owner, tickets, None).is_none();
         let total = self.model.cost(tickets);
         let id = self.world.next_booking();
-        let items: Vec<_> =
-            (0u8..).map(kind).zip(tickets.iter().copied()).filter(|(_, quantity)| *quantity > 0).collect();
+        let items: Vec<_> = (0u8..)
+            .map(ticket_type)
+            .zip(tickets.iter().copied())
+            .filter(|(_, quantity)| *quantity > 0)
+            .collect();
         let selection = match tickets {
             [quantity] => TicketSelection::Quantity(*quantity),
             _ => TicketSelection::Items(items),
@@ -272,7 +276,7 @@ impl Run {
             let known = &mut after.kinds[index];
             known.price = price.unwrap_or(known.price);
             known.capacity = capacity.unwrap_or(known.capacity);
-            let id = kind(u8::try_from(index).unwrap());
+            let id = ticket_type(u8::try_from(index).unwrap());
             // An edit contains each ticket type at most once, with all its changes.
             let fresh = TicketTypePatch { id, name: None, price: None, capacity: None };
             let known = patch.ticket_types.iter().position(|edit| edit.id == id);
@@ -367,7 +371,7 @@ impl Run {
             }
             (ExpectedAnswer::RefundedWith(code, number), Answer::Refused(refusal)) => {
                 assert_eq!(refusal.code(), *code);
-                let key = (self.ids[index], tx(&transaction(*number)));
+                let key = (self.ids[index], payment(&transaction(*number)));
                 assert_eq!(
                     named_refund(answer),
                     self.world.refunds.get(&key),

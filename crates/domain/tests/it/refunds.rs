@@ -8,7 +8,7 @@ use domain::{
 
 use crate::fixture::{self, BookingSetup, Condition};
 use crate::invariants;
-use crate::world::{World, at, named_refund, new_event, outcome_code, service, tx};
+use crate::world::{World, at, named_refund, new_event, outcome_code, payment, service};
 
 /// A booking of two tickets, paid by `t1` and cancelled.
 fn cancelled_booking() -> (World, BookingId) {
@@ -192,7 +192,7 @@ fn an_expired_booking_can_be_paid_again_while_a_late_payment_is_refunded() {
     assert_eq!(outcome_code(&fixture.world.pay(fixture.booking, "new")), "ok");
     assert_eq!(payment_status(&fixture.world, fixture.booking), PaymentStatus::Paid);
     let paid = fixture.world.booking(fixture.booking);
-    assert!(matches!(&paid.state, State::Confirmed(by) if by.transaction == tx("new")));
+    assert!(matches!(&paid.state, State::Confirmed(by) if by.transaction == payment("new")));
     invariants::check(&fixture.world);
 }
 
@@ -246,12 +246,12 @@ fn a_settlement_under_a_clock_that_stepped_back_keeps_the_ledger_in_order() {
 fn a_booking_without_its_event_is_inconsistent() {
     let (world, id) = cancelled_booking();
     let event_id = world.event().id;
-    let transaction = tx("t1");
+    let transaction = payment("t1");
     let outcome = RefundOutcome { succeeded: true, provider_reference: "payout 1".parse().unwrap() };
     let settlement = Settlement { event_id, booking_id: id, transaction, outcome };
     let action = Action::Settle(Box::new(settlement));
     let command = Command { actor: service(), request: "req-1".parse().unwrap(), trace: None, action };
-    assert_eq!(command.captured(), Some((id, tx("t1"))), "the refund to load");
+    assert_eq!(command.captured(), Some((id, payment("t1"))), "the refund to load");
     assert_eq!((command.event_id(), command.booking_id()), (event_id, Some(id)));
     let booking = world.bookings.get(&id);
     let refund = Some(world.refund(id, "t1"));

@@ -10,17 +10,18 @@ use domain::{
 use crate::fixture::start;
 use crate::invariants;
 use crate::world::{
-    World, admin, at, eur, kind, named_refund, new_event, new_kind, outcome_code, service, shifted, user,
+    World, admin, at, eur, named_refund, new_event, new_ticket_type, outcome_code, service, shifted,
+    ticket_type, user,
 };
 
 /// Two ticket types, each of which could use most of the event: 6 + 6 in an event of 8.
 fn two_kinds() -> NewEvent {
-    let ticket_types = vec![new_kind(0, 4500, Some(6)), new_kind(1, 9000, Some(6))];
+    let ticket_types = vec![new_ticket_type(0, 4500, Some(6)), new_ticket_type(1, 9000, Some(6))];
     NewEvent { capacity: 8, ticket_types, ..new_event() }
 }
 
 fn items(first: u32, second: u32) -> TicketSelection {
-    let requested = [(kind(0), first), (kind(1), second)];
+    let requested = [(ticket_type(0), first), (ticket_type(1), second)];
     TicketSelection::Items(requested.into_iter().filter(|(_, quantity)| *quantity > 0).collect())
 }
 
@@ -120,17 +121,25 @@ fn an_order_must_name_tickets_that_can_be_sold() {
     check(new_event(), TicketSelection::Quantity(10), "ok");
     check(new_event(), TicketSelection::Quantity(11), "booking_limit_exceeded");
     check(new_event(), TicketSelection::Quantity(u32::MAX), "booking_limit_exceeded");
-    check(new_event(), TicketSelection::Items(vec![(kind(0), 1)]), "ok");
+    check(new_event(), TicketSelection::Items(vec![(ticket_type(0), 1)]), "ok");
     check(new_event(), TicketSelection::Items(vec![]), "validation_failed");
-    check(new_event(), TicketSelection::Items(vec![(kind(7), 1)]), "validation_failed");
+    check(new_event(), TicketSelection::Items(vec![(ticket_type(7), 1)]), "validation_failed");
     check(two_kinds(), TicketSelection::Quantity(1), "validation_failed");
-    check(two_kinds(), TicketSelection::Items(vec![(kind(0), 0)]), "validation_failed");
-    check(two_kinds(), TicketSelection::Items(vec![(kind(0), 1), (kind(1), 0)]), "validation_failed");
-    check(two_kinds(), TicketSelection::Items(vec![(kind(0), 1), (kind(0), 1)]), "validation_failed");
-    check(two_kinds(), TicketSelection::Items(vec![(kind(1), 1), (kind(0), 1)]), "ok");
+    check(two_kinds(), TicketSelection::Items(vec![(ticket_type(0), 0)]), "validation_failed");
     check(
         two_kinds(),
-        TicketSelection::Items(vec![(kind(0), u32::MAX), (kind(1), u32::MAX)]),
+        TicketSelection::Items(vec![(ticket_type(0), 1), (ticket_type(1), 0)]),
+        "validation_failed",
+    );
+    check(
+        two_kinds(),
+        TicketSelection::Items(vec![(ticket_type(0), 1), (ticket_type(0), 1)]),
+        "validation_failed",
+    );
+    check(two_kinds(), TicketSelection::Items(vec![(ticket_type(1), 1), (ticket_type(0), 1)]), "ok");
+    check(
+        two_kinds(),
+        TicketSelection::Items(vec![(ticket_type(0), u32::MAX), (ticket_type(1), u32::MAX)]),
         "booking_limit_exceeded",
     );
     // The limit counts the tickets of all types.
@@ -141,7 +150,7 @@ fn an_order_must_name_tickets_that_can_be_sold() {
     let expensive = NewEvent {
         capacity: 1_000_000,
         max_tickets_per_booking: 1_000_000,
-        ticket_types: vec![new_kind(0, 1_000_000_000_000, None)],
+        ticket_types: vec![new_ticket_type(0, 1_000_000_000_000, None)],
         ..new_event()
     };
     check(expensive.clone(), TicketSelection::Quantity(9_007), "ok");
@@ -184,7 +193,8 @@ fn totals_are_computed_by_the_server() {
 
 #[test]
 fn a_booking_that_costs_nothing_needs_confirmation() {
-    let mut world = World::selling(NewEvent { ticket_types: vec![new_kind(0, 0, None)], ..new_event() });
+    let mut world =
+        World::selling(NewEvent { ticket_types: vec![new_ticket_type(0, 0, None)], ..new_event() });
     let id = world.must_book("ann", 2);
     assert_eq!(world.booking(id).payment_status(), PaymentStatus::Pending);
     assert_eq!(outcome_code(&world.confirm(id, "t1", Some(eur(0)))), "ok");
@@ -217,16 +227,16 @@ fn all_tickets_or_none_of_every_type_and_of_the_event() {
         Some(Refusal::InsufficientAvailability { requested, available, ticket_type })
     };
     check((0, 0), (6, 2), None);
-    check((0, 0), (7, 0), short(7, 6, Some(kind(0))));
+    check((0, 0), (7, 0), short(7, 6, Some(ticket_type(0))));
     check((0, 0), (6, 4), short(10, 8, None));
     check((6, 0), (0, 2), None);
-    check((6, 0), (1, 0), sold_out(1, Some(kind(0))));
-    check((6, 0), (0, 3), short(3, 2, Some(kind(1))));
-    check((6, 0), (1, 1), sold_out(1, Some(kind(0))));
+    check((6, 0), (1, 0), sold_out(1, Some(ticket_type(0))));
+    check((6, 0), (0, 3), short(3, 2, Some(ticket_type(1))));
+    check((6, 0), (1, 1), sold_out(1, Some(ticket_type(0))));
     check((5, 2), (1, 0), None);
     check((5, 2), (1, 1), short(2, 1, None));
-    check((5, 3), (1, 0), sold_out(1, Some(kind(0))));
-    check((5, 3), (0, 1), sold_out(1, Some(kind(1))));
+    check((5, 3), (1, 0), sold_out(1, Some(ticket_type(0))));
+    check((5, 3), (0, 1), sold_out(1, Some(ticket_type(1))));
 }
 
 #[test]
@@ -300,7 +310,7 @@ fn overdue_holds_are_freed_before_anything_is_refused() {
     world.book_and_pay_items("dan", items(3, 0));
     let answer = world.order("ann", items(4, 0), None);
     let expected =
-        Refusal::InsufficientAvailability { requested: 4, available: 3, ticket_type: Some(kind(0)) };
+        Refusal::InsufficientAvailability { requested: 4, available: 3, ticket_type: Some(ticket_type(0)) };
     assert_eq!(refusal(answer), expected);
     assert_eq!(world.freed.first(), Some(&ids[0]));
     invariants::check(&world);

@@ -2,7 +2,7 @@
 
 use domain::{BookingId, Entry, EntryKind, LedgerKind, LedgerStatus, Timestamp};
 
-use crate::audit::{BookingIds, Rows, populated};
+use crate::rows::{BookingIds, Rows, populated};
 
 const UNKNOWN: &str = "booking.transferred";
 

@@ -51,7 +51,7 @@ pub(crate) fn user(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
-pub(crate) fn tx(name: &str) -> TransactionId {
+pub(crate) fn payment(name: &str) -> TransactionId {
     name.parse().unwrap()
 }
 
@@ -64,14 +64,14 @@ pub(crate) fn admin() -> Actor {
 }
 
 /// The id of the ticket type at an index of the event.
-pub(crate) fn kind(index: u8) -> TicketTypeId {
+pub(crate) fn ticket_type(index: u8) -> TicketTypeId {
     TicketTypeId::from_bytes([index; 16])
 }
 
 /// A new ticket type, with or without a capacity of its own.
-pub(crate) fn new_kind(index: u8, price: i64, capacity: Option<u32>) -> NewTicketType {
+pub(crate) fn new_ticket_type(index: u8, price: i64, capacity: Option<u32>) -> NewTicketType {
     let name = format!("type {index}").parse().unwrap();
-    NewTicketType { id: kind(index), name, price: eur(price), capacity }
+    NewTicketType { id: ticket_type(index), name, price: eur(price), capacity }
 }
 
 /// An event of ten tickets at 45.00 EUR, without a limit per user, on sale immediately.
@@ -84,7 +84,7 @@ pub(crate) fn new_event() -> NewEvent {
         starts_at: at("2030-06-01T18:00:00Z"),
         time_zone: None,
         capacity: 10,
-        ticket_types: vec![new_kind(0, 4500, None)],
+        ticket_types: vec![new_ticket_type(0, 4500, None)],
         sales_start_at: None,
         sales_end_at: None,
         hold_seconds: 3600,
@@ -217,7 +217,7 @@ impl World {
         let confirmation = Confirmation {
             event_id: EventId::from_bytes([EVENT; 16]),
             booking_id: id,
-            payment: CapturedPayment { transaction: tx(transaction), amount },
+            payment: CapturedPayment { transaction: payment(transaction), amount },
             refund_id: self.next_refund(),
         };
         self.run(service(), Action::Confirm(Box::new(confirmation)))
@@ -267,7 +267,7 @@ impl World {
         let settlement = Settlement {
             event_id: EventId::from_bytes([EVENT; 16]),
             booking_id: id,
-            transaction: tx(transaction),
+            transaction: payment(transaction),
             outcome: RefundOutcome { succeeded, provider_reference: reference.parse().unwrap() },
         };
         self.run(service(), Action::Settle(Box::new(settlement)))
@@ -275,7 +275,7 @@ impl World {
 
     /// The refund of a captured payment. Panics if there is none.
     pub(crate) fn refund(&self, id: BookingId, transaction: &str) -> &Refund {
-        &self.refunds[&(id, tx(transaction))]
+        &self.refunds[&(id, payment(transaction))]
     }
 
     /// Executes one command, as one transaction would.

@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use domain::{
-    Action, Answer, Booking, Clock, Command, EventPatch, NewEvent, RefundOutcome, Settlement, Timestamp,
-};
+use domain::{Action, Answer, Booking, Command, EventPatch, NewEvent, RefundOutcome, Settlement, Timestamp};
 use futures_util::FutureExt as _;
 use rusqlite::Connection;
 
@@ -20,12 +18,10 @@ use crate::execute::{LockWait, Writer as _};
 use crate::fold::{Tx as _, fold};
 use crate::{Fault, Reply, Store};
 
-struct FixedClock;
-
-impl Clock for FixedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_800_000_000_000_000).unwrap()
-    }
+/// Options with a clock that stands at an instant in January 2027.
+fn options() -> SqliteOptions {
+    let clock = || Timestamp::from_micros(1_800_000_000_000_000).unwrap();
+    SqliteOptions { clock: Arc::new(clock), inline: true }
 }
 
 /// A store in memory whose writer the tests use directly.
@@ -47,9 +43,7 @@ impl Harness for MemoryHarness {
 }
 
 fn memory_harness() -> MemoryHarness {
-    MemoryHarness(Arc::new(
-        Sqlite::in_memory(&SqliteOptions { clock: Arc::new(FixedClock), inline: true }).unwrap(),
-    ))
+    MemoryHarness(Arc::new(Sqlite::in_memory(&options()).unwrap()))
 }
 
 /// The result of a future of the SQLite store, which never waits.
@@ -281,8 +275,7 @@ fn a_dropped_transaction_is_rolled_back() {
 fn a_transaction_takes_the_write_lock_before_it_reads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("box.db");
-    let options = SqliteOptions { clock: Arc::new(FixedClock), inline: true };
-    let store = Sqlite::open(&path, true, &options).unwrap();
+    let store = Sqlite::open(&path, true, &options()).unwrap();
     let other = Connection::open(&path).unwrap();
     other.busy_timeout(std::time::Duration::ZERO).unwrap();
     let writer = store.writer.clone().unwrap();

@@ -47,3 +47,25 @@ impl FromStr for Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_is_written_and_parsed_with_its_role() {
+        let id: UserId = "a:b".parse().unwrap();
+        for (actor, text) in [
+            (Actor::User(id.clone()), "user:a:b"),
+            (Actor::Service(id.clone()), "service:a:b"),
+            (Actor::Admin(id), "admin:a:b"),
+            (Actor::System, "system"),
+        ] {
+            assert_eq!(actor.to_string(), text);
+            assert_eq!(text.parse(), Ok(actor));
+        }
+        for text in ["", "user", "root:a", "system:a", "user:", ":a", "User:a", "SYSTEM"] {
+            assert!(text.parse::<Actor>().is_err(), "{text}");
+        }
+    }
+}

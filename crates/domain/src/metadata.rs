@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn metadata_is_bounded() {
         let pairs = |count: usize| (0..count).map(|number| (number.to_string(), "value"));
-        assert_eq!(Metadata::new(pairs(20)).unwrap().iter().count(), 20);
+        let most = Metadata::new(pairs(20)).unwrap();
+        assert_eq!((most.iter().count(), most.is_empty()), (20, false));
+        assert!(Metadata::new(pairs(0)).unwrap().is_empty());
         assert_eq!(Metadata::new(pairs(21)), Err(MetadataError::Keys));
         assert_eq!(Metadata::new([("a", "1"), ("a", "1")]), Err(MetadataError::Duplicate));
         let (longest, too_long) = ("ß".repeat(100), "k".repeat(101));

@@ -77,6 +77,7 @@ mod tests {
         ] {
             let parsed: TraceParent = text.parse().expect("valid");
             assert_eq!(parsed.as_str(), format!("00-{TRACE}-{PARENT}-{flags}"), "{text}");
+            assert_eq!(parsed.to_string(), parsed.as_str());
             assert_eq!(parsed.trace_id(), TRACE);
             assert_eq!(parsed.as_str().parse(), Ok(parsed.clone()), "round trip");
         }

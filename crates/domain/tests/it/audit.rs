@@ -6,7 +6,7 @@ use domain::{
 };
 
 use crate::rows::{BookingIds, Rows, populated};
-use crate::world::{World, new_event, outcome_code, payment, ticket_type, user};
+use crate::world::{World, new_event, outcome_code, payment, shifted, ticket_type, user};
 
 /// Applies one edit to the rows and checks that the audit reports a violation that contains `text`.
 fn assert_violation(text: &str, edit: impl Fn(&mut Rows, &BookingIds)) {
@@ -108,6 +108,11 @@ fn a_booking_row_matches_its_last_entry() {
     });
     assert_violation("is expired, but its ledger has cancelled", |rows, ids| {
         rows.booking(ids.unpaid).state = rows.booking(ids.expired).state.clone();
+    });
+    assert_violation("expired before its hold ended", |rows, ids| {
+        let booking = rows.booking(ids.expired);
+        let at = shifted(booking.hold_expires_at, -1);
+        booking.state = State::Expired { at };
     });
     let other_items = |items: &Items, edit: fn(&mut Vec<domain::Item>)| {
         let mut items = items.to_vec();

@@ -58,9 +58,10 @@ impl Rows {
     /// The number of tickets that each user has, and the stored count.
     fn user_counts(&self) -> Vec<(UserId, u64, Option<u32>)> {
         let mut users: BTreeMap<UserId, (u64, Option<u32>)> = BTreeMap::new();
-        let live = |booking: &&Booking| matches!(booking.state, State::Pending | State::Confirmed(_));
-        for booking in self.bookings.iter().filter(live) {
-            users.entry(booking.user.clone()).or_default().0 += u64::from(booking.items.quantity());
+        for booking in &self.bookings {
+            let is_live = matches!(booking.state, State::Pending | State::Confirmed(_));
+            let tickets = if is_live { booking.items.quantity() } else { 0 };
+            users.entry(booking.user.clone()).or_default().0 += u64::from(tickets);
         }
         for (user, tickets) in &self.users {
             users.entry(user.clone()).or_default().1 = Some(*tickets);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use domain::{
     Action, Actor, Answer, Booking, BookingId, Cancellation, CapturedPayment, Change, Command, Confirmation,
     Decision, Entry, Event, EventId, EventPatch, HoldScope, Money, NewEvent, NewTicketType, Order, Refund,
-    RefundId, RefundOutcome, RefundStatus, Refusal, Settlement, Snapshot, TicketSelection, TicketTypeId,
-    Timestamp, TransactionId, UserId, decide,
+    RefundId, RefundOutcome, RefundStatus, Settlement, Snapshot, TicketSelection, TicketTypeId, Timestamp,
+    TransactionId, UserId, decide,
 };
 
 /// One event and everything that belongs to it.
@@ -106,26 +106,7 @@ pub(crate) fn outcome_code(answer: &Answer) -> &'static str {
 pub(crate) fn named_refund(answer: &Answer) -> Option<&Refund> {
     match answer {
         Answer::Booking(_) | Answer::Event(_) | Answer::Refund(_) => None,
-        Answer::Refused(refusal) => match refusal {
-            Refusal::EventCancelled { refund, .. } | Refusal::InvalidState { refund, .. } => {
-                refund.as_deref()
-            }
-            Refusal::HoldExpired { refund, .. } => Some(refund),
-            Refusal::NotFound(_)
-            | Refusal::Invalid(_)
-            | Refusal::SoldOut { .. }
-            | Refusal::InsufficientAvailability { .. }
-            | Refusal::SalesNotOpen(_)
-            | Refusal::SalesClosed
-            | Refusal::EventStarted
-            | Refusal::EventPaused
-            | Refusal::CancelCutoffPassed { .. }
-            | Refusal::CapacityInUse { .. }
-            | Refusal::VersionMismatch { .. }
-            | Refusal::AmountMismatch { .. }
-            | Refusal::ExternalRefInUse
-            | Refusal::BookingLimitExceeded { .. } => None,
-        },
+        Answer::Refused(refusal) => refusal.refund(),
     }
 }
 
@@ -319,10 +300,7 @@ impl World {
         let event = self.event.as_ref().filter(|event| event.id == command.event_id());
         let booking = command.booking_id().and_then(|id| self.bookings.get(&id));
         let refund = command.captured().and_then(|payment| self.refunds.get(&payment));
-        let owner = match (&command.action, booking) {
-            (Action::Book(order), _) => Some(&order.user),
-            (_, booking) => booking.map(|booking| &booking.user),
-        };
+        let owner = command.booked_user().or_else(|| booking.map(|booking| &booking.user));
         let limited = event.is_some_and(|event| event.details.max_tickets_per_user.is_some());
         let user_tickets = owner.filter(|_| limited).and_then(|owner| self.user_tickets.get(owner)).copied();
         let reference = command.external_ref();

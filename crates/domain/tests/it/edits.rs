@@ -68,11 +68,11 @@ fn new_events_are_checked_against_bounds() {
     check("", &|new| new.ticket_types = vec![new_ticket_type(0, 0, Some(1))]);
     check("/ticketTypes/0/capacity", &|new| new.ticket_types = vec![new_ticket_type(0, 1, Some(0))]);
     check("/ticketTypes/0/capacity", &|new| {
-        new.ticket_types = vec![new_ticket_type(0, 1, Some(1_000_000_001))]
+        new.ticket_types = vec![new_ticket_type(0, 1, Some(1_000_000_001))];
     });
     // The capacity of a type may exceed that of the event, alone or in sum; both limits apply.
     check("", &|new| {
-        new.ticket_types = vec![new_ticket_type(0, 1, Some(11)), new_ticket_type(1, 1, Some(10))]
+        new.ticket_types = vec![new_ticket_type(0, 1, Some(11)), new_ticket_type(1, 1, Some(10))];
     });
     check("", &|new| new.ticket_types = vec![new_ticket_type(0, 1_000_000_000_000, None)]);
     check("/ticketTypes/0/price/amount", &|new| {

@@ -7,13 +7,11 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use domain::{Command, EventId, TicketSelection, TicketTypeId, Timestamp};
-use store::conformance::Harness;
 use store::conformance::fixture::{Fixture, outcome_codes};
-use store::{Postgres, Sqlite, SqliteOptions, Store};
+use store::conformance::{Harness, StoreHarness};
+use store::{Postgres, Sqlite, SqliteOptions};
 use testkit::PostgresServer;
 use tokio::time::Instant;
 
@@ -22,38 +20,20 @@ const ROUNDS: usize = 300;
 /// The numbers of ticket types that are compared with the first of them.
 const TICKET_TYPES: [usize; 3] = [1, 10, 50];
 
-struct BenchHarness(Arc<dyn Store>);
-
-#[async_trait]
-impl Harness for BenchHarness {
-    fn store(&self) -> Arc<dyn Store> {
-        self.0.clone()
-    }
-
-    async fn advance(&self, _: Duration) {
-        unreachable!("no hold of this benchmark becomes overdue");
-    }
-
-    async fn execute_directly(&self, _: &str, _: EventId) -> bool {
-        false
-    }
-}
-
 #[tokio::main]
 async fn main() {
     let clock = || Timestamp::from_micros(1_800_000_000_000_000).expect("an instant");
     let options = SqliteOptions { clock: Arc::new(clock), inline: true };
     let sqlite = Sqlite::in_memory(&options).expect("a store");
-    compare("SQLite", Arc::new(sqlite)).await;
+    compare("SQLite", StoreHarness(Arc::new(sqlite))).await;
     let database = PostgresServer::shared().await.create_database().await;
     let url = database.url().parse().expect("a URL");
     let postgres = Postgres::open(&url, true).await.expect("a store");
-    compare("PostgreSQL", Arc::new(postgres)).await;
+    compare("PostgreSQL", StoreHarness(Arc::new(postgres))).await;
 }
 
 /// Measures batches of one order and of 64 orders, each for one ticket of the first ticket type.
-async fn compare(database: &str, store: Arc<dyn Store>) {
-    let harness = BenchHarness(store);
+async fn compare(database: &str, harness: impl Harness) {
     let fixture = Fixture::new(&harness);
     let mut events = Vec::new();
     for count in TICKET_TYPES {

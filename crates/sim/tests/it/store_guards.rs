@@ -2,28 +2,10 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use domain::{EventId, RefundOutcome, Settlement, Timestamp};
-use store::conformance::Harness;
+use domain::{RefundOutcome, Settlement, Timestamp};
+use store::conformance::StoreHarness;
 use store::conformance::fixture::{Fixture, command, payment};
-use store::{Fault, Reply, Sqlite, SqliteOptions, Store};
-
-struct Memory(Arc<Sqlite>);
-
-#[async_trait]
-impl Harness for Memory {
-    fn store(&self) -> Arc<dyn Store> {
-        self.0.clone()
-    }
-
-    async fn advance(&self, _by: std::time::Duration) {
-        unreachable!("the clock is fixed");
-    }
-
-    async fn execute_directly(&self, sql: &str, _event: EventId) -> bool {
-        self.0.execute_directly(sql).is_ok()
-    }
-}
+use store::{Fault, Reply, Sqlite, SqliteOptions};
 
 /// Statements that the database must reject.
 const FORBIDDEN: &[&str] = &[
@@ -45,14 +27,14 @@ const CONCURRENT_WRITES: &[(&str, &str)] = &[
 pub(crate) async fn unrejected_statements() -> Vec<&'static str> {
     let mut accepted = Vec::new();
     for sql in FORBIDDEN {
-        let harness = Memory::new();
+        let harness = memory_harness();
         let _command = prepare(&Fixture::new(&harness), "book").await;
         if harness.0.execute_directly(sql).is_ok() {
             accepted.push(*sql);
         }
     }
     for (name, sql) in CONCURRENT_WRITES {
-        let harness = Memory::new();
+        let harness = memory_harness();
         let fixture = Fixture::new(&harness);
         let command = prepare(&fixture, name).await;
         harness.0.inject_before_write(sql);
@@ -63,12 +45,11 @@ pub(crate) async fn unrejected_statements() -> Vec<&'static str> {
     accepted
 }
 
-impl Memory {
-    fn new() -> Self {
-        let now: Timestamp = "2027-01-15T12:00:00Z".parse().expect("an instant");
-        let options = SqliteOptions { clock: Arc::new(move || now), inline: true };
-        Self(Arc::new(Sqlite::in_memory(&options).expect("a store")))
-    }
+/// A store in memory, with a clock that stands.
+fn memory_harness() -> StoreHarness<Sqlite> {
+    let now: Timestamp = "2027-01-15T12:00:00Z".parse().expect("an instant");
+    let options = SqliteOptions { clock: Arc::new(move || now), inline: true };
+    StoreHarness(Arc::new(Sqlite::in_memory(&options).expect("a store")))
 }
 
 /// Creates an event with one pending booking and one that was paid and cancelled, and returns the named

@@ -12,11 +12,11 @@ use rusqlite::Connection;
 use super::rows::fault;
 use super::tx::SqliteWriter;
 use super::{Sqlite, SqliteOptions, lock, schema};
-use crate::conformance::Harness;
+use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Fixture, command, edit, outcome_codes, payment};
 use crate::execute::{LockWait, Writer as _};
 use crate::fold::{Tx as _, fold};
-use crate::{Fault, Reply, Store};
+use crate::{Fault, Reply};
 
 /// Options with a clock that stands at an instant in January 2027.
 fn options() -> SqliteOptions {
@@ -25,25 +25,8 @@ fn options() -> SqliteOptions {
 }
 
 /// A store in memory whose writer the tests use directly.
-struct MemoryHarness(Arc<Sqlite>);
-
-#[async_trait::async_trait]
-impl Harness for MemoryHarness {
-    fn store(&self) -> Arc<dyn Store> {
-        self.0.clone()
-    }
-
-    async fn advance(&self, _by: std::time::Duration) {
-        unreachable!("the clock of these tests is fixed");
-    }
-
-    async fn execute_directly(&self, _sql: &str, _event: domain::EventId) -> bool {
-        false
-    }
-}
-
-fn memory_harness() -> MemoryHarness {
-    MemoryHarness(Arc::new(Sqlite::in_memory(&options()).unwrap()))
+fn memory_harness() -> StoreHarness<Sqlite> {
+    StoreHarness(Arc::new(Sqlite::in_memory(&options()).unwrap()))
 }
 
 /// The result of a future of the SQLite store, which never waits.

@@ -5,43 +5,23 @@
 mod on_postgres;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use domain::{EventId, Timestamp, sabotage};
-use store::conformance::Harness;
+use domain::{Timestamp, sabotage};
+use store::conformance::StoreHarness;
 use store::conformance::fixture::Fixture;
-use store::{Sqlite, SqliteOptions, Store};
+use store::{Sqlite, SqliteOptions};
 
-struct MemoryHarness(Arc<Sqlite>);
-
-impl MemoryHarness {
-    fn new() -> Self {
-        let now: Timestamp = "2027-01-15T12:00:00Z".parse().expect("an instant");
-        let options = SqliteOptions { clock: Arc::new(move || now), inline: true };
-        Self(Arc::new(Sqlite::in_memory(&options).expect("a store")))
-    }
-}
-
-#[async_trait]
-impl Harness for MemoryHarness {
-    fn store(&self) -> Arc<dyn Store> {
-        self.0.clone()
-    }
-
-    async fn advance(&self, _by: Duration) {
-        unreachable!("the clock of these tests is fixed");
-    }
-
-    async fn execute_directly(&self, _sql: &str, _event: EventId) -> bool {
-        false
-    }
+/// A store in memory, with a clock that stands.
+fn memory_harness() -> StoreHarness<Sqlite> {
+    let now: Timestamp = "2027-01-15T12:00:00Z".parse().expect("an instant");
+    let options = SqliteOptions { clock: Arc::new(move || now), inline: true };
+    StoreHarness(Arc::new(Sqlite::in_memory(&options).expect("a store")))
 }
 
 #[tokio::test]
 async fn constraints_catch_missing_rules_and_the_audit_catches_both() {
     sabotage::remove("capacity");
-    let harness = MemoryHarness::new();
+    let harness = memory_harness();
     let fixture = Fixture::new(&harness);
     let mut new = fixture.new_event(10);
     new.ticket_types = vec![fixture.ticket_type(Some(2)), fixture.ticket_type(None)];
@@ -55,7 +35,7 @@ async fn constraints_catch_missing_rules_and_the_audit_catches_both() {
     fixture.assert_audit_clean().await;
 
     sabotage::remove("capacity-check");
-    let harness = MemoryHarness::new();
+    let harness = memory_harness();
     let fixture = Fixture::new(&harness);
     let event = fixture.create(fixture.new_event(10)).await.id;
     assert_eq!(

@@ -10,7 +10,7 @@ use testkit::{Database, PostgresServer};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::MemoryHarness;
+use crate::memory_harness;
 
 const INSTANCES: usize = 3;
 const ORDERS: usize = 60;
@@ -25,7 +25,7 @@ async fn open(database: &Database) -> Arc<Postgres> {
 async fn book_concurrently() -> Vec<String> {
     let database = PostgresServer::shared().await.create_database().await;
     // Only for the commands and ids of its fixture.
-    let harness = MemoryHarness::new();
+    let harness = memory_harness();
     let fixture = Fixture::new(&harness);
     let new = fixture.new_event(10_000);
     let event = new.id;

@@ -4,30 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::NewEvent;
-use store::conformance::Harness;
+use store::Postgres;
+use store::conformance::StoreHarness;
 use store::conformance::fixture::Fixture;
-use store::{Postgres, Store};
 use testkit::{PostgresProxy, PostgresServer, ProxyCounts};
 
 use crate::on_postgres::PostgresHarness;
-
-/// A store behind a proxy that counts messages.
-struct ProxiedStore(Arc<Postgres>);
-
-#[async_trait::async_trait]
-impl Harness for ProxiedStore {
-    fn store(&self) -> Arc<dyn Store> {
-        self.0.clone()
-    }
-
-    async fn advance(&self, _by: Duration) {
-        unreachable!("these tests do not advance the time");
-    }
-
-    async fn execute_directly(&self, _sql: &str, _event: domain::EventId) -> bool {
-        false
-    }
-}
 
 /// The difference of two counts: round trips, statements, commits.
 fn since(before: ProxyCounts, after: ProxyCounts) -> (u64, u64, u64) {
@@ -43,7 +25,7 @@ async fn a_batch_takes_two_round_trips_and_a_statement_for_each_table() {
     let database = PostgresServer::shared().await.create_database().await;
     let proxy = PostgresProxy::start(database.server().port()).await;
     let url = database.url_at_port(proxy.port()).parse().expect("a URL");
-    let harness = ProxiedStore(Arc::new(Postgres::open(&url, true).await.expect("a store")));
+    let harness = StoreHarness(Arc::new(Postgres::open(&url, true).await.expect("a store")));
     let fixture = Fixture::new(&harness);
     let event =
         fixture.create(NewEvent { max_tickets_per_user: Some(9), ..fixture.new_event(10_000) }).await.id;

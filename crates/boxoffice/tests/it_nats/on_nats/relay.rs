@@ -9,8 +9,8 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use testkit::{
-    Load, NatsServer, PostgresServer, RedisServer, Server, Setup, SmallDisk, event_body, eventually, id_of,
-    number_from_environment, with_fields, within_deadline,
+    Database, Load, NatsServer, PostgresServer, RedisServer, Server, Setup, SmallDisk, event_body,
+    eventually, id_of, number_from_environment, with_fields, within_deadline,
 };
 use tokio::time::sleep;
 
@@ -20,6 +20,10 @@ use crate::{program, setup};
 
 /// Number of kills unless `RELAY_KILLS` is set.
 const KILLS: u32 = 6;
+
+/// Highest number of pauses of a relay until its outdated state is seen on the stream.
+#[cfg(feature = "sabotage")]
+const PAUSES_MAX: u32 = 12;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_booking_lifecycle_is_published_once_in_order() {
@@ -311,55 +315,82 @@ async fn entries_of_unknown_kinds_are_published() {
 /// Two relays without a lock between them: one is paused while the other continues, so its state is outdated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_relay_publishes_no_duplicates() {
-    let (nats, servers, event) = with_paused_relay(|setup| setup).await;
-    servers[1].service().book_for("user-2", &event, 1).await.expect(201);
-    expect_complete(&nats, &mut servers[0].admin()).await;
+    let mut relays = TwoRelays::start(|setup| setup).await;
+    relays.pause_second_while_first_publishes("user-1").await;
+    relays.servers[1].service().book_for("user-2", &relays.event, 1).await.expect(201);
+    expect_complete(&relays.nats, &mut relays.servers[0].admin()).await;
 }
 
 #[cfg(feature = "sabotage")]
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_expected_sequence_entries_are_published_twice() {
     let unguarded = |setup: Setup| setup.environment("BOXOFFICE_SABOTAGE", "stream-sequence");
-    let (nats, servers, event) = with_paused_relay(unguarded).await;
-    let before = length(&streams(&nats).await).await;
-    servers[1].service().book_for("user-2", &event, 1).await.expect(201);
-    let streams = streams(&nats).await;
-    eventually("an entry is on the stream twice", async || {
-        (length(&streams).await > before + 1).then_some(())
-    })
-    .await;
+    let mut relays = TwoRelays::start(unguarded).await;
+    let streams = streams(&relays.nats).await;
+    // A read that a pause interrupts can time out. Then the relay opens another session, whose state is not
+    // outdated, and is paused again.
+    for pause in 0..PAUSES_MAX {
+        relays.pause_second_while_first_publishes(&format!("first-{pause}")).await;
+        let user = format!("second-{pause}");
+        relays.servers[1].service().book_for(&user, &relays.event, 1).await.expect(201);
+        let entries = relays.database.query_number("SELECT count(*) FROM ledger").await;
+        let twice = async {
+            while length(&streams).await <= entries.unsigned_abs() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(5), twice).await.is_ok() {
+            return;
+        }
+    }
+    panic!("no entry is on the stream twice after {PAUSES_MAX} pauses");
 }
 
-/// Starts two instances on one database, and pauses the second one while the first one publishes, for longer
-/// than NATS detects duplicates.
-async fn with_paused_relay(configure: impl Fn(Setup) -> Setup) -> (NatsServer, Vec<Server>, String) {
-    let nats = NatsServer::start().await;
-    let database = PostgresServer::shared().await.create_database().await;
-    let mut servers = Vec::new();
-    for _ in 0..2 {
-        servers.push(configure(setup(&nats).on_postgres(&database)).start().await);
+/// Two instances on one database, each with a relay.
+struct TwoRelays {
+    servers: Vec<Server>,
+    event: String,
+    database: Database,
+    nats: NatsServer,
+}
+
+impl TwoRelays {
+    /// Starts both instances and creates an event.
+    async fn start(configure: impl Fn(Setup) -> Setup) -> Self {
+        let nats = NatsServer::start().await;
+        let database = PostgresServer::shared().await.create_database().await;
+        let mut servers = Vec::new();
+        for _ in 0..2 {
+            servers.push(configure(setup(&nats).on_postgres(&database)).start().await);
+        }
+        let event = servers[0].admin().create_event(&event_body(100)).await;
+        Self { servers, event, database, nats }
     }
-    let event = servers[0].admin().create_event(&event_body(100)).await;
-    for server in &servers {
-        eventually("both relays are active", async || {
-            let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
-            (ready["nats"]["relay"]["active"] == true && ready["nats"]["relay"]["pendingEntries"] == 0)
-                .then_some(())
+
+    /// Pauses the second instance while the first one publishes five entries, for longer than NATS detects
+    /// duplicates.
+    async fn pause_second_while_first_publishes(&mut self, user: &str) {
+        for server in &self.servers {
+            eventually("both relays are active", async || {
+                let ready = server.anonymous().get("/readyz?verbose").await.expect(200);
+                (ready["nats"]["relay"]["active"] == true && ready["nats"]["relay"]["pendingEntries"] == 0)
+                    .then_some(())
+            })
+            .await;
+        }
+        self.servers[1].pause();
+        for _ in 0..5 {
+            self.servers[0].service().book_for(user, &self.event, 1).await.expect(201);
+        }
+        eventually("the first one has published, and saved its cursor", async || {
+            let unpublished =
+                "SELECT (SELECT count(*) FROM ledger) - coalesce(sum(seq), 0)::bigint FROM cursors";
+            (self.database.query_number(unpublished).await == 0).then_some(())
         })
         .await;
+        sleep(Duration::from_millis(2_500)).await;
+        self.servers[1].resume();
     }
-    servers[1].pause();
-    for _ in 0..5 {
-        servers[0].service().book_for("user-1", &event, 1).await.expect(201);
-    }
-    eventually("the first one has published, and saved its cursor", async || {
-        let saved = database.query_number("SELECT coalesce(sum(seq), 0)::bigint FROM cursors").await;
-        (saved == 6).then_some(())
-    })
-    .await;
-    sleep(Duration::from_millis(2_500)).await;
-    servers[1].resume();
-    (nats, servers, event)
 }
 
 /// Instances are killed under load, and NATS, too: at the end every entry is published once and in order.
